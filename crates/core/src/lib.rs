@@ -1,0 +1,21 @@
+//! Shared words of lipsync-server.
+//!
+//! Ids, geometry, tensor shapes and priorities that every other crate speaks in. This crate does no
+//! I/O, starts no threads, is not async and knows no serialisation: it holds only vocabulary and
+//! the arithmetic that belongs to it. Read [`face`] for how pixels and tensors relate, and
+//! [`timeline`] for the order of frames.
+#![forbid(unsafe_code)]
+
+pub mod audio_kind;
+pub mod face;
+pub mod model_id;
+pub mod priority;
+pub mod rect;
+pub mod timeline;
+
+pub use audio_kind::AudioKind;
+pub use face::FaceGeometry;
+pub use model_id::{InvalidModelId, ModelId};
+pub use priority::Priority;
+pub use rect::{CropRect, PixelRect};
+pub use timeline::{background_index, duration_us, frames_in, pts_us};

@@ -1,0 +1,38 @@
+//! How urgent a request is.
+
+/// Urgency of a request; ordered, so that `High > Normal > Low`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// May wait while others are served.
+    Low,
+    /// The default; `medium` in headers means the same.
+    #[default]
+    Normal,
+    /// Served first.
+    High,
+}
+
+impl Priority {
+    /// Parses the header form: `high`, `normal`, `medium` (the same as normal) or `low`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "high" => Some(Self::High),
+            "normal" | "medium" => Some(Self::Normal),
+            "low" => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medium_is_normal_and_order_is_urgency() {
+        assert_eq!(Priority::parse("medium"), Some(Priority::Normal));
+        assert_eq!(Priority::parse("HIGH"), None);
+        assert!(Priority::High > Priority::Normal && Priority::Normal > Priority::Low);
+    }
+}

@@ -1,0 +1,46 @@
+//! The generator: the network that redraws a face region so that it speaks.
+
+use lipsync_core::FaceGeometry;
+
+use crate::{EngineError, Session};
+
+/// What a generator needs for one frame.
+#[derive(Debug, Clone, Copy)]
+pub struct FaceInput<'a> {
+    /// The face crop: `crop_px x crop_px x 3`, u8, BGR, row-major, interleaved. The network sees its
+    /// region, the crop without the ring of [`FaceGeometry::ring_px`].
+    pub crop: &'a [u8],
+    /// The audio window: `C x H x W` f32 as [`Generator::audio_shape`] says, row-major, finite.
+    pub audio: &'a [f32],
+}
+
+/// A loaded generator: weights and plan, immutable and shared by all workers.
+///
+/// This is the seam between serving and engines: the worker pool knows nothing else, and tests put a
+/// fake here.
+pub trait Generator: Send + Sync {
+    /// The squares that it works on.
+    fn geometry(&self) -> FaceGeometry;
+
+    /// `[C, H, W]` of one audio window.
+    fn audio_shape(&self) -> [usize; 3];
+
+    /// Bytes that the weights take in memory.
+    fn weights_bytes(&self) -> u64;
+
+    /// Runs one batch. `faces` gets one generated region a frame, each `region_px x region_px x 3`,
+    /// u8, BGR, row-major, interleaved, value `trunc(255 y)` of the network's output `y`.
+    ///
+    /// A frame's result is bit-equal whatever batch it is in. `session` belongs to the calling
+    /// worker and holds the memory that the run needs.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] when lengths do not fit; what the device reports otherwise. `faces`
+    /// is unspecified then.
+    fn infer(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError>;
+}

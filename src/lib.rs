@@ -1,0 +1,27 @@
+//! The wire of lipsync-server.
+//!
+//! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
+//! descriptor set, and a thin typed [`client`]. It deliberately knows nothing of engines, models or
+//! pixels: a client program needs this crate alone. Start with [`client::Client`].
+#![forbid(unsafe_code)]
+
+pub mod client;
+
+/// Version 1 of the contract, as generated. Its documentation is that of the proto file.
+pub mod v1 {
+    #![expect(
+        missing_docs,
+        clippy::all,
+        clippy::too_many_lines,
+        clippy::missing_errors_doc,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("lipsync.v1");
+}
+
+/// The encoded `FileDescriptorSet` of the contract, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lipsync.v1.bin"));
+
+/// A message size that fits every answer the default server gives, in bytes; tonic's own default of
+/// 4 MiB does not fit 64 full JPEG frames.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 50 * 1024 * 1024;
