@@ -1,0 +1,138 @@
+//! The dispatcher: the one thread that takes jobs from the queue and hands chunks to workers.
+//!
+//! It sleeps until something happens: a job comes, a worker has room again, the deadline of a
+//! waiting job passes, or the pool is abandoned. It never waits for anything else, and never runs a
+//! network. Which worker and which frames is decided in `policy.rs`.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Instant};
+
+use crossbeam_channel::{Receiver, Sender, at, never, select};
+
+use crate::{
+    PoolError,
+    policy::{Chunks, RoundRobin},
+    task::{Chunk, Task},
+};
+
+/// The other ends of the dispatcher's channels.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    /// Accepted jobs, from `submit`. Disconnected: no more will come.
+    pub(crate) queue: Receiver<Arc<Task>>,
+    /// From the workers: the index of one that is done with a chunk.
+    pub(crate) freed: Receiver<usize>,
+    /// Disconnected by a shutdown that waits no longer; never has a message.
+    pub(crate) abandon: Receiver<Infallible>,
+    /// To the workers, each with room for `MAX_LOAD` chunks.
+    pub(crate) workers: Vec<Sender<Chunk>>,
+}
+
+/// The state of the dispatcher thread.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    channels: Channels,
+    max_batch_frames: usize,
+    policy: RoundRobin,
+    /// Chunks handed to each worker that it has not reported as done.
+    loads: Vec<usize>,
+    /// Jobs with chunks to hand out, oldest first. The open ones have a place in the queue each,
+    /// which bounds them; ended ones are removed whenever something happens.
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    task: Arc<Task>,
+    chunks: Chunks,
+}
+
+/// What the dispatcher woke up for.
+enum Event {
+    Job(Arc<Task>),
+    NoMoreJobs,
+    Freed(usize),
+    DeadlinePassed,
+    Abandoned,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(channels: Channels, max_batch_frames: usize) -> Self {
+        Self {
+            loads: vec![0; channels.workers.len()],
+            channels,
+            max_batch_frames,
+            policy: RoundRobin::default(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Runs until no more jobs can come and all have been handed out, or until abandoned. Dropping
+    /// the channels on return lets the workers end.
+    pub(crate) fn run(mut self) {
+        let mut accepting = true;
+        while accepting || !self.waiting.is_empty() {
+            match self.next_event(accepting) {
+                Event::Job(task) => {
+                    let n_workers = self.loads.len();
+                    let chunks = Chunks::new(task.n_frames(), n_workers, self.max_batch_frames);
+                    self.waiting.push_back(Waiting { task, chunks });
+                }
+                Event::NoMoreJobs => accepting = false,
+                Event::Freed(worker) => self.loads[worker] -= 1,
+                Event::DeadlinePassed => {}
+                Event::Abandoned => return self.abandon(),
+            }
+            self.hand_out();
+        }
+    }
+
+    fn next_event(&self, accepting: bool) -> Event {
+        let no_queue = never();
+        let queue = if accepting {
+            &self.channels.queue
+        } else {
+            &no_queue
+        };
+        let deadlines = self.waiting.iter().filter_map(|w| w.task.deadline());
+        let deadline = deadlines.min().map_or_else(never, at);
+        select! {
+            recv(queue) -> task => task.map_or(Event::NoMoreJobs, Event::Job),
+            recv(self.channels.freed) -> worker => worker.map_or(Event::Abandoned, Event::Freed),
+            recv(deadline) -> _ => Event::DeadlinePassed,
+            recv(self.channels.abandon) -> _ => Event::Abandoned,
+        }
+    }
+
+    /// Hands out chunks, oldest job first, until nothing waits or all workers are full.
+    fn hand_out(&mut self) {
+        // A worker reports room before it answers, so a job sent after an answer finds the room.
+        for worker in self.channels.freed.try_iter() {
+            self.loads[worker] -= 1;
+        }
+        let now = Instant::now();
+        self.waiting.retain(|w| w.task.wants_compute(now));
+        while let Some(first) = self.waiting.front_mut() {
+            let Some(worker) = self.policy.choose(&self.loads) else {
+                return;
+            };
+            if let Some(frames) = first.chunks.next() {
+                let task = Arc::clone(&first.task);
+                self.loads[worker] += 1;
+                // Neither blocks nor fails: the channel has room for every chunk in `loads`, and the
+                // pool, which outlives this thread, holds its other end.
+                let _ = self.channels.workers[worker].send(Chunk { task, frames });
+            }
+            if first.chunks.is_empty() {
+                first.task.leave_queue();
+                self.waiting.pop_front();
+            }
+        }
+    }
+
+    fn abandon(self) {
+        let waiting = self.waiting.into_iter().map(|w| w.task);
+        for task in waiting.chain(self.channels.queue.try_iter()) {
+            task.fail(PoolError::ShuttingDown);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What can go wrong in the pool.
+
+use lipsync_engine::EngineError;
+
+/// Why the pool did not start, refused a job, or could not finish it.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The pool was asked for with a setting that cannot work.
+    #[error("the worker pool needs a {setting} of at least 1")]
+    BadConfig {
+        /// Field of [`PoolConfig`](crate::PoolConfig).
+        setting: &'static str,
+    },
+    /// The operating system did not give a thread.
+    #[error("a thread of the worker pool could not be started")]
+    Spawn(#[source] std::io::Error),
+    /// Every place in the queue is taken; a later try may succeed.
+    #[error("the queue is full: {capacity} jobs are waiting")]
+    QueueFull {
+        /// Places in the queue.
+        capacity: usize,
+    },
+    /// The pool takes no jobs any more, or gave up on a waiting one when its grace was over.
+    #[error("the worker pool is shutting down")]
+    ShuttingDown,
+    /// The job's deadline passed before all of it was started.
+    #[error("the deadline passed before the job was computed")]
+    Expired,
+    /// The generator panicked; the worker has been rebuilt.
+    #[error("the generator panicked")]
+    Panicked,
+    /// The generator reported an error.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The job's buffers do not fit its generator.
+    #[error("{what}: expected {expected}, got {actual}")]
+    BadJob {
+        /// Which quantity.
+        what: &'static str,
+        /// What the generator asks for.
+        expected: usize,
+        /// What the job has.
+        actual: usize,
+    },
+    /// The thread that had the job is gone; a fault of the pool.
+    #[error("the job was lost")]
+    Lost,
+}

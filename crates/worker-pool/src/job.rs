@@ -1,0 +1,143 @@
+//! A job, as its sender sees it.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use lipsync_core::Priority;
+use lipsync_engine::Generator;
+use tokio::sync::oneshot;
+
+use crate::{PoolError, task::Task};
+
+/// Some frames to be generated, with all that this takes.
+#[derive(Clone)]
+pub struct Job {
+    /// The network; kept alive until the job has ended.
+    pub generator: Arc<dyn Generator>,
+    /// One face crop a frame: `crop_px x crop_px x 3`, u8, BGR, row-major, interleaved.
+    pub crops: Vec<Arc<[u8]>>,
+    /// The audio windows of all frames: `n_frames x C x H x W` f32, row-major, finite.
+    pub audio: Arc<[f32]>,
+    /// How urgent the job is. The dispatcher serves jobs in the order in which they came and does
+    /// not look at it.
+    pub priority: Priority,
+    /// When the answer is of no use any more. What has not been started by then never is, and the
+    /// job fails with [`PoolError::Expired`].
+    pub deadline: Option<Instant>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("n_frames", &self.crops.len())
+            .field("priority", &self.priority)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    /// Whether the buffers have the lengths that the generator asks for.
+    pub(crate) fn check(&self) -> Result<(), PoolError> {
+        let n_frames = self.crops.len();
+        expect_len("frames (at least)", n_frames.max(1), n_frames)?;
+        let crop_bytes = self.generator.geometry().crop_bytes();
+        for crop in &self.crops {
+            expect_len("bytes of a face crop", crop_bytes, crop.len())?;
+        }
+        let audio_floats = self.window_floats().saturating_mul(n_frames);
+        expect_len("floats of audio windows", audio_floats, self.audio.len())
+    }
+
+    /// Floats of one audio window.
+    pub(crate) fn window_floats(&self) -> usize {
+        let [c, h, w] = self.generator.audio_shape();
+        c.saturating_mul(h).saturating_mul(w)
+    }
+}
+
+fn expect_len(what: &'static str, expected: usize, actual: usize) -> Result<(), PoolError> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(PoolError::BadJob {
+        what,
+        expected,
+        actual,
+    })
+}
+
+/// What a completed job gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobOutput {
+    /// One generated region a frame, in the order of the job's crops: `region_px x region_px x 3`,
+    /// u8, BGR, row-major, interleaved.
+    pub faces: Vec<Vec<u8>>,
+    /// Where the time went.
+    pub timings: JobTimings,
+}
+
+/// Where the time of a job went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobTimings {
+    /// From `submit` to the start of the first chunk.
+    pub queue: Duration,
+    /// From the start of the first chunk to the end of the last.
+    pub infer: Duration,
+    /// Time in the generator summed over the chunks; more than `infer` where chunks overlapped.
+    pub compute: Duration,
+    /// Frames of the largest batch that was run.
+    pub batch_frames: usize,
+    /// The workers that ran a chunk, ascending, each once.
+    pub workers: Vec<usize>,
+}
+
+/// The answer to a submitted job, as a future.
+///
+/// Dropping it cancels the job: chunks that have not been started never are, the results of running
+/// ones are dropped. The future needs no particular runtime. Deadlines are noticed while a job is
+/// in the queue and when a worker takes a chunk of it; a sender that must answer on the dot races
+/// the future against a timer of its own and drops it.
+///
+/// # Errors
+/// [`PoolError::Expired`], [`PoolError::Panicked`], [`PoolError::Engine`],
+/// [`PoolError::ShuttingDown`] or [`PoolError::Lost`]; the first that struck a chunk of the job.
+#[derive(Debug)]
+#[must_use = "dropping the handle cancels the job"]
+pub struct JobHandle {
+    /// Weak, so that a job that every thread has let go of is noticed as lost.
+    task: Weak<Task>,
+    reply: oneshot::Receiver<Result<JobOutput, PoolError>>,
+}
+
+impl JobHandle {
+    pub(crate) fn new(
+        task: Weak<Task>,
+        reply: oneshot::Receiver<Result<JobOutput, PoolError>>,
+    ) -> Self {
+        Self { task, reply }
+    }
+}
+
+impl Future for JobHandle {
+    type Output = Result<JobOutput, PoolError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.reply)
+            .poll(cx)
+            .map(|reply| reply.unwrap_or(Err(PoolError::Lost)))
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.upgrade() {
+            task.cancel();
+        }
+    }
+}

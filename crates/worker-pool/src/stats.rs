@@ -1,0 +1,119 @@
+//! What the pool counts.
+//!
+//! Everything is behind one lock that is held for a few additions at a time, so a snapshot is a
+//! state that really existed: in each, `submitted = completed + failed + cancelled + in_flight`.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::PoolError;
+
+/// Counters of a pool at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Places in the queue.
+    pub queue_capacity: usize,
+    /// Jobs in the queue: accepted, with a chunk that no worker has been handed yet.
+    pub queue_depth: usize,
+    /// Jobs accepted so far.
+    pub submitted: u64,
+    /// Accepted jobs that have not ended; those in the queue are among them.
+    pub in_flight: u64,
+    /// Jobs that ended with all their faces.
+    pub completed: u64,
+    /// Jobs that ended with an error.
+    pub failed: u64,
+    /// Jobs refused by `submit`, for any reason; they are not among `submitted`.
+    pub rejected: u64,
+    /// Jobs whose handle was dropped before they ended.
+    pub cancelled: u64,
+    /// One entry a worker.
+    pub workers: Vec<WorkerStats>,
+}
+
+/// Counters of one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// Batches run, whatever came of them.
+    pub batches: u64,
+    /// Frames that came out of them.
+    pub frames: u64,
+    /// Time spent running them.
+    pub busy: Duration,
+    /// How often the worker was rebuilt after a panic.
+    pub restarts: u64,
+}
+
+/// How an accepted job ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verdict {
+    Completed,
+    Failed,
+    Cancelled,
+    /// It was never really accepted: the count of its acceptance is taken back.
+    Withdrawn,
+}
+
+/// The counters while the pool lives.
+#[derive(Debug)]
+pub(crate) struct Ledger(Mutex<PoolStats>);
+
+impl Ledger {
+    pub(crate) fn new(queue_capacity: usize, n_workers: usize) -> Self {
+        Self(Mutex::new(PoolStats {
+            queue_capacity,
+            workers: vec![WorkerStats::default(); n_workers],
+            ..PoolStats::default()
+        }))
+    }
+
+    pub(crate) fn snapshot(&self) -> PoolStats {
+        self.lock().clone()
+    }
+
+    /// Takes a place in the queue for one job.
+    pub(crate) fn admit(&self) -> Result<(), PoolError> {
+        let mut stats = self.lock();
+        if stats.queue_depth >= stats.queue_capacity {
+            let capacity = stats.queue_capacity;
+            return Err(PoolError::QueueFull { capacity });
+        }
+        stats.queue_depth += 1;
+        stats.submitted += 1;
+        stats.in_flight += 1;
+        Ok(())
+    }
+
+    pub(crate) fn reject(&self) {
+        self.lock().rejected += 1;
+    }
+
+    /// Gives the place of one job back.
+    pub(crate) fn leave_queue(&self) {
+        self.lock().queue_depth -= 1;
+    }
+
+    pub(crate) fn settle(&self, verdict: Verdict, was_queued: bool) {
+        let mut stats = self.lock();
+        stats.in_flight -= 1;
+        stats.queue_depth -= usize::from(was_queued);
+        match verdict {
+            Verdict::Completed => stats.completed += 1,
+            Verdict::Failed => stats.failed += 1,
+            Verdict::Cancelled => stats.cancelled += 1,
+            Verdict::Withdrawn => stats.submitted -= 1,
+        }
+    }
+
+    pub(crate) fn update_worker(&self, worker: usize, update: impl FnOnce(&mut WorkerStats)) {
+        if let Some(stats) = self.lock().workers.get_mut(worker) {
+            update(stats);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PoolStats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

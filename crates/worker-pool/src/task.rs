@@ -1,0 +1,227 @@
+//! An accepted job, shared by the threads that work on it.
+//!
+//! Its state is `Some` while the job is open. Whoever ends the job, be it the worker with the last
+//! chunk, an error, the deadline, the dropped handle or the shutdown, takes the state out under the
+//! lock, and only then counts the verdict and sends the reply. So a job ends exactly once, without
+//! any order between these being needed, and who has a reply sees it counted.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lipsync_engine::{FaceInput, Generator};
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use crate::{
+    Job, JobHandle, JobOutput, JobTimings, PoolError,
+    stats::{Ledger, Verdict},
+};
+
+/// An accepted job.
+#[derive(Debug)]
+pub(crate) struct Task {
+    job: Job,
+    window_floats: usize,
+    submitted_at: Instant,
+    span: Span,
+    ledger: Arc<Ledger>,
+    state: Mutex<Option<Open>>,
+}
+
+/// What an open job holds.
+#[derive(Debug)]
+struct Open {
+    reply: oneshot::Sender<Result<JobOutput, PoolError>>,
+    /// Whether the job has its place in the queue.
+    queued: bool,
+    /// One a frame; empty until generated.
+    faces: Vec<Vec<u8>>,
+    n_missing: usize,
+    /// Start of the earliest chunk and end of the latest, among those done.
+    ran: Option<(Instant, Instant)>,
+    compute: Duration,
+    batch_frames: usize,
+    workers: Vec<usize>,
+}
+
+/// Frames of a task that are run as one batch.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) task: Arc<Task>,
+    pub(crate) frames: Range<usize>,
+}
+
+/// A batch that went well.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) faces: Vec<Vec<u8>>,
+    pub(crate) worker: usize,
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+}
+
+impl Task {
+    /// Wraps a checked job whose place in the queue the ledger has counted.
+    pub(crate) fn accept(job: Job, ledger: Arc<Ledger>) -> (Arc<Self>, JobHandle) {
+        let (reply, receiver) = oneshot::channel();
+        let n_frames = job.crops.len();
+        let task = Arc::new(Self {
+            window_floats: job.window_floats(),
+            job,
+            submitted_at: Instant::now(),
+            span: Span::current(),
+            ledger,
+            state: Mutex::new(Some(Open {
+                reply,
+                queued: true,
+                faces: vec![Vec::new(); n_frames],
+                n_missing: n_frames,
+                ran: None,
+                compute: Duration::ZERO,
+                batch_frames: 0,
+                workers: Vec::new(),
+            })),
+        });
+        let handle = JobHandle::new(Arc::downgrade(&task), receiver);
+        (task, handle)
+    }
+
+    pub(crate) fn n_frames(&self) -> usize {
+        self.job.crops.len()
+    }
+
+    pub(crate) fn generator(&self) -> &dyn Generator {
+        &*self.job.generator
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.job.deadline
+    }
+
+    /// The span in which the job was submitted.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The inputs of some frames; `frames` lies within the job.
+    pub(crate) fn inputs(&self, frames: Range<usize>) -> Vec<FaceInput<'_>> {
+        let n = self.window_floats;
+        frames
+            .map(|i| FaceInput {
+                crop: &self.job.crops[i],
+                audio: &self.job.audio[i * n..(i + 1) * n],
+            })
+            .collect()
+    }
+
+    /// Whether the job still wants its frames; ends it if its deadline has passed.
+    pub(crate) fn wants_compute(&self, now: Instant) -> bool {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.fail(PoolError::Expired);
+        }
+        self.lock().is_some()
+    }
+
+    /// Gives the place in the queue back, once.
+    pub(crate) fn leave_queue(&self) {
+        let held = self
+            .lock()
+            .as_mut()
+            .is_some_and(|open| std::mem::take(&mut open.queued));
+        if held {
+            self.ledger.leave_queue();
+        }
+    }
+
+    /// Adds the faces of `frames`; the last ones complete the job.
+    pub(crate) fn add(&self, frames: Range<usize>, batch: Batch) {
+        let mut state = self.lock();
+        let Some(open) = state.as_mut() else { return };
+        open.add(frames, batch);
+        if open.n_missing > 0 {
+            return;
+        }
+        let done = state.take();
+        drop(state);
+        self.settle(done, Verdict::Completed, |open| {
+            open.into_output(self.submitted_at)
+        });
+    }
+
+    pub(crate) fn fail(&self, error: PoolError) {
+        self.end(Verdict::Failed, error);
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.end(Verdict::Cancelled, PoolError::Lost);
+    }
+
+    /// Undoes the acceptance of a job that did not get into the queue.
+    pub(crate) fn withdraw(&self) {
+        self.end(Verdict::Withdrawn, PoolError::Lost);
+    }
+
+    fn end(&self, verdict: Verdict, error: PoolError) {
+        let open = self.lock().take();
+        self.settle(open, verdict, |open| (open.reply, Err(error)));
+    }
+
+    /// Counts and answers; called with what was taken from the state, and without its lock.
+    fn settle(
+        &self,
+        taken: Option<Open>,
+        verdict: Verdict,
+        answer: impl FnOnce(Open) -> (oneshot::Sender<Reply>, Reply),
+    ) {
+        let Some(open) = taken else { return };
+        self.ledger.settle(verdict, open.queued);
+        let (reply, result) = answer(open);
+        // Nobody listens if the handle is being dropped at this very moment.
+        let _ = reply.send(result);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Reply = Result<JobOutput, PoolError>;
+
+impl Drop for Task {
+    /// No thread has the job any more. An open one was lost with the thread that had it.
+    fn drop(&mut self) {
+        self.fail(PoolError::Lost);
+    }
+}
+
+impl Open {
+    fn add(&mut self, frames: Range<usize>, batch: Batch) {
+        self.n_missing -= frames.len();
+        self.batch_frames = self.batch_frames.max(frames.len());
+        for (slot, face) in self.faces[frames].iter_mut().zip(batch.faces) {
+            *slot = face;
+        }
+        let (start, end) = self.ran.unwrap_or((batch.start, batch.end));
+        self.ran = Some((start.min(batch.start), end.max(batch.end)));
+        self.compute += batch.end - batch.start;
+        if let Err(place) = self.workers.binary_search(&batch.worker) {
+            self.workers.insert(place, batch.worker);
+        }
+    }
+
+    fn into_output(self, submitted_at: Instant) -> (oneshot::Sender<Reply>, Reply) {
+        let (start, end) = self.ran.unwrap_or((submitted_at, submitted_at));
+        let timings = JobTimings {
+            queue: start - submitted_at,
+            infer: end - start,
+            compute: self.compute,
+            batch_frames: self.batch_frames,
+            workers: self.workers,
+        };
+        let faces = self.faces;
+        (self.reply, Ok(JobOutput { faces, timings }))
+    }
+}
