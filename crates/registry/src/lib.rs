@@ -1,2 +1,65 @@
-//! Placeholder.
+//! Files and memory: models on disk, models in memory, background frames.
+//!
+//! [`Registry::model`] turns a name into an [`Arc<Model>`](Model), from memory or from disk, and
+//! [`Model::background`] an index into a decoded frame, from a bounded cache or from disk. It knows
+//! neither requests nor workers, and makes no network itself: the [`NetworkLoader`] does.
+//!
+//! # Layouts
+//! A model is a folder of one of these kinds, or its parts named one by one ([`ModelSource`]):
+//!
+//! | layout | generator | frames | rectangles |
+//! |---|---|---|---|
+//! | ours | named by `avatar.yaml` | likewise | likewise |
+//! | server package | `checkpoint/model_best.onnx` | `frames/frame_%04d.png` | `crop_rects.json` or `cache/crop_rectangles.json` |
+//! | SyncTalk_2D dataset | the only ONNX file in `checkpoint/` or the folder | `full_body_img/<i>.jpg` | `landmarks/<i>.lms` |
+//!
+//! `avatar.yaml` has the keys `audio_kind`, `generator`, `frames`, `crop_rectangles`, and as options
+//! `name`, `fps`, `audio_encoder`, `license` and `about`, under which anything goes. Without one the
+//! configuration must name the audio kind.
+//!
+//! Frames are JPEG or PNG files of one size, in the order of the numbers in their names; the n-th
+//! rectangle belongs to the n-th frame. A rectangle may reach past its frame's edge, where it is cut
+//! off, but not lie outside.
+//!
+//! # Threads
+//! Loads run on threads of their own. Nothing here blocks for long under a lock: locks are held for
+//! book-keeping, never for reading, decoding, loading or freeing. [`Model::background`] blocks its
+//! caller, and only it, while a frame is decoded.
 #![forbid(unsafe_code)]
+
+mod background;
+mod budget;
+mod config;
+mod entry;
+mod error;
+mod files;
+mod frames;
+mod layout;
+mod load;
+mod loader;
+mod manifest;
+mod model;
+mod numbered;
+mod rectangles;
+mod registry;
+mod status;
+mod usage;
+
+#[cfg(test)]
+mod testing;
+
+pub use background::{BackgroundFrame, CacheStats};
+pub use config::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig};
+pub use error::{ErrorClass, RegistryError};
+pub use loader::NetworkLoader;
+pub use model::Model;
+pub use registry::{Lease, Registry};
+pub use status::{ModelInfo, ModelState, ModelStatus};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, whatever happened to an earlier holder: every critical section here leaves its data
+/// whole, and no panic is expected in one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

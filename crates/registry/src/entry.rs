@@ -1,0 +1,114 @@
+//! The registry's book: one entry per configured model, and who is dropped when room is needed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lipsync_core::ModelId;
+use tokio::sync::oneshot;
+
+use crate::{
+    EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
+    budget::{Amount, Budget},
+    usage::Usage,
+};
+
+/// What everyone who waits for a load is told.
+pub(crate) type Outcome = Result<Arc<Model>, RegistryError>;
+
+pub(crate) type Book = BTreeMap<ModelId, Entry>;
+
+pub(crate) struct Entry {
+    pub config: Arc<ModelConfig>,
+    pub state: State,
+    pub usage: Arc<Usage>,
+    pub info: Option<ModelInfo>,
+    pub loads: u64,
+    pub unloads: u64,
+}
+
+pub(crate) enum State {
+    Unloaded,
+    /// The other ends are with those who wait in `Registry::load`.
+    Loading(Vec<oneshot::Sender<Outcome>>),
+    Ready(Arc<Model>),
+    Failed(RegistryError),
+}
+
+impl Entry {
+    /// The model, if nobody else holds it.
+    ///
+    /// Only the book hands out references, and only under its lock. So what is unused here stays
+    /// unused until the lock is given back.
+    pub(crate) fn unused(&mut self) -> Option<&mut Model> {
+        match &mut self.state {
+            State::Ready(model) => Arc::get_mut(model),
+            _ => None,
+        }
+    }
+
+    /// Forgets a ready model; whoever still holds it keeps it.
+    pub(crate) fn unload(&mut self) -> Option<Arc<Model>> {
+        if !matches!(self.state, State::Ready(_)) {
+            return None;
+        }
+        self.unloads += 1;
+        match std::mem::replace(&mut self.state, State::Unloaded) {
+            State::Ready(model) => Some(model),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn status(&self, device: impl FnOnce() -> String) -> ModelStatus {
+        let (state, failure, model) = match &self.state {
+            State::Unloaded => (ModelState::Unloaded, None, None),
+            State::Loading(_) => (ModelState::Loading, None, None),
+            State::Failed(error) => (ModelState::Failed, Some(error.to_string()), None),
+            State::Ready(model) => (ModelState::Ready, None, Some(model)),
+        };
+        let usage = self.usage.record();
+        ModelStatus {
+            id: self.config.id.clone(),
+            state,
+            failure,
+            device: model.map(|_| device()),
+            info: self.info,
+            weights_bytes: model.map_or(0, |m| m.weights_bytes()),
+            background_cache: model.map(|m| m.cache_stats()),
+            reserved_bytes: model.map_or(0, |m| m.reserved_bytes()),
+            usage_count: usage.count,
+            last_used_unix_ms: usage.last_used_unix_ms(),
+            frames: usage.frames,
+            total_inference: usage.total_inference,
+            loads: self.loads,
+            unloads: self.unloads,
+        }
+    }
+}
+
+/// Which unused models have to go so that `wanted` fits the budget; `None` where even all of them
+/// would not be enough, so that nothing is dropped in vain.
+pub(crate) fn victims(
+    book: &mut Book,
+    policy: EvictionPolicy,
+    budget: &Budget,
+    wanted: Amount,
+) -> Option<Vec<ModelId>> {
+    let mut candidates: Vec<_> = book
+        .iter_mut()
+        .filter_map(|(id, entry)| {
+            let worth = entry.usage.record().worth(policy);
+            let amount = entry.unused()?.charge.amount();
+            Some((worth, id.clone(), amount))
+        })
+        .collect();
+    candidates.sort_unstable_by_key(|candidate| candidate.0);
+    let mut freed = Amount::default();
+    let mut chosen = Vec::new();
+    let mut candidates = candidates.into_iter();
+    while !budget.fits(wanted, freed) {
+        let (_, id, amount) = candidates.next()?;
+        freed.models += amount.models;
+        freed.bytes += amount.bytes;
+        chosen.push(id);
+    }
+    Some(chosen)
+}

@@ -1,0 +1,282 @@
+//! What can go wrong with models on disk and in memory.
+
+use std::{
+    fmt::Write,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use lipsync_core::{CropRect, ModelId};
+use lipsync_engine::EngineError;
+
+/// An error of the registry; cloned to everyone who waited for the same load or frame.
+///
+/// `Display` is fit for clients and names no path; [`RegistryError::detail`] adds what an operator
+/// needs.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RegistryError {
+    /// No model of this name is configured.
+    #[error("unknown model {id}")]
+    UnknownModel {
+        /// The name asked for.
+        id: ModelId,
+    },
+    /// A file cannot be read.
+    #[error("the {what} cannot be read: {kind}")]
+    File {
+        /// Which file.
+        what: &'static str,
+        /// What the system said.
+        kind: io::ErrorKind,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file is larger than any such file should be.
+    #[error("the {what} is larger than {limit_bytes} bytes")]
+    FileTooLarge {
+        /// Which file.
+        what: &'static str,
+        /// The most that is read.
+        limit_bytes: u64,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// `avatar.yaml` cannot be understood.
+    #[error("avatar.yaml is invalid at line {line}, column {column}")]
+    Manifest {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What was expected; may quote the file.
+        reason: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A path in `avatar.yaml` is absolute or leaves the model's folder.
+    #[error("avatar.yaml: {key} must be a relative path inside the model's folder")]
+    ManifestPath {
+        /// The key of the path.
+        key: &'static str,
+        /// Where the manifest is.
+        path: PathBuf,
+    },
+    /// A folder without manifest lacks what the known layouts have.
+    #[error("the model's folder has no avatar.yaml and no {expected}")]
+    Layout {
+        /// What was looked for.
+        expected: &'static str,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Neither the configuration nor a manifest says how the audio is encoded.
+    #[error("the model's audio_kind (ave, hubert or wenet) must be configured")]
+    AudioKindMissing,
+    /// A model cannot have zero frames per second.
+    #[error("the model's fps must be at least 1")]
+    ZeroFps,
+    /// The rectangles cannot be understood.
+    #[error("the crop rectangles are invalid: {reason}")]
+    Rectangles {
+        /// What is wrong, and where in the file.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// There are fewer rectangles than frames.
+    #[error("{n_frames} background frames but only {n_rectangles} crop rectangles")]
+    RectangleCount {
+        /// Rectangles found.
+        n_rectangles: usize,
+        /// Frames in use.
+        n_frames: usize,
+    },
+    /// A rectangle has no pixel on its frame.
+    #[error("crop rectangle {index} ({rect:?}) lies outside the {width}x{height} frame")]
+    RectangleOffFrame {
+        /// The frame's index.
+        index: usize,
+        /// The rectangle as written.
+        rect: CropRect,
+        /// The frame's width, px.
+        width: usize,
+        /// The frame's height, px.
+        height: usize,
+    },
+    /// The configuration counts on more frames than there are.
+    #[error("{configured} background frames are configured but only {found} exist")]
+    MissingFrames {
+        /// Frames that the configuration asks for.
+        configured: u32,
+        /// Frames in the folder.
+        found: usize,
+    },
+    /// There is not a single frame.
+    #[error("the model has no background frames")]
+    NoFrames,
+    /// The numbers in a folder's file names do not follow each other.
+    #[error("the {what} are not numbered one after the other: {reason}")]
+    Numbering {
+        /// Which files.
+        what: &'static str,
+        /// The first place where they are not.
+        reason: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A frame does not have the size of the first one.
+    #[error("background frame {index} is {found_width}x{found_height}, not {width}x{height}")]
+    FrameSize {
+        /// The frame's index.
+        index: usize,
+        /// Its width, px.
+        found_width: usize,
+        /// Its height, px.
+        found_height: usize,
+        /// The model's width, px.
+        width: usize,
+        /// The model's height, px.
+        height: usize,
+    },
+    /// A frame cannot be decoded.
+    #[error("background frame {index} cannot be decoded: {reason}")]
+    Frame {
+        /// The frame's index.
+        index: usize,
+        /// What the decoder said.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A frame was asked for that the model does not have.
+    #[error("background frame {index} asked for, the model has {n_frames}")]
+    FrameIndex {
+        /// The index asked for.
+        index: u32,
+        /// Frames of the model.
+        n_frames: u32,
+    },
+    /// The engine does not take a network.
+    #[error("the {what}: {source}")]
+    Network {
+        /// Which network.
+        what: &'static str,
+        /// What the engine said.
+        source: Arc<EngineError>,
+    },
+    /// A network is not of the kind that its model says.
+    #[error("the model does not fit its audio kind: expected {expected}, found {found}")]
+    Contract {
+        /// What the kind asks for.
+        expected: String,
+        /// What the network has.
+        found: String,
+    },
+    /// The byte budget is taken by models in use.
+    #[error(
+        "no memory for the model: it needs {needed} of {budget} bytes, which models in use hold"
+    )]
+    OutOfMemory {
+        /// Bytes of the model: weights and a full frame cache.
+        needed: u64,
+        /// Bytes of the whole budget.
+        budget: u64,
+    },
+    /// As many models as may be in memory are in use.
+    #[error("all {max_models} models that may be in memory are in use")]
+    TooManyModels {
+        /// The limit.
+        max_models: usize,
+    },
+    /// A load or a decode panicked; the registry lives on.
+    #[error("internal error: {what} panicked")]
+    Panicked {
+        /// What was being done.
+        what: &'static str,
+    },
+    /// No thread could be started for a load.
+    #[error("internal error: no thread for the load: {kind}")]
+    Thread {
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+}
+
+/// Whose fault an error is, for those who map errors to status codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Nobody knows such a model.
+    UnknownModel,
+    /// The model's files are broken; the operator must act.
+    BrokenModel,
+    /// No room now; trying later may help.
+    NoRoom,
+    /// A mistake of ours.
+    Internal,
+}
+
+impl RegistryError {
+    /// The class of the error.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::UnknownModel { .. } => ErrorClass::UnknownModel,
+            Self::OutOfMemory { .. } | Self::TooManyModels { .. } => ErrorClass::NoRoom,
+            Self::Network { source, .. } => match **source {
+                EngineError::OutOfMemory { .. } => ErrorClass::NoRoom,
+                EngineError::Device { .. } => ErrorClass::Internal,
+                _ => ErrorClass::BrokenModel,
+            },
+            Self::FrameIndex { .. } | Self::Panicked { .. } | Self::Thread { .. } => {
+                ErrorClass::Internal
+            }
+            Self::File { .. }
+            | Self::FileTooLarge { .. }
+            | Self::Manifest { .. }
+            | Self::ManifestPath { .. }
+            | Self::Layout { .. }
+            | Self::AudioKindMissing
+            | Self::ZeroFps
+            | Self::Rectangles { .. }
+            | Self::RectangleCount { .. }
+            | Self::RectangleOffFrame { .. }
+            | Self::MissingFrames { .. }
+            | Self::NoFrames
+            | Self::Numbering { .. }
+            | Self::FrameSize { .. }
+            | Self::Frame { .. }
+            | Self::Contract { .. } => ErrorClass::BrokenModel,
+        }
+    }
+
+    /// The message for the operator's log: with the path, and with what `Display` leaves out.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let mut text = self.to_string();
+        if let Self::Manifest { reason, .. } = self {
+            // Writing to a string cannot fail.
+            let _ = write!(text, ": {reason}");
+        }
+        if let Some(path) = self.path() {
+            let _ = write!(text, " ({})", path.display());
+        }
+        text
+    }
+
+    /// The file or folder that the error is about.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. }
+            | Self::FileTooLarge { path, .. }
+            | Self::Manifest { path, .. }
+            | Self::ManifestPath { path, .. }
+            | Self::Layout { path, .. }
+            | Self::Rectangles { path, .. }
+            | Self::Numbering { path, .. }
+            | Self::Frame { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}

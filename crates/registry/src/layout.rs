@@ -1,0 +1,217 @@
+//! Finding a model's files: by manifest, by known layout, or part by part.
+
+use std::path::{Path, PathBuf};
+
+use lipsync_core::{AudioKind, CropRect};
+
+use crate::{
+    ModelConfig, ModelSource, RegistryError, files,
+    manifest::{self, Manifest},
+    numbered, rectangles,
+};
+
+/// Names under which the known layouts keep background frames; the first that exists is taken.
+const FRAME_FOLDERS: [&str; 2] = ["frames", "full_body_img"];
+/// The same for rectangles. The server package has landmarks beside its rectangles, so they are
+/// last.
+const RECTANGLES: [&str; 3] = ["crop_rects.json", "cache/crop_rectangles.json", "landmarks"];
+
+/// All that the disk says about a model, before any network is made.
+#[derive(Debug)]
+pub(crate) struct Avatar {
+    pub generator: PathBuf,
+    pub audio_encoder: Option<PathBuf>,
+    pub audio_kind: AudioKind,
+    pub fps: u32,
+    /// In order, at least one.
+    pub frames: Vec<PathBuf>,
+    /// As many as frames.
+    pub rectangles: Vec<CropRect>,
+}
+
+/// Where the parts of a model are.
+struct Parts {
+    generator: PathBuf,
+    audio_encoder: Option<PathBuf>,
+    audio_kind: Option<AudioKind>,
+    fps: Option<u32>,
+    frames: PathBuf,
+    rectangles: PathBuf,
+    n_frames: Option<u32>,
+}
+
+impl Avatar {
+    /// Finds and reads the description of a configured model.
+    pub(crate) fn find(config: &ModelConfig) -> Result<Self, RegistryError> {
+        let parts = Parts::find(config)?;
+        let audio_kind = config
+            .audio_kind
+            .or(parts.audio_kind)
+            .ok_or(RegistryError::AudioKindMissing)?;
+        let fps = config.fps.or(parts.fps);
+        let fps = fps.unwrap_or_else(|| audio_kind.default_fps());
+        if fps == 0 {
+            return Err(RegistryError::ZeroFps);
+        }
+        let frames = frames(&parts)?;
+        let mut rectangles = rectangles::read(&parts.rectangles)?;
+        if rectangles.len() < frames.len() {
+            return Err(RegistryError::RectangleCount {
+                n_rectangles: rectangles.len(),
+                n_frames: frames.len(),
+            });
+        }
+        rectangles.truncate(frames.len());
+        Ok(Self {
+            generator: parts.generator,
+            audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
+            audio_kind,
+            fps,
+            frames,
+            rectangles,
+        })
+    }
+}
+
+fn frames(parts: &Parts) -> Result<Vec<PathBuf>, RegistryError> {
+    let mut frames = numbered::list(&parts.frames, "background frames", &["jpg", "jpeg", "png"])?;
+    if let Some(configured) = parts.n_frames {
+        let wanted = usize::try_from(configured).unwrap_or(usize::MAX);
+        if wanted > frames.len() {
+            return Err(RegistryError::MissingFrames {
+                configured,
+                found: frames.len(),
+            });
+        }
+        frames.truncate(wanted);
+    }
+    if frames.is_empty() {
+        return Err(RegistryError::NoFrames);
+    }
+    Ok(frames)
+}
+
+impl Parts {
+    fn find(config: &ModelConfig) -> Result<Self, RegistryError> {
+        match &config.source {
+            ModelSource::Folder(folder) => {
+                let manifest = folder.join(manifest::FILE_NAME);
+                if manifest.exists() {
+                    Manifest::read(&manifest).map(|m| Self::from_manifest(m, config))
+                } else {
+                    Self::recognise(folder, config.audio_encoder.as_deref())
+                }
+            }
+            ModelSource::Parts {
+                model_path,
+                background_dir,
+                crop_rects_path,
+                n_frames,
+            } => Ok(Self {
+                generator: model_path.clone(),
+                audio_encoder: None,
+                audio_kind: None,
+                fps: None,
+                frames: background_dir.clone(),
+                rectangles: crop_rects_path.clone(),
+                n_frames: *n_frames,
+            }),
+        }
+    }
+
+    fn from_manifest(manifest: Manifest, config: &ModelConfig) -> Self {
+        tracing::debug!(
+            model = %config.id,
+            name = manifest.name,
+            license = manifest.license,
+            "manifest read"
+        );
+        Self {
+            generator: manifest.generator,
+            audio_encoder: manifest.audio_encoder,
+            audio_kind: Some(manifest.audio_kind),
+            fps: manifest.fps,
+            frames: manifest.frames,
+            rectangles: manifest.crop_rectangles,
+            n_frames: None,
+        }
+    }
+
+    fn recognise(folder: &Path, encoder: Option<&Path>) -> Result<Self, RegistryError> {
+        if !folder.is_dir() {
+            return Err(RegistryError::File {
+                what: "model's folder",
+                kind: std::io::ErrorKind::NotFound,
+                path: folder.to_owned(),
+            });
+        }
+        Ok(Self {
+            frames: first_existing(folder, &FRAME_FOLDERS, "frames or full_body_img folder")?,
+            rectangles: first_existing(folder, &RECTANGLES, "crop_rects.json or landmarks folder")?,
+            generator: generator(folder, encoder)?,
+            audio_encoder: None,
+            audio_kind: None,
+            fps: None,
+            n_frames: None,
+        })
+    }
+}
+
+fn first_existing(
+    folder: &Path,
+    names: &[&str],
+    expected: &'static str,
+) -> Result<PathBuf, RegistryError> {
+    let mut candidates = names.iter().map(|name| folder.join(name));
+    candidates
+        .find(|path| path.exists())
+        .ok_or_else(|| missing(folder, expected))
+}
+
+/// `checkpoint/model_best.onnx`, or else the only ONNX file in `checkpoint/`, or else the only one
+/// in the folder itself. The configured audio encoder may lie beside it.
+fn generator(folder: &Path, encoder: Option<&Path>) -> Result<PathBuf, RegistryError> {
+    let checkpoints = folder.join("checkpoint");
+    let best = checkpoints.join("model_best.onnx");
+    if best.exists() {
+        return Ok(best);
+    }
+    for place in [checkpoints.as_path(), folder] {
+        let mut found = onnx_files(place)?;
+        found.retain(|path| Some(path.as_path()) != encoder);
+        if found.len() > 1 {
+            return Err(missing(
+                folder,
+                "model_best.onnx, and several other ONNX files",
+            ));
+        }
+        if let Some(path) = found.pop() {
+            return Ok(path);
+        }
+    }
+    Err(missing(folder, "ONNX file"))
+}
+
+fn onnx_files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
+    let unreadable = |e: std::io::Error| files::unreadable(folder, "model's folder", &e);
+    let mut found = Vec::new();
+    if folder.is_dir() {
+        for entry in folder.read_dir().map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|e| e == "onnx") && path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn missing(folder: &Path, expected: &'static str) -> RegistryError {
+    RegistryError::Layout {
+        expected,
+        path: folder.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Folders whose files carry a number: `frame_0001.png`, `12.jpg`, `12.lms`.
+
+use std::path::{Path, PathBuf};
+
+use crate::{RegistryError, files};
+
+/// The files of a folder with one of `extensions` (lower case), in the order of their numbers.
+///
+/// The number is the last run of digits before the extension. Numbers may start anywhere but must
+/// follow each other: with a gap it would be unclear which rectangle belongs to which frame. Hidden
+/// files are left out.
+pub(crate) fn list(
+    folder: &Path,
+    what: &'static str,
+    extensions: &[&str],
+) -> Result<Vec<PathBuf>, RegistryError> {
+    let unreadable = |e: std::io::Error| files::unreadable(folder, what, &e);
+    let mut found = Vec::new();
+    for entry in folder.read_dir().map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if !is_visible_with(&path, extensions) {
+            continue;
+        }
+        let number = path.file_stem().and_then(|s| number_in(s.to_str()?));
+        let number = number.ok_or_else(|| numbering(&path, what, "a name has no number".into()))?;
+        found.push((number, path));
+    }
+    found.sort_unstable();
+    for pair in found.windows(2) {
+        let (before, after) = (pair[0].0, pair[1].0);
+        if after == before {
+            let reason = format!("there are two with number {after}");
+            return Err(numbering(folder, what, reason));
+        }
+        if after - before > 1 {
+            let reason = format!("{} is missing", before + 1);
+            return Err(numbering(folder, what, reason));
+        }
+    }
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn is_visible_with(path: &Path, extensions: &[&str]) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().and_then(|e| e.to_str());
+    !hidden && extension.is_some_and(|e| extensions.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+fn number_in(stem: &str) -> Option<u64> {
+    let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let start = stem[..end]
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |i| {
+            i + stem[i..].chars().next().map_or(1, char::len_utf8)
+        });
+    stem[start..end].parse().ok()
+}
+
+fn numbering(path: &Path, what: &'static str, reason: String) -> RegistryError {
+    RegistryError::Numbering {
+        what,
+        reason,
+        path: path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(names: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for name in names {
+            std::fs::write(dir.path().join(name), b"").expect("written");
+        }
+        dir
+    }
+
+    #[test]
+    fn the_number_is_the_last_run_of_digits() {
+        for (stem, number) in [
+            ("frame_0012", Some(12)),
+            ("12", Some(12)),
+            ("take2_007b", Some(7)),
+            ("é3", Some(3)),
+            ("background", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(number_in(stem), number, "{stem}");
+        }
+    }
+
+    #[test]
+    fn orders_by_number_and_not_by_name() {
+        let dir = folder(&["9.jpg", "10.JPG", "8.png", "._8.png", "notes.txt"]);
+        let files = list(dir.path(), "frames", &["jpg", "png"]).expect("a list");
+        let names: Vec<_> = files.iter().filter_map(|f| f.file_name()).collect();
+        assert_eq!(names, ["8.png", "9.jpg", "10.JPG"]);
+    }
+
+    #[test]
+    fn gaps_doubles_and_names_without_numbers_are_refused() {
+        for (names, expected) in [
+            (["0.jpg", "1.jpg", "3.jpg"], "2 is missing"),
+            (["0.jpg", "1.jpg", "1.png"], "there are two with number 1"),
+            (["0.jpg", "1.jpg", "logo.png"], "a name has no number"),
+        ] {
+            let dir = folder(&names);
+            match list(dir.path(), "frames", &["jpg", "png"]) {
+                Err(RegistryError::Numbering { reason, .. }) => assert_eq!(reason, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

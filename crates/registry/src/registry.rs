@@ -1,0 +1,384 @@
+//! The registry: which models are in memory, and how they come and go.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lipsync_core::ModelId;
+use tokio::sync::oneshot;
+
+use crate::{
+    Model, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
+    budget::{Amount, Budget, Charge},
+    entry::{Book, Entry, Outcome, State, victims},
+    load::{Loading, Room},
+    lock,
+    usage::Usage,
+};
+
+/// A model handed to a request.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The model, pinned for as long as this is held.
+    pub model: Arc<Model>,
+    /// How long the caller waited for it to load; zero when it was in memory.
+    pub load_time: Duration,
+}
+
+/// All configured models, the ones in memory among them. Clones are the same registry.
+///
+/// Models in memory, in use after an unload, and being loaded never hold more than
+/// [`RegistryConfig::max_bytes`] together, each counted with its weights and a full frame cache.
+/// A load that does not fit drops models that nobody uses; what is in use is never dropped, and a
+/// load that does not fit beside it is refused.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RegistryConfig,
+    loader: Arc<dyn NetworkLoader>,
+    budget: Arc<Budget>,
+    /// Held for book-keeping only, never while files are read, networks made or memory freed.
+    book: Mutex<Book>,
+}
+
+impl Registry {
+    /// A registry with nothing in memory yet.
+    #[must_use]
+    pub fn new(config: RegistryConfig, loader: Arc<dyn NetworkLoader>) -> Self {
+        let turns = Arc::new(AtomicU64::new(0));
+        let entry = |model: &crate::ModelConfig| {
+            let entry = Entry {
+                config: Arc::new(model.clone()),
+                state: State::Unloaded,
+                usage: Arc::new(Usage::new(Arc::clone(&turns))),
+                info: None,
+                loads: 0,
+                unloads: 0,
+            };
+            (model.id.clone(), entry)
+        };
+        let book = Mutex::new(config.models.iter().map(entry).collect());
+        let budget = Budget::new(Amount {
+            models: config.max_models,
+            bytes: config.max_bytes,
+        });
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                loader,
+                budget,
+                book,
+            }),
+        }
+    }
+
+    /// The model for a request, which counts as a use; loaded first if it is not in memory.
+    ///
+    /// However many ask for a missing model at once, it is loaded once, on a thread of its own that
+    /// goes on even if all of them go away. Never blocks the calling thread.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], [`RegistryError::OutOfMemory`] or
+    /// [`RegistryError::TooManyModels`], and whatever is wrong with the model's files. The next
+    /// call tries a failed load again.
+    pub async fn model(&self, id: &ModelId) -> Result<Lease, RegistryError> {
+        let lease = self.load(id).await?;
+        lease.model.usage.count_request();
+        Ok(lease)
+    }
+
+    /// As [`Self::model`], without counting a use.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub async fn load(&self, id: &ModelId) -> Result<Lease, RegistryError> {
+        let asked = Instant::now();
+        let waiting = match self.ask(id)? {
+            Asked::Ready(model) => {
+                return Ok(Lease {
+                    model,
+                    load_time: Duration::ZERO,
+                });
+            }
+            Asked::Loading(waiting) => waiting,
+        };
+        // Every load ends with an answer; should one not, this is not the place to hang.
+        let outcome = waiting.await.unwrap_or(Err(RegistryError::Panicked {
+            what: "loading the model",
+        }));
+        outcome.map(|model| Lease {
+            model,
+            load_time: asked.elapsed(),
+        })
+    }
+
+    /// Loads the models that are configured to be, one after the other, and returns those that
+    /// failed.
+    pub async fn preload(&self) -> Vec<(ModelId, RegistryError)> {
+        let mut failed = Vec::new();
+        for model in self.shared.config.models.iter().filter(|m| m.preload) {
+            if let Err(error) = self.load(&model.id).await {
+                failed.push((model.id.clone(), error));
+            }
+        }
+        failed
+    }
+
+    /// The model, if it is in memory. Does not count as a use.
+    #[must_use]
+    pub fn resident(&self, id: &ModelId) -> Option<Arc<Model>> {
+        match &lock(&self.shared.book).get(id)?.state {
+            State::Ready(model) => Some(Arc::clone(model)),
+            _ => None,
+        }
+    }
+
+    /// Drops a model from memory. Returns whether it was ready; a load under way goes on.
+    ///
+    /// Whoever uses it finishes; its memory is given back then. A request in the meantime loads it
+    /// anew, from whatever files there are then.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`].
+    pub fn unload(&self, id: &ModelId) -> Result<bool, RegistryError> {
+        let unloaded = self.with_entry(id, Entry::unload)?;
+        if unloaded.is_some() {
+            tracing::info!(model = %id, "model unloaded");
+        }
+        Ok(unloaded.is_some())
+    }
+
+    /// Drops the models that nobody uses and whose last use, or load, is at least
+    /// [`RegistryConfig::idle_timeout`] before `now`. To be called every now and then.
+    pub fn sweep_idle(&self, now: Instant) -> Vec<ModelId> {
+        let Some(timeout) = self.shared.config.idle_timeout else {
+            return Vec::new();
+        };
+        let mut dropped = Vec::new();
+        for (id, entry) in lock(&self.shared.book).iter_mut() {
+            let idle = now.saturating_duration_since(entry.usage.record().last_active);
+            if idle >= timeout && entry.unused().is_some() {
+                dropped.extend(entry.unload().map(|model| (id.clone(), model)));
+            }
+        }
+        // The memory itself is given back here, outside the lock.
+        let drop_and_name = |(id, model)| {
+            drop::<Arc<Model>>(model);
+            tracing::info!(model = %id, "idle model dropped");
+            id
+        };
+        dropped.into_iter().map(drop_and_name).collect()
+    }
+
+    /// All configured models, sorted by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<ModelStatus> {
+        let book = lock(&self.shared.book);
+        book.values().map(|entry| self.status_of(entry)).collect()
+    }
+
+    /// One configured model.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`].
+    pub fn status(&self, id: &ModelId) -> Result<ModelStatus, RegistryError> {
+        self.with_entry(id, |entry| self.status_of(entry))
+    }
+
+    /// Bytes that models in memory take now: weights and the frames that are decoded. At most
+    /// [`Self::reserved_bytes`].
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let book = lock(&self.shared.book);
+        let models = book.values().filter_map(|entry| match &entry.state {
+            State::Ready(model) => Some(model.weights_bytes() + model.cache_stats().resident_bytes),
+            _ => None,
+        });
+        models.sum()
+    }
+
+    /// Bytes of the budget that are taken: by models in memory, by those that finish after an
+    /// unload, and by loads under way. Never more than [`RegistryConfig::max_bytes`].
+    #[must_use]
+    pub fn reserved_bytes(&self) -> u64 {
+        self.shared.budget.held().bytes
+    }
+
+    /// Models that are ready.
+    #[must_use]
+    pub fn n_ready(&self) -> usize {
+        let book = lock(&self.shared.book);
+        let ready = |entry: &&Entry| matches!(entry.state, State::Ready(_));
+        book.values().filter(ready).count()
+    }
+
+    /// Whether a model of this name is configured.
+    #[must_use]
+    pub fn contains(&self, id: &ModelId) -> bool {
+        lock(&self.shared.book).contains_key(id)
+    }
+
+    fn with_entry<T>(
+        &self,
+        id: &ModelId,
+        look: impl FnOnce(&mut Entry) -> T,
+    ) -> Result<T, RegistryError> {
+        match lock(&self.shared.book).get_mut(id) {
+            Some(entry) => Ok(look(entry)),
+            None => Err(RegistryError::UnknownModel { id: id.clone() }),
+        }
+    }
+
+    fn status_of(&self, entry: &Entry) -> ModelStatus {
+        entry.status(|| self.shared.loader.device())
+    }
+
+    /// The model, or a place among those who wait for it; the first to wait starts the load.
+    fn ask(&self, id: &ModelId) -> Result<Asked, RegistryError> {
+        let (answer, waiting) = oneshot::channel();
+        let to_load = self.with_entry(id, |entry| match &mut entry.state {
+            State::Ready(model) => Err(Arc::clone(model)),
+            State::Loading(waiters) => {
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(answer);
+                Ok(None)
+            }
+            State::Unloaded | State::Failed(_) => {
+                entry.state = State::Loading(vec![answer]);
+                Ok(Some(Arc::clone(&entry.usage)))
+            }
+        })?;
+        match to_load {
+            Err(model) => return Ok(Asked::Ready(model)),
+            Ok(Some(usage)) => self.start_loading(id, usage),
+            Ok(None) => {}
+        }
+        Ok(Asked::Loading(waiting))
+    }
+
+    fn start_loading(&self, id: &ModelId, usage: Arc<Usage>) {
+        let (shared, model_id) = (Arc::clone(&self.shared), id.clone());
+        let started = thread::Builder::new()
+            .name(format!("load-{id}"))
+            .spawn(move || {
+                let outcome = shared.load_contained(&model_id, &usage);
+                shared.finish(&model_id, outcome);
+            });
+        if let Err(error) = started {
+            let kind = error.kind();
+            self.shared.finish(id, Err(RegistryError::Thread { kind }));
+        }
+    }
+}
+
+enum Asked {
+    Ready(Arc<Model>),
+    Loading(oneshot::Receiver<Outcome>),
+}
+
+impl Shared {
+    fn load_contained(&self, id: &ModelId, usage: &Arc<Usage>) -> Result<Model, RegistryError> {
+        let config = lock(&self.book).get(id).map(|e| Arc::clone(&e.config));
+        let config = config.ok_or_else(|| RegistryError::UnknownModel { id: id.clone() })?;
+        let loading = Loading {
+            config: &config,
+            loader: &*self.loader,
+            cache_frames: self.config.background_cache_frames,
+            preload_frames: self.config.preload_frames,
+        };
+        let started = Instant::now();
+        let loaded = catch_unwind(AssertUnwindSafe(|| loading.run(usage, self)));
+        let outcome = loaded.unwrap_or(Err(RegistryError::Panicked {
+            what: "loading the model",
+        }));
+        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        match &outcome {
+            Ok(model) => {
+                let weights_bytes = model.weights_bytes();
+                tracing::info!(model = %id, load_ms, weights_bytes, "model ready");
+            }
+            Err(e) => tracing::warn!(model = %id, load_ms, error = e.detail(), "load failed"),
+        }
+        outcome
+    }
+
+    /// Enters a load's outcome and tells those who wait.
+    ///
+    /// They are told under the lock, so that no eviction comes between the model's readiness and
+    /// their hold of it; and this thread keeps no reference that would look like a use.
+    fn finish(&self, id: &ModelId, outcome: Result<Model, RegistryError>) {
+        let mut book = lock(&self.book);
+        let Some(entry) = book.get_mut(id) else {
+            return;
+        };
+        let outcome = outcome.map(Arc::new);
+        let state = match &outcome {
+            Ok(model) => {
+                entry.loads += 1;
+                entry.info = Some(model.info());
+                entry.usage.touch();
+                State::Ready(Arc::clone(model))
+            }
+            Err(error) => State::Failed(error.clone()),
+        };
+        let before = std::mem::replace(&mut entry.state, state);
+        if let State::Loading(waiters) = before {
+            for waiter in waiters {
+                // Who went away needs no answer.
+                let _ = waiter.send(outcome.clone());
+            }
+        }
+        // Before the lock is given back: see above.
+        drop(outcome);
+    }
+}
+
+impl Room for Shared {
+    fn nothing(&self) -> Charge {
+        Charge::none(&self.budget)
+    }
+
+    /// What is dropped for the newcomer is counted until its memory is really free, so that the
+    /// budget holds at every moment and not only on paper.
+    fn charge(&self, charge: &mut Charge, n_bytes: u64) -> Result<(), RegistryError> {
+        let wanted = Amount {
+            models: 1,
+            bytes: n_bytes,
+        };
+        let have = charge.amount();
+        let missing = Amount {
+            models: wanted.models.saturating_sub(have.models),
+            bytes: wanted.bytes.saturating_sub(have.bytes),
+        };
+        let mut dropped = Vec::new();
+        if missing != Amount::default() {
+            let mut book = lock(&self.book);
+            let ids = victims(&mut book, self.config.eviction, &self.budget, missing)
+                .ok_or_else(|| self.budget.refusal(missing, n_bytes))?;
+            for id in ids {
+                let Some(entry) = book.get_mut(&id) else {
+                    continue;
+                };
+                if let Some(model) = entry.unused() {
+                    charge.absorb(model.charge.take());
+                }
+                dropped.extend(entry.unload());
+            }
+            charge.grow_to(wanted);
+        }
+        for model in dropped {
+            tracing::info!(model = %model.id(), "model evicted");
+        }
+        charge.shrink_to(wanted);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

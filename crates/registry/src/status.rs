@@ -1,0 +1,69 @@
+//! What the registry says about a model.
+
+use std::time::Duration;
+
+use lipsync_core::{AudioKind, ModelId};
+
+use crate::CacheStats;
+
+/// Where a configured model is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelState {
+    /// Not in memory.
+    Unloaded,
+    /// Being loaded.
+    Loading,
+    /// In memory, warmed up.
+    Ready,
+    /// The last load failed; the next request tries again.
+    Failed,
+}
+
+/// What is known of a model once it has been loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Which audio encoder its generator was trained with.
+    pub audio_kind: AudioKind,
+    /// Output frames per second.
+    pub fps: u32,
+    /// Background frames.
+    pub n_frames: u32,
+    /// Width of a frame, px.
+    pub width: usize,
+    /// Height of a frame, px.
+    pub height: usize,
+}
+
+/// State and statistics of one configured model.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// Its name.
+    pub id: ModelId,
+    /// Where it is in its life.
+    pub state: ModelState,
+    /// Why the last load failed, without paths.
+    pub failure: Option<String>,
+    /// Where it runs; `None` unless ready.
+    pub device: Option<String>,
+    /// Kept from the last load; `None` before the first.
+    pub info: Option<ModelInfo>,
+    /// Bytes of the weights in memory, 0 unless ready.
+    pub weights_bytes: u64,
+    /// The frame cache; `None` unless ready. It starts anew with every load.
+    pub background_cache: Option<CacheStats>,
+    /// Bytes that the model counts against the budget, 0 unless ready: its weights and a full
+    /// frame cache.
+    pub reserved_bytes: u64,
+    /// Requests that used it since the server started.
+    pub usage_count: u64,
+    /// The last use, milliseconds since the Unix epoch.
+    pub last_used_unix_ms: Option<u64>,
+    /// Frames that its network made.
+    pub frames: u64,
+    /// Network time over all workers.
+    pub total_inference: Duration,
+    /// Times that it was loaded.
+    pub loads: u64,
+    /// Times that it was dropped: by request, eviction or idleness.
+    pub unloads: u64,
+}

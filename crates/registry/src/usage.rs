@@ -1,0 +1,97 @@
+//! What is remembered of a model's use, across loads and unloads.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{EvictionPolicy, lock};
+
+/// Shared by a model and its entry in the registry.
+pub(crate) struct Usage {
+    /// Ticks once per event of any model: unlike a clock it never shows the same time twice.
+    turns: Arc<AtomicU64>,
+    record: Mutex<UsageRecord>,
+}
+
+/// A copy of the figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UsageRecord {
+    pub count: u64,
+    pub last_used: Option<SystemTime>,
+    pub frames: u64,
+    pub total_inference: Duration,
+    /// The last load or use.
+    pub last_active: Instant,
+    last_turn: u64,
+}
+
+impl Usage {
+    pub(crate) fn new(turns: Arc<AtomicU64>) -> Self {
+        Self {
+            turns,
+            record: Mutex::new(UsageRecord {
+                count: 0,
+                last_used: None,
+                frames: 0,
+                total_inference: Duration::ZERO,
+                last_active: Instant::now(),
+                last_turn: 0,
+            }),
+        }
+    }
+
+    pub(crate) fn record(&self) -> UsageRecord {
+        *lock(&self.record)
+    }
+
+    /// It was loaded, or something else happened that makes it worth keeping for now.
+    pub(crate) fn touch(&self) {
+        self.update(|_| ());
+    }
+
+    /// A request uses it.
+    pub(crate) fn count_request(&self) {
+        self.update(|record| {
+            record.count += 1;
+            record.last_used = Some(SystemTime::now());
+        });
+    }
+
+    /// Its network made `frames` frames in `inference`.
+    pub(crate) fn add_work(&self, frames: u64, inference: Duration) {
+        self.update(|record| {
+            record.frames += frames;
+            record.total_inference += inference;
+            record.last_used = Some(SystemTime::now());
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut UsageRecord)) {
+        let mut record = lock(&self.record);
+        record.last_turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        record.last_active = Instant::now();
+        change(&mut record);
+    }
+}
+
+impl UsageRecord {
+    /// Models are dropped in ascending order of this.
+    pub(crate) fn worth(&self, policy: EvictionPolicy) -> (u64, u64) {
+        match policy {
+            EvictionPolicy::Lru => (0, self.last_turn),
+            EvictionPolicy::Lfu => (self.count, self.last_turn),
+        }
+    }
+
+    pub(crate) fn last_used_unix_ms(&self) -> Option<u64> {
+        let since = self
+            .last_used?
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()?;
+        u64::try_from(since.as_millis()).ok()
+    }
+}
