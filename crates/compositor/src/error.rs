@@ -1,0 +1,125 @@
+//! What can go wrong with pixels.
+
+use std::fmt;
+
+use lipsync_core::{FaceGeometry, PixelRect};
+
+/// An error of the compositor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompositorError {
+    /// The bytes of a picture do not fit its size, or the size is empty.
+    #[error("a picture of {width}x{height} pixels cannot have {n_bytes} bytes")]
+    PictureSize {
+        /// Width given, px.
+        width: usize,
+        /// Height given, px.
+        height: usize,
+        /// Bytes given; `width x height x 3` were expected.
+        n_bytes: usize,
+    },
+    /// The bytes start neither as a PNG nor as a JPEG file does.
+    #[error("neither a PNG nor a JPEG picture")]
+    UnknownFormat,
+    /// The bytes start as the format does, but are broken or end early.
+    #[error("not a usable {format} picture: {reason}")]
+    Malformed {
+        /// What the bytes start as.
+        format: ImageFormat,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The picture is larger than the limits allow.
+    #[error(
+        "a picture of {width}x{height} pixels is too large: at most {max_width}x{max_height} and \
+         {max_pixels} pixels are allowed"
+    )]
+    TooLarge {
+        /// Width, px.
+        width: usize,
+        /// Height, px.
+        height: usize,
+        /// Largest width allowed, px.
+        max_width: usize,
+        /// Largest height allowed, px.
+        max_height: usize,
+        /// Largest area allowed, px.
+        max_pixels: usize,
+    },
+    /// The rectangle does not lie on the picture, or is empty.
+    #[error(
+        "the rectangle of {}x{} pixels at ({}, {}) does not lie on a picture of {width}x{height} pixels",
+        rect.width, rect.height, rect.x, rect.y
+    )]
+    RectOutside {
+        /// The rectangle.
+        rect: PixelRect,
+        /// Width of the picture, px.
+        width: usize,
+        /// Height of the picture, px.
+        height: usize,
+    },
+    /// The geometry contradicts itself: the region and two rings are not the crop, or it is empty
+    /// or absurdly large.
+    #[error(
+        "a region of {} pixels with a ring of {} does not make a crop of {}",
+        geometry.region_px, geometry.ring_px, geometry.crop_px
+    )]
+    Geometry {
+        /// The geometry.
+        geometry: FaceGeometry,
+    },
+    /// A generated region has the wrong length.
+    #[error("a generated region has {expected} bytes, this one has {actual}")]
+    GeneratedSize {
+        /// `region_px x region_px x 3`.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
+    /// A parsing mask is not of its background's size.
+    #[error(
+        "a mask of {mask_width}x{mask_height} pixels does not fit a picture of {width}x{height} pixels"
+    )]
+    MaskSize {
+        /// Width of the mask, px.
+        mask_width: usize,
+        /// Height of the mask, px.
+        mask_height: usize,
+        /// Width of the background, px.
+        width: usize,
+        /// Height of the background, px.
+        height: usize,
+    },
+    /// A JPEG quality outside 1..=100.
+    #[error("a JPEG quality is 1 to 100, not {quality}")]
+    Quality {
+        /// What was asked for.
+        quality: u8,
+    },
+    /// The encoder refused the picture, for instance one too wide for its format.
+    #[error("cannot encode as {format}: {reason}")]
+    Encode {
+        /// The format asked for.
+        format: ImageFormat,
+        /// What the encoder said.
+        reason: String,
+    },
+}
+
+/// A picture format that is read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImageFormat {
+    /// JPEG.
+    Jpeg,
+    /// PNG.
+    Png,
+}
+
+impl fmt::Display for ImageFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+        })
+    }
+}

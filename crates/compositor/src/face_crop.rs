@@ -1,0 +1,113 @@
+//! The face cut out of a background frame, as a network wants it.
+
+use std::{fmt, sync::Arc};
+
+use lipsync_core::{FaceGeometry, PixelRect};
+
+use crate::{
+    CompositorError, Picture, bicubic,
+    picture::{PIXEL_BYTES, swap_red_and_blue},
+};
+
+/// The largest crop accepted, px. Networks have 168 and 328.
+const MAX_CROP_PX: usize = 4096;
+
+/// A face rectangle and its pixels, resized to the crop of a network family.
+///
+/// It depends only on the background frame, so it is made once per frame and kept. Cloning is
+/// cheap: clones share the pixels.
+#[derive(Clone)]
+pub struct FaceCrop {
+    rect: PixelRect,
+    geometry: FaceGeometry,
+    pixels: Arc<[u8]>,
+}
+
+impl FaceCrop {
+    /// Cuts a rectangle out of a picture and resizes it to the geometry's crop, bicubically.
+    ///
+    /// Only pixels inside the rectangle count: at its edges they are repeated, not continued by
+    /// the picture. The rectangle need not be square.
+    ///
+    /// # Errors
+    /// [`CompositorError::RectOutside`] and [`CompositorError::Geometry`].
+    pub fn cut(
+        picture: &Picture,
+        rect: PixelRect,
+        geometry: FaceGeometry,
+    ) -> Result<Self, CompositorError> {
+        check_geometry(geometry)?;
+        picture.check_rect(rect)?;
+        let rows: Vec<&[u8]> = picture.rows_of(rect).collect();
+        let mut pixels = bicubic::resize(&rows, geometry.crop_px, geometry.crop_px);
+        swap_red_and_blue(&mut pixels);
+        Ok(Self {
+            rect,
+            geometry,
+            pixels: pixels.into(),
+        })
+    }
+
+    /// Where on its background frame the face is.
+    #[must_use]
+    pub fn rect(&self) -> PixelRect {
+        self.rect
+    }
+
+    /// The squares of the network family.
+    #[must_use]
+    pub fn geometry(&self) -> FaceGeometry {
+        self.geometry
+    }
+
+    /// The resized face: `crop_px x crop_px x 3`, u8 BGR, row-major, interleaved.
+    #[must_use]
+    pub fn pixels(&self) -> &Arc<[u8]> {
+        &self.pixels
+    }
+
+    /// The crop with a generated region inside its ring; BGR as both are.
+    pub(crate) fn with_region(&self, generated: &[u8]) -> Result<Vec<u8>, CompositorError> {
+        let FaceGeometry {
+            region_px,
+            crop_px,
+            ring_px,
+            ..
+        } = self.geometry;
+        if generated.len() != self.geometry.region_bytes() {
+            return Err(CompositorError::GeneratedSize {
+                expected: self.geometry.region_bytes(),
+                actual: generated.len(),
+            });
+        }
+        let mut square = self.pixels.to_vec();
+        let rows = square
+            .chunks_exact_mut(crop_px * PIXEL_BYTES)
+            .skip(ring_px)
+            .zip(generated.chunks_exact(region_px * PIXEL_BYTES));
+        for (row, generated_row) in rows {
+            row[ring_px * PIXEL_BYTES..][..generated_row.len()].copy_from_slice(generated_row);
+        }
+        Ok(square)
+    }
+}
+
+impl fmt::Debug for FaceCrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaceCrop")
+            .field("rect", &self.rect)
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_geometry(geometry: FaceGeometry) -> Result<(), CompositorError> {
+    let sum = geometry
+        .ring_px
+        .checked_mul(2)
+        .and_then(|rings| rings.checked_add(geometry.region_px));
+    if geometry.region_px > 0 && geometry.crop_px <= MAX_CROP_PX && sum == Some(geometry.crop_px) {
+        return Ok(());
+    }
+    Err(CompositorError::Geometry { geometry })
+}

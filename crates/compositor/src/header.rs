@@ -1,0 +1,119 @@
+//! Sizes of pictures, read from their headers alone.
+//!
+//! The decoder would tell the size too, but only after it has copied the file and read every
+//! metadata chunk. This takes nanoseconds, so whole folders can be checked at start, and hostile
+//! sizes are refused before anything is allocated for them.
+
+use crate::{CompositorError, ImageFormat};
+
+const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
+
+/// Width and height of a PNG or JPEG picture, in pixels, without decoding it.
+///
+/// It reads the header only, so that the rest may be broken or missing. A PNG needs its first 24
+/// bytes; a JPEG all bytes up to its frame header, which may lie behind metadata.
+///
+/// # Errors
+/// [`CompositorError::UnknownFormat`] and [`CompositorError::Malformed`].
+pub fn probe(bytes: &[u8]) -> Result<(usize, usize), CompositorError> {
+    let format = format_of(bytes)?;
+    let size = match format {
+        ImageFormat::Png => png_size(bytes),
+        ImageFormat::Jpeg => jpeg_frame(bytes).map(|frame| frame.size),
+    };
+    match size {
+        Some((width, height)) if width > 0 && height > 0 => Ok((width, height)),
+        Some(_) => Err(malformed(format, "a side is 0")),
+        None => Err(malformed(format, "the header is broken or ends early")),
+    }
+}
+
+/// Tells the format by its magic bytes.
+pub(crate) fn format_of(bytes: &[u8]) -> Result<ImageFormat, CompositorError> {
+    if bytes.starts_with(PNG_SIGNATURE) {
+        Ok(ImageFormat::Png)
+    } else if bytes.starts_with(JPEG_START) {
+        Ok(ImageFormat::Jpeg)
+    } else {
+        Err(CompositorError::UnknownFormat)
+    }
+}
+
+/// Whether the entropy-coded data of a JPEG file reaches its end marker.
+///
+/// The decoder fills in grey for what a truncated file lacks, which nobody would notice until
+/// they watch the video. In coded data every `FF` is followed by 0 or a restart marker, so behind
+/// the frame header `FF D9` is nothing else than the end.
+pub(crate) fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    jpeg_frame(bytes).is_some_and(|frame| frame.rest.windows(2).any(|pair| pair == [0xFF, 0xD9]))
+}
+
+pub(crate) fn malformed(format: ImageFormat, reason: impl Into<String>) -> CompositorError {
+    CompositorError::Malformed {
+        format,
+        reason: reason.into(),
+    }
+}
+
+/// Signature, then the chunk `IHDR`: length 13, name, width, height, both 32-bit big-endian.
+fn png_size(bytes: &[u8]) -> Option<(usize, usize)> {
+    let chunk = bytes.get(PNG_SIGNATURE.len()..)?;
+    if chunk.get(..8)? != b"\0\0\0\x0DIHDR" {
+        return None;
+    }
+    let side = |at: usize| {
+        let side = u32::from_be_bytes(*chunk.get(at..)?.first_chunk()?);
+        usize::try_from(side).ok()
+    };
+    Some((side(8)?, side(12)?))
+}
+
+/// What the first frame header of a JPEG file says, and the bytes behind it.
+struct JpegFrame<'a> {
+    size: (usize, usize),
+    rest: &'a [u8],
+}
+
+/// Walks over marker segments to the first frame header (ITU-T T.81, annex B).
+fn jpeg_frame(bytes: &[u8]) -> Option<JpegFrame<'_>> {
+    let mut rest = bytes.get(2..)?;
+    loop {
+        let (&[ff, marker], after_marker) = rest.split_first_chunk()?;
+        if ff != 0xFF {
+            return None;
+        }
+        match marker {
+            // A fill byte: the marker is the next one.
+            0xFF => {
+                rest = rest.get(1..)?;
+                continue;
+            }
+            // TEM and restart markers have no length.
+            0x01 | 0xD0..=0xD7 => {
+                rest = after_marker;
+                continue;
+            }
+            // Another start, the end, or coded data without a frame header.
+            0xD8..=0xDA => return None,
+            _ => {}
+        }
+        // The length counts itself.
+        let length = usize::from(u16::from_be_bytes(*after_marker.first_chunk()?));
+        let segment = after_marker.get(2..length.max(2))?;
+        rest = after_marker.get(length.max(2)..)?;
+        // Frame headers are C0..=CF but for Huffman tables, arithmetic coding and a reserved one.
+        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
+            // Precision, height, width.
+            let &[_, h1, h0, w1, w0] = segment.first_chunk()?;
+            let side = |bytes| usize::from(u16::from_be_bytes(bytes));
+            return Some(JpegFrame {
+                size: (side([w1, w0]), side([h1, h0])),
+                rest,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
