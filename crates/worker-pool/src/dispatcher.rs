@@ -115,16 +115,19 @@ impl Dispatcher {
             let Some(worker) = self.policy.choose(&self.loads) else {
                 return;
             };
-            if let Some(frames) = first.chunks.next() {
-                let task = Arc::clone(&first.task);
+            let Waiting { task, chunks } = first;
+            let task = Arc::clone(task);
+            let frames = chunks.next();
+            if chunks.is_empty() {
+                // Before the last chunk goes, so that who sees it run finds the place free.
+                task.leave_queue();
+                self.waiting.pop_front();
+            }
+            if let Some(frames) = frames {
                 self.loads[worker] += 1;
                 // Neither blocks nor fails: the channel has room for every chunk in `loads`, and the
                 // pool, which outlives this thread, holds its other end.
                 let _ = self.channels.workers[worker].send(Chunk { task, frames });
-            }
-            if first.chunks.is_empty() {
-                first.task.leave_queue();
-                self.waiting.pop_front();
             }
         }
     }

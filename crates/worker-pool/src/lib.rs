@@ -12,7 +12,7 @@
 //! ```
 //!
 //! - A job takes one place in the queue, however many chunks it is split into. It gives it back
-//!   when its last chunk has been handed to a worker, or when it ends before that.
+//!   when its last chunk is handed to a worker, or when it ends before that.
 //! - A job ends exactly once: completed, failed or cancelled. Whoever ends it takes the reply out
 //!   of the job's state; there is only one to take.
 //! - A worker has at most one chunk that runs and one that waits, so nothing queues unseen.
@@ -29,6 +29,8 @@ mod policy;
 pub mod pool;
 pub mod stats;
 mod task;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use error::PoolError;

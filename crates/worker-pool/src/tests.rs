@@ -1,0 +1,72 @@
+//! The pool with fake generators. Nothing sleeps: a gated fake says when it was entered and waits
+//! to be told how to go on.
+
+mod cancelling;
+mod dispatching;
+mod fake;
+mod faults;
+mod refusing;
+mod stopping;
+mod stress;
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use fake::{Call, Fake};
+
+use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerPool};
+
+/// Far more than anything here takes; a test that runs into it has found a hang.
+const TOO_LONG: Duration = Duration::from_secs(60);
+
+fn pool(n_workers: usize, queue_capacity: usize, max_batch_frames: usize) -> WorkerPool {
+    WorkerPool::start(PoolConfig {
+        n_workers,
+        queue_capacity,
+        max_batch_frames,
+    })
+    .unwrap()
+}
+
+fn wait(handle: JobHandle) -> Result<JobOutput, PoolError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(async { tokio::time::timeout(TOO_LONG, handle).await })
+        .expect("the job must end")
+}
+
+fn run(pool: &WorkerPool, job: Job) -> JobOutput {
+    wait(pool.submit(job).unwrap()).unwrap()
+}
+
+/// Waits for what another thread does without an event of its own.
+fn until(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < TOO_LONG, "never came true");
+        thread::yield_now();
+    }
+}
+
+/// Occupies a pool of one worker: a job that runs, and one that waits at the worker.
+fn occupy(pool: &WorkerPool) -> (Call, JobHandle, JobHandle) {
+    let (gated, calls) = Fake::gated();
+    let running = pool.submit(fake::job(&gated, 900..901)).unwrap();
+    let call = calls.next();
+    let next = pool
+        .submit(fake::job(&Arc::new(Fake::default()), 901..902))
+        .unwrap();
+    until(|| pool.stats().queue_depth == 0);
+    (call, running, next)
+}
+
+fn assert_adds_up(stats: &PoolStats) {
+    let ended = stats.completed + stats.failed + stats.cancelled;
+    assert_eq!(stats.submitted, ended + stats.in_flight, "{stats:?}");
+    assert!(stats.queue_depth <= stats.queue_capacity, "{stats:?}");
+}

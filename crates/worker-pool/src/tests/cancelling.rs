@@ -1,0 +1,120 @@
+//! Dropped handles and deadlines.
+
+use super::{
+    fake::{self, Act, Fake},
+    *,
+};
+
+#[test]
+fn a_cancelled_waiting_job_never_runs_and_leaves_its_place() {
+    let pool = pool(1, 1, 8);
+    let (call, running, at_worker) = occupy(&pool);
+    let fake = Arc::new(Fake::default());
+    let queued = pool.submit(fake::job(&fake, 0..1)).unwrap();
+    assert_eq!(pool.stats().queue_depth, 1);
+
+    drop(queued);
+    drop(at_worker);
+    let stats = pool.stats();
+    assert_eq!((stats.cancelled, stats.queue_depth), (2, 0));
+    assert_eq!(stats.in_flight, 1);
+    assert_adds_up(&stats);
+    // The place is free; the channel behind it is, as soon as the dispatcher gets round to it.
+    let mut later = None;
+    until(|| {
+        later = pool.submit(fake::job(&fake, 5..6)).ok();
+        later.is_some()
+    });
+
+    call.go(Act::Succeed);
+    wait(running).unwrap();
+    assert_eq!(wait(later.unwrap()).unwrap().faces, fake::faces(5..6));
+    assert_eq!(fake.n_calls(), 1, "only the later job ran");
+    assert_eq!(pool.stats().workers[0].batches, 2);
+}
+
+#[test]
+fn a_cancelled_running_job_is_dropped_with_its_other_chunks() {
+    let pool = pool(1, 4, 1);
+    let (gated, calls) = Fake::gated();
+    let handle = pool.submit(fake::job(&gated, 0..4)).unwrap();
+    let call = calls.next();
+    drop(handle);
+    let stats = pool.stats();
+    assert_eq!((stats.cancelled, stats.in_flight), (1, 0));
+    assert_eq!(stats.queue_depth, 0);
+
+    call.go(Act::Succeed);
+    run(&pool, fake::job(&Arc::new(Fake::default()), 0..1));
+    assert_eq!(gated.n_calls(), 1);
+    let stats = pool.stats();
+    assert_eq!((stats.completed, stats.cancelled), (1, 1));
+    assert_adds_up(&stats);
+}
+
+#[test]
+fn dropping_the_handle_after_the_answer_cancels_nothing() {
+    let pool = pool(1, 4, 1);
+    let handle = pool
+        .submit(fake::job(&Arc::new(Fake::default()), 0..1))
+        .unwrap();
+    until(|| pool.stats().completed == 1);
+    drop(handle);
+    assert_eq!(pool.stats().cancelled, 0);
+}
+
+#[test]
+fn an_expired_job_never_runs() {
+    let pool = pool(1, 4, 1);
+    let fake = Arc::new(Fake::default());
+    let job = Job {
+        deadline: Some(Instant::now()),
+        ..fake::job(&fake, 0..2)
+    };
+    let error = wait(pool.submit(job).unwrap()).unwrap_err();
+    assert!(matches!(error, PoolError::Expired));
+    assert_eq!(fake.n_calls(), 0);
+    assert_eq!(pool.stats().failed, 1);
+}
+
+#[test]
+fn a_queued_job_expires_while_the_engine_is_busy() {
+    let pool = pool(1, 4, 1);
+    let (call, running, next) = occupy(&pool);
+    let fake = Arc::new(Fake::default());
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let job = |deadline| Job {
+        deadline,
+        ..fake::job(&fake, 0..1)
+    };
+    let patient = pool.submit(job(None)).unwrap();
+    let hurried = pool.submit(job(Some(deadline))).unwrap();
+    // Nothing but the passing of time ends it: the engine is held.
+    assert!(matches!(wait(hurried), Err(PoolError::Expired)));
+    assert!(Instant::now() >= deadline);
+    assert_eq!(pool.stats().queue_depth, 1);
+
+    call.go(Act::Succeed);
+    for handle in [running, next, patient] {
+        wait(handle).unwrap();
+    }
+    assert_eq!(fake.n_calls(), 1);
+}
+
+#[test]
+fn a_deadline_that_passes_between_chunks_ends_the_job() {
+    let pool = pool(1, 4, 1);
+    let (gated, calls) = Fake::gated();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let job = Job {
+        deadline: Some(deadline),
+        ..fake::job(&gated, 0..2)
+    };
+    let handle = pool.submit(job).unwrap();
+    // On a stalled machine the first chunk may expire too; then there is no call to hold.
+    let call = calls.next_before(deadline);
+    until(|| Instant::now() >= deadline);
+    drop(call);
+    assert!(matches!(wait(handle), Err(PoolError::Expired)));
+    assert!(gated.n_calls() <= 1);
+}

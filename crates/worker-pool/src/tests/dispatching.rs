@@ -1,0 +1,96 @@
+//! Who runs what, and how it is put together.
+
+use super::{
+    fake::{self, Act, Fake},
+    *,
+};
+use crate::{
+    stats::Ledger,
+    task::{Batch, Task},
+};
+
+#[test]
+fn jobs_go_round_the_workers() {
+    let pool = pool(3, 4, 8);
+    let fake = Arc::new(Fake::default());
+    for turn in 0..7 {
+        let output = run(&pool, fake::job(&fake, 0..1));
+        assert_eq!(output.timings.workers, [turn % 3]);
+    }
+    let batches: Vec<u64> = pool.stats().workers.iter().map(|w| w.batches).collect();
+    assert_eq!(batches, [3, 2, 2]);
+}
+
+#[test]
+fn a_busy_worker_is_passed_over() {
+    let pool = pool(2, 4, 8);
+    let (gated, calls) = Fake::gated();
+    let slow = pool.submit(fake::job(&gated, 0..1)).unwrap();
+    let call = calls.next();
+    assert_eq!(call.thread, "lipsync-worker-0");
+    let fake = Arc::new(Fake::default());
+    for _ in 0..5 {
+        assert_eq!(run(&pool, fake::job(&fake, 1..2)).timings.workers, [1]);
+    }
+    call.go(Act::Succeed);
+    assert_eq!(wait(slow).unwrap().timings.workers, [0]);
+}
+
+#[test]
+fn a_job_is_split_over_the_workers_and_put_together_in_order() {
+    let pool = pool(4, 4, 8);
+    let (gated, calls) = Fake::gated();
+    let handle = pool.submit(fake::job(&gated, 10..18)).unwrap();
+    let mut running: Vec<_> = (0..4).map(|_| calls.next()).collect();
+    running.sort_by_key(|call| call.ids[0]);
+    for (i, call) in running.iter().enumerate() {
+        assert_eq!(call.ids.len(), 2);
+        assert_eq!(call.thread, format!("lipsync-worker-{i}"));
+    }
+    // The last frames are done first.
+    for call in running.into_iter().rev() {
+        call.go(Act::Succeed);
+    }
+    let output = wait(handle).unwrap();
+    assert_eq!(output.faces, fake::faces(10..18));
+    assert_eq!(output.timings.workers, [0, 1, 2, 3]);
+    assert_eq!(output.timings.batch_frames, 2);
+}
+
+#[test]
+fn batches_are_bounded() {
+    let pool = pool(2, 4, 3);
+    let fake = Arc::new(Fake::default());
+    let output = run(&pool, fake::job(&fake, 0..20));
+    assert_eq!(output.faces, fake::faces(0..20));
+    // 20 frames over 2 workers in batches of at most 3 are 4 rounds: 3, 3, 3, 3, 3, 3, 2.
+    assert_eq!(output.timings.batch_frames, 3);
+    assert_eq!(fake.n_calls(), 7);
+    let frames: u64 = pool.stats().workers.iter().map(|w| w.frames).sum();
+    assert_eq!(frames, 20);
+}
+
+#[test]
+fn timings_span_the_chunks() {
+    let ledger = Arc::new(Ledger::new(1, 4));
+    ledger.admit().unwrap();
+    let fake = Arc::new(Fake::default());
+    let before = Instant::now();
+    let (task, handle) = Task::accept(fake::job(&fake, 0..3), ledger);
+    let after = Instant::now();
+    let ms = Duration::from_millis;
+    let batch = |worker, n_frames, start, end| Batch {
+        faces: vec![Vec::new(); n_frames],
+        worker,
+        start: after + ms(start),
+        end: after + ms(end),
+    };
+    task.add(1..3, batch(3, 2, 12, 25));
+    task.add(0..1, batch(1, 1, 10, 15));
+    let timings = wait(handle).unwrap().timings;
+    assert!(timings.queue >= ms(10) && timings.queue <= ms(10) + (after - before));
+    assert_eq!(timings.infer, ms(15));
+    assert_eq!(timings.compute, ms(13 + 5));
+    assert_eq!(timings.batch_frames, 2);
+    assert_eq!(timings.workers, [1, 3]);
+}

@@ -1,0 +1,177 @@
+//! A generator whose faces say which crop and which audio they were made of, and whose runs a test
+//! can hold and steer.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use lipsync_core::{FaceGeometry, Priority};
+use lipsync_engine::{EngineError, FaceInput, Generator, Session};
+
+use super::TOO_LONG;
+use crate::Job;
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Act {
+    #[default]
+    Succeed,
+    Fail,
+    Panic,
+    /// Success is reported, but a face is missing.
+    Short,
+}
+
+/// A run that has begun and waits.
+pub(super) struct Call {
+    /// The ids of its frames.
+    pub(super) ids: Vec<u32>,
+    pub(super) thread: String,
+    go: Sender<Act>,
+}
+
+impl Call {
+    /// Lets the run go on. Dropping the call means success.
+    pub(super) fn go(self, act: Act) {
+        self.go.send(act).unwrap();
+    }
+}
+
+/// Runs of a gated fake, as they begin.
+pub(super) struct Calls(Receiver<Call>);
+
+impl Calls {
+    pub(super) fn next(&self) -> Call {
+        self.0.recv_timeout(TOO_LONG).expect("a run must begin")
+    }
+
+    pub(super) fn next_before(&self, deadline: Instant) -> Option<Call> {
+        self.0.recv_deadline(deadline).ok()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Fake {
+    act: Act,
+    gate: Option<Sender<Call>>,
+    n_calls: AtomicUsize,
+}
+
+impl Fake {
+    pub(super) fn that(act: Act) -> Arc<Self> {
+        Arc::new(Self {
+            act,
+            ..Self::default()
+        })
+    }
+
+    pub(super) fn gated() -> (Arc<Self>, Calls) {
+        let (gate, calls) = unbounded();
+        let fake = Self {
+            gate: Some(gate),
+            ..Self::default()
+        };
+        (Arc::new(fake), Calls(calls))
+    }
+
+    pub(super) fn n_calls(&self) -> usize {
+        self.n_calls.load(Ordering::SeqCst)
+    }
+
+    fn choose_act(&self, frames: &[FaceInput<'_>]) -> Act {
+        let Some(gate) = &self.gate else {
+            return self.act;
+        };
+        let (go, told) = bounded(1);
+        let call = Call {
+            ids: frames.iter().map(|f| crop_id(f.crop)).collect(),
+            thread: thread::current().name().unwrap_or_default().to_owned(),
+            go,
+        };
+        // A test that has failed listens no more; its pool must still come down.
+        let _ = gate.send(call);
+        told.recv().unwrap_or_default()
+    }
+}
+
+impl Generator for Fake {
+    fn geometry(&self) -> FaceGeometry {
+        FaceGeometry {
+            region_px: 2,
+            crop_px: 2,
+            ring_px: 0,
+            mask_x: (0, 0),
+            mask_y: (0, 0),
+        }
+    }
+
+    fn audio_shape(&self) -> [usize; 3] {
+        [1, 2, 1]
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        0
+    }
+
+    fn infer(
+        &self,
+        _session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        self.n_calls.fetch_add(1, Ordering::SeqCst);
+        faces.extend(frames.iter().map(|f| face(crop_id(f.crop), f.audio)));
+        match self.choose_act(frames) {
+            Act::Succeed => Ok(()),
+            Act::Fail => Err(EngineError::Device {
+                reason: "told to fail".to_owned(),
+            }),
+            Act::Panic => panic!("told to panic"),
+            Act::Short => {
+                faces.pop();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A job of one frame an id.
+pub(super) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
+    Job {
+        generator: Arc::clone(generator) as Arc<dyn Generator>,
+        crops: ids.clone().map(|id| crop(id).into()).collect(),
+        audio: ids.flat_map(audio).collect(),
+        priority: Priority::Normal,
+        deadline: None,
+    }
+}
+
+/// The faces that such a job must give.
+pub(super) fn faces(ids: Range<u32>) -> Vec<Vec<u8>> {
+    ids.map(|id| face(id, &audio(id))).collect()
+}
+
+fn crop(id: u32) -> Vec<u8> {
+    [id, 0, 0].map(u32::to_le_bytes).concat()
+}
+
+fn crop_id(crop: &[u8]) -> u32 {
+    u32::from_le_bytes([crop[0], crop[1], crop[2], crop[3]])
+}
+
+/// Small bit patterns, which no float arithmetic touches on the way.
+fn audio(id: u32) -> [f32; 2] {
+    [f32::from_bits(id), f32::from_bits(!id >> 2)]
+}
+
+fn face(crop_id: u32, audio: &[f32]) -> Vec<u8> {
+    let words = [crop_id, audio[0].to_bits(), audio[1].to_bits()];
+    words.map(u32::to_le_bytes).concat()
+}
