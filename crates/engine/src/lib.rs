@@ -5,12 +5,29 @@
 //! the face crop. Start with [`generator`], the trait that the worker pool runs.
 #![deny(unsafe_code)]
 
+pub mod cpu_isa;
 pub mod encoder;
 pub mod error;
 pub mod generator;
+pub mod graph;
+pub mod import;
+pub mod load;
+pub mod network;
+pub mod network_writer;
+pub mod onnx;
+pub mod reference;
 pub mod session;
 
+pub use cpu_isa::CpuIsa;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
 pub use generator::{FaceInput, Generator};
+pub use load::{load_audio_encoder, load_generator};
+pub use network::Network;
 pub use session::Session;
+
+/// What runs networks, in words: `cpu (avx512)`.
+#[must_use]
+pub fn device_name(isa: CpuIsa) -> String {
+    format!("cpu ({isa})")
+}

@@ -1,0 +1,42 @@
+//! Which instruction set is asked for.
+
+use std::fmt;
+
+/// The instruction set that the configuration asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum CpuIsa {
+    /// The widest one that this CPU has.
+    #[default]
+    Auto,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// What every CPU of the architecture has.
+    Portable,
+}
+
+impl CpuIsa {
+    /// Parses `auto`, `avx512`, `avx2` or `portable`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "avx512" => Some(Self::Avx512),
+            "avx2" => Some(Self::Avx2),
+            "portable" => Some(Self::Portable),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for CpuIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        })
+    }
+}
