@@ -1,0 +1,321 @@
+//! The depthwise 3x3 convolution.
+//!
+//! Works on one vector of channels at a time and walks along the rows of pixels, so that the nine
+//! weights and a window of three columns stay in registers: every input vector is loaded once for
+//! each band of output rows. Borders cost nothing inside the walk: a row outside the tensor is a row
+//! of zeros (with a step of 0), the columns outside are peeled off.
+
+use std::ops::Range;
+
+use super::{AlignedFloats, Isa, isa::Kernel, simd::Simd};
+
+/// Zeros enough for the widest vector: the row above the first and below the last one.
+static ZEROS: [f32; 16] = [0.0; 16];
+
+/// Weights and bias of a depthwise 3x3 convolution, channel-last.
+#[derive(Debug)]
+pub struct PackedDepthwise {
+    isa: Isa,
+    /// `[10][padded]`: the nine weights (row-major in the kernel), then the bias.
+    taps: AlignedFloats,
+    /// Channels, rounded up to whole vectors.
+    padded: usize,
+    c: usize,
+}
+
+/// Consecutive rows of an NHWC tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct Strip<'a> {
+    /// `[rows][width][c]`, dense.
+    pub data: &'a [f32],
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows of the whole tensor; what lies outside them is zero.
+    pub height: usize,
+    /// Which of them `data` starts with.
+    pub first_row: usize,
+}
+
+impl PackedDepthwise {
+    /// Packs `weights`, `[c][3][3]`, and `bias`, `[c]`, for `isa`.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    #[must_use]
+    pub fn pack(isa: Isa, weights: &[f32], bias: &[f32], c: usize) -> Self {
+        assert_eq!(weights.len(), 9 * c, "weights are [c][3][3]");
+        assert_eq!(bias.len(), c, "bias is [c]");
+        let padded = c.next_multiple_of(isa.lanes());
+        let mut taps = AlignedFloats::zeroed(10 * padded);
+        for channel in 0..c {
+            for tap in 0..9 {
+                taps[tap * padded + channel] = weights[channel * 9 + tap];
+            }
+            taps[9 * padded + channel] = bias[channel];
+        }
+        Self {
+            isa,
+            taps,
+            padded,
+            c,
+        }
+    }
+
+    /// Bytes that the packed weights take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.taps.bytes()
+    }
+
+    /// Channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.c
+    }
+}
+
+/// Output rows `rows` of the depthwise 3x3 convolution of a tensor, padded by one zero pixel.
+///
+/// # Shapes
+/// The whole output has `(height - 1) / stride + 1` rows of `(width - 1) / stride + 1` pixels; `out`
+/// gets rows `rows` of it, dense. Output row `y` reads input rows `y * stride - 1 ..= y * stride + 1`,
+/// which `input` must contain where they lie in the tensor.
+///
+/// # Panics
+/// When the stride is neither 1 nor 2, a row wanted does not exist, an input row needed is not in
+/// the strip, or `out` has another length.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a strip in, a strip out, and what lies between"
+)]
+pub fn depthwise3x3(
+    d: &PackedDepthwise,
+    input: Strip<'_>,
+    rows: Range<usize>,
+    stride: usize,
+    relu: bool,
+    out: &mut [f32],
+) {
+    assert!(
+        matches!(stride, 1 | 2),
+        "stride {stride} is neither 1 nor 2"
+    );
+    if rows.is_empty() || d.c == 0 || input.width == 0 {
+        assert!(
+            out.is_empty(),
+            "nothing to compute, yet somewhere to put it"
+        );
+        return;
+    }
+    assert!((rows.end - 1) * stride < input.height, "rows past the end");
+    let out_width = (input.width - 1) / stride + 1;
+    assert_eq!(out.len(), rows.len() * out_width * d.c, "out is dense");
+    let row_floats = input.width * d.c;
+    let needed =
+        (rows.start * stride).saturating_sub(1)..((rows.end - 1) * stride + 2).min(input.height);
+    assert!(
+        input.first_row <= needed.start
+            && (needed.end - input.first_row) * row_floats <= input.data.len(),
+        "rows {needed:?} are not all in the strip"
+    );
+    d.isa.run(Depthwise {
+        d,
+        input,
+        rows,
+        stride,
+        relu,
+        out,
+    });
+}
+
+struct Depthwise<'a> {
+    d: &'a PackedDepthwise,
+    input: Strip<'a>,
+    rows: Range<usize>,
+    stride: usize,
+    relu: bool,
+    out: &'a mut [f32],
+}
+
+/// The channels that one walk computes, of `c`: `n` from `first` on.
+#[derive(Clone, Copy)]
+struct Channels {
+    first: usize,
+    n: usize,
+    c: usize,
+}
+
+/// One input row, from the current channels on.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    data: &'a [f32],
+    /// Floats from one pixel to the next.
+    step: usize,
+}
+
+impl Row<'_> {
+    const ZERO: Self = Row {
+        data: &ZEROS,
+        step: 0,
+    };
+
+    #[inline(always)]
+    fn pixel<S: Simd, const PART: bool>(&self, s: S, x: usize, n: usize) -> S::Vector {
+        let data = &self.data[x * self.step..];
+        if PART {
+            s.load_part(data, n)
+        } else {
+            s.load(data)
+        }
+    }
+}
+
+impl<'a> Strip<'a> {
+    /// Row `y - 1` of the tensor, zeros where there is none.
+    #[inline(always)]
+    fn row(&self, y: usize, channels: Channels) -> Row<'a> {
+        if y == 0 || y > self.height {
+            return Row::ZERO;
+        }
+        let row_floats = self.width * channels.c;
+        let row = &self.data[(y - 1 - self.first_row) * row_floats..][..row_floats];
+        Row {
+            data: &row[channels.first..],
+            step: channels.c,
+        }
+    }
+}
+
+impl Kernel for Depthwise<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let row_floats = self.out.len() / self.rows.len();
+        let (mut out, mut row) = (self.out, self.rows.start);
+        while row < self.rows.end {
+            let pair = self.stride == 1 && S::DEPTHWISE_ROWS == 2 && self.rows.end - row >= 2;
+            let n_rows = if pair { 2 } else { 1 };
+            let (now, later) = out.split_at_mut(n_rows * row_floats);
+            let band = Band {
+                d: self.d,
+                input: self.input,
+                row,
+                relu: self.relu,
+                out: now,
+            };
+            if pair {
+                band.run::<S, 4, 2, 1>(s);
+            } else if self.stride == 1 {
+                band.run::<S, 3, 1, 1>(s);
+            } else {
+                band.run::<S, 3, 1, 2>(s);
+            }
+            (out, row) = (later, row + n_rows);
+        }
+    }
+}
+
+/// Output rows that are computed together, from `row` on.
+struct Band<'a> {
+    d: &'a PackedDepthwise,
+    input: Strip<'a>,
+    row: usize,
+    relu: bool,
+    out: &'a mut [f32],
+}
+
+impl Band<'_> {
+    /// `OUT` output rows, made of `IN` input rows.
+    #[inline(always)]
+    fn run<S: Simd, const IN: usize, const OUT: usize, const STRIDE: usize>(mut self, s: S) {
+        let c = self.d.c;
+        for first in (0..c).step_by(S::LANES) {
+            let n = (c - first).min(S::LANES);
+            let channels = Channels { first, n, c };
+            if n == S::LANES {
+                self.walk::<S, IN, OUT, STRIDE, false>(s, channels);
+            } else {
+                self.walk::<S, IN, OUT, STRIDE, true>(s, channels);
+            }
+        }
+    }
+
+    /// One vector of channels, along the whole row.
+    #[inline(always)]
+    fn walk<S: Simd, const IN: usize, const OUT: usize, const STRIDE: usize, const PART: bool>(
+        &mut self,
+        s: S,
+        channels: Channels,
+    ) {
+        let Channels { first, n, .. } = channels;
+        let mut taps = [s.splat(0.0); 10];
+        for (tap, t) in taps.iter_mut().enumerate() {
+            *t = s.load(&self.d.taps[tap * self.d.padded + first..]);
+        }
+        let mut rows = [Row::ZERO; IN];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = self.input.row(self.row * STRIDE + i, channels);
+        }
+        // Columns x - 1, x and x + 1 of each row; the first one lies left of the tensor.
+        let mut window = [[s.splat(0.0); 3]; IN];
+        if STRIDE == 1 {
+            for i in 0..IN {
+                window[i][1] = rows[i].pixel::<S, PART>(s, 0, n);
+            }
+        }
+        let out_width = (self.input.width - 1) / STRIDE + 1;
+        let n_inside = (self.input.width + STRIDE - 2) / STRIDE;
+        for x in 0..n_inside {
+            for i in 0..IN {
+                if STRIDE == 2 {
+                    window[i][1] = rows[i].pixel::<S, PART>(s, 2 * x, n);
+                }
+                window[i][2] = rows[i].pixel::<S, PART>(s, STRIDE * x + 1, n);
+            }
+            self.emit::<S, IN, OUT, STRIDE, PART>(s, (&window, &taps), x, channels);
+            for columns in &mut window {
+                if STRIDE == 1 {
+                    columns[0] = columns[1];
+                }
+                columns[2 - STRIDE] = columns[2];
+            }
+        }
+        if n_inside < out_width {
+            for i in 0..IN {
+                if STRIDE == 2 {
+                    window[i][1] = rows[i].pixel::<S, PART>(s, 2 * n_inside, n);
+                }
+                window[i][2] = s.splat(0.0);
+            }
+            self.emit::<S, IN, OUT, STRIDE, PART>(s, (&window, &taps), n_inside, channels);
+        }
+    }
+
+    /// Pixel `x` of each output row, of the window around it.
+    #[inline(always)]
+    fn emit<S: Simd, const IN: usize, const OUT: usize, const STRIDE: usize, const PART: bool>(
+        &mut self,
+        s: S,
+        (window, taps): (&[[S::Vector; 3]; IN], &[S::Vector; 10]),
+        x: usize,
+        channels: Channels,
+    ) {
+        for o in 0..OUT {
+            let mut sum = taps[9];
+            for ky in 0..3 {
+                for kx in 0..3 {
+                    sum = s.mul_add(window[o * STRIDE + ky][kx], taps[ky * 3 + kx], sum);
+                }
+            }
+            if self.relu {
+                sum = s.relu(sum);
+            }
+            let row_floats = self.out.len() / OUT;
+            let out = &mut self.out[o * row_floats + x * channels.c + channels.first..];
+            if PART {
+                s.store_part(out, channels.n, sum);
+            } else {
+                s.store(out, sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What is done to each value alone.
+//!
+//! Plain loops over slices: LLVM vectorises them for the instruction set that they are inlined into.
+
+use super::{Isa, isa::Kernel, simd::Simd};
+
+/// `out = a + b`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn add(isa: Isa, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert!(
+        a.len() == out.len() && b.len() == out.len(),
+        "lengths differ"
+    );
+    isa.run(Add { a, b, out });
+}
+
+/// `dst = max(src, 0)`; a NaN stays one.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn relu(isa: Isa, src: &[f32], dst: &mut [f32]) {
+    assert_eq!(src.len(), dst.len(), "lengths differ");
+    isa.run(Relu { src, dst });
+}
+
+/// `dst = 1 / (1 + exp(-src))`, within 1e-6; of a NaN it is unspecified.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn sigmoid(isa: Isa, src: &[f32], dst: &mut [f32]) {
+    assert_eq!(src.len(), dst.len(), "lengths differ");
+    isa.run(Sigmoid { src, dst });
+}
+
+/// `dst = trunc(255 sigmoid(src))`: the network's output as bytes.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn sigmoid_to_u8(isa: Isa, src: &[f32], dst: &mut [u8]) {
+    assert_eq!(src.len(), dst.len(), "lengths differ");
+    isa.run(SigmoidToU8 { src, dst });
+}
+
+struct Add<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Add<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for ((out, a), b) in self.out.iter_mut().zip(self.a).zip(self.b) {
+            *out = a + b;
+        }
+    }
+}
+
+struct Relu<'a> {
+    src: &'a [f32],
+    dst: &'a mut [f32],
+}
+
+impl Kernel for Relu<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (dst, &x) in self.dst.iter_mut().zip(self.src) {
+            *dst = if 0.0 > x { 0.0 } else { x };
+        }
+    }
+}
+
+struct Sigmoid<'a> {
+    src: &'a [f32],
+    dst: &'a mut [f32],
+}
+
+impl Kernel for Sigmoid<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (dst, &x) in self.dst.iter_mut().zip(self.src) {
+            *dst = sigmoid_of::<S>(x);
+        }
+    }
+}
+
+struct SigmoidToU8<'a> {
+    src: &'a [f32],
+    dst: &'a mut [u8],
+}
+
+impl Kernel for SigmoidToU8<'_> {
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a sigmoid times 255 is in 0..=255, and truncation is the contract"
+    )]
+    fn run<S: Simd>(self, _: S) {
+        for (dst, &x) in self.dst.iter_mut().zip(self.src) {
+            *dst = (255.0 * sigmoid_of::<S>(x)) as i32 as u8;
+        }
+    }
+}
+
+#[inline(always)]
+fn sigmoid_of<S: Simd>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<S>(-x))
+}
+
+/// `exp(x)` within 2 units in the last place, `x` being clamped to what keeps it a normal number.
+///
+/// # Source
+/// The classic of Cephes' `expf`: `x = n ln 2 + r` with `|r| <= ln 2 / 2`, a polynomial for `exp(r)`, and
+/// `n` added to the exponent's bits. Branch-free, so that loops around it vectorise.
+#[inline(always)]
+fn exp<S: Simd>(x: f32) -> f32 {
+    /// Added to a small number, leaves its nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
+    /// ln 2 in two parts, of which the first has so few bits that its products are exact.
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 87.0 { 87.0 } else { x };
+    let rounded = mul_add::<S>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = mul_add::<S>(n, -LN_2_HIGH, x);
+    let r = mul_add::<S>(n, -LN_2_LOW, r);
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = mul_add::<S>(p, r, coefficient);
+    }
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
+    f32::from_bits(p.to_bits().wrapping_add(exponent))
+}
+
+/// `a * b + c`, fused where that is one instruction.
+#[inline(always)]
+fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FUSED { a.mul_add(b, c) } else { a * b + c }
+}

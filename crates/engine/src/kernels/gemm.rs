@@ -1,0 +1,294 @@
+//! Matrix multiplication with packed weights: the 1x1 convolution.
+//!
+//! The inner loop computes a tile of `TILE_ROWS` rows by two vectors of columns that stays in
+//! registers over the whole sum. Every output element is one chain of multiply-adds that starts at
+//! the bias and runs over the inputs in ascending order, in every tile shape: that is why a row's
+//! result depends on that row alone. The sum is never split into blocks, for the same reason.
+
+use super::{AlignedFloats, Isa, isa::Kernel, simd::Simd};
+
+/// A matrix to read: `rows` rows, `stride` floats apart, of as many columns as the reader wants.
+#[derive(Debug, Clone, Copy)]
+pub struct MatRef<'a> {
+    /// Row after row; the last row may end before its stride does.
+    pub data: &'a [f32],
+    /// Number of rows.
+    pub rows: usize,
+    /// Floats from one row's start to the next one's.
+    pub stride: usize,
+}
+
+/// A matrix to write, of as many rows as its operand has.
+///
+/// To write at a channel offset of a wider tensor, let `data` start at the offset and let `stride`
+/// be the wider tensor's channels; what lies between the columns written is left alone.
+#[derive(Debug)]
+pub struct MatMut<'a> {
+    /// Row after row; the last row may end before its stride does.
+    pub data: &'a mut [f32],
+    /// Floats from one row's start to the next one's.
+    pub stride: usize,
+}
+
+/// What happens to a sum before it is stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Negative results become zero, after the residual.
+    pub relu: bool,
+    /// Added to the result: as many rows as the operand.
+    pub residual: Option<MatRef<'a>>,
+}
+
+/// Weights and bias of a 1x1 convolution, in the order in which one instruction set reads them.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    isa: Isa,
+    /// Panel after panel. A panel of `w` columns is the bias of its columns, then for each input the
+    /// `w` weights that it meets; columns past `n_out` are zeros.
+    panels: AlignedFloats,
+    n_in: usize,
+    n_out: usize,
+}
+
+impl PackedMatrix {
+    /// Packs `weights`, `[n_out][n_in]` row-major, and `bias`, `[n_out]`, for `isa`.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    #[must_use]
+    pub fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> Self {
+        assert_eq!(weights.len(), n_out * n_in, "weights are [n_out][n_in]");
+        assert_eq!(bias.len(), n_out, "bias is [n_out]");
+        let lanes = isa.lanes();
+        let n_floats: usize = panel_widths(n_out, lanes).sum::<usize>() * (n_in + 1);
+        let mut panels = AlignedFloats::zeroed(n_floats);
+        let (mut rest, mut first) = (&mut panels[..], 0);
+        for width in panel_widths(n_out, lanes) {
+            let (panel, others) = rest.split_at_mut(width * (n_in + 1));
+            let columns = width.min(n_out - first);
+            let (packed_bias, packed) = panel.split_at_mut(width);
+            packed_bias[..columns].copy_from_slice(&bias[first..first + columns]);
+            for (k, row) in packed.chunks_exact_mut(width).enumerate() {
+                for (column, w) in row[..columns].iter_mut().enumerate() {
+                    *w = weights[(first + column) * n_in + k];
+                }
+            }
+            (rest, first) = (others, first + width);
+        }
+        Self {
+            isa,
+            panels,
+            n_in,
+            n_out,
+        }
+    }
+
+    /// Bytes that the packed weights take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.panels.bytes()
+    }
+
+    /// Columns of the operand.
+    #[must_use]
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Columns of the result.
+    #[must_use]
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+}
+
+/// Widths of the panels of `n_out` columns: two vectors each, and one for what is left where that
+/// is enough.
+fn panel_widths(n_out: usize, lanes: usize) -> impl Iterator<Item = usize> {
+    let pairs = n_out / (2 * lanes);
+    let rest = (n_out % (2 * lanes)).div_ceil(lanes) * lanes;
+    std::iter::repeat_n(2 * lanes, pairs).chain((rest > 0).then_some(rest))
+}
+
+/// `out[r] = act(weights * a[r] + bias + residual[r])` for every row of `a`.
+///
+/// # Shapes
+/// `a` is `[rows][n_in]`, `out` and the residual `[rows][n_out]`, each with a stride of its own.
+///
+/// # Panics
+/// When a stride is shorter than a row or a slice shorter than its rows.
+pub fn gemm(m: &PackedMatrix, a: MatRef<'_>, out: MatMut<'_>, epilogue: Epilogue<'_>) {
+    if a.rows == 0 || m.n_out == 0 {
+        return;
+    }
+    a.check(m.n_in, "operand");
+    check_rows(out.data.len(), (a.rows, m.n_out), out.stride, "result");
+    if let Some(residual) = epilogue.residual {
+        residual.check(m.n_out, "residual");
+        assert_eq!(residual.rows, a.rows, "residual has the operand's rows");
+    }
+    m.isa.run(Gemm {
+        m,
+        a,
+        out,
+        epilogue,
+    });
+}
+
+impl<'a> MatRef<'a> {
+    fn check(&self, columns: usize, what: &str) {
+        check_rows(self.data.len(), (self.rows, columns), self.stride, what);
+    }
+
+    /// The first `columns` floats of row `r`.
+    #[inline(always)]
+    fn row(&self, r: usize, columns: usize) -> &'a [f32] {
+        &self.data[r * self.stride..][..columns]
+    }
+}
+
+fn check_rows(len: usize, (rows, columns): (usize, usize), stride: usize, what: &str) {
+    assert!(stride >= columns, "{what}: rows overlap");
+    let needed = (rows - 1) * stride + columns;
+    assert!(len >= needed, "{what}: {needed} floats needed, {len} given");
+}
+
+struct Gemm<'a> {
+    m: &'a PackedMatrix,
+    a: MatRef<'a>,
+    out: MatMut<'a>,
+    epilogue: Epilogue<'a>,
+}
+
+/// One panel, and where its columns go.
+struct Panel<'a> {
+    /// Bias, then weights by input.
+    data: &'a [f32],
+    /// The first column's place in a row of the result.
+    first: usize,
+    /// Columns that exist; fewer than the panel's width in the last panel.
+    columns: usize,
+}
+
+/// Rows of the operand that are multiplied with every panel before the next rows are: as many as
+/// stay in half of a 512 KiB second-level cache, so that the operand is read from memory once. The
+/// panels are read again for each block, hence not fewer rows.
+fn rows_per_block(n_in: usize, tile_rows: usize) -> usize {
+    const BLOCK_FLOATS: usize = 64 * 1024;
+    (BLOCK_FLOATS / n_in.max(1)).next_multiple_of(tile_rows)
+}
+
+impl Kernel for Gemm<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (n_in, n_out) = (self.m.n_in, self.m.n_out);
+        let block = rows_per_block(n_in, S::TILE_ROWS);
+        let mut row = 0;
+        while row < self.a.rows {
+            let end = self.a.rows.min(row + block);
+            let (mut rest, mut first) = (&self.m.panels[..], 0);
+            while first < n_out {
+                let columns = (n_out - first).min(2 * S::LANES);
+                let vectors = columns.div_ceil(S::LANES);
+                let (data, others) = rest.split_at((n_in + 1) * vectors * S::LANES);
+                let panel = Panel {
+                    data,
+                    first,
+                    columns,
+                };
+                if vectors == 2 {
+                    self.rows::<S, 2>(s, &panel, row, end);
+                } else {
+                    self.rows::<S, 1>(s, &panel, row, end);
+                }
+                (rest, first) = (others, first + columns);
+            }
+            row = end;
+        }
+    }
+}
+
+impl Gemm<'_> {
+    /// Rows `row..end` of one panel of `V` vectors, in tiles.
+    #[inline(always)]
+    fn rows<S: Simd, const V: usize>(&mut self, s: S, panel: &Panel, mut row: usize, end: usize) {
+        while end - row >= S::TILE_ROWS {
+            match S::TILE_ROWS {
+                12 => self.tile::<S, 12, V>(s, panel, row),
+                6 => self.tile::<S, 6, V>(s, panel, row),
+                _ => self.tile::<S, 4, V>(s, panel, row),
+            }
+            row += S::TILE_ROWS;
+        }
+        // Strips of these networks mostly leave four rows.
+        while end - row >= 4 {
+            self.tile::<S, 4, V>(s, panel, row);
+            row += 4;
+        }
+        while row < end {
+            self.tile::<S, 1, V>(s, panel, row);
+            row += 1;
+        }
+    }
+
+    /// A tile of `R` rows and `V` vectors of columns.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, s: S, panel: &Panel, row: usize) {
+        let n_in = self.m.n_in;
+        let (bias, weights) = panel.data.split_at(V * S::LANES);
+        let mut a = [&self.a.data[..0]; R];
+        for (r, a) in a.iter_mut().enumerate() {
+            *a = self.a.row(row + r, n_in);
+        }
+        let mut sums = [[s.splat(0.0); V]; R];
+        for sums in &mut sums {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = s.load(&bias[v * S::LANES..]);
+            }
+        }
+        for k in 0..n_in {
+            let weights = &weights[k * V * S::LANES..][..V * S::LANES];
+            let mut b = [s.splat(0.0); V];
+            for (v, b) in b.iter_mut().enumerate() {
+                *b = s.load(&weights[v * S::LANES..]);
+            }
+            for r in 0..R {
+                let x = s.splat(a[r][k]);
+                for v in 0..V {
+                    sums[r][v] = s.mul_add(x, b[v], sums[r][v]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                self.finish(s, sum, row + r, (panel, v));
+            }
+        }
+    }
+
+    /// Epilogue and store of vector `v` of a panel's columns.
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, s: S, sum: S::Vector, row: usize, (panel, v): (&Panel, usize)) {
+        let n = (panel.columns - v * S::LANES).min(S::LANES);
+        let column = panel.first + v * S::LANES;
+        let mut sum = sum;
+        if let Some(residual) = self.epilogue.residual {
+            let residual = &residual.data[row * residual.stride + column..][..n];
+            let residual = if n == S::LANES {
+                s.load(residual)
+            } else {
+                s.load_part(residual, n)
+            };
+            sum = s.add(sum, residual);
+        }
+        if self.epilogue.relu {
+            sum = s.relu(sum);
+        }
+        let out = &mut self.out.data[row * self.out.stride + column..][..n];
+        if n == S::LANES {
+            s.store(out, sum);
+        } else {
+            s.store_part(out, n, sum);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The f32 CPU kernels of the U-Net family.
+//!
+//! All tensors are NHWC, row-major, one frame, so a tensor is also a matrix: one row a pixel, one
+//! column a channel. A 1x1 convolution is then [`gemm`] itself, a dense convolution is
+//! [`im2col`] and `gemm`, and concatenation costs nothing: a producer writes its channels at an
+//! offset of wider rows ([`MatMut::stride`]).
+//!
+//! Every kernel is written once, generic over the vectors of `simd`, and compiled for each instruction
+//! set of [`Isa`]; which one runs is chosen at run time. A kernel's result for one element depends
+//! neither on the rows computed beside it nor on how rows are cut into calls, so strips, batches and
+//! workers all give the same bits. Two instruction sets may differ in the last bits.
+//!
+//! Nothing here allocates per pixel, starts threads or knows what a network is. `unsafe` is confined
+//! to `isa` (entering code compiled for an instruction set) and the vectors under `simd`.
+
+mod aligned;
+mod depthwise;
+mod elementwise;
+mod face;
+mod gemm;
+mod im2col;
+mod isa;
+mod simd;
+mod upsample;
+
+#[cfg(test)]
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use aligned::AlignedFloats;
+pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
+pub use elementwise::{add, relu, sigmoid, sigmoid_to_u8};
+pub use face::pack_face;
+pub use gemm::{Epilogue, MatMut, MatRef, PackedMatrix, gemm};
+pub use im2col::im2col;
+pub use isa::{Isa, UnsupportedIsa};
+
+pub use crate::cpu_isa::CpuIsa;
+pub use upsample::upsample_bilinear_align_corners;

@@ -1,0 +1,101 @@
+//! The kernels' twins: the same formulas, one value at a time, with sums in f64.
+
+use lipsync_core::FaceGeometry;
+
+/// A tensor's shape: `(h, w, c)`.
+pub type Shape = (usize, usize, usize);
+
+fn act(x: f64, relu: bool) -> f64 {
+    if relu { x.max(0.0) } else { x }
+}
+
+/// `act(weights * row + bias + residual)` for one output element.
+pub fn dot(weights: &[f32], row: &[f32], bias: f32, residual: f32, relu: bool) -> f64 {
+    let products = weights
+        .iter()
+        .zip(row)
+        .map(|(&w, &x)| f64::from(w) * f64::from(x));
+    act(
+        f64::from(bias) + products.sum::<f64>() + f64::from(residual),
+        relu,
+    )
+}
+
+/// The whole output of a depthwise 3x3 convolution with weights `[c][3][3]`.
+pub fn depthwise3x3(
+    input: &[f32],
+    (h, w, c): Shape,
+    (weights, bias): (&[f32], &[f32]),
+    stride: usize,
+    relu: bool,
+) -> Vec<f64> {
+    let mut out = Vec::new();
+    for y in (0..h).step_by(stride) {
+        for x in (0..w).step_by(stride) {
+            for channel in 0..c {
+                let mut sum = f64::from(bias[channel]);
+                for (ky, kx) in (0..9).map(|tap| (tap / 3, tap % 3)) {
+                    let (y, x) = (y + ky, x + kx);
+                    if y >= 1 && y <= h && x >= 1 && x <= w {
+                        let value = input[((y - 1) * w + x - 1) * c + channel];
+                        sum += f64::from(value) * f64::from(weights[channel * 9 + ky * 3 + kx]);
+                    }
+                }
+                out.push(act(sum, relu));
+            }
+        }
+    }
+    out
+}
+
+/// One element of a dense convolution, straight from ONNX's definition; `weights` is `[c][kh][kw]`.
+pub fn conv_at(
+    (input, (h, w, c)): (&[f32], Shape),
+    (weights, kh, kw): (&[f32], usize, usize),
+    (y, x): (isize, isize),
+) -> f64 {
+    let mut sum = 0.0;
+    for channel in 0..c {
+        for (ky, kx) in (0..kh * kw).map(|tap| (tap / kw, tap % kw)) {
+            let (y, x) = (y + ky.cast_signed(), x + kx.cast_signed());
+            if (0..h.cast_signed()).contains(&y) && (0..w.cast_signed()).contains(&x) {
+                let place = (y.cast_unsigned() * w + x.cast_unsigned()) * c + channel;
+                sum += f64::from(input[place]) * f64::from(weights[(channel * kh + ky) * kw + kx]);
+            }
+        }
+    }
+    sum
+}
+
+/// Bilinear resizing with aligned corners, dense.
+pub fn upsample(src: &[f32], (h, w, c): Shape, (oh, ow): (usize, usize)) -> Vec<f64> {
+    let place = |i: usize, n_in: usize, n_out: usize| {
+        let at = (i * (n_in - 1)) as f64 / (n_out - 1).max(1) as f64;
+        (i * (n_in - 1) / (n_out - 1).max(1), at.fract())
+    };
+    let mut out = Vec::new();
+    for (y, x) in (0..oh * ow).map(|i| (i / ow, i % ow)) {
+        let ((y0, fy), (x0, fx)) = (place(y, h, oh), place(x, w, ow));
+        let (y1, x1) = ((y0 + 1).min(h - 1), (x0 + 1).min(w - 1));
+        for channel in 0..c {
+            let at = |y: usize, x: usize| f64::from(src[(y * w + x) * c + channel]);
+            let top = at(y0, x0) * (1.0 - fx) + at(y0, x1) * fx;
+            let bottom = at(y1, x0) * (1.0 - fx) + at(y1, x1) * fx;
+            out.push(top * (1.0 - fy) + bottom * fy);
+        }
+    }
+    out
+}
+
+/// `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: f32) -> f64 {
+    1.0 / (1.0 + (-f64::from(x)).exp())
+}
+
+/// The six channels of pixel `(x, y)` of the region.
+pub fn face_pixel(crop: &[u8], g: &FaceGeometry, x: usize, y: usize) -> [f32; 6] {
+    let start = ((y + g.ring_px) * g.crop_px + x + g.ring_px) * 3;
+    let unit = |i: usize| f32::from(crop[start + i]) / 255.0;
+    let shown = if g.is_masked(x, y) { 0.0 } else { 1.0 };
+    std::array::from_fn(|i| if i < 3 { unit(i) } else { unit(i - 3) * shown })
+}
