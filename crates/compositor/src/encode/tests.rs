@@ -1,1 +1,135 @@
-//! Tests of `encode`.
+//! Tests of writing pictures.
+
+use image::load_from_memory;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A slow ramp, which JPEG hardly changes.
+fn ramp(width: usize, height: usize) -> Picture {
+    let level = |value: usize| u8::try_from(value.min(255)).unwrap();
+    let pixel = |i: usize| {
+        let (x, y) = (i % width, i / width);
+        [
+            level(40 + 2 * x),
+            level(200 - y.min(150)),
+            level(90 + x / 2 + y / 2),
+        ]
+    };
+    let data = (0..width * height).flat_map(pixel).collect();
+    Picture::new(width, height, data).unwrap()
+}
+
+#[test]
+fn jpeg_keeps_sizes_and_colours_at_every_alignment() {
+    let mut sizes = vec![(33, 17), (1, 300), (300, 1), (100, 75)];
+    sizes.extend((1..=34).flat_map(|width| (1..=18).map(move |height| (width, height))));
+    for (width, height) in sizes {
+        let picture = ramp(width, height);
+        let bytes = encode(&picture, Encoding::Jpeg { quality: 95 }).unwrap();
+        let decoded = load_from_memory(&bytes).unwrap().into_rgb8();
+        assert_eq!(
+            (decoded.width() as usize, decoded.height() as usize),
+            (width, height)
+        );
+        let worst = decoded
+            .iter()
+            .zip(picture.rgb())
+            .map(|(a, b)| a.abs_diff(*b))
+            .max();
+        assert!(worst <= Some(12), "{width}x{height}: {worst:?}");
+    }
+}
+
+#[test]
+fn jpeg_is_baseline_with_halved_chroma() {
+    let bytes = encode(&ramp(40, 40), Encoding::Jpeg { quality: 85 }).unwrap();
+    let frame = bytes
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC0])
+        .unwrap();
+    // Behind marker, length, precision, sides and count: id and sampling of the three components.
+    let components = &bytes[frame + 10..][..9];
+    assert_eq!(
+        [components[1], components[4], components[7]],
+        [0x22, 0x11, 0x11]
+    );
+}
+
+#[test]
+fn qualities_are_1_to_100_and_matter() {
+    let picture = ramp(64, 64);
+    let length = |quality| encode(&picture, Encoding::Jpeg { quality }).map(|bytes| bytes.len());
+    assert!(length(1).unwrap() < length(100).unwrap());
+    for quality in [0, 101, 255] {
+        assert_eq!(length(quality), Err(CompositorError::Quality { quality }));
+    }
+}
+
+#[test]
+fn a_picture_too_wide_for_jpeg_is_an_error() {
+    let wide = Picture::new(65_536, 1, vec![0; 65_536 * 3]).unwrap();
+    let refused = encode(&wide, Encoding::Jpeg { quality: 85 });
+    assert!(matches!(
+        refused,
+        Err(CompositorError::Encode {
+            format: ImageFormat::Jpeg,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn i420_of_plain_colours() {
+    // Values of JFIF's formulas, rounded.
+    let cases = [
+        ([255, 0, 0], [76, 85, 255]),
+        ([0, 255, 0], [150, 44, 21]),
+        ([0, 0, 255], [29, 255, 107]),
+        ([255, 255, 255], [255, 128, 128]),
+        ([0, 0, 0], [0, 128, 128]),
+        ([200, 100, 50], [124, 86, 182]),
+    ];
+    for (rgb, [y, u, v]) in cases {
+        let picture = Picture::new(3, 1, rgb.repeat(3)).unwrap();
+        assert_eq!(
+            encode(&picture, Encoding::I420),
+            Ok(vec![y, y, y, u, u, v, v]),
+            "{rgb:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn i420_follows_the_formulas(
+        width in 1..9_usize,
+        height in 1..9_usize,
+        noise in proptest::collection::vec(any::<u8>(), 8 * 8 * 3),
+    ) {
+        let picture = Picture::new(width, height, noise[..width * height * 3].to_vec()).unwrap();
+        let planes = encode(&picture, Encoding::I420).unwrap();
+        let at = |x: usize, y: usize| {
+            let i = (y.min(height - 1) * width + x.min(width - 1)) * 3;
+            [0, 1, 2].map(|channel| f64::from(noise[i + channel]))
+        };
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let mut expected = Vec::new();
+        for i in 0..width * height {
+            let [r, g, b] = at(i % width, i / width);
+            expected.push(0.299 * r + 0.587 * g + 0.114 * b);
+        }
+        for weights in [[-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]] {
+            for i in 0..half_width * half_height {
+                let (x, y) = (2 * (i % half_width), 2 * (i / half_width));
+                let block = [at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1)];
+                let sum: f64 = block.iter().flat_map(|p| p.iter().zip(weights)).map(|(p, w)| p * w).sum();
+                expected.push((sum / 4.0 + 128.0).clamp(0.0, 255.0));
+            }
+        }
+        prop_assert_eq!(planes.len(), expected.len());
+        for (plane, expected) in planes.iter().zip(expected) {
+            prop_assert!((f64::from(*plane) - expected).abs() < 0.51, "{plane}, {expected}");
+        }
+    }
+}
