@@ -1,2 +1,53 @@
-//! Placeholder.
+//! Speech to feature windows: the audio front-end of AVE networks, for whole clips and for streams.
+//!
+//! The way of a sample: [`pcm`] decodes bytes to mono f32, [`resample`] brings any rate to 16 kHz,
+//! [`mel`] makes a row of 80 mel bands every 12.5 ms, [`steps`] cuts the rows into the patches that
+//! the audio encoder network reads (25 a second), [`windows`] groups the network's answers into the
+//! window of each video frame. [`front_end`] joins the parts; start there. [`cuts`] says how far
+//! the front-end looks ahead and how an utterance may be cut into calls.
+//!
+//! One rule holds everywhere: a value is a pure function of the samples that it is made of and of
+//! its place, never of how the audio was cut into pushes. So a stream gives the numbers of the whole
+//! clip, bit for bit (on one machine: the FFT picks its instructions by the CPU).
+//!
+//! No network runs here: the caller runs the encoder between [`steps`] and [`windows`]. Nothing
+//! here reads files, starts threads or judges what is speech and what is silence.
 #![forbid(unsafe_code)]
+
+pub mod cuts;
+pub mod error;
+pub mod features;
+pub mod front_end;
+pub mod mel;
+pub mod pcm;
+pub mod resample;
+pub mod steps;
+#[cfg(test)]
+mod testing;
+pub mod windows;
+
+pub use error::AudioError;
+pub use front_end::{FeatureStream, PatchStream};
+pub use pcm::{SampleEncoding, decode_pcm};
+pub use windows::WindowStream;
+
+/// The sample rate that the features are made at, Hz.
+pub const FEATURE_RATE_HZ: u32 = 16_000;
+/// Video frames per second of the AVE front-end.
+pub const FPS: u32 = 25;
+/// The lowest sample rate accepted, Hz.
+pub const MIN_RATE_HZ: u32 = 4_000;
+/// The highest sample rate accepted, Hz.
+pub const MAX_RATE_HZ: u32 = 192_000;
+
+/// Checks a sample rate.
+///
+/// # Errors
+/// [`AudioError::SampleRate`] outside [`MIN_RATE_HZ`]..=[`MAX_RATE_HZ`].
+pub fn check_rate(rate_hz: u32) -> Result<(), AudioError> {
+    if (MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz) {
+        Ok(())
+    } else {
+        Err(AudioError::SampleRate { rate_hz })
+    }
+}
