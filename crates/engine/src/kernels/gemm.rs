@@ -196,10 +196,11 @@ impl Kernel for Gemm<'_> {
                     first,
                     columns,
                 };
-                if vectors == 2 {
-                    self.rows::<S, 2>(s, &panel, row, end);
-                } else {
-                    self.rows::<S, 1>(s, &panel, row, end);
+                match (vectors, columns % S::LANES == 0) {
+                    (2, true) => self.rows::<S, 2, false>(s, &panel, row, end),
+                    (2, false) => self.rows::<S, 2, true>(s, &panel, row, end),
+                    (_, true) => self.rows::<S, 1, false>(s, &panel, row, end),
+                    (_, false) => self.rows::<S, 1, true>(s, &panel, row, end),
                 }
                 (rest, first) = (others, first + columns);
             }
@@ -209,31 +210,43 @@ impl Kernel for Gemm<'_> {
 }
 
 impl Gemm<'_> {
-    /// Rows `row..end` of one panel of `V` vectors, in tiles.
+    /// Rows `row..end` of one panel of `V` vectors, in tiles; the last vector is cut off by the result's
+    /// edge where `PART`.
     #[inline(always)]
-    fn rows<S: Simd, const V: usize>(&mut self, s: S, panel: &Panel, mut row: usize, end: usize) {
+    fn rows<S: Simd, const V: usize, const PART: bool>(
+        &mut self,
+        s: S,
+        panel: &Panel,
+        mut row: usize,
+        end: usize,
+    ) {
         while end - row >= S::TILE_ROWS {
             match S::TILE_ROWS {
-                12 => self.tile::<S, 12, V>(s, panel, row),
-                6 => self.tile::<S, 6, V>(s, panel, row),
-                _ => self.tile::<S, 4, V>(s, panel, row),
+                12 => self.tile::<S, 12, V, PART>(s, panel, row),
+                6 => self.tile::<S, 6, V, PART>(s, panel, row),
+                _ => self.tile::<S, 4, V, PART>(s, panel, row),
             }
             row += S::TILE_ROWS;
         }
         // Strips of these networks mostly leave four rows.
         while end - row >= 4 {
-            self.tile::<S, 4, V>(s, panel, row);
+            self.tile::<S, 4, V, PART>(s, panel, row);
             row += 4;
         }
         while row < end {
-            self.tile::<S, 1, V>(s, panel, row);
+            self.tile::<S, 1, V, PART>(s, panel, row);
             row += 1;
         }
     }
 
     /// A tile of `R` rows and `V` vectors of columns.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, s: S, panel: &Panel, row: usize) {
+    fn tile<S: Simd, const R: usize, const V: usize, const PART: bool>(
+        &mut self,
+        s: S,
+        panel: &Panel,
+        row: usize,
+    ) {
         let n_in = self.m.n_in;
         let (bias, weights) = panel.data.split_at(V * S::LANES);
         let mut a = [&self.a.data[..0]; R];
@@ -259,36 +272,33 @@ impl Gemm<'_> {
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                self.finish(s, sum, row + r, (panel, v));
+        if let Some(residual) = self.epilogue.residual {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let added = &residual.data[(row + r) * residual.stride + panel.first..];
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let added = if PART && v == V - 1 {
+                        s.load_part(&added[v * S::LANES..], panel.columns - v * S::LANES)
+                    } else {
+                        s.load(&added[v * S::LANES..])
+                    };
+                    *sum = s.add(*sum, added);
+                }
             }
         }
-    }
-
-    /// Epilogue and store of vector `v` of a panel's columns.
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, s: S, sum: S::Vector, row: usize, (panel, v): (&Panel, usize)) {
-        let n = (panel.columns - v * S::LANES).min(S::LANES);
-        let column = panel.first + v * S::LANES;
-        let mut sum = sum;
-        if let Some(residual) = self.epilogue.residual {
-            let residual = &residual.data[row * residual.stride + column..][..n];
-            let residual = if n == S::LANES {
-                s.load(residual)
-            } else {
-                s.load_part(residual, n)
-            };
-            sum = s.add(sum, residual);
-        }
         if self.epilogue.relu {
-            sum = s.relu(sum);
+            for sum in sums.as_flattened_mut() {
+                *sum = s.relu(*sum);
+            }
         }
-        let out = &mut self.out.data[row * self.out.stride + column..][..n];
-        if n == S::LANES {
-            s.store(out, sum);
-        } else {
-            s.store_part(out, n, sum);
+        for (r, sums) in sums.iter().enumerate() {
+            let out = &mut self.out.data[(row + r) * self.out.stride + panel.first..];
+            for (v, &sum) in sums.iter().enumerate() {
+                if PART && v == V - 1 {
+                    s.store_part(&mut out[v * S::LANES..], panel.columns - v * S::LANES, sum);
+                } else {
+                    s.store(&mut out[v * S::LANES..], sum);
+                }
+            }
         }
     }
 }
