@@ -1,2 +1,62 @@
-//! The load test.
-fn main() {}
+//! `lipsync-load-test`: see `--help`.
+#![forbid(unsafe_code)]
+
+use std::{fs, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use lipsync_load_test::{args::Args, machine::Machine, report::Outcome, run::Plan};
+use tokio::sync::watch;
+
+/// Exit status when the error budget was passed.
+const OVER_BUDGET: u8 = 3;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if let Err(message) = args.validate() {
+        Args::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
+    let machine = Machine::here();
+    let plan = Plan::prepare(args.clone()).await?;
+    let mut stop = stop_on_ctrl_c();
+    let outcome = if args.find_max_users {
+        Outcome::Search(plan.find_max_users(&stop).await)
+    } else {
+        Outcome::Run(Box::new(plan.run(args.users, &mut stop).await))
+    };
+    print(&outcome.text(&args, &plan, &machine));
+    if let Some(path) = &args.json {
+        let document = outcome.document(&args, &plan, &machine);
+        fs::write(path, serde_json::to_vec_pretty(&document)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if outcome.passed(&args) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(OVER_BUDGET)
+    })
+}
+
+/// Turns true at the first Ctrl-C; the run then ends and prints what it has.
+fn stop_on_ctrl_c() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            sender.send_replace(true);
+        }
+        // A dropped sender would look like a stop.
+        sender.closed().await;
+    });
+    receiver
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
+fn print(text: &str) {
+    print!("{text}");
+}

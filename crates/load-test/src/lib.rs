@@ -1,0 +1,30 @@
+//! The load test: what a client of `lipsync-server` sees under load.
+//!
+//! A run opens connections, sends the requests of many simulated users and reports latency, frame
+//! rate, missed frame deadlines and failures by status code. It knows the wire and nothing of the
+//! server behind it: no server crate is linked, so it measures any server of the same contract.
+//!
+//! In the order of a run: [`args`] reads the command line, [`model`] asks the server what it has,
+//! [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
+//! [`unary_user`] and [`stream_user`] send them, [`check`] judges the answers, [`stats`] counts,
+//! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod check;
+mod error;
+pub mod machine;
+pub mod model;
+pub mod profile;
+mod random;
+pub mod report;
+pub mod run;
+pub mod search;
+pub mod segment;
+pub mod speaker;
+pub mod stats;
+pub mod stream_user;
+pub mod track;
+pub mod unary_user;
+
+pub use error::Error;

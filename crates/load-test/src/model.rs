@@ -1,0 +1,99 @@
+//! What the server says about the models to be tested.
+
+use lipsync::{
+    client::Client,
+    v1::{ListModelsRequest, LoadModelRequest, ModelStats},
+};
+use serde::Serialize;
+
+use crate::{Error, args::Input};
+
+/// A model under test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Model {
+    /// Its name.
+    pub id: String,
+    /// Frames per second that it makes.
+    pub fps: u32,
+    /// Width of full frames, px.
+    pub width: u32,
+    /// Height of full frames, px.
+    pub height: u32,
+    /// `ave`, `hubert` or `wenet`.
+    pub audio_kind: String,
+}
+
+impl Model {
+    /// Reads what the server answered about a loaded model.
+    #[must_use]
+    pub fn from_stats(stats: &ModelStats) -> Self {
+        Self {
+            id: stats.model_id.clone(),
+            fps: if stats.fps == 0 { 25 } else { stats.fps },
+            width: stats.width,
+            height: stats.height,
+            audio_kind: stats.audio_kind.clone(),
+        }
+    }
+
+    /// Bytes of one feature step or window.
+    ///
+    /// *Shapes:* f32; a step `[512]` (AVE only); a window `[32, 16, 16]` (AVE), `[32, 32, 32]`
+    /// (`HuBERT`) or `[256, 16, 32]` (wenet).
+    ///
+    /// # Errors
+    /// [`Error::NoShape`] for a kind whose shape is not known here.
+    pub fn feature_bytes(&self, input: Input) -> Result<usize, Error> {
+        let (name, floats) = match (input, self.audio_kind.as_str()) {
+            (Input::Steps, "ave") => ("steps", Some(512)),
+            (Input::Windows, "ave") => ("windows", Some(32 * 16 * 16)),
+            (Input::Windows, "hubert") => ("windows", Some(32 * 32 * 32)),
+            (Input::Windows, "wenet") => ("windows", Some(256 * 16 * 32)),
+            (Input::Windows, _) => ("windows", None),
+            _ => ("steps", None),
+        };
+        floats.map(|n| n * 4).ok_or_else(|| Error::NoShape {
+            input: name,
+            audio_kind: self.audio_kind.clone(),
+        })
+    }
+}
+
+/// Looks up and loads the models, so that loading is over before the clock starts.
+///
+/// # Errors
+/// [`Error::UnknownModel`], or [`Error::Refused`] when the server will not list or load.
+pub async fn load(client: &Client, ids: &[String]) -> Result<Vec<Model>, Error> {
+    let mut admin = client.model_admin();
+    let known = admin
+        .list_models(ListModelsRequest {})
+        .await
+        .map_err(Error::refused("ListModels"))?
+        .into_inner()
+        .models;
+    let mut models = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !known.iter().any(|model| model.model_id == *id) {
+            let known: Vec<&str> = known.iter().map(|m| m.model_id.as_str()).collect();
+            return Err(Error::UnknownModel {
+                asked: id.clone(),
+                known: known.join(", "),
+            });
+        }
+        let request = LoadModelRequest {
+            model_id: id.clone(),
+        };
+        let stats = admin
+            .load_model(request)
+            .await
+            .map_err(Error::refused("LoadModel"))?
+            .into_inner()
+            .model
+            .unwrap_or_default();
+        models.push(Model {
+            id: id.clone(),
+            ..Model::from_stats(&stats)
+        });
+    }
+    Ok(models)
+}

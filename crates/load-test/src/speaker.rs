@@ -1,0 +1,114 @@
+//! One user's requests.
+
+use std::sync::Arc;
+
+use lipsync::v1::{
+    AudioChunk, AudioInput, FeatureSteps, FeatureWindows, InferBatchCompositeRequest, OpenSession,
+    OutputOptions, Pcm, audio_chunk, infer_batch_composite_request,
+};
+
+use crate::{args::Input, check::Expected, model::Model, track::Track};
+
+/// Makes one user's requests; the same place on the timeline always gives the same request.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    /// The model that the user talks through.
+    pub model: Arc<Model>,
+    /// What the user says.
+    pub track: Arc<Track>,
+    /// How it is sent.
+    pub input: Input,
+    /// Where in the track the user's timeline starts, in frames; different for each user.
+    pub offset_frames: u64,
+    /// Frames of audio around those wanted.
+    pub context_frames: u32,
+    /// What comes back.
+    pub output: OutputOptions,
+}
+
+impl Speaker {
+    /// The unary request for frames `first..first + n`.
+    #[must_use]
+    pub fn request(&self, first: u64, n: u32) -> InferBatchCompositeRequest {
+        use infer_batch_composite_request::Audio;
+        let context = match self.input {
+            Input::Windows => 0,
+            Input::Pcm | Input::Steps => self.context_frames,
+        };
+        // The track has no beginning, so there is always audio before the first frame.
+        let data = self.track.cut(
+            self.offset_frames + first,
+            u64::from(n) + 2 * u64::from(context),
+            self.model.fps,
+        );
+        let audio = match self.input {
+            Input::Windows => Audio::Windows(FeatureWindows { data }),
+            Input::Steps => Audio::Steps(FeatureSteps {
+                data,
+                first_frame: context,
+                end_of_utterance: None,
+            }),
+            Input::Pcm => Audio::Pcm(Pcm {
+                samples: data,
+                sample_rate_hz: self.track.rate_hz(),
+                first_frame: context,
+                ..Pcm::default()
+            }),
+        };
+        InferBatchCompositeRequest {
+            model_id: self.model.id.clone(),
+            audio: Some(audio),
+            frame_count: n,
+            start_frame_index: first,
+            output: Some(self.output),
+            ..InferBatchCompositeRequest::default()
+        }
+    }
+
+    /// What opens a stream.
+    #[must_use]
+    pub fn open(&self) -> OpenSession {
+        let audio_input = match self.input {
+            Input::Pcm => AudioInput::Pcm,
+            Input::Steps => AudioInput::Steps,
+            Input::Windows => AudioInput::Windows,
+        };
+        OpenSession {
+            model_id: self.model.id.clone(),
+            audio_input: audio_input.into(),
+            sample_rate_hz: self.track.rate_hz(),
+            output: Some(self.output),
+            ..OpenSession::default()
+        }
+    }
+
+    /// The audio of frames `first..first + n` as a part of a stream's segment.
+    #[must_use]
+    pub fn chunk(&self, segment_id: u64, first: u64, n: u64) -> AudioChunk {
+        use audio_chunk::Audio;
+        let data = self
+            .track
+            .cut(self.offset_frames + first, n, self.model.fps);
+        let audio = match self.input {
+            Input::Pcm => Audio::Pcm(data),
+            Input::Steps => Audio::Steps(data),
+            Input::Windows => Audio::Windows(data),
+        };
+        AudioChunk {
+            segment_id,
+            audio: Some(audio),
+        }
+    }
+
+    /// What answers must look like.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        // The face rectangle's size is the server's own affair.
+        let size = (!self.output.region_only && self.model.width > 0)
+            .then_some((self.model.width, self.model.height));
+        Expected {
+            format: self.output.format(),
+            size,
+        }
+    }
+}

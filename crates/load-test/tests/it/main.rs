@@ -1,0 +1,185 @@
+//! The load test against a real connection and a server that is made up.
+
+mod fake_server;
+
+use std::time::Duration;
+
+use clap::Parser as _;
+use fake_server::{Behaviour, serve};
+use lipsync_load_test::{
+    Error,
+    args::Args,
+    machine::Machine,
+    report::{Outcome, Summary},
+    run::Plan,
+};
+use tokio::sync::watch;
+
+fn args(addr: &str, line: &str) -> Args {
+    let fixed = ["t", "--quiet", "--addr", addr, "--warm-up", "0s"];
+    let args = Args::parse_from(fixed.into_iter().chain(line.split_whitespace()));
+    args.validate().expect("consistent arguments");
+    args
+}
+
+async fn run(behaviour: Behaviour, line: &str) -> Summary {
+    let addr = serve(behaviour).await;
+    let args = args(&addr, line);
+    let users = args.users;
+    let plan = Plan::prepare(args).await.expect("the fake serves mira");
+    let (_keep, mut stop) = watch::channel(false);
+    plan.run(users, &mut stop).await
+}
+
+#[tokio::test]
+async fn saturate_counts_frames_and_bytes() {
+    let summary = run(
+        Behaviour::default(),
+        "--profile saturate --users 3 --duration 300ms --batch 5 --format rgb",
+    )
+    .await;
+    assert!(summary.requests > 0);
+    assert_eq!(summary.ok, summary.requests, "{:?}", summary.outcomes);
+    assert_eq!(summary.frames_wanted, summary.requests * 5);
+    assert!(summary.frames_per_second > 0.0);
+    // 4 x 2 pixels of RGB and a few fields; 21 frames of PCM for 5.
+    assert!((24.0..100.0).contains(&summary.bytes_down_per_frame));
+    let samples = 21.0 / 5.0 * 1_280.0;
+    assert!((samples..samples + 50.0).contains(&summary.bytes_up_per_frame));
+}
+
+#[tokio::test]
+async fn every_kind_of_input_and_output_is_valid() {
+    for (input, format) in [
+        ("pcm", "jpeg"),
+        ("steps", "png"),
+        ("windows", "i420"),
+        ("windows", "rgb"),
+    ] {
+        let line =
+            format!("--profile rate --rate 50 --duration 100ms --input {input} --format {format}");
+        let summary = run(Behaviour::default(), &line).await;
+        assert_eq!((summary.requests, summary.ok), (5, 5), "{input} {format}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_pass_the_budget() {
+    let refusing = Behaviour {
+        refuse_every: 2,
+        ..Behaviour::default()
+    };
+    let summary = run(
+        refusing,
+        "--profile rate --rate 100 --duration 100ms --users 1",
+    )
+    .await;
+    assert_eq!(summary.outcomes["RESOURCE_EXHAUSTED"], 5);
+    assert_eq!(summary.outcomes["OK"], 5);
+    assert!(!summary.within_budget(0.4) && summary.within_budget(0.5));
+}
+
+#[tokio::test]
+async fn streams_return_every_frame_in_order() {
+    let summary = run(
+        Behaviour::default(),
+        "--stream --profile saturate --users 2 --duration 200ms",
+    )
+    .await;
+    // Whole utterances of 100 frames, however fast the machine is.
+    assert!(summary.requests >= 200, "{summary:?}");
+    assert_eq!(summary.ok, summary.requests, "{:?}", summary.outcomes);
+    assert!(summary.first_frame_ms.is_some());
+    assert!(summary.bytes_up_per_frame >= 1_280.0);
+}
+
+#[tokio::test]
+async fn live_streams_speak_in_real_time() {
+    let summary = run(
+        Behaviour::default(),
+        "--stream --users 8 --duration 600ms --batch 2",
+    )
+    .await;
+    assert!(summary.requests > 0);
+    assert_eq!(summary.ok, summary.requests, "{:?}", summary.outcomes);
+    // 8 users speak at most 25 frames/s each.
+    assert!(summary.frames_per_second <= 8.0 * 25.0 + 1.0);
+}
+
+#[tokio::test]
+async fn frames_lost_by_a_stream_are_noticed() {
+    let losing = Behaviour {
+        lose_last_frame: true,
+        ..Behaviour::default()
+    };
+    let summary = run(
+        losing,
+        "--stream --profile saturate --users 1 --duration 200ms",
+    )
+    .await;
+    assert!(summary.outcomes["invalid count"] >= 1);
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_counted_and_opened_again() {
+    let breaking = Behaviour {
+        break_after_frames: 10,
+        ..Behaviour::default()
+    };
+    let summary = run(
+        breaking,
+        "--stream --profile saturate --users 1 --duration 500ms",
+    )
+    .await;
+    assert!(summary.outcomes["UNAVAILABLE"] >= 2 * 90, "{summary:?}");
+    assert!(summary.outcomes["OK"] >= 2 * 10);
+}
+
+#[tokio::test]
+async fn the_search_stops_where_latency_passes_the_goal() {
+    // Answers one request at a time: three saturating users wait three times as long as one.
+    let serial = Behaviour {
+        serial_delay: Duration::from_millis(100),
+        ..Behaviour::default()
+    };
+    let addr = serve(serial).await;
+    let args = args(
+        &addr,
+        "--profile saturate --find-max-users --slo-p95-ms 250 --duration 700ms",
+    );
+    let plan = Plan::prepare(args.clone())
+        .await
+        .expect("the fake serves mira");
+    let (_keep, stop) = watch::channel(false);
+    let capacity = plan.find_max_users(&stop).await;
+    assert_eq!(capacity.max_users, 2, "{:?}", capacity.probes);
+    let outcome = Outcome::Search(capacity);
+    let text = outcome.text(&args, &plan, &Machine::here());
+    assert!(text.contains("most users            2"), "{text}");
+    let json = serde_json::to_value(outcome.document(&args, &plan, &Machine::here()));
+    let json = json.expect("numbers and names");
+    assert_eq!(json["max_users"], 2);
+    assert_eq!(json["settings"]["slo_p95_ms"], 250);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_run_at_once() {
+    let addr = serve(Behaviour::default()).await;
+    let plan = Plan::prepare(args(&addr, "--duration 60m --profile saturate"))
+        .await
+        .expect("the fake serves mira");
+    let (stop, mut stopped) = watch::channel(false);
+    stop.send_replace(true);
+    let summary = plan.run(2, &mut stopped).await;
+    assert!(summary.measured_s < 60.0);
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_named() {
+    let addr = serve(Behaviour::default()).await;
+    let error = Plan::prepare(args(&addr, "--model nobody")).await;
+    assert!(matches!(
+        error,
+        Err(Error::UnknownModel { asked, known }) if asked == "nobody" && known == "mira"
+    ));
+}
