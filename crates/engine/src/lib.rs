@@ -11,10 +11,13 @@ pub mod error;
 pub mod generator;
 pub mod graph;
 pub mod import;
+pub mod kernels;
+mod layout;
 pub mod load;
 pub mod network;
 pub mod network_writer;
 pub mod onnx;
+mod plan;
 pub mod reference;
 pub mod session;
 
@@ -29,5 +32,8 @@ pub use session::Session;
 /// What runs networks, in words: `cpu (avx512)`.
 #[must_use]
 pub fn device_name(isa: CpuIsa) -> String {
-    format!("cpu ({isa})")
+    match isa.resolve() {
+        Ok(found) => format!("cpu ({})", found.name()),
+        Err(refused) => format!("cpu ({refused})"),
+    }
 }

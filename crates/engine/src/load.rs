@@ -1,4 +1,8 @@
 //! Loading a file as a generator or an audio encoder: the contract of shapes.
+//!
+//! The ends of a generator's network are cut to fit: the u8 crop is packed straight into the first
+//! tensor, and a final sigmoid is taken off the graph and done together with the conversion to
+//! bytes.
 
 use std::sync::Arc;
 
@@ -7,7 +11,9 @@ use lipsync_core::FaceGeometry;
 use crate::{
     AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, Session,
     encoder::{N_MELS, N_ROWS},
-    graph::Shape,
+    graph::{Activation, Graph, Op, Shape},
+    kernels::{pack_face, sigmoid_to_u8},
+    layout::to_nhwc,
     network::Network,
 };
 
@@ -17,7 +23,9 @@ use crate::{
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`].
 pub fn load_generator(onnx: &[u8], isa: CpuIsa) -> Result<Arc<dyn Generator>, EngineError> {
-    let network = Network::load(onnx, isa)?;
+    let mut ends_in_sigmoid = false;
+    let cut = |graph: &mut Graph| ends_in_sigmoid = cut_sigmoid(graph);
+    let network = Network::load_with(onnx, isa, cut)?;
     let (inputs, outputs) = (network.input_shapes(), network.output_shapes());
     let refused = || EngineError::Contract {
         expected: "visual [B, 6, S, S] (S 320 or 160) and audio [B, C, H, W] to [B, 3, S, S]"
@@ -40,6 +48,7 @@ pub fn load_generator(onnx: &[u8], isa: CpuIsa) -> Result<Arc<dyn Generator>, En
         network,
         geometry,
         visual_index,
+        ends_in_sigmoid,
     }))
 }
 
@@ -68,10 +77,27 @@ pub fn load_audio_encoder(onnx: &[u8], isa: CpuIsa) -> Result<Arc<dyn AudioEncod
     }))
 }
 
+/// Makes what a final sigmoid reads the graph's output; whether there was one.
+fn cut_sigmoid(graph: &mut Graph) -> bool {
+    let [output] = graph.outputs[..] else {
+        return false;
+    };
+    let writes = graph.nodes.iter().find(|node| node.output == output);
+    match writes {
+        Some(node) if matches!(node.op, Op::Activation(Activation::Sigmoid)) => {
+            graph.outputs[0] = node.inputs[0];
+            graph.nodes.retain(|node| node.output != output);
+            true
+        }
+        _ => false,
+    }
+}
+
 struct NetworkGenerator {
     network: Network,
     geometry: FaceGeometry,
     visual_index: usize,
+    ends_in_sigmoid: bool,
 }
 
 impl Generator for NetworkGenerator {
@@ -80,7 +106,7 @@ impl Generator for NetworkGenerator {
     }
 
     fn audio_shape(&self) -> [usize; 3] {
-        let Shape { c, h, w } = self.network.input_shapes()[1 - self.visual_index];
+        let Shape { c, h, w } = self.audio();
         [c, h, w]
     }
 
@@ -95,43 +121,29 @@ impl Generator for NetworkGenerator {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         faces.clear();
-        let n_audio = self.audio_shape().iter().product();
+        let audio = self.audio();
         for frame in frames {
             check_length("crop", self.geometry.crop_bytes(), frame.crop.len())?;
-            check_length("audio", n_audio, frame.audio.len())?;
-            let visual = self.visual_nchw(frame.crop);
-            let mut inputs = [visual.as_slice(), frame.audio];
-            inputs.swap(0, self.visual_index);
-            let outputs = self.network.run(session, &inputs)?;
-            faces.push(self.to_bgr(&outputs[0]));
+            check_length("audio", audio.len(), frame.audio.len())?;
+            let fill = |i: usize, x: &mut [f32]| {
+                if i == self.visual_index {
+                    pack_face(frame.crop, &self.geometry, x);
+                } else {
+                    to_nhwc(frame.audio, audio, x);
+                }
+            };
+            let mut face = vec![0; self.geometry.region_bytes()];
+            self.network
+                .run_frame(session, fill, |y| self.to_bytes(y, &mut face));
+            faces.push(face);
         }
         Ok(())
     }
 }
 
 impl NetworkGenerator {
-    fn visual_nchw(&self, crop: &[u8]) -> Vec<f32> {
-        let FaceGeometry {
-            region_px,
-            crop_px,
-            ring_px,
-            ..
-        } = self.geometry;
-        let mut visual = Vec::with_capacity(6 * region_px * region_px);
-        for channel in 0..6 {
-            for y in 0..region_px {
-                for x in 0..region_px {
-                    let black = channel >= 3 && self.geometry.is_masked(x, y);
-                    let place = ((y + ring_px) * crop_px + x + ring_px) * 3 + channel % 3;
-                    visual.push(if black {
-                        0.0
-                    } else {
-                        f32::from(crop[place]) / 255.0
-                    });
-                }
-            }
-        }
-        visual
+    fn audio(&self) -> Shape {
+        self.network.input_shapes()[1 - self.visual_index]
     }
 
     #[expect(
@@ -139,12 +151,14 @@ impl NetworkGenerator {
         clippy::cast_sign_loss,
         reason = "the value is limited to 0..=255, and the contract truncates"
     )]
-    fn to_bgr(&self, face: &[f32]) -> Vec<u8> {
-        let n_pixels = self.geometry.region_px * self.geometry.region_px;
-        let byte = |place: usize| (255.0 * face[place].clamp(0.0, 1.0)) as u8;
-        (0..3 * n_pixels)
-            .map(|i| byte(i % 3 * n_pixels + i / 3))
-            .collect()
+    fn to_bytes(&self, output: &[f32], face: &mut [u8]) {
+        if self.ends_in_sigmoid {
+            sigmoid_to_u8(self.network.isa(), output, face);
+        } else {
+            for (byte, y) in face.iter_mut().zip(output) {
+                *byte = (255.0 * y.clamp(0.0, 1.0)) as u8;
+            }
+        }
     }
 }
 

@@ -4,13 +4,15 @@ use crate::{
     CpuIsa, EngineError, Session,
     graph::{Graph, Shape, simplify::simplify},
     import::{Imported, TensorInfo, import},
-    reference,
+    kernels::Isa,
+    layout::{extend_nchw, to_nhwc},
+    plan::Plan,
 };
 
 /// A network, immutable, with weights packed for one instruction set.
 #[derive(Debug)]
 pub struct Network {
-    graph: Graph,
+    plan: Plan,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
@@ -23,52 +25,54 @@ impl Network {
     /// [`EngineError::UnsupportedOperator`] for the first node that nothing executes,
     /// [`EngineError::Device`] where the CPU lacks the instruction set asked for.
     pub fn load(onnx: &[u8], isa: CpuIsa) -> Result<Self, EngineError> {
-        Self::from_imported(import(onnx)?, isa)
+        Self::load_with(onnx, isa, |_| ())
     }
 
-    pub(crate) fn from_imported(imported: Imported, _isa: CpuIsa) -> Result<Self, EngineError> {
+    /// Loads a graph and lets `rewrite` change it after simplification, before it is packed.
+    pub(crate) fn load_with(
+        onnx: &[u8],
+        isa: CpuIsa,
+        rewrite: impl FnOnce(&mut Graph),
+    ) -> Result<Self, EngineError> {
+        let isa = isa.resolve().map_err(|refused| EngineError::Device {
+            reason: refused.to_string(),
+        })?;
         let Imported {
             mut graph,
             inputs,
             outputs,
             unsupported,
             ..
-        } = imported;
+        } = import(onnx)?;
         if let Some(error) = unsupported.into_iter().next() {
             return Err(error);
         }
         simplify(&mut graph);
+        rewrite(&mut graph);
+        let plan = Plan::new(&graph, isa);
         Ok(Self {
-            graph,
+            plan,
             inputs,
             outputs,
         })
-    }
-
-    /// Shapes of the inputs, for one frame.
-    #[must_use]
-    pub fn input_shapes(&self) -> Vec<Shape> {
-        self.graph
-            .inputs
-            .iter()
-            .map(|&id| self.graph.shapes[id])
-            .collect()
-    }
-
-    /// Shapes of the outputs, for one frame.
-    #[must_use]
-    pub fn output_shapes(&self) -> Vec<Shape> {
-        self.graph
-            .outputs
-            .iter()
-            .map(|&id| self.graph.shapes[id])
-            .collect()
     }
 
     /// Names and declared shapes of the inputs.
     #[must_use]
     pub fn inputs(&self) -> &[TensorInfo] {
         &self.inputs
+    }
+
+    /// Shapes of the inputs, for one frame.
+    #[must_use]
+    pub fn input_shapes(&self) -> Vec<Shape> {
+        self.plan.input_shapes()
+    }
+
+    /// Shapes of the outputs, for one frame.
+    #[must_use]
+    pub fn output_shapes(&self) -> Vec<Shape> {
+        self.plan.output_shapes()
     }
 
     /// Inputs and outputs in words, for messages.
@@ -87,7 +91,13 @@ impl Network {
     /// Bytes that the weights take in memory.
     #[must_use]
     pub fn weights_bytes(&self) -> u64 {
-        self.graph.n_parameters() * 4
+        self.plan.weights_bytes()
+    }
+
+    /// The instruction set that the weights are packed for.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.plan.isa()
     }
 
     /// Runs a batch, frame by frame. Inputs and outputs are `[n, c, h, w]`, row-major, f32.
@@ -96,12 +106,14 @@ impl Network {
     /// [`EngineError::Input`] when the inputs are not whole frames of one number.
     pub fn run(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         inputs: &[&[f32]],
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let shapes = self.input_shapes();
-        let n_frames =
-            inputs.first().map_or(0, |i| i.len()) / shapes.first().map_or(1, |s| s.len());
+        let n_frames = match (inputs, shapes.as_slice()) {
+            ([input, ..], [shape, ..]) => input.len() / shape.len(),
+            _ => 0,
+        };
         for (i, shape) in shapes.iter().enumerate() {
             let (expected, actual) = (n_frames * shape.len(), inputs.get(i).map_or(0, |i| i.len()));
             if expected != actual {
@@ -112,17 +124,32 @@ impl Network {
                 });
             }
         }
-        let mut outputs: Vec<Vec<f32>> = vec![Vec::new(); self.graph.outputs.len()];
+        let out_shapes = self.output_shapes();
+        let mut outputs: Vec<Vec<f32>> = vec![Vec::new(); out_shapes.len()];
         for n in 0..n_frames {
-            let frame: Vec<&[f32]> = inputs
-                .iter()
-                .zip(&shapes)
-                .map(|(i, s)| &i[n * s.len()..][..s.len()])
-                .collect();
-            for (all, one) in outputs.iter_mut().zip(reference::run(&self.graph, &frame)) {
-                all.extend(one);
-            }
+            let fill = |i: usize, x: &mut [f32]| {
+                let shape = shapes[i];
+                to_nhwc(&inputs[i][n * shape.len()..][..shape.len()], shape, x);
+            };
+            let read = |i: usize, y: &[f32]| extend_nchw(&mut outputs[i], y, out_shapes[i]);
+            self.plan.run(session, fill, read);
         }
         Ok(outputs)
+    }
+
+    /// Runs one frame: `fill(i, x)` writes input `i`, `read(y)` gets the first output, both
+    /// `[h][w][c]`.
+    pub(crate) fn run_frame(
+        &self,
+        session: &mut Session,
+        fill: impl FnMut(usize, &mut [f32]),
+        mut read: impl FnMut(&[f32]),
+    ) {
+        let read_first = |i: usize, y: &[f32]| {
+            if i == 0 {
+                read(y);
+            }
+        };
+        self.plan.run(session, fill, read_first);
     }
 }

@@ -1,0 +1,107 @@
+//! The production executor gives what the scalar reference executor gives, on every instruction set.
+
+use lipsync_engine::{
+    CpuIsa, Network, Session,
+    graph::{Graph, simplify::simplify},
+    import::import,
+    network_writer::{SplitMix64, variants::write_variant},
+    reference,
+};
+
+fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(actual.len(), expected.len());
+    let pairs = actual
+        .iter()
+        .zip(expected)
+        .map(|(&a, &e)| (f64::from(a), f64::from(e)));
+    let (error, norm) = pairs.fold((0.0, 0.0), |(error, norm), (a, e)| {
+        (error + (a - e).powi(2), norm + e * e)
+    });
+    (error / norm).sqrt()
+}
+
+fn seeded_inputs(graph: &Graph, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = SplitMix64::new(seed);
+    graph
+        .inputs
+        .iter()
+        .map(|&id| random.floats(graph.shapes[id].len(), 0.0, 1.0))
+        .collect()
+}
+
+fn borrowed(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
+    inputs.iter().map(Vec::as_slice).collect()
+}
+
+/// Instruction sets that this machine has.
+fn isas() -> impl Iterator<Item = CpuIsa> {
+    let all = [CpuIsa::Avx512, CpuIsa::Avx2, CpuIsa::Portable];
+    all.into_iter().filter(|isa| isa.resolve().is_ok())
+}
+
+#[test]
+fn all_forms_agree_with_the_reference_on_all_instruction_sets() {
+    let mut session = Session::new();
+    let opsets = (11..=17).map(|opset| format!("small-opset{opset}"));
+    for name in opsets.chain(["small-328-plumbing".into(), "ave-encoder".into()]) {
+        let onnx = write_variant(&name).unwrap();
+        let unsimplified = import(&onnx).unwrap().graph;
+        let inputs = seeded_inputs(&unsimplified, 3);
+        let expected = reference::run(&unsimplified, &borrowed(&inputs));
+        let mut graph = unsimplified.clone();
+        simplify(&mut graph);
+        let simplified = reference::run(&graph, &borrowed(&inputs));
+        let error = relative_l2(&simplified[0], &expected[0]);
+        assert!(error < 1e-6, "{name}: simplified {error:e}");
+        for isa in isas() {
+            let network = Network::load(&onnx, isa).unwrap();
+            let outputs = network.run(&mut session, &borrowed(&inputs)).unwrap();
+            let error = relative_l2(&outputs[0], &expected[0]);
+            assert!(error < 2e-6, "{name} on {isa}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_is_bit_equal_in_every_batch_and_session() {
+    let onnx = write_variant("small-opset14").unwrap();
+    let network = Network::load(&onnx, CpuIsa::Auto).unwrap();
+    let graph = import(&onnx).unwrap().graph;
+    let frames: Vec<_> = (0..3).map(|seed| seeded_inputs(&graph, seed)).collect();
+    let batch: Vec<Vec<f32>> = (0..2)
+        .map(|i| frames.iter().flat_map(|frame| frame[i].clone()).collect())
+        .collect();
+    let mut shared = Session::new();
+    let together = network
+        .run(&mut shared, &borrowed(&batch))
+        .unwrap()
+        .swap_remove(0);
+    let apart: Vec<f32> = frames
+        .iter()
+        .flat_map(|frame| {
+            network
+                .run(&mut Session::new(), &borrowed(frame))
+                .unwrap()
+                .swap_remove(0)
+        })
+        .collect();
+    assert!(
+        together
+            .iter()
+            .map(|y| y.to_bits())
+            .eq(apart.iter().map(|y| y.to_bits()))
+    );
+    // Another network in the same session leaves nothing behind that could show.
+    let other = Network::load(&write_variant("small-opset13").unwrap(), CpuIsa::Auto).unwrap();
+    let other_inputs = seeded_inputs(
+        &import(&write_variant("small-opset13").unwrap())
+            .unwrap()
+            .graph,
+        9,
+    );
+    other.run(&mut shared, &borrowed(&other_inputs)).unwrap();
+    assert_eq!(
+        network.run(&mut shared, &borrowed(&batch)).unwrap()[0],
+        together
+    );
+}
