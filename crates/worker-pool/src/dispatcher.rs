@@ -139,3 +139,40 @@ impl Dispatcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::{stats::Ledger, tests::fake};
+
+    #[test]
+    fn room_that_was_reported_is_seen_before_the_next_chunk_goes() {
+        let (_queue_tx, queue) = bounded(1);
+        let (_abandon_tx, abandon) = bounded(0);
+        let (freed_tx, freed) = bounded(1);
+        let (senders, slots): (Vec<_>, Vec<_>) = (0..2).map(|_| bounded(1)).unzip();
+        let channels = Channels {
+            queue,
+            freed,
+            abandon,
+            workers: senders,
+        };
+        let mut dispatcher = Dispatcher::new(channels, 1);
+        let ledger = Arc::new(Ledger::new(1, 2));
+        ledger.admit().unwrap();
+        let job = fake::job(&Arc::default(), 0..1);
+        let (task, _handle) = Task::accept(job, ledger);
+        let chunks = Chunks::new(1, 2, 1);
+        dispatcher.waiting.push_back(Waiting { task, chunks });
+        // Worker 0 was busy, is done, and it is its turn.
+        dispatcher.loads = vec![1, 0];
+        freed_tx.send(0).unwrap();
+
+        dispatcher.hand_out();
+        assert_eq!(slots[0].len(), 1);
+        assert_eq!(dispatcher.loads, [1, 0]);
+        assert!(dispatcher.waiting.is_empty());
+    }
+}

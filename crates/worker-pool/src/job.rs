@@ -122,6 +122,13 @@ impl JobHandle {
     ) -> Self {
         Self { task, reply }
     }
+
+    /// Whether a worker has taken a part of the job, or the job has ended: it does not wait in the
+    /// queue any more.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.task.upgrade().is_none_or(|task| task.has_started())
+    }
 }
 
 impl Future for JobHandle {

@@ -37,6 +37,8 @@ struct Open {
     reply: oneshot::Sender<Result<JobOutput, PoolError>>,
     /// Whether the job has its place in the queue.
     queued: bool,
+    /// Whether a worker has taken a chunk of it.
+    started: bool,
     /// One a frame; empty until generated.
     faces: Vec<Vec<u8>>,
     n_missing: usize,
@@ -77,6 +79,7 @@ impl Task {
             state: Mutex::new(Some(Open {
                 reply,
                 queued: true,
+                started: false,
                 faces: vec![Vec::new(); n_frames],
                 n_missing: n_frames,
                 ran: None,
@@ -122,7 +125,18 @@ impl Task {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.fail(PoolError::Expired);
         }
-        self.lock().is_some()
+        match self.lock().as_mut() {
+            Some(open) => {
+                open.started = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a worker has taken a chunk, or the job has ended.
+    pub(crate) fn has_started(&self) -> bool {
+        self.lock().as_ref().is_none_or(|open| open.started)
     }
 
     /// Gives the place in the queue back, once.

@@ -3,7 +3,7 @@
 
 mod cancelling;
 mod dispatching;
-mod fake;
+pub(crate) mod fake;
 mod faults;
 mod refusing;
 mod stopping;
@@ -20,7 +20,7 @@ use fake::{Call, Fake};
 use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerPool};
 
 /// Far more than anything here takes; a test that runs into it has found a hang.
-const TOO_LONG: Duration = Duration::from_secs(60);
+const TOO_LONG: Duration = Duration::from_secs(20);
 
 fn pool(n_workers: usize, queue_capacity: usize, max_batch_frames: usize) -> WorkerPool {
     WorkerPool::start(PoolConfig {

@@ -58,7 +58,7 @@ impl Calls {
 }
 
 #[derive(Default)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     act: Act,
     gate: Option<Sender<Call>>,
     n_calls: AtomicUsize,
@@ -143,7 +143,7 @@ impl Generator for Fake {
 }
 
 /// A job of one frame an id.
-pub(super) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
+pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
     Job {
         generator: Arc::clone(generator) as Arc<dyn Generator>,
         crops: ids.clone().map(|id| crop(id).into()).collect(),

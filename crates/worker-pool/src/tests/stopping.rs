@@ -11,6 +11,9 @@ fn shutdown_finishes_what_was_accepted() {
     let (call, running, next) = occupy(&pool);
     let fake = Arc::new(Fake::default());
     let mut handles = vec![running, next];
+    for _ in 0..2 {
+        handles.push(pool.submit(fake::job(&fake, 0..3)).unwrap());
+    }
     thread::scope(|scope| {
         scope.spawn(|| pool.shutdown(TOO_LONG));
         until(|| match pool.submit(fake::job(&fake, 0..1)) {
