@@ -33,6 +33,7 @@ fn largest_difference(n_samples: u32, golden: &[u8]) -> Result<f32, AudioError> 
         n_samples < 8_000 || expected.contains(&-4.0),
         "the longer signal falls silent"
     );
+    assert!(rows.iter().all(|v| v.is_finite()));
     let differences = rows.iter().zip(&expected).map(|(a, b)| (a - b).abs());
     Ok(differences.fold(0.0, f32::max))
 }
