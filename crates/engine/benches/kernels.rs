@@ -74,6 +74,10 @@ fn gemms(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
         (102_400, 32, 64),
         (1280, 64, 32),
         (102_400, 64, 32),
+        (1280, 32, 3),
+        (1280, 16, 16),
+        (1280, 16, 24),
+        (1280, 24, 40),
         (102_400, 32, 3),
         (102_400, 16, 16),
         // The levels below: expand and project.
@@ -170,13 +174,14 @@ impl Block {
         }
     }
 
-    fn macs(&self) -> usize {
-        self.side * self.side * 2 * self.c * (2 * self.c + 9)
+    fn row_macs(&self) -> usize {
+        self.side * 2 * self.c * (2 * self.c + 9)
     }
 
     /// Keeps the expanded rows in a window that slides down by `height` rows: the two that the next
-    /// strip needs again are moved up, not computed again.
+    /// strip needs again are moved up, not computed again. `out` says how many rows are wanted.
     fn run(&self, height: usize, input: &[f32], scratch: &mut [f32], out: &mut [f32]) {
+        let n_out_rows = out.len() / (self.side * self.c);
         let (side, wide) = (self.side, 2 * self.c);
         let row = side * wide;
         let (expanded, filtered) = scratch.split_at_mut((height + 2) * row);
@@ -185,8 +190,8 @@ impl Block {
             residual: None,
         };
         let (mut first_row, mut n_rows) = (0, 0);
-        for start in (0..side).step_by(height) {
-            let end = (start + height).min(side);
+        for start in (0..n_out_rows).step_by(height) {
+            let end = (start + height).min(n_out_rows);
             let keep_from = start.saturating_sub(1);
             expanded.copy_within((keep_from - first_row) * row..n_rows * row, 0);
             n_rows -= keep_from - first_row;
@@ -236,9 +241,13 @@ fn strips(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
             let block = Block::new(isa, side, c);
             let input = floats(side * side * c);
             let mut scratch = floats((2 * height + 2) * side * 2 * c);
-            let mut out = floats(side * side * c);
+            // Runs of half a millisecond find quiet moments on a busy machine.
+            let n_rows = (60_000_000 / block.row_macs())
+                .next_multiple_of(height)
+                .min(side);
+            let mut out = floats(n_rows * side * c);
             let seconds = fastest(|| block.run(height, &input, &mut scratch, black_box(&mut out)));
-            report(&line, block.macs(), seconds);
+            report(&line, n_rows * block.row_macs(), seconds);
         }
     }
 }

@@ -5,6 +5,8 @@
 //! each band of output rows. Borders cost nothing inside the walk: a row outside the tensor is a row
 //! of zeros (with a step of 0), the columns outside are peeled off.
 
+#![expect(unsafe_code, reason = "loads and stores without a check of the bounds")]
+
 use std::ops::Range;
 
 use super::{AlignedFloats, Isa, isa::Kernel, simd::Simd};
@@ -16,10 +18,9 @@ static ZEROS: [f32; 16] = [0.0; 16];
 #[derive(Debug)]
 pub struct PackedDepthwise {
     isa: Isa,
-    /// `[10][padded]`: the nine weights (row-major in the kernel), then the bias.
+    /// `[c / lanes][10][lanes]`: the nine weights (row-major in the kernel), then the bias of one vector
+    /// of channels; those past `c` are zeros.
     taps: AlignedFloats,
-    /// Channels, rounded up to whole vectors.
-    padded: usize,
     c: usize,
 }
 
@@ -45,20 +46,16 @@ impl PackedDepthwise {
     pub fn pack(isa: Isa, weights: &[f32], bias: &[f32], c: usize) -> Self {
         assert_eq!(weights.len(), 9 * c, "weights are [c][3][3]");
         assert_eq!(bias.len(), c, "bias is [c]");
-        let padded = c.next_multiple_of(isa.lanes());
-        let mut taps = AlignedFloats::zeroed(10 * padded);
+        let lanes = isa.lanes();
+        let mut taps = AlignedFloats::zeroed(10 * c.next_multiple_of(lanes));
         for channel in 0..c {
+            let vector = &mut taps[channel / lanes * 10 * lanes..][..10 * lanes];
             for tap in 0..9 {
-                taps[tap * padded + channel] = weights[channel * 9 + tap];
+                vector[tap * lanes + channel % lanes] = weights[channel * 9 + tap];
             }
-            taps[9 * padded + channel] = bias[channel];
+            vector[9 * lanes + channel % lanes] = bias[channel];
         }
-        Self {
-            isa,
-            taps,
-            padded,
-            c,
-        }
+        Self { isa, taps, c }
     }
 
     /// Bytes that the packed weights take.
@@ -77,7 +74,7 @@ impl PackedDepthwise {
 /// Output rows `rows` of the depthwise 3x3 convolution of a tensor, padded by one zero pixel.
 ///
 /// # Shapes
-/// The whole output has `(height - 1) / stride + 1` rows of `(width - 1) / stride + 1` pixels; `out`
+/// The whole output has `ceil(height / stride)` rows of `ceil(width / stride)` pixels; `out`
 /// gets rows `rows` of it, dense. Output row `y` reads input rows `y * stride - 1 ..= y * stride + 1`,
 /// which `input` must contain where they lie in the tensor.
 ///
@@ -107,10 +104,16 @@ pub fn depthwise3x3(
         );
         return;
     }
-    assert!((rows.end - 1) * stride < input.height, "rows past the end");
-    let out_width = (input.width - 1) / stride + 1;
-    assert_eq!(out.len(), rows.len() * out_width * d.c, "out is dense");
-    let row_floats = input.width * d.c;
+    let out_height = input.height.div_ceil(stride);
+    assert!(rows.end <= out_height, "rows past the end");
+    // Checked products: the loops below rely on these lengths.
+    let row_floats = input
+        .width
+        .checked_mul(d.c)
+        .expect("a row fits the address space");
+    let out_row_floats = input.width.div_ceil(stride) * d.c;
+    let out_floats = rows.len().checked_mul(out_row_floats);
+    assert_eq!(Some(out.len()), out_floats, "out is dense");
     let needed =
         (rows.start * stride).saturating_sub(1)..((rows.end - 1) * stride + 2).min(input.height);
     assert!(
@@ -148,6 +151,7 @@ struct Channels {
 /// One input row, from the current channels on.
 #[derive(Clone, Copy)]
 struct Row<'a> {
+    /// `n` floats at every `step`, for each pixel of the row.
     data: &'a [f32],
     /// Floats from one pixel to the next.
     step: usize,
@@ -161,11 +165,12 @@ impl Row<'_> {
 
     #[inline(always)]
     fn pixel<S: Simd, const PART: bool>(&self, s: S, x: usize, n: usize) -> S::Vector {
-        let data = &self.data[x * self.step..];
         if PART {
-            s.load_part(data, n)
+            s.load_part(&self.data[x * self.step..], n)
         } else {
-            s.load(data)
+            // SAFETY: the walk asks for pixels inside the row, and for whole vectors where `n` is one;
+            // so this pixel's `n` floats are in `data`, as the field's comment says.
+            unsafe { s.load_at(self.data, x * self.step) }
         }
     }
 }
@@ -249,7 +254,7 @@ impl Band<'_> {
         let Channels { first, n, .. } = channels;
         let mut taps = [s.splat(0.0); 10];
         for (tap, t) in taps.iter_mut().enumerate() {
-            *t = s.load(&self.d.taps[tap * self.d.padded + first..]);
+            *t = s.load(&self.d.taps[10 * first + tap * S::LANES..]);
         }
         let mut rows = [Row::ZERO; IN];
         for (i, row) in rows.iter_mut().enumerate() {
@@ -262,7 +267,7 @@ impl Band<'_> {
                 window[i][1] = rows[i].pixel::<S, PART>(s, 0, n);
             }
         }
-        let out_width = (self.input.width - 1) / STRIDE + 1;
+        let out_width = self.input.width.div_ceil(STRIDE);
         let n_inside = (self.input.width + STRIDE - 2) / STRIDE;
         for x in 0..n_inside {
             for i in 0..IN {
@@ -310,11 +315,13 @@ impl Band<'_> {
                 sum = s.relu(sum);
             }
             let row_floats = self.out.len() / OUT;
-            let out = &mut self.out[o * row_floats + x * channels.c + channels.first..];
+            let at = o * row_floats + x * channels.c + channels.first;
             if PART {
-                s.store_part(out, channels.n, sum);
+                s.store_part(&mut self.out[at..], channels.n, sum);
             } else {
-                s.store(out, sum);
+                // SAFETY: `out` is `OUT` rows of `out_width * c` floats, `x < out_width`, and
+                // `first + LANES <= c` as `n` is a whole vector.
+                unsafe { s.store_at(self.out, at, sum) };
             }
         }
     }

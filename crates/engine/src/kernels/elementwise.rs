@@ -93,16 +93,23 @@ struct SigmoidToU8<'a> {
 
 impl Kernel for SigmoidToU8<'_> {
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a sigmoid times 255 is in 0..=255, and truncation is the contract"
-    )]
     fn run<S: Simd>(self, _: S) {
         for (dst, &x) in self.dst.iter_mut().zip(self.src) {
-            *dst = (255.0 * sigmoid_of::<S>(x)) as i32 as u8;
+            *dst = truncate(255.0 * sigmoid_of::<S>(x));
         }
     }
+}
+
+/// The integer part of `x`, which must be in 0..256.
+///
+/// `x as u8` also has to deal with all other floats, and does not vectorise.
+#[inline(always)]
+fn truncate(x: f32) -> u8 {
+    /// Added to a small number that is not negative, leaves its nearest integer in the low bits.
+    const ROUND: f32 = 8_388_608.0; // 2^23
+    let rounded = x + ROUND;
+    let too_large = u8::from(rounded - ROUND > x);
+    rounded.to_bits().to_le_bytes()[0].wrapping_sub(too_large)
 }
 
 #[inline(always)]

@@ -2,6 +2,8 @@
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
+#![expect(unsafe_code, reason = "loads and stores without a check of the bounds")]
+
 use super::Simd;
 
 const LANES: usize = 4;
@@ -45,6 +47,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_at(self, src: &[f32], at: usize) -> Four {
+        // SAFETY: the caller's promise.
+        self.load(unsafe { src.get_unchecked(at..at + LANES) })
+    }
+
+    #[inline(always)]
     fn load_part(self, src: &[f32], n: usize) -> Four {
         let mut lanes = [0.0; LANES];
         for (lane, &x) in lanes.iter_mut().zip(&src[..n]) {
@@ -56,6 +64,13 @@ impl Simd for Portable {
     #[inline(always)]
     fn store(self, dst: &mut [f32], v: Four) {
         dst[..LANES].copy_from_slice(&v.0);
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, dst: &mut [f32], at: usize, v: Four) {
+        // SAFETY: the caller's promise.
+        let dst = unsafe { dst.get_unchecked_mut(at..at + LANES) };
+        self.store(dst, v);
     }
 
     #[inline(always)]
