@@ -1,1 +1,16 @@
 //! The integration tests: one binary, real servers on port 0, a real tonic client.
+//!
+//! Tests with `FakeLoader` hold the networks at a gate and so make any load situation on purpose;
+//! tests of what people see use the demo avatar and the real engine.
+
+mod admin;
+mod arrows;
+mod bad_input;
+mod deadlines;
+mod health;
+mod isolation;
+mod lip_sync;
+mod overload;
+mod stream;
+mod support;
+mod unary;

@@ -1,2 +1,30 @@
-//! Placeholder.
+//! The server: gRPC services over the registry and the worker pool.
+//!
+//! What only this crate knows: how the wire maps to the domain and back, who is let in, what
+//! `config.yaml` says, and how a process starts and ends. The binary is a thin shell around
+//! [`Server`]; integration tests start the same thing in-process on port 0. The life of a request
+//! begins in [`service`].
 #![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod banner;
+pub mod clip;
+pub mod config;
+pub mod core_state;
+pub mod cpu_pool;
+pub mod error;
+pub mod health;
+pub mod loader;
+pub mod metadata;
+pub mod pipeline;
+pub mod request;
+pub mod request_layer;
+pub mod serve;
+pub mod service;
+pub mod status;
+mod stream;
+
+pub use config::Config;
+pub use error::ServeError;
+pub use loader::CpuLoader;
+pub use serve::{RunningServer, Server, StartError};

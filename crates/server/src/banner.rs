@@ -1,0 +1,82 @@
+//! What the server says of itself when it starts.
+
+use std::{fmt, net::SocketAddr};
+
+/// The start-up banner: version, device, workers, models, address.
+#[derive(Debug)]
+pub struct Banner<'a> {
+    /// Where gRPC listens.
+    pub address: SocketAddr,
+    /// What runs the networks.
+    pub device: &'a str,
+    /// Worker threads.
+    pub n_workers: usize,
+    /// Places in the queue.
+    pub queue_capacity: usize,
+    /// Ids of the configured models, and whether each is loaded.
+    pub models: Vec<(String, bool)>,
+}
+
+/// Ids beyond this many are only counted.
+const MAX_IDS: usize = 8;
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n_models = self.models.len();
+        let mut ids: Vec<String> = self
+            .models
+            .iter()
+            .take(MAX_IDS)
+            .map(|(id, ready)| {
+                if *ready {
+                    format!("{id} (ready)")
+                } else {
+                    id.clone()
+                }
+            })
+            .collect();
+        if n_models > MAX_IDS {
+            ids.push(format!("and {} more", n_models - MAX_IDS));
+        }
+        writeln!(f, "lipsync-server {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  device   {}", self.device)?;
+        writeln!(
+            f,
+            "  workers  {}, queue {}",
+            self.n_workers, self.queue_capacity
+        )?;
+        writeln!(f, "  models   {n_models}: {}", ids.join(", "))?;
+        write!(
+            f,
+            "  gRPC     {} (reflection and health are on)",
+            self.address
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_an_operator_looks_for() {
+        let models = (0..10).map(|i| (format!("m{i}"), i == 0)).collect();
+        let banner = Banner {
+            address: ([127, 0, 0, 1], 50051).into(),
+            device: "cpu (avx2)",
+            n_workers: 4,
+            queue_capacity: 100,
+            models,
+        };
+        let text = banner.to_string();
+        for part in [
+            "cpu (avx2)",
+            "4, queue 100",
+            "10: m0 (ready), m1",
+            "and 2 more",
+            "127.0.0.1:50051",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

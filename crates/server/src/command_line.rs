@@ -1,0 +1,85 @@
+//! The arguments, and the two subcommands that serve nothing.
+
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use lipsync_server::Config;
+
+/// A gRPC server that makes faces speak.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct CommandLine {
+    /// What to do; `serve` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The configuration. Any key of it can be overridden by an environment variable such as
+    /// LIPSYNC_SERVER__WORKER_COUNT=8.
+    #[arg(long, global = true, default_value = "config.yaml")]
+    pub config: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    Serve,
+    /// Read and check the configuration, and say what it amounts to.
+    CheckConfig,
+    /// Say what an ONNX file holds: inputs, outputs, operators, work, what is fused, what is
+    /// unsupported.
+    InspectModel {
+        /// The ONNX file.
+        file: PathBuf,
+    },
+}
+
+/// `check-config`.
+pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let server = &config.server;
+    say(&format_args!(
+        "{}: good\n  listens on {}, {} workers, queue of {}\n  {} models: {}",
+        file.display(),
+        server.address,
+        server.n_workers,
+        server.queue_capacity,
+        config.registry.models.len(),
+        config
+            .registry
+            .models
+            .iter()
+            .map(|m| m.id.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `inspect-model`: exits with 1 when something is unsupported.
+pub fn inspect_model(file: &Path) -> anyhow::Result<ExitCode> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let inspection = lipsync_engine::inspect(&bytes)
+        .with_context(|| format!("{} cannot be inspected", file.display()))?;
+    say(&inspection);
+    let is_supported = inspection.unsupported.is_empty();
+    Ok(if is_supported {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints for the person at the terminal.
+#[expect(clippy::print_stdout, reason = "the answer of a command line tool")]
+pub fn say(text: &dyn Display) {
+    println!("{text}");
+}
+
+/// Prints what went wrong, with its causes; logging may not have been set up yet.
+pub fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}

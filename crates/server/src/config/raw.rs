@@ -1,0 +1,120 @@
+//! The configuration as it is written: every key optional, no unknown ones.
+//!
+//! Only spelling and types are checked here; meaning is checked in [`super::validated`].
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConfig {
+    pub(super) server: RawServer,
+    pub(super) capacity: RawCapacity,
+    pub(super) engine: RawEngine,
+    pub(super) output: RawOutput,
+    pub(super) session: RawSession,
+    pub(super) logging: RawLogging,
+    pub(super) models_root: Option<String>,
+    pub(super) models: BTreeMap<String, RawModel>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServer {
+    pub(super) port: Option<String>,
+    pub(super) max_message_size_mb: Option<u32>,
+    pub(super) worker_count: Option<u32>,
+    pub(super) queue_size: Option<u32>,
+    pub(super) max_batch_frames: Option<u32>,
+    pub(super) request_timeout_ms: Option<u64>,
+    pub(super) pre_drain_ms: Option<u64>,
+    pub(super) shutdown_grace_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCapacity {
+    pub(super) max_models: Option<u32>,
+    pub(super) max_memory_gb: Option<f64>,
+    pub(super) eviction_policy: Option<RawEviction>,
+    pub(super) idle_timeout_minutes: Option<f64>,
+    pub(super) background_cache_frames: Option<u32>,
+    pub(super) preload_frames: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawEviction {
+    Lru,
+    Lfu,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawEngine {
+    pub(super) device: Option<String>,
+    pub(super) cpu_isa: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOutput {
+    pub(super) format: Option<RawFormat>,
+    pub(super) jpeg_quality: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawFormat {
+    Jpeg,
+    Png,
+    Rgb,
+    I420,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSession {
+    pub(super) max_sessions: Option<u32>,
+    pub(super) max_buffered_audio_s: Option<u32>,
+    pub(super) max_unsent_ms: Option<u32>,
+    pub(super) idle_timeout_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLogging {
+    pub(super) level: Option<String>,
+    pub(super) format: Option<RawLogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawLogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawModel {
+    pub(super) path: Option<String>,
+    pub(super) model_path: Option<String>,
+    pub(super) background_dir: Option<String>,
+    pub(super) crop_rects_path: Option<String>,
+    pub(super) num_frames: Option<u32>,
+    pub(super) audio_encoder_path: Option<String>,
+    pub(super) audio_kind: Option<RawAudioKind>,
+    pub(super) fps: Option<u32>,
+    pub(super) preload: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawAudioKind {
+    Ave,
+    Hubert,
+    Wenet,
+}

@@ -1,0 +1,203 @@
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let variables = variables
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::parse(text, Path::new("/etc/lipsync/config.yaml"), variables).map_err(|e| e.to_string())
+}
+
+fn repository_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config.yaml")
+}
+
+#[test]
+fn the_documented_file_holds_the_defaults() {
+    let documented = Config::load_with(&repository_file(), []).unwrap();
+    let defaults = parse("").unwrap();
+    assert_eq!(
+        format!("{:?}", documented.server),
+        format!("{:?}", defaults.server)
+    );
+    assert_eq!(
+        format!("{:?}", documented.engine),
+        format!("{:?}", defaults.engine)
+    );
+    assert_eq!(
+        format!("{:?}", documented.output),
+        format!("{:?}", defaults.output)
+    );
+    assert_eq!(
+        format!("{:?}", documented.session),
+        format!("{:?}", defaults.session)
+    );
+    assert_eq!(
+        format!("{:?}", documented.logging),
+        format!("{:?}", defaults.logging)
+    );
+    let (documented, defaults) = (documented.registry, defaults.registry);
+    assert_eq!(documented.max_models, defaults.max_models);
+    assert_eq!(documented.max_bytes, defaults.max_bytes);
+    assert_eq!(documented.eviction, defaults.eviction);
+    assert_eq!(documented.idle_timeout, defaults.idle_timeout);
+    assert_eq!(
+        documented.background_cache_frames,
+        defaults.background_cache_frames
+    );
+    assert_eq!(documented.preload_frames, defaults.preload_frames);
+    assert_eq!(documented.models.len(), 1);
+}
+
+#[test]
+fn the_documented_file_names_every_key() {
+    let text = std::fs::read_to_string(repository_file()).unwrap();
+    let raw = include_str!("raw.rs");
+    let keys = raw
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("pub(super) ")?.split_once(": Option"));
+    let mut n_keys = 0;
+    for (key, _) in keys {
+        assert!(
+            text.contains(&format!("{key}:")),
+            "{key} is not documented in config.yaml"
+        );
+        n_keys += 1;
+    }
+    assert!(n_keys > 25, "the pattern finds the keys ({n_keys})");
+}
+
+#[test]
+fn errors_name_file_line_column_and_what_was_expected() {
+    for (text, place, words) in [
+        ("server:\n  prot: 1\n", ":2:3", ["prot", "port"]),
+        (
+            "server:\n  worker_count: many\n",
+            ":2:17",
+            ["worker_count", "many"],
+        ),
+        (
+            "server:\n  worker_count: 0\n",
+            ":2:3",
+            ["server.worker_count", "expected 1 to 256, found 0"],
+        ),
+        (
+            "output:\n  jpeg_quality: 101\n",
+            ":2:3",
+            ["output.jpeg_quality", "1 to 100"],
+        ),
+        ("output:\n  format: webp\n", ":2:11", ["webp", "jpeg"]),
+        (
+            "engine:\n  device: cuda\n",
+            ":2:3",
+            ["engine.device", "no CUDA engine"],
+        ),
+        (
+            "engine:\n  cpu_isa: mmx\n",
+            ":2:3",
+            ["engine.cpu_isa", "avx512"],
+        ),
+        ("server:\n  port: here\n", ":2:3", ["server.port", "here"]),
+        (
+            "capacity:\n  max_memory_gb: .nan\n",
+            ":2:3",
+            ["capacity.max_memory_gb", "above 0"],
+        ),
+        (
+            "models:\n  a:\n    path: nowhere\n",
+            ":3:5",
+            ["models.a.path", "does not exist"],
+        ),
+        (
+            "models:\n  a/b:\n    path: /\n",
+            ":2:3",
+            ["models.a/b", "letters"],
+        ),
+        (
+            "models:\n  a: {}\n",
+            ":2:3",
+            ["models.a", "expected either path"],
+        ),
+        ("server: [\n", "", ["config.yaml", "server"]),
+    ] {
+        let message = parse(text).expect_err(text);
+        let file = format!("/etc/lipsync/config.yaml{place}");
+        assert!(message.starts_with(&file), "{text:?}: {message}");
+        for word in words {
+            assert!(message.contains(word), "{text:?}: {message} lacks {word:?}");
+        }
+    }
+}
+
+#[test]
+fn duplicate_keys_and_models_are_refused() {
+    for text in [
+        "server:\n  port: ':1'\n  port: ':2'\n",
+        "models:\n  a:\n    path: /\n  a:\n    path: /\n",
+        "server: {}\nserver: {}\n",
+    ] {
+        let message = parse(text).expect_err(text);
+        assert!(message.contains("duplicate"), "{message}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_single_keys() {
+    let text = "server:\n  worker_count: 2\nmodels:\n  Mira:\n    path: /\n";
+    let config = parse_with(
+        text,
+        &[
+            ("LIPSYNC_SERVER__WORKER_COUNT", "8"),
+            ("LIPSYNC_SERVER__PORT", "6000"),
+            ("LIPSYNC_CAPACITY__IDLE_TIMEOUT_MINUTES", "1.5"),
+            ("LIPSYNC_MODELS__MIRA__PRELOAD", "true"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.server.n_workers, 8);
+    assert_eq!(config.server.address, "0.0.0.0:6000".parse().unwrap());
+    assert_eq!(config.registry.idle_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(config.registry.models.len(), 1);
+    assert!(config.registry.models[0].preload);
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    for (variable, value) in [
+        ("LIPSYNC_SERVER__WORKERS", "8"),
+        ("LIPSYNC_SERVER__WORKER_COUNT", "eight"),
+        ("LIPSYNC_SERVER__WORKER_COUNT__X", "8"),
+        ("LIPSYNC_SERVER____X", "8"),
+    ] {
+        let message = parse_with("server:\n  worker_count: 2\n", &[(variable, value)]).unwrap_err();
+        assert!(message.contains(variable), "{message}");
+    }
+}
+
+#[test]
+fn addresses() {
+    for (text, expected) in [
+        ("':50051'", "0.0.0.0:50051"),
+        ("'127.0.0.1:0'", "127.0.0.1:0"),
+        ("'localhost:7'", "127.0.0.1:7"),
+        ("'[::1]:7'", "[::1]:7"),
+    ] {
+        let config = parse(&format!("server:\n  port: {text}\n")).unwrap();
+        assert_eq!(config.server.address, expected.parse().unwrap());
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load_with(Path::new("/nowhere/config.yaml"), []).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/config.yaml"));
+}

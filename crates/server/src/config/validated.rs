@@ -1,0 +1,409 @@
+//! The configuration as the server uses it: complete, in range, paths resolved.
+
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lipsync_compositor::Encoding;
+use lipsync_core::{AudioKind, ModelId};
+use lipsync_engine::CpuIsa;
+use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig};
+
+use super::{
+    BadValue,
+    raw::{
+        RawAudioKind, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat, RawLogFormat,
+        RawLogging, RawModel, RawOutput, RawServer, RawSession,
+    },
+};
+
+/// A complete configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Sockets, sizes and times of the server.
+    pub server: ServerLimits,
+    /// What runs the networks.
+    pub engine: Engine,
+    /// How frames are coded when a request does not say.
+    pub output: Output,
+    /// Bounds of streams.
+    pub session: SessionLimits,
+    /// What is logged.
+    pub logging: Logging,
+    /// Models and their budgets.
+    pub registry: RegistryConfig,
+}
+
+/// `server`.
+#[derive(Debug, Clone)]
+pub struct ServerLimits {
+    /// Where gRPC listens.
+    pub address: SocketAddr,
+    /// Largest message, both ways.
+    pub max_message_bytes: usize,
+    /// Worker threads.
+    pub n_workers: usize,
+    /// Requests that may wait.
+    pub queue_capacity: usize,
+    /// Frames of one request, and of one executed batch.
+    pub max_batch_frames: usize,
+    /// Longest time that one request may take.
+    pub request_timeout: Duration,
+    /// Between "not serving" and refusing new work.
+    pub pre_drain: Duration,
+    /// For what runs to finish.
+    pub shutdown_grace: Duration,
+}
+
+/// `engine`.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine {
+    /// Where the networks run.
+    pub device: Device,
+    /// Which instructions the CPU engine uses.
+    pub cpu_isa: CpuIsa,
+}
+
+/// `engine.device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The best that there is.
+    Auto,
+    /// The embedded CPU engine.
+    Cpu,
+}
+
+/// `output`.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// Format, with the quality for JPEG.
+    pub encoding: Encoding,
+    /// Quality when a request asks for JPEG without one.
+    pub jpeg_quality: u8,
+}
+
+/// `session`.
+#[derive(Debug, Clone)]
+pub struct SessionLimits {
+    /// Streams open at once.
+    pub max_sessions: usize,
+    /// Audio that may wait in one session, seconds.
+    pub max_buffered_audio_s: u32,
+    /// Finished frames that may wait in one session, ms of video.
+    pub max_unsent_ms: u32,
+    /// A session in which nothing moves for so long is ended.
+    pub idle_timeout: Duration,
+}
+
+/// `logging`.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    /// A filter as `tracing-subscriber` reads it.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// `logging.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> {
+    let root = base.join(raw.models_root.as_deref().unwrap_or("."));
+    let mut models = Vec::with_capacity(raw.models.len());
+    for (id, model) in raw.models {
+        models.push(validate_model(&id, model, &root)?);
+    }
+    Ok(Config {
+        server: validate_server(&raw.server)?,
+        engine: validate_engine(&raw.engine)?,
+        output: validate_output(&raw.output)?,
+        session: validate_session(&raw.session)?,
+        logging: validate_logging(raw.logging)?,
+        registry: validate_capacity(&raw.capacity, models)?,
+    })
+}
+
+fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
+    let number = |key: &str, value: Option<u32>, default, range| {
+        in_range(
+            &format!("server.{key}"),
+            value.unwrap_or(default).into(),
+            range,
+        )
+    };
+    let n_workers = number("worker_count", raw.worker_count, 4, 1..=256)?;
+    let queue = number("queue_size", raw.queue_size, 100, 1..=1_000_000)?;
+    let frames = number("max_batch_frames", raw.max_batch_frames, 64, 1..=4096)?;
+    let message = number("max_message_size_mb", raw.max_message_size_mb, 50, 1..=1024)?;
+    let timeout = raw.request_timeout_ms.unwrap_or(30_000);
+    let timeout = in_range("server.request_timeout_ms", timeout, 1..=3_600_000)?;
+    let pre_drain = in_range(
+        "server.pre_drain_ms",
+        raw.pre_drain_ms.unwrap_or(0),
+        0..=600_000,
+    )?;
+    let grace = in_range(
+        "server.shutdown_grace_s",
+        raw.shutdown_grace_s.unwrap_or(30),
+        0..=3600,
+    )?;
+    Ok(ServerLimits {
+        address: parse_address(raw.port.as_deref().unwrap_or(":50051"))?,
+        max_message_bytes: to_usize(message) * 1024 * 1024,
+        n_workers: to_usize(n_workers),
+        queue_capacity: to_usize(queue),
+        max_batch_frames: to_usize(frames),
+        request_timeout: Duration::from_millis(timeout),
+        pre_drain: Duration::from_millis(pre_drain),
+        shutdown_grace: Duration::from_secs(grace),
+    })
+}
+
+/// `:50051` and `50051` listen on every IPv4 address, `host:port` on one.
+fn parse_address(text: &str) -> Result<SocketAddr, BadValue> {
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None if text.bytes().all(|b| b.is_ascii_digit()) => format!("0.0.0.0:{text}"),
+        None => text.replace("localhost:", "127.0.0.1:"),
+    };
+    full.parse().map_err(|_| BadValue {
+        key: "server.port".into(),
+        message: format!("expected \":50051\" or \"127.0.0.1:50051\", found {text:?}"),
+    })
+}
+
+fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
+    let device = match raw.device.as_deref().unwrap_or("auto") {
+        "auto" => Device::Auto,
+        "cpu" => Device::Cpu,
+        other if other == "cuda" || other.starts_with("cuda:") => {
+            return Err(BadValue {
+                key: "engine.device".into(),
+                message: format!(
+                    "{other:?} was asked for, but this version has no CUDA engine; use auto or cpu"
+                ),
+            });
+        }
+        other => {
+            return Err(BadValue {
+                key: "engine.device".into(),
+                message: format!("expected auto or cpu, found {other:?}"),
+            });
+        }
+    };
+    let isa = raw.cpu_isa.as_deref().unwrap_or("auto");
+    let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
+        key: "engine.cpu_isa".into(),
+        message: format!("expected auto, avx512, avx2 or portable, found {isa:?}"),
+    })?;
+    cpu_isa.resolve().map_err(|error| BadValue {
+        key: "engine.cpu_isa".into(),
+        message: error.to_string(),
+    })?;
+    Ok(Engine { device, cpu_isa })
+}
+
+fn validate_output(raw: &RawOutput) -> Result<Output, BadValue> {
+    let quality = raw.jpeg_quality.unwrap_or(85);
+    in_range("output.jpeg_quality", quality.into(), 1..=100)?;
+    let encoding = match raw.format.unwrap_or(RawFormat::Jpeg) {
+        RawFormat::Jpeg => Encoding::Jpeg { quality },
+        RawFormat::Png => Encoding::Png,
+        RawFormat::Rgb => Encoding::Rgb,
+        RawFormat::I420 => Encoding::I420,
+    };
+    Ok(Output {
+        encoding,
+        jpeg_quality: quality,
+    })
+}
+
+fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
+    let number = |key: &str, value: Option<u32>, default, range| {
+        in_range(
+            &format!("session.{key}"),
+            value.unwrap_or(default).into(),
+            range,
+        )
+    };
+    let sessions = number("max_sessions", raw.max_sessions, 100, 1..=100_000)?;
+    let buffered = number(
+        "max_buffered_audio_s",
+        raw.max_buffered_audio_s,
+        60,
+        1..=3600,
+    )?;
+    let unsent = number("max_unsent_ms", raw.max_unsent_ms, 2000, 40..=60_000)?;
+    let idle = in_range(
+        "session.idle_timeout_s",
+        raw.idle_timeout_s.unwrap_or(300),
+        1..=86_400,
+    )?;
+    Ok(SessionLimits {
+        max_sessions: to_usize(sessions),
+        max_buffered_audio_s: u32::try_from(buffered).unwrap_or(u32::MAX),
+        max_unsent_ms: u32::try_from(unsent).unwrap_or(u32::MAX),
+        idle_timeout: Duration::from_secs(idle),
+    })
+}
+
+fn validate_logging(raw: RawLogging) -> Result<Logging, BadValue> {
+    let level = raw.level.unwrap_or_else(|| "info".into());
+    tracing_subscriber::EnvFilter::try_new(&level).map_err(|_| BadValue {
+        key: "logging.level".into(),
+        message: format!("expected error, warn, info, debug, trace or a filter, found {level:?}"),
+    })?;
+    let format = match raw.format.unwrap_or(RawLogFormat::Text) {
+        RawLogFormat::Text => LogFormat::Text,
+        RawLogFormat::Json => LogFormat::Json,
+    };
+    Ok(Logging { level, format })
+}
+
+fn validate_capacity(
+    raw: &RawCapacity,
+    models: Vec<ModelConfig>,
+) -> Result<RegistryConfig, BadValue> {
+    let max_models = in_range(
+        "capacity.max_models",
+        raw.max_models.unwrap_or(100).into(),
+        1..=1_000_000,
+    )?;
+    let cache = raw.background_cache_frames.unwrap_or(50);
+    let cache = in_range(
+        "capacity.background_cache_frames",
+        cache.into(),
+        1..=1_000_000,
+    )?;
+    let preload = raw.preload_frames.unwrap_or(8);
+    let preload = in_range("capacity.preload_frames", preload.into(), 0..=cache)?;
+    let memory = positive(
+        "capacity.max_memory_gb",
+        raw.max_memory_gb.unwrap_or(8.0),
+        1e6,
+    )?;
+    let idle = raw.idle_timeout_minutes.unwrap_or(0.0);
+    let idle_timeout = if idle == 0.0 {
+        None
+    } else {
+        let minutes = positive("capacity.idle_timeout_minutes", idle, 1e6)?;
+        Some(Duration::from_secs_f64(minutes * 60.0))
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be positive and at most 10^6 GB"
+    )]
+    let max_bytes = (memory * 1024.0 * 1024.0 * 1024.0) as u64;
+    Ok(RegistryConfig {
+        models,
+        max_models: to_usize(max_models),
+        max_bytes,
+        eviction: match raw.eviction_policy.unwrap_or(RawEviction::Lru) {
+            RawEviction::Lru => EvictionPolicy::Lru,
+            RawEviction::Lfu => EvictionPolicy::Lfu,
+        },
+        idle_timeout,
+        background_cache_frames: to_usize(cache),
+        preload_frames: to_usize(preload),
+    })
+}
+
+fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, BadValue> {
+    let key = format!("models.{id}");
+    let bad = |key: String, message: String| BadValue { key, message };
+    let model_id = ModelId::new(id).map_err(|e| bad(key.clone(), e.to_string()))?;
+    let resolve = |path: &str| root.join(path);
+    let must_exist = |name: &str, path: PathBuf| {
+        if path.exists() {
+            Ok(path)
+        } else {
+            Err(bad(
+                format!("{key}.{name}"),
+                format!("{} does not exist", path.display()),
+            ))
+        }
+    };
+    let source = match (
+        raw.path,
+        raw.model_path,
+        raw.background_dir,
+        raw.crop_rects_path,
+    ) {
+        (Some(path), None, None, None) => ModelSource::Folder(must_exist("path", resolve(&path))?),
+        (None, Some(model), Some(backgrounds), Some(rects)) => ModelSource::Parts {
+            model_path: must_exist("model_path", resolve(&model))?,
+            background_dir: must_exist("background_dir", resolve(&backgrounds))?,
+            crop_rects_path: must_exist("crop_rects_path", resolve(&rects))?,
+            n_frames: raw.num_frames,
+        },
+        _ => {
+            return Err(bad(
+                key,
+                "expected either path (an avatar's folder), or all of model_path, background_dir and crop_rects_path".into(),
+            ));
+        }
+    };
+    if raw.num_frames.is_some() && matches!(source, ModelSource::Folder(_)) {
+        return Err(bad(
+            format!("{key}.num_frames"),
+            "goes with model_path, not with path".into(),
+        ));
+    }
+    if let Some(fps) = raw.fps {
+        in_range(&format!("{key}.fps"), fps.into(), 1..=120)?;
+    }
+    let audio_encoder = match raw.audio_encoder_path {
+        Some(path) => Some(must_exist("audio_encoder_path", resolve(&path))?),
+        None => None,
+    };
+    Ok(ModelConfig {
+        id: model_id,
+        source,
+        audio_kind: raw.audio_kind.map(|kind| match kind {
+            RawAudioKind::Ave => AudioKind::Ave,
+            RawAudioKind::Hubert => AudioKind::Hubert,
+            RawAudioKind::Wenet => AudioKind::Wenet,
+        }),
+        fps: raw.fps,
+        audio_encoder,
+        preload: raw.preload.unwrap_or(false),
+    })
+}
+
+fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<u64, BadValue> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(BadValue {
+        key: key.into(),
+        message: format!(
+            "expected {} to {}, found {value}",
+            range.start(),
+            range.end()
+        ),
+    })
+}
+
+fn positive(key: &str, value: f64, max: f64) -> Result<f64, BadValue> {
+    if value > 0.0 && value <= max {
+        return Ok(value);
+    }
+    Err(BadValue {
+        key: key.into(),
+        message: format!("expected a number above 0 and up to {max}, found {value}"),
+    })
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,43 @@
+//! What all services share.
+
+use std::{fmt, time::Instant};
+
+use lipsync_registry::Registry;
+use tokio::sync::watch;
+
+use crate::{
+    admission::Admission,
+    config::{Output, ServerLimits, SessionLimits},
+    health::Phase,
+    pipeline::Pipeline,
+};
+
+/// The parts of a running server.
+pub struct Shared {
+    /// The gate.
+    pub admission: Admission,
+    /// Models.
+    pub registry: Registry,
+    /// Network and pixels.
+    pub pipeline: Pipeline,
+    /// Sizes and times.
+    pub limits: ServerLimits,
+    /// Bounds of streams.
+    pub session: SessionLimits,
+    /// Output defaults.
+    pub output: Output,
+    /// What runs the networks.
+    pub device: String,
+    /// When the server started.
+    pub started: Instant,
+    /// Where it is in its life.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,108 @@
+//! What every request passes through: its id, the panic guard, and the repair of one status code.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, Request, Response};
+use tonic::{Code, body::Body};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+use crate::status;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Longer ids are replaced by one of ours.
+const MAX_ID_BYTES: usize = 128;
+
+/// Adds [`RequestService`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestLayer;
+
+impl<S> Layer<S> for RequestLayer {
+    type Service = RequestService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestService { inner }
+    }
+}
+
+/// Echoes `x-request-id` (or gives one), logs under it, turns a handler's panic into `INTERNAL`, and
+/// the stack's `OUT_OF_RANGE` for an oversize message into `RESOURCE_EXHAUSTED`.
+#[derive(Debug, Clone)]
+pub struct RequestService<S> {
+    inner: S,
+}
+
+type ResponseFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+impl<S, B> Service<Request<B>> for RequestService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let id = request
+            .headers()
+            .get(&REQUEST_ID)
+            .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
+            .cloned()
+            .unwrap_or_else(next_id);
+        let span = tracing::info_span!(
+            "request",
+            id = id.to_str().unwrap_or(""),
+            path = request.uri().path()
+        );
+        let answer = {
+            let _entered = span.enter();
+            self.inner.call(request)
+        };
+        let answer = async move {
+            let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(answer) => answer?,
+                Err(_panic) => {
+                    tracing::error!("a request handler panicked");
+                    status::panicked().into_http()
+                }
+            };
+            let is_oversize = response
+                .headers()
+                .get(&GRPC_STATUS)
+                .is_some_and(is_out_of_range);
+            if is_oversize {
+                response
+                    .headers_mut()
+                    .insert(GRPC_STATUS, code_header(Code::ResourceExhausted));
+            }
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+fn is_out_of_range(value: &HeaderValue) -> bool {
+    value == code_header(Code::OutOfRange)
+}
+
+fn code_header(code: Code) -> HeaderValue {
+    HeaderValue::from(i32::from(code))
+}
+
+fn next_id() -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,284 @@
+//! Starting, draining and stopping a server.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lipsync::v1::{
+    lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
+    server_admin_server::ServerAdminServer,
+};
+use lipsync_registry::{NetworkLoader, Registry};
+use lipsync_worker_pool::{PoolConfig, PoolError, WorkerPool};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::{
+    admission::Admission,
+    config::Config,
+    core_state::Shared,
+    cpu_pool::CpuPool,
+    health::{HealthService, Phase},
+    pipeline::Pipeline,
+    request_layer::RequestLayer,
+    service::{LipSyncService, ModelAdminService, ServerAdminService},
+};
+
+/// Calls in flight on one connection; the stack's own default has no bound.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+/// A peer that vanished without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_INTERVAL`].
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a graceful close of the connections may take once nothing runs any more. A connection that
+/// never spoke would hold it up for ever.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// How often idle models are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The worker pool did not start.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The reflection service could not be built.
+    #[error("the descriptor set is broken: {0}")]
+    Reflection(String),
+    /// A model marked `preload` could not be loaded.
+    #[error("model {id:?} cannot be preloaded: {detail}")]
+    Preload {
+        /// Its id.
+        id: String,
+        /// What is wrong, with paths: this goes to the operator.
+        detail: String,
+    },
+}
+
+/// A server that listens but serves nothing yet.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    phase: watch::Sender<Phase>,
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct RunningServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    close: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    sweeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Takes the port and starts the workers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
+        let address = config.server.address;
+        let bind = |source| StartError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let (phase, phase_seen) = watch::channel(Phase::Starting);
+        let device = loader.device();
+        let workers = WorkerPool::start(PoolConfig {
+            n_workers: config.server.n_workers,
+            queue_capacity: config.server.queue_capacity,
+            max_batch_frames: config.server.max_batch_frames,
+        })?;
+        let shared = Arc::new(Shared {
+            admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
+            registry: Registry::new(config.registry, loader),
+            pipeline: Pipeline {
+                workers: Arc::new(workers),
+                cpu: CpuPool::new(),
+            },
+            limits: config.server,
+            session: config.session,
+            output: config.output,
+            device,
+            started: Instant::now(),
+            phase: phase_seen,
+        });
+        Ok(Self {
+            shared,
+            listener,
+            phase,
+        })
+    }
+
+    /// What the services share; for the banner and for tests.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Begins to serve: health answers "not serving" until the models marked `preload` are ready.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(self) -> Result<RunningServer, StartError> {
+        let Self {
+            shared,
+            listener,
+            phase,
+        } = self;
+        let address = listener.local_addr().map_err(|source| StartError::Bind {
+            address: shared.limits.address,
+            source,
+        })?;
+        let (close, closed) = oneshot::channel::<()>();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let router = router(&shared)?;
+        let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+            // A dropped sender means the same.
+            drop(closed.await);
+        }));
+        let sweeping = tokio::spawn(sweep_idle_models(shared.registry.clone()));
+        let running = RunningServer {
+            address,
+            shared,
+            phase,
+            close,
+            serving,
+            sweeping,
+        };
+        running.preload().await?;
+        running.phase.send_replace(Phase::Serving);
+        Ok(running)
+    }
+}
+
+impl RunningServer {
+    /// Where it listens; the port is the real one even if 0 was configured.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the services share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    async fn preload(&self) -> Result<(), StartError> {
+        match self.shared.registry.preload().await.first() {
+            None => Ok(()),
+            Some((id, error)) => Err(StartError::Preload {
+                id: id.to_string(),
+                detail: error.detail(),
+            }),
+        }
+    }
+
+    /// Drains: not serving first, then no new work, then the end of what runs, at most for the
+    /// configured grace.
+    ///
+    /// Returns whether everything that was accepted had ended by then.
+    pub async fn shut_down(self) -> bool {
+        let limits = self.shared.limits.clone();
+        tracing::info!("draining");
+        self.phase.send_replace(Phase::Draining);
+        let grace = tokio::time::Instant::now() + limits.shutdown_grace;
+        let all_done = tokio::time::timeout_at(grace, self.shared.admission.emptied())
+            .await
+            .is_ok();
+        // Answers are on their way; the connections close when they are written.
+        let _gone_already = self.close.send(());
+        let mut serving = self.serving;
+        if tokio::time::timeout(CLOSE_LIMIT, &mut serving)
+            .await
+            .is_err()
+        {
+            serving.abort();
+        }
+        self.sweeping.abort();
+        let workers = Arc::clone(&self.shared.pipeline.workers);
+        let rest = limits.shutdown_grace.min(CLOSE_LIMIT);
+        if tokio::task::spawn_blocking(move || workers.shutdown(rest))
+            .await
+            .is_err()
+        {
+            tracing::error!("the worker pool did not shut down cleanly");
+        }
+        tracing::info!(all_done, "stopped");
+        all_done
+    }
+
+    /// Marks the server as not serving without refusing work yet, for `server.pre_drain_ms`: load
+    /// balancers take it out first.
+    pub async fn pre_drain(&self) {
+        let pause = self.shared.limits.pre_drain;
+        if !pause.is_zero() {
+            self.phase.send_replace(Phase::Leaving);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn router(
+    shared: &Arc<Shared>,
+) -> Result<
+    tonic::transport::server::Router<
+        tower::layer::util::Stack<RequestLayer, tower::layer::util::Identity>,
+    >,
+    StartError,
+> {
+    let limit = shared.limits.max_message_bytes;
+    let broken = |e: tonic_reflection::server::Error| StartError::Reflection(e.to_string());
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(lipsync::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let lip_sync = LipSyncServer::new(LipSyncService::new(Arc::clone(shared)))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let health = HealthService::new(shared.phase.clone(), shared.registry.clone());
+    Ok(tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(RequestLayer)
+        .add_service(lip_sync)
+        .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
+            shared,
+        ))))
+        .add_service(ServerAdminServer::new(ServerAdminService::new(Arc::clone(
+            shared,
+        ))))
+        .add_service(HealthServer::new(health))
+        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(reflection().build_v1alpha().map_err(broken)?))
+}
+
+async fn sweep_idle_models(registry: Registry) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        for id in registry.sweep_idle(Instant::now()) {
+            tracing::info!(model = %id, "unloaded after idling");
+        }
+    }
+}

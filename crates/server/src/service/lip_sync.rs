@@ -1,0 +1,215 @@
+//! `LipSync`: the reason why the server exists.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lipsync::v1::{self, lip_sync_server::LipSync};
+use lipsync_registry::Lease;
+use lipsync_worker_pool::JobTimings;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::model_admin::micros;
+use crate::{
+    clip::windows_of_clip,
+    core_state::Shared,
+    error::ServeError,
+    metadata::{RequestHeaders, ResponseHeaders},
+    pipeline::{Backgrounds, Urgency},
+    request::{BatchRequest, OutputSpec},
+    stream,
+};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct LipSyncService {
+    shared: Arc<Shared>,
+}
+
+impl LipSyncService {
+    /// A service over the shared parts.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The life of a unary request.
+    async fn serve_batch(
+        &self,
+        request: BatchRequest,
+        urgency: Urgency,
+        arrived: Instant,
+    ) -> Result<v1::InferBatchCompositeResponse, ServeError> {
+        let shared = &*self.shared;
+        let _ticket = shared.admission.admit_request()?;
+        let Lease { model, load_time } = shared.registry.model(&request.model_id).await?;
+        let begun = Instant::now();
+        let (n_wanted, max_frames) = (request.n_frames, shared.limits.max_batch_frames);
+        let clip = request.clip;
+        let speaker = Arc::clone(&model);
+        let windows = shared
+            .pipeline
+            .cpu
+            .run(move || windows_of_clip(&speaker, &clip, n_wanted, max_frames))
+            .await?;
+        let backgrounds = shared
+            .pipeline
+            .backgrounds(&model, request.start_frame_index, windows.n_frames)
+            .await?;
+        self.check_answer_fits(&backgrounds, request.output)?;
+        let prepare = begun.elapsed();
+        if windows.n_frames == 0 {
+            return Ok(v1::InferBatchCompositeResponse {
+                timings: Some(v1::Timings {
+                    total_us: micros(arrived.elapsed()),
+                    model_load_us: micros(load_time),
+                    prepare_us: micros(prepare),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+        }
+        let output = shared
+            .pipeline
+            .infer(&model, &backgrounds, windows.data, urgency)
+            .await?;
+        let begun = Instant::now();
+        let mut frames = shared
+            .pipeline
+            .composite(&backgrounds, output.faces, request.output)
+            .await?;
+        for (n, frame) in (0..).zip(&mut frames) {
+            frame.pts_us = lipsync_core::pts_us(n, model.fps());
+            frame.audio_time_us = Some(lipsync_core::pts_us(windows.first_frame + n, model.fps()));
+        }
+        let stages = Stages {
+            load_time,
+            prepare,
+            composite: begun.elapsed(),
+        };
+        let timings = stages.timings(&output.timings, arrived.elapsed());
+        let answer = v1::InferBatchCompositeResponse {
+            frames,
+            timings: Some(timings),
+        };
+        self.check_answer_size(&answer)?;
+        Ok(answer)
+    }
+
+    fn check_answer_fits(
+        &self,
+        backgrounds: &Backgrounds,
+        output: OutputSpec,
+    ) -> Result<(), ServeError> {
+        self.check_size(backgrounds.estimated_bytes(output))
+    }
+
+    /// The estimate can be wrong for coded pictures; the stack would answer with another code.
+    fn check_answer_size(
+        &self,
+        answer: &v1::InferBatchCompositeResponse,
+    ) -> Result<(), ServeError> {
+        self.check_size(u64::try_from(prost::Message::encoded_len(answer)).unwrap_or(u64::MAX))
+    }
+
+    fn check_size(&self, n_bytes: u64) -> Result<(), ServeError> {
+        let limit = u64::try_from(self.shared.limits.max_message_bytes).unwrap_or(u64::MAX);
+        if n_bytes > limit {
+            return Err(ServeError::AnswerTooLarge { n_bytes, limit });
+        }
+        Ok(())
+    }
+}
+
+/// Stages of a request that the worker pool does not time.
+struct Stages {
+    load_time: Duration,
+    prepare: Duration,
+    composite: Duration,
+}
+
+impl Stages {
+    fn timings(&self, job: &JobTimings, total: Duration) -> v1::Timings {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        v1::Timings {
+            queue_us: micros(job.queue),
+            infer_us: micros(job.infer),
+            composite_us: micros(self.composite),
+            total_us: micros(total),
+            model_load_us: micros(self.load_time),
+            batch_frames: count(job.batch_frames),
+            workers: job.workers.iter().map(|&w| count(w)).collect(),
+            prepare_us: micros(self.prepare),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl LipSync for LipSyncService {
+    async fn infer_batch_composite(
+        &self,
+        request: Request<v1::InferBatchCompositeRequest>,
+    ) -> Result<Response<v1::InferBatchCompositeResponse>, Status> {
+        let arrived = Instant::now();
+        let headers = RequestHeaders::parse(request.metadata(), arrived)?;
+        let limits = &self.shared.limits;
+        let request = BatchRequest::from_proto(
+            request.into_inner(),
+            &headers,
+            &self.shared.output,
+            limits.max_batch_frames,
+        )?;
+        let deadline = deadline(arrived, headers.deadline, limits.request_timeout);
+        let urgency = Urgency {
+            priority: request.priority,
+            deadline: Some(deadline),
+            max_wait: headers.max_wait,
+        };
+        let served = self.serve_batch(request, urgency, arrived);
+        let answer = tokio::time::timeout_at(deadline.into(), served)
+            .await
+            .unwrap_or(Err(ServeError::DeadlineExceeded))?;
+        let figures = answer.timings.as_ref().map(response_headers);
+        let mut response = Response::new(answer);
+        if let Some(figures) = figures {
+            figures.write(response.metadata_mut());
+        }
+        Ok(response)
+    }
+
+    type StreamCompositeStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send>>;
+
+    async fn stream_composite(
+        &self,
+        request: Request<Streaming<v1::StreamCompositeRequest>>,
+    ) -> Result<Response<Self::StreamCompositeStream>, Status> {
+        let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
+        let ticket = self.shared.admission.admit_session()?;
+        let responses = stream::begin(
+            Arc::clone(&self.shared),
+            headers,
+            ticket,
+            request.into_inner(),
+        );
+        Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+/// The earlier of the client's and the server's.
+fn deadline(arrived: Instant, client: Option<Instant>, server: Duration) -> Instant {
+    let server = arrived + server;
+    client.map_or(server, |client| client.min(server))
+}
+
+fn response_headers(timings: &v1::Timings) -> ResponseHeaders {
+    ResponseHeaders {
+        batch_frames: timings.batch_frames,
+        processing: Duration::from_micros(timings.total_us),
+        queue: Duration::from_micros(timings.queue_us),
+        workers: timings.workers.clone(),
+    }
+}

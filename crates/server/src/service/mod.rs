@@ -1,0 +1,9 @@
+//! The gRPC services: thin, each method a list of named steps.
+
+mod lip_sync;
+mod model_admin;
+mod server_admin;
+
+pub use lip_sync::LipSyncService;
+pub use model_admin::ModelAdminService;
+pub use server_admin::ServerAdminService;

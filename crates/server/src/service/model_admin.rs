@@ -1,0 +1,127 @@
+//! `ModelAdmin`: what models there are, and in which state.
+
+use std::sync::Arc;
+
+use lipsync::v1::{self, model_admin_server::ModelAdmin};
+use lipsync_registry::{CacheStats, ModelState, ModelStatus};
+use tonic::{Request, Response, Status};
+
+use crate::{core_state::Shared, error::ServeError, request::parse_model_id};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct ModelAdminService {
+    shared: Arc<Shared>,
+}
+
+impl ModelAdminService {
+    /// A service over the shared parts.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn stats(&self, id: &lipsync_core::ModelId) -> Result<v1::ModelStats, ServeError> {
+        Ok(to_proto(&self.shared.registry.status(id)?))
+    }
+}
+
+#[tonic::async_trait]
+impl ModelAdmin for ModelAdminService {
+    async fn list_models(
+        &self,
+        _request: Request<v1::ListModelsRequest>,
+    ) -> Result<Response<v1::ListModelsResponse>, Status> {
+        let models = self.shared.registry.list().iter().map(to_proto).collect();
+        Ok(Response::new(v1::ListModelsResponse { models }))
+    }
+
+    async fn load_model(
+        &self,
+        request: Request<v1::LoadModelRequest>,
+    ) -> Result<Response<v1::LoadModelResponse>, Status> {
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        let _ticket = self.shared.admission.admit_request()?;
+        let lease = self
+            .shared
+            .registry
+            .load(&id)
+            .await
+            .map_err(ServeError::from)?;
+        let load_us = micros(lease.load_time);
+        Ok(Response::new(v1::LoadModelResponse {
+            model: Some(self.stats(&id)?),
+            load_us,
+        }))
+    }
+
+    async fn unload_model(
+        &self,
+        request: Request<v1::UnloadModelRequest>,
+    ) -> Result<Response<v1::UnloadModelResponse>, Status> {
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        let was_loaded = self.shared.registry.unload(&id).map_err(ServeError::from)?;
+        Ok(Response::new(v1::UnloadModelResponse { was_loaded }))
+    }
+
+    async fn get_model_stats(
+        &self,
+        request: Request<v1::GetModelStatsRequest>,
+    ) -> Result<Response<v1::GetModelStatsResponse>, Status> {
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        Ok(Response::new(v1::GetModelStatsResponse {
+            model: Some(self.stats(&id)?),
+        }))
+    }
+}
+
+fn to_proto(status: &ModelStatus) -> v1::ModelStats {
+    let state = match status.state {
+        ModelState::Unloaded => v1::ModelState::Unloaded,
+        ModelState::Loading => v1::ModelState::Loading,
+        ModelState::Ready => v1::ModelState::Ready,
+        ModelState::Failed => v1::ModelState::Failed,
+    };
+    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let info = status.info;
+    let cache = status.background_cache.as_ref();
+    v1::ModelStats {
+        model_id: status.id.to_string(),
+        state: state.into(),
+        failure: status.failure.clone().unwrap_or_default(),
+        device: status.device.clone().unwrap_or_default(),
+        weights_bytes: status.weights_bytes,
+        cache_bytes: cache.map_or(0, |c| c.resident_bytes),
+        usage_count: status.usage_count,
+        last_used_unix_ms: status.last_used_unix_ms.unwrap_or(0),
+        total_inference_us: micros(status.total_inference),
+        frames: status.frames,
+        background_cache: cache.map(cache_to_proto),
+        fps: info.map_or(0, |i| i.fps),
+        audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
+        n_background_frames: info.map_or(0, |i| i.n_frames),
+        width: info.map_or(0, |i| px(i.width)),
+        height: info.map_or(0, |i| px(i.height)),
+        loads: status.loads,
+        unloads: status.unloads,
+    }
+}
+
+fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    v1::CacheStats {
+        requests: cache.requests,
+        hits: cache.hits,
+        misses: cache.misses,
+        hit_rate: cache.hit_rate(),
+        evictions: cache.evictions,
+        mean_load_us: micros(cache.mean_load_time()),
+        resident_frames: count(cache.resident_frames),
+        capacity_frames: count(cache.capacity_frames),
+        resident_bytes: cache.resident_bytes,
+    }
+}
+
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

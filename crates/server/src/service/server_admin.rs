@@ -1,0 +1,101 @@
+//! `ServerAdmin`: counters and the state of the whole server.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use lipsync::v1::{self, server_admin_server::ServerAdmin};
+use lipsync_registry::ModelState;
+use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
+use tonic::{Request, Response, Status};
+
+use super::model_admin::micros;
+use crate::{core_state::Shared, error::ServeError, health::Phase};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct ServerAdminService {
+    shared: Arc<Shared>,
+}
+
+impl ServerAdminService {
+    /// A service over the shared parts.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl ServerAdmin for ServerAdminService {
+    async fn get_server_stats(
+        &self,
+        _request: Request<v1::GetServerStatsRequest>,
+    ) -> Result<Response<v1::GetServerStatsResponse>, Status> {
+        Ok(Response::new(stats(&self.shared)))
+    }
+
+    type WatchServerStatsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::GetServerStatsResponse, Status>> + Send>>;
+
+    async fn watch_server_stats(
+        &self,
+        request: Request<v1::WatchServerStatsRequest>,
+    ) -> Result<Response<Self::WatchServerStatsStream>, Status> {
+        let interval_ms = match request.get_ref().interval_ms {
+            0 => 1000,
+            ms @ 100..=60_000 => ms,
+            other => {
+                let message = format!("expected 100 to 60000 (0 = 1000), found {other}");
+                return Err(ServeError::invalid("interval_ms", message).into());
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        let ticks = tokio::time::interval(Duration::from_millis(interval_ms.into()));
+        // A watcher must not hold up the end of the server.
+        let draining = Arc::clone(&self.shared);
+        let answers = IntervalStream::new(ticks)
+            .map(move |_tick| Ok(stats(&shared)))
+            .take_while(move |_| !draining.admission.is_draining());
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
+    let pool = shared.pipeline.workers.stats();
+    let models = shared.registry.list();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let workers = pool
+        .workers
+        .iter()
+        .enumerate()
+        .map(|(index, worker)| v1::WorkerStats {
+            worker: count(index),
+            batches: worker.batches,
+            frames: worker.frames,
+            busy_us: micros(worker.busy),
+            restarts: worker.restarts,
+        });
+    v1::GetServerStatsResponse {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_us: micros(shared.started.elapsed()),
+        device: shared.device.clone(),
+        worker_count: count(pool.workers.len()),
+        queue_capacity: count(pool.queue_capacity),
+        queue_depth: count(pool.queue_depth),
+        submitted: pool.submitted,
+        completed: pool.completed,
+        failed: pool.failed,
+        rejected: pool.rejected + shared.admission.n_rejected(),
+        cancelled: pool.cancelled,
+        workers: workers.collect(),
+        models_loaded: count(
+            models
+                .iter()
+                .filter(|m| m.state == ModelState::Ready)
+                .count(),
+        ),
+        models_configured: count(models.len()),
+        sessions: count(shared.admission.n_sessions()),
+        draining: *shared.phase.borrow() == Phase::Draining,
+        resident_bytes: shared.registry.resident_bytes(),
+    }
+}

@@ -1,0 +1,275 @@
+//! What a client has sent and nobody has worked on yet: segments in order, their audio, their ends.
+//!
+//! Pure bookkeeping under the conversation's lock; no I/O, no waiting.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::error::ServeError;
+
+/// What to do next, in the order in which it was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Audio of a segment.
+    Audio { segment_id: u64, data: Bytes },
+    /// A segment has no more audio.
+    End { segment_id: u64 },
+}
+
+/// Whether audio was kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It waits for its turn.
+    Queued,
+    /// Its segment was cleared; it is gone.
+    Discarded,
+}
+
+/// The queue of one conversation.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: VecDeque<Work>,
+    n_bytes: usize,
+    max_bytes: usize,
+    limit_s: u32,
+    newest: u64,
+    newest_is_open: bool,
+    /// Every segment up to this one was cleared.
+    cleared_to: u64,
+    /// Segments above `cleared_to` that were cleared one by one; short, since ids only grow and the
+    /// newest is the usual one to be cleared.
+    cleared: Vec<u64>,
+    is_finished: bool,
+}
+
+/// Clearing single old segments for ever must not fill memory.
+const MAX_SINGLE_CLEARS: usize = 1024;
+
+impl Inbox {
+    /// An empty inbox that holds at most `max_bytes` of audio, which are `limit_s` seconds.
+    pub(super) fn new(max_bytes: usize, limit_s: u32) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            n_bytes: 0,
+            max_bytes,
+            limit_s,
+            newest: 0,
+            newest_is_open: false,
+            cleared_to: 0,
+            cleared: Vec::new(),
+            is_finished: false,
+        }
+    }
+
+    /// Takes audio for a segment; a new id ends the segment before.
+    pub(super) fn push_audio(
+        &mut self,
+        segment_id: u64,
+        data: Bytes,
+    ) -> Result<Pushed, ServeError> {
+        if segment_id == 0 {
+            return Err(ServeError::invalid(
+                "audio.segment_id",
+                "expected at least 1, found 0",
+            ));
+        }
+        if self.is_cleared(segment_id) {
+            return Ok(Pushed::Discarded);
+        }
+        let reopens =
+            segment_id < self.newest || (segment_id == self.newest && !self.newest_is_open);
+        if reopens {
+            return Err(ServeError::invalid(
+                "audio.segment_id",
+                format!(
+                    "ids strictly increase and are never reused: {segment_id} came after the end of it or of a later one ({})",
+                    self.newest
+                ),
+            ));
+        }
+        if data.len() > self.max_bytes.saturating_sub(self.n_bytes) {
+            return Err(ServeError::TooMuchAudio {
+                limit_s: self.limit_s,
+            });
+        }
+        if segment_id > self.newest {
+            self.end_newest();
+            self.newest = segment_id;
+            self.newest_is_open = true;
+        }
+        self.n_bytes += data.len();
+        self.queue.push_back(Work::Audio { segment_id, data });
+        Ok(Pushed::Queued)
+    }
+
+    /// Ends a segment; ending an ended or cleared one again changes nothing.
+    pub(super) fn end_segment(&mut self, segment_id: u64) -> Result<(), ServeError> {
+        if segment_id > self.newest && !self.is_cleared(segment_id) {
+            return Err(ServeError::invalid(
+                "end_segment.segment_id",
+                format!("segment {segment_id} was never begun"),
+            ));
+        }
+        if segment_id == self.newest {
+            self.end_newest();
+        }
+        Ok(())
+    }
+
+    /// Drops what is queued for one segment, or for all that were begun so far.
+    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<(), ServeError> {
+        match segment_id {
+            None => {
+                self.queue.clear();
+                self.n_bytes = 0;
+                self.cleared_to = self.newest;
+                self.newest_is_open = false;
+                self.cleared.clear();
+            }
+            Some(id) => {
+                if self.cleared.len() >= MAX_SINGLE_CLEARS {
+                    return Err(ServeError::invalid(
+                        "clear.segment_id",
+                        format!(
+                            "more than {MAX_SINGLE_CLEARS} single segments cleared; clear everything instead"
+                        ),
+                    ));
+                }
+                if !self.is_cleared(id) {
+                    self.cleared.push(id);
+                }
+                self.queue.retain(|work| work.segment_id() != id);
+                self.n_bytes = self.queue.iter().map(Work::n_bytes).sum();
+                if id == self.newest {
+                    self.newest_is_open = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The client has closed its side: the open segment ends, nothing more comes.
+    pub(super) fn finish(&mut self) {
+        self.end_newest();
+        self.is_finished = true;
+    }
+
+    /// The next thing to work on.
+    pub(super) fn pop(&mut self) -> Option<Work> {
+        let work = self.queue.pop_front()?;
+        self.n_bytes -= work.n_bytes();
+        Some(work)
+    }
+
+    /// Whether nothing more will ever come out.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.is_finished && self.queue.is_empty()
+    }
+
+    /// Whether frames of this segment must not be sent any more.
+    pub(super) fn is_cleared(&self, segment_id: u64) -> bool {
+        segment_id <= self.cleared_to || self.cleared.contains(&segment_id)
+    }
+
+    fn end_newest(&mut self) {
+        if self.newest_is_open {
+            self.newest_is_open = false;
+            self.queue.push_back(Work::End {
+                segment_id: self.newest,
+            });
+        }
+    }
+}
+
+impl Work {
+    fn segment_id(&self) -> u64 {
+        match self {
+            Self::Audio { segment_id, .. } | Self::End { segment_id } => *segment_id,
+        }
+    }
+
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::Audio { data, .. } => data.len(),
+            Self::End { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audio(segment_id: u64, n: usize) -> Work {
+        Work::Audio {
+            segment_id,
+            data: Bytes::from(vec![0; n]),
+        }
+    }
+
+    fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, ServeError> {
+        inbox.push_audio(id, Bytes::from(vec![0; n]))
+    }
+
+    #[test]
+    fn a_new_id_ends_the_segment_before() {
+        let mut inbox = Inbox::new(100, 1);
+        push(&mut inbox, 1, 4).unwrap();
+        push(&mut inbox, 3, 2).unwrap();
+        inbox.finish();
+        let all: Vec<Work> = std::iter::from_fn(|| inbox.pop()).collect();
+        let ends = |segment_id| Work::End { segment_id };
+        assert_eq!(all, [audio(1, 4), ends(1), audio(3, 2), ends(3)]);
+        assert!(inbox.is_exhausted());
+    }
+
+    #[test]
+    fn ids_never_go_back() {
+        let mut inbox = Inbox::new(100, 1);
+        push(&mut inbox, 5, 1).unwrap();
+        assert!(matches!(
+            push(&mut inbox, 4, 1),
+            Err(ServeError::Invalid { .. })
+        ));
+        assert!(matches!(
+            push(&mut inbox, 0, 1),
+            Err(ServeError::Invalid { .. })
+        ));
+        inbox.end_segment(5).unwrap();
+        assert!(matches!(
+            push(&mut inbox, 5, 1),
+            Err(ServeError::Invalid { .. })
+        ));
+        assert!(matches!(
+            inbox.end_segment(6),
+            Err(ServeError::Invalid { .. })
+        ));
+    }
+
+    #[test]
+    fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
+        let mut inbox = Inbox::new(10, 1);
+        push(&mut inbox, 1, 10).unwrap();
+        assert!(matches!(
+            push(&mut inbox, 1, 1),
+            Err(ServeError::TooMuchAudio { .. })
+        ));
+        inbox.clear(Some(1)).unwrap();
+        assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Discarded);
+        assert_eq!(push(&mut inbox, 2, 10).unwrap(), Pushed::Queued);
+        inbox.clear(None).unwrap();
+        assert_eq!(push(&mut inbox, 2, 4).unwrap(), Pushed::Discarded);
+        assert_eq!(inbox.pop(), None);
+        assert_eq!(push(&mut inbox, 3, 10).unwrap(), Pushed::Queued);
+    }
+
+    #[test]
+    fn a_future_segment_can_be_cleared_before_its_audio_comes() {
+        let mut inbox = Inbox::new(10, 1);
+        inbox.clear(Some(7)).unwrap();
+        assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Discarded);
+        inbox.end_segment(7).unwrap();
+        assert_eq!(push(&mut inbox, 6, 1).unwrap(), Pushed::Queued);
+    }
+}

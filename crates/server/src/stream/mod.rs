@@ -1,0 +1,66 @@
+//! `StreamComposite`: one live conversation.
+//!
+//! Three parts share a [`Conversation`]: the *reader* takes every message as it comes, so that an
+//! interruption never queues behind audio; the *producer* turns the audio of one segment after the
+//! other into frames; the *response stream* sends what is ready. The reader and the producer are
+//! tasks that end with the response stream: a client that vanishes takes everything with it.
+
+mod conversation;
+mod inbox;
+mod open;
+mod outbox;
+mod producer;
+mod reader;
+
+use std::sync::Arc;
+
+use lipsync::v1;
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use crate::{admission::Ticket, core_state::Shared, metadata::RequestHeaders};
+use conversation::Conversation;
+
+/// Begins a session and gives its response stream. Everything after this, errors included, travels
+/// in the stream: a client may wait for the response's headers before it sends its first message.
+pub(crate) fn begin(
+    shared: Arc<Shared>,
+    headers: RequestHeaders,
+    ticket: Ticket,
+    requests: Streaming<v1::StreamCompositeRequest>,
+) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<> {
+    let conversation = Arc::new(Conversation::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reader::run(
+        shared,
+        headers,
+        requests,
+        Arc::clone(&conversation),
+    ));
+    let responses = Responses {
+        conversation,
+        _tasks: tasks,
+        _ticket: ticket,
+    };
+    futures_util::stream::unfold(Some(responses), |responses| async move {
+        let responses = responses?;
+        match responses.conversation.next_response().await? {
+            Ok(message) => {
+                let response = v1::StreamCompositeResponse {
+                    message: Some(message),
+                };
+                Some((Ok(response), Some(responses)))
+            }
+            Err(error) => Some((Err(error.into()), None)),
+        }
+    })
+}
+
+/// What lives as long as the response stream.
+struct Responses {
+    conversation: Arc<Conversation>,
+    /// Aborted on drop; the producer is a child of the reader.
+    _tasks: JoinSet<()>,
+    _ticket: Ticket,
+}

@@ -1,0 +1,74 @@
+//! The dependency arrows of ARCHITECTURE.md.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("lipsync", &[]),
+    ("lipsync-audio", &["lipsync-core"]),
+    ("lipsync-compositor", &["lipsync-core"]),
+    ("lipsync-core", &[]),
+    ("lipsync-engine", &["lipsync-core"]),
+    ("lipsync-load-test", &["lipsync"]),
+    (
+        "lipsync-registry",
+        &["lipsync-compositor", "lipsync-core", "lipsync-engine"],
+    ),
+    (
+        "lipsync-server",
+        &[
+            "lipsync",
+            "lipsync-audio",
+            "lipsync-compositor",
+            "lipsync-core",
+            "lipsync-engine",
+            "lipsync-registry",
+            "lipsync-worker-pool",
+        ],
+    ),
+    ("lipsync-worker-pool", &["lipsync-core", "lipsync-engine"]),
+];
+
+#[test]
+fn the_crates_import_what_the_map_says() -> Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let packages = metadata.workspace_packages();
+    assert_eq!(packages.len(), ARROWS.len());
+    for (name, expected) in ARROWS {
+        let package = packages
+            .iter()
+            .find(|p| p.name.as_str() == name)
+            .context(name)?;
+        let ours: BTreeSet<&str> = package
+            .dependencies
+            .iter()
+            .filter(|d| d.kind == DependencyKind::Normal && d.name.starts_with("lipsync"))
+            .map(|d| d.name.as_str())
+            .collect();
+        assert_eq!(ours, expected.iter().copied().collect(), "arrows of {name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn only_the_engine_may_be_unsafe() -> Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    for package in metadata.workspace_packages() {
+        let root = package
+            .targets
+            .iter()
+            .find(|t| t.is_lib() || t.is_bin())
+            .context("a package has a target")?;
+        let source = std::fs::read_to_string(&root.src_path)?;
+        let forbids = source.contains("#![forbid(unsafe_code)]");
+        assert_eq!(
+            forbids,
+            package.name.as_str() != "lipsync-engine",
+            "{}",
+            package.name
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Time limits, while the only worker is held and could not notice them itself.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use lipsync::v1;
+use tonic::{Code, Request};
+
+use crate::support::{FakeLoader, Gate, TestServer, avatar, speech::windows_request};
+
+async fn held_server(folder: &Path) -> Result<(TestServer, Arc<Gate>)> {
+    avatar::write_fake(&folder.join("a"), 3)?;
+    let loader = FakeLoader::default();
+    let gate = Arc::clone(&loader.gate);
+    let yaml = "server: {worker_count: 1}\nmodels: {a: {path: a, preload: true}}";
+    let server = TestServer::start(yaml, folder, Arc::new(loader)).await?;
+    gate.close();
+    Ok((server, gate))
+}
+
+/// Occupies the worker, the worker's channel and the dispatcher's hand.
+async fn occupy(server: &TestServer) -> Result<()> {
+    for n in 1..=3 {
+        let client = server.client().await?;
+        tokio::spawn(async move {
+            client
+                .infer_batch_composite(windows_request("a", &[1.0]))
+                .await
+        });
+        while server.stats().await?.submitted < n {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+async fn ask_with(server: &TestServer, header: (&'static str, &str)) -> Result<(Code, Duration)> {
+    let mut request: Request<v1::InferBatchCompositeRequest> =
+        Request::new(windows_request("a", &[1.0]));
+    request.metadata_mut().insert(header.0, header.1.parse()?);
+    let begun = Instant::now();
+    let status = server
+        .client()
+        .await?
+        .lip_sync()
+        .infer_batch_composite(request)
+        .await
+        .expect_err("the worker is held");
+    Ok((status.code(), begun.elapsed()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_deadline_and_the_queue_timeout_have_their_own_codes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = held_server(folder.path()).await?;
+    occupy(&server).await?;
+    let (code, waited) = ask_with(&server, ("grpc-timeout", "150m")).await?;
+    assert_eq!(code, Code::DeadlineExceeded);
+    assert!(waited >= Duration::from_millis(140), "{waited:?}");
+    let (code, waited) = ask_with(&server, ("x-max-wait-time", "150ms")).await?;
+    assert_eq!(code, Code::ResourceExhausted);
+    assert!(waited >= Duration::from_millis(150), "{waited:?}");
+    gate.open();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_reached_a_worker_is_not_queued_any_more() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = held_server(folder.path()).await?;
+    let mut request = Request::new(windows_request("a", &[1.0]));
+    request
+        .metadata_mut()
+        .insert("x-max-wait-time", "50ms".parse()?);
+    let client = server.client().await?;
+    let answer =
+        tokio::spawn(async move { client.lip_sync().infer_batch_composite(request).await });
+    // Held in the worker for longer than the bound: it is not the queue that it waits in.
+    let until = Instant::now() + Duration::from_millis(120);
+    while Instant::now() < until {
+        server.stats().await?;
+    }
+    gate.open();
+    assert_eq!(answer.await??.into_inner().frames.len(), 1);
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What people come for: the demo avatar's mouth follows speech that she was never trained on.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use image::RgbImage;
+use lipsync::v1::{self, infer_batch_composite_request::Audio};
+use lipsync_audio::cuts::{CONTEXT_LEFT_FRAMES, CONTEXT_RIGHT_FRAMES, CUT_ALIGNMENT_FRAMES};
+use serde_json::Value;
+
+use crate::support::{
+    TestServer,
+    server::repository,
+    speech::{pcm_request, sample_speech, to_bytes},
+};
+
+/// Samples of one frame at 16 kHz.
+const FRAME_SAMPLES: usize = 640;
+
+/// How an opening is read from pixels; `assets/speech/heldout/README.md` explains it.
+struct Probe {
+    x: [f64; 2],
+    y: [f64; 2],
+    dark_red: i32,
+    teeth_red_minus_green: i32,
+    teeth_blue: i32,
+}
+
+impl Probe {
+    fn load() -> Result<Self> {
+        let text = fs::read(repository().join("assets/speech/heldout/opening_probe.json"))?;
+        let json: Value = serde_json::from_slice(&text)?;
+        let span = |key: &str| -> Result<[f64; 2]> {
+            let at = |i: usize| json[key][i].as_f64().context("a number");
+            Ok([at(0)?, at(1)?])
+        };
+        let level = |key: &str| -> Result<i32> {
+            Ok(i32::try_from(json[key].as_i64().context("a number")?)?)
+        };
+        Ok(Self {
+            x: span("x")?,
+            y: span("y")?,
+            dark_red: level("dark_if_red_below")?,
+            teeth_red_minus_green: level("teeth_if_red_minus_green_below")?,
+            teeth_blue: level("teeth_if_blue_above")?,
+        })
+    }
+
+    fn opening(&self, picture: &RgbImage, region: &v1::Rect) -> f64 {
+        let side = f64::from(region.width);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small and positive"
+        )]
+        let span = |from: u32, [a, b]: [f64; 2]| from + (a * side) as u32..from + (b * side) as u32;
+        let mut counts = (0, 0);
+        for y in span(region.y, self.y) {
+            for x in span(region.x, self.x) {
+                let [r, g, b] = picture.get_pixel(x, y).0.map(i32::from);
+                let is_tooth = r - g < self.teeth_red_minus_green && b > self.teeth_blue;
+                counts = (
+                    counts.0 + i32::from(r < self.dark_red || is_tooth),
+                    counts.1 + 1,
+                );
+            }
+        }
+        f64::from(counts.0) / f64::from(counts.1)
+    }
+}
+
+/// All frames of an utterance, asked for in calls of at most `n_per_call` frames that share context.
+async fn speak(
+    server: &TestServer,
+    samples: &[i16],
+    n_per_call: usize,
+) -> Result<Vec<v1::CompositedFrame>> {
+    let left = usize::try_from(CONTEXT_LEFT_FRAMES)?;
+    let right = usize::try_from(CONTEXT_RIGHT_FRAMES)?;
+    let grid = usize::try_from(CUT_ALIGNMENT_FRAMES)?;
+    let client = server.client().await?;
+    let n_frames = samples.len().div_ceil(FRAME_SAMPLES);
+    let mut frames = Vec::new();
+    while frames.len() < n_frames {
+        let first = frames.len();
+        let n = n_per_call.min(n_frames - first);
+        let cut = first.saturating_sub(left) / grid * grid;
+        let end = ((first + n + right) * FRAME_SAMPLES).min(samples.len());
+        let mut request = pcm_request("mira", &[]);
+        request.audio = Some(Audio::Pcm(v1::Pcm {
+            samples: to_bytes(&samples[cut * FRAME_SAMPLES..end]),
+            sample_rate_hz: 16_000,
+            first_frame: u32::try_from(first - cut)?,
+            end_of_utterance: Some(end == samples.len()),
+            ..Default::default()
+        }));
+        request.frame_count = u32::try_from(n)?;
+        request.start_frame_index = u64::try_from(first)?;
+        let answer = client.infer_batch_composite(request).await?;
+        assert_eq!(answer.frames.len(), n);
+        frames.extend(answer.frames);
+    }
+    Ok(frames)
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let n: f64 = a.iter().map(|_| 1.0).sum();
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / n;
+    let (ma, mb) = (mean(a), mean(b));
+    let sum =
+        |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(x - ma, y - mb)).sum::<f64>();
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mouth_follows_sentences_and_voices_never_trained_on() -> Result<()> {
+    let server = TestServer::mira().await?;
+    let probe = Probe::load()?;
+    for name in ["balloon", "fountain", "weather"] {
+        let samples = sample_speech(&format!("heldout/{name}.wav"))?;
+        let truth =
+            fs::read(repository().join(format!("assets/speech/heldout/{name}.opening.json")))?;
+        let truth: Vec<f64> = serde_json::from_slice(&truth)?;
+        let frames = speak(&server, &samples, 60).await?;
+        assert_eq!(frames.len(), truth.len());
+        let mut seen = Vec::new();
+        for frame in &frames {
+            let picture = image::load_from_memory(&frame.data)?.to_rgb8();
+            seen.push(probe.opening(&picture, frame.region.as_ref().context("a region")?));
+        }
+        let r = correlation(&seen, &truth);
+        println!("{name}: correlation {r:.3} over {} frames", truth.len());
+        assert!(
+            r >= 0.6,
+            "{name}: correlation of the opening with the truth is {r:.3}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_utterance_cut_into_calls_gives_the_frames_of_one_whole_call() -> Result<()> {
+    let server = TestServer::mira().await?;
+    let samples = &sample_speech("heldout/balloon.wav")?[..FRAME_SAMPLES * 44 + 123];
+    let whole = speak(&server, samples, 64).await?;
+    for n_per_call in [7, 20] {
+        let cut = speak(&server, samples, n_per_call).await?;
+        for (n, (cut, whole)) in cut.iter().zip(&whole).enumerate() {
+            assert!(cut.data == whole.data, "frame {n} in calls of {n_per_call}");
+            assert_eq!(cut.background_index, whole.background_index);
+        }
+    }
+    Ok(())
+}

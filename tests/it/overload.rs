@@ -1,0 +1,153 @@
+//! More work than places: refused at once, nothing lost, counters add up.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use futures_util::future::join_all;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{FakeLoader, Gate, TestServer, avatar, speech::windows_request};
+
+/// A server with one worker and a queue of four, whose network stands at a closed gate.
+async fn held_server(folder: &Path) -> Result<(TestServer, Arc<Gate>)> {
+    avatar::write_fake(&folder.join("a"), 3)?;
+    let loader = FakeLoader::default();
+    let gate = Arc::clone(&loader.gate);
+    let yaml = "server: {worker_count: 1, queue_size: 4}\nmodels: {a: {path: a, preload: true}}";
+    let server = TestServer::start(yaml, folder, Arc::new(loader)).await?;
+    gate.close();
+    Ok((server, gate))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_surplus_is_refused_with_advice_and_nothing_is_lost() -> Result<()> {
+    const N_REQUESTS: u64 = 40;
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = held_server(folder.path()).await?;
+    let client = server.client().await?;
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..N_REQUESTS {
+        let client = client.clone();
+        requests.spawn(async move {
+            client
+                .infer_batch_composite(windows_request("a", &[7.0]))
+                .await
+        });
+    }
+    // The refusals arrive while the worker is held: all that finishes before the gate opens.
+    let mut n_refused = 0;
+    loop {
+        let stats = server.stats().await?;
+        if stats.rejected + stats.submitted == N_REQUESTS {
+            assert!(stats.queue_depth <= 4, "{stats:?}");
+            while n_refused < stats.rejected {
+                let Some(answer) = requests.join_next().await else {
+                    break;
+                };
+                let status = answer?.expect_err("nothing can succeed at a closed gate");
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                let details = status.get_error_details();
+                assert!(
+                    details
+                        .retry_info()
+                        .is_some_and(|r| r.retry_delay.is_some()),
+                    "{status:?}"
+                );
+                assert!(
+                    status.metadata().contains_key("grpc-retry-pushback-ms"),
+                    "{status:?}"
+                );
+                n_refused += 1;
+            }
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    // One runs, one is in the worker's channel, one in the dispatcher's hand, four wait.
+    assert!(n_refused >= N_REQUESTS - 8, "{n_refused} refused");
+    gate.open();
+    let accepted: Vec<_> = requests.join_all().await;
+    assert_eq!(u64::try_from(accepted.len())?, N_REQUESTS - n_refused);
+    for answer in accepted {
+        assert_eq!(answer?.frames.len(), 1);
+    }
+    let stats = server.stats().await?;
+    assert_eq!(stats.submitted, N_REQUESTS - n_refused);
+    assert_eq!(
+        (stats.completed, stats.failed, stats.cancelled),
+        (stats.submitted, 0, 0)
+    );
+    assert_eq!(stats.rejected, n_refused);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_answers_everything_that_was_accepted() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = held_server(folder.path()).await?;
+    let client = server.client().await?;
+    let ask = || {
+        let client = client.clone();
+        async move {
+            client
+                .infer_batch_composite(windows_request("a", &[7.0]))
+                .await
+        }
+    };
+    let accepted: Vec<_> = (0..4).map(|_| tokio::spawn(ask())).collect();
+    while server.stats().await?.submitted < 4 {
+        tokio::task::yield_now().await;
+    }
+    let shared = Arc::clone(server.running().shared());
+    let draining = tokio::spawn(server.shut_down());
+    while !shared.admission.is_draining() {
+        tokio::task::yield_now().await;
+    }
+    let late = ask().await.expect_err("new work is refused");
+    assert_eq!(late.code(), Code::Unavailable, "{late}");
+    gate.open();
+    for answer in join_all(accepted).await {
+        assert_eq!(answer??.frames.len(), 1);
+    }
+    let all_done = tokio::time::timeout(Duration::from_secs(20), draining).await??;
+    assert!(all_done);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_vanish_leave_nothing_behind() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = held_server(folder.path()).await?;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let client = server.client().await?;
+        held.push(tokio::spawn(async move {
+            client
+                .infer_batch_composite(windows_request("a", &[7.0]))
+                .await
+        }));
+    }
+    while server.stats().await?.submitted < 5 {
+        tokio::task::yield_now().await;
+    }
+    for request in &held {
+        request.abort();
+    }
+    while server.stats().await?.cancelled < 5 {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    let client = server.client().await?;
+    client
+        .infer_batch_composite(windows_request("a", &[7.0]))
+        .await?;
+    let stats = server.stats().await?;
+    assert_eq!(
+        (stats.completed, stats.cancelled, stats.queue_depth),
+        (1, 5, 0)
+    );
+    // Only what already stood at the gate went through it: the rest was never launched.
+    assert!(gate.n_passed() <= 3, "{} batches ran", gate.n_passed());
+    Ok(())
+}

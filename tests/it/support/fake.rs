@@ -1,0 +1,151 @@
+//! Networks that cost nothing, can be held at a gate, and whose output tells what they were given.
+
+use std::sync::{
+    Arc, Condvar, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lipsync_core::FaceGeometry;
+use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session};
+use lipsync_registry::NetworkLoader;
+
+/// A gate that generators stop at; open unless it was closed.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+    n_passed: AtomicU64,
+}
+
+impl Gate {
+    /// Generators stop from now on.
+    pub fn close(&self) {
+        self.set(true);
+    }
+
+    /// They go on.
+    pub fn open(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, closed: bool) {
+        *self
+            .is_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self
+            .is_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(closed, |closed| *closed));
+        self.n_passed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Batches that went through.
+    pub fn n_passed(&self) -> u64 {
+        self.n_passed.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes fake networks, whatever the ONNX files hold.
+#[derive(Debug, Default)]
+pub struct FakeLoader {
+    pub gate: Arc<Gate>,
+}
+
+impl NetworkLoader for FakeLoader {
+    fn generator(&self, _onnx: &[u8]) -> Result<Arc<dyn Generator>, EngineError> {
+        Ok(Arc::new(FakeGenerator {
+            gate: Arc::clone(&self.gate),
+        }))
+    }
+
+    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        Ok(Arc::new(FakeEncoder))
+    }
+
+    fn device(&self) -> String {
+        "fake".into()
+    }
+
+    fn warm_up(&self, _generator: &dyn Generator) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// Paints the whole face in a grey that depends on the audio window.
+struct FakeGenerator {
+    gate: Arc<Gate>,
+}
+
+impl Generator for FakeGenerator {
+    fn geometry(&self) -> FaceGeometry {
+        FaceGeometry::SMALL
+    }
+
+    fn audio_shape(&self) -> [usize; 3] {
+        [32, 16, 16]
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        1000
+    }
+
+    fn infer(
+        &self,
+        _session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        self.gate.pass();
+        assert!(
+            !frames.iter().any(|f| f.audio[0] == PANIC),
+            "asked to panic"
+        );
+        faces.clear();
+        faces.extend(
+            frames
+                .iter()
+                .map(|f| vec![grey(f.audio); FaceGeometry::SMALL.region_bytes()]),
+        );
+        Ok(())
+    }
+}
+
+/// A window that begins with this makes the generator panic.
+pub const PANIC: f32 = -666.0;
+
+/// The grey of a window: from its first value, so that a test can choose it.
+pub fn grey(window: &[f32]) -> u8 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped"
+    )]
+    let byte = window[0].clamp(0.0, 255.0) as u8;
+    byte
+}
+
+/// A step is the mean of its patch, 512 times.
+struct FakeEncoder;
+
+impl AudioEncoder for FakeEncoder {
+    fn step_floats(&self) -> usize {
+        512
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        1000
+    }
+
+    fn encode(&self, _session: &mut Session, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let (patches, _) = patches.as_chunks::<{ 80 * 16 }>();
+        #[expect(clippy::cast_precision_loss, reason = "1280 is exact")]
+        let mean = |p: &[f32; 1280]| p.iter().sum::<f32>() / p.len() as f32;
+        Ok(patches.iter().flat_map(|p| [mean(p).abs(); 512]).collect())
+    }
+}

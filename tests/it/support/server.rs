@@ -1,0 +1,79 @@
+//! A real server in this process.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+use lipsync::{client::Client, v1};
+use lipsync_registry::NetworkLoader;
+use lipsync_server::{Config, CpuLoader, RunningServer, Server};
+
+/// A server that serves on a port of its own until it is shut down.
+pub struct TestServer {
+    running: RunningServer,
+}
+
+impl TestServer {
+    /// Starts with a configuration text; relative paths in it count from `base`.
+    pub async fn start(yaml: &str, base: &Path, loader: Arc<dyn NetworkLoader>) -> Result<Self> {
+        let port = ("LIPSYNC_SERVER__PORT".to_owned(), "127.0.0.1:0".to_owned());
+        let config = Config::parse(yaml, &base.join("config.yaml"), [port])?;
+        let running = Server::bind(config, loader).await?.start().await?;
+        Ok(Self { running })
+    }
+
+    /// Starts with the real CPU engine.
+    pub async fn start_real(yaml: &str, base: &Path) -> Result<Self> {
+        Self::start(
+            yaml,
+            base,
+            Arc::new(CpuLoader::new(lipsync_engine::CpuIsa::Auto)),
+        )
+        .await
+    }
+
+    /// The demo avatar on the real engine.
+    pub async fn mira() -> Result<Self> {
+        Self::start_real(
+            "models:\n  mira:\n    path: assets/avatars/mira\n",
+            repository(),
+        )
+        .await
+    }
+
+    /// A new connection.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.address()).await?)
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        self.running.address().to_string()
+    }
+
+    /// The server's counters, over the wire.
+    pub async fn stats(&self) -> Result<v1::GetServerStatsResponse> {
+        let request = v1::GetServerStatsRequest {};
+        Ok(self
+            .client()
+            .await?
+            .server_admin()
+            .get_server_stats(request)
+            .await?
+            .into_inner())
+    }
+
+    /// The drain, as on SIGTERM; whether everything had ended by then.
+    pub async fn shut_down(self) -> bool {
+        self.running.shut_down().await
+    }
+
+    /// Access to the parts.
+    pub fn running(&self) -> &RunningServer {
+        &self.running
+    }
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
