@@ -34,7 +34,9 @@ impl Profile {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Saturate => "saturate (closed loop: one request in flight per user)",
+            Self::Saturate => {
+                "saturate (closed loop: one request, or one utterance of a stream, in flight per user)"
+            }
             Self::Conversational => {
                 "conversational (open loop: speaking 4 s, listening 7 s, waiting 4 s)"
             }

@@ -73,7 +73,7 @@ pub struct Summary {
     pub frames_missed: u64,
     /// From the intended send time.
     pub latency_ms: Option<Quantiles>,
-    /// From the actual send time.
+    /// From the actual send time; unary only.
     pub service_ms: Option<Quantiles>,
     /// Streams: from the start of an utterance to its first frame.
     pub first_frame_ms: Option<Quantiles>,
@@ -355,7 +355,7 @@ mod tests {
         for outcome in outcomes {
             stats.record(&Sample {
                 intended: Duration::ZERO,
-                sent: Duration::ZERO,
+                sent: Some(Duration::ZERO),
                 done: Duration::from_millis(100),
                 due: Duration::from_millis(320),
                 n_frames: 8,

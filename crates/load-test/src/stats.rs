@@ -74,8 +74,8 @@ impl Outcome {
 pub struct Sample {
     /// When it was due to be sent; in streams, when the frame's last audio was.
     pub intended: Duration,
-    /// When it was sent.
-    pub sent: Duration,
+    /// When it was sent; streams do not say, as several pieces of audio make one frame.
+    pub sent: Option<Duration>,
     /// When the answer was complete.
     pub done: Duration,
     /// When the answer was due.
@@ -119,7 +119,7 @@ pub struct Stats {
     pub frames_arrived: u64,
     /// Microseconds from the intended send time to a good answer.
     pub latency: Histogram<u64>,
-    /// Microseconds from the actual send time to a good answer.
+    /// Microseconds from the actual send time to a good answer; unary only.
     pub service: Histogram<u64>,
     /// Microseconds from the start of an utterance's audio to its first frame; streams only.
     pub first_frame: Histogram<u64>,
@@ -176,7 +176,9 @@ impl Stats {
             self.bytes_down += sample.bytes_down;
             let waited = |since: Duration| micros(sample.done.saturating_sub(since));
             self.latency.saturating_record(waited(sample.intended));
-            self.service.saturating_record(waited(sample.sent));
+            if let Some(sent) = sample.sent {
+                self.service.saturating_record(waited(sent));
+            }
         }
     }
 
@@ -281,7 +283,7 @@ mod tests {
     fn sample(intended: u64, done: u64, outcome: Outcome) -> Sample {
         Sample {
             intended: ms(intended),
-            sent: ms(intended + 10),
+            sent: Some(ms(intended + 10)),
             done: ms(done),
             due: ms(intended + 320),
             n_frames: 8,

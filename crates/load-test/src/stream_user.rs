@@ -133,7 +133,7 @@ impl StreamUser {
         let now = self.clock.now();
         self.stats.lock().record(&Sample {
             intended,
-            sent: intended,
+            sent: None,
             done: now,
             due,
             n_frames,
@@ -354,7 +354,7 @@ impl Session<'_> {
         let mut stats = user.stats.lock();
         stats.record(&Sample {
             intended: ready,
-            sent: ready,
+            sent: None,
             done: now,
             due: speech.times.due_at(n),
             n_frames: 1,

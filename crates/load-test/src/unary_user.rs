@@ -154,7 +154,7 @@ impl<C: Caller> UnaryUser<C> {
     fn sample(&self, shot: Shot, sent: Duration, outcome: Outcome) -> Sample {
         Sample {
             intended: shot.at,
-            sent,
+            sent: Some(sent),
             done: sent,
             due: shot.at + frames_time(u64::from(shot.n_frames), self.fps),
             n_frames: u64::from(shot.n_frames),
