@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] is what [`crate::import`] makes of an ONNX file: shapes are known, the batch is one
 //! frame, constants are folded. [`simplify`] rewrites it; [`crate::reference`] runs it as it is,
-//! [`crate::plan`] lowers it to kernels.
+//! `plan` lowers it to kernels.
 
 pub mod op;
 pub mod simplify;

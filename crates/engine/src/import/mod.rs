@@ -1,7 +1,7 @@
 //! From the bytes of an ONNX file to a [`Graph`].
 //!
 //! Nodes are visited in the file's order. What depends on no input is folded at once
-//! ([`constants`]); the rest is lowered to the small operator set ([`layers`], [`maps`]). The batch
+//! (`constants`); the rest is lowered to the small operator set (`layers`, `maps`). The batch
 //! axis is set to 1: frames are run one at a time. Nothing in the bytes is trusted: sizes are
 //! checked before memory is taken, and a node that is not understood is reported by name. Next:
 //! [`crate::graph::simplify`].

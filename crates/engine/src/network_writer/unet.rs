@@ -126,11 +126,11 @@ impl Unet {
             x = double_conv(net, &joined, [c + skip_c, width], 1);
             c = width;
         }
-        // A gain below 1 keeps the logits where the sigmoid is not flat.
+        // The gain spreads the logits over the part of the sigmoid that is not flat.
         let logits = net.conv(
             &x,
             ConvSpec {
-                gain: 0.5,
+                gain: 2.0,
                 ..ConvSpec::point(c, 3)
             },
         );
@@ -204,7 +204,7 @@ fn inverted_residual(
     stride: usize,
 ) -> String {
     let wide = 2 * c_in;
-    let y = net.conv(x, ConvSpec::point(c_in, wide));
+    let y = net.conv(x, expansion(c_in));
     let y = net.relu(&y);
     let y = net.conv(&y, ConvSpec::depthwise_3x3(wide, stride));
     let y = net.relu(&y);
@@ -225,6 +225,14 @@ fn inverted_residual(
     }
 }
 
+/// The first convolution of a block. What it reads was not halved by a `ReLU`, hence the gain.
+fn expansion(c_in: usize) -> ConvSpec {
+    ConvSpec {
+        gain: std::f32::consts::FRAC_1_SQRT_2,
+        ..ConvSpec::point(c_in, 2 * c_in)
+    }
+}
+
 fn double_conv(
     net: &mut NetworkBuilder,
     x: &str,
@@ -233,7 +241,7 @@ fn double_conv(
 ) -> String {
     // The first of the two has no shortcut even where the shapes would allow one.
     let wide = 2 * c_in;
-    let y = net.conv(x, ConvSpec::point(c_in, wide));
+    let y = net.conv(x, expansion(c_in));
     let y = net.relu(&y);
     let y = net.conv(&y, ConvSpec::depthwise_3x3(wide, stride));
     let y = net.relu(&y);

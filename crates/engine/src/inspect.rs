@@ -1,0 +1,144 @@
+//! What a file holds, for people: `lipsync-server inspect-model`.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::{
+    EngineError,
+    graph::simplify::simplify,
+    import::{Imported, TensorInfo, import},
+    plan::units::{UnitKind, group},
+};
+
+/// What was found in an ONNX file.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Names and declared shapes of the inputs.
+    pub inputs: Vec<TensorInfo>,
+    /// Names and declared shapes of the outputs.
+    pub outputs: Vec<TensorInfo>,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// How often each operator occurs.
+    pub operators: BTreeMap<String, usize>,
+    /// Weights and biases, normalisations folded.
+    pub n_parameters: u64,
+    /// Multiplications and additions of one frame, counted in pairs; of what is supported.
+    pub macs_per_frame: u64,
+    /// Inverted residual blocks that run as one step; 0 where anything is unsupported.
+    pub n_fused_blocks: usize,
+    /// Steps of one frame, fused blocks among them; 0 where anything is unsupported.
+    pub n_steps: usize,
+    /// What nothing executes, one sentence each; such a network does not load.
+    pub unsupported: Vec<String>,
+}
+
+/// Reads a file without loading it.
+///
+/// # Errors
+/// As [`import`]. Unsupported operators are no error here, they are listed.
+pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
+    let Imported {
+        mut graph,
+        inputs,
+        outputs,
+        opset,
+        operators,
+        unsupported,
+    } = import(onnx)?;
+    let units = if unsupported.is_empty() {
+        simplify(&mut graph);
+        group(&graph)
+    } else {
+        vec![]
+    };
+    let is_block = |kind: UnitKind| matches!(kind, UnitKind::Block(_));
+    Ok(Inspection {
+        inputs,
+        outputs,
+        opset,
+        operators,
+        n_parameters: graph.n_parameters(),
+        macs_per_frame: graph.macs(),
+        n_fused_blocks: units.iter().filter(|u| is_block(u.kind)).count(),
+        n_steps: units.len(),
+        unsupported: unsupported.iter().map(ToString::to_string).collect(),
+    })
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (label, ends) in [("input", &self.inputs), ("output", &self.outputs)] {
+            for end in ends {
+                writeln!(f, "{label:<16}{end}")?;
+            }
+        }
+        writeln!(f, "{:<16}{}", "opset", self.opset)?;
+        writeln!(f, "{:<16}{}", "parameters", grouped(self.n_parameters))?;
+        writeln!(
+            f,
+            "{:<16}{} per frame",
+            "MACs",
+            grouped(self.macs_per_frame)
+        )?;
+        if self.unsupported.is_empty() {
+            let (blocks, steps) = (self.n_fused_blocks, self.n_steps);
+            writeln!(
+                f,
+                "{:<16}{steps}, {blocks} of them fused inverted residual blocks",
+                "steps"
+            )?;
+        }
+        let counts: Vec<String> = self
+            .operators
+            .iter()
+            .map(|(operator, n)| format!("{operator} {n}"))
+            .collect();
+        for (i, line) in counts.chunks(6).enumerate() {
+            let label = if i == 0 { "operators" } else { "" };
+            writeln!(f, "{label:<16}{}", line.join(", "))?;
+        }
+        for (i, reason) in self.unsupported.iter().enumerate() {
+            let label = if i == 0 { "unsupported" } else { "" };
+            writeln!(f, "{label:<16}{reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with commas between thousands.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network_writer::variants::write_variant;
+
+    #[test]
+    fn a_network_of_the_family_is_described() {
+        let found = inspect(&write_variant("small-328-plumbing").unwrap()).unwrap();
+        // One block at the top, two in each double convolution (five down, two at the bottom, five
+        // up), five in the audio branch.
+        assert_eq!(found.n_fused_blocks, 1 + 2 * (5 + 2 + 5) + 5);
+        assert_eq!(found.operators["Resize"], 5);
+        let text = found.to_string();
+        assert!(text.contains("input [batch, 6, 320, 320]"), "{text}");
+        assert!(text.contains("30 of them fused"), "{text}");
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(grouped(12_153_887), "12,153,887");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(0), "0");
+    }
+}

@@ -1,0 +1,208 @@
+//! Files that are broken, foreign or hostile are refused with a reason; none brings the process down.
+
+use lipsync_core::AudioKind;
+use lipsync_engine::{
+    CpuIsa, EngineError, Network, Session, inspect, load_generator,
+    network_writer::{
+        SplitMix64, Unet,
+        builder::{ConvSpec, NetworkBuilder, int_attribute, ints_attribute, string_attribute},
+    },
+    onnx::proto::ModelProto,
+};
+use prost::Message;
+
+/// A generator with so few weights that most of its bytes are structure.
+fn tiny() -> Vec<u8> {
+    Unet {
+        channels: [1, 1, 1, 1, 2],
+        plumbing: true,
+        ..Unet::new(160, AudioKind::Ave)
+    }
+    .write()
+}
+
+/// A network of one input `x` of `dims` and one output `y`.
+fn network(dims: &[Option<usize>], body: impl FnOnce(&mut NetworkBuilder)) -> Vec<u8> {
+    let mut net = NetworkBuilder::new(13, false, 1);
+    net.input("x", dims);
+    net.output("y", dims);
+    body(&mut net);
+    net.finish()
+}
+
+fn load_error(onnx: &[u8]) -> EngineError {
+    Network::load(onnx, CpuIsa::Auto).expect_err("the file must be refused")
+}
+
+const SMALL_MAP: [Option<usize>; 4] = [None, Some(2), Some(4), Some(4)];
+
+#[test]
+fn truncated_files_are_refused() {
+    let onnx = tiny();
+    for end in (0..onnx.len()).step_by(97) {
+        assert!(
+            Network::load(&onnx[..end], CpuIsa::Auto).is_err(),
+            "{end} of {}",
+            onnx.len()
+        );
+    }
+}
+
+#[test]
+fn flipped_bits_are_refused_or_run() {
+    let onnx = tiny();
+    let mut random = SplitMix64::new(5);
+    let mut session = Session::new();
+    for place in (0..onnx.len()).step_by(11) {
+        let mut bytes = onnx.clone();
+        bytes[place] ^= 1 << (random.next_u64() % 8);
+        let _ = inspect(&bytes);
+        let Ok(network) = Network::load(&bytes, CpuIsa::Auto) else {
+            continue;
+        };
+        if place % 20 == 0 {
+            let inputs: Vec<Vec<f32>> = network
+                .input_shapes()
+                .iter()
+                .map(|s| vec![0.5; s.len()])
+                .collect();
+            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+            network.run(&mut session, &inputs).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_unknown_operator_is_named_with_node_and_opset() {
+    let onnx = network(&SMALL_MAP, |net| net.node_to("Gelu", &["x"], vec![], "y"));
+    match load_error(&onnx) {
+        EngineError::UnsupportedOperator {
+            node,
+            operator,
+            opset,
+            ..
+        } => {
+            assert_eq!(
+                (node.as_str(), operator.as_str(), opset),
+                ("Gelu_0", "Gelu", 13)
+            );
+        }
+        other => panic!("{other}"),
+    }
+    let found = inspect(&onnx).unwrap();
+    assert_eq!(found.unsupported.len(), 1);
+    assert!(found.to_string().contains("Gelu_0"), "{found}");
+}
+
+#[test]
+fn unsupported_uses_of_known_operators_are_named() {
+    let half_pixel = network(&SMALL_MAP, |net| {
+        let scales = net.floats(&[4], &[1.0, 1.0, 2.0, 2.0]);
+        let mode = vec![string_attribute("mode", "linear")];
+        net.node_to("Resize", &["x", "", &scales], mode, "y");
+    });
+    let moving = network(&SMALL_MAP, |net| {
+        net.node_to(
+            "Transpose",
+            &["x"],
+            vec![ints_attribute("perm", &[0, 2, 3, 1])],
+            "y",
+        );
+    });
+    let other_axis = network(&SMALL_MAP, |net| {
+        net.node_to("Concat", &["x", "x"], vec![int_attribute("axis", 2)], "y");
+    });
+    for onnx in [half_pixel, moving, other_axis] {
+        let error = load_error(&onnx);
+        assert!(
+            matches!(error, EngineError::UnsupportedOperator { .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn contradictions_are_malformed() {
+    let cycle = network(&SMALL_MAP, |net| {
+        net.node_to("Relu", &["b"], vec![], "a");
+        net.node_to("Relu", &["a"], vec![], "b");
+        net.node_to("Relu", &["a"], vec![], "y");
+    });
+    let missing_input = network(&SMALL_MAP, |net| {
+        net.node_to("Relu", &["nowhere"], vec![], "y")
+    });
+    let no_output = network(&SMALL_MAP, |_| ());
+    let no_inputs = network(&SMALL_MAP, |net| net.node_to("Conv", &["x"], vec![], "y"));
+    let wrong_channels = network(&SMALL_MAP, |net| {
+        let y = net.conv("x", ConvSpec::point(3, 2));
+        net.node_to("Relu", &[&y], vec![], "y");
+    });
+    let written_twice = network(&SMALL_MAP, |net| {
+        net.node_to("Relu", &["x"], vec![], "y");
+        net.node_to("Relu", &["x"], vec![], "y");
+    });
+    let endless_shape = network(&SMALL_MAP, |net| {
+        let shape = net.ints(&[1 << 40, 1 << 40]);
+        let filled = net.node("ConstantOfShape", &[&shape], vec![]);
+        net.node_to("Add", &["x", &filled], vec![], "y");
+    });
+    let files = [
+        cycle,
+        missing_input,
+        no_output,
+        no_inputs,
+        wrong_channels,
+        written_twice,
+        vec![],
+        b"not an ONNX file".to_vec(),
+    ];
+    for onnx in files {
+        let error = load_error(&onnx);
+        assert!(matches!(error, EngineError::Malformed { .. }), "{error}");
+    }
+    load_error(&endless_shape);
+}
+
+#[test]
+fn a_frame_that_needs_too_much_memory_is_refused() {
+    let onnx = network(&[None, Some(1), Some(1 << 20), Some(1 << 20)], |net| {
+        net.node_to("Relu", &["x"], vec![], "y");
+    });
+    assert!(
+        load_error(&onnx)
+            .to_string()
+            .contains("one frame needs more")
+    );
+    let padded = network(&SMALL_MAP, |net| {
+        let pads = net.ints(&[0, 0, i64::MAX, 0, 0, 0, i64::MAX, 0]);
+        net.node_to("Pad", &["x", &pads], vec![], "y");
+    });
+    load_error(&padded);
+}
+
+#[test]
+fn weights_in_another_file_are_refused() {
+    let mut model = ModelProto::decode(tiny().as_slice()).unwrap();
+    model.graph.as_mut().unwrap().initializer[0].data_location = 1;
+    let error = load_error(&model.encode_to_vec());
+    assert!(error.to_string().contains("another file"), "{error}");
+}
+
+#[test]
+fn a_fixed_batch_other_than_one_is_refused() {
+    let onnx = network(&[Some(4), Some(2), Some(4), Some(4)], |net| {
+        net.node_to("Relu", &["x"], vec![], "y");
+    });
+    assert!(matches!(load_error(&onnx), EngineError::Contract { .. }));
+}
+
+#[test]
+fn generator_inputs_may_come_in_either_order() {
+    let mut model = ModelProto::decode(tiny().as_slice()).unwrap();
+    model.graph.as_mut().unwrap().input.swap(0, 1);
+    let generator = load_generator(&model.encode_to_vec(), CpuIsa::Auto).unwrap();
+    assert_eq!(
+        (generator.geometry().region_px, generator.audio_shape()),
+        (160, [32, 16, 16])
+    );
+}
