@@ -1,7 +1,10 @@
 //! Which instruction set the kernels use.
-#![expect(
-    unsafe_code,
-    reason = "entering a function that is compiled for more than the base instruction set"
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "entering a function that is compiled for more than the base instruction set"
+    )
 )]
 
 #[cfg(target_arch = "x86_64")]

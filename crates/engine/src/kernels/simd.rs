@@ -26,9 +26,6 @@ pub trait Simd: Copy {
     /// Rows of the register tile of [`gemm`](super::gemm()), which is two vectors wide: 12, 6 or 4.
     const TILE_ROWS: usize;
 
-    /// Output rows that a stride-1 [`depthwise3x3`](super::depthwise3x3) computes together: 1 or 2.
-    const DEPTHWISE_ROWS: usize;
-
     /// Whether [`mul_add`](Self::mul_add) rounds once and is one instruction.
     const FUSED: bool;
 

@@ -42,7 +42,6 @@ impl Simd for Avx2 {
     const LANES: usize = LANES;
     // 12 accumulators, two vectors of weights and one broadcast of the 16 registers.
     const TILE_ROWS: usize = 6;
-    const DEPTHWISE_ROWS: usize = 1;
     const FUSED: bool = true;
 
     #[inline(always)]

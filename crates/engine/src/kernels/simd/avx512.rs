@@ -45,7 +45,6 @@ impl Simd for Avx512 {
     // 24 accumulators, two vectors of weights and one broadcast of the 32 registers. Fourteen rows
     // would need 31 and spill.
     const TILE_ROWS: usize = 12;
-    const DEPTHWISE_ROWS: usize = 2;
     const FUSED: bool = true;
 
     #[inline(always)]

@@ -1,7 +1,6 @@
 //! Four floats in plain Rust: what SSE2 and NEON hold in a register.
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
-
 #![expect(unsafe_code, reason = "loads and stores without a check of the bounds")]
 
 use super::Simd;
@@ -32,7 +31,6 @@ impl Simd for Portable {
 
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
-    const DEPTHWISE_ROWS: usize = 1;
     // Where the base instruction set has no fused multiply-add, `f32::mul_add` is a library call.
     const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
