@@ -45,11 +45,9 @@ pub(crate) fn resize(rows: &[&[u8]], width: usize, height: usize) -> Vec<u8> {
 
 /// The taps of every output position along one axis.
 fn taps(n_source: usize, n_target: usize) -> Vec<Tap> {
-    #[expect(clippy::cast_precision_loss, reason = "sides are far below 2^52")]
     let scale = n_source as f64 / n_target as f64;
     (0..n_target)
         .map(|i| {
-            #[expect(clippy::cast_precision_loss, reason = "sides are far below 2^52")]
             let centre = (i as f64 + 0.5) * scale - 0.5;
             let whole = centre.floor();
             #[expect(

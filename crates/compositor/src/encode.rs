@@ -82,7 +82,7 @@ fn i420(picture: &Picture) -> Vec<u8> {
     let row_bytes = picture.width() * PIXEL_BYTES;
     let chroma_bytes = picture.width().div_ceil(2) * picture.height().div_ceil(2);
     let mut planes = Vec::with_capacity(picture.bytes() / PIXEL_BYTES + 2 * chroma_bytes);
-    planes.extend(picture.rgb().chunks_exact(PIXEL_BYTES).map(luma));
+    planes.extend(picture.rgb().as_chunks().0.iter().map(luma));
     let mut red_plane = Vec::with_capacity(chroma_bytes);
     for two_rows in picture.rgb().chunks(2 * row_bytes) {
         let (upper, lower) = two_rows.split_at(row_bytes);
@@ -92,10 +92,10 @@ fn i420(picture: &Picture) -> Vec<u8> {
             // A pair at the right edge may be a single pixel, which then counts twice.
             let right = above.len() - PIXEL_BYTES;
             let sums = [0, 1, 2].map(|channel| {
-                [above, below]
-                    .map(|pair| i32::from(pair[channel]) + i32::from(pair[right + channel]))
-                    .iter()
-                    .sum()
+                i32::from(above[channel])
+                    + i32::from(above[right + channel])
+                    + i32::from(below[channel])
+                    + i32::from(below[right + channel])
             });
             planes.push(difference(sums, BLUE_DIFFERENCE));
             red_plane.push(difference(sums, RED_DIFFERENCE));
@@ -105,23 +105,16 @@ fn i420(picture: &Picture) -> Vec<u8> {
     planes
 }
 
-fn luma(pixel: &[u8]) -> u8 {
-    let weighted: u32 = pixel
-        .iter()
-        .zip(LUMA)
-        .map(|(&value, weight)| u32::from(value) * weight)
-        .sum();
+fn luma(pixel: &[u8; PIXEL_BYTES]) -> u8 {
+    let [red, green, blue] = [0, 1, 2].map(|i| u32::from(pixel[i]) * LUMA[i]);
     // The third byte is the whole part: the sum is below 2^24.
-    (weighted + (1 << 15)).to_le_bytes()[2]
+    (red + green + blue + (1 << 15)).to_le_bytes()[2]
 }
 
 /// One chroma value from the sums of four pixels per channel: two more bits than [`luma`] has.
 fn difference(sums: [i32; 3], weights: [i32; 3]) -> u8 {
-    let weighted: i32 = sums
-        .iter()
-        .zip(weights)
-        .map(|(sum, weight)| sum * weight)
-        .sum();
+    let [red, green, blue] = [0, 1, 2].map(|i| sums[i] * weights[i]);
+    let weighted = red + green + blue;
     let value = ((weighted + (1 << 17)) >> 18) + 128;
     u8::try_from(value.clamp(0, 255)).unwrap_or(u8::MAX)
 }

@@ -16,7 +16,7 @@ const TINY: FaceGeometry = FaceGeometry {
 };
 
 fn grey(width: usize, height: usize) -> Picture {
-    Picture::new(width, height, vec![128; width * height * 3]).unwrap()
+    Picture::new(width, height, vec![128; width * height * 3]).expect("the bytes fit the size")
 }
 
 fn rect(x: usize, y: usize, width: usize, height: usize) -> PixelRect {

@@ -28,8 +28,8 @@ fn golden(name: &str) -> Vec<u8> {
 /// BGR bytes; equal to `synthetic` of the tool that makes the goldens.
 fn synthetic(width: usize, height: usize, seed: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(width * height * 3);
-    for y in 0..u32::try_from(height).unwrap() {
-        for x in 0..u32::try_from(width).unwrap() {
+    for y in 0..u32::try_from(height).expect("test pictures are small") {
+        for x in 0..u32::try_from(width).expect("test pictures are small") {
             for c in 0..3 {
                 let value = match (x / 32 + y / 32 + seed) % 3 {
                     0 => x * 2 + y * 3 + c * 40 + seed * 17,
@@ -56,7 +56,7 @@ fn picture_of_bgr(width: usize, height: usize, mut bytes: Vec<u8>) -> Picture {
     for pixel in bytes.chunks_exact_mut(3) {
         pixel.swap(0, 2);
     }
-    Picture::new(width, height, bytes).unwrap()
+    Picture::new(width, height, bytes).expect("the bytes fit the size")
 }
 
 fn background() -> Picture {
@@ -74,7 +74,9 @@ fn parsing_mask() -> Picture {
 }
 
 fn rect_of([x1, y1, x2, y2]: [i32; 4]) -> PixelRect {
-    CropRect { x1, y1, x2, y2 }.clamp_to(WIDTH, HEIGHT).unwrap()
+    CropRect { x1, y1, x2, y2 }
+        .clamp_to(WIDTH, HEIGHT)
+        .expect("every case lies on the frame")
 }
 
 /// The BGR bytes of a rectangle of a picture.

@@ -24,6 +24,11 @@ fn value_at(rows: &[Vec<u8>], target: (usize, usize), at: (usize, usize), channe
         centre(at.0, source.0, target.0),
         centre(at.1, source.1, target.1),
     );
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the source's indices"
+    )]
     let nearest = |at: f64, limit: usize| at.clamp(0.0, limit as f64 - 1.0) as usize;
     let mut sum = 0.0;
     for j in -1..=2 {
