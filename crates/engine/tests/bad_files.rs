@@ -181,6 +181,27 @@ fn a_frame_that_needs_too_much_memory_is_refused() {
 }
 
 #[test]
+fn a_frame_that_takes_too_long_is_refused() {
+    let onnx = network(&[None, Some(1), Some(1 << 13), Some(1 << 13)], |net| {
+        let attributes = vec![
+            ints_attribute("kernel_shape", &[1000, 1000]),
+            ints_attribute("pads", &[500, 500, 499, 499]),
+        ];
+        net.node_to("AveragePool", &["x"], attributes, "y");
+    });
+    assert!(load_error(&onnx).to_string().contains("MACs a frame"));
+    let wide = network(&SMALL_MAP, |net| {
+        net.node_to(
+            "Concat",
+            &vec!["x"; 1 << 15],
+            vec![int_attribute("axis", 1)],
+            "y",
+        );
+    });
+    assert!(matches!(load_error(&wide), EngineError::Malformed { .. }));
+}
+
+#[test]
 fn weights_in_another_file_are_refused() {
     let mut model = ModelProto::decode(tiny().as_slice()).unwrap();
     model.graph.as_mut().unwrap().initializer[0].data_location = 1;

@@ -26,6 +26,54 @@ fn the_full_size_network_has_the_published_size() {
 }
 
 #[test]
+fn two_workers_on_the_full_size_network_fit_in_150_megabytes() {
+    let onnx = write_variant("328-ave").unwrap();
+    let generator = load_generator(&onnx, CpuIsa::Auto).unwrap();
+    let crop = vec![128; generator.geometry().crop_bytes()];
+    let audio = vec![0.5; generator.audio_shape().iter().product()];
+    let mut session = Session::new();
+    let frame = FaceInput {
+        crop: &crop,
+        audio: &audio,
+    };
+    generator
+        .infer(&mut session, &[frame], &mut vec![])
+        .unwrap();
+    let (weights, arena) = (generator.weights_bytes(), session.resident_bytes());
+    assert!(weights >= 4 * 12_153_887);
+    assert!(
+        weights + 2 * arena <= 150_000_000,
+        "{weights} + 2 x {arena}"
+    );
+}
+
+#[test]
+fn wrong_lengths_are_refused() {
+    let generator = load_generator(&write_variant("small-opset12").unwrap(), CpuIsa::Auto).unwrap();
+    let crop = vec![0; generator.geometry().crop_bytes()];
+    let audio = [0.0; 3];
+    let mut session = Session::new();
+    for (crop, audio) in [(&crop[..], &audio[..]), (&crop[1..], &audio[..])] {
+        let frame = FaceInput { crop, audio };
+        let error = generator
+            .infer(&mut session, &[frame], &mut vec![])
+            .unwrap_err();
+        assert!(matches!(error, EngineError::Input { .. }), "{error}");
+    }
+    let encoder = load_audio_encoder(&write_variant("ave-encoder").unwrap(), CpuIsa::Auto).unwrap();
+    assert_eq!(encoder.step_floats(), 512);
+    assert!(encoder.encode(&mut session, &[0.0; 80]).is_err());
+    assert_eq!(
+        encoder
+            .encode(&mut session, &[0.0; 3 * 1280])
+            .unwrap()
+            .len(),
+        3 * 512
+    );
+    assert_eq!(encoder.encode(&mut session, &[]).unwrap().len(), 0);
+}
+
+#[test]
 fn every_opset_loads_and_makes_a_face() {
     let mut session = Session::new();
     for opset in 11..=17 {

@@ -81,13 +81,18 @@ impl Graph {
         counts
     }
 
-    /// Multiplications and additions of one frame, counted in pairs (convolutions only).
+    /// Multiplications and additions of one frame, counted in pairs: those of convolutions, and
+    /// the samples of pools.
     #[must_use]
     pub fn macs(&self) -> u64 {
         let of = |node: &Node| match &node.op {
             Op::Conv(conv) => {
                 let out = self.shapes[node.output];
                 conv.weights.len() as u64 * (out.h * out.w) as u64
+            }
+            Op::Pool(pool) => {
+                let [kernel_h, kernel_w] = pool.window.kernel.map(|k| k as u64);
+                self.shapes[node.output].len() as u64 * kernel_h * kernel_w
             }
             _ => 0,
         };

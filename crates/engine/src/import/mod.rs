@@ -33,8 +33,12 @@ use crate::{
 
 /// Most floats that all values of one frame may have together (1 GiB).
 pub const MAX_ACTIVATIONS: usize = 1 << 28;
-/// Most nodes of a file.
-pub const MAX_NODES: usize = 10_000;
+/// Most nodes of a file; the largest exports of the family have a few hundred.
+pub const MAX_NODES: usize = 4096;
+/// Most inputs that all nodes of a file may have together.
+pub const MAX_NODE_INPUTS: usize = 4 * MAX_NODES;
+/// Most multiplications and additions of one frame; the full-size network has 4.9 x 10^9.
+pub const MAX_MACS: u64 = 1 << 38;
 /// Opsets whose meaning is implemented.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
 
@@ -110,9 +114,10 @@ pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
         )));
     }
     let file = model.graph.ok_or_else(|| malformed("it has no graph"))?;
-    if file.node.len() > MAX_NODES {
+    let n_inputs: usize = file.node.iter().map(|node| node.input.len()).sum();
+    if file.node.len() > MAX_NODES || n_inputs > MAX_NODE_INPUTS {
         return Err(malformed(format!(
-            "{} nodes, at most {MAX_NODES}",
+            "{} nodes with {n_inputs} inputs, at most {MAX_NODES} with {MAX_NODE_INPUTS}",
             file.node.len()
         )));
     }
@@ -309,6 +314,12 @@ impl Importer {
                     )));
                 }
             }
+        }
+        let macs = self.answer.graph.macs();
+        if macs > MAX_MACS {
+            return Err(malformed(format!(
+                "{macs} MACs a frame, at most {MAX_MACS}"
+            )));
         }
         Ok(self.answer)
     }
