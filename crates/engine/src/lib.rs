@@ -3,6 +3,10 @@
 //! What only this crate knows: how a generator or an audio encoder of the U-Net family is read from
 //! an ONNX file and executed. It does not know threads, queues, models on disk or pixels outside
 //! the face crop. Start with [`generator`], the trait that the worker pool runs.
+//!
+//! A file's way: [`onnx`] (bytes) to [`import`] (meaning, constants folded) to [`graph`] (a small
+//! operator set, simplified) to `plan` (fused, packed, placed) to [`kernels`]. [`reference`] runs the
+//! same graph slowly and is the oracle; [`network_writer`] makes networks to test with.
 #![deny(unsafe_code)]
 
 pub mod cpu_isa;
