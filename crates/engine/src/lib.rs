@@ -5,7 +5,7 @@
 //! the face crop. Start with [`generator`], the trait that the worker pool runs.
 //!
 //! A file's way: [`onnx`] (bytes) to [`import`] (meaning, constants folded) to [`graph`] (a small
-//! operator set, simplified) to `plan` (fused, packed, placed) to [`kernels`]. [`reference`] runs the
+//! operator set, simplified) to `plan` (fused, packed, placed) to [`kernels`]. [`mod@reference`] runs the
 //! same graph slowly and is the oracle; [`network_writer`] makes networks to test with.
 #![deny(unsafe_code)]
 
