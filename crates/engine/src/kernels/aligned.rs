@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// Floats of a cache line, which is also the widest vector.
-const LINE_FLOATS: usize = 16;
+pub(super) const LINE_FLOATS: usize = 16;
 
 /// A fixed number of floats whose first one starts a 64-byte cache line.
 ///

@@ -5,7 +5,11 @@
 //! the bias and runs over the inputs in ascending order, in every tile shape: that is why a row's
 //! result depends on that row alone. The sum is never split into blocks, for the same reason.
 
-use super::{AlignedFloats, Isa, isa::Kernel, simd::Simd};
+use super::{AlignedFloats, Isa, aligned::LINE_FLOATS, isa::Kernel, simd::Simd};
+
+/// Operands with rows up to this long are fetched a tile ahead: the hardware takes a tile for a dozen
+/// streams, and foresees them only where they are long.
+const PREFETCHED_INPUTS: usize = 128;
 
 /// A matrix to read: `rows` rows, `stride` floats apart, of as many columns as the reader wants.
 #[derive(Debug, Clone, Copy)]
@@ -257,6 +261,11 @@ impl Gemm<'_> {
         for sums in &mut sums {
             for (v, sum) in sums.iter_mut().enumerate() {
                 *sum = s.load(&bias[v * S::LANES..]);
+            }
+        }
+        if panel.first == 0 && n_in <= PREFETCHED_INPUTS {
+            for line in (0..R * self.a.stride).step_by(LINE_FLOATS) {
+                s.prefetch(self.a.data, (row + R) * self.a.stride + line);
             }
         }
         for k in 0..n_in {

@@ -1,4 +1,8 @@
 //! Vectors of floats: what the kernels need of an instruction set.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "prefetching is an intrinsic")
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -11,6 +15,20 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use portable::Portable;
+
+/// Asks for the cache line of `data[at]`, where the architecture is one that we know how to ask.
+#[inline(always)]
+fn prefetch(data: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = data.as_ptr().wrapping_add(at).cast();
+        // SAFETY: SSE belongs to x86-64, and a prefetch accesses nothing: any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at);
+}
 
 /// The vectors of one instruction set, and the tile sizes that suit its registers.
 ///
@@ -57,6 +75,12 @@ pub trait Simd: Copy {
 
     /// Writes the `n < LANES` first floats of `dst`, which must have as many.
     fn store_part(self, dst: &mut [f32], n: usize, v: Self::Vector);
+
+    /// Asks for the cache line of `data[at]` ahead of its use; `at` may lie past the end.
+    #[inline(always)]
+    fn prefetch(self, data: &[f32], at: usize) {
+        prefetch(data, at);
+    }
 
     /// `a * b + c`.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
