@@ -14,6 +14,7 @@ pub mod v1 {
         clippy::all,
         clippy::too_many_lines,
         clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
         reason = "generated code"
     )]
     tonic::include_proto!("lipsync.v1");

@@ -10,16 +10,15 @@ use anyhow::Result;
 use lipsync::v1;
 use tonic::{Code, Request};
 
-use crate::support::{FakeLoader, Gate, TestServer, avatar, speech::windows_request};
+use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
 
-async fn held_server(folder: &Path) -> Result<(TestServer, Arc<Gate>)> {
+async fn held_server(folder: &Path) -> Result<(TestServer, HeldGate)> {
     avatar::write_fake(&folder.join("a"), 3)?;
     let loader = FakeLoader::default();
     let gate = Arc::clone(&loader.gate);
     let yaml = "server: {worker_count: 1}\nmodels: {a: {path: a, preload: true}}";
     let server = TestServer::start(yaml, folder, Arc::new(loader)).await?;
-    gate.close();
-    Ok((server, gate))
+    Ok((server, HeldGate::close(&gate)))
 }
 
 /// Occupies the worker, the worker's channel and the dispatcher's hand.

@@ -3,15 +3,26 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use crate::support::{FakeLoader, TestServer, avatar, speech::windows_request};
 
+async fn channel(server: &TestServer) -> Result<Channel> {
+    Ok(
+        Endpoint::from_shared(format!("http://{}", server.address()))?
+            .connect()
+            .await?,
+    )
+}
+
 async fn client(server: &TestServer) -> Result<HealthClient<Channel>> {
-    Ok(HealthClient::connect(format!("http://{}", server.address())).await?)
+    Ok(HealthClient::new(channel(server).await?))
 }
 
 fn of(service: &str) -> HealthCheckRequest {
@@ -89,8 +100,7 @@ async fn reflection_lists_every_service() -> Result<()> {
     avatar::write_fake(&folder.path().join("a"), 3)?;
     let loader = Arc::new(FakeLoader::default());
     let server = TestServer::start("models: {a: {path: a}}", folder.path(), loader).await?;
-    let mut reflection =
-        ServerReflectionClient::connect(format!("http://{}", server.address())).await?;
+    let mut reflection = ServerReflectionClient::new(channel(&server).await?);
     let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()

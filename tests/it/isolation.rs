@@ -16,8 +16,8 @@ use crate::support::{
 /// Mira, and a second model of the 160-pixel family with few channels and seeded weights.
 async fn two_models(folder: &std::path::Path) -> Result<TestServer> {
     let mut unet = Unet::new(160, AudioKind::Ave);
-    unet.channels = vec![8, 8, 16, 16, 32];
-    let encoder = write_audio_encoder(8, 13, false, 7);
+    unet.channels = [8, 8, 16, 16, 32];
+    let encoder = write_audio_encoder(32, 13, false, 7);
     avatar::write(&folder.join("tomo"), 5, &unet.write(), &encoder)?;
     let mira = repository().join("assets/avatars/mira");
     let yaml = format!(

@@ -7,17 +7,16 @@ use futures_util::future::join_all;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{FakeLoader, Gate, TestServer, avatar, speech::windows_request};
+use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
 
 /// A server with one worker and a queue of four, whose network stands at a closed gate.
-async fn held_server(folder: &Path) -> Result<(TestServer, Arc<Gate>)> {
+async fn held_server(folder: &Path) -> Result<(TestServer, HeldGate)> {
     avatar::write_fake(&folder.join("a"), 3)?;
     let loader = FakeLoader::default();
     let gate = Arc::clone(&loader.gate);
     let yaml = "server: {worker_count: 1, queue_size: 4}\nmodels: {a: {path: a, preload: true}}";
     let server = TestServer::start(yaml, folder, Arc::new(loader)).await?;
-    gate.close();
-    Ok((server, gate))
+    Ok((server, HeldGate::close(&gate)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

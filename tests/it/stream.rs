@@ -102,14 +102,13 @@ fn pcm_session(model: &str) -> v1::OpenSession {
 }
 
 fn frames(answers: &[Answer]) -> Vec<&v1::CompositedFrame> {
-    let frame = |a| {
-        if let Answer::Frame(f) = a {
-            Some(f)
-        } else {
-            None
+    let mut frames = Vec::new();
+    for answer in answers {
+        if let Answer::Frame(frame) = answer {
+            frames.push(frame);
         }
-    };
-    answers.iter().filter_map(|a| frame(a)).collect()
+    }
+    frames
 }
 
 async fn fake_server(folder: &Path, yaml: &str) -> Result<(TestServer, Arc<Gate>)> {

@@ -125,13 +125,16 @@ impl Task {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.fail(PoolError::Expired);
         }
-        match self.lock().as_mut() {
-            Some(open) => {
-                open.started = true;
-                true
-            }
-            None => false,
+        self.lock().is_some()
+    }
+
+    /// As [`Self::wants_compute`], from a worker that will begin if so.
+    pub(crate) fn start(&self, now: Instant) -> bool {
+        let wanted = self.wants_compute(now);
+        if let Some(open) = self.lock().as_mut() {
+            open.started = true;
         }
+        wanted
     }
 
     /// Whether a worker has taken a chunk, or the job has ended.

@@ -49,7 +49,7 @@ impl Worker {
     /// Runs until the dispatcher is gone and its chunks are done.
     pub(crate) fn run(mut self) {
         while let Ok(Chunk { task, frames }) = self.chunks.recv() {
-            let wanted = task.wants_compute(Instant::now());
+            let wanted = task.start(Instant::now());
             let result = wanted.then(|| self.infer(&task, frames.clone()));
             // Before the answer, so that who has the answer finds the room. The dispatcher may
             // have ended already.

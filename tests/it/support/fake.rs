@@ -1,8 +1,11 @@
 //! Networks that cost nothing, can be held at a gate, and whose output tells what they were given.
 
-use std::sync::{
-    Arc, Condvar, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use lipsync_core::FaceGeometry;
@@ -48,6 +51,31 @@ impl Gate {
     /// Batches that went through.
     pub fn n_passed(&self) -> u64 {
         self.n_passed.load(Ordering::SeqCst)
+    }
+}
+
+/// A closed gate that opens when this is dropped: a test that fails must not leave a worker behind it.
+pub struct HeldGate(Arc<Gate>);
+
+impl HeldGate {
+    /// Closes the gate.
+    pub fn close(gate: &Arc<Gate>) -> Self {
+        gate.close();
+        Self(Arc::clone(gate))
+    }
+}
+
+impl Deref for HeldGate {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
+}
+
+impl Drop for HeldGate {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 

@@ -5,5 +5,5 @@ pub mod fake;
 pub mod server;
 pub mod speech;
 
-pub use fake::{FakeLoader, Gate};
+pub use fake::{FakeLoader, Gate, HeldGate};
 pub use server::TestServer;

@@ -118,6 +118,16 @@ impl Conversation {
         });
     }
 
+    /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
+    pub(super) fn take_leave(&self, error: ServeError) {
+        // Before `open` there is nothing to finish; the reader reports that case itself.
+        let _unopened = self.with_open(|open| {
+            open.inbox.finish();
+            open.outbox.set_farewell(error);
+            Ok(())
+        });
+    }
+
     /// Ends the stream: after what is queued, or at once with an error.
     pub(super) fn end(&self, error: Option<ServeError>) {
         {

@@ -21,6 +21,8 @@ pub(super) struct Outbox {
     /// Place on the timeline of the frame that will be made next.
     next_index: u64,
     ending: Option<Ending>,
+    /// Why a stream ends that would otherwise end well.
+    farewell: Option<ServeError>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +34,9 @@ struct LastSent {
 
 #[derive(Debug)]
 enum Ending {
-    Done,
+    /// After what is queued.
+    Done(Option<ServeError>),
+    /// At once.
     Failed(ServeError),
 }
 
@@ -58,6 +62,7 @@ impl Outbox {
             last: None,
             next_index: start_frame_index,
             ending: None,
+            farewell: None,
         }
     }
 
@@ -113,7 +118,7 @@ impl Outbox {
         let Some(mut message) = self.queue.pop_front() else {
             return match self.ending.take() {
                 None => Popped::Empty,
-                Some(Ending::Done) => Popped::End(None),
+                Some(Ending::Done(farewell)) => Popped::End(farewell),
                 Some(Ending::Failed(error)) => Popped::End(Some(error)),
             };
         };
@@ -135,10 +140,15 @@ impl Outbox {
         if self.ending.is_some() {
             return;
         }
-        self.ending = Some(Ending::Done);
-        if let Some(error) = error {
-            self.ending = Some(Ending::Failed(error));
-        }
+        self.ending = Some(match error {
+            None => Ending::Done(self.farewell.take()),
+            Some(error) => Ending::Failed(error),
+        });
+    }
+
+    /// When the stream comes to a good end, it ends with this status after all that was queued.
+    pub(super) fn set_farewell(&mut self, error: ServeError) {
+        self.farewell = Some(error);
     }
 
     /// Whether the stream's end is settled.

@@ -45,12 +45,7 @@ pub(super) async fn run(
     };
     match reading.await {
         Ok(End::HalfClose) => conversation.finish_input(),
-        Ok(End::Draining) => {
-            conversation.finish_input();
-            while producer.join_next().await.is_some() {}
-            conversation.end(Some(ServeError::Draining));
-            return;
-        }
+        Ok(End::Draining) => conversation.take_leave(ServeError::Draining),
         Err(Failure::Ours(error)) => conversation.end(Some(error)),
         // The client is gone; so is the response stream.
         Err(Failure::Transport) => conversation.end(None),
