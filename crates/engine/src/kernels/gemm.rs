@@ -11,6 +11,14 @@ use super::{AlignedFloats, Isa, aligned::LINE_FLOATS, isa::Kernel, simd::Simd};
 /// streams, and foresees them only where they are long.
 const PREFETCHED_INPUTS: usize = 128;
 
+/// Weights from which on they are taken to come from memory, in floats: they no longer fit in the
+/// second-level cache beside the operand.
+const UNCACHED_WEIGHTS: usize = 256 * 1024;
+
+/// How many inputs ahead such weights are fetched. The hardware does the same but stops at every
+/// page, which is every 32 inputs.
+const FETCHED_INPUTS: usize = 64;
+
 /// A matrix to read: `rows` rows, `stride` floats apart, of as many columns as the reader wants.
 #[derive(Debug, Clone, Copy)]
 pub struct MatRef<'a> {
@@ -201,10 +209,13 @@ impl Kernel for Gemm<'_> {
                     columns,
                 };
                 match (vectors, columns % S::LANES == 0) {
-                    (2, true) => self.rows::<S, 2, false>(s, &panel, row, end),
-                    (2, false) => self.rows::<S, 2, true>(s, &panel, row, end),
-                    (_, true) => self.rows::<S, 1, false>(s, &panel, row, end),
-                    (_, false) => self.rows::<S, 1, true>(s, &panel, row, end),
+                    (2, true) if n_in * n_out >= UNCACHED_WEIGHTS => {
+                        self.rows::<S, 2, false, true>(s, &panel, row, end);
+                    }
+                    (2, true) => self.rows::<S, 2, false, false>(s, &panel, row, end),
+                    (2, false) => self.rows::<S, 2, true, false>(s, &panel, row, end),
+                    (_, true) => self.rows::<S, 1, false, false>(s, &panel, row, end),
+                    (_, false) => self.rows::<S, 1, true, false>(s, &panel, row, end),
                 }
                 (rest, first) = (others, first + columns);
             }
@@ -215,9 +226,9 @@ impl Kernel for Gemm<'_> {
 
 impl Gemm<'_> {
     /// Rows `row..end` of one panel of `V` vectors, in tiles; the last vector is cut off by the result's
-    /// edge where `PART`.
+    /// edge where `PART`, and the weights are fetched ahead where `FETCH`.
     #[inline(always)]
-    fn rows<S: Simd, const V: usize, const PART: bool>(
+    fn rows<S: Simd, const V: usize, const PART: bool, const FETCH: bool>(
         &mut self,
         s: S,
         panel: &Panel,
@@ -226,26 +237,26 @@ impl Gemm<'_> {
     ) {
         while end - row >= S::TILE_ROWS {
             match S::TILE_ROWS {
-                12 => self.tile::<S, 12, V, PART>(s, panel, row),
-                6 => self.tile::<S, 6, V, PART>(s, panel, row),
-                _ => self.tile::<S, 4, V, PART>(s, panel, row),
+                12 => self.tile::<S, 12, V, PART, FETCH>(s, panel, row),
+                6 => self.tile::<S, 6, V, PART, FETCH>(s, panel, row),
+                _ => self.tile::<S, 4, V, PART, FETCH>(s, panel, row),
             }
             row += S::TILE_ROWS;
         }
         // Strips of these networks mostly leave four rows.
         while end - row >= 4 {
-            self.tile::<S, 4, V, PART>(s, panel, row);
+            self.tile::<S, 4, V, PART, FETCH>(s, panel, row);
             row += 4;
         }
         while row < end {
-            self.tile::<S, 1, V, PART>(s, panel, row);
+            self.tile::<S, 1, V, PART, FETCH>(s, panel, row);
             row += 1;
         }
     }
 
     /// A tile of `R` rows and `V` vectors of columns.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const V: usize, const PART: bool>(
+    fn tile<S: Simd, const R: usize, const V: usize, const PART: bool, const FETCH: bool>(
         &mut self,
         s: S,
         panel: &Panel,
@@ -269,6 +280,12 @@ impl Gemm<'_> {
             }
         }
         for k in 0..n_in {
+            if FETCH {
+                for v in 0..V {
+                    let ahead = k + FETCHED_INPUTS;
+                    s.prefetch(weights, (ahead * V + v) * S::LANES);
+                }
+            }
             let weights = &weights[k * V * S::LANES..][..V * S::LANES];
             let mut b = [s.splat(0.0); V];
             for (v, b) in b.iter_mut().enumerate() {
