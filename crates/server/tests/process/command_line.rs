@@ -1,0 +1,112 @@
+//! Subcommands and refusals to start.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use anyhow::Result;
+use lipsync_core::AudioKind;
+use lipsync_engine::network_writer::Unet;
+
+use crate::server::BINARY;
+
+fn run(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(BINARY)
+        .current_dir(folder)
+        .args(arguments)
+        .output()?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((status.code(), text(stdout), text(stderr)))
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (text, words) in [
+        (
+            "server:\n  wrokers: 3\n",
+            ["config.yaml:2:3", "wrokers", "worker_count"],
+        ),
+        (
+            "engine:\n  device: cuda\n",
+            ["config.yaml:2:3", "engine.device", "no CUDA engine"],
+        ),
+        (
+            "models: {a: {path: nowhere}}\n",
+            ["models.a.path", "nowhere", "does not exist"],
+        ),
+    ] {
+        fs::write(folder.path().join("config.yaml"), text)?;
+        for arguments in [&["serve"][..], &["check-config"], &[]] {
+            let (code, _, stderr) = run(folder.path(), arguments)?;
+            assert_eq!(code, Some(2), "{stderr}");
+            for word in words {
+                assert!(stderr.contains(word), "{word:?} in {stderr}");
+            }
+        }
+    }
+    fs::remove_file(folder.path().join("config.yaml"))?;
+    let (code, _, stderr) = run(folder.path(), &[])?;
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("config.yaml"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn a_broken_preloaded_model_stops_the_start_and_is_named_with_its_path() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("a"))?;
+    fs::write(folder.path().join("a/avatar.yaml"), "audio_kind: [\n")?;
+    let config = "server: {port: '127.0.0.1:0'}\nmodels: {a: {path: a, preload: true}}\n";
+    fs::write(folder.path().join("config.yaml"), config)?;
+    let (code, _, stderr) = run(folder.path(), &[])?;
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(
+        stderr.contains("\"a\"") && stderr.contains("avatar.yaml"),
+        "{stderr}"
+    );
+    Ok(())
+}
+
+#[test]
+fn check_config_says_what_a_good_one_amounts_to() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(
+        folder.path().join("other.yaml"),
+        "server: {worker_count: 6}\n",
+    )?;
+    let (code, stdout, _) = run(folder.path(), &["check-config", "--config", "other.yaml"])?;
+    assert_eq!(code, Some(0));
+    assert!(
+        stdout.contains("good") && stdout.contains("6 workers"),
+        "{stdout}"
+    );
+    Ok(())
+}
+
+#[test]
+fn inspect_model_describes_a_network_or_says_why_not() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(
+        folder.path().join("net.onnx"),
+        Unet::new(160, AudioKind::Hubert).write(),
+    )?;
+    fs::write(folder.path().join("text.onnx"), "no network")?;
+    let (code, stdout, stderr) = run(folder.path(), &["inspect-model", "net.onnx"])?;
+    assert_eq!(code, Some(0), "{stderr}");
+    for word in ["Conv", "Resize", "MAC", "160"] {
+        assert!(stdout.contains(word), "{word} in {stdout}");
+    }
+    for (file, word) in [("text.onnx", "ONNX"), ("missing.onnx", "missing.onnx")] {
+        let (code, _, stderr) = run(folder.path(), &["inspect-model", file])?;
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(word), "{word} in {stderr}");
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The binary as a process: exit codes, signals, what it prints.
+//!
+//! These tests live here and not in the root's `tests/it`, because only a package's own tests build
+//! its binary.
+
+mod command_line;
+mod server;
+mod signals;
