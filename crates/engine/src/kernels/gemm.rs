@@ -152,10 +152,14 @@ impl<'a> MatRef<'a> {
         check_rows(self.data.len(), (self.rows, columns), self.stride, what);
     }
 
-    /// The first `columns` floats of row `r`.
+    /// The first `columns` floats of `R` rows from `row` on.
     #[inline(always)]
-    fn row(&self, r: usize, columns: usize) -> &'a [f32] {
-        &self.data[r * self.stride..][..columns]
+    fn rows_from<const R: usize>(&self, row: usize, columns: usize) -> [&'a [f32]; R] {
+        let mut rows = [&self.data[..0]; R];
+        for (r, data) in rows.iter_mut().enumerate() {
+            *data = &self.data[(row + r) * self.stride..][..columns];
+        }
+        rows
     }
 }
 
@@ -264,10 +268,7 @@ impl Gemm<'_> {
     ) {
         let n_in = self.m.n_in;
         let (bias, weights) = panel.data.split_at(V * S::LANES);
-        let mut a = [&self.a.data[..0]; R];
-        for (r, a) in a.iter_mut().enumerate() {
-            *a = self.a.row(row + r, n_in);
-        }
+        let a = self.a.rows_from::<R>(row, n_in);
         let mut sums = [[s.splat(0.0); V]; R];
         for sums in &mut sums {
             for (v, sum) in sums.iter_mut().enumerate() {
@@ -275,16 +276,13 @@ impl Gemm<'_> {
             }
         }
         if panel.first == 0 && n_in <= PREFETCHED_INPUTS {
-            for line in (0..R * self.a.stride).step_by(LINE_FLOATS) {
-                s.prefetch(self.a.data, (row + R) * self.a.stride + line);
-            }
+            self.fetch_rows(s, row + R, R);
         }
         for k in 0..n_in {
             if FETCH {
-                for v in 0..V {
-                    let ahead = k + FETCHED_INPUTS;
-                    s.prefetch(weights, (ahead * V + v) * S::LANES);
-                }
+                let ahead = (k + FETCHED_INPUTS) * V * S::LANES;
+                s.prefetch(weights, ahead);
+                s.prefetch(weights, ahead + (V - 1) * S::LANES);
             }
             let weights = &weights[k * V * S::LANES..][..V * S::LANES];
             let mut b = [s.splat(0.0); V];
@@ -325,6 +323,15 @@ impl Gemm<'_> {
                     s.store(&mut out[v * S::LANES..], sum);
                 }
             }
+        }
+    }
+
+    /// Fetches `n` rows of the operand from `row` on, which may lie past the end.
+    #[inline(always)]
+    fn fetch_rows<S: Simd>(&self, s: S, row: usize, n: usize) {
+        let start = row * self.a.stride;
+        for line in (0..n * self.a.stride).step_by(LINE_FLOATS) {
+            s.prefetch(self.a.data, start + line);
         }
     }
 }

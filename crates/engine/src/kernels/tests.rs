@@ -216,6 +216,33 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
+/// More rows than a block has, and more weights than are taken to be in cache.
+#[test]
+fn a_large_gemm_is_the_dot_products() {
+    let (rows, n_in, n_out) = (140, 520, 512);
+    let (a, weights, bias) = (
+        values(rows * n_in, 1),
+        values(n_out * n_in, 2),
+        values(n_out, 3),
+    );
+    for isa in Isa::available() {
+        let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
+        let mut out = vec![UNTOUCHED; rows * n_out];
+        let result = MatMut {
+            data: &mut out,
+            stride: n_out,
+        };
+        gemm(&m, mat(&a, rows, n_in), result, Epilogue::default());
+        for (i, &x) in out.iter().enumerate() {
+            let (r, column) = (i / n_out, i % n_out);
+            let row = &a[r * n_in..][..n_in];
+            let w = &weights[column * n_in..][..n_in];
+            let expected = scalar::dot(w, row, bias[column], 0.0, false);
+            assert_close(x, expected, isa.name());
+        }
+    }
+}
+
 #[test]
 fn sigmoid_is_accurate_everywhere() {
     let mut xs: Vec<f32> = (-100_000..=100_000).map(|i| i as f32 * 1e-3).collect();
