@@ -40,26 +40,34 @@ async fn server(folder: &Path, yaml: &str) -> Result<TestServer> {
     TestServer::start(yaml, folder, Arc::new(FakeLoader::default())).await
 }
 
-#[tokio::test]
-async fn invalid_arguments_name_the_field() -> Result<()> {
+async fn expect_named(cases: Vec<(&str, Request)>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     avatar::write_fake(&folder.path().join("a"), 3)?;
     let server = server(folder.path(), "models: {a: {path: a}}").await?;
     let client = server.client().await?;
-    let good = pcm_request("a", &babble(0, 6400));
-    let with_audio = |audio: Audio| Request {
+    for (field, request) in cases {
+        let status = refusal(&client, request).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
+        assert_eq!(named_field(&status), field, "{status}");
+    }
+    client
+        .infer_batch_composite(pcm_request("a", &babble(0, 6400)))
+        .await?;
+    Ok(())
+}
+
+fn with_audio(audio: Audio) -> Request {
+    Request {
         audio: Some(audio),
-        ..good.clone()
-    };
-    let pcm = |change: fn(&mut v1::Pcm)| {
-        let mut pcm = v1::Pcm {
-            samples: vec![0; 64].into(),
-            sample_rate_hz: 16_000,
-            ..Default::default()
-        };
-        change(&mut pcm);
-        with_audio(Audio::Pcm(pcm))
-    };
+        ..pcm_request("a", &[])
+    }
+}
+
+#[tokio::test]
+async fn invalid_arguments_name_the_field() -> Result<()> {
+    let good = pcm_request("a", &babble(0, 6400));
+    let windows =
+        |data: Vec<u8>| with_audio(Audio::Windows(v1::FeatureWindows { data: data.into() }));
     let steps = |n_floats: usize, value: f32| {
         let data = value.to_le_bytes().repeat(n_floats).into();
         with_audio(Audio::Steps(v1::FeatureSteps {
@@ -67,7 +75,7 @@ async fn invalid_arguments_name_the_field() -> Result<()> {
             ..Default::default()
         }))
     };
-    let cases: Vec<(&str, Request)> = vec![
+    expect_named(vec![
         (
             "model_id",
             Request {
@@ -110,6 +118,28 @@ async fn invalid_arguments_name_the_field() -> Result<()> {
                 ..windows_request("a", &[1.0])
             },
         ),
+        ("frame_count", pcm_request("a", &babble(0, 16_000 * 3))),
+        ("steps.data", steps(511, 0.0)),
+        ("steps.data", steps(1024, f32::INFINITY)),
+        ("windows.data", windows(vec![0; 400])),
+        ("windows.data", windows_request("a", &[f32::NAN])),
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn invalid_pcm_names_the_field() -> Result<()> {
+    let pcm = |change: fn(&mut v1::Pcm)| {
+        let samples = vec![0; 64].into();
+        let mut pcm = v1::Pcm {
+            samples,
+            sample_rate_hz: 16_000,
+            ..Default::default()
+        };
+        change(&mut pcm);
+        with_audio(Audio::Pcm(pcm))
+    };
+    expect_named(vec![
         ("pcm.samples", pcm(|p| p.samples = vec![0; 63].into())),
         (
             "pcm.samples",
@@ -117,26 +147,11 @@ async fn invalid_arguments_name_the_field() -> Result<()> {
         ),
         ("pcm.sample_rate_hz", pcm(|p| p.sample_rate_hz = 1)),
         ("pcm.channels", pcm(|p| p.channels = 3)),
+        ("pcm.encoding", pcm(|p| p.encoding = 9)),
         ("pcm.first_frame", pcm(|p| p.first_frame = 1)),
         ("pcm.first_frame", pcm(|p| p.first_frame = u32::MAX)),
-        ("steps.data", steps(511, 0.0)),
-        ("steps.data", steps(1024, f32::INFINITY)),
-        (
-            "windows.data",
-            with_audio(Audio::Windows(v1::FeatureWindows {
-                data: vec![0; 400].into(),
-            })),
-        ),
-        ("windows.data", windows_request("a", &[f32::NAN])),
-        ("frame_count", pcm_request("a", &babble(0, 16_000 * 3))),
-    ];
-    for (field, request) in cases {
-        let status = refusal(&client, request).await;
-        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
-        assert_eq!(named_field(&status), field, "{status}");
-    }
-    client.infer_batch_composite(good).await?;
-    Ok(())
+    ])
+    .await
 }
 
 #[tokio::test]

@@ -275,8 +275,7 @@ async fn after_cleared_no_frame_of_the_segment_comes() -> Result<()> {
 #[tokio::test]
 async fn bad_sessions_end_with_a_status() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let limits = "session: {max_buffered_audio_s: 1}";
-    let (server, gate) = fake_server(folder.path(), limits).await?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
     let good = || pcm_session("a");
     let cases: [(Code, v1::OpenSession); 7] = [
         (Code::NotFound, pcm_session("nobody")),
@@ -321,6 +320,15 @@ async fn bad_sessions_end_with_a_status() -> Result<()> {
         let mut session = Session::open(&server, open).await?;
         assert_eq!(session.failure().await?.code(), code);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_messages_end_a_session_with_a_status() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let limits = "session: {max_buffered_audio_s: 1}";
+    let (server, gate) = fake_server(folder.path(), limits).await?;
+    let good = || pcm_session("a");
     let mut session = Session::open(&server, good()).await?;
     session.ask(Ask::Open(good()));
     assert_eq!(session.failure().await?.code(), Code::InvalidArgument);

@@ -96,7 +96,7 @@ async fn formats_and_regions() -> Result<()> {
     let i420 = ask(OutputFormat::I420, false).await?;
     assert_eq!(i420.data.len(), 96 * 64 * 3 / 2);
     let region = ask(OutputFormat::Rgb, true).await?;
-    let rect = region.region.clone().context("a region")?;
+    let rect = region.region.context("a region")?;
     assert_eq!((rect.x, rect.y, rect.width, rect.height), (20, 10, 40, 40));
     assert_eq!((region.width, region.height), (40, 40));
     let row = |y: usize| ((10 + y) * 96 + 20) * 3..((10 + y) * 96 + 60) * 3;
