@@ -188,3 +188,40 @@ async fn headers_come_back() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn only_the_steps_under_the_wanted_frames_are_looked_at() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), 3).await?;
+    let client = server.client().await?;
+    let ask = async |n_steps: usize, end_of_utterance, frame_count| {
+        let mut steps: Vec<f32> = (0..n_steps)
+            .flat_map(|n| [f32::from(u8::try_from(n % 200).unwrap_or(0)); 512])
+            .collect();
+        if n_steps > 1000 {
+            steps[500 * 512] = f32::NAN;
+        }
+        let data = steps.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let request = v1::InferBatchCompositeRequest {
+            audio: Some(Audio::Steps(v1::FeatureSteps {
+                data,
+                first_frame: 90,
+                end_of_utterance: Some(end_of_utterance),
+            })),
+            frame_count,
+            ..pcm_request("a", &[])
+        };
+        client.infer_batch_composite(request).await
+    };
+    // What comes long after the wanted frames is not even decoded, let alone made into windows.
+    let short = ask(200, true, 40).await?;
+    for end_of_utterance in [true, false] {
+        let long = ask(5000, end_of_utterance, 40).await?;
+        assert_eq!(long.frames, short.frames);
+    }
+    assert!(
+        ask(5000, false, 0).await.is_err(),
+        "too many to make at once"
+    );
+    Ok(())
+}

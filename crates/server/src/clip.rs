@@ -36,6 +36,8 @@ pub struct ClipWindows {
 /// Frames beyond those that rows of steps cover that may be asked for by count: the clip's audio may
 /// be so much longer than its steps.
 const STEPS_SURPLUS_FRAMES: u64 = 2;
+/// Steps are handed to the window maker in pieces of so many, for the same reason as samples.
+const STEPS_AT_ONCE: usize = 64;
 /// Samples are handed to the front-end in pieces of this duration, so that it can stop when enough
 /// windows have come out.
 const PIECE_FRAMES: u64 = 25;
@@ -106,6 +108,12 @@ impl Wanted {
             None => Ok(n_covered),
         }
     }
+
+    /// The frames to look for in a clip that goes on: one more than allowed is enough to know that
+    /// it is too many.
+    fn most_final(&self) -> u64 {
+        self.n_frames.unwrap_or(self.max_frames + 1)
+    }
 }
 
 /// Floats of one window of the model.
@@ -135,23 +143,43 @@ fn windows_of_steps(
     wanted: &Wanted,
 ) -> Result<Vec<f32>, ServeError> {
     StepsNeeded::given(model, "steps")?;
-    let steps = decode_features(data, STEP_FLOATS, "steps").map_err(in_field("steps.data"))?;
+    let step_bytes = STEP_FLOATS * size_of::<f32>();
+    if !data.len().is_multiple_of(step_bytes) {
+        return Err(ServeError::invalid(
+            "steps.data",
+            format!(
+                "expected steps of {step_bytes} bytes, found {} bytes",
+                data.len()
+            ),
+        ));
+    }
     let first_frame = cut.first_frame as u64;
-    let n_all = frames_of_steps((steps.len() / STEP_FLOATS) as u64);
+    let n_all = frames_of_steps((data.len() / step_bytes) as u64);
     let n_covered = check_first_frame("steps.first_frame", first_frame, n_all)?;
+    let n_most = if cut.end_of_utterance {
+        wanted.of(n_covered, n_covered + STEPS_SURPLUS_FRAMES)?
+    } else {
+        wanted.most_final()
+    };
     let mut stream = WindowStream::new(first_frame);
     let mut windows = Vec::new();
+    let n_floats = floats_of(model, n_most);
+    // A window repeats each step 16 times: those of a whole message could take a gigabyte.
+    for piece in data.chunks(STEPS_AT_ONCE * step_bytes) {
+        if windows.len() >= n_floats {
+            break;
+        }
+        let steps = decode_features(piece, STEP_FLOATS, "steps").map_err(in_field("steps.data"))?;
+        stream
+            .push(&steps, &mut windows)
+            .map_err(in_field("steps.data"))?;
+    }
     if cut.end_of_utterance {
-        let n_frames = wanted.of(n_covered, n_covered + STEPS_SURPLUS_FRAMES)?;
-        stream
-            .push(&steps, &mut windows)
-            .map_err(in_field("steps.data"))?;
-        stream.finish(first_frame + n_frames, &mut windows);
-        truncate(model, &mut windows, n_frames);
+        if windows.len() < n_floats {
+            stream.finish(first_frame + n_most, &mut windows);
+        }
+        truncate(model, &mut windows, n_most);
     } else {
-        stream
-            .push(&steps, &mut windows)
-            .map_err(in_field("steps.data"))?;
         truncate_final(model, &mut windows, wanted)?;
     }
     Ok(windows)
@@ -173,8 +201,7 @@ fn windows_of_pcm(
     let n_most = if cut.end_of_utterance {
         wanted.of(n_covered, n_covered)?
     } else {
-        // One more than allowed is enough to know that it is too many.
-        wanted.n_frames.unwrap_or(wanted.max_frames + 1)
+        wanted.most_final()
     };
     // Everything before the context of the first frame changes nothing.
     let alignment = cut_alignment_frames(rate_hz);
@@ -191,9 +218,7 @@ fn windows_of_pcm(
     let mut stream =
         FeatureStream::new(rate_hz, first_frame - n_skipped).map_err(in_field("pcm"))?;
     let mut windows = Vec::new();
-    let n_floats = usize::try_from(n_most)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(window_floats(model));
+    let n_floats = floats_of(model, n_most);
     let mut frame = n_skipped;
     while windows.len() < n_floats && !piece(frame).is_empty() {
         let mono = decode_pcm(piece(frame), format.encoding, format.n_channels)
@@ -238,8 +263,13 @@ fn truncate_final(
 }
 
 fn truncate(model: &Model, windows: &mut Vec<f32>, n_frames: u64) {
-    let n_frames = usize::try_from(n_frames).unwrap_or(usize::MAX);
-    windows.truncate(n_frames.saturating_mul(window_floats(model)));
+    windows.truncate(floats_of(model, n_frames));
+}
+
+fn floats_of(model: &Model, n_frames: u64) -> usize {
+    usize::try_from(n_frames)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(window_floats(model))
 }
 
 fn in_field(field: &'static str) -> impl Fn(AudioError) -> ServeError {
