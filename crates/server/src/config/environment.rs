@@ -8,8 +8,9 @@ const PREFIX: &str = "LIPSYNC_";
 
 /// Applies one variable to the tree, if it is one of ours.
 ///
-/// `LIPSYNC_A__B=v` sets `a.b` to `v`, read as a YAML scalar. A variable with our prefix and no
-/// double underscore names a key at the top, such as `LIPSYNC_MODELS_ROOT`. Model ids keep their
+/// `LIPSYNC_A__B=v` sets `a.b` to `v`, read as a YAML scalar; `LIPSYNC_MODELS_ROOT` is the one key
+/// at the top. Other variables with our prefix and no double underscore are not meant for us: to
+/// every container, Kubernetes gives a `LIPSYNC_PORT` if there is a service of the name. Model ids keep their
 /// case nowhere but in the file: an override matches an existing id whatever its case.
 pub(super) fn apply(tree: &mut Value, variable: &str, value: &str) -> Result<(), ConfigError> {
     let Some(path) = variable.strip_prefix(PREFIX) else {
@@ -22,6 +23,11 @@ pub(super) fn apply(tree: &mut Value, variable: &str, value: &str) -> Result<(),
     let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
     if parts.iter().any(String::is_empty) {
         return Err(refuse("expected LIPSYNC_SECTION__KEY".into()));
+    }
+    if let [name] = parts.as_slice()
+        && name != "models_root"
+    {
+        return Ok(());
     }
     let mut scalar: Value = serde_yaml::from_str(value)
         .map_err(|_| refuse(format!("{value:?} is not a YAML value")))?;

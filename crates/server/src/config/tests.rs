@@ -160,6 +160,8 @@ fn the_environment_overrides_single_keys() {
             ("LIPSYNC_CAPACITY__IDLE_TIMEOUT_MINUTES", "1.5"),
             ("LIPSYNC_MODELS__MIRA__PRELOAD", "true"),
             ("PATH", "/bin"),
+            ("LIPSYNC_PORT", "tcp://10.0.0.1:50051"),
+            ("LIPSYNC_SERVER_SERVICE_HOST", "10.0.0.1"),
         ],
     )
     .unwrap();
