@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Result;
 use lipsync::v1;
-use tonic::{Code, Request};
+use tonic::{Code, Request, codegen::http::uri::PathAndQuery, transport::Endpoint};
+use tonic_prost::ProstCodec;
 
 use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
 
@@ -85,5 +86,26 @@ async fn a_request_that_reached_a_worker_is_not_queued_any_more() -> Result<()> 
     }
     gate.open();
     assert_eq!(answer.await??.into_inner().frames.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_that_never_arrives_ends_with_the_servers_timeout() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let yaml = "server: {request_timeout_ms: 200}\nmodels: {a: {path: a}}";
+    let loader = Arc::new(FakeLoader::default());
+    let server = TestServer::start(yaml, folder.path(), loader).await?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?;
+    let mut grpc = tonic::client::Grpc::new(endpoint.connect().await?);
+    grpc.ready().await?;
+    let nothing = tokio_stream::pending::<v1::InferBatchCompositeRequest>();
+    let path = PathAndQuery::from_static("/lipsync.v1.LipSync/InferBatchComposite");
+    let codec = ProstCodec::<_, v1::InferBatchCompositeResponse>::default();
+    let status = grpc
+        .client_streaming(Request::new(nothing), path, codec)
+        .await
+        .expect_err("there is no message");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     Ok(())
 }

@@ -21,7 +21,7 @@ pub struct RequestHeaders {
 }
 
 /// The stack answers an expired `grpc-timeout` itself, with the wrong code. Ours must come first.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
+pub(crate) const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
 
 impl RequestHeaders {
     /// Reads the headers of a request that arrived at `arrived`.
@@ -124,7 +124,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// At most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`, as the gRPC protocol says.
-fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     let split = text.len().checked_sub(1)?;
     let (digits, unit) = (text.get(..split)?, text.get(split..)?);
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -5,38 +5,66 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Request, Response};
-use tonic::{Code, body::Body};
+use tokio::time::timeout_at;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use crate::status;
+use crate::{
+    error::ServeError,
+    metadata::{DEADLINE_MARGIN, parse_grpc_timeout},
+    status,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
+/// Methods that `server.request_timeout_ms` is about begin with this.
+const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
+/// No deadline.
+const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// Adds [`RequestService`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RequestLayer;
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLayer {
+    request_timeout: Duration,
+}
+
+impl RequestLayer {
+    /// A layer that gives a call of `LipSync` so long to be read and answered.
+    #[must_use]
+    pub fn new(request_timeout: Duration) -> Self {
+        Self { request_timeout }
+    }
+}
 
 impl<S> Layer<S> for RequestLayer {
     type Service = RequestService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequestService { inner }
+        let request_timeout = self.request_timeout;
+        RequestService {
+            inner,
+            request_timeout,
+        }
     }
 }
 
 /// Echoes `x-request-id` (or gives one), logs under it, turns a handler's panic into `INTERNAL`, and
 /// the stack's `OUT_OF_RANGE` for an oversize message into `RESOURCE_EXHAUSTED`.
+///
+/// Keeps the deadline up to the response's headers, for every method: it covers the time in which
+/// the request's message arrives, before any handler runs. The stack does so too, with another code.
 #[derive(Debug, Clone)]
 pub struct RequestService<S> {
     inner: S,
+    request_timeout: Duration,
 }
 
 type ResponseFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
@@ -61,6 +89,7 @@ where
             .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
             .cloned()
             .unwrap_or_else(next_id);
+        let deadline = self.deadline(&request);
         let span = tracing::info_span!(
             "request",
             id = id.to_str().unwrap_or(""),
@@ -71,12 +100,14 @@ where
             self.inner.call(request)
         };
         let answer = async move {
-            let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(answer) => answer?,
-                Err(_panic) => {
+            let answer = AssertUnwindSafe(answer).catch_unwind();
+            let mut response = match timeout_at(deadline.into(), answer).await {
+                Ok(Ok(answer)) => answer?,
+                Ok(Err(_panic)) => {
                     tracing::error!("a request handler panicked");
                     status::panicked().into_http()
                 }
+                Err(_elapsed) => Status::from(ServeError::DeadlineExceeded).into_http(),
             };
             let is_oversize = response
                 .headers()
@@ -91,6 +122,23 @@ where
             Ok(response)
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+impl<S> RequestService<S> {
+    fn deadline<B>(&self, request: &Request<B>) -> Instant {
+        let client = request
+            .headers()
+            .get("grpc-timeout")
+            .and_then(|value| parse_grpc_timeout(value.to_str().ok()?));
+        let server = if request.uri().path().starts_with(LIP_SYNC) {
+            self.request_timeout
+        } else {
+            // A load takes as long as it takes.
+            FAR
+        };
+        let client = client.map_or(FAR, |client| client.saturating_sub(DEADLINE_MARGIN));
+        Instant::now() + client.min(server)
     }
 }
 
