@@ -401,3 +401,72 @@ async fn a_drain_finishes_what_a_session_sent_and_says_why_it_ends() -> Result<(
     assert!(draining.await?);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_keeps_no_place() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "session: {idle_timeout_s: 1}").await?;
+    let mut open = pcm_session("a");
+    open.output = Some(v1::OutputOptions {
+        format: v1::OutputFormat::Rgb.into(),
+        ..Default::default()
+    });
+    let mut session = Session::open(&server, open).await?;
+    // 9 MB of frames, more than the connection buffers.
+    session.audio(1, &babble(1, 640 * 500));
+    while server.stats().await?.sessions > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(session.failure().await?.code(), Code::DeadlineExceeded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_clients_deadline_ends_a_stream() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let (asks, requests) = mpsc::unbounded_channel();
+    let mut request = tonic::Request::new(UnboundedReceiverStream::new(requests));
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "100m".parse()?);
+    let mut lip_sync = server.client().await?.lip_sync();
+    let answers = lip_sync.stream_composite(request).await?.into_inner();
+    let asks = Some(asks);
+    let mut session = Session { asks, answers };
+    session.ask(Ask::Open(pcm_session("a")));
+    assert_eq!(session.failure().await?.code(), Code::DeadlineExceeded);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_does_not_wait_for_a_session_that_never_opened() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let (_asks, requests) = mpsc::unbounded_channel();
+    let mut lip_sync = server.client().await?.lip_sync();
+    let requests = UnboundedReceiverStream::<v1::StreamCompositeRequest>::new(requests);
+    let mut answers = lip_sync.stream_composite(requests).await?.into_inner();
+    assert!(server.shut_down().await, "nothing is left after the grace");
+    let status = answers.message().await.expect_err("the end");
+    assert_eq!(status.code(), Code::Unavailable);
+    Ok(())
+}
+
+#[tokio::test]
+async fn half_a_window_is_refused_however_it_is_cut() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let mut open = pcm_session("a");
+    open.audio_input = v1::AudioInput::Windows.into();
+    let mut session = Session::open(&server, open).await?;
+    for _ in 0..2 {
+        let audio = Some(Audio::Windows(vec![0; 32 * 16 * 16 * 2].into()));
+        let segment_id = 1;
+        session.ask(Ask::Audio(v1::AudioChunk { segment_id, audio }));
+    }
+    let status = session.failure().await?;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("audio.windows"), "{status}");
+    Ok(())
+}

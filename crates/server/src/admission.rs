@@ -72,10 +72,14 @@ impl Admission {
     }
 
     fn admit(&self, gate: &Gate) -> Result<Ticket, ServeError> {
-        if self.is_draining() {
-            return Err(ServeError::Draining);
+        let permit = Arc::clone(&gate.free).try_acquire_owned();
+        // Looked at with the permit in hand: whoever is let in before the drain begins is waited for.
+        match *self.phase.borrow() {
+            Phase::Starting => return Err(ServeError::Starting),
+            Phase::Draining => return Err(ServeError::Draining),
+            Phase::Serving | Phase::Leaving => {}
         }
-        let permit = Arc::clone(&gate.free).try_acquire_owned().map_err(|_| {
+        let permit = permit.map_err(|_| {
             self.n_rejected.fetch_add(1, Ordering::Relaxed);
             ServeError::Overloaded {
                 what: gate.what,
@@ -135,5 +139,64 @@ impl Gate {
         let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
         // The semaphore is never closed; an error would mean that nobody is inside.
         drop(self.free.acquire_many(all).await);
+    }
+}
+
+impl ServerLimits {
+    /// Refuses an answer that would not fit a message.
+    ///
+    /// The stack would refuse it as well, but after the work and with another code.
+    ///
+    /// # Errors
+    /// [`ServeError::AnswerTooLarge`].
+    pub(crate) fn check_answer(&self, answer: &impl prost::Message) -> Result<(), ServeError> {
+        let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
+        self.check_answer_bytes(u64::try_from(n_bytes).unwrap_or(u64::MAX))
+    }
+
+    /// As [`Self::check_answer`], for an estimate.
+    ///
+    /// # Errors
+    /// [`ServeError::AnswerTooLarge`].
+    pub(crate) fn check_answer_bytes(&self, n_bytes: u64) -> Result<(), ServeError> {
+        let limit = u64::try_from(self.max_message_bytes).unwrap_or(u64::MAX);
+        if n_bytes > limit {
+            return Err(ServeError::AnswerTooLarge { n_bytes, limit });
+        }
+        Ok(())
+    }
+}
+
+/// What may come around an answer: the message of a stream that carries it, and a stamp.
+const ENVELOPE_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn work_is_taken_between_start_and_drain() {
+        let config = Config::parse(
+            "server: {queue_size: 1, worker_count: 1}",
+            Path::new("c"),
+            [],
+        );
+        let config = config.unwrap();
+        let (phase, seen) = watch::channel(Phase::Starting);
+        let gate = Admission::new(&config.server, &config.session, seen);
+        assert!(matches!(gate.admit_request(), Err(ServeError::Starting)));
+        phase.send_replace(Phase::Serving);
+        let inside: Vec<_> = (0..5).map(|_| gate.admit_request().unwrap()).collect();
+        let refused = gate.admit_request();
+        assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
+        assert_eq!(gate.n_rejected(), 1);
+        phase.send_replace(Phase::Draining);
+        assert!(matches!(gate.admit_request(), Err(ServeError::Draining)));
+        drop(inside);
+        assert!(matches!(gate.admit_session(), Err(ServeError::Draining)));
+        assert_eq!(gate.n_rejected(), 1, "a drain is no want of room");
     }
 }

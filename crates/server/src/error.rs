@@ -71,12 +71,23 @@ pub enum ServeError {
         /// `session.max_buffered_audio_s`.
         limit_s: u32,
     },
+    /// A stream sends messages faster than they can be worked on, or than it reads the answers.
+    #[error("more than {limit} {what} wait in this session")]
+    TooManyMessages {
+        /// What waits.
+        what: &'static str,
+        /// How many may.
+        limit: usize,
+    },
     /// The model does not fit into memory beside those in use.
     #[error("no memory for the model now: {reason}")]
     OutOfMemory {
         /// Needed and available.
         reason: String,
     },
+    /// The server is not ready yet.
+    #[error("the server is starting")]
+    Starting,
     /// The server is about to stop.
     #[error("the server is shutting down")]
     Draining,

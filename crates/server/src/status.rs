@@ -28,8 +28,11 @@ impl From<ServeError> for Status {
             }
             ServeError::AnswerTooLarge { .. }
             | ServeError::MessageTooLarge { .. }
-            | ServeError::TooMuchAudio { .. } => Self::resource_exhausted(text),
-            ServeError::Draining => retry_later(Code::Unavailable, text, RETRY_AFTER),
+            | ServeError::TooMuchAudio { .. }
+            | ServeError::TooManyMessages { .. } => Self::resource_exhausted(text),
+            ServeError::Starting | ServeError::Draining => {
+                retry_later(Code::Unavailable, text, RETRY_AFTER)
+            }
             ServeError::DeadlineExceeded | ServeError::SessionIdle { .. } => {
                 Self::deadline_exceeded(text)
             }

@@ -18,8 +18,8 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     metadata::{RequestHeaders, ResponseHeaders},
-    pipeline::{Backgrounds, Urgency},
-    request::{BatchRequest, OutputSpec},
+    pipeline::Urgency,
+    request::BatchRequest,
     stream,
 };
 
@@ -59,7 +59,8 @@ impl LipSyncService {
             .pipeline
             .backgrounds(&model, request.start_frame_index, windows.n_frames)
             .await?;
-        self.check_answer_fits(&backgrounds, request.output)?;
+        let limits = &shared.limits;
+        limits.check_answer_bytes(backgrounds.estimated_bytes(request.output))?;
         let prepare = begun.elapsed();
         if windows.n_frames == 0 {
             return Ok(v1::InferBatchCompositeResponse {
@@ -95,32 +96,8 @@ impl LipSyncService {
             frames,
             timings: Some(timings),
         };
-        self.check_answer_size(&answer)?;
+        limits.check_answer(&answer)?;
         Ok(answer)
-    }
-
-    fn check_answer_fits(
-        &self,
-        backgrounds: &Backgrounds,
-        output: OutputSpec,
-    ) -> Result<(), ServeError> {
-        self.check_size(backgrounds.estimated_bytes(output))
-    }
-
-    /// The estimate can be wrong for coded pictures; the stack would answer with another code.
-    fn check_answer_size(
-        &self,
-        answer: &v1::InferBatchCompositeResponse,
-    ) -> Result<(), ServeError> {
-        self.check_size(u64::try_from(prost::Message::encoded_len(answer)).unwrap_or(u64::MAX))
-    }
-
-    fn check_size(&self, n_bytes: u64) -> Result<(), ServeError> {
-        let limit = u64::try_from(self.shared.limits.max_message_bytes).unwrap_or(u64::MAX);
-        if n_bytes > limit {
-            return Err(ServeError::AnswerTooLarge { n_bytes, limit });
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use lipsync::v1::{self, stream_composite_response::Message};
 use tokio::sync::Notify;
 
@@ -14,7 +13,7 @@ use super::{
     inbox::{Inbox, Pushed, Work},
     outbox::{Outbox, Popped},
 };
-use crate::error::ServeError;
+use crate::{admission::Ticket, error::ServeError};
 
 /// One live conversation.
 #[derive(Debug)]
@@ -32,6 +31,9 @@ struct State {
     open: Option<Open>,
     early_end: Option<ServeError>,
     last_activity: Instant,
+    /// Given back when the session has failed or its response stream is gone, whichever is first: a
+    /// client that never reads keeps its response stream for as long as it likes.
+    ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -51,11 +53,12 @@ pub(super) enum Next {
 }
 
 impl Conversation {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ticket: Ticket) -> Self {
         let state = State {
             open: None,
             early_end: None,
             last_activity: Instant::now(),
+            ticket: Some(ticket),
         };
         Self {
             state: Mutex::new(state),
@@ -82,13 +85,13 @@ impl Conversation {
     }
 
     /// Takes audio; audio of a cleared segment is answered with a warning.
-    pub(super) fn push_audio(&self, segment_id: u64, data: Bytes) -> Result<(), ServeError> {
+    pub(super) fn push_audio(&self, segment_id: u64, data: &[u8]) -> Result<(), ServeError> {
         self.with_open(|open| {
             if open.inbox.push_audio(segment_id, data)? == Pushed::Discarded {
-                open.outbox.push(Message::Warning(v1::Warning {
+                open.outbox.warn(v1::Warning {
                     code: "audio_discarded".into(),
                     text: format!("segment {segment_id} was cleared; its audio is dropped"),
-                }));
+                });
             }
             Ok(())
         })
@@ -102,10 +105,9 @@ impl Conversation {
     /// Interrupts: one segment, or everything.
     pub(super) fn clear(&self, segment_id: Option<u64>) -> Result<(), ServeError> {
         self.with_open(|open| {
-            open.inbox.clear(segment_id)?;
+            open.inbox.clear(segment_id);
             let Open { inbox, outbox, .. } = open;
-            outbox.clear(segment_id, |id| inbox.is_cleared(id));
-            Ok(())
+            outbox.clear(segment_id, |id| inbox.is_cleared(id))
         })
     }
 
@@ -132,13 +134,40 @@ impl Conversation {
     pub(super) fn end(&self, error: Option<ServeError>) {
         {
             let mut state = self.lock();
+            if error.is_some() {
+                state.ticket = None;
+            }
             match &mut state.open {
                 Some(open) => open.outbox.finish(error),
-                None => state.early_end = Some(error.unwrap_or(ServeError::Draining)),
+                None => {
+                    let error = error.unwrap_or(ServeError::Draining);
+                    state.early_end.get_or_insert(error);
+                }
             }
         }
         self.for_responses.notify_one();
         self.for_producer.notify_one();
+    }
+
+    /// Ends a session whose task has ended without doing so: it must have panicked.
+    pub(super) fn end_if_open(&self) {
+        let is_settled = {
+            let state = self.lock();
+            match &state.open {
+                Some(open) => open.outbox.is_ending(),
+                None => state.early_end.is_some(),
+            }
+        };
+        if !is_settled {
+            self.end(Some(ServeError::internal(
+                "a task of the session ended early",
+            )));
+        }
+    }
+
+    /// The response stream is gone.
+    pub(super) fn release(&self) {
+        self.lock().ticket = None;
     }
 
     /// Waits for work.
@@ -146,10 +175,13 @@ impl Conversation {
         loop {
             let changed = self.for_producer.notified();
             if let Some(open) = &mut self.lock().open {
+                if open.outbox.is_ending() {
+                    return Next::Exhausted;
+                }
                 if let Some(work) = open.inbox.pop() {
                     return Next::Work(work);
                 }
-                if open.inbox.is_exhausted() || open.outbox.is_ending() {
+                if open.inbox.is_exhausted() {
                     return Next::Exhausted;
                 }
             }
@@ -166,7 +198,7 @@ impl Conversation {
                 if open.inbox.is_cleared(segment_id) || open.outbox.is_ending() {
                     return None;
                 }
-                if open.outbox.n_queued_frames() < open.max_queued_frames {
+                if open.outbox.has_room(open.max_queued_frames) {
                     return Some(open.outbox.next_index());
                 }
             }
@@ -199,7 +231,7 @@ impl Conversation {
         {
             let mut state = self.lock();
             let Some(open) = &mut state.open else { return };
-            if open.inbox.is_cleared(segment_id) {
+            if open.inbox.is_cleared(segment_id) || open.outbox.is_ending() {
                 return;
             }
             match message {

@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping under the conversation's lock; no I/O, no waiting.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::error::ServeError;
 /// What to do next, in the order in which it was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Audio of a segment.
+    /// Audio of a segment, at most a second of it.
     Audio { segment_id: u64, data: Bytes },
     /// A segment has no more audio.
     End { segment_id: u64 },
@@ -27,46 +27,60 @@ pub(super) enum Pushed {
 }
 
 /// The queue of one conversation.
+///
+/// Audio is copied into blocks of up to a second: what waits takes the memory that it is counted
+/// with, however small the chunks and however large the messages that they came in.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Queued>,
     n_bytes: usize,
     max_bytes: usize,
+    block_bytes: usize,
     limit_s: u32,
     newest: u64,
     newest_is_open: bool,
     /// Every segment up to this one was cleared.
     cleared_to: u64,
-    /// Segments above `cleared_to` that were cleared one by one; short, since ids only grow and the
-    /// newest is the usual one to be cleared.
-    cleared: Vec<u64>,
+    /// Segments above `cleared_to` that were cleared one by one.
+    cleared: BTreeSet<u64>,
     is_finished: bool,
 }
 
-/// Clearing single old segments for ever must not fill memory.
+#[derive(Debug)]
+enum Queued {
+    Audio { segment_id: u64, data: Vec<u8> },
+    End { segment_id: u64 },
+}
+
+/// Clearing single old segments for ever must not fill memory: the oldest of more are forgotten, and
+/// late audio for one of those is an error like that for any other old segment.
 const MAX_SINGLE_CLEARS: usize = 1024;
+/// Segments that may wait: without audio they take no bytes of the limit.
+const MAX_QUEUED_SEGMENTS: usize = 1024;
 
 impl Inbox {
-    /// An empty inbox that holds at most `max_bytes` of audio, which are `limit_s` seconds.
-    pub(super) fn new(max_bytes: usize, limit_s: u32) -> Self {
+    /// An empty inbox that holds at most `limit_s` seconds of audio, `second_bytes` each.
+    pub(super) fn new(second_bytes: usize, limit_s: u32) -> Self {
+        let n_s = usize::try_from(limit_s).unwrap_or(usize::MAX);
         Self {
             queue: VecDeque::new(),
             n_bytes: 0,
-            max_bytes,
+            max_bytes: second_bytes.saturating_mul(n_s),
+            block_bytes: second_bytes.max(1),
             limit_s,
             newest: 0,
             newest_is_open: false,
             cleared_to: 0,
-            cleared: Vec::new(),
+            cleared: BTreeSet::new(),
             is_finished: false,
         }
     }
 
-    /// Takes audio for a segment; a new id ends the segment before.
+    /// Takes whole items of audio for a segment; a new id ends the segment before.
     pub(super) fn push_audio(
         &mut self,
         segment_id: u64,
-        data: Bytes,
+        data: &[u8],
     ) -> Result<Pushed, ServeError> {
         if segment_id == 0 {
             return Err(ServeError::invalid(
@@ -94,13 +108,47 @@ impl Inbox {
             });
         }
         if segment_id > self.newest {
-            self.end_newest();
-            self.newest = segment_id;
-            self.newest_is_open = true;
+            self.begin(segment_id)?;
         }
-        self.n_bytes += data.len();
-        self.queue.push_back(Work::Audio { segment_id, data });
+        self.append(segment_id, data);
         Ok(Pushed::Queued)
+    }
+
+    fn begin(&mut self, segment_id: u64) -> Result<(), ServeError> {
+        let is_end = |queued: &&Queued| matches!(queued, Queued::End { .. });
+        if self.queue.iter().filter(is_end).count() >= MAX_QUEUED_SEGMENTS {
+            return Err(ServeError::TooManyMessages {
+                what: "segments",
+                limit: MAX_QUEUED_SEGMENTS,
+            });
+        }
+        self.end_newest();
+        self.newest = segment_id;
+        self.newest_is_open = true;
+        // Even without audio it is worked on, so that its end is told.
+        let data = Vec::new();
+        self.queue.push_back(Queued::Audio { segment_id, data });
+        Ok(())
+    }
+
+    /// Appends to the last block while that has room.
+    fn append(&mut self, segment_id: u64, mut data: &[u8]) {
+        self.n_bytes += data.len();
+        if let Some(Queued::Audio {
+            segment_id: last_id,
+            data: last,
+        }) = self.queue.back_mut()
+            && *last_id == segment_id
+        {
+            let room = self.block_bytes.saturating_sub(last.len());
+            let (fits, rest) = data.split_at(room.min(data.len()));
+            last.extend_from_slice(fits);
+            data = rest;
+        }
+        for block in data.chunks(self.block_bytes) {
+            let data = block.to_vec();
+            self.queue.push_back(Queued::Audio { segment_id, data });
+        }
     }
 
     /// Ends a segment; ending an ended or cleared one again changes nothing.
@@ -118,35 +166,30 @@ impl Inbox {
     }
 
     /// Drops what is queued for one segment, or for all that were begun so far.
-    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<(), ServeError> {
+    pub(super) fn clear(&mut self, segment_id: Option<u64>) {
         match segment_id {
             None => {
                 self.queue.clear();
                 self.n_bytes = 0;
                 self.cleared_to = self.newest;
                 self.newest_is_open = false;
-                self.cleared.clear();
+                // Segments that were cleared before they began stay so.
+                self.cleared = self.cleared.split_off(&self.newest.saturating_add(1));
             }
             Some(id) => {
-                if self.cleared.len() >= MAX_SINGLE_CLEARS {
-                    return Err(ServeError::invalid(
-                        "clear.segment_id",
-                        format!(
-                            "more than {MAX_SINGLE_CLEARS} single segments cleared; clear everything instead"
-                        ),
-                    ));
-                }
                 if !self.is_cleared(id) {
-                    self.cleared.push(id);
+                    self.cleared.insert(id);
                 }
-                self.queue.retain(|work| work.segment_id() != id);
-                self.n_bytes = self.queue.iter().map(Work::n_bytes).sum();
+                if self.cleared.len() > MAX_SINGLE_CLEARS {
+                    self.cleared.pop_first();
+                }
+                self.queue.retain(|queued| queued.segment_id() != id);
+                self.n_bytes = self.queue.iter().map(Queued::n_bytes).sum();
                 if id == self.newest {
                     self.newest_is_open = false;
                 }
             }
         }
-        Ok(())
     }
 
     /// The client has closed its side: the open segment ends, nothing more comes.
@@ -157,9 +200,15 @@ impl Inbox {
 
     /// The next thing to work on.
     pub(super) fn pop(&mut self) -> Option<Work> {
-        let work = self.queue.pop_front()?;
-        self.n_bytes -= work.n_bytes();
-        Some(work)
+        let queued = self.queue.pop_front()?;
+        self.n_bytes -= queued.n_bytes();
+        Some(match queued {
+            Queued::Audio { segment_id, data } => Work::Audio {
+                segment_id,
+                data: data.into(),
+            },
+            Queued::End { segment_id } => Work::End { segment_id },
+        })
     }
 
     /// Whether nothing more will ever come out.
@@ -175,14 +224,14 @@ impl Inbox {
     fn end_newest(&mut self) {
         if self.newest_is_open {
             self.newest_is_open = false;
-            self.queue.push_back(Work::End {
+            self.queue.push_back(Queued::End {
                 segment_id: self.newest,
             });
         }
     }
 }
 
-impl Work {
+impl Queued {
     fn segment_id(&self) -> u64 {
         match self {
             Self::Audio { segment_id, .. } | Self::End { segment_id } => *segment_id,
@@ -209,7 +258,7 @@ mod tests {
     }
 
     fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, ServeError> {
-        inbox.push_audio(id, Bytes::from(vec![0; n]))
+        inbox.push_audio(id, &vec![0; n])
     }
 
     #[test]
@@ -255,10 +304,10 @@ mod tests {
             push(&mut inbox, 1, 1),
             Err(ServeError::TooMuchAudio { .. })
         ));
-        inbox.clear(Some(1)).unwrap();
+        inbox.clear(Some(1));
         assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Discarded);
         assert_eq!(push(&mut inbox, 2, 10).unwrap(), Pushed::Queued);
-        inbox.clear(None).unwrap();
+        inbox.clear(None);
         assert_eq!(push(&mut inbox, 2, 4).unwrap(), Pushed::Discarded);
         assert_eq!(inbox.pop(), None);
         assert_eq!(push(&mut inbox, 3, 10).unwrap(), Pushed::Queued);
@@ -267,9 +316,55 @@ mod tests {
     #[test]
     fn a_future_segment_can_be_cleared_before_its_audio_comes() {
         let mut inbox = Inbox::new(10, 1);
-        inbox.clear(Some(7)).unwrap();
+        inbox.clear(Some(7));
         assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Discarded);
         inbox.end_segment(7).unwrap();
         assert_eq!(push(&mut inbox, 6, 1).unwrap(), Pushed::Queued);
+    }
+
+    #[test]
+    fn a_segment_cleared_before_it_began_stays_so_when_everything_is_cleared() {
+        let mut inbox = Inbox::new(10, 1);
+        push(&mut inbox, 1, 1).unwrap();
+        inbox.clear(Some(7));
+        inbox.clear(None);
+        assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Discarded);
+        assert_eq!(push(&mut inbox, 8, 1).unwrap(), Pushed::Queued);
+    }
+
+    #[test]
+    fn interruptions_one_by_one_never_end() {
+        let mut inbox = Inbox::new(10, 1);
+        for id in 1..5000 {
+            push(&mut inbox, id, 1).unwrap();
+            inbox.clear(Some(id));
+            assert_eq!(push(&mut inbox, id, 1).unwrap(), Pushed::Discarded);
+        }
+        assert_eq!(inbox.cleared.len(), MAX_SINGLE_CLEARS);
+    }
+
+    #[test]
+    fn small_chunks_share_blocks_and_large_ones_are_cut() {
+        let mut inbox = Inbox::new(10, 3);
+        for n in [1, 1, 1, 25] {
+            push(&mut inbox, 1, n).unwrap();
+        }
+        for _ in 0..1000 {
+            push(&mut inbox, 1, 0).unwrap();
+        }
+        assert!(push(&mut inbox, 1, 3).is_err());
+        inbox.finish();
+        let all: Vec<Work> = std::iter::from_fn(|| inbox.pop()).collect();
+        let end = Work::End { segment_id: 1 };
+        assert_eq!(all, [audio(1, 10), audio(1, 10), audio(1, 8), end]);
+        assert_eq!(inbox.n_bytes, 0);
+    }
+
+    #[test]
+    fn segments_without_audio_are_bounded_too() {
+        let mut inbox = Inbox::new(10, 1);
+        let refused = (1..10_000).find_map(|id| push(&mut inbox, id, 0).err());
+        assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
+        assert!(inbox.queue.len() < 3 * MAX_QUEUED_SEGMENTS);
     }
 }

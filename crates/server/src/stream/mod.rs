@@ -12,14 +12,14 @@ mod outbox;
 mod producer;
 mod reader;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use lipsync::v1;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::{admission::Ticket, core_state::Shared, metadata::RequestHeaders};
+use crate::{admission::Ticket, core_state::Shared, error::ServeError, metadata::RequestHeaders};
 use conversation::Conversation;
 
 /// Begins a session and gives its response stream. Everything after this, errors included, travels
@@ -30,18 +30,14 @@ pub(crate) fn begin(
     ticket: Ticket,
     requests: Streaming<v1::StreamCompositeRequest>,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<> {
-    let conversation = Arc::new(Conversation::new());
+    let deadline = headers.deadline;
+    let conversation = Arc::new(Conversation::new(ticket));
     let mut tasks = JoinSet::new();
-    tasks.spawn(reader::run(
-        shared,
-        headers,
-        requests,
-        Arc::clone(&conversation),
-    ));
+    let reading = reader::run(shared, headers, requests, Arc::clone(&conversation));
+    tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));
     let responses = Responses {
         conversation,
         _tasks: tasks,
-        _ticket: ticket,
     };
     futures_util::stream::unfold(Some(responses), |responses| async move {
         let responses = responses?;
@@ -62,5 +58,35 @@ struct Responses {
     conversation: Arc<Conversation>,
     /// Aborted on drop; the producer is a child of the reader.
     _tasks: JoinSet<()>,
-    _ticket: Ticket,
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        self.conversation.release();
+    }
+}
+
+/// Reads, at most until the client's deadline: the stack holds it only against the response's headers.
+async fn until(
+    deadline: Option<Instant>,
+    reading: impl Future<Output = ()>,
+    conversation: Arc<Conversation>,
+) {
+    // Should a task panic, nothing else would end the stream.
+    let _guard = EndOnDrop(Arc::clone(&conversation));
+    let Some(deadline) = deadline else {
+        return reading.await;
+    };
+    if timeout_at(deadline.into(), reading).await.is_err() {
+        conversation.end(Some(ServeError::DeadlineExceeded));
+    }
+}
+
+/// Ends a stream that has not been ended properly when its task does.
+struct EndOnDrop(Arc<Conversation>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end_if_open();
+    }
 }

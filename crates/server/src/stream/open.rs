@@ -66,9 +66,14 @@ impl Opening {
             AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
             AudioForm::Windows => {}
         }
+        let frame_bytes = output.estimated_bytes(model.width(), model.height());
+        if !output.region_only {
+            shared.limits.check_answer_bytes(frame_bytes)?;
+        }
         let urgency = Urgency {
             priority,
-            ..Urgency::default()
+            deadline: headers.deadline,
+            max_wait: None,
         };
         Ok(Self {
             model,
@@ -101,20 +106,22 @@ impl Opening {
         }
     }
 
-    /// `session.max_buffered_audio_s` in bytes of this form.
-    pub(super) fn max_buffered_bytes(&self, session: &SessionLimits) -> usize {
-        let n_s = usize::try_from(session.max_buffered_audio_s).unwrap_or(usize::MAX);
-        self.bytes_per_s().saturating_mul(n_s)
-    }
-
     /// Bytes of a second of audio in this form; whole items, at least one.
     pub(super) fn bytes_per_s(&self) -> usize {
-        let n = |value: u32| usize::try_from(value).unwrap_or(usize::MAX).max(1);
-        let fps = n(self.model.fps());
+        let items_per_s = match self.form {
+            AudioForm::Pcm(format) => format.rate_hz,
+            AudioForm::Steps | AudioForm::Windows => self.model.fps(),
+        };
+        let items_per_s = usize::try_from(items_per_s).unwrap_or(usize::MAX).max(1);
+        self.item_bytes().saturating_mul(items_per_s)
+    }
+
+    /// Bytes of a sample of each channel, a step or a window.
+    pub(super) fn item_bytes(&self) -> usize {
         match self.form {
-            AudioForm::Pcm(format) => format.item_bytes().saturating_mul(n(format.rate_hz)),
-            AudioForm::Steps => STEP_FLOATS * size_of::<f32>() * fps,
-            AudioForm::Windows => window_floats(&self.model) * size_of::<f32>() * fps,
+            AudioForm::Pcm(format) => format.item_bytes(),
+            AudioForm::Steps => STEP_FLOATS * size_of::<f32>(),
+            AudioForm::Windows => window_floats(&self.model) * size_of::<f32>(),
         }
     }
 }

@@ -25,6 +25,11 @@ pub(super) struct Outbox {
     farewell: Option<ServeError>,
 }
 
+/// Warnings are dropped, and nothing is made, when so many notices wait.
+const MAX_QUEUED_WARNINGS: usize = 256;
+/// The answers to interruptions cannot be dropped: more of them end the session.
+const MAX_QUEUED_NOTICES: usize = 1024;
+
 #[derive(Debug, Clone, Copy)]
 struct LastSent {
     pts_us: u64,
@@ -78,8 +83,22 @@ impl Outbox {
         self.queue.push_back(message);
     }
 
+    /// Queues a warning, unless a client that does not read has many waiting already.
+    pub(super) fn warn(&mut self, warning: v1::Warning) {
+        if self.n_notices() < MAX_QUEUED_WARNINGS {
+            self.queue.push_back(Message::Warning(warning));
+        }
+    }
+
     /// Drops the unsent frames for which `is_cleared` holds, and says what was sent last.
-    pub(super) fn clear(&mut self, segment_id: Option<u64>, is_cleared: impl Fn(u64) -> bool) {
+    ///
+    /// # Errors
+    /// [`ServeError::TooManyMessages`] to a client that interrupts for ever and never reads.
+    pub(super) fn clear(
+        &mut self,
+        segment_id: Option<u64>,
+        is_cleared: impl Fn(u64) -> bool,
+    ) -> Result<(), ServeError> {
         let first_dropped = self.queue.iter().find_map(|message| match message {
             Message::Frame(f) if is_cleared(f.segment_id) => Some(f.frame_index),
             _ => None,
@@ -108,13 +127,17 @@ impl Outbox {
             last_pts_us: self.last.map(|l| l.pts_us),
             last_audio_time_us: self.last.and_then(|l| l.audio_time_us),
         }));
+        if self.n_notices() > MAX_QUEUED_NOTICES {
+            return Err(ServeError::TooManyMessages {
+                what: "answers",
+                limit: MAX_QUEUED_NOTICES,
+            });
+        }
+        Ok(())
     }
 
     /// The next message, stamped with its time.
     pub(super) fn pop(&mut self) -> Popped {
-        if let Some(Ending::Failed(_)) = self.ending {
-            self.queue.clear();
-        }
         let Some(mut message) = self.queue.pop_front() else {
             return match self.ending.take() {
                 None => Popped::Empty,
@@ -142,7 +165,12 @@ impl Outbox {
         }
         self.ending = Some(match error {
             None => Ending::Done(self.farewell.take()),
-            Some(error) => Ending::Failed(error),
+            Some(error) => {
+                // At once and not when the end is sent: that may be never, if the client does not read.
+                self.queue = VecDeque::new();
+                self.n_queued_frames = 0;
+                Ending::Failed(error)
+            }
         });
     }
 
@@ -156,9 +184,13 @@ impl Outbox {
         self.ending.is_some()
     }
 
-    /// Frames that wait.
-    pub(super) fn n_queued_frames(&self) -> usize {
-        self.n_queued_frames
+    /// Whether more may be made: `max_frames` frames may wait.
+    pub(super) fn has_room(&self, max_frames: usize) -> bool {
+        self.n_queued_frames < max_frames && self.n_notices() < MAX_QUEUED_WARNINGS
+    }
+
+    fn n_notices(&self) -> usize {
+        self.queue.len() - self.n_queued_frames
     }
 
     /// Place on the timeline of the frame to be made next.
@@ -197,7 +229,7 @@ mod tests {
         }
         assert!(matches!(outbox.pop(), Popped::Message(Message::Frame(_))));
         assert!(matches!(outbox.pop(), Popped::Message(Message::Frame(_))));
-        outbox.clear(Some(1), |id| id == 1);
+        outbox.clear(Some(1), |id| id == 1).unwrap();
         let Popped::Message(Message::Cleared(cleared)) = outbox.pop() else {
             panic!()
         };
@@ -211,9 +243,9 @@ mod tests {
     fn clearing_before_anything_was_sent_starts_over() {
         let mut outbox = Outbox::new(25, 7);
         outbox.push_frame(frame(1, 7));
-        outbox.clear(None, |_| true);
+        outbox.clear(None, |_| true).unwrap();
         assert_eq!(outbox.next_index(), 7);
-        assert_eq!(outbox.n_queued_frames(), 0);
+        assert_eq!(outbox.n_queued_frames, 0);
         let Popped::Message(Message::Cleared(cleared)) = outbox.pop() else {
             panic!()
         };
@@ -237,5 +269,20 @@ mod tests {
         outbox.push_frame(frame(1, 0));
         outbox.finish(None);
         assert_eq!(sent(&mut outbox), [(1, 0, 0)]);
+    }
+
+    #[test]
+    fn notices_to_a_client_that_does_not_read_are_bounded() {
+        let mut outbox = Outbox::new(25, 0);
+        for _ in 0..10_000 {
+            outbox.warn(v1::Warning::default());
+        }
+        assert_eq!(outbox.queue.len(), MAX_QUEUED_WARNINGS);
+        assert!(!outbox.has_room(1));
+        let refused = (0..10_000).find_map(|_| outbox.clear(None, |_| true).err());
+        assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
+        assert!(outbox.queue.len() <= MAX_QUEUED_NOTICES + 1);
+        outbox.finish(refused);
+        assert!(outbox.queue.is_empty(), "memory is given back at once");
     }
 }

@@ -12,6 +12,7 @@ use lipsync_audio::{
 use lipsync_core::pts_us;
 
 use super::{
+    EndOnDrop,
     conversation::{Conversation, Next},
     inbox::Work,
     open::{AudioForm, Opening},
@@ -29,6 +30,7 @@ const BATCH_FRAMES: usize = 8;
 
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(shared: Arc<Shared>, opening: Opening, conversation: Arc<Conversation>) {
+    let _guard = EndOnDrop(Arc::clone(&conversation));
     let producer = Producer {
         shared,
         opening: Arc::new(opening),
@@ -152,22 +154,19 @@ impl Segment {
 }
 
 impl Producer {
-    /// Takes audio in pieces of a second, so that a large chunk becomes frames as it goes and its
-    /// windows never lie in memory all at once.
+    /// Makes the frames that a piece of audio completes. It is a second at most, so that the windows
+    /// of a long segment never lie in memory all at once.
     async fn feed(&self, mut segment: Segment, data: Bytes) -> Result<Segment, ServeError> {
-        let piece_bytes = self.opening.bytes_per_s();
-        let mut rest = data;
-        while !rest.is_empty() && !self.conversation.is_interrupted(segment.id) {
-            let piece = rest.split_to(piece_bytes.min(rest.len()));
-            let opening = Arc::clone(&self.opening);
-            let pushed = self.shared.pipeline.cpu.run(move || {
-                let windows = segment.push(&opening, &piece)?;
-                Ok((segment, windows))
-            });
-            let windows;
-            (segment, windows) = pushed.await?;
-            self.make_frames(&mut segment, &windows).await?;
+        if data.is_empty() || self.conversation.is_interrupted(segment.id) {
+            return Ok(segment);
         }
+        let opening = Arc::clone(&self.opening);
+        let pushed = self.shared.pipeline.cpu.run(move || {
+            let windows = segment.push(&opening, &data)?;
+            Ok((segment, windows))
+        });
+        let (mut segment, windows) = pushed.await?;
+        self.make_frames(&mut segment, &windows).await?;
         Ok(segment)
     }
 
@@ -183,6 +182,10 @@ impl Producer {
             })
             .await?;
         self.make_frames(&mut segment, &windows).await?;
+        // Segments without audio make no frames, but notices.
+        if self.conversation.room_for(segment.id).await.is_none() {
+            return Ok(());
+        }
         let end = v1::SegmentEnd {
             segment_id: segment.id,
             n_frames: segment.n_made,
@@ -219,6 +222,7 @@ impl Producer {
             for mut frame in made {
                 frame.segment_id = segment.id;
                 frame.audio_time_us = Some(pts_us(segment.n_made, fps));
+                self.shared.limits.check_answer(&frame)?;
                 segment.n_made += 1;
                 self.conversation
                     .push_unless_cleared(segment.id, Message::Frame(frame));

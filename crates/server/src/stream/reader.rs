@@ -15,12 +15,8 @@ use super::{
     producer,
 };
 use crate::{
-    core_state::Shared,
-    error::ServeError,
-    health::Phase,
-    metadata::RequestHeaders,
-    request::{check_floats, check_samples},
-    status,
+    core_state::Shared, error::ServeError, health::Phase, metadata::RequestHeaders,
+    request::check_samples, status,
 };
 
 /// Reads until the client closes its side, an error, the drain, or idleness.
@@ -34,14 +30,15 @@ pub(super) async fn run(
     let mut producer = JoinSet::new();
     let reading = async {
         let opening = read_open(&shared, &headers, &mut requests).await?;
-        let form = opening.form;
+        let (form, item_bytes) = (opening.form, opening.item_bytes());
         begin(&shared, &opening, &conversation);
         producer.spawn(producer::run(
             Arc::clone(&shared),
             opening,
             Arc::clone(&conversation),
         ));
-        read_rest(&shared, form, &mut requests, &conversation).await
+        let check = |audio| check_audio(form, item_bytes, audio);
+        read_rest(&shared, check, &mut requests, &conversation).await
     };
     match reading.await {
         Ok(End::HalfClose) => conversation.finish_input(),
@@ -76,9 +73,13 @@ async fn read_open(
     requests: &mut Streaming<v1::StreamCompositeRequest>,
 ) -> Result<Opening, Failure> {
     let limit = shared.session.idle_timeout;
-    let first = tokio::time::timeout(limit, requests.message())
-        .await
-        .map_err(|_| ServeError::SessionIdle { limit })?;
+    let mut phase = shared.phase.clone();
+    let first = tokio::select! {
+        biased;
+        first = requests.message() => first,
+        () = draining(&mut phase) => return Err(ServeError::Draining.into()),
+        () = tokio::time::sleep(limit) => return Err(ServeError::SessionIdle { limit }.into()),
+    };
     match transport(shared, first)?.and_then(|request| request.message) {
         Some(Message::Open(open)) => Ok(Opening::from_proto(shared, headers, open).await?),
         _ => Err(ServeError::invalid("message", "the first message must be open").into()),
@@ -87,10 +88,7 @@ async fn read_open(
 
 fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
     let session = &shared.session;
-    let inbox = Inbox::new(
-        opening.max_buffered_bytes(session),
-        session.max_buffered_audio_s,
-    );
+    let inbox = Inbox::new(opening.bytes_per_s(), session.max_buffered_audio_s);
     let outbox = Outbox::new(opening.model.fps(), opening.start_frame_index);
     let frames = u64::from(session.max_unsent_ms) * u64::from(opening.model.fps()) / 1000;
     let max_queued_frames = usize::try_from(frames.max(1)).unwrap_or(usize::MAX);
@@ -99,7 +97,7 @@ fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
 
 async fn read_rest(
     shared: &Shared,
-    form: AudioForm,
+    check: impl Fn(Option<Audio>) -> Result<Bytes, ServeError>,
     requests: &mut Streaming<v1::StreamCompositeRequest>,
     conversation: &Conversation,
 ) -> Result<End, Failure> {
@@ -111,7 +109,7 @@ async fn read_rest(
             biased;
             () = draining(&mut phase) => return Ok(End::Draining),
             request = requests.message() => match transport(shared, request)? {
-                Some(request) => take(conversation, form, request)?,
+                Some(request) => take(conversation, &check, request)?,
                 None => return Ok(End::HalfClose),
             },
             () = tokio::time::sleep_until(idle_at.into()) => {
@@ -143,13 +141,13 @@ fn transport(
 
 fn take(
     conversation: &Conversation,
-    form: AudioForm,
+    check: impl Fn(Option<Audio>) -> Result<Bytes, ServeError>,
     request: v1::StreamCompositeRequest,
 ) -> Result<(), ServeError> {
     match request.message {
         Some(Message::Audio(chunk)) => {
-            let data = check_audio(form, chunk.audio)?;
-            conversation.push_audio(chunk.segment_id, data)
+            let data = check(chunk.audio)?;
+            conversation.push_audio(chunk.segment_id, &data)
         }
         Some(Message::EndSegment(end)) => conversation.end_segment(end.segment_id),
         Some(Message::Clear(clear)) => conversation.clear(clear.segment_id),
@@ -161,7 +159,12 @@ fn take(
     }
 }
 
-fn check_audio(form: AudioForm, audio: Option<Audio>) -> Result<Bytes, ServeError> {
+/// The kind that was announced, in whole items: so that it can be cut anywhere between them.
+fn check_audio(
+    form: AudioForm,
+    item_bytes: usize,
+    audio: Option<Audio>,
+) -> Result<Bytes, ServeError> {
     let (field, announced, data) = match (form, audio) {
         (AudioForm::Pcm(format), Some(Audio::Pcm(data))) => {
             check_samples("audio.pcm", &data, format)?;
@@ -183,6 +186,14 @@ fn check_audio(form: AudioForm, audio: Option<Audio>) -> Result<Bytes, ServeErro
             "not of the kind that open.audio_input announced",
         ));
     }
-    check_floats(field, &data)?;
+    if data.is_empty() || !data.len().is_multiple_of(item_bytes) {
+        return Err(ServeError::invalid(
+            field,
+            format!(
+                "expected a multiple of {item_bytes} bytes, not empty, found {} bytes",
+                data.len()
+            ),
+        ));
+    }
     Ok(data)
 }
