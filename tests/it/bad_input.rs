@@ -7,7 +7,8 @@ use lipsync::{
     client::Client,
     v1::{self, infer_batch_composite_request::Audio},
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, codegen::http::uri::PathAndQuery, transport::Endpoint};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
@@ -291,5 +292,28 @@ async fn bytes_that_are_no_grpc_do_no_harm() -> Result<()> {
         .await?
         .infer_batch_composite(windows_request("a", &[1.0]))
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_decoded_is_the_clients_fault() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let server = server(folder.path(), "models: {a: {path: a}}").await?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?;
+    let mut grpc = tonic::client::Grpc::new(endpoint.connect().await?);
+    grpc.ready().await?;
+    // Field 1 is a text where the contract has one, and no UTF-8 in the other message.
+    let bad = v1::FeatureWindows {
+        data: vec![0xFF, 0xFE].into(),
+    };
+    let path = PathAndQuery::from_static("/lipsync.v1.LipSync/InferBatchComposite");
+    let codec = ProstCodec::<_, v1::InferBatchCompositeResponse>::default();
+    let status = grpc
+        .unary(tonic::Request::new(bad), path, codec)
+        .await
+        .expect_err("not a request");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("model_id"), "{status}");
     Ok(())
 }

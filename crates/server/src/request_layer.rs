@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::timeout_at;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -23,6 +23,9 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// How the text of every `INTERNAL` of ours travels.
+const OUR_INTERNAL: &str = "internal%20error";
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
 /// Methods that `server.request_timeout_ms` is about begin with this.
@@ -57,7 +60,7 @@ impl<S> Layer<S> for RequestLayer {
 }
 
 /// Echoes `x-request-id` (or gives one), logs under it, turns a handler's panic into `INTERNAL`, and
-/// the stack's `OUT_OF_RANGE` for an oversize message into `RESOURCE_EXHAUSTED`.
+/// the stack's codes for an oversize or a broken message into those of the contract.
 ///
 /// Keeps the deadline up to the response's headers, for every method: it covers the time in which
 /// the request's message arrives, before any handler runs. The stack does so too, with another code.
@@ -109,14 +112,10 @@ where
                 }
                 Err(_elapsed) => Status::from(ServeError::DeadlineExceeded).into_http(),
             };
-            let is_oversize = response
-                .headers()
-                .get(&GRPC_STATUS)
-                .is_some_and(is_out_of_range);
-            if is_oversize {
+            if let Some(code) = repaired(response.headers()) {
                 response
                     .headers_mut()
-                    .insert(GRPC_STATUS, code_header(Code::ResourceExhausted));
+                    .insert(GRPC_STATUS, code_header(code));
             }
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
@@ -142,8 +141,20 @@ impl<S> RequestService<S> {
     }
 }
 
-fn is_out_of_range(value: &HeaderValue) -> bool {
-    value == code_header(Code::OutOfRange)
+/// The code that the contract asks for, where the stack refused a message with another one.
+///
+/// `INTERNAL` is the stack's word for a message that cannot be decoded. Our own says nothing but
+/// "internal error", so that it can be told apart.
+fn repaired(headers: &HeaderMap) -> Option<Code> {
+    let code = headers.get(&GRPC_STATUS)?;
+    let text = headers.get(&GRPC_MESSAGE);
+    if code == code_header(Code::OutOfRange) {
+        Some(Code::ResourceExhausted)
+    } else if code == code_header(Code::Internal) && text.is_some_and(|text| text != OUR_INTERNAL) {
+        Some(Code::InvalidArgument)
+    } else {
+        None
+    }
 }
 
 fn code_header(code: Code) -> HeaderValue {

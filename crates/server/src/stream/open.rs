@@ -7,6 +7,7 @@ use lipsync_audio::{
     cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms},
     windows::STEP_FLOATS,
 };
+use lipsync_compositor::Encoding;
 use lipsync_registry::Model;
 
 use crate::{
@@ -66,9 +67,11 @@ impl Opening {
             AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
             AudioForm::Windows => {}
         }
-        let frame_bytes = output.estimated_bytes(model.width(), model.height());
-        if !output.region_only {
-            shared.limits.check_answer_bytes(frame_bytes)?;
+        // The size of a coded frame is known, and checked, when it is made.
+        let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420);
+        if is_raw && !output.region_only {
+            let n_bytes = output.estimated_bytes(model.width(), model.height());
+            shared.limits.check_answer_bytes(n_bytes)?;
         }
         let urgency = Urgency {
             priority,
