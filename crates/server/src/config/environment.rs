@@ -29,11 +29,8 @@ pub(super) fn apply(tree: &mut Value, variable: &str, value: &str) -> Result<(),
     {
         return Ok(());
     }
-    let mut scalar: Value = serde_yaml::from_str(value)
+    let scalar: Value = serde_yaml::from_str(value)
         .map_err(|_| refuse(format!("{value:?} is not a YAML value")))?;
-    if is_text_key(&parts) && !scalar.is_string() && !scalar.is_null() {
-        scalar = Value::String(value.to_owned());
-    }
     let mut node = tree;
     for part in &parts {
         let Value::Mapping(mapping) = node else {
@@ -48,11 +45,6 @@ pub(super) fn apply(tree: &mut Value, variable: &str, value: &str) -> Result<(),
     serde::Deserialize::deserialize(scalar_tree(&parts, node.clone()))
         .map(|_: super::raw::RawConfig| ())
         .map_err(|e: serde_yaml::Error| refuse(e.to_string()))
-}
-
-/// Keys whose value is text even when it looks like a number.
-fn is_text_key(parts: &[String]) -> bool {
-    matches!(parts.last().map(String::as_str), Some("port"))
 }
 
 fn entry<'a>(mapping: &'a mut Mapping, part: &str) -> &'a mut Value {

@@ -2,9 +2,9 @@
 //!
 //! Only spelling and types are checked here; meaning is checked in [`super::validated`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct RawConfig {
     pub(super) output: RawOutput,
     pub(super) session: RawSession,
     pub(super) logging: RawLogging,
+    #[serde(deserialize_with = "text")]
     pub(super) models_root: Option<String>,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -23,6 +24,7 @@ pub(super) struct RawConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawServer {
+    #[serde(deserialize_with = "text")]
     pub(super) port: Option<String>,
     pub(super) max_message_size_mb: Option<u32>,
     pub(super) worker_count: Option<u32>,
@@ -54,7 +56,9 @@ pub(super) enum RawEviction {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawEngine {
+    #[serde(deserialize_with = "text")]
     pub(super) device: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub(super) cpu_isa: Option<String>,
 }
 
@@ -86,6 +90,7 @@ pub(super) struct RawSession {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLogging {
+    #[serde(deserialize_with = "text")]
     pub(super) level: Option<String>,
     pub(super) format: Option<RawLogFormat>,
 }
@@ -100,11 +105,16 @@ pub(super) enum RawLogFormat {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawModel {
+    #[serde(deserialize_with = "text")]
     pub(super) path: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub(super) model_path: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub(super) background_dir: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub(super) crop_rects_path: Option<String>,
     pub(super) num_frames: Option<u32>,
+    #[serde(deserialize_with = "text")]
     pub(super) audio_encoder_path: Option<String>,
     pub(super) audio_kind: Option<RawAudioKind>,
     pub(super) fps: Option<u32>,
@@ -117,4 +127,33 @@ pub(super) enum RawAudioKind {
     Ave,
     Hubert,
     Wenet,
+}
+
+/// Text, which may look like a number: `port: 50051`.
+///
+/// The parser gives no line for a number where it looks for a string; asked for anything, it does.
+fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    struct Text;
+
+    impl de::Visitor<'_> for Text {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+
+    input.deserialize_any(Text)
 }

@@ -126,6 +126,11 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ":2:3",
             ["models.a", "expected either path"],
         ),
+        (
+            "models:\n  a:\n    path: [x]\n",
+            ":3:11",
+            ["models.a.path", "expected a text"],
+        ),
         ("server: [\n", "", ["config.yaml", "server"]),
     ] {
         let message = parse(text).expect_err(text);
@@ -192,6 +197,7 @@ fn addresses() {
         ("'127.0.0.1:0'", "127.0.0.1:0"),
         ("'localhost:7'", "127.0.0.1:7"),
         ("'[::1]:7'", "[::1]:7"),
+        ("50052", "0.0.0.0:50052"),
     ] {
         let config = parse(&format!("server:\n  port: {text}\n")).unwrap();
         assert_eq!(config.server.address, expected.parse().unwrap());
