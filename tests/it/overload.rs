@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures_util::future::join_all;
-use tonic::Code;
+use lipsync::v1;
+use tonic::{Code, codegen::http::uri::PathAndQuery, transport::Endpoint};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
@@ -148,5 +150,35 @@ async fn clients_that_vanish_leave_nothing_behind() -> Result<()> {
     );
     // Only what already stood at the gate went through it: the rest was never launched.
     assert!(gate.n_passed() <= 3, "{} batches ran", gate.n_passed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_an_answer_that_is_read_slowly() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let yaml = "server: {max_batch_frames: 512}\nmodels: {a: {path: a, preload: true}}";
+    let loader = Arc::new(FakeLoader::default());
+    let server = TestServer::start(yaml, folder.path(), loader).await?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?;
+    let mut grpc =
+        tonic::client::Grpc::new(endpoint.connect().await?).max_decoding_message_size(64 << 20);
+    grpc.ready().await?;
+    // 9 MB, more than the connection buffers.
+    let mut request = windows_request("a", &[7.0; 500]);
+    request.output = Some(v1::OutputOptions {
+        format: v1::OutputFormat::Rgb.into(),
+        ..Default::default()
+    });
+    let path = PathAndQuery::from_static("/lipsync.v1.LipSync/InferBatchComposite");
+    let codec = ProstCodec::<_, v1::InferBatchCompositeResponse>::default();
+    let answer = grpc.server_streaming(tonic::Request::new(request), path, codec);
+    let mut answer = answer.await?.into_inner();
+    let mut draining = tokio::spawn(server.shut_down());
+    let hasty = tokio::time::timeout(Duration::from_secs(1), &mut draining).await;
+    assert!(hasty.is_err(), "the drain ended before the answer was read");
+    let frames = answer.message().await?.map(|answer| answer.frames.len());
+    assert_eq!(frames, Some(500));
+    assert!(draining.await?);
     Ok(())
 }

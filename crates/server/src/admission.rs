@@ -20,6 +20,7 @@ pub struct Admission {
     phase: watch::Receiver<Phase>,
     requests: Gate,
     sessions: Gate,
+    answers: Gate,
     n_rejected: AtomicU64,
 }
 
@@ -29,6 +30,9 @@ struct Gate {
     limit: usize,
     free: Arc<Semaphore>,
 }
+
+/// As good as no limit.
+const ANSWERS: usize = 1 << 24;
 
 /// The right to be served; dropping it makes room for another.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ impl Admission {
             phase,
             requests: Gate::new("too many requests at once", n_requests),
             sessions: Gate::new("too many sessions", session.max_sessions),
+            answers: Gate::new("answers", ANSWERS),
             n_rejected: AtomicU64::new(0),
         }
     }
@@ -69,6 +74,12 @@ impl Admission {
     /// [`ServeError::Draining`], [`ServeError::Overloaded`].
     pub fn admit_session(&self) -> Result<Ticket, ServeError> {
         self.admit(&self.sessions)
+    }
+
+    /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
+    pub(crate) fn answer(&self) -> Option<Ticket> {
+        let permit = Arc::clone(&self.answers.free).try_acquire_owned().ok()?;
+        Some(Ticket { _permit: permit })
     }
 
     fn admit(&self, gate: &Gate) -> Result<Ticket, ServeError> {
@@ -114,10 +125,11 @@ impl Admission {
         self.sessions.n_inside()
     }
 
-    /// Waits until everything that was let in has gone.
+    /// Waits until everything that was let in has gone, and its answers are written.
     pub async fn emptied(&self) {
         self.requests.emptied().await;
         self.sessions.emptied().await;
+        self.answers.emptied().await;
     }
 }
 

@@ -3,19 +3,26 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
 use tokio::time::timeout_at;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
+    admission::Ticket,
+    core_state::Shared,
     error::ServeError,
     metadata::{DEADLINE_MARGIN, parse_grpc_timeout},
     status,
@@ -34,16 +41,16 @@ const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// Adds [`RequestService`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RequestLayer {
-    request_timeout: Duration,
+    shared: Arc<Shared>,
 }
 
 impl RequestLayer {
     /// A layer that gives a call of `LipSync` so long to be read and answered.
     #[must_use]
-    pub fn new(request_timeout: Duration) -> Self {
-        Self { request_timeout }
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 }
 
@@ -51,11 +58,8 @@ impl<S> Layer<S> for RequestLayer {
     type Service = RequestService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let request_timeout = self.request_timeout;
-        RequestService {
-            inner,
-            request_timeout,
-        }
+        let shared = Arc::clone(&self.shared);
+        RequestService { inner, shared }
     }
 }
 
@@ -67,7 +71,7 @@ impl<S> Layer<S> for RequestLayer {
 #[derive(Debug, Clone)]
 pub struct RequestService<S> {
     inner: S,
-    request_timeout: Duration,
+    shared: Arc<Shared>,
 }
 
 type ResponseFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
@@ -93,6 +97,8 @@ where
             .cloned()
             .unwrap_or_else(next_id);
         let deadline = self.deadline(&request);
+        let is_work = request.uri().path().starts_with(LIP_SYNC);
+        let shared = Arc::clone(&self.shared);
         let span = tracing::info_span!(
             "request",
             id = id.to_str().unwrap_or(""),
@@ -118,9 +124,64 @@ where
                     .insert(GRPC_STATUS, code_header(code));
             }
             response.headers_mut().insert(REQUEST_ID, id);
-            Ok(response)
+            match shared.admission.answer().filter(|_| is_work) {
+                Some(ticket) => Ok(response.map(|body| Body::new(Unwritten::new(body, ticket)))),
+                None => Ok(response),
+            }
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+/// A body that holds a ticket until its last byte has left the server: a large answer to a slow
+/// reader waits in the connection for long after the handler has returned it.
+struct Unwritten {
+    inner: Body,
+    ticket: Arc<Ticket>,
+}
+
+/// Bytes of a body, and its ticket.
+struct Piece {
+    bytes: Bytes,
+    _ticket: Arc<Ticket>,
+}
+
+impl Unwritten {
+    fn new(inner: Body, ticket: Ticket) -> Self {
+        let ticket = Arc::new(ticket);
+        Self { inner, ticket }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl http_body::Body for Unwritten {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let ticket = &self.ticket;
+        let hold = |bytes| {
+            let _ticket = Arc::clone(ticket);
+            Bytes::from_owner(Piece { bytes, _ticket })
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -131,7 +192,7 @@ impl<S> RequestService<S> {
             .get("grpc-timeout")
             .and_then(|value| parse_grpc_timeout(value.to_str().ok()?));
         let server = if request.uri().path().starts_with(LIP_SYNC) {
-            self.request_timeout
+            self.shared.limits.request_timeout
         } else {
             // A load takes as long as it takes.
             FAR

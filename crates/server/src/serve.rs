@@ -260,7 +260,7 @@ fn router(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(RequestLayer::new(shared.limits.request_timeout))
+        .layer(RequestLayer::new(Arc::clone(shared)))
         .add_service(lip_sync)
         .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
             shared,

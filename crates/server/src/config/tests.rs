@@ -126,11 +126,6 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ":2:3",
             ["models.a", "expected either path"],
         ),
-        (
-            "models:\n  a:\n    path: [x]\n",
-            ":3:11",
-            ["models.a.path", "expected a text"],
-        ),
         ("server: [\n", "", ["config.yaml", "server"]),
     ] {
         let message = parse(text).expect_err(text);
@@ -201,6 +196,14 @@ fn addresses() {
     ] {
         let config = parse(&format!("server:\n  port: {text}\n")).unwrap();
         assert_eq!(config.server.address, expected.parse().unwrap());
+    }
+}
+
+#[test]
+fn what_is_no_text_is_named_with_its_place() {
+    let message = parse("models:\n  a:\n    path: [x]\n").unwrap_err();
+    for part in [":3:11: models.a.path", "expected a text"] {
+        assert!(message.contains(part), "{message}");
     }
 }
 
