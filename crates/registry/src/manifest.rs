@@ -17,10 +17,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use lipsync_core::AudioKind;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, IgnoredAny},
-};
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{RegistryError, files};
 
@@ -31,7 +28,7 @@ pub(crate) const FILE_NAME: &str = "avatar.yaml";
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub name: Option<String>,
-    #[serde(deserialize_with = "audio_kind")]
+    #[serde(with = "AudioKindName")]
     pub audio_kind: AudioKind,
     pub fps: Option<u32>,
     pub generator: PathBuf,
@@ -78,10 +75,13 @@ impl Manifest {
     }
 }
 
-fn audio_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AudioKind, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    AudioKind::parse(&text)
-        .ok_or_else(|| D::Error::custom(format!("audio_kind is ave, hubert or wenet, not {text}")))
+/// Tells serde how an [`AudioKind`] is written; core knows no serialisation.
+#[derive(Deserialize)]
+#[serde(remote = "AudioKind", rename_all = "lowercase")]
+enum AudioKindName {
+    Ave,
+    Hubert,
+    Wenet,
 }
 
 #[cfg(test)]
@@ -113,14 +113,22 @@ mod tests {
         for (text, at, expected) in [
             (format!("{GOOD}fsp: 25\n"), (5, 1), "unknown field `fsp`"),
             (format!("{GOOD}fps: many\n"), (5, 6), "invalid type"),
-            (GOOD.replace("ave", "mp3"), (1, 13), "not mp3"),
+            (
+                GOOD.replace("ave", "mp3"),
+                (1, 13),
+                "expected one of `ave`, `hubert`, `wenet`",
+            ),
             (
                 GOOD.replace("frames: frames\n", ""),
                 (1, 1),
                 "missing field `frames`",
             ),
-            (format!("{GOOD}fps: 25\nfps: 25\n"), (6, 1), "duplicate"),
-            ("audio_kind: [".into(), (2, 1), ""),
+            (
+                format!("{GOOD}fps: 25\nfps: 25\n"),
+                (1, 1),
+                "duplicate field `fps`",
+            ),
+            ("audio_kind: ave\ngenerator: {".into(), (2, 12), ""),
         ] {
             match read(&text) {
                 Err(RegistryError::Manifest {

@@ -64,16 +64,19 @@ fn from_json(text: &str) -> Result<Vec<CropRect>, String> {
     rects
         .iter()
         .enumerate()
-        .map(|(index, [x1, y1, x2, y2])| {
-            Ok(CropRect {
-                x1: truncate(*x1)?,
-                y1: truncate(*y1)?,
-                x2: truncate(*x2)?,
-                y2: truncate(*y2)?,
-            })
-            .map_err(|reason: String| format!("rectangle {index}: {reason}"))
+        .map(|(index, corners)| {
+            corner_rect(*corners).map_err(|reason| format!("rectangle {index}: {reason}"))
         })
         .collect()
+}
+
+fn corner_rect([x1, y1, x2, y2]: [f64; 4]) -> Result<CropRect, String> {
+    Ok(CropRect {
+        x1: truncate(x1)?,
+        y1: truncate(y1)?,
+        x2: truncate(x2)?,
+        y2: truncate(y2)?,
+    })
 }
 
 /// Source: SyncTalk_2D's `inference_328.py`: `x1 = lms[1].x`, `x2 = lms[31].x`, `y1 = lms[52].y`,
@@ -106,7 +109,7 @@ fn truncate(value: f64) -> Result<i32, String> {
     if value > f64::from(i32::MIN) && value < f64::from(i32::MAX) {
         Ok(value as i32)
     } else {
-        Err(format!("{value} is out of range"))
+        Err(format!("{value:e} is out of range"))
     }
 }
 
@@ -140,7 +143,7 @@ mod tests {
         for (text, expected) in [
             ("[[1,2,3]]", "line 1 column 8"),
             ("[[1,2,3,4],\n[1,2,\"x\",4]]", "line 2 column 8"),
-            ("[[1,2,3,4e300]]", "rectangle 0: 4"),
+            ("[[1,2,3,4e300]]", "rectangle 0: 4e300 is out of range"),
             (
                 r#"{"0": {"rect": [1,2,3,4]}, "2": {"rect": [1,2,3,4]}}"#,
                 "rectangle 1 is missing",

@@ -1,1 +1,3 @@
-//! Tests.
+mod eviction;
+mod frames;
+mod loading;

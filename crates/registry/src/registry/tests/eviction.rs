@@ -1,0 +1,255 @@
+//! Budgets: who goes, who stays, and what is refused.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    ErrorClass, EvictionPolicy, ModelState, Registry, RegistryConfig, RegistryError,
+    testing::{Disk, WEIGHTS, block_on, id, model_bytes, registry, settings},
+};
+
+fn room_for(n_models: u64, disk: &Disk, names: &[&str]) -> RegistryConfig {
+    RegistryConfig {
+        max_bytes: n_models * model_bytes(1),
+        ..settings(
+            names
+                .iter()
+                .map(|name| disk.avatar(name, 1, "ok"))
+                .collect(),
+        )
+    }
+}
+
+fn use_model(registry: &Registry, name: &str) {
+    block_on(registry.model(&id(name))).expect("a model");
+}
+
+fn ready(registry: &Registry) -> Vec<String> {
+    let list = registry.list().into_iter();
+    let ready = list.filter(|status| status.state == ModelState::Ready);
+    ready.map(|status| status.id.to_string()).collect()
+}
+
+#[test]
+fn lru_drops_the_least_recently_and_lfu_the_least_often_used() {
+    for (eviction, expected) in [
+        (EvictionPolicy::Lru, ["b", "c"]),
+        (EvictionPolicy::Lfu, ["a", "c"]),
+    ] {
+        let disk = Disk::new();
+        let config = room_for(2, &disk, &["a", "b", "c"]);
+        let (registry, _) = registry(RegistryConfig { eviction, ..config });
+        for name in ["a", "a", "a", "b", "c"] {
+            use_model(&registry, name);
+        }
+        assert_eq!(ready(&registry), expected, "{eviction:?}");
+        let unloads: u64 = registry.list().iter().map(|s| s.unloads).sum();
+        assert_eq!(unloads, 1);
+    }
+}
+
+#[test]
+fn work_counts_as_a_recent_use() {
+    let disk = Disk::new();
+    let (registry, _) = registry(room_for(2, &disk, &["a", "b", "c"]));
+    use_model(&registry, "a");
+    use_model(&registry, "b");
+    let a = registry.resident(&id("a")).expect("resident");
+    a.record_use(1, Duration::from_millis(1));
+    drop(a);
+    use_model(&registry, "c");
+    assert_eq!(ready(&registry), ["a", "c"]);
+}
+
+#[test]
+fn what_is_in_use_stays_and_the_newcomer_is_refused() {
+    let disk = Disk::new();
+    let (registry, _) = registry(room_for(1, &disk, &["a", "b"]));
+    let lease = block_on(registry.model(&id("a"))).expect("a model");
+    let error = block_on(registry.model(&id("b"))).expect_err("no room");
+    match &error {
+        RegistryError::OutOfMemory { needed, budget } => {
+            assert_eq!((*needed, *budget), (model_bytes(1), model_bytes(1)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(error.class(), ErrorClass::NoRoom);
+    assert_eq!(ready(&registry), ["a"]);
+    drop(lease);
+    use_model(&registry, "b");
+    assert_eq!(ready(&registry), ["b"]);
+}
+
+#[test]
+fn the_number_of_models_is_bounded_too() {
+    let disk = Disk::new();
+    let (registry, _) = registry(RegistryConfig {
+        max_models: 1,
+        ..room_for(9, &disk, &["a", "b"])
+    });
+    let lease = block_on(registry.model(&id("a"))).expect("a model");
+    let error = block_on(registry.model(&id("b"))).expect_err("no room");
+    assert!(matches!(
+        error,
+        RegistryError::TooManyModels { max_models: 1 }
+    ));
+    drop(lease);
+    use_model(&registry, "b");
+    assert_eq!(ready(&registry), ["b"]);
+}
+
+#[test]
+fn nothing_is_dropped_for_a_model_that_cannot_fit() {
+    let disk = Disk::new();
+    let mut config = room_for(1, &disk, &["a", "giant"]);
+    disk.write("giant/g.onnx", vec![b' '; 500_000]);
+    config.max_bytes += 1;
+    let (registry, loader) = registry(config);
+    use_model(&registry, "a");
+    let error = block_on(registry.model(&id("giant"))).expect_err("no room ever");
+    assert!(matches!(error, RegistryError::OutOfMemory { .. }));
+    assert_eq!(ready(&registry), ["a"]);
+    // It was refused before its network was made.
+    assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_network_larger_than_its_file_is_charged_in_full() {
+    let disk = Disk::new();
+    let mut config = room_for(2, &disk, &["a", "heavy"]);
+    disk.network("heavy/g.onnx", "heavy");
+    let (small, _) = registry(config.clone());
+    use_model(&small, "a");
+    use_model(&small, "heavy");
+    assert_eq!(ready(&small), ["heavy"]);
+    assert_eq!(small.reserved_bytes(), model_bytes(1) + 9 * WEIGHTS);
+
+    config.max_bytes = model_bytes(1) + 9 * WEIGHTS - 1;
+    let (smaller, loader) = registry(config);
+    let error = block_on(smaller.model(&id("heavy"))).expect_err("no room");
+    assert!(matches!(error, RegistryError::OutOfMemory { .. }));
+    assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);
+    assert_eq!(smaller.reserved_bytes(), 0);
+}
+
+#[test]
+fn an_unloaded_model_finishes_and_counts_until_then() {
+    let disk = Disk::new();
+    let (registry, _) = registry(room_for(2, &disk, &["a"]));
+    let old = block_on(registry.model(&id("a"))).expect("a model").model;
+    assert!(registry.unload(&id("a")).expect("configured"));
+    assert!(registry.resident(&id("a")).is_none());
+    assert_eq!(registry.resident_bytes(), 0);
+    assert_eq!(registry.reserved_bytes(), model_bytes(1));
+    old.background(0).expect("still works");
+
+    let new = block_on(registry.model(&id("a")))
+        .expect("loaded anew")
+        .model;
+    assert!(!Arc::ptr_eq(&old, &new));
+    assert_eq!(registry.reserved_bytes(), 2 * model_bytes(1));
+    drop(old);
+    assert_eq!(registry.reserved_bytes(), model_bytes(1));
+}
+
+#[test]
+fn idle_models_are_swept_but_not_those_in_use() {
+    let timeout = Duration::from_secs(60);
+    let disk = Disk::new();
+    let (registry, _) = registry(room_for(3, &disk, &["a", "b", "c"]));
+    let before = Instant::now();
+    use_model(&registry, "a");
+    use_model(&registry, "b");
+    let in_use = block_on(registry.model(&id("c"))).expect("a model");
+    let almost = before + timeout - Duration::from_nanos(1);
+    assert_eq!(registry.sweep_idle(almost), []);
+    let later = Instant::now() + timeout;
+    assert_eq!(registry.sweep_idle(later), [id("a"), id("b")]);
+    assert_eq!(ready(&registry), ["c"]);
+    drop(in_use);
+    assert_eq!(registry.sweep_idle(later), [id("c")]);
+    assert_eq!(registry.reserved_bytes(), 0);
+}
+
+#[test]
+fn without_a_timeout_nothing_is_swept() {
+    let disk = Disk::new();
+    let (registry, _) = registry(RegistryConfig {
+        idle_timeout: None,
+        ..room_for(1, &disk, &["a"])
+    });
+    use_model(&registry, "a");
+    assert_eq!(
+        registry.sweep_idle(Instant::now() + Duration::from_secs(1 << 30)),
+        []
+    );
+}
+
+/// Eight threads, each with one model in hand at most: whatever they ask for, room can be made.
+#[test]
+fn fifty_models_with_room_for_eight_under_zipf_load() {
+    const N_MODELS: u64 = 50;
+    const N_THREADS: u64 = 8;
+    const N_REQUESTS: u32 = 60;
+    let disk = Disk::new();
+    let names: Vec<String> = (0..N_MODELS).map(|n| format!("m{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let config = room_for(8, &disk, &names);
+    let budget = config.max_bytes;
+    let (registry, loader) = registry(config);
+    let user = |seed: u64| {
+        let mut n_waited = 0;
+        for (_, name) in (0..N_REQUESTS).zip(zipf(&names, seed)) {
+            let lease = block_on(registry.model(&id(name))).expect("room can be made");
+            n_waited += u64::from(lease.load_time > Duration::ZERO);
+            lease.model.background(0).expect("a frame");
+            assert!(registry.reserved_bytes() <= budget);
+            assert!(registry.resident_bytes() <= budget);
+        }
+        n_waited
+    };
+    let n_waited: u64 = thread::scope(|scope| {
+        let users: Vec<_> = (0..N_THREADS)
+            .map(|n| scope.spawn(move || user(n)))
+            .collect();
+        users.into_iter().map(|u| u.join().expect("no panic")).sum()
+    });
+    let list = registry.list();
+    let loads: u64 = list.iter().map(|s| s.loads).sum();
+    assert_eq!(loader.n_generators.load(Ordering::SeqCst) as u64, loads);
+    assert!(
+        loads > 50 && loads <= n_waited,
+        "{loads} loads, {n_waited} waited"
+    );
+    for status in &list {
+        let in_memory = u64::from(status.state == ModelState::Ready);
+        assert_eq!(status.loads, status.unloads + in_memory, "{}", status.id);
+    }
+    let uses: u64 = list.iter().map(|s| s.usage_count).sum();
+    assert_eq!(uses, N_THREADS * u64::from(N_REQUESTS));
+    // Measured by the fake itself: weights really in memory at once.
+    assert!(loader.live.peak.load(Ordering::SeqCst) <= 8 * WEIGHTS);
+}
+
+/// Draws names, the n-th with a weight of 1/n, from a small generator of random numbers.
+fn zipf<'a>(names: &'a [&'a str], seed: u64) -> impl Iterator<Item = &'a str> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66;
+    let total: u64 = (1..=names.len() as u64).map(|n| 100_000 / n).sum();
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let mut left = (state >> 33) % total;
+        let mut ranks = 1..names.len() as u64;
+        let place = ranks.position(|n| {
+            let weight = 100_000 / n;
+            let found = left < weight;
+            left = left.saturating_sub(weight);
+            found
+        });
+        names[place.unwrap_or(names.len() - 1)]
+    })
+}
