@@ -52,7 +52,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let loader = Arc::new(CpuLoader::new(config.engine.cpu_isa));
     let starting = async { Server::bind(config, loader).await?.start().await };
-    let running = tokio::select! {
+    let mut running = tokio::select! {
         started = starting => started?,
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
@@ -61,6 +61,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = running.ended() => return Ok(ExitCode::FAILURE),
     }
     let draining = async {
         running.pre_drain().await;

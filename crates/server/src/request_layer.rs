@@ -1,4 +1,5 @@
-//! What every request passes through: its id, the panic guard, and the repair of one status code.
+//! What every request passes through: its id, the gate, the deadline, the panic guard, and the repair
+//! of the stack's status codes.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -37,6 +38,8 @@ const OUR_INTERNAL: &str = "internal%20error";
 const MAX_ID_BYTES: usize = 128;
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
+/// The method whose requests are admitted here.
+const INFER_BATCH: &str = "/lipsync.v1.LipSync/InferBatchComposite";
 /// No deadline.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -97,6 +100,7 @@ where
             .cloned()
             .unwrap_or_else(next_id);
         let deadline = self.deadline(&request);
+        let ticket = self.admit(request.uri().path());
         let is_work = request.uri().path().starts_with(LIP_SYNC);
         let shared = Arc::clone(&self.shared);
         let span = tracing::info_span!(
@@ -104,19 +108,15 @@ where
             id = id.to_str().unwrap_or(""),
             path = request.uri().path()
         );
-        let answer = {
+        // Called only when it was let in: a call reads the request's message.
+        let answer = ticket.map(|ticket| {
             let _entered = span.enter();
-            self.inner.call(request)
-        };
+            (ticket, self.inner.call(request))
+        });
         let answer = async move {
-            let answer = AssertUnwindSafe(answer).catch_unwind();
-            let mut response = match timeout_at(deadline.into(), answer).await {
-                Ok(Ok(answer)) => answer?,
-                Ok(Err(_panic)) => {
-                    tracing::error!("a request handler panicked");
-                    status::panicked().into_http()
-                }
-                Err(_elapsed) => Status::from(ServeError::DeadlineExceeded).into_http(),
+            let mut response = match answer {
+                Ok((_ticket, answer)) => answered_by(deadline, answer).await?,
+                Err(refusal) => Status::from(refusal).into_http(),
             };
             if let Some(code) = repaired(response.headers()) {
                 response
@@ -130,6 +130,22 @@ where
             }
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+/// The handler's answer, or what became of it.
+async fn answered_by<E>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<Response<Body>, E>>,
+) -> Result<Response<Body>, E> {
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    match timeout_at(deadline.into(), answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panic)) => {
+            tracing::error!("a request handler panicked");
+            Ok(status::panicked().into_http())
+        }
+        Err(_elapsed) => Ok(Status::from(ServeError::DeadlineExceeded).into_http()),
     }
 }
 
@@ -186,6 +202,15 @@ impl http_body::Body for Unwritten {
 }
 
 impl<S> RequestService<S> {
+    /// Lets a unary batch in before its message is read: what uploads hold in memory is bounded by
+    /// the same gate as what they become. Sessions take a place of their own.
+    fn admit(&self, path: &str) -> Result<Option<Ticket>, ServeError> {
+        if path == INFER_BATCH {
+            return self.shared.admission.admit_request().map(Some);
+        }
+        Ok(None)
+    }
+
     fn deadline<B>(&self, request: &Request<B>) -> Instant {
         let client = request
             .headers()

@@ -182,6 +182,15 @@ impl RunningServer {
         &self.shared
     }
 
+    /// Returns only if the server stops listening by itself, which it should never do.
+    pub async fn ended(&mut self) {
+        match (&mut self.serving).await {
+            Ok(Ok(())) => tracing::error!("the server ended"),
+            Ok(Err(error)) => tracing::error!(%error, "the server ended"),
+            Err(error) => tracing::error!(%error, "the server ended"),
+        }
+    }
+
     async fn preload(&self) -> Result<(), StartError> {
         match self.shared.registry.preload().await.first() {
             None => Ok(()),

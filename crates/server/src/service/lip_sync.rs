@@ -36,7 +36,7 @@ impl LipSyncService {
         Self { shared }
     }
 
-    /// The life of a unary request.
+    /// The life of a unary request that the gate ([`crate::request_layer`]) has let in.
     async fn serve_batch(
         &self,
         request: BatchRequest,
@@ -44,7 +44,6 @@ impl LipSyncService {
         arrived: Instant,
     ) -> Result<v1::InferBatchCompositeResponse, ServeError> {
         let shared = &*self.shared;
-        let _ticket = shared.admission.admit_request()?;
         let Lease { model, load_time } = shared.registry.model(&request.model_id).await?;
         let begun = Instant::now();
         let (n_wanted, max_frames) = (request.n_frames, shared.limits.max_batch_frames);

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Bytes of audio that may wait in one session, whatever its form.
+const MAX_BUFFERED_BYTES: usize = 32 << 20;
+
 /// How a session's audio comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AudioForm {
@@ -104,9 +107,18 @@ impl Opening {
             height: px(self.model.height()),
             audio_kind: self.model.audio_kind().to_string(),
             look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
-            max_buffered_audio_s: session.max_buffered_audio_s,
+            max_buffered_audio_s: self.max_buffered_audio_s(session),
             max_unsent_ms: session.max_unsent_ms,
         }
+    }
+
+    /// `session.max_buffered_audio_s`, or less where that would be more bytes than one session may
+    /// hold: whole windows take up to 13 MB a second.
+    pub(super) fn max_buffered_audio_s(&self, session: &SessionLimits) -> u32 {
+        let n_s = (MAX_BUFFERED_BYTES / self.bytes_per_s()).max(1);
+        session
+            .max_buffered_audio_s
+            .min(u32::try_from(n_s).unwrap_or(u32::MAX))
     }
 
     /// Bytes of a second of audio in this form; whole items, at least one.

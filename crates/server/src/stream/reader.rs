@@ -88,7 +88,7 @@ async fn read_open(
 
 fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
     let session = &shared.session;
-    let inbox = Inbox::new(opening.bytes_per_s(), session.max_buffered_audio_s);
+    let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(session));
     let outbox = Outbox::new(opening.model.fps(), opening.start_frame_index);
     let frames = u64::from(session.max_unsent_ms) * u64::from(opening.model.fps()) / 1000;
     let max_queued_frames = usize::try_from(frames.max(1)).unwrap_or(usize::MAX);
