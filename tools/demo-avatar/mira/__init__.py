@@ -1,0 +1,1 @@
+"""Mira: an illustrated demo avatar, drawn, voiced and trained by code alone."""
