@@ -145,7 +145,7 @@ async fn stage_times_add_up_to_at_most_the_total() -> Result<()> {
     let stages = t.queue_us + t.infer_us + t.composite_us + t.prepare_us + t.model_load_us;
     assert!(stages <= t.total_us, "{t:?}");
     // What no stage counts is a few hops between threads.
-    assert!(t.total_us - stages < 500_000, "{t:?}");
+    assert!(t.total_us - stages < 2_000_000, "{t:?}");
     assert!(
         t.composite_us > 0 && t.prepare_us > 0 && t.model_load_us > 0,
         "{t:?}"
