@@ -297,13 +297,13 @@ impl Shared {
         let outcome = loaded.unwrap_or(Err(RegistryError::Panicked {
             what: "loading the model",
         }));
-        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        let load_time = started.elapsed();
         match &outcome {
             Ok(model) => {
                 let weights_bytes = model.weights_bytes();
-                tracing::info!(model = %id, load_ms, weights_bytes, "model ready");
+                tracing::info!(model = %id, ?load_time, weights_bytes, "model ready");
             }
-            Err(e) => tracing::warn!(model = %id, load_ms, error = e.detail(), "load failed"),
+            Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),
         }
         outcome
     }

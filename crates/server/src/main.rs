@@ -3,7 +3,7 @@
 
 mod command_line;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -104,6 +104,7 @@ fn start_logging(logging: &config::Logging) {
     let filter = tracing_subscriber::EnvFilter::new(&logging.level);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match logging.format {
         config::LogFormat::Text => lines.init(),

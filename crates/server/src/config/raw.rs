@@ -10,15 +10,31 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawConfig {
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) server: RawServer,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) capacity: RawCapacity,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) engine: RawEngine,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) output: RawOutput,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) session: RawSession,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) logging: RawLogging,
     #[serde(deserialize_with = "text")]
     pub(super) models_root: Option<String>,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) models: BTreeMap<String, RawModel>,
+}
+
+/// A section whose keys are all commented out is written as null.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Default, Deserialize)]

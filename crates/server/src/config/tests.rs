@@ -212,3 +212,11 @@ fn a_missing_file_is_named() {
     let error = Config::load_with(Path::new("/nowhere/config.yaml"), []).unwrap_err();
     assert!(error.to_string().contains("/nowhere/config.yaml"));
 }
+
+#[test]
+fn a_section_may_be_commented_out_as_a_whole() {
+    let config = parse("server:\n  # worker_count: 3\nmodels:\n").unwrap();
+    assert_eq!(config.server.n_workers, 4);
+    let overridden = parse_with("server:\n", &[("LIPSYNC_SERVER__WORKER_COUNT", "5")]).unwrap();
+    assert_eq!(overridden.server.n_workers, 5);
+}
