@@ -31,9 +31,9 @@ async fn occupy(server: &TestServer) -> Result<()> {
                 .infer_batch_composite(windows_request("a", &[1.0]))
                 .await
         });
-        while server.stats().await?.submitted < n {
-            tokio::task::yield_now().await;
-        }
+        server
+            .until("submitted reaches n", |s| s.submitted >= n)
+            .await?;
     }
     Ok(())
 }

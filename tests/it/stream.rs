@@ -370,9 +370,9 @@ async fn sessions_are_counted_and_given_back() -> Result<()> {
     };
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop(sessions);
-    while server.stats().await?.sessions > 0 {
-        tokio::task::yield_now().await;
-    }
+    server
+        .until("no session is left", |s| s.sessions == 0)
+        .await?;
     let mut session = Session::open(&server, pcm_session("a")).await?;
     session.half_close();
     assert_eq!(session.rest().await?.len(), 1);
@@ -414,9 +414,9 @@ async fn a_client_that_never_reads_keeps_no_place() -> Result<()> {
     let mut session = Session::open(&server, open).await?;
     // 9 MB of frames, more than the connection buffers.
     session.audio(1, &babble(1, 640 * 500));
-    while server.stats().await?.sessions > 0 {
-        tokio::task::yield_now().await;
-    }
+    server
+        .until("no session is left", |s| s.sessions == 0)
+        .await?;
     assert_eq!(session.failure().await?.code(), Code::DeadlineExceeded);
     Ok(())
 }

@@ -1,8 +1,12 @@
 //! A real server in this process.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lipsync::{client::Client, v1};
 use lipsync_registry::NetworkLoader;
 use lipsync_server::{Config, CpuLoader, RunningServer, Server};
@@ -60,6 +64,26 @@ impl TestServer {
             .get_server_stats(request)
             .await?
             .into_inner())
+    }
+
+    /// Waits until the counters satisfy a condition; gives up loudly, so that a test cannot hang.
+    pub async fn until(
+        &self,
+        what: &str,
+        condition: impl Fn(&v1::GetServerStatsResponse) -> bool,
+    ) -> Result<v1::GetServerStatsResponse> {
+        let given_up = Instant::now() + Duration::from_secs(60);
+        loop {
+            let stats = self.stats().await?;
+            if condition(&stats) {
+                return Ok(stats);
+            }
+            ensure!(
+                Instant::now() < given_up,
+                "still waiting until {what}: {stats:?}"
+            );
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The drain, as on SIGTERM; whether everything had ended by then.
