@@ -427,9 +427,7 @@ async fn the_clients_deadline_ends_a_stream() -> Result<()> {
     let (server, _gate) = fake_server(folder.path(), "").await?;
     let (asks, requests) = mpsc::unbounded_channel();
     let mut request = tonic::Request::new(UnboundedReceiverStream::new(requests));
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "100m".parse()?);
+    request.metadata_mut().insert("grpc-timeout", "2S".parse()?);
     let mut lip_sync = server.client().await?.lip_sync();
     let answers = lip_sync.stream_composite(request).await?.into_inner();
     let asks = Some(asks);
