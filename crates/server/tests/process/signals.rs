@@ -55,14 +55,16 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
     }
     until_submitted(&client, N_REQUESTS).await?;
     server.signal(Signal::TERM)?;
-    // Refused from now on, while the accepted ones go on. A connection that closed says so too.
+    // Refused from now on, while the accepted ones go on. One that was still taken waits behind them,
+    // and the next then finds the connection closed, for which the client's word is CANCELLED.
     let late = loop {
         match client.infer_batch_composite(request(1)).await {
             Ok(_answered_before_the_signal_was_seen) => {}
             Err(status) => break status,
         }
     };
-    assert_eq!(late.code(), Code::Unavailable, "{late}");
+    let refused = matches!(late.code(), Code::Unavailable | Code::Cancelled);
+    assert!(refused, "{late}");
     for answer in requests.join_all().await {
         assert_eq!(answer?.frames.len(), 8);
     }
