@@ -203,11 +203,7 @@ fn inverted_residual(
     [c_in, c_out]: [usize; 2],
     stride: usize,
 ) -> String {
-    let wide = 2 * c_in;
-    let y = net.conv(x, expansion(c_in));
-    let y = net.relu(&y);
-    let y = net.conv(&y, ConvSpec::depthwise_3x3(wide, stride));
-    let y = net.relu(&y);
+    let y = expanded(net, x, c_in, stride);
     let residual = c_in == c_out && stride == 1;
     // Without the lower gain, sums of residuals would grow from block to block.
     let gain = if residual { 0.5 } else { 1.0 };
@@ -215,7 +211,7 @@ fn inverted_residual(
         &y,
         ConvSpec {
             gain,
-            ..ConvSpec::point(wide, c_out)
+            ..ConvSpec::point(2 * c_in, c_out)
         },
     );
     if residual {
@@ -223,6 +219,14 @@ fn inverted_residual(
     } else {
         y
     }
+}
+
+/// The wide middle of a block, before its projection: 1x1 to `2 c`, depthwise 3x3.
+fn expanded(net: &mut NetworkBuilder, x: &str, c_in: usize, stride: usize) -> String {
+    let y = net.conv(x, expansion(c_in));
+    let y = net.relu(&y);
+    let y = net.conv(&y, ConvSpec::depthwise_3x3(2 * c_in, stride));
+    net.relu(&y)
 }
 
 /// The first convolution of a block. What it reads was not halved by a `ReLU`, hence the gain.
@@ -240,12 +244,8 @@ fn double_conv(
     stride: usize,
 ) -> String {
     // The first of the two has no shortcut even where the shapes would allow one.
-    let wide = 2 * c_in;
-    let y = net.conv(x, expansion(c_in));
-    let y = net.relu(&y);
-    let y = net.conv(&y, ConvSpec::depthwise_3x3(wide, stride));
-    let y = net.relu(&y);
-    let y = net.conv(&y, ConvSpec::point(wide, c_out));
+    let y = expanded(net, x, c_in, stride);
+    let y = net.conv(&y, ConvSpec::point(2 * c_in, c_out));
     inverted_residual(net, &y, [c_out, c_out], 1)
 }
 
