@@ -17,19 +17,31 @@ use std::{sync::Arc, time::Instant};
 use lipsync::v1;
 use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::{admission::Ticket, core_state::Shared, error::ServeError, metadata::RequestHeaders};
 use conversation::Conversation;
 
+/// What a client sends, from whatever transport: gRPC or a WebSocket. A `Status` in it is a message that
+/// could not be read, or a broken connection.
+pub(crate) trait Requests:
+    Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin
+{
+}
+
+impl<T> Requests for T where
+    T: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin
+{
+}
+
 /// Begins a session and gives its response stream. Everything after this, errors included, travels
 /// in the stream: a client may wait for the response's headers before it sends its first message.
-pub(crate) fn begin(
+pub(crate) fn begin<R: Requests + 'static>(
     shared: Arc<Shared>,
     headers: RequestHeaders,
     ticket: Ticket,
-    requests: Streaming<v1::StreamCompositeRequest>,
-) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<> {
+    requests: R,
+) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
     let deadline = headers.deadline;
     let conversation = Arc::new(Conversation::new(ticket));
     let mut tasks = JoinSet::new();

@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use lipsync::v1::{self, audio_chunk::Audio, stream_composite_request::Message};
 use tokio::{sync::watch, task::JoinSet};
-use tonic::{Status, Streaming};
+use tokio_stream::StreamExt as _;
+use tonic::Status;
 
 use super::{
+    Requests,
     conversation::Conversation,
     inbox::Inbox,
     open::{AudioForm, Opening},
@@ -23,7 +25,7 @@ use crate::{
 pub(super) async fn run(
     shared: Arc<Shared>,
     headers: RequestHeaders,
-    mut requests: Streaming<v1::StreamCompositeRequest>,
+    mut requests: impl Requests,
     conversation: Arc<Conversation>,
 ) {
     // Dropped with this task, and with it the producer.
@@ -70,13 +72,13 @@ impl From<ServeError> for Failure {
 async fn read_open(
     shared: &Arc<Shared>,
     headers: &RequestHeaders,
-    requests: &mut Streaming<v1::StreamCompositeRequest>,
+    requests: &mut impl Requests,
 ) -> Result<Opening, Failure> {
     let limit = shared.session.idle_timeout;
     let mut phase = shared.phase.clone();
     let first = tokio::select! {
         biased;
-        first = requests.message() => first,
+        first = requests.try_next() => first,
         () = draining(&mut phase) => return Err(ServeError::Draining.into()),
         () = tokio::time::sleep(limit) => return Err(ServeError::SessionIdle { limit }.into()),
     };
@@ -98,7 +100,7 @@ fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
 async fn read_rest(
     shared: &Shared,
     check: impl Fn(Option<Audio>) -> Result<Bytes, ServeError>,
-    requests: &mut Streaming<v1::StreamCompositeRequest>,
+    requests: &mut impl Requests,
     conversation: &Conversation,
 ) -> Result<End, Failure> {
     let mut phase = shared.phase.clone();
@@ -108,7 +110,7 @@ async fn read_rest(
         tokio::select! {
             biased;
             () = draining(&mut phase) => return Ok(End::Draining),
-            request = requests.message() => match transport(shared, request)? {
+            request = requests.try_next() => match transport(shared, request)? {
                 Some(request) => take(conversation, &check, request)?,
                 None => return Ok(End::HalfClose),
             },
