@@ -10,6 +10,10 @@ pub struct FaceInput<'a> {
     /// The face crop: `crop_px x crop_px x 3`, u8, BGR, row-major, interleaved. The network sees its
     /// region, the crop without the ring of [`FaceGeometry::ring_px`].
     pub crop: &'a [u8],
+    /// The index of the background frame that the crop is of. An engine may keep what it computed
+    /// from the crop alone under this index, so as long as the generator lives one index stands for
+    /// one crop. `None`: nothing is kept.
+    pub frame: Option<u32>,
     /// The audio window: `C x H x W` f32 as [`Generator::audio_shape`] says, row-major, finite.
     pub audio: &'a [f32],
 }

@@ -34,6 +34,7 @@ fn two_workers_on_the_full_size_network_fit_in_150_megabytes() {
     let mut session = Session::new();
     let frame = FaceInput {
         crop: &crop,
+        frame: None,
         audio: &audio,
     };
     generator
@@ -54,7 +55,11 @@ fn wrong_lengths_are_refused() {
     let audio = [0.0; 3];
     let mut session = Session::new();
     for (crop, audio) in [(&crop[..], &audio[..]), (&crop[1..], &audio[..])] {
-        let frame = FaceInput { crop, audio };
+        let frame = FaceInput {
+            crop,
+            frame: None,
+            audio,
+        };
         let error = generator
             .infer(&mut session, &[frame], &mut vec![])
             .unwrap_err();
@@ -85,6 +90,7 @@ fn every_opset_loads_and_makes_a_face() {
         let audio = SplitMix64::new(opset).floats(n_audio, 0.0, 1.0);
         let frame = FaceInput {
             crop: &crop,
+            frame: None,
             audio: &audio,
         };
         let mut faces = vec![];

@@ -34,6 +34,7 @@ pub trait NetworkLoader: Send + Sync {
         let audio = vec![0.0; generator.audio_shape().iter().product()];
         let frame = FaceInput {
             crop: &crop,
+            frame: None,
             audio: &audio,
         };
         generator.infer(&mut Session::new(), &[frame], &mut Vec::new())

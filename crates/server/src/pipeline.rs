@@ -8,7 +8,7 @@ use lipsync::v1;
 use lipsync_compositor::{composite, encode, face_patch};
 use lipsync_core::{Priority, background_index};
 use lipsync_registry::{BackgroundFrame, Model};
-use lipsync_worker_pool::{Job, JobOutput, WorkerPool};
+use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{cpu_pool::CpuPool, error::ServeError, request::OutputSpec};
@@ -84,11 +84,7 @@ impl Pipeline {
     ) -> Result<JobOutput, ServeError> {
         let job = Job {
             generator: Arc::clone(model.generator()),
-            crops: backgrounds
-                .frames
-                .iter()
-                .map(|f| Arc::clone(f.crop.pixels()))
-                .collect(),
+            frames: backgrounds.job_frames(),
             audio,
             priority: urgency.priority,
             deadline: urgency.deadline,
@@ -145,6 +141,16 @@ impl Backgrounds {
     #[must_use]
     pub fn n_frames(&self) -> usize {
         self.frames.len()
+    }
+
+    fn job_frames(&self) -> Vec<JobFrame> {
+        let frames = self.frames.iter().zip(&self.indices);
+        frames
+            .map(|(frame, &index)| JobFrame {
+                crop: Arc::clone(frame.crop.pixels()),
+                background_index: Some(index),
+            })
+            .collect()
     }
 
     /// What their coded form will take, roughly.

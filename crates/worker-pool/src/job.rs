@@ -14,13 +14,23 @@ use tokio::sync::oneshot;
 
 use crate::{PoolError, task::Task};
 
+/// The picture side of one frame.
+#[derive(Debug, Clone)]
+pub struct JobFrame {
+    /// The face crop: `crop_px x crop_px x 3`, u8, BGR, row-major, interleaved.
+    pub crop: Arc<[u8]>,
+    /// The background frame that the crop is of, for what the engine may keep of it
+    /// ([`FaceInput::frame`](lipsync_engine::FaceInput)); `None`: it keeps nothing.
+    pub background_index: Option<u32>,
+}
+
 /// Some frames to be generated, with all that this takes.
 #[derive(Clone)]
 pub struct Job {
     /// The network; kept alive until the job has ended.
     pub generator: Arc<dyn Generator>,
-    /// One face crop a frame: `crop_px x crop_px x 3`, u8, BGR, row-major, interleaved.
-    pub crops: Vec<Arc<[u8]>>,
+    /// The frames, in order.
+    pub frames: Vec<JobFrame>,
     /// The audio windows of all frames: `n_frames x C x H x W` f32, row-major, finite.
     pub audio: Arc<[f32]>,
     /// How urgent the job is. The dispatcher serves jobs in the order in which they came and does
@@ -34,7 +44,7 @@ pub struct Job {
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
-            .field("n_frames", &self.crops.len())
+            .field("n_frames", &self.frames.len())
             .field("priority", &self.priority)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
@@ -44,10 +54,10 @@ impl fmt::Debug for Job {
 impl Job {
     /// Whether the buffers have the lengths that the generator asks for.
     pub(crate) fn check(&self) -> Result<(), PoolError> {
-        let n_frames = self.crops.len();
+        let n_frames = self.frames.len();
         expect_len("frames (at least)", n_frames.max(1), n_frames)?;
         let crop_bytes = self.generator.geometry().crop_bytes();
-        for crop in &self.crops {
+        for JobFrame { crop, .. } in &self.frames {
             expect_len("bytes of a face crop", crop_bytes, crop.len())?;
         }
         let audio_floats = self.window_floats().saturating_mul(n_frames);
@@ -75,7 +85,7 @@ fn expect_len(what: &'static str, expected: usize, actual: usize) -> Result<(), 
 /// What a completed job gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobOutput {
-    /// One generated region a frame, in the order of the job's crops: `region_px x region_px x 3`,
+    /// One generated region a frame, in the order of the job's frames: `region_px x region_px x 3`,
     /// u8, BGR, row-major, interleaved.
     pub faces: Vec<Vec<u8>>,
     /// Where the time went.

@@ -34,6 +34,6 @@ mod tests;
 mod worker;
 
 pub use error::PoolError;
-pub use job::{Job, JobHandle, JobOutput, JobTimings};
+pub use job::{Job, JobFrame, JobHandle, JobOutput, JobTimings};
 pub use pool::{PoolConfig, WorkerPool};
 pub use stats::{PoolStats, WorkerStats};

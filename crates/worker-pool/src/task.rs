@@ -69,7 +69,7 @@ impl Task {
     /// Wraps a checked job whose place in the queue the ledger has counted.
     pub(crate) fn accept(job: Job, ledger: Arc<Ledger>) -> (Arc<Self>, JobHandle) {
         let (reply, receiver) = oneshot::channel();
-        let n_frames = job.crops.len();
+        let n_frames = job.frames.len();
         let task = Arc::new(Self {
             window_floats: job.window_floats(),
             job,
@@ -93,7 +93,7 @@ impl Task {
     }
 
     pub(crate) fn n_frames(&self) -> usize {
-        self.job.crops.len()
+        self.job.frames.len()
     }
 
     pub(crate) fn generator(&self) -> &dyn Generator {
@@ -114,7 +114,8 @@ impl Task {
         let n = self.window_floats;
         frames
             .map(|i| FaceInput {
-                crop: &self.job.crops[i],
+                crop: &self.job.frames[i].crop,
+                frame: self.job.frames[i].background_index,
                 audio: &self.job.audio[i * n..(i + 1) * n],
             })
             .collect()

@@ -16,7 +16,7 @@ use lipsync_core::{FaceGeometry, Priority};
 use lipsync_engine::{EngineError, FaceInput, Generator, Session};
 
 use super::TOO_LONG;
-use crate::Job;
+use crate::{Job, JobFrame};
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,6 +127,7 @@ impl Generator for Fake {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         self.n_calls.fetch_add(1, Ordering::SeqCst);
+        assert!(frames.iter().all(|f| f.frame == Some(crop_id(f.crop))));
         faces.extend(frames.iter().map(|f| face(crop_id(f.crop), f.audio)));
         match self.choose_act(frames) {
             Act::Succeed => Ok(()),
@@ -146,7 +147,7 @@ impl Generator for Fake {
 pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
     Job {
         generator: Arc::clone(generator) as Arc<dyn Generator>,
-        crops: ids.clone().map(|id| crop(id).into()).collect(),
+        frames: ids.clone().map(frame).collect(),
         audio: ids.flat_map(audio).collect(),
         priority: Priority::Normal,
         deadline: None,
@@ -156,6 +157,13 @@ pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
 /// The faces that such a job must give.
 pub(super) fn faces(ids: Range<u32>) -> Vec<Vec<u8>> {
     ids.map(|id| face(id, &audio(id))).collect()
+}
+
+fn frame(id: u32) -> JobFrame {
+    JobFrame {
+        crop: crop(id).into(),
+        background_index: Some(id),
+    }
 }
 
 fn crop(id: u32) -> Vec<u8> {
