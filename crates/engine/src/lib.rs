@@ -22,6 +22,7 @@ pub mod load;
 pub mod network;
 pub mod network_writer;
 pub mod onnx;
+pub mod options;
 mod plan;
 pub mod reference;
 pub mod session;
@@ -33,6 +34,7 @@ pub use generator::{FaceInput, Generator};
 pub use inspect::{Inspection, inspect};
 pub use load::{load_audio_encoder, load_generator};
 pub use network::Network;
+pub use options::{LoadOptions, Precision};
 pub use session::Session;
 
 /// What runs networks, in words: `cpu (avx512)`.

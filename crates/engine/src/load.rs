@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lipsync_core::FaceGeometry;
 
 use crate::{
-    AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, Session,
+    AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Session,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape},
     kernels::{pack_face, sigmoid_to_u8},
@@ -22,10 +22,13 @@ use crate::{
 ///
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`].
-pub fn load_generator(onnx: &[u8], isa: CpuIsa) -> Result<Arc<dyn Generator>, EngineError> {
+pub fn load_generator(
+    onnx: &[u8],
+    options: impl Into<LoadOptions>,
+) -> Result<Arc<dyn Generator>, EngineError> {
     let mut ends_in_sigmoid = false;
     let cut = |graph: &mut Graph| ends_in_sigmoid = cut_sigmoid(graph);
-    let network = Network::load_with(onnx, isa, cut)?;
+    let network = Network::load_with(onnx, &options.into(), cut)?;
     let (inputs, outputs) = (network.input_shapes(), network.output_shapes());
     let refused = || EngineError::Contract {
         expected: "visual [B, 6, S, S] (S 320 or 160) and audio [B, C, H, W] to [B, 3, S, S]"

@@ -1,7 +1,7 @@
 //! A loaded network of any shape: the general form under generators and audio encoders.
 
 use crate::{
-    CpuIsa, EngineError, Session,
+    EngineError, LoadOptions, Precision, Session,
     graph::{Graph, Shape, simplify::simplify},
     import::{Imported, TensorInfo, import},
     kernels::Isa,
@@ -23,20 +23,29 @@ impl Network {
     /// # Errors
     /// [`EngineError::Malformed`] and [`EngineError::Contract`] as [`import`] says,
     /// [`EngineError::UnsupportedOperator`] for the first node that nothing executes,
-    /// [`EngineError::Device`] where the CPU lacks the instruction set asked for.
-    pub fn load(onnx: &[u8], isa: CpuIsa) -> Result<Self, EngineError> {
-        Self::load_with(onnx, isa, |_| ())
+    /// [`EngineError::Device`] where the CPU lacks the instruction set asked for, and for
+    /// [`Precision::Bf16`], for which there are no kernels.
+    pub fn load(onnx: &[u8], options: impl Into<LoadOptions>) -> Result<Self, EngineError> {
+        Self::load_with(onnx, &options.into(), |_| ())
     }
 
     /// Loads a graph and lets `rewrite` change it after simplification, before it is packed.
     pub(crate) fn load_with(
         onnx: &[u8],
-        isa: CpuIsa,
+        options: &LoadOptions,
         rewrite: impl FnOnce(&mut Graph),
     ) -> Result<Self, EngineError> {
-        let isa = isa.resolve().map_err(|refused| EngineError::Device {
-            reason: refused.to_string(),
-        })?;
+        let isa = options
+            .isa
+            .resolve()
+            .map_err(|refused| EngineError::Device {
+                reason: refused.to_string(),
+            })?;
+        if options.precision != Precision::F32 {
+            return Err(EngineError::Device {
+                reason: format!("there are no kernels for {}", options.precision),
+            });
+        }
         let Imported {
             mut graph,
             inputs,

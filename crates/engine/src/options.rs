@@ -1,0 +1,55 @@
+//! How a network is to be loaded.
+
+use std::fmt;
+
+use crate::CpuIsa;
+
+/// What a loader is told besides the file.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Which instructions the kernels use.
+    pub isa: CpuIsa,
+    /// In which numbers a generator stores weights and activations.
+    pub precision: Precision,
+}
+
+impl From<CpuIsa> for LoadOptions {
+    /// The given instructions, and the defaults otherwise.
+    fn from(isa: CpuIsa) -> Self {
+        Self {
+            isa,
+            ..Self::default()
+        }
+    }
+}
+
+/// The numbers in which weights and activations are stored; sums are f32 in all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// The upper 16 bits of an f32, rounded to nearest even: 8 bits of mantissa.
+    Bf16,
+}
+
+impl Precision {
+    /// Parses `f32` or `bf16`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "f32" => Some(Self::F32),
+            "bf16" => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
