@@ -1,4 +1,4 @@
-//! A thin typed client: a connection with sensible limits, and the three services.
+//! A thin typed client: a connection with sensible limits, the three services, and sessions.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     DEFAULT_MAX_MESSAGE_BYTES,
+    session::SessionBuilder,
     v1::{
         InferBatchCompositeRequest, InferBatchCompositeResponse, lip_sync_client::LipSyncClient,
         model_admin_client::ModelAdminClient, server_admin_client::ServerAdminClient,
@@ -88,6 +89,11 @@ impl Client {
     #[must_use]
     pub fn server_admin(&self) -> ServerAdminClient<Channel> {
         ServerAdminClient::new(self.channel.clone())
+    }
+
+    /// A live conversation with a model, to be described and opened.
+    pub fn session(&self, model_id: &str) -> SessionBuilder {
+        SessionBuilder::new(self.clone(), model_id)
     }
 
     /// One batch of composited frames.

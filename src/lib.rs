@@ -1,11 +1,13 @@
 //! The wire of lipsync-server.
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
-//! descriptor set, and a thin typed [`client`]. It deliberately knows nothing of engines, models or
+//! descriptor set, a thin typed [`client`] and live [`session`]s. It deliberately knows nothing of engines, models or
 //! pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]
 
+pub mod call_error;
 pub mod client;
+pub mod session;
 
 /// Version 1 of the contract, as generated. Its documentation is that of the proto file.
 pub mod v1 {

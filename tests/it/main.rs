@@ -11,6 +11,7 @@ mod health;
 mod isolation;
 mod lip_sync;
 mod overload;
+mod session;
 mod stream;
 mod support;
 mod unary;

@@ -1,0 +1,102 @@
+//! What a server answered when it refused a call, in types instead of metadata.
+
+use std::time::Duration;
+
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::StatusExt as _;
+
+/// Where a server says under which id it logged a call.
+const REQUEST_ID: &str = "x-request-id";
+
+/// A refused or failed call.
+///
+/// The codes and what they mean are listed in the README.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code:?}: {message}")]
+pub struct CallError {
+    /// The gRPC status code.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+    /// What the server's log calls this request; absent when the server was not reached.
+    pub request_id: Option<String>,
+    /// The fields that are wrong, with `INVALID_ARGUMENT`.
+    pub violations: Vec<FieldViolation>,
+    /// When to try again; absent where that does not help.
+    pub retry_after: Option<Duration>,
+}
+
+/// A field that the server does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Its path in the request, for example `open.sample_rate_hz`.
+    pub field: String,
+    /// The limit, and what came.
+    pub description: String,
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let violation = |violation: tonic_types::FieldViolation| FieldViolation {
+            field: violation.field,
+            description: violation.description,
+        };
+        let violations = status.get_details_bad_request();
+        Self {
+            code: status.code(),
+            message: status.message().to_owned(),
+            request_id: request_id(status.metadata()),
+            violations: violations.map_or_else(Vec::new, |bad| {
+                bad.field_violations.into_iter().map(violation).collect()
+            }),
+            retry_after: status
+                .get_details_retry_info()
+                .and_then(|info| info.retry_delay),
+        }
+    }
+}
+
+impl CallError {
+    /// Fills in the id that came with the headers of a stream: trailers do not repeat it.
+    pub(crate) fn of_request(mut self, request_id: Option<&str>) -> Self {
+        self.request_id = self.request_id.or(request_id.map(str::to_owned));
+        self
+    }
+}
+
+/// The id in a call's response headers.
+pub(crate) fn request_id(metadata: &MetadataMap) -> Option<String> {
+    let id = metadata.get(REQUEST_ID)?.to_str().ok()?;
+    Some(id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, FieldViolation as WireViolation};
+
+    use super::*;
+
+    #[test]
+    fn details_become_fields() {
+        let mut details = ErrorDetails::new();
+        details
+            .set_bad_request(vec![WireViolation::new("open.channels", "at most 2")])
+            .set_retry_info(Some(Duration::from_millis(250)));
+        let mut status = Status::with_error_details(Code::InvalidArgument, "no", details);
+        let id = "abc".parse().expect("ASCII");
+        status.metadata_mut().insert(REQUEST_ID, id);
+        let error = CallError::from(status).of_request(Some("another"));
+        assert_eq!(error.to_string(), "InvalidArgument: no");
+        assert_eq!(error.request_id.as_deref(), Some("abc"));
+        assert_eq!(error.violations[0].field, "open.channels");
+        assert_eq!(error.retry_after, Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_bare_status_has_no_details() {
+        let error = CallError::from(Status::not_found("who?")).of_request(Some("7"));
+        assert_eq!((error.code, error.retry_after), (Code::NotFound, None));
+        assert_eq!(error.request_id.as_deref(), Some("7"));
+        assert!(error.violations.is_empty());
+    }
+}

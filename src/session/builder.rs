@@ -1,0 +1,133 @@
+//! How a session is opened.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, metadata::MetadataMap};
+
+use super::{
+    AudioFormat, Session, SessionError, ledger::Ledger, receiver::SessionReceiver,
+    sender::SessionSender, shared::Shared,
+};
+use crate::{
+    call_error::{CallError, request_id},
+    client::Client,
+    v1::{
+        OpenSession, OutputOptions, Pacing, Priority, StreamCompositeRequest,
+        stream_composite_request, stream_composite_response::Message,
+    },
+};
+
+/// Messages between a sender and the connection. Few, so that an interruption overtakes nothing but
+/// what the connection has taken already.
+const OUTGOING: usize = 2;
+
+/// What a session will be like; made by [`Client::session`].
+///
+/// The defaults: 16 kHz mono 16-bit samples in, the server's output format, frames as soon as they are made, no
+/// idle frames, no echo.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `open` is awaited"]
+pub struct SessionBuilder {
+    client: Client,
+    format: AudioFormat,
+    open: OpenSession,
+    metadata: MetadataMap,
+}
+
+impl SessionBuilder {
+    pub(crate) fn new(client: Client, model_id: &str) -> Self {
+        Self {
+            client,
+            format: AudioFormat::mono_s16(16_000),
+            open: OpenSession {
+                model_id: model_id.to_owned(),
+                ..OpenSession::default()
+            },
+            metadata: MetadataMap::new(),
+        }
+    }
+
+    /// What the audio will be.
+    pub fn audio(mut self, format: AudioFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// How frames come back.
+    pub fn output(mut self, output: OutputOptions) -> Self {
+        self.open.output = Some(output);
+        self
+    }
+
+    /// When frames leave the server.
+    pub fn pacing(mut self, pacing: Pacing) -> Self {
+        self.open.set_pacing(pacing);
+        self
+    }
+
+    /// Frames in silence and between segments too.
+    pub fn idle_frames(mut self, wanted: bool) -> Self {
+        self.open.idle_frames = wanted;
+        self
+    }
+
+    /// With each frame the audio that is heard while it is shown.
+    pub fn audio_echo(mut self, wanted: bool) -> Self {
+        self.open.audio_echo = wanted;
+        self
+    }
+
+    /// Place of the first frame on the avatar's timeline.
+    pub fn start_frame_index(mut self, index: u64) -> Self {
+        self.open.start_frame_index = index;
+        self
+    }
+
+    /// How urgent its frames are.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.open.set_priority(priority);
+        self
+    }
+
+    /// Request metadata: credentials, a request id.
+    pub fn metadata(mut self, metadata: MetadataMap) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Opens the session; returns when the server has loaded the model and accepted.
+    ///
+    /// # Errors
+    /// [`SessionError::Server`] when it does not.
+    pub async fn open(mut self) -> Result<Session, SessionError> {
+        self.format.describe(&mut self.open);
+        let (outgoing, requests) = mpsc::channel(OUTGOING);
+        let open = StreamCompositeRequest {
+            message: Some(stream_composite_request::Message::Open(self.open)),
+        };
+        // The channel is fresh, so there is room.
+        let _ = outgoing.try_send(open);
+        let requests = ReceiverStream::new(requests);
+        let request = Request::from_parts(self.metadata, tonic::Extensions::default(), requests);
+        let mut lip_sync = self.client.lip_sync();
+        let response = lip_sync.stream_composite(request).await;
+        let response = response.map_err(|status| SessionError::Server(status.into()))?;
+        let request_id = request_id(response.metadata());
+        let mut answers = response.into_inner();
+        let first = answers.message().await.map_err(|status| {
+            SessionError::Server(CallError::from(status).of_request(request_id.as_deref()))
+        })?;
+        let Some(Message::Opened(opened)) = first.and_then(|answer| answer.message) else {
+            return Err(SessionError::Protocol {
+                what: "the first message was not `opened`",
+            });
+        };
+        let shared = Arc::new(Shared::new(Ledger::new(self.format, &opened)));
+        Ok(Session {
+            sender: SessionSender::new(Arc::clone(&shared), outgoing, self.format),
+            receiver: SessionReceiver::new(shared, answers, opened, request_id),
+        })
+    }
+}
