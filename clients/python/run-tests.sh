@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Checks the package: formatting, lints, types, and the tests against a real server, which cargo builds
+# unless LIPSYNC_SERVER_BIN names one. The environment is made on the first run (VENV names another place).
+set -euo pipefail
+cd "$(dirname "$0")"
+venv=${VENV:-.venv}
+if [ ! -x "$venv/bin/pytest" ] || [ pyproject.toml -nt "$venv/.installed" ]; then
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install -q -e '.[dev]'
+  touch "$venv/.installed"
+fi
+"$venv/bin/ruff" format --check .
+"$venv/bin/ruff" check .
+"$venv/bin/mypy"
+"$venv/bin/pytest" -q "$@"

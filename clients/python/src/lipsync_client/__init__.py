@@ -1,0 +1,57 @@
+"""Client of lipsync-server: a voice goes in, a face comes out.
+
+Start with `Client`; `Client.session` opens a live conversation.
+"""
+
+from .audio import AudioFormat, PcmF32, PcmS16, Steps, Windows
+from .client import Client
+from .errors import (
+    CallError,
+    FieldViolation,
+    LipsyncError,
+    ProtocolError,
+    SessionClosedError,
+    WindowFullError,
+    WrongAudioError,
+)
+from .events import (
+    Batch,
+    Cleared,
+    Event,
+    Frame,
+    Opened,
+    Rect,
+    SegmentEnd,
+    ServerWarning,
+)
+from .options import Output, OutputFormat, Pacing, Priority
+from .session import Session
+
+__all__ = [
+    "AudioFormat",
+    "Batch",
+    "CallError",
+    "Cleared",
+    "Client",
+    "Event",
+    "FieldViolation",
+    "Frame",
+    "LipsyncError",
+    "Opened",
+    "Output",
+    "OutputFormat",
+    "Pacing",
+    "PcmF32",
+    "PcmS16",
+    "Priority",
+    "ProtocolError",
+    "Rect",
+    "SegmentEnd",
+    "ServerWarning",
+    "Session",
+    "SessionClosedError",
+    "Steps",
+    "WindowFullError",
+    "Windows",
+    "WrongAudioError",
+]

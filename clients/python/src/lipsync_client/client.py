@@ -1,0 +1,216 @@
+"""A connection to one server."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from .audio import AudioFormat, Bytes, PcmF32, PcmS16, Steps, whole_items
+from .errors import call_error
+from .events import Batch, frame_from_proto
+from .options import Output, Pacing, Priority
+from .session import Session
+from .v1 import lipsync_pb2 as pb
+from .v1 import lipsync_pb2_grpc as rpc
+
+MAX_MESSAGE_BYTES = 50 * 1024 * 1024
+"""Fits every answer that the default server gives; grpcio's own 4 MiB do not fit 64 full frames."""
+
+_T = TypeVar("_T")
+_SERVING = b"\x08\x01"
+"""A `grpc.health.v1.HealthCheckResponse` that says SERVING."""
+
+
+class Client:
+    """A connection to one server, an asynchronous context manager.
+
+    Every call raises `CallError` when the server refuses or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare a connection to `host:port`; it is made with the first call.
+
+        `credentials` turns TLS on. `metadata` goes with every request, for example
+        `{"authorization": "Bearer ..."}`.
+        """
+        self._metadata = tuple((metadata or {}).items())
+        options = (
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        )
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, options=options)
+        self._lip_sync = rpc.LipSyncStub(self._channel)
+        self._admin = rpc.ModelAdminStub(self._channel)
+        self._server = rpc.ServerAdminStub(self._channel)
+
+    async def __aenter__(self) -> "Client":
+        """Return the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; what runs on it is cancelled."""
+        await self._channel.close()
+
+    async def wait_until_serving(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
+        """Wait until the server says that it is ready; raise `TimeoutError` when it does not."""
+        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        check = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    if await check(b"", wait_for_ready=True) == _SERVING:
+                        return
+                except grpc.aio.AioRpcError:
+                    pass
+                await asyncio.sleep(0.1)
+
+    def session(
+        self,
+        model_id: str,
+        audio: AudioFormat | None = None,
+        *,
+        output: Output | None = None,
+        pacing: Pacing = Pacing.ASAP,
+        idle_frames: bool = False,
+        audio_echo: bool = False,
+        start_frame_index: int = 0,
+        priority: Priority = Priority.DEFAULT,
+    ) -> Session:
+        """Describe a live conversation; `async with` opens it.
+
+        `audio` is what will be pushed, 16 kHz mono 16-bit samples unless given. `pacing` says when
+        frames leave; `idle_frames` asks for frames in silence and between segments; `audio_echo`
+        for the sound of each frame; `start_frame_index` is the place of the first frame on the
+        avatar's timeline.
+        """
+        audio = audio or PcmS16()
+        request = pb.OpenSession(
+            model_id=model_id,
+            output=(output or Output()).to_proto(),
+            pacing=pb.Pacing.ValueType(pacing),
+            idle_frames=idle_frames,
+            audio_echo=audio_echo,
+            start_frame_index=start_frame_index,
+            priority=pb.Priority.ValueType(priority),
+        )
+        if isinstance(audio, PcmS16 | PcmF32):
+            request.audio_input = pb.AUDIO_INPUT_PCM
+            request.encoding = _encoding(audio)
+            request.sample_rate_hz = audio.rate_hz
+            request.channels = audio.n_channels
+        elif isinstance(audio, Steps):
+            request.audio_input = pb.AUDIO_INPUT_STEPS
+        else:
+            request.audio_input = pb.AUDIO_INPUT_WINDOWS
+        return Session(self._lip_sync, audio, request, self._metadata)
+
+    async def infer(
+        self,
+        model_id: str,
+        samples: Bytes,
+        audio: AudioFormat | None = None,
+        *,
+        first_frame: int = 0,
+        frame_count: int = 0,
+        end_of_utterance: bool = True,
+        start_frame_index: int = 0,
+        output: Output | None = None,
+        priority: Priority = Priority.DEFAULT,
+        timeout: float | None = 30.0,  # noqa: ASYNC109
+    ) -> Batch:
+        """Make the frames of one piece of speech.
+
+        `samples` are of the form `audio`. `first_frame` is the first frame wanted, counted from the
+        start of the samples: what lies before it is context. `frame_count` 0 = all that the audio
+        covers. With `end_of_utterance=False` only frames whose audio is complete are made.
+        `start_frame_index` is the place of the first frame on the avatar's timeline.
+        """
+        audio = audio or PcmS16()
+        data = bytes(whole_items(audio, samples))
+        request = pb.InferBatchCompositeRequest(
+            model_id=model_id,
+            frame_count=frame_count,
+            start_frame_index=start_frame_index,
+            output=(output or Output()).to_proto(),
+            priority=pb.Priority.ValueType(priority),
+        )
+        if isinstance(audio, PcmS16 | PcmF32):
+            pcm = pb.Pcm(
+                samples=data,
+                sample_rate_hz=audio.rate_hz,
+                channels=audio.n_channels,
+                encoding=_encoding(audio),
+                first_frame=first_frame,
+                end_of_utterance=end_of_utterance,
+            )
+            request.pcm.CopyFrom(pcm)
+        elif isinstance(audio, Steps):
+            steps = pb.FeatureSteps(
+                data=data, first_frame=first_frame, end_of_utterance=end_of_utterance
+            )
+            request.steps.CopyFrom(steps)
+        else:
+            request.windows.CopyFrom(pb.FeatureWindows(data=data))
+        answer = await _answer(
+            self._lip_sync.InferBatchComposite(request, timeout=timeout, metadata=self._metadata)
+        )
+        return Batch(tuple(frame_from_proto(frame) for frame in answer.frames), answer.timings)
+
+    async def list_models(self) -> list[pb.ModelStats]:
+        """Return all configured models and their state, sorted by id."""
+        request = pb.ListModelsRequest()
+        answer = await _answer(self._admin.ListModels(request, metadata=self._metadata))
+        return list(answer.models)
+
+    async def load_model(self, model_id: str) -> pb.ModelStats:
+        """Load a model and warm it up; return when it is ready."""
+        request = pb.LoadModelRequest(model_id=model_id)
+        return (await _answer(self._admin.LoadModel(request, metadata=self._metadata))).model
+
+    async def unload_model(self, model_id: str) -> bool:
+        """Drop a model from memory; return whether it was loaded."""
+        request = pb.UnloadModelRequest(model_id=model_id)
+        answer = await _answer(self._admin.UnloadModel(request, metadata=self._metadata))
+        return answer.was_loaded
+
+    async def model_stats(self, model_id: str) -> pb.ModelStats:
+        """Return state and statistics of one model."""
+        request = pb.GetModelStatsRequest(model_id=model_id)
+        return (await _answer(self._admin.GetModelStats(request, metadata=self._metadata))).model
+
+    async def server_stats(self) -> pb.GetServerStatsResponse:
+        """Return the server's counters since its start, and its state."""
+        request = pb.GetServerStatsRequest()
+        return await _answer(self._server.GetServerStats(request, metadata=self._metadata))
+
+
+def _encoding(audio: PcmS16 | PcmF32) -> pb.PcmEncoding.ValueType:
+    return pb.PCM_ENCODING_S16LE if isinstance(audio, PcmS16) else pb.PCM_ENCODING_F32LE
+
+
+async def _answer(call: Awaitable[_T]) -> _T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise call_error(error) from None

@@ -1,0 +1,111 @@
+"""What can go wrong, in types instead of metadata."""
+
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from .v1 import details_pb2
+
+_DETAILS = "grpc-status-details-bin"
+_REQUEST_ID = "x-request-id"
+
+
+class LipsyncError(Exception):
+    """Any error of this package."""
+
+
+class ProtocolError(LipsyncError):
+    """The server broke the contract. The session is over."""
+
+
+class SessionClosedError(LipsyncError):
+    """The session is over, or `finish` was called. `__cause__` is why, where there is a reason."""
+
+
+class WrongAudioError(LipsyncError, ValueError):
+    """The audio is not of the form that was announced; nothing was sent."""
+
+
+class WindowFullError(LipsyncError):
+    """The server holds as much audio as it may; nothing was sent."""
+
+    def __init__(self, held_s: float, window_s: float) -> None:
+        super().__init__(
+            f"{held_s:.2f} s of audio are with the server, and it may hold {window_s:.2f} s: "
+            "take events first"
+        )
+        self.held_s = held_s
+        """Audio whose frames have not come back, seconds."""
+        self.window_s = window_s
+        """The most that may be there, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """A field that the server does not accept."""
+
+    field: str
+    """Its path in the request, for example `open.sample_rate_hz`."""
+    description: str
+    """The limit, and what came."""
+
+
+class CallError(LipsyncError):
+    """The server refused a call, or ended a session; or it was not reached."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        request_id: str | None = None,
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        """The gRPC status code."""
+        self.message = message
+        """For people."""
+        self.request_id = request_id
+        """What the server's log calls this request; None when the server was not reached."""
+        self.violations = violations
+        """The fields that are wrong, with INVALID_ARGUMENT."""
+        self.retry_after = retry_after
+        """When to try again, seconds; None where that does not help."""
+
+
+def call_error(error: grpc.aio.AioRpcError, request_id: str | None = None) -> CallError:
+    """Read the details of a failed call; `request_id` came with the headers of a stream."""
+    violations: list[FieldViolation] = []
+    retry_after: float | None = None
+    for metadata in (error.initial_metadata(), error.trailing_metadata()):
+        for key, value in metadata or ():
+            if key == _REQUEST_ID:
+                request_id = value if isinstance(value, str) else value.decode("ascii", "replace")
+            elif key == _DETAILS and isinstance(value, bytes):
+                violations, retry_after = _read_details(value)
+    return CallError(
+        error.code(),
+        error.details() or "",
+        request_id=request_id,
+        violations=tuple(violations),
+        retry_after=retry_after,
+    )
+
+
+def _read_details(data: bytes) -> tuple[list[FieldViolation], float | None]:
+    violations: list[FieldViolation] = []
+    retry_after: float | None = None
+    try:
+        for detail in details_pb2.Status.FromString(data).details:
+            if detail.type_url.endswith("/google.rpc.BadRequest"):
+                bad = details_pb2.BadRequest.FromString(detail.value)
+                violations += [FieldViolation(v.field, v.description) for v in bad.field_violations]
+            elif detail.type_url.endswith("/google.rpc.RetryInfo"):
+                delay = details_pb2.RetryInfo.FromString(detail.value).retry_delay
+                retry_after = delay.seconds + delay.nanos / 1e9
+    except ValueError:
+        pass  # Details that cannot be read hide no error: the code and the text are there.
+    return violations, retry_after

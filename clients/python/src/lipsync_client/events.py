@@ -1,0 +1,147 @@
+"""What a server sends."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .options import OutputFormat
+from .v1 import lipsync_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a session will be like."""
+
+    fps: int
+    width: int
+    """Size of full frames, px."""
+    height: int
+    audio_kind: str
+    """`ave`, `hubert` or `wenet`."""
+    look_ahead_ms: int
+    """Audio beyond a frame's time that must have arrived before the frame can be made."""
+    max_buffered_audio_s: int
+    """Audio that may wait in the server."""
+    max_unsent_ms: int
+    """Finished frames that may wait in the server, ms of video."""
+    request_id: str | None
+    """What the server's log calls this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle in background pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture."""
+
+    index: int
+    """Place on the avatar's timeline."""
+    background_index: int
+    pts_us: int
+    """When it is shown; 0 for the first frame, one frame duration apart."""
+    audio_time_us: int | None
+    """Its place in its segment, which the mouth is in step with; None for idle frames."""
+    segment_id: int
+    """0 in unary answers."""
+    format: OutputFormat
+    width: int
+    height: int
+    region: Rect
+    """The face rectangle in the full background frame."""
+    generated: bool
+    """False: background without the network (an idle or skipped frame)."""
+    data: bytes
+    """The coded picture."""
+    audio: bytes
+    """The sound that is heard while it is shown, in the session's format; with `audio_echo`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEnd:
+    """All frames of a segment have come."""
+
+    segment_id: int
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """An interruption took effect: flush what you have buffered."""
+
+    last_pts_us: int | None
+    """Of the last frame that the server sent; None when there was none."""
+    last_audio_time_us: int | None
+    """Its place in its segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerWarning:
+    """Something to know, not an error."""
+
+    code: str
+    """Stable, machine-readable."""
+    text: str
+    """For people."""
+
+
+Event: TypeAlias = Frame | SegmentEnd | Cleared | ServerWarning
+"""What a session gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answer to a unary request."""
+
+    frames: tuple[Frame, ...]
+    timings: pb.Timings
+    """Where the time went."""
+
+
+def opened_from_proto(message: pb.Opened, request_id: str | None) -> Opened:
+    """Read what the server said when it opened a session."""
+    return Opened(
+        fps=message.fps,
+        width=message.width,
+        height=message.height,
+        audio_kind=message.audio_kind,
+        look_ahead_ms=message.look_ahead_ms,
+        max_buffered_audio_s=message.max_buffered_audio_s,
+        max_unsent_ms=message.max_unsent_ms,
+        request_id=request_id,
+    )
+
+
+def frame_from_proto(message: pb.CompositedFrame) -> Frame:
+    """Read a frame."""
+    region = message.region
+    return Frame(
+        index=message.frame_index,
+        background_index=message.background_index,
+        pts_us=message.pts_us,
+        audio_time_us=message.audio_time_us if message.HasField("audio_time_us") else None,
+        segment_id=message.segment_id,
+        format=OutputFormat(message.format),
+        width=message.width,
+        height=message.height,
+        region=Rect(region.x, region.y, region.width, region.height),
+        generated=message.generated,
+        data=message.data,
+        audio=b"",
+    )
+
+
+def cleared_from_proto(message: pb.Cleared) -> Cleared:
+    """Read the answer to an interruption."""
+    return Cleared(
+        last_pts_us=message.last_pts_us if message.HasField("last_pts_us") else None,
+        last_audio_time_us=(
+            message.last_audio_time_us if message.HasField("last_audio_time_us") else None
+        ),
+    )

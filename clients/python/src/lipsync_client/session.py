@@ -1,0 +1,292 @@
+"""One live conversation."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from .audio import AudioFormat, Bytes, PcmF32, PcmS16, Steps, whole_items
+from .errors import CallError, LipsyncError, ProtocolError, SessionClosedError, call_error
+from .events import (
+    Event,
+    Opened,
+    SegmentEnd,
+    ServerWarning,
+    cleared_from_proto,
+    frame_from_proto,
+    opened_from_proto,
+)
+from .ledger import Ledger
+from .v1 import lipsync_pb2 as pb
+from .v1 import lipsync_pb2_grpc as rpc
+
+_Call: TypeAlias = grpc.aio.StreamStreamCall[pb.StreamCompositeRequest, pb.StreamCompositeResponse]
+
+_OUTGOING = 2
+"""Messages between `push_audio` and the connection. Few, so that an interruption overtakes nothing
+but what the connection has taken already."""
+_INCOMING = 4
+"""Messages between the connection and who takes events. Few: the server shall feel a slow reader."""
+
+
+class Session:
+    """One live conversation: audio in, frames out; made by `Client.session`.
+
+    An asynchronous context manager that opens the session and, at the end, cancels what is left of
+    it; and an asynchronous iterator over what the server sends, until the session ends.
+
+    An utterance is a *segment*: it begins with its first audio and ends with `end_segment`, which
+    makes the frames that still waited for audio to come. Calls may be cancelled (by
+    `asyncio.wait_for`, for example) without harm to the session. One task may speak while another
+    takes events; two tasks that speak at the same time would mix their audio.
+    """
+
+    def __init__(
+        self,
+        stub: "rpc.LipSyncAsyncStub",
+        audio: AudioFormat,
+        request: pb.OpenSession,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._stub = stub
+        self._audio = audio
+        self._request = request
+        self._metadata = metadata
+        self._call: _Call | None = None
+        self._opened: Opened | None = None
+        self._ledger: Ledger | None = None
+        self._outgoing: asyncio.Queue[pb.StreamCompositeRequest | None] = asyncio.Queue(_OUTGOING)
+        self._incoming: asyncio.Queue[pb.StreamCompositeResponse | None] = asyncio.Queue(_INCOMING)
+        self._reader: asyncio.Task[None] | None = None
+        self._bell = asyncio.Event()  # Something changed for who waits to send.
+        self._finished = False
+        self._over = False
+        self._error: LipsyncError | None = None
+
+    async def __aenter__(self) -> "Session":
+        """Open the session; return when the server has loaded the model and accepted.
+
+        Raises `CallError` when it does not.
+        """
+        await self._outgoing.put(pb.StreamCompositeRequest(open=self._request))
+        self._call = self._stub.StreamComposite(self._requests(), metadata=self._metadata)
+        try:
+            first = await self._read(self._call)
+            if not isinstance(first, pb.StreamCompositeResponse) or not first.HasField("opened"):
+                raise ProtocolError("the first message was not `opened`")
+        except BaseException:
+            await self.close()
+            raise
+        self._opened = opened_from_proto(first.opened, await _request_id(self._call))
+        self._ledger = Ledger(self._audio, self._opened)
+        self._reader = asyncio.create_task(self._read_all(self._call))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel what is left of the session."""
+        await self.close()
+
+    @property
+    def opened(self) -> Opened:
+        """What the server said: frame rate, size, look-ahead, limits."""
+        if self._opened is None:
+            raise SessionClosedError("the session was not opened: use `async with`")
+        return self._opened
+
+    async def push_audio(self, audio: Bytes, *, wait: bool = True) -> int:
+        """Send audio of the announced form, of any length; return the id of its segment.
+
+        The first audio, and the first after `end_segment` or `clear`, begins a segment.
+
+        While the server holds as much audio as it may (`opened.max_buffered_audio_s`) this waits
+        for frames to come back, so somebody must take events meanwhile; with `wait=False` it raises
+        `WindowFullError` at once and sends nothing. A call that is cancelled while it waits has
+        sent a part of its audio; `clear` or `end_segment` may follow.
+
+        Raises `WrongAudioError` for parts of items, `SessionClosedError` when the session is over.
+        """
+        ledger = self._open_ledger()
+        view = whole_items(self._audio, audio)
+        item_bytes = self._audio.item_bytes
+        if not wait:
+            ledger.check_room(view.nbytes // item_bytes)
+        while view.nbytes:
+            n_items = 0
+            if not self._outgoing.full():
+                n_items = ledger.grant(view.nbytes // item_bytes)
+            if n_items == 0:
+                await self._changed()
+                continue
+            piece, view = view[: n_items * item_bytes], view[n_items * item_bytes :]
+            self._outgoing.put_nowait(self._chunk(ledger.newest, bytes(piece)))
+        return ledger.newest
+
+    async def end_segment(self) -> int | None:
+        """End the utterance: its tail is made. Return its id; None when none is under way.
+
+        Raises `SessionClosedError` when the session is over.
+        """
+        ledger = self._open_ledger()
+        await self._place()
+        ended = ledger.end_segment()
+        if ended is not None:
+            end = pb.EndSegment(segment_id=ended)
+            self._outgoing.put_nowait(pb.StreamCompositeRequest(end_segment=end))
+        return ended
+
+    async def clear(self) -> None:
+        """Interrupt: all audio and all frames that are under way are dropped.
+
+        It returns at once. From then on no frame of what was interrupted is given, and `Cleared`
+        when the server has confirmed.
+
+        Raises `SessionClosedError` when the session is over.
+        """
+        ledger = self._open_ledger()
+        await self._place()
+        ledger.clear()
+        self._outgoing.put_nowait(pb.StreamCompositeRequest(clear=pb.Clear()))
+        self._bell.set()
+
+    async def finish(self) -> None:
+        """Say that nothing more will be sent: the server makes what is queued and ends."""
+        if self._finished or self._over:
+            return
+        await self._place()
+        self._finished = True
+        self._outgoing.put_nowait(None)
+
+    async def close(self) -> None:
+        """Cancel what is left of the session."""
+        self._end()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._call is not None:
+            self._call.cancel()
+        while not self._incoming.empty():
+            self._incoming.get_nowait()
+        self._incoming.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Iterate over what the server sends, until the session ends."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for what the server sends next.
+
+        Raises `CallError` when the server ends the session, `ProtocolError` when it breaks the
+        contract; after either there is nothing more.
+        """
+        while True:
+            if self._incoming.empty() and (self._over or self._reader is None):
+                raise self._take_error() or StopAsyncIteration
+            message = await self._incoming.get()
+            if message is None:
+                raise self._take_error() or StopAsyncIteration
+            try:
+                event = self._event(message)
+            except ProtocolError as error:
+                self._error = error
+                await self.close()
+                raise
+            self._bell.set()
+            if event is not None:
+                return event
+
+    def _event(self, message: pb.StreamCompositeResponse) -> Event | None:
+        """Book a message; None for what was interrupted, and for what is not known here."""
+        ledger = self._ledger
+        if ledger is None:
+            return None
+        match message.WhichOneof("message"):
+            case "frame":
+                return frame_from_proto(message.frame) if ledger.book_frame(message.frame) else None
+            case "segment_end":
+                end = message.segment_end
+                wanted = ledger.book_end(end.segment_id)
+                return SegmentEnd(end.segment_id, end.n_frames) if wanted else None
+            case "cleared":
+                ledger.confirm_clear()
+                return cleared_from_proto(message.cleared)
+            case "warning":
+                return ServerWarning(message.warning.code, message.warning.text)
+            case "opened":
+                raise ProtocolError("the session was opened twice")
+        return None
+
+    def _chunk(self, segment_id: int, data: bytes) -> pb.StreamCompositeRequest:
+        if isinstance(self._audio, PcmS16 | PcmF32):
+            chunk = pb.AudioChunk(segment_id=segment_id, pcm=data)
+        elif isinstance(self._audio, Steps):
+            chunk = pb.AudioChunk(segment_id=segment_id, steps=data)
+        else:
+            chunk = pb.AudioChunk(segment_id=segment_id, windows=data)
+        return pb.StreamCompositeRequest(audio=chunk)
+
+    def _open_ledger(self) -> Ledger:
+        if self._ledger is None or self._over or self._finished:
+            raise SessionClosedError("the session takes nothing more") from self._error
+        return self._ledger
+
+    async def _place(self) -> None:
+        """Wait for a place in front of the connection: what is booked after it is also sent."""
+        while self._outgoing.full():
+            await self._changed()
+
+    async def _changed(self) -> None:
+        """Wait until there may be room or a place, or until the session is over."""
+        self._bell.clear()
+        await self._bell.wait()
+        if self._over:
+            raise SessionClosedError("the session is over") from self._error
+
+    async def _requests(self) -> AsyncIterator[pb.StreamCompositeRequest]:
+        while (message := await self._outgoing.get()) is not None:
+            self._bell.set()
+            yield message
+
+    async def _read(self, call: _Call) -> object:
+        """Wait for the next message; `grpc.aio.EOF` at the end."""
+        try:
+            return await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise call_error(error, await _request_id(call)) from None
+
+    async def _read_all(self, call: _Call) -> None:
+        """Take messages off the connection.
+
+        A task of its own, because a read of grpcio that is cancelled cancels its whole call.
+        """
+        try:
+            while isinstance(message := await self._read(call), pb.StreamCompositeResponse):
+                await self._incoming.put(message)
+        except CallError as error:
+            self._error = error
+        self._end()
+        await self._incoming.put(None)
+
+    def _end(self) -> None:
+        """Nothing more will come: a waiting sender must learn it."""
+        self._over = True
+        self._bell.set()
+
+    def _take_error(self) -> LipsyncError | None:
+        """Return why the session ended badly, once."""
+        error, self._error = self._error, None
+        return error
+
+
+async def _request_id(call: _Call) -> str | None:
+    for key, value in await call.initial_metadata() or ():
+        if key == "x-request-id" and isinstance(value, str):
+            return value
+    return None

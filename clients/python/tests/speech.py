@@ -1,0 +1,36 @@
+"""What the tests say, and what they wait for."""
+
+import asyncio
+import wave
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from lipsync_client import Event, Frame, Session
+
+SILENCE = bytes(2 * 16_000)
+"""A second of it."""
+
+
+def read_speech(path: Path) -> bytes:
+    with wave.open(str(path)) as file:
+        assert (file.getframerate(), file.getnchannels()) == (16_000, 1)
+        return bytes(file.readframes(file.getnframes()))
+
+
+async def rest(session: Session) -> list[Event]:
+    """Everything until the session ends."""
+    return [event async for event in session]
+
+
+def frames(events: Iterable[Event]) -> list[Frame]:
+    return [event for event in events if isinstance(event, Frame)]
+
+
+async def until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition of the server; give up loudly."""
+    try:
+        async with asyncio.timeout(60):
+            while not await condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # The server has nothing to wait on.
+    except TimeoutError:
+        raise AssertionError(f"still waiting until {what}") from None

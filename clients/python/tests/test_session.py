@@ -1,0 +1,184 @@
+"""Live sessions, against a real server."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import running
+from speech import frames, rest, until
+
+from lipsync_client import (
+    CallError,
+    Cleared,
+    Client,
+    Frame,
+    PcmS16,
+    SegmentEnd,
+    SessionClosedError,
+    WindowFullError,
+    WrongAudioError,
+)
+
+
+@pytest.mark.parametrize("chunk_bytes", [320, 10_002, 1_000_000])
+async def test_a_session_gives_the_frames_of_one_unary_call(
+    client: Client, speech: bytes, chunk_bytes: int
+) -> None:
+    whole = await client.infer("mira", speech)
+    async with client.session("mira") as session:
+        assert session.opened.fps == 25
+        assert session.opened.request_id
+        for start in range(0, len(speech), chunk_bytes):
+            assert await session.push_audio(speech[start : start + chunk_bytes]) == 1
+        assert await session.end_segment() == 1
+        await session.finish()
+        events = await rest(session)
+    assert [f.data for f in frames(events)] == [f.data for f in whole.frames]
+    assert [f.audio_time_us for f in frames(events)] == [f.pts_us for f in whole.frames]
+    assert events[-1] == SegmentEnd(1, len(whole.frames))
+
+
+async def test_segments_number_themselves(client: Client, speech: bytes) -> None:
+    async with client.session("mira") as session:
+        assert await session.end_segment() is None
+        for segment_id in (1, 2):
+            assert await session.push_audio(speech[:6_400]) == segment_id
+            assert await session.end_segment() == segment_id
+        await session.finish()
+        seen = [(f.segment_id, f.pts_us // 40_000) for f in frames(await rest(session))]
+    assert seen == [(1 + n // 5, n) for n in range(10)]
+
+
+async def test_after_clear_nothing_of_before_is_given(client: Client, speech: bytes) -> None:
+    for n_seen in range(4):
+        async with client.session("mira") as session:
+            await session.push_audio(speech)
+            last_pts_us = -1
+            for _ in range(n_seen):
+                frame = await anext(session)
+                assert isinstance(frame, Frame)
+                last_pts_us = frame.pts_us
+            await session.clear()
+            assert await session.push_audio(speech[:3_200]) == 2
+            await session.finish()
+            cleared = await anext(session)
+            assert isinstance(cleared, Cleared)
+            assert (-1 if cleared.last_pts_us is None else cleared.last_pts_us) >= last_pts_us
+            after = frames(await rest(session))
+        assert [frame.segment_id for frame in after] == [2, 2, 2]
+
+
+async def test_a_sender_waits_for_room(client: Client, speech: bytes) -> None:
+    # The server of these tests holds 2 seconds.
+    long = speech * 4
+    async with client.session("mira") as session:
+
+        async def speak() -> None:
+            await session.push_audio(long)
+            await session.finish()
+
+        with pytest.raises(WindowFullError):
+            await session.push_audio(long, wait=False)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(speak())
+            seen = tasks.create_task(rest(session))
+    assert len(frames(seen.result())) == -(-len(long) // 2 * 25 // 16_000)
+
+
+async def test_cancelled_calls_do_no_harm(client: Client, speech: bytes) -> None:
+    async with client.session("mira") as session:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(session), 0.01)
+        with pytest.raises(TimeoutError):
+            # Nobody takes frames, so this waits for ever.
+            await asyncio.wait_for(session.push_audio(speech * 8), 0.2)
+        await session.clear()
+        assert await session.push_audio(speech[:1_280]) == 2
+        await session.finish()
+        events = await rest(session)
+    assert [frame.segment_id for frame in frames(events)] == [2]
+
+
+async def test_a_session_that_is_left_is_given_back(client: Client, speech: bytes) -> None:
+    async def none_is_left() -> bool:
+        return (await client.server_stats()).sessions == 0
+
+    async with client.session("mira") as session:
+        await session.push_audio(speech)
+        await anext(session)
+    await until("the session that was left is gone", none_is_left)
+    with pytest.raises(SessionClosedError):
+        await session.push_audio(speech)
+
+
+async def test_a_cancelled_task_gives_its_session_back(client: Client, speech: bytes) -> None:
+    speaking = asyncio.Event()
+
+    async def talk() -> None:
+        async with client.session("mira") as session:
+            await session.push_audio(speech)
+            async for _ in session:  # Never ends: the segment does not.
+                speaking.set()
+
+    async def none_is_left() -> bool:
+        return (await client.server_stats()).sessions == 0
+
+    task = asyncio.create_task(talk())
+    await asyncio.wait_for(speaking.wait(), 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until("the session of the task is gone", none_is_left)
+
+
+async def test_refusals_are_typed(client: Client, speech: bytes) -> None:
+    with pytest.raises(CallError) as refused:
+        async with client.session("nobody"):
+            pass
+    assert refused.value.code is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(CallError) as refused:
+        async with client.session("mira", PcmS16(rate_hz=7)):
+            pass
+    assert [v.field for v in refused.value.violations] == ["open.sample_rate_hz"]
+    assert refused.value.request_id
+    async with client.session("mira") as session:
+        with pytest.raises(WrongAudioError):
+            await session.push_audio(b"abc")
+        await session.push_audio(speech[:640])
+        await session.finish()
+        with pytest.raises(SessionClosedError):
+            await session.clear()
+        assert len(frames(await rest(session))) == 1
+
+
+async def test_too_many_sessions_are_told_when_to_come_back(client: Client) -> None:
+    async with (
+        client.session("mira"),
+        client.session("mira"),
+        client.session("mira"),
+        client.session("mira"),
+    ):
+        with pytest.raises(CallError) as refused:
+            async with client.session("mira"):
+                pass
+    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.retry_after is not None
+    assert refused.value.retry_after > 0
+
+
+async def test_a_server_that_shuts_down_says_so(server_binary: Path, speech: bytes) -> None:
+    with running(server_binary) as (address, process):
+        async with Client(address) as client:
+            await client.wait_until_serving()
+            async with client.session("mira") as session:
+                await session.push_audio(speech)
+                await anext(session)
+                process.send_signal(signal.SIGTERM)
+                with pytest.raises(CallError) as ended:
+                    await rest(session)
+                with pytest.raises(SessionClosedError):
+                    await session.push_audio(speech)
+            assert ended.value.code is grpc.StatusCode.UNAVAILABLE
+        assert await asyncio.to_thread(process.wait, 60) == 0
