@@ -110,10 +110,7 @@ fn gemms(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
                 data: black_box(&mut out),
                 stride: n_out,
             };
-            let epilogue = Epilogue {
-                relu: true,
-                residual: None,
-            };
+            let epilogue = Epilogue::new(true);
             gemm(&m, a, out, epilogue);
         });
         report(&line, rows * n_in * n_out, seconds);
@@ -185,10 +182,7 @@ impl Block {
         let (side, wide) = (self.side, 2 * self.c);
         let row = side * wide;
         let (expanded, filtered) = scratch.split_at_mut((height + 2) * row);
-        let relu = Epilogue {
-            relu: true,
-            residual: None,
-        };
+        let relu = Epilogue::new(true);
         let (mut first_row, mut n_rows) = (0, 0);
         for start in (0..n_out_rows).step_by(height) {
             let end = (start + height).min(n_out_rows);

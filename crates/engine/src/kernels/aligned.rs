@@ -1,34 +1,41 @@
-//! Floats that start at a cache line.
+//! Numbers that start at a cache line.
 
 use std::ops::{Deref, DerefMut};
 
-/// Floats of a cache line, which is also the widest vector.
-pub(super) const LINE_FLOATS: usize = 16;
+use super::Element;
 
-/// A fixed number of floats whose first one starts a 64-byte cache line.
+/// Bytes of a cache line, which is also the widest vector.
+const LINE_BYTES: usize = 64;
+
+/// Floats of a cache line.
+pub(super) const LINE_FLOATS: usize = LINE_BYTES / size_of::<f32>();
+
+/// A fixed number of elements whose first one starts a 64-byte cache line.
 ///
 /// Any slice may be given to the kernels; but a 64-byte vector that straddles two lines costs two
 /// accesses, so weights and activations are best kept in one of these. The alignment is a matter of
 /// speed alone: no kernel relies on it.
 #[derive(Debug)]
-pub struct AlignedFloats {
-    storage: Vec<f32>,
+pub struct Aligned<E> {
+    storage: Vec<E>,
     start: usize,
     len: usize,
 }
 
-impl AlignedFloats {
+/// Floats that start at a cache line.
+pub type AlignedFloats = Aligned<f32>;
+
+impl<E: Element> Aligned<E> {
     /// `len` zeros.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        let storage = vec![0.0; len + LINE_FLOATS];
+        let line = LINE_BYTES / size_of::<E>();
+        let storage = vec![E::ZERO; len + line];
         // Not every platform can tell (then it says usize::MAX); unaligned is right, only slower.
-        let start = storage
-            .as_ptr()
-            .align_offset(LINE_FLOATS * size_of::<f32>());
+        let start = storage.as_ptr().align_offset(LINE_BYTES);
         Self {
             storage,
-            start: if start < LINE_FLOATS { start } else { 0 },
+            start: if start < line { start } else { 0 },
             len,
         }
     }
@@ -36,20 +43,31 @@ impl AlignedFloats {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.storage.capacity() * size_of::<f32>()
+        self.storage.capacity() * size_of::<E>()
     }
 }
 
-impl Deref for AlignedFloats {
-    type Target = [f32];
+impl<E> Default for Aligned<E> {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            storage: Vec::new(),
+            start: 0,
+            len: 0,
+        }
+    }
+}
 
-    fn deref(&self) -> &[f32] {
+impl<E> Deref for Aligned<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
         &self.storage[self.start..self.start + self.len]
     }
 }
 
-impl DerefMut for AlignedFloats {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<E> DerefMut for Aligned<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
         &mut self.storage[self.start..self.start + self.len]
     }
 }

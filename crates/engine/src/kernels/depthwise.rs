@@ -9,10 +9,7 @@
 
 use std::ops::Range;
 
-use super::{AlignedFloats, Isa, isa::Kernel, simd::Simd};
-
-/// Zeros enough for the widest vector: the row above the first and below the last one.
-static ZEROS: [f32; 16] = [0.0; 16];
+use super::{AlignedFloats, Element, Isa, isa::Kernel, simd::Simd};
 
 /// Weights and bias of a depthwise 3x3 convolution, channel-last.
 #[derive(Debug)]
@@ -26,9 +23,9 @@ pub struct PackedDepthwise {
 
 /// Consecutive rows of an NHWC tensor.
 #[derive(Debug, Clone, Copy)]
-pub struct Strip<'a> {
+pub struct Strip<'a, E = f32> {
     /// `[rows][width][c]`, dense.
-    pub data: &'a [f32],
+    pub data: &'a [E],
     /// Pixels of a row.
     pub width: usize,
     /// Rows of the whole tensor; what lies outside them is zero.
@@ -85,13 +82,13 @@ impl PackedDepthwise {
     clippy::too_many_arguments,
     reason = "a strip in, a strip out, and what lies between"
 )]
-pub fn depthwise3x3(
+pub fn depthwise3x3<I: Element, O: Element>(
     d: &PackedDepthwise,
-    input: Strip<'_>,
+    input: Strip<'_, I>,
     rows: Range<usize>,
     stride: usize,
     relu: bool,
-    out: &mut [f32],
+    out: &mut [O],
 ) {
     assert!(
         matches!(stride, 1 | 2),
@@ -131,13 +128,13 @@ pub fn depthwise3x3(
     });
 }
 
-struct Depthwise<'a> {
+struct Depthwise<'a, I, O> {
     d: &'a PackedDepthwise,
-    input: Strip<'a>,
+    input: Strip<'a, I>,
     rows: Range<usize>,
     stride: usize,
     relu: bool,
-    out: &'a mut [f32],
+    out: &'a mut [O],
 }
 
 /// The channels that one walk computes, of `c`: `n` from `first` on.
@@ -150,35 +147,36 @@ struct Channels {
 
 /// One input row, from the current channels on.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    /// `n` floats at every `step`, for each pixel of the row.
-    data: &'a [f32],
-    /// Floats from one pixel to the next.
+struct Row<'a, E> {
+    /// `n` elements at every `step`, for each pixel of the row.
+    data: &'a [E],
+    /// Elements from one pixel to the next.
     step: usize,
 }
 
-impl Row<'_> {
+impl<E: Element> Row<'_, E> {
+    /// The row above the first and below the last one.
     const ZERO: Self = Row {
-        data: &ZEROS,
+        data: E::ZEROS,
         step: 0,
     };
 
     #[inline(always)]
     fn pixel<S: Simd, const PART: bool>(&self, s: S, x: usize, n: usize) -> S::Vector {
         if PART {
-            s.load_part(&self.data[x * self.step..], n)
+            E::load_part(s, &self.data[x * self.step..], n)
         } else {
             // SAFETY: the walk asks for pixels inside the row, and for whole vectors where `n` is one;
-            // so this pixel's `n` floats are in `data`, as the field's comment says.
-            unsafe { s.load_at(self.data, x * self.step) }
+            // so this pixel's `n` elements are in `data`, as the field's comment says.
+            unsafe { E::load_at(s, self.data, x * self.step) }
         }
     }
 }
 
-impl<'a> Strip<'a> {
+impl<'a, E: Element> Strip<'a, E> {
     /// Row `y - 1` of the tensor, zeros where there is none.
     #[inline(always)]
-    fn row(&self, y: usize, channels: Channels) -> Row<'a> {
+    fn row(&self, y: usize, channels: Channels) -> Row<'a, E> {
         if y == 0 || y > self.height {
             return Row::ZERO;
         }
@@ -191,7 +189,7 @@ impl<'a> Strip<'a> {
     }
 }
 
-impl Kernel for Depthwise<'_> {
+impl<I: Element, O: Element> Kernel for Depthwise<'_, I, O> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let row_floats = self.out.len() / self.rows.len();
@@ -220,15 +218,15 @@ impl Kernel for Depthwise<'_> {
 }
 
 /// Output rows that are computed together, from `row` on.
-struct Band<'a> {
+struct Band<'a, I, O> {
     d: &'a PackedDepthwise,
-    input: Strip<'a>,
+    input: Strip<'a, I>,
     row: usize,
     relu: bool,
-    out: &'a mut [f32],
+    out: &'a mut [O],
 }
 
-impl Band<'_> {
+impl<I: Element, O: Element> Band<'_, I, O> {
     /// `OUT` output rows, made of `IN` input rows.
     #[inline(always)]
     fn run<S: Simd, const IN: usize, const OUT: usize, const STRIDE: usize>(mut self, s: S) {
@@ -317,11 +315,11 @@ impl Band<'_> {
             let row_floats = self.out.len() / OUT;
             let at = o * row_floats + x * channels.c + channels.first;
             if PART {
-                s.store_part(&mut self.out[at..], channels.n, sum);
+                O::store_part(s, &mut self.out[at..], channels.n, sum);
             } else {
-                // SAFETY: `out` is `OUT` rows of `out_width * c` floats, `x < out_width`, and
+                // SAFETY: `out` is `OUT` rows of `out_width * c` elements, `x < out_width`, and
                 // `first + LANES <= c` as `n` is a whole vector.
-                unsafe { s.store_at(self.out, at, sum) };
+                unsafe { O::store_at(s, self.out, at, sum) };
             }
         }
     }

@@ -5,7 +5,9 @@
 //! the bias and runs over the inputs in ascending order, in every tile shape: that is why a row's
 //! result depends on that row alone. The sum is never split into blocks, for the same reason.
 
-use super::{AlignedFloats, Isa, aligned::LINE_FLOATS, isa::Kernel, simd::Simd};
+use super::{
+    AlignedFloats, Element, Isa, aligned::LINE_FLOATS, element::Weights, isa::Kernel, simd::Simd,
+};
 
 /// Operands with rows up to this long are fetched a tile ahead: the hardware takes a tile for a dozen
 /// streams, and foresees them only where they are long.
@@ -21,12 +23,12 @@ const FETCHED_INPUTS: usize = 64;
 
 /// A matrix to read: `rows` rows, `stride` floats apart, of as many columns as the reader wants.
 #[derive(Debug, Clone, Copy)]
-pub struct MatRef<'a> {
+pub struct MatRef<'a, E = f32> {
     /// Row after row; the last row may end before its stride does.
-    pub data: &'a [f32],
+    pub data: &'a [E],
     /// Number of rows.
     pub rows: usize,
-    /// Floats from one row's start to the next one's.
+    /// Elements from one row's start to the next one's.
     pub stride: usize,
 }
 
@@ -35,20 +37,57 @@ pub struct MatRef<'a> {
 /// To write at a channel offset of a wider tensor, let `data` start at the offset and let `stride`
 /// be the wider tensor's channels; what lies between the columns written is left alone.
 #[derive(Debug)]
-pub struct MatMut<'a> {
+pub struct MatMut<'a, E = f32> {
     /// Row after row; the last row may end before its stride does.
-    pub data: &'a mut [f32],
-    /// Floats from one row's start to the next one's.
+    pub data: &'a mut [E],
+    /// Elements from one row's start to the next one's.
     pub stride: usize,
 }
 
 /// What happens to a sum before it is stored.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Epilogue<'a> {
-    /// Negative results become zero, after the residual.
+#[derive(Debug, Clone, Copy)]
+pub struct Epilogue<'a, E = f32> {
+    /// Negative results become zero, after the addition.
     pub relu: bool,
-    /// Added to the result: as many rows as the operand.
-    pub residual: Option<MatRef<'a>>,
+    /// What is added to the result.
+    pub added: Added<'a, E>,
+}
+
+/// What is added to a product.
+#[derive(Debug, Clone, Copy)]
+pub enum Added<'a, E = f32> {
+    /// Nothing.
+    Nothing,
+    /// A matrix of as many rows as the operand and as many columns as the result.
+    Matrix(MatRef<'a, E>),
+    /// What is at the result's place already.
+    Result,
+}
+
+impl<E> Default for Epilogue<'_, E> {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl<'a, E> Epilogue<'a, E> {
+    /// Adds nothing.
+    #[must_use]
+    pub fn new(relu: bool) -> Self {
+        Self {
+            relu,
+            added: Added::Nothing,
+        }
+    }
+
+    /// Adds the matrix, if there is one.
+    #[must_use]
+    pub fn with_residual(relu: bool, residual: Option<MatRef<'a, E>>) -> Self {
+        Self {
+            relu,
+            added: residual.map_or(Added::Nothing, Added::Matrix),
+        }
+    }
 }
 
 /// Weights and bias of a 1x1 convolution, in the order in which one instruction set reads them.
@@ -94,22 +133,18 @@ impl PackedMatrix {
             n_out,
         }
     }
+}
 
-    /// Bytes that the packed weights take.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
+impl Weights for PackedMatrix {
+    fn bytes(&self) -> usize {
         self.panels.bytes()
     }
 
-    /// Columns of the operand.
-    #[must_use]
-    pub fn n_in(&self) -> usize {
+    fn n_in(&self) -> usize {
         self.n_in
     }
 
-    /// Columns of the result.
-    #[must_use]
-    pub fn n_out(&self) -> usize {
+    fn n_out(&self) -> usize {
         self.n_out
     }
 }
@@ -122,20 +157,25 @@ fn panel_widths(n_out: usize, lanes: usize) -> impl Iterator<Item = usize> {
     std::iter::repeat_n(2 * lanes, pairs).chain((rest > 0).then_some(rest))
 }
 
-/// `out[r] = act(weights * a[r] + bias + residual[r])` for every row of `a`.
+/// `out[r] = act(weights * a[r] + bias + added[r])` for every row of `a`.
 ///
 /// # Shapes
-/// `a` is `[rows][n_in]`, `out` and the residual `[rows][n_out]`, each with a stride of its own.
+/// `a` is `[rows][n_in]`, `out` and what is added `[rows][n_out]`, each with a stride of its own.
 ///
 /// # Panics
 /// When a stride is shorter than a row or a slice shorter than its rows.
-pub fn gemm(m: &PackedMatrix, a: MatRef<'_>, out: MatMut<'_>, epilogue: Epilogue<'_>) {
+pub fn gemm<O: Element>(
+    m: &PackedMatrix,
+    a: MatRef<'_>,
+    out: MatMut<'_, O>,
+    epilogue: Epilogue<'_>,
+) {
     if a.rows == 0 || m.n_out == 0 {
         return;
     }
     a.check(m.n_in, "operand");
     check_rows(out.data.len(), (a.rows, m.n_out), out.stride, "result");
-    if let Some(residual) = epilogue.residual {
+    if let Added::Matrix(residual) = epilogue.added {
         residual.check(m.n_out, "residual");
         assert_eq!(residual.rows, a.rows, "residual has the operand's rows");
     }
@@ -147,14 +187,15 @@ pub fn gemm(m: &PackedMatrix, a: MatRef<'_>, out: MatMut<'_>, epilogue: Epilogue
     });
 }
 
-impl<'a> MatRef<'a> {
-    fn check(&self, columns: usize, what: &str) {
+impl<'a, E> MatRef<'a, E> {
+    /// Panics unless every row has `columns` columns.
+    pub(super) fn check(&self, columns: usize, what: &str) {
         check_rows(self.data.len(), (self.rows, columns), self.stride, what);
     }
 
     /// The first `columns` floats of `R` rows from `row` on.
     #[inline(always)]
-    fn rows_from<const R: usize>(&self, row: usize, columns: usize) -> [&'a [f32]; R] {
+    pub(super) fn rows_from<const R: usize>(&self, row: usize, columns: usize) -> [&'a [E]; R] {
         let mut rows = [&self.data[..0]; R];
         for (r, data) in rows.iter_mut().enumerate() {
             *data = &self.data[(row + r) * self.stride..][..columns];
@@ -163,16 +204,20 @@ impl<'a> MatRef<'a> {
     }
 }
 
-fn check_rows(len: usize, (rows, columns): (usize, usize), stride: usize, what: &str) {
+/// Panics unless `len` elements hold `rows` rows, which are at least one, `stride` apart.
+pub(super) fn check_rows(len: usize, (rows, columns): (usize, usize), stride: usize, what: &str) {
     assert!(stride >= columns, "{what}: rows overlap");
     let needed = (rows - 1) * stride + columns;
-    assert!(len >= needed, "{what}: {needed} floats needed, {len} given");
+    assert!(
+        len >= needed,
+        "{what}: {needed} elements needed, {len} given"
+    );
 }
 
-struct Gemm<'a> {
+struct Gemm<'a, O> {
     m: &'a PackedMatrix,
     a: MatRef<'a>,
-    out: MatMut<'a>,
+    out: MatMut<'a, O>,
     epilogue: Epilogue<'a>,
 }
 
@@ -194,7 +239,7 @@ fn rows_per_block(n_in: usize, tile_rows: usize) -> usize {
     (BLOCK_FLOATS / n_in.max(1)).next_multiple_of(tile_rows)
 }
 
-impl Kernel for Gemm<'_> {
+impl<O: Element> Kernel for Gemm<'_, O> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (n_in, n_out) = (self.m.n_in, self.m.n_out);
@@ -228,7 +273,7 @@ impl Kernel for Gemm<'_> {
     }
 }
 
-impl Gemm<'_> {
+impl<O: Element> Gemm<'_, O> {
     /// Rows `row..end` of one panel of `V` vectors, in tiles; the last vector is cut off by the result's
     /// edge where `PART`, and the weights are fetched ahead where `FETCH`.
     #[inline(always)]
@@ -296,17 +341,14 @@ impl Gemm<'_> {
                 }
             }
         }
-        if let Some(residual) = self.epilogue.residual {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let added = &residual.data[(row + r) * residual.stride + panel.first..];
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    let added = if PART && v == V - 1 {
-                        s.load_part(&added[v * S::LANES..], panel.columns - v * S::LANES)
-                    } else {
-                        s.load(&added[v * S::LANES..])
-                    };
-                    *sum = s.add(*sum, added);
-                }
+        match self.epilogue.added {
+            Added::Nothing => {}
+            Added::Matrix(MatRef { data, stride, .. }) => {
+                add_rows::<S, f32, R, V, PART>(s, &mut sums, &data[row * stride..], stride, panel);
+            }
+            Added::Result => {
+                let MatMut { data, stride } = &self.out;
+                add_rows::<S, O, R, V, PART>(s, &mut sums, &data[row * stride..], *stride, panel);
             }
         }
         if self.epilogue.relu {
@@ -318,9 +360,14 @@ impl Gemm<'_> {
             let out = &mut self.out.data[(row + r) * self.out.stride + panel.first..];
             for (v, &sum) in sums.iter().enumerate() {
                 if PART && v == V - 1 {
-                    s.store_part(&mut out[v * S::LANES..], panel.columns - v * S::LANES, sum);
+                    O::store_part(
+                        s,
+                        &mut out[v * S::LANES..],
+                        panel.columns - v * S::LANES,
+                        sum,
+                    );
                 } else {
-                    s.store(&mut out[v * S::LANES..], sum);
+                    O::store(s, &mut out[v * S::LANES..], sum);
                 }
             }
         }
@@ -332,6 +379,28 @@ impl Gemm<'_> {
         let start = row * self.a.stride;
         for line in (0..n * self.a.stride).step_by(LINE_FLOATS) {
             s.prefetch(self.a.data, start + line);
+        }
+    }
+}
+
+/// Adds a tile of `data`, which starts with the tile's first row, to `sums`.
+#[inline(always)]
+fn add_rows<S: Simd, E: Element, const R: usize, const V: usize, const PART: bool>(
+    s: S,
+    sums: &mut [[S::Vector; V]; R],
+    data: &[E],
+    stride: usize,
+    panel: &Panel,
+) {
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let added = &data[r * stride + panel.first..];
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let added = if PART && v == V - 1 {
+                E::load_part(s, &added[v * S::LANES..], panel.columns - v * S::LANES)
+            } else {
+                E::load(s, &added[v * S::LANES..])
+            };
+            *sum = s.add(*sum, added);
         }
     }
 }

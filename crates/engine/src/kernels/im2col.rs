@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::Element;
+
 /// Writes the input patches of output rows `out_rows`, one output pixel a row.
 ///
 /// # Shapes
@@ -17,14 +19,14 @@ use std::ops::Range;
     clippy::too_many_arguments,
     reason = "the attributes of ONNX's Conv, in its order and words"
 )]
-pub fn im2col(
-    input: &[f32],
+pub fn im2col<E: Element>(
+    input: &[E],
     (h, w, c): (usize, usize, usize),
     (kh, kw): (usize, usize),
     (stride_h, stride_w): (usize, usize),
     (top, left, bottom, right): (usize, usize, usize, usize),
     out_rows: Range<usize>,
-    out: &mut [f32],
+    out: &mut [E],
 ) {
     assert_eq!(input.len(), h * w * c, "input is [h][w][c]");
     assert!(
@@ -51,13 +53,13 @@ pub fn im2col(
         // A run of a patch is contiguous in the tensor, apart from what lies left or right of it.
         let (start, end) = (x.max(left), (x + kw).min(left + w));
         if y < top || y >= top + h || start >= end {
-            runs.fill(0.0);
+            runs.fill(E::ZERO);
             continue;
         }
         let row = &input[(y - top) * w * c..][..w * c];
-        runs[..(start - x) * c].fill(0.0);
+        runs[..(start - x) * c].fill(E::ZERO);
         runs[(start - x) * c..(end - x) * c]
             .copy_from_slice(&row[(start - left) * c..(end - left) * c]);
-        runs[(end - x) * c..].fill(0.0);
+        runs[(end - x) * c..].fill(E::ZERO);
     }
 }

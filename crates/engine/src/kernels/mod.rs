@@ -1,11 +1,12 @@
-//! The f32 CPU kernels of the U-Net family.
+//! The CPU kernels of the U-Net family.
 //!
 //! All tensors are NHWC, row-major, one frame, so a tensor is also a matrix: one row a pixel, one
 //! column a channel. A 1x1 convolution is then [`gemm`] itself, a dense convolution is
 //! [`im2col`] and `gemm`, and concatenation costs nothing: a producer writes its channels at an
 //! offset of wider rows ([`MatMut::stride`]).
 //!
-//! Every kernel is written once, generic over the vectors of `simd`, and compiled for each instruction
+//! Numbers are stored as an [`Element`] and computed with in f32. Every kernel is written once, generic over
+//! the vectors of `simd`, and compiled for each instruction
 //! set of [`Isa`]; which one runs is chosen at run time. A kernel's result for one element depends
 //! neither on the rows computed beside it nor on how rows are cut into calls, so strips, batches and
 //! workers all give the same bits. Two instruction sets may differ in the last bits.
@@ -15,6 +16,7 @@
 
 mod aligned;
 mod depthwise;
+mod element;
 mod elementwise;
 mod face;
 mod gemm;
@@ -28,11 +30,12 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-pub use aligned::AlignedFloats;
+pub use aligned::{Aligned, AlignedFloats};
 pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
+pub use element::{Element, Weights};
 pub use elementwise::{add, relu, sigmoid, sigmoid_to_u8};
 pub use face::pack_face;
-pub use gemm::{Epilogue, MatMut, MatRef, PackedMatrix, gemm};
+pub use gemm::{Added, Epilogue, MatMut, MatRef, PackedMatrix, gemm};
 pub use im2col::im2col;
 pub use isa::{Isa, UnsupportedIsa};
 

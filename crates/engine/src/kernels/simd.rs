@@ -53,25 +53,11 @@ pub trait Simd: Copy {
     /// The first `LANES` floats of `src`, which must have as many.
     fn load(self, src: &[f32]) -> Self::Vector;
 
-    /// `LANES` floats of `src`, from `at` on, without a check of the bounds.
-    ///
-    /// # Safety
-    /// `at + LANES <= src.len()`.
-    #[expect(unsafe_code, reason = "for loops that a check would slow down")]
-    unsafe fn load_at(self, src: &[f32], at: usize) -> Self::Vector;
-
     /// The `n < LANES` first floats of `src`, which must have as many; the other lanes are 0.
     fn load_part(self, src: &[f32], n: usize) -> Self::Vector;
 
     /// Writes the first `LANES` floats of `dst`, which must have as many.
     fn store(self, dst: &mut [f32], v: Self::Vector);
-
-    /// Writes `LANES` floats of `dst`, from `at` on, without a check of the bounds.
-    ///
-    /// # Safety
-    /// `at + LANES <= dst.len()`.
-    #[expect(unsafe_code, reason = "for loops that a check would slow down")]
-    unsafe fn store_at(self, dst: &mut [f32], at: usize, v: Self::Vector);
 
     /// Writes the `n < LANES` first floats of `dst`, which must have as many.
     fn store_part(self, dst: &mut [f32], n: usize, v: Self::Vector);

@@ -34,6 +34,14 @@ fn mat(data: &[f32], rows: usize, stride: usize) -> MatRef<'_> {
 /// What the tests leave where a kernel must not write.
 const UNTOUCHED: f32 = 77.0;
 
+/// What a product is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Addition {
+    Nothing,
+    Matrix,
+    Result,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct GemmCase {
     rows: usize,
@@ -41,7 +49,7 @@ struct GemmCase {
     n_out: usize,
     gap: usize,
     relu: bool,
-    residual: bool,
+    added: Addition,
 }
 
 fn gemm_case() -> impl Strategy<Value = GemmCase> {
@@ -50,15 +58,16 @@ fn gemm_case() -> impl Strategy<Value = GemmCase> {
         1..80usize,
         1..80usize,
         0..5usize,
-        any::<(bool, bool)>(),
+        any::<bool>(),
+        prop::sample::select(vec![Addition::Nothing, Addition::Matrix, Addition::Result]),
     )
-        .prop_map(|(rows, n_in, n_out, gap, (relu, residual))| GemmCase {
+        .prop_map(|(rows, n_in, n_out, gap, relu, added)| GemmCase {
             rows,
             n_in,
             n_out,
             gap,
             relu,
-            residual,
+            added,
         })
 }
 
@@ -74,7 +83,17 @@ proptest! {
         for isa in Isa::available() {
             let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
             let mut out = vec![UNTOUCHED; rows * stride];
-            let epilogue = Epilogue { relu, residual: case.residual.then(|| mat(&residual, rows, stride)) };
+            let added = match case.added {
+                Addition::Nothing => Added::Nothing,
+                Addition::Matrix => Added::Matrix(mat(&residual, rows, stride)),
+                Addition::Result => {
+                    for (x, r) in out.chunks_exact_mut(stride).zip(residual.chunks_exact(stride)) {
+                        x[gap..gap + n_out].copy_from_slice(&r[..n_out]);
+                    }
+                    Added::Result
+                }
+            };
+            let epilogue = Epilogue { relu, added };
             // As a producer that places its channels after `gap` others.
             let result = MatMut { data: &mut out[gap..], stride };
             gemm(&m, mat(&a, rows, n_in + gap), result, epilogue);
@@ -85,7 +104,7 @@ proptest! {
                     prop_assert_eq!(x, UNTOUCHED);
                     continue;
                 };
-                let added = if case.residual { residual[r * stride + column] } else { 0.0 };
+                let added = if case.added == Addition::Nothing { 0.0 } else { residual[r * stride + column] };
                 let row = &a[r * (n_in + gap)..][..n_in];
                 let w = &weights[column * n_in..][..n_in];
                 assert_close(x, scalar::dot(w, row, bias[column], added, relu), isa.name());
@@ -101,7 +120,7 @@ proptest! {
         let bias = values(n_out, seed ^ 2);
         for isa in Isa::available() {
             let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
-            let epilogue = Epilogue { relu, residual: None };
+            let epilogue = Epilogue::new(relu);
             let mut together = vec![0.0; rows * n_out];
             gemm(&m, mat(&a, rows, n_in), MatMut { data: &mut together, stride: n_out }, epilogue);
             for r in 0..rows {
@@ -276,10 +295,7 @@ fn what_is_not_a_number_is_not_hidden() {
     for isa in Isa::available() {
         let m = PackedMatrix::pack(isa, &[1.0; 40], &[0.0; 40], 40, 1);
         let mut out = [0.0; 40];
-        let epilogue = Epilogue {
-            relu: true,
-            residual: None,
-        };
+        let epilogue = Epilogue::new(true);
         gemm(
             &m,
             mat(&[f32::NAN], 1, 1),
@@ -315,7 +331,7 @@ fn a_face_is_packed_exactly() {
 }
 
 #[test]
-#[should_panic(expected = "operand: 11 floats needed, 10 given")]
+#[should_panic(expected = "operand: 11 elements needed, 10 given")]
 fn a_short_operand_is_refused() {
     let m = PackedMatrix::pack(Isa::Portable, &[0.0; 3], &[0.0], 1, 3);
     let mut out = [0.0; 3];

@@ -1,11 +1,11 @@
 //! Bilinear resizing with aligned corners.
 
-use super::{Isa, isa::Kernel, simd::Simd};
+use super::{Element, Isa, isa::Kernel, simd::Simd};
 
 /// Resizes a tensor bilinearly so that its corner pixels stay at the corners.
 ///
 /// # Shapes
-/// `src` is `[h][w][c]`, dense; `dst` is `[oh][ow]` pixels, `dst_stride` floats apart, of `c` floats
+/// `src` is `[h][w][c]`, dense; `dst` is `[oh][ow]` pixels, `dst_stride` elements apart, of `c` elements
 /// each; what lies between the pixels is left alone. The last pixel may end before its stride does.
 ///
 /// # Source
@@ -15,11 +15,11 @@ use super::{Isa, isa::Kernel, simd::Simd};
 /// # Panics
 /// When `src` is empty, `dst_stride < c`, or a length does not fit.
 #[expect(clippy::too_many_arguments, reason = "two tensors with their shapes")]
-pub fn upsample_bilinear_align_corners(
+pub fn upsample_bilinear_align_corners<I: Element, O: Element>(
     isa: Isa,
-    src: &[f32],
+    src: &[I],
     (h, w, c): (usize, usize, usize),
-    dst: &mut [f32],
+    dst: &mut [O],
     (oh, ow): (usize, usize),
     dst_stride: usize,
 ) {
@@ -68,18 +68,18 @@ fn places(n_in: usize, n_out: usize) -> Vec<Place> {
         .collect()
 }
 
-struct Upsample<'a> {
-    src: &'a [f32],
+struct Upsample<'a, I, O> {
+    src: &'a [I],
     c: usize,
     ys: &'a [Place],
     xs: &'a [Place],
     /// One row of the input's width, `[w][c]`, already blended between two rows.
     blended: &'a mut [f32],
-    dst: &'a mut [f32],
+    dst: &'a mut [O],
     dst_stride: usize,
 }
 
-impl Kernel for Upsample<'_> {
+impl<I: Element, O: Element> Kernel for Upsample<'_, I, O> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let row_floats = self.blended.len();
@@ -107,17 +107,17 @@ impl Kernel for Upsample<'_> {
 
 /// `out = a + (b - a) * fraction`; all three have the same length.
 #[inline(always)]
-fn blend<S: Simd>(s: S, a: &[f32], b: &[f32], fraction: f32, out: &mut [f32]) {
+fn blend<S: Simd, I: Element, O: Element>(s: S, a: &[I], b: &[I], fraction: f32, out: &mut [O]) {
     let t = s.splat(fraction);
     let mut i = 0;
     while i + S::LANES <= out.len() {
-        let (a, b) = (s.load(&a[i..]), s.load(&b[i..]));
-        s.store(&mut out[i..], s.mul_add(s.sub(b, a), t, a));
+        let (a, b) = (I::load(s, &a[i..]), I::load(s, &b[i..]));
+        O::store(s, &mut out[i..], s.mul_add(s.sub(b, a), t, a));
         i += S::LANES;
     }
     let n = out.len() - i;
     if n > 0 {
-        let (a, b) = (s.load_part(&a[i..], n), s.load_part(&b[i..], n));
-        s.store_part(&mut out[i..], n, s.mul_add(s.sub(b, a), t, a));
+        let (a, b) = (I::load_part(s, &a[i..], n), I::load_part(s, &b[i..], n));
+        O::store_part(s, &mut out[i..], n, s.mul_add(s.sub(b, a), t, a));
     }
 }

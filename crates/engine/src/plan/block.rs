@@ -7,7 +7,9 @@
 use super::{Source, Target};
 use crate::{
     graph::{Conv, Shape},
-    kernels::{Epilogue, Isa, MatMut, PackedDepthwise, PackedMatrix, Strip, depthwise3x3, gemm},
+    kernels::{
+        Epilogue, Isa, MatMut, PackedDepthwise, PackedMatrix, Strip, Weights, depthwise3x3, gemm,
+    },
 };
 
 /// Cache that a strip's tensors should fit in, in floats: about half of a 1 MiB second-level cache.
@@ -98,10 +100,7 @@ impl Block {
                 data: new,
                 stride: wide,
             };
-            let epilogue = Epilogue {
-                relu: self.relu[0],
-                residual: None,
-            };
+            let epilogue = Epilogue::new(self.relu[0]);
             gemm(&self.expand, input.rows(end..needed.end), out, epilogue);
             end = needed.end;
 
@@ -127,10 +126,7 @@ impl Block {
                 stride: wide,
             };
             let residual = residual.map(|r| r.rows(rows.clone()));
-            let epilogue = Epilogue {
-                relu: self.relu[2],
-                residual,
-            };
+            let epilogue = Epilogue::with_residual(self.relu[2], residual);
             gemm(&self.project, filtered, target.rows(rows), epilogue);
         }
     }

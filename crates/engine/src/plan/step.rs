@@ -4,7 +4,8 @@ use super::{Source, Target, block::Block, plain};
 use crate::{
     graph::{Activation, Conv, Graph, Op, Pool, Shape, op::Window},
     kernels::{
-        self, Epilogue, Isa, MatRef, PackedDepthwise, PackedMatrix, Strip, depthwise3x3, gemm,
+        self, Epilogue, Isa, MatRef, PackedDepthwise, PackedMatrix, Strip, Weights, depthwise3x3,
+        gemm,
     },
 };
 
@@ -171,10 +172,7 @@ impl Kernel {
             Self::Pointwise { matrix, relu } => {
                 let rows = 0..target.shape.h;
                 let residual = added.map(|r| r.rows(rows.clone()));
-                let epilogue = Epilogue {
-                    relu: *relu,
-                    residual,
-                };
+                let epilogue = Epilogue::with_residual(*relu, residual);
                 gemm(
                     matrix,
                     input.rows(rows.clone()),
@@ -260,10 +258,7 @@ impl Kernel {
                 stride: matrix.n_in(),
             };
             let residual = added.map(|r| r.rows(rows.clone()));
-            let epilogue = Epilogue {
-                relu: *relu,
-                residual,
-            };
+            let epilogue = Epilogue::with_residual(*relu, residual);
             gemm(matrix, patches, target.rows(rows), epilogue);
         }
     }

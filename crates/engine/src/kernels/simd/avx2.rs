@@ -58,12 +58,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_at(self, src: &[f32], at: usize) -> __m256 {
-        // SAFETY: the caller's promise.
-        self.load(unsafe { src.get_unchecked(at..at + LANES) })
-    }
-
-    #[inline(always)]
     fn load_part(self, src: &[f32], n: usize) -> __m256 {
         let src = src[..n].as_ptr();
         // SAFETY: `self` proves AVX; only the `n` floats of the slice above are touched.
@@ -75,13 +69,6 @@ impl Simd for Avx2 {
         let dst = dst[..LANES].as_mut_ptr();
         // SAFETY: `self` proves AVX; the slice above has eight floats.
         unsafe { _mm256_storeu_ps(dst, v) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_at(self, dst: &mut [f32], at: usize, v: __m256) {
-        // SAFETY: the caller's promise.
-        let dst = unsafe { dst.get_unchecked_mut(at..at + LANES) };
-        self.store(dst, v);
     }
 
     #[inline(always)]

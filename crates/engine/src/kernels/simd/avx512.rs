@@ -61,12 +61,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_at(self, src: &[f32], at: usize) -> __m512 {
-        // SAFETY: the caller's promise.
-        self.load(unsafe { src.get_unchecked(at..at + LANES) })
-    }
-
-    #[inline(always)]
     fn load_part(self, src: &[f32], n: usize) -> __m512 {
         let src = src[..n].as_ptr();
         // SAFETY: `self` proves AVX-512 F; only the `n` floats of the slice above are touched.
@@ -78,13 +72,6 @@ impl Simd for Avx512 {
         let dst = dst[..LANES].as_mut_ptr();
         // SAFETY: `self` proves AVX-512 F; the slice above has 16 floats.
         unsafe { _mm512_storeu_ps(dst, v) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_at(self, dst: &mut [f32], at: usize, v: __m512) {
-        // SAFETY: the caller's promise.
-        let dst = unsafe { dst.get_unchecked_mut(at..at + LANES) };
-        self.store(dst, v);
     }
 
     #[inline(always)]

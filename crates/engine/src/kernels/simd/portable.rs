@@ -1,7 +1,6 @@
 //! Four floats in plain Rust: what SSE2 and NEON hold in a register.
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
-#![expect(unsafe_code, reason = "loads and stores without a check of the bounds")]
 
 use super::Simd;
 
@@ -45,12 +44,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_at(self, src: &[f32], at: usize) -> Four {
-        // SAFETY: the caller's promise.
-        self.load(unsafe { src.get_unchecked(at..at + LANES) })
-    }
-
-    #[inline(always)]
     fn load_part(self, src: &[f32], n: usize) -> Four {
         let mut lanes = [0.0; LANES];
         for (lane, &x) in lanes.iter_mut().zip(&src[..n]) {
@@ -62,13 +55,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn store(self, dst: &mut [f32], v: Four) {
         dst[..LANES].copy_from_slice(&v.0);
-    }
-
-    #[inline(always)]
-    unsafe fn store_at(self, dst: &mut [f32], at: usize, v: Four) {
-        // SAFETY: the caller's promise.
-        let dst = unsafe { dst.get_unchecked_mut(at..at + LANES) };
-        self.store(dst, v);
     }
 
     #[inline(always)]
