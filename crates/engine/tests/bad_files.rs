@@ -202,6 +202,85 @@ fn a_frame_that_takes_too_long_is_refused() {
 }
 
 #[test]
+fn a_small_file_takes_little_memory_to_import() {
+    let doubling = network(&SMALL_MAP, |net| {
+        let one = net.ints(&[1]);
+        let mut twice = net.node("ConstantOfShape", &[&one], vec![]);
+        for _ in 0..40 {
+            twice = net.node("Concat", &[&twice, &twice], vec![]);
+        }
+        net.node_to("Add", &["x", &twice], vec![], "y");
+    });
+    let shared_weights = network(&[None, Some(64), Some(1), Some(1)], |net| {
+        let weights = net.floats(&[64, 64, 3, 3], &[0.5; 64 * 64 * 9]);
+        let mut x = "x".to_owned();
+        for _ in 0..200 {
+            let pads = vec![ints_attribute("pads", &[1; 4])];
+            x = net.node("Conv", &[&x, &weights], pads);
+        }
+        net.node_to("Relu", &[&x], vec![], "y");
+    });
+    let narrow_weights = network(&[None, Some(1 << 14), Some(1), Some(1)], |net| {
+        let weights = net.floats(&[1, 1 << 14, 1, 1], &[0.5; 1 << 14]);
+        let parts: Vec<String> = (0..50)
+            .map(|_| net.node("Conv", &["x", &weights], vec![]))
+            .collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        net.node_to("Concat", &parts, vec![int_attribute("axis", 1)], "y");
+    });
+    let wide_factors = network(&[None, Some(1 << 22), Some(1), Some(1)], |net| {
+        let half = net.floats(&[], &[0.5]);
+        net.node_to("Mul", &["x", &half], vec![], "y");
+    });
+    for onnx in [doubling, shared_weights, narrow_weights, wide_factors] {
+        assert!(onnx.len() < 200_000, "{}", onnx.len());
+        let error = load_error(&onnx).to_string();
+        assert!(error.contains("out of proportion to the file"), "{error}");
+    }
+}
+
+#[test]
+fn joining_nothing_at_many_places_ends() {
+    let onnx = network(&SMALL_MAP, |net| {
+        let dims = net.ints(&[1 << 60, 0]);
+        let empty = net.node("ConstantOfShape", &[&dims], vec![]);
+        let axis = vec![int_attribute("axis", 1)];
+        let empty = net.node("Concat", &[&empty, &empty], axis);
+        net.node_to("Add", &["x", &empty], vec![], "y");
+    });
+    load_error(&onnx);
+}
+
+#[test]
+fn the_reason_for_a_refused_node_is_short_however_long_its_attributes_are() {
+    let onnx = network(&SMALL_MAP, |net| {
+        let pads = net.ints(&[7; 10_000]);
+        net.node_to("Pad", &["x", &pads], vec![], "y");
+    });
+    assert!(load_error(&onnx).to_string().len() < 500);
+}
+
+#[test]
+fn tensors_of_many_dimensions_are_refused() {
+    let many = network(&SMALL_MAP, |net| {
+        let weights = net.floats(&[1; 9], &[0.5]);
+        net.node_to("Mul", &["x", &weights], vec![], "y");
+    });
+    let growing = network(&SMALL_MAP, |net| {
+        let axes = net.ints(&[0, 1, 2]);
+        let mut x = net.floats(&[1], &[0.5]);
+        for _ in 0..4 {
+            x = net.node("Unsqueeze", &[&x, &axes], vec![]);
+        }
+        net.node_to("Mul", &["x", &x], vec![], "y");
+    });
+    for onnx in [many, growing] {
+        let error = load_error(&onnx);
+        assert!(error.to_string().contains("dimensions"), "{error}");
+    }
+}
+
+#[test]
 fn weights_in_another_file_are_refused() {
     let mut model = ModelProto::decode(tiny().as_slice()).unwrap();
     model.graph.as_mut().unwrap().initializer[0].data_location = 1;

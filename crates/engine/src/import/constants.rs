@@ -8,14 +8,12 @@ use super::{
 };
 use crate::onnx::{
     Tensor, TensorData,
-    tensor::{element_type, n_elements},
+    tensor::{MAX_RANK, element_type, n_elements},
 };
 
-/// Largest folded constant, in elements; weights come from the file and are not limited by this.
-const MAX_ELEMENTS: usize = 1 << 24;
-
-/// Computes a node without inputs per frame.
-pub(super) fn fold(node: &NodeView<'_>) -> Answer<Rc<Tensor>> {
+/// Computes a node without inputs per frame. `room` is how many elements folded constants may still
+/// have; what is made here is taken off it.
+pub(super) fn fold(node: &NodeView<'_>, room: &mut usize) -> Answer<Rc<Tensor>> {
     let op = node.proto.op_type.as_str();
     if op == "Constant" {
         return constant(node).map(Rc::new);
@@ -26,34 +24,44 @@ pub(super) fn fold(node: &NodeView<'_>) -> Answer<Rc<Tensor>> {
     if matches!(op, "Identity" | "Dropout") {
         return Ok(Rc::clone(first));
     }
+    let copied = || fits(Some(first.data().len()), *room).map(|_| first);
     let folded = match op {
-        "ConstantOfShape" => constant_of_shape(node, first),
+        "ConstantOfShape" => constant_of_shape(node, first, *room),
         "Shape" => Ok(shape(node, first.dims())),
-        "Gather" => gather(node, first),
+        "Gather" => gather(node, first, *room),
         "Unsqueeze" => {
             let axes = node.ints_from("axes", 1)?.unwrap_or_default();
-            with_dims(first, unsqueezed(first.dims(), &axes)?)
+            with_dims(copied()?, unsqueezed(first.dims(), &axes)?)
         }
         "Squeeze" => {
             let axes = node.ints_from("axes", 1)?;
-            with_dims(first, squeezed(first.dims(), axes.as_deref())?)
+            with_dims(copied()?, squeezed(first.dims(), axes.as_deref())?)
         }
         "Reshape" => {
             let wanted = node.ints_from("shape", 1)?.unwrap_or_default();
             let allow_zero = node.int("allowzero", 0) != 0;
-            with_dims(first, reshaped(first.dims(), &wanted, allow_zero)?)
+            with_dims(copied()?, reshaped(first.dims(), &wanted, allow_zero)?)
         }
-        "Slice" => slice(first, &spans(node, first.dims())?),
-        "Transpose" => transpose(node, first),
-        "Concat" => concat(node),
-        "Cast" => cast(node, first),
-        "Floor" => floats(first, f32::floor),
-        "Ceil" => floats(first, f32::ceil),
-        "Sqrt" => floats(first, f32::sqrt),
-        "Add" | "Sub" | "Mul" | "Div" => arithmetic(node, first),
+        "Slice" => slice(first, &spans(node, first.dims())?, *room),
+        "Transpose" => transpose(node, first, *room),
+        "Concat" => concat(node, *room),
+        "Cast" => cast(node, copied()?),
+        "Floor" => floats(copied()?, f32::floor),
+        "Ceil" => floats(copied()?, f32::ceil),
+        "Sqrt" => floats(copied()?, f32::sqrt),
+        "Add" | "Sub" | "Mul" | "Div" => arithmetic(node, first, *room),
         _ => unsupported("it is not known for constants"),
-    };
-    folded.map(Rc::new)
+    }?;
+    *room = room.saturating_sub(folded.data().len());
+    Ok(Rc::new(folded))
+}
+
+/// The number of elements of a constant, where there is room for it.
+fn fits(n: Option<usize>, room: usize) -> Answer<usize> {
+    match n {
+        Some(n) if n <= room => Ok(n),
+        _ => unsupported("folded constants out of proportion to the file"),
+    }
 }
 
 /// The answer of `Shape` for a tensor of dimensions `dims`.
@@ -105,11 +113,13 @@ fn with_dims(source: &Tensor, dims: Vec<usize>) -> Answer<Tensor> {
 fn rearranged(
     source: &Tensor,
     dims: Vec<usize>,
+    room: usize,
     from: impl Fn(&[usize]) -> usize,
 ) -> Answer<Tensor> {
-    let Some(n) = n_elements(&dims).filter(|&n| n <= MAX_ELEMENTS) else {
-        return unsupported(format!("a constant of dimensions {dims:?} is too large"));
-    };
+    if dims.len() > MAX_RANK {
+        return malformed(format!("{} dimensions", dims.len()));
+    }
+    let n = fits(n_elements(&dims), room)?;
     let mut order = Vec::with_capacity(n);
     let mut index = vec![0; dims.len()];
     for _ in 0..n {
@@ -165,7 +175,7 @@ fn constant(node: &NodeView<'_>) -> Answer<Tensor> {
     unsupported("a constant that is neither a tensor nor numbers")
 }
 
-fn constant_of_shape(node: &NodeView<'_>, shape: &Tensor) -> Answer<Tensor> {
+fn constant_of_shape(node: &NodeView<'_>, shape: &Tensor, room: usize) -> Answer<Tensor> {
     let dims: Option<Vec<usize>> = shape
         .ints()
         .and_then(|dims| dims.iter().map(|&d| d.try_into().ok()).collect());
@@ -174,12 +184,12 @@ fn constant_of_shape(node: &NodeView<'_>, shape: &Tensor) -> Answer<Tensor> {
     };
     let zero = || Tensor::new(vec![1], TensorData::F32(vec![0.0]));
     match node.tensor("value")?.or_else(zero) {
-        Some(value) if value.data().len() == 1 => rearranged(&value, dims, |_| 0),
+        Some(value) if value.data().len() == 1 => rearranged(&value, dims, room, |_| 0),
         _ => malformed("its value is not one element"),
     }
 }
 
-fn gather(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
+fn gather(node: &NodeView<'_>, source: &Tensor, room: usize) -> Answer<Tensor> {
     let Some(indices) = node.constant(1)? else {
         return malformed("input 1 is missing");
     };
@@ -195,7 +205,7 @@ fn gather(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
     let rank = indices.dims().len();
     let mut dims = source.dims().to_vec();
     dims.splice(a..=a, indices.dims().iter().copied());
-    rearranged(source, dims, |index| {
+    rearranged(source, dims, room, |index| {
         let gathered = places[flat(index[a..a + rank].iter().copied(), indices.dims())];
         let before = index[..a].iter().copied();
         let after = index[a + rank..].iter().copied();
@@ -203,9 +213,9 @@ fn gather(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
     })
 }
 
-fn slice(source: &Tensor, spans: &[Span]) -> Answer<Tensor> {
+fn slice(source: &Tensor, spans: &[Span], room: usize) -> Answer<Tensor> {
     let dims = spans.iter().map(|s| s.n).collect();
-    rearranged(source, dims, |index| {
+    rearranged(source, dims, room, |index| {
         flat(
             index.iter().zip(spans).map(|(&i, s)| s.index(i)),
             source.dims(),
@@ -228,17 +238,17 @@ pub(super) fn permutation(node: &NodeView<'_>, rank: usize) -> Answer<Vec<usize>
     }
 }
 
-fn transpose(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
+fn transpose(node: &NodeView<'_>, source: &Tensor, room: usize) -> Answer<Tensor> {
     let perm = permutation(node, source.dims().len())?;
     let dims = perm.iter().map(|&p| source.dims()[p]).collect();
-    rearranged(source, dims, |index| {
+    rearranged(source, dims, room, |index| {
         let mut from = vec![0; perm.len()];
         perm.iter().zip(index).for_each(|(&p, &i)| from[p] = i);
         flat(from, source.dims())
     })
 }
 
-fn concat(node: &NodeView<'_>) -> Answer<Tensor> {
+fn concat(node: &NodeView<'_>, room: usize) -> Answer<Tensor> {
     let mut parts = Vec::with_capacity(node.inputs.len());
     for i in 0..node.inputs.len() {
         match node.constant(i)? {
@@ -259,7 +269,11 @@ fn concat(node: &NodeView<'_>) -> Answer<Tensor> {
         }
     }
     dims[a] = size;
-    let n_before = n_elements(&dims[..a]).unwrap_or(0);
+    // Where nothing is joined, there may be a great many places to join it at.
+    let n_before = match fits(n_elements(&dims), room)? {
+        0 => 0,
+        _ => n_elements(&dims[..a]).unwrap_or(0),
+    };
     fn join<'t, T: Copy + 't>(parts: &[&'t [T]], n_before: usize) -> Vec<T> {
         let piece = |i: usize| {
             parts.iter().flat_map(move |p| {
@@ -309,7 +323,7 @@ fn floats(source: &Tensor, f: fn(f32) -> f32) -> Answer<Tensor> {
     }
 }
 
-fn arithmetic(node: &NodeView<'_>, a: &Tensor) -> Answer<Tensor> {
+fn arithmetic(node: &NodeView<'_>, a: &Tensor, room: usize) -> Answer<Tensor> {
     let Some(b) = node.constant(1)? else {
         return malformed("input 1 is missing");
     };
@@ -336,7 +350,7 @@ fn arithmetic(node: &NodeView<'_>, a: &Tensor) -> Answer<Tensor> {
         }
     }
     let spread = |t: &Tensor, from: &[usize]| {
-        rearranged(t, dims.clone(), |index| {
+        rearranged(t, dims.clone(), room, |index| {
             flat(index.iter().zip(from).map(|(&i, &d)| i.min(d - 1)), from)
         })
     };

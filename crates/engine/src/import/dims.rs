@@ -1,7 +1,7 @@
 //! Arithmetic of dimensions that constants and feature maps share.
 
 use super::node::{Answer, axis, malformed};
-use crate::onnx::tensor::n_elements;
+use crate::onnx::tensor::{MAX_RANK, n_elements};
 
 /// The dimensions that `Reshape` gives to a tensor of dimensions `from`.
 pub(super) fn reshaped(from: &[usize], wanted: &[i64], allow_zero: bool) -> Answer<Vec<usize>> {
@@ -9,6 +9,9 @@ pub(super) fn reshaped(from: &[usize], wanted: &[i64], allow_zero: bool) -> Answ
     let Some(n) = n_elements(from) else {
         return refused();
     };
+    if wanted.len() > MAX_RANK {
+        return malformed(format!("a reshape to {} dimensions", wanted.len()));
+    }
     let mut dims = Vec::with_capacity(wanted.len());
     let mut inferred = None;
     for (i, &want) in wanted.iter().enumerate() {
@@ -41,6 +44,9 @@ pub(super) fn reshaped(from: &[usize], wanted: &[i64], allow_zero: bool) -> Answ
 /// Inserts dimensions of 1 so that they lie at `axes` of the result.
 pub(super) fn unsqueezed(from: &[usize], axes: &[i64]) -> Answer<Vec<usize>> {
     let rank = from.len() + axes.len();
+    if rank > MAX_RANK {
+        return malformed(format!("{rank} dimensions"));
+    }
     let mut is_new = vec![false; rank];
     for &a in axes {
         let a = axis(a, rank)?;

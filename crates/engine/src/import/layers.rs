@@ -6,9 +6,11 @@ use super::{
 };
 use crate::{
     graph::{Conv, Op, op::Window},
-    onnx::Tensor,
+    onnx::{Tensor, tensor::n_elements},
 };
 
+/// Output channels that a kernel computes together: packed weights are filled up to a multiple.
+const PANEL: usize = 32;
 /// Longest side and widest border of a window.
 const MAX_WINDOW: usize = 1 << 10;
 
@@ -109,6 +111,12 @@ fn conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answer<Feat
     }
     let window = window(node, [kernel_h, kernel_w], &input.dims)?;
     let dims = windowed_dims(&window, c_out, &input.dims)?;
+    let panels = c_out.checked_next_multiple_of(PANEL);
+    let n_weights = match groups {
+        1 => panels.and_then(|panels| n_elements(&[panels, c_in, kernel_h, kernel_w])),
+        _ => Some(tensor.data().len()),
+    };
+    importer.take_weights(n_weights)?;
     let weights = floats(tensor)?.to_vec();
     let bias = node
         .constant_floats(2)?
@@ -147,6 +155,7 @@ fn batch_normalization(
     }
     let input = node.map(0)?;
     let c = input.dims[1];
+    importer.take_weights(c.checked_mul(2))?;
     let mut parts = [&[][..]; 4];
     for (i, part) in parts.iter_mut().enumerate() {
         *part = node.constant_floats(i + 1)?.unwrap_or_default();
@@ -201,6 +210,8 @@ fn matrix_product(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> A
     if n_in != k || n_out == 0 {
         return malformed(format!("{:?} times {:?}", input.dims, tensor.dims()));
     }
+    let panels = n_out.checked_next_multiple_of(PANEL);
+    importer.take_weights(panels.and_then(|panels| panels.checked_mul(n_in)))?;
     let matrix = floats(tensor)?;
     let place = |o: usize, i: usize| {
         if transposed {

@@ -158,6 +158,7 @@ fn elementwise(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answ
         [Some(Value::Constant(constant)), Some(Value::Map(map))] => (map, constant, false),
         _ => return malformed("it does not have two inputs"),
     };
+    importer.take_weights(map.dims[1].checked_mul(2))?;
     let values = per_channel(constant, &map.dims)?;
     let (ones, zeros) = (vec![1.0; values.len()], vec![0.0; values.len()]);
     let each = |f: fn(f32) -> f32| values.iter().map(|&v| f(v)).collect();

@@ -39,6 +39,11 @@ pub const MAX_NODES: usize = 4096;
 pub const MAX_NODE_INPUTS: usize = 4 * MAX_NODES;
 /// Most multiplications and additions of one frame; the full-size network has 4.9 x 10^9.
 pub const MAX_MACS: u64 = 1 << 38;
+/// Numbers that a file may have more of than bytes, when it is counted once for its weights as they
+/// are packed and once for its folded constants: a small file does not take much memory to import.
+pub const FREE_NUMBERS: usize = 1 << 22;
+/// Longest reason that is kept for a node that nothing executes, in characters.
+const MAX_REASON: usize = 300;
 /// Opsets whose meaning is implemented.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
 
@@ -121,7 +126,11 @@ pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
             file.node.len()
         )));
     }
-    let mut importer = Importer::default();
+    let mut importer = Importer {
+        weights_left: onnx.len().saturating_add(FREE_NUMBERS),
+        folded_left: onnx.len().saturating_add(FREE_NUMBERS),
+        ..Importer::default()
+    };
     importer.answer.opset = opset;
     importer.read_ends(&file)?;
     for (index, node) in file.node.iter().enumerate() {
@@ -155,6 +164,10 @@ struct Importer {
     answer: Imported,
     values: HashMap<String, Value>,
     n_floats: usize,
+    /// Numbers that the weights of further nodes may have.
+    weights_left: usize,
+    /// Numbers that further folded constants may have.
+    folded_left: usize,
 }
 
 impl Importer {
@@ -224,7 +237,7 @@ impl Importer {
                             node: name,
                             operator: proto.op_type.clone(),
                             opset: self.answer.opset,
-                            reason,
+                            reason: reason.chars().take(MAX_REASON).collect(),
                         });
                     Value::Unknown
                 }
@@ -251,7 +264,7 @@ impl Importer {
             return node::unsupported(format!("domain {:?}", node.proto.domain));
         }
         if constants::is_constant(node) {
-            return constants::fold(node).map(Value::Constant);
+            return constants::fold(node, &mut self.folded_left).map(Value::Constant);
         }
         if op == "Shape" {
             let shape = constants::shape(node, &node.map(0)?.dims);
@@ -278,6 +291,17 @@ impl Importer {
         }
         let id = self.answer.graph.add_value(shape);
         Ok(FeatureMap { id, dims })
+    }
+
+    /// Counts the weights of a node, before they are copied out of constants that nodes may share.
+    fn take_weights(&mut self, n: Option<usize>) -> Answer<()> {
+        match n.and_then(|n| self.weights_left.checked_sub(n)) {
+            Some(left) => {
+                self.weights_left = left;
+                Ok(())
+            }
+            None => node::malformed("all weights together are out of proportion to the file"),
+        }
     }
 
     /// Adds a node whose output has dimensions `dims`.

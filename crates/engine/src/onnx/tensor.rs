@@ -19,6 +19,9 @@ pub enum TensorData {
     I64(Vec<i64>),
 }
 
+/// Most dimensions of a tensor; networks of the family have four.
+pub const MAX_RANK: usize = 8;
+
 /// Element types by their numbers in the format.
 pub mod element_type {
     /// 32-bit float.
@@ -34,10 +37,11 @@ pub mod element_type {
 }
 
 impl Tensor {
-    /// Wraps elements, or `None` where their number is not the product of `dims`.
+    /// Wraps elements, or `None` where their number is not the product of `dims` or there are more
+    /// than [`MAX_RANK`] of these.
     #[must_use]
     pub fn new(dims: Vec<usize>, data: TensorData) -> Option<Self> {
-        (n_elements(&dims)? == data.len()).then_some(Self { dims, data })
+        (dims.len() <= MAX_RANK && n_elements(&dims)? == data.len()).then_some(Self { dims, data })
     }
 
     /// A one-dimensional integer tensor.
@@ -93,6 +97,9 @@ impl Tensor {
         };
         if proto.data_location != 0 {
             return Err(bad("its data lies in another file".into()));
+        }
+        if proto.dims.len() > MAX_RANK {
+            return Err(bad(format!("{} dimensions", proto.dims.len())));
         }
         let dims: Option<Vec<usize>> = proto.dims.iter().map(|&d| d.try_into().ok()).collect();
         let dims = dims.ok_or_else(|| bad(format!("dimensions {:?}", proto.dims)))?;
