@@ -8,6 +8,7 @@ mod arrows;
 mod bad_input;
 mod deadlines;
 mod health;
+mod idle;
 mod isolation;
 mod lip_sync;
 mod overload;

@@ -70,6 +70,16 @@ impl Picture {
         self.data
     }
 
+    /// A rectangle of the picture as a picture of its own.
+    ///
+    /// # Errors
+    /// [`CompositorError::RectOutside`].
+    pub fn cut(&self, rect: PixelRect) -> Result<Self, CompositorError> {
+        self.check_rect(rect)?;
+        let rows: Vec<&[u8]> = self.rows_of(rect).collect();
+        Self::new(rect.width, rect.height, rows.concat())
+    }
+
     /// Refuses a rectangle that is empty or reaches past an edge.
     pub(crate) fn check_rect(&self, rect: PixelRect) -> Result<(), CompositorError> {
         let fits = |start: usize, length: usize, limit: usize| {

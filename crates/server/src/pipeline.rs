@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use lipsync::v1;
-use lipsync_compositor::{composite, encode, face_patch};
+use lipsync_compositor::{FaceCrop, Picture, composite, encode, face_patch};
 use lipsync_core::{Priority, background_index};
 use lipsync_registry::{BackgroundFrame, Model};
 use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
@@ -115,24 +115,51 @@ impl Pipeline {
         faces: Vec<Vec<u8>>,
         output: OutputSpec,
     ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
-        let frames = backgrounds
-            .frames
-            .iter()
-            .zip(&backgrounds.indices)
-            .zip(faces);
-        let jobs =
-            frames
-                .zip(backgrounds.start_frame_index..)
-                .map(|(((frame, &index), face), place)| {
-                    let frame = Arc::clone(frame);
-                    self.cpu.run(move || {
-                        let mut coded = composite_frame(&frame, &face, output)?;
-                        coded.frame_index = place;
-                        coded.background_index = index;
-                        Ok(coded)
-                    })
-                });
+        let jobs = backgrounds.places().zip(faces).map(|(place, face)| {
+            self.cpu
+                .run(move || Ok(place.stamp(composite_frame(&place.frame, &face, output)?)))
+        });
         try_join_all(jobs).await
+    }
+
+    /// Frames without the network: the backgrounds of `n_frames` places from `start_frame_index` on,
+    /// coded as [`Self::composite`] codes frames, with `generated = false`.
+    ///
+    /// With `region_only` they are the face rectangles of the backgrounds. `pts_us`, `audio_time_us`
+    /// and `segment_id` are the caller's to fill in.
+    ///
+    /// # Errors
+    /// What the registry says about the model's files.
+    pub async fn idle_frames(
+        &self,
+        model: &Arc<Model>,
+        start_frame_index: u64,
+        n_frames: usize,
+        output: OutputSpec,
+    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+        let backgrounds = self.backgrounds(model, start_frame_index, n_frames).await?;
+        let jobs = backgrounds.places().map(|place| {
+            self.cpu
+                .run(move || Ok(place.stamp(idle_frame(&place.frame, output)?)))
+        });
+        try_join_all(jobs).await
+    }
+}
+
+/// A background frame and where it is shown.
+struct Place {
+    frame_index: u64,
+    background_index: u32,
+    frame: Arc<BackgroundFrame>,
+}
+
+impl Place {
+    fn stamp(&self, coded: v1::CompositedFrame) -> v1::CompositedFrame {
+        v1::CompositedFrame {
+            frame_index: self.frame_index,
+            background_index: self.background_index,
+            ..coded
+        }
     }
 }
 
@@ -151,6 +178,23 @@ impl Backgrounds {
                 background_index: Some(index),
             })
             .collect()
+    }
+
+    /// The face of each frame, in order, as the network is given it and as [`Pipeline::composite`]
+    /// expects its generated region back.
+    pub fn crops(&self) -> impl ExactSizeIterator<Item = &FaceCrop> {
+        self.frames.iter().map(|frame| &frame.crop)
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let frames = self.frames.iter().zip(&self.indices);
+        frames
+            .zip(self.start_frame_index..)
+            .map(|((frame, &background_index), frame_index)| Place {
+                frame_index,
+                background_index,
+                frame: Arc::clone(frame),
+            })
     }
 
     /// What their coded form will take, roughly.
@@ -186,8 +230,33 @@ fn composite_frame(
     } else {
         composite(&frame.picture, &frame.crop, face)?
     };
+    let coded = code(&picture, &frame.crop, output)?;
+    Ok(v1::CompositedFrame {
+        generated: true,
+        ..coded
+    })
+}
+
+fn idle_frame(
+    frame: &BackgroundFrame,
+    output: OutputSpec,
+) -> Result<v1::CompositedFrame, ServeError> {
+    if output.region_only {
+        let face = frame.picture.cut(frame.crop.rect())?;
+        code(&face, &frame.crop, output)
+    } else {
+        code(&frame.picture, &frame.crop, output)
+    }
+}
+
+/// Codes a picture; all fields that the pixels and the face's place determine are filled in.
+fn code(
+    picture: &Picture,
+    crop: &FaceCrop,
+    output: OutputSpec,
+) -> Result<v1::CompositedFrame, ServeError> {
     let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let rect = frame.crop.rect();
+    let rect = crop.rect();
     Ok(v1::CompositedFrame {
         format: output.wire_format().into(),
         width: px(picture.width()),
@@ -198,8 +267,7 @@ fn composite_frame(
             width: px(rect.width),
             height: px(rect.height),
         }),
-        generated: true,
-        data: Bytes::from(encode(&picture, output.encoding)?),
+        data: Bytes::from(encode(picture, output.encoding)?),
         ..Default::default()
     })
 }
