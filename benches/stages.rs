@@ -21,8 +21,12 @@ const FRAME_BYTES: usize = 2 * 640;
 #[tokio::main]
 async fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let port = ("LIPSYNC_SERVER__PORT".to_owned(), "127.0.0.1:0".to_owned());
-    let config = Config::load_with(&root.join("config.yaml"), [port])?;
+    let overrides = [
+        ("LIPSYNC_SERVER__PORT", "127.0.0.1:0"),
+        ("LIPSYNC_OPERATIONS__ENABLED", "false"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load_with(&root.join("config.yaml"), overrides)?;
     let loader = Arc::new(CpuLoader::new(config.engine.cpu_isa));
     let running = Server::bind(config, loader).await?.start().await?;
     let client = Client::connect(&running.address().to_string()).await?;

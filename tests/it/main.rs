@@ -11,6 +11,7 @@ mod health;
 mod idle;
 mod isolation;
 mod lip_sync;
+mod operations;
 mod overload;
 mod session;
 mod stream;

@@ -2,11 +2,13 @@
 
 use std::{fmt, net::SocketAddr};
 
-/// The start-up banner: version, device, workers, models, address.
+/// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
 pub struct Banner<'a> {
     /// Where gRPC listens.
     pub address: SocketAddr,
+    /// Where the page is, unless it is switched off.
+    pub operations: Option<SocketAddr>,
     /// What runs the networks.
     pub device: &'a str,
     /// Worker threads.
@@ -50,7 +52,15 @@ impl fmt::Display for Banner<'_> {
             f,
             "  gRPC     {} (reflection and health are on)",
             self.address
-        )
+        )?;
+        match self.operations {
+            None => Ok(()),
+            // Browsers cannot go to "every address"; from this machine the name is right.
+            Some(page) if page.ip().is_unspecified() => {
+                write!(f, "\n  page     http://localhost:{}", page.port())
+            }
+            Some(page) => write!(f, "\n  page     http://{page}"),
+        }
     }
 }
 
@@ -63,6 +73,7 @@ mod tests {
         let models = (0..10).map(|i| (format!("m{i}"), i == 0)).collect();
         let banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),
+            operations: Some(([0, 0, 0, 0], 8080).into()),
             device: "cpu (avx2)",
             n_workers: 4,
             queue_capacity: 100,
@@ -75,6 +86,7 @@ mod tests {
             "10: m0 (ready), m1",
             "and 2 more",
             "127.0.0.1:50051",
+            "http://localhost:8080",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

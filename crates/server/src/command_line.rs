@@ -42,9 +42,13 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let server = &config.server;
     say(&format_args!(
-        "{}: good\n  listens on {}, {} workers, queue of {}\n  {} models: {}",
+        "{}: good\n  listens on {}, {}, {} workers, queue of {}\n  {} models: {}",
         file.display(),
         server.address,
+        config.operations.map_or_else(
+            || "no page".to_owned(),
+            |o| format!("page on {}", o.address)
+        ),
         server.n_workers,
         server.queue_capacity,
         config.registry.models.len(),

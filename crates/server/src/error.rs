@@ -123,6 +123,12 @@ impl ServeError {
         }
     }
 
+    /// What is said to a message that is no message of the contract.
+    #[must_use]
+    pub fn undecodable() -> Self {
+        Self::invalid("message", "the message cannot be decoded")
+    }
+
     /// An [`ServeError::Internal`].
     pub fn internal(detail: impl std::fmt::Display) -> Self {
         Self::Internal {

@@ -3,7 +3,7 @@
 //! What only this crate knows: how the wire maps to the domain and back, who is let in, what
 //! `config.yaml` says, and how a process starts and ends. The binary is a thin shell around
 //! [`Server`]; integration tests start the same thing in-process on port 0. The life of a request
-//! begins in [`service`].
+//! begins in [`service`]; what browsers and probes see of it is in `operations`.
 #![forbid(unsafe_code)]
 
 pub mod admission;
@@ -16,11 +16,13 @@ pub mod error;
 pub mod health;
 pub mod loader;
 pub mod metadata;
+mod operations;
 pub mod pipeline;
 pub mod request;
 pub mod request_layer;
 pub mod serve;
 pub mod service;
+pub mod stages;
 pub mod status;
 mod stream;
 

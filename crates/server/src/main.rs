@@ -84,6 +84,7 @@ fn announce(running: &RunningServer) {
     let models = shared.registry.list();
     let banner = Banner {
         address: running.address(),
+        operations: running.operations_address(),
         device: &shared.device,
         n_workers: shared.limits.n_workers,
         queue_capacity: shared.limits.queue_capacity,

@@ -11,7 +11,12 @@ use lipsync_registry::{BackgroundFrame, Model};
 use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
-use crate::{cpu_pool::CpuPool, error::ServeError, request::OutputSpec};
+use crate::{
+    cpu_pool::CpuPool,
+    error::ServeError,
+    request::OutputSpec,
+    stages::{Stage, StageClocks},
+};
 
 /// Runs batches of frames.
 #[derive(Debug, Clone)]
@@ -20,6 +25,8 @@ pub struct Pipeline {
     pub workers: Arc<WorkerPool>,
     /// Where everything else runs that takes long.
     pub cpu: CpuPool,
+    /// What the steps took.
+    pub clocks: Arc<StageClocks>,
 }
 
 /// The background frames of a batch, in order.
@@ -57,7 +64,9 @@ impl Pipeline {
             .map(|i| background_index(i, n_backgrounds))
             .collect();
         let model = Arc::clone(model);
-        self.cpu
+        let begun = Instant::now();
+        let backgrounds = self
+            .cpu
             .run(move || {
                 let frames: Result<Vec<_>, _> =
                     indices.iter().map(|&i| model.background(i)).collect();
@@ -67,7 +76,10 @@ impl Pipeline {
                     indices,
                 })
             })
-            .await
+            .await?;
+        self.clocks
+            .add(Stage::Background, n_frames, begun.elapsed());
+        Ok(backgrounds)
     }
 
     /// Runs the generator on `audio`, `[n_frames, C, H, W]`.
@@ -94,7 +106,7 @@ impl Pipeline {
             let bound = Instant::now() + max_wait;
             tokio::select! {
                 biased;
-                output = &mut handle => return finish(model, output?),
+                output = &mut handle => return Ok(self.finish(model, output?)),
                 () = tokio::time::sleep_until(bound) => {
                     if !handle.has_started() {
                         return Err(ServeError::QueueTimeout { waited: max_wait });
@@ -102,7 +114,7 @@ impl Pipeline {
                 }
             }
         }
-        finish(model, handle.await?)
+        Ok(self.finish(model, handle.await?))
     }
 
     /// Pastes the faces and codes the pictures, all frames at once.
@@ -119,7 +131,21 @@ impl Pipeline {
             self.cpu
                 .run(move || Ok(place.stamp(composite_frame(&place.frame, &face, output)?)))
         });
-        try_join_all(jobs).await
+        let begun = Instant::now();
+        let coded = try_join_all(jobs).await?;
+        self.clocks
+            .add(Stage::Composite, coded.len(), begun.elapsed());
+        Ok(coded)
+    }
+
+    fn finish(&self, model: &Model, output: JobOutput) -> JobOutput {
+        let n_frames = output.faces.len();
+        let timings = &output.timings;
+        self.clocks.add(Stage::Queue, n_frames, timings.queue);
+        self.clocks.add(Stage::Infer, n_frames, timings.infer);
+        let n_frames = u64::try_from(n_frames).unwrap_or(u64::MAX);
+        model.record_use(n_frames, timings.compute);
+        output
     }
 
     /// Frames without the network: the backgrounds of `n_frames` places from `start_frame_index` on,
@@ -212,12 +238,6 @@ impl Backgrounds {
             })
             .sum()
     }
-}
-
-fn finish(model: &Model, output: JobOutput) -> Result<JobOutput, ServeError> {
-    let n_frames = u64::try_from(output.faces.len()).unwrap_or(u64::MAX);
-    model.record_use(n_frames, output.timings.compute);
-    Ok(output)
 }
 
 fn composite_frame(

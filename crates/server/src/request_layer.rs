@@ -29,7 +29,8 @@ use crate::{
     status,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names a request in the log; echoed.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// How the text of every `INTERNAL` of ours travels.
@@ -93,12 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let id = request
-            .headers()
-            .get(&REQUEST_ID)
-            .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
-            .cloned()
-            .unwrap_or_else(next_id);
+        let id = request_id(request.headers());
         let deadline = self.deadline(&request);
         let ticket = self.admit(request.uri().path());
         let is_work = request.uri().path().starts_with(LIP_SYNC);
@@ -247,7 +243,12 @@ fn code_header(code: Code) -> HeaderValue {
     HeaderValue::from(i32::from(code))
 }
 
-fn next_id() -> HeaderValue {
+/// The client's id for its request, or one of ours.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed))
+    headers
+        .get(&REQUEST_ID)
+        .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
 }

@@ -23,10 +23,11 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     admission::Admission,
-    config::Config,
+    config::{self, Config},
     core_state::Shared,
     cpu_pool::CpuPool,
     health::{HealthService, Phase},
+    operations::{Listening, Operations},
     pipeline::Pipeline,
     request_layer::RequestLayer,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
@@ -55,6 +56,17 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The same for the page and the probes.
+    #[error(
+        "cannot listen on {address} for the page and the probes: {source}; \
+         choose another operations.port, or switch it off with operations.enabled: false"
+    )]
+    BindOperations {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The worker pool did not start.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -76,6 +88,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
+    operations: Option<Listening>,
     phase: watch::Sender<Phase>,
 }
 
@@ -83,6 +96,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
+    operations: Option<Operations>,
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     close: oneshot::Sender<()>,
@@ -91,7 +105,7 @@ pub struct RunningServer {
 }
 
 impl Server {
-    /// Takes the port and starts the workers.
+    /// Takes the ports and starts the workers.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -99,6 +113,7 @@ impl Server {
         let address = config.server.address;
         let bind = |source| StartError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let operations = bind_operations(config.operations).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let workers = WorkerPool::start(PoolConfig {
@@ -112,6 +127,7 @@ impl Server {
             pipeline: Pipeline {
                 workers: Arc::new(workers),
                 cpu: CpuPool::new(),
+                clocks: Arc::default(),
             },
             limits: config.server,
             session: config.session,
@@ -123,6 +139,7 @@ impl Server {
         Ok(Self {
             shared,
             listener,
+            operations,
             phase,
         })
     }
@@ -141,6 +158,7 @@ impl Server {
         let Self {
             shared,
             listener,
+            operations,
             phase,
         } = self;
         let address = listener.local_addr().map_err(|source| StartError::Bind {
@@ -157,6 +175,7 @@ impl Server {
         let sweeping = tokio::spawn(sweep_idle_models(shared.registry.clone()));
         let running = RunningServer {
             address,
+            operations: operations.map(|o| o.serve(Arc::clone(&shared))),
             shared,
             phase,
             close,
@@ -174,6 +193,12 @@ impl RunningServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the page and the probes are, unless they are switched off.
+    #[must_use]
+    pub fn operations_address(&self) -> Option<SocketAddr> {
+        self.operations.as_ref().map(Operations::address)
     }
 
     /// What the services share.
@@ -222,6 +247,10 @@ impl RunningServer {
         {
             serving.abort();
         }
+        // Last, so that probes are answered to the end.
+        if let Some(operations) = self.operations {
+            operations.close().await;
+        }
         self.sweeping.abort();
         let workers = Arc::clone(&self.shared.pipeline.workers);
         let rest = limits.shutdown_grace.min(CLOSE_LIMIT);
@@ -243,6 +272,18 @@ impl RunningServer {
             self.phase.send_replace(Phase::Leaving);
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+async fn bind_operations(
+    config: Option<config::Operations>,
+) -> Result<Option<Listening>, StartError> {
+    let Some(config::Operations { address }) = config else {
+        return Ok(None);
+    };
+    match Listening::bind(address).await {
+        Ok(listening) => Ok(Some(listening)),
+        Err(source) => Err(StartError::BindOperations { address, source }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lipsync::{client::Client, v1};
 use lipsync_registry::NetworkLoader;
 use lipsync_server::{Config, CpuLoader, RunningServer, Server};
@@ -19,8 +19,9 @@ pub struct TestServer {
 impl TestServer {
     /// Starts with a configuration text; relative paths in it count from `base`.
     pub async fn start(yaml: &str, base: &Path, loader: Arc<dyn NetworkLoader>) -> Result<Self> {
-        let port = ("LIPSYNC_SERVER__PORT".to_owned(), "127.0.0.1:0".to_owned());
-        let config = Config::parse(yaml, &base.join("config.yaml"), [port])?;
+        let ports = ["LIPSYNC_SERVER__PORT", "LIPSYNC_OPERATIONS__PORT"]
+            .map(|name| (name.to_owned(), "127.0.0.1:0".to_owned()));
+        let config = Config::parse(yaml, &base.join("config.yaml"), ports)?;
         let running = Server::bind(config, loader).await?.start().await?;
         Ok(Self { running })
     }
@@ -52,6 +53,12 @@ impl TestServer {
     /// `host:port`.
     pub fn address(&self) -> String {
         self.running.address().to_string()
+    }
+
+    /// Where the page is: `host:port`.
+    pub fn operations(&self) -> Result<String> {
+        let address = self.running.operations_address().context("it is off")?;
+        Ok(address.to_string())
     }
 
     /// The server's counters, over the wire.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize as _;
 
 pub use validated::{
-    Config, Device, Engine, LogFormat, Logging, Output, ServerLimits, SessionLimits,
+    Config, Device, Engine, LogFormat, Logging, Operations, Output, ServerLimits, SessionLimits,
 };
 
 /// Why a configuration is refused. The text names file, place and what was expected.

@@ -13,6 +13,8 @@ pub(super) struct RawConfig {
     #[serde(deserialize_with = "null_as_default")]
     pub(super) server: RawServer,
     #[serde(deserialize_with = "null_as_default")]
+    pub(super) operations: RawOperations,
+    #[serde(deserialize_with = "null_as_default")]
     pub(super) capacity: RawCapacity,
     #[serde(deserialize_with = "null_as_default")]
     pub(super) engine: RawEngine,
@@ -49,6 +51,14 @@ pub(super) struct RawServer {
     pub(super) request_timeout_ms: Option<u64>,
     pub(super) pre_drain_ms: Option<u64>,
     pub(super) shutdown_grace_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOperations {
+    pub(super) enabled: Option<bool>,
+    #[serde(deserialize_with = "text")]
+    pub(super) port: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -200,6 +200,27 @@ fn addresses() {
 }
 
 #[test]
+fn the_operations_port_is_on_unless_switched_off() {
+    let address = |text: &str| parse(text).unwrap().operations.map(|o| o.address);
+    for (text, expected) in [
+        ("", Some("0.0.0.0:8080")),
+        ("operations: {port: '127.0.0.1:81'}", Some("127.0.0.1:81")),
+        ("operations: {enabled: false}", None),
+        ("operations:\n  # port: 1\n", Some("0.0.0.0:8080")),
+    ] {
+        let expected = expected.map(|e| e.parse().unwrap());
+        assert_eq!(address(text), expected, "{text}");
+    }
+    for text in [
+        "operations: {port: eight}",
+        "operations: {enabled: false, port: eight}",
+    ] {
+        let message = parse(text).unwrap_err();
+        assert!(message.contains("operations.port"), "{message}");
+    }
+}
+
+#[test]
 fn what_is_no_text_is_named_with_its_place() {
     let message = parse("models:\n  a:\n    path: [x]\n").unwrap_err();
     for part in [":3:11: models.a.path", "expected a text"] {

@@ -16,7 +16,7 @@ use super::{
     BadValue,
     raw::{
         RawAudioKind, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat, RawLogFormat,
-        RawLogging, RawModel, RawOutput, RawServer, RawSession,
+        RawLogging, RawModel, RawOperations, RawOutput, RawServer, RawSession,
     },
 };
 
@@ -25,6 +25,8 @@ use super::{
 pub struct Config {
     /// Sockets, sizes and times of the server.
     pub server: ServerLimits,
+    /// The page and the probes; `None` = off.
+    pub operations: Option<Operations>,
     /// What runs the networks.
     pub engine: Engine,
     /// How frames are coded when a request does not say.
@@ -56,6 +58,13 @@ pub struct ServerLimits {
     pub pre_drain: Duration,
     /// For what runs to finish.
     pub shutdown_grace: Duration,
+}
+
+/// `operations`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operations {
+    /// Where HTTP listens.
+    pub address: SocketAddr,
 }
 
 /// `engine`.
@@ -124,6 +133,7 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
     }
     Ok(Config {
         server: validate_server(&raw.server)?,
+        operations: validate_operations(&raw.operations)?,
         engine: validate_engine(&raw.engine)?,
         output: validate_output(&raw.output)?,
         session: validate_session(&raw.session)?,
@@ -157,7 +167,7 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
         0..=3600,
     )?;
     Ok(ServerLimits {
-        address: parse_address(raw.port.as_deref().unwrap_or(":50051"))?,
+        address: parse_address("server.port", raw.port.as_deref().unwrap_or(":50051"))?,
         max_message_bytes: to_usize(message) * 1024 * 1024,
         n_workers: to_usize(n_workers),
         queue_capacity: to_usize(queue),
@@ -168,15 +178,25 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
     })
 }
 
+fn validate_operations(raw: &RawOperations) -> Result<Option<Operations>, BadValue> {
+    let port = raw.port.as_deref().unwrap_or(":8080");
+    // Checked even when it is off, so that switching it on brings no surprise.
+    let address = parse_address("operations.port", port)?;
+    Ok(raw
+        .enabled
+        .unwrap_or(true)
+        .then_some(Operations { address }))
+}
+
 /// `:50051` and `50051` listen on every IPv4 address, `host:port` on one.
-fn parse_address(text: &str) -> Result<SocketAddr, BadValue> {
+fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValue> {
     let full = match text.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
         None if text.bytes().all(|b| b.is_ascii_digit()) => format!("0.0.0.0:{text}"),
         None => text.replace("localhost:", "127.0.0.1:"),
     };
     full.parse().map_err(|_| BadValue {
-        key: "server.port".into(),
+        key: key.into(),
         message: format!("expected \":50051\" or \"127.0.0.1:50051\", found {text:?}"),
     })
 }

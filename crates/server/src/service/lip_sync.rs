@@ -20,6 +20,7 @@ use crate::{
     metadata::{RequestHeaders, ResponseHeaders},
     pipeline::Urgency,
     request::BatchRequest,
+    stages::Stage,
     stream,
 };
 
@@ -54,6 +55,8 @@ impl LipSyncService {
             .cpu
             .run(move || windows_of_clip(&speaker, &clip, n_wanted, max_frames))
             .await?;
+        let clocks = &shared.pipeline.clocks;
+        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
         let backgrounds = shared
             .pipeline
             .backgrounds(&model, request.start_frame_index, windows.n_frames)

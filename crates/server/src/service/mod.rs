@@ -1,8 +1,8 @@
 //! The gRPC services: thin, each method a list of named steps.
 
 mod lip_sync;
-mod model_admin;
-mod server_admin;
+pub(crate) mod model_admin;
+pub(crate) mod server_admin;
 
 pub use lip_sync::LipSyncService;
 pub use model_admin::ModelAdminService;

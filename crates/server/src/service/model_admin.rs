@@ -75,7 +75,7 @@ impl ModelAdmin for ModelAdminService {
     }
 }
 
-fn to_proto(status: &ModelStatus) -> v1::ModelStats {
+pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
     let state = match status.state {
         ModelState::Unloaded => v1::ModelState::Unloaded,
         ModelState::Loading => v1::ModelState::Loading,

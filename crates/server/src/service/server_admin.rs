@@ -8,7 +8,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use super::model_admin::micros;
-use crate::{core_state::Shared, error::ServeError, health::Phase};
+use crate::{core_state::Shared, error::ServeError, health::Phase, stages::Stage};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl ServerAdmin for ServerAdminService {
     }
 }
 
-fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
+pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
     let pool = shared.pipeline.workers.stats();
     let models = shared.registry.list();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -97,5 +97,16 @@ fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         sessions: count(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
+        stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
+    }
+}
+
+fn stage_to_proto(shared: &Shared, stage: Stage) -> v1::StageStats {
+    let time = shared.pipeline.clocks.of(stage);
+    v1::StageStats {
+        stage: stage.name().into(),
+        runs: time.runs,
+        frames: time.frames,
+        total_us: micros(time.total),
     }
 }

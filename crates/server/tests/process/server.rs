@@ -33,6 +33,7 @@ impl Server {
         let mut child = Command::new(BINARY)
             .current_dir(folder)
             .env("LIPSYNC_SERVER__PORT", "127.0.0.1:0")
+            .env("LIPSYNC_OPERATIONS__PORT", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;

@@ -1,0 +1,323 @@
+// The page: one session with one avatar, and the ways to give it a voice.
+
+import { Microphone, unavailable } from "./microphone.js";
+import { Panel } from "./panel.js";
+import { Player } from "./player.js";
+import { Session } from "./session.js";
+import { VoiceGate, toPcm } from "./voice.js";
+
+// Until there is sound, sessions are opened with the usual rate; nothing is sent at it.
+const USUAL_RATE_HZ = 48_000;
+// A recording is sent so far ahead of what is shown.
+const AHEAD_S = 4;
+const CHUNK_S = 0.2;
+const MAX_FILE_BYTES = 64 << 20;
+// A page that nobody looks at gives its place in the server back after this.
+const HIDDEN_MS = 60_000;
+
+const $ = (id) => document.getElementById(id);
+
+class Page {
+  #session;
+  #context;
+  #player;
+  #avatar;
+  #gate;
+  #microphone;
+  // Segments up to this one were interrupted.
+  #cleared = 0;
+  // The segment that the microphone speaks now; 0: none.
+  #spoken = 0;
+  // A recording on its way: { segmentId, samples, next, playedS, isOver }.
+  #recording;
+  #whenOpened = [];
+  #hiddenTimer;
+
+  constructor() {
+    this.#player = new Player($("face"), (picture) => this.#shown(picture));
+    $("microphone").onclick = () => this.#try(() => this.#toggleMicrophone());
+    $("interrupt").onclick = () => this.interrupt();
+    $("file").onchange = (event) => this.#try(() => this.#playFile(event.target.files[0]));
+    $("hear").onchange = (event) => (this.#player.isMuted = !event.target.checked);
+    $("retry").onclick = () => this.#open();
+    $("avatar").onchange = () => this.#open();
+    for (const chip of document.querySelectorAll("[data-sample]")) {
+      chip.onclick = () => this.#try(() => this.#playSample(chip.dataset));
+    }
+    this.#takeDrops($("stage"));
+    document.addEventListener("visibilitychange", () => this.#look());
+    this.#try(() => this.#listAvatars());
+  }
+
+  // Stops what is said, here at once and in the server as soon as it hears of it.
+  interrupt() {
+    this.#cleared = this.#session?.clear() ?? 0;
+    this.#recording = undefined;
+    this.#spoken = 0;
+    this.#player.flush();
+    this.#rest();
+  }
+
+  async #listAvatars() {
+    const answer = await fetch("api/models");
+    const models = await answer.json();
+    const options = models.map(({ model_id }) => new Option(model_id, model_id));
+    $("avatar").replaceChildren(...options);
+    if (options.length === 0) return this.#notice("No avatar is configured in this server.");
+    this.#open();
+  }
+
+  // Begins a session with the chosen avatar, in place of the one before.
+  #open() {
+    this.#session?.close();
+    this.#forget();
+    this.#notice(undefined);
+    this.#status("waiting", "Connecting");
+    this.#avatar = $("avatar").value;
+    $("face").setAttribute("aria-label", `The face of ${this.#avatar}`);
+    const options = { modelId: this.#avatar, sampleRateHz: this.#rate };
+    const session = new Session(options, {
+      message: (message) => session === this.#session && this.#take(message),
+      lost: (why, retryMs) => session === this.#session && this.#lost(why, retryMs),
+    });
+    session.rate = options.sampleRateHz;
+    this.#session = session;
+  }
+
+  get #rate() {
+    return this.#context?.sampleRate ?? USUAL_RATE_HZ;
+  }
+
+  #forget() {
+    this.#recording = undefined;
+    this.#cleared = this.#spoken = 0;
+    this.#player.restart();
+    this.#rest();
+  }
+
+  #take(message) {
+    switch (message.kind) {
+      case "opened":
+        this.#forget();
+        this.#notice(undefined);
+        this.#status("open", "Connected");
+        for (const go of this.#whenOpened.splice(0)) go();
+        break;
+      case "frame":
+        this.#takeFrame(message);
+        break;
+      case "segmentEnd":
+        if (message.segmentId === this.#recording?.segmentId) this.#recording.isOver = true;
+        break;
+      case "warning":
+        console.info(`${message.code}: ${message.text}`);
+        break;
+    }
+  }
+
+  #takeFrame(frame) {
+    if (frame.audioTimeUs !== undefined) {
+      // On its way while the interruption was.
+      if (frame.segmentId <= this.#cleared) return;
+      if (frame.segmentId === this.#recording?.segmentId) {
+        this.#recording.playedS = frame.audioTimeUs / 1e6;
+        this.#feed();
+      }
+    }
+    this.#player.push(frame);
+  }
+
+  // A picture is on the screen. What the data attributes say is for tests and for the curious.
+  #shown({ segmentId, audioTimeUs, ptsUs, generated }) {
+    const speaks = audioTimeUs !== undefined;
+    Object.assign($("face").dataset, {
+      ptsUs,
+      generated,
+      segmentId: speaks ? segmentId : "",
+      audioTimeUs: speaks ? audioTimeUs : "",
+    });
+    if (speaks) {
+      $("interrupt").disabled = false;
+      this.#mood("speaking", "Speaking");
+    } else {
+      if (this.#recording?.isOver) this.#recording = undefined;
+      this.#rest();
+    }
+  }
+
+  #rest() {
+    const waits = this.#recording !== undefined;
+    $("interrupt").disabled = !waits;
+    if (!waits) $("caption").hidden = true;
+    if (this.#microphone) this.#mood("listening", "Listening");
+    else this.#mood("idle", "Resting");
+  }
+
+  #lost(why, retryMs) {
+    this.#forget();
+    this.#status("lost", "Not connected");
+    if (retryMs === undefined) this.#notice(why, true);
+    else this.#notice(`${why} Trying again…`);
+  }
+
+  // Sound needs a click first; browsers insist. The session then speaks at the rate of the sound card.
+  async #sound() {
+    if (!this.#context) {
+      this.#context = new AudioContext();
+      this.#player.connect(this.#context);
+      this.#player.isMuted = !$("hear").checked;
+    }
+    await this.#context.resume();
+    if (this.#session && this.#session.rate !== this.#rate) this.#open();
+    if (!this.#session?.isOpened) await new Promise((go) => this.#whenOpened.push(go));
+  }
+
+  async #playSample({ sample, text }) {
+    const answer = await fetch(`samples/${sample}`);
+    if (!answer.ok) throw new Error("The sample cannot be fetched.");
+    await this.#play(await answer.arrayBuffer(), text);
+  }
+
+  async #playFile(file) {
+    $("file").value = "";
+    if (!file) return;
+    if (file.size > MAX_FILE_BYTES) throw new Error(`Files may have up to ${MAX_FILE_BYTES >> 20} MB.`);
+    await this.#play(await file.arrayBuffer(), file.name);
+  }
+
+  async #play(data, caption) {
+    await this.#sound();
+    let sound;
+    try {
+      sound = await this.#context.decodeAudioData(data);
+    } catch {
+      throw new Error("This file has no sound that the browser can read.");
+    }
+    this.interrupt();
+    const samples = toPcm(mixDown(sound));
+    const segmentId = this.#session.beginSegment();
+    this.#recording = { segmentId, samples, next: 0, playedS: 0, isOver: false };
+    $("caption").textContent = caption;
+    $("caption").hidden = false;
+    $("interrupt").disabled = false;
+    this.#feed();
+  }
+
+  // Sends a recording, some seconds ahead of what is shown: long ones would not fit the server.
+  #feed() {
+    const recording = this.#recording;
+    const { segmentId, samples } = recording;
+    const chunk = Math.round(CHUNK_S * this.#rate);
+    const until = Math.min((recording.playedS + AHEAD_S) * this.#rate, samples.length);
+    if (recording.next >= samples.length) return;
+    while (recording.next < until) {
+      this.#session.sendAudio(segmentId, samples.subarray(recording.next, recording.next + chunk));
+      recording.next += chunk;
+    }
+    if (recording.next >= samples.length) this.#session.endSegment(segmentId);
+  }
+
+  async #toggleMicrophone() {
+    if (this.#microphone) {
+      this.#microphone.stop();
+      this.#microphone = undefined;
+      this.#endUtterance();
+    } else {
+      const reason = unavailable();
+      if (reason) throw new Error(reason);
+      await this.#sound();
+      this.#gate = new VoiceGate(this.#rate);
+      this.#microphone = await Microphone.start(this.#context, (block) => this.#hear(block));
+    }
+    const isOn = this.#microphone !== undefined;
+    $("microphone").setAttribute("aria-pressed", isOn);
+    $("microphone-text").textContent = isOn ? "Stop" : "Speak";
+    $("microphone").style.setProperty("--level", 0);
+    this.#rest();
+  }
+
+  // A block from the microphone. Whoever begins to speak interrupts a recording.
+  #hear(block) {
+    if (!this.#microphone || !this.#session.isOpened) return;
+    const { level, begins, ends, samples } = this.#gate.push(block);
+    $("microphone").style.setProperty("--level", Math.min(1, level * 6).toFixed(2));
+    if (begins) {
+      if (this.#recording) this.interrupt();
+      this.#spoken = this.#session.beginSegment();
+    }
+    if (!this.#spoken) return;
+    for (const piece of samples) this.#session.sendAudio(this.#spoken, toPcm(piece));
+    if (ends) this.#endUtterance();
+  }
+
+  #endUtterance() {
+    if (this.#spoken) this.#session.endSegment(this.#spoken);
+    this.#spoken = 0;
+  }
+
+  #takeDrops(stage) {
+    const mark = (on) => (event) => {
+      event.preventDefault();
+      stage.classList.toggle("dropping", on);
+    };
+    stage.addEventListener("dragover", mark(true));
+    stage.addEventListener("dragleave", mark(false));
+    stage.addEventListener("drop", (event) => {
+      mark(false)(event);
+      this.#try(() => this.#playFile(event.dataTransfer.files[0]));
+    });
+  }
+
+  #look() {
+    clearTimeout(this.#hiddenTimer);
+    if (!document.hidden) {
+      if (!this.#session && this.#avatar) this.#open();
+      return;
+    }
+    this.#hiddenTimer = setTimeout(() => {
+      if (this.#microphone || this.#recording) return;
+      this.#session?.close();
+      this.#session = undefined;
+      this.#status("waiting", "Paused");
+    }, HIDDEN_MS);
+  }
+
+  async #try(action) {
+    try {
+      await action();
+    } catch (error) {
+      $("caption").textContent = error.name === "NotAllowedError" ? "The microphone was not allowed." : error.message;
+      $("caption").hidden = false;
+    }
+  }
+
+  #mood(mood, text) {
+    const node = $("mood");
+    if (node.dataset.mood === mood) return;
+    node.dataset.mood = mood;
+    $("mood-text").textContent = text;
+  }
+
+  #status(state, text) {
+    $("connection").dataset.state = state;
+    $("connection").textContent = text;
+  }
+
+  #notice(text, canRetry = false) {
+    $("notice").hidden = text === undefined;
+    $("notice-text").textContent = text ?? "";
+    $("retry").hidden = !canRetry;
+  }
+}
+
+// One channel: the mean of all.
+function mixDown(sound) {
+  const mix = new Float32Array(sound.length);
+  for (let i = 0; i < sound.numberOfChannels; i++) {
+    sound.getChannelData(i).forEach((x, n) => (mix[n] += x / sound.numberOfChannels));
+  }
+  return mix;
+}
+
+new Page();
+new Panel();

@@ -1,0 +1,107 @@
+//! The page's files, inside the binary: nothing is built, read from disk or fetched at run time.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::LazyLock,
+};
+
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse as _, Response},
+};
+
+/// One file.
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! page {
+    ($path:literal, $file:literal, $content_type:expr) => {
+        Asset {
+            path: $path,
+            content_type: $content_type,
+            bytes: include_bytes!(concat!("../../page/", $file)),
+        }
+    };
+}
+
+macro_rules! sample {
+    ($name:literal) => {
+        Asset {
+            path: concat!("/samples/", $name),
+            content_type: "audio/wav",
+            bytes: include_bytes!(concat!("../../../../assets/speech/", $name)),
+        }
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+static ASSETS: &[Asset] = &[
+    page!("/", "index.html", HTML),
+    page!("/style.css", "style.css", CSS),
+    page!("/icon.svg", "icon.svg", SVG),
+    page!("/main.js", "main.js", SCRIPT),
+    page!("/proto.js", "proto.js", SCRIPT),
+    page!("/session.js", "session.js", SCRIPT),
+    page!("/player.js", "player.js", SCRIPT),
+    page!("/voice.js", "voice.js", SCRIPT),
+    page!("/microphone.js", "microphone.js", SCRIPT),
+    page!("/capture.js", "capture.js", SCRIPT),
+    page!("/panel.js", "panel.js", SCRIPT),
+    sample!("welcome.wav"),
+    sample!("umbrella.wav"),
+    sample!("lips.wav"),
+];
+
+/// Changes whenever a file does.
+static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| ASSETS.iter().map(tag).collect());
+
+fn tag(asset: &Asset) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    asset.bytes.hash(&mut hasher);
+    HeaderValue::from_str(&format!("\"{:016x}\"", hasher.finish()))
+        .unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The file of this path. Browsers ask every time whether theirs is still good: after an update of
+/// the server no page is a mixture of two versions.
+pub(super) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
+    let found = ASSETS
+        .iter()
+        .zip(&*TAGS)
+        .find(|(a, _)| a.path == uri.path());
+    let Some((asset, tag)) = found else {
+        return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
+    };
+    let is_known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|known| known.to_str().ok())
+        .zip(tag.to_str().ok())
+        .is_some_and(|(known, tag)| {
+            known
+                .split(',')
+                .any(|k| k.trim().trim_start_matches("W/") == tag)
+        });
+    let (status, body) = if is_known {
+        (StatusCode::NOT_MODIFIED, Body::empty())
+    } else {
+        (StatusCode::OK, Body::from(Bytes::from_static(asset.bytes)))
+    };
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, tag.clone());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(asset.content_type),
+    );
+    response
+}

@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use axum::routing::get;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    time::Instant,
+};
+
+use super::*;
+
+/// The client's end of a connection to a server with one page of `n_bytes`. Time is virtual: it
+/// jumps to the next timer when nobody can do anything.
+fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (ours, theirs) = duplex(1024);
+    let (close, closing) = watch::channel(());
+    let router = Router::new().route("/", get(move || async move { "x".repeat(n_bytes) }));
+    let places = Arc::new(Semaphore::new(1));
+    let place = Arc::new(places.try_acquire_owned().unwrap());
+    let task = tokio::spawn(converse(theirs, router, place, closing));
+    (ours, close, task)
+}
+
+async fn read_all(mut socket: DuplexStream) -> String {
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_nothing_or_half_a_word_is_cut() {
+    for said in ["", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+        let (mut socket, _close, task) = connect(1);
+        let begun = Instant::now();
+        socket.write_all(said.as_bytes()).await.unwrap();
+        task.await.unwrap();
+        assert!(begun.elapsed() < HEAD_LIMIT + Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_refused() {
+    let (mut socket, _close, task) = connect(1);
+    socket.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+    let mut n_sent = 0;
+    while socket.write_all(&[b'y'; 512]).await.is_ok() {
+        n_sent += 512;
+        assert!(n_sent < 2 * MAX_BUFFER_BYTES + 4096, "it is not bounded");
+    }
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_read_is_cut() {
+    let (mut socket, _close, task) = connect(1 << 20);
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let begun = Instant::now();
+    task.await.unwrap();
+    assert!(begun.elapsed() <= REUSE_LIMIT + ANSWER_LIMIT + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_port_lets_an_answer_end() {
+    let (mut socket, close, task) = connect(100_000);
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let mut first = [0; 12];
+    socket.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    drop(close);
+    assert!(read_all(socket).await.len() > 100_000);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_too_many_is_told_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (close, closing) = watch::channel(());
+    let serving = tokio::spawn(serve(listener, Router::new(), 1, closing));
+    let mut inside = TcpStream::connect(address).await.unwrap();
+    inside
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    inside.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 404");
+    let mut refused = TcpStream::connect(address).await.unwrap();
+    let mut text = String::new();
+    refused.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 503") && text.ends_with("connections\n"));
+    drop(close);
+    serving.await.unwrap();
+}

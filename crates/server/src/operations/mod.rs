@@ -1,0 +1,96 @@
+//! The operations port: HTTP for people and their tools, beside gRPC.
+//!
+//! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
+//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/livez` and `/readyz`
+//! what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
+//! authentication here: a web page of somebody else may not use a visitor's browser to get in
+//! ([`origin`]), but whoever reaches the port may do what the page does.
+
+mod api;
+mod assets;
+mod connections;
+mod origin;
+mod routes;
+mod session;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::core_state::Shared;
+
+/// Connections beside those of sessions: pages, probes, scrapers.
+const SPARE_CONNECTIONS: usize = 64;
+
+/// A port that listens but serves nothing yet.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// A port that serves until it is closed or dropped.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    address: SocketAddr,
+    close: watch::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+struct Context {
+    shared: Arc<Shared>,
+    /// Its sender is dropped when the port closes.
+    closing: watch::Receiver<()>,
+}
+
+impl Listening {
+    /// Takes the port.
+    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Begins to serve.
+    pub(crate) fn serve(self, shared: Arc<Shared>) -> Operations {
+        let (close, closing) = watch::channel(());
+        let max_connections = shared
+            .session
+            .max_sessions
+            .saturating_add(SPARE_CONNECTIONS);
+        let context = Context {
+            shared,
+            closing: closing.clone(),
+        };
+        let router = routes::router(context);
+        let serving = connections::serve(self.listener, router, max_connections, closing);
+        Operations {
+            address: self.address,
+            close,
+            serving: tokio::spawn(serving),
+        }
+    }
+}
+
+impl Operations {
+    /// Where it listens; the port is the real one even if 0 was configured.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes: no new connection, sessions that are left are cut, answers are finished for a moment.
+    pub(crate) async fn close(self) {
+        drop(self.close);
+        if self.serving.await.is_err() {
+            tracing::error!("the operations port did not close cleanly");
+        }
+    }
+}
+
+/// Returns when the port closes.
+async fn closed(closing: &mut watch::Receiver<()>) {
+    // Nothing is ever sent: it ends when the sender is gone.
+    while closing.changed().await.is_ok() {}
+}

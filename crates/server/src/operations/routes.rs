@@ -1,0 +1,78 @@
+//! What is where on the operations port, and what browsers may do with it.
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderName, HeaderValue, header};
+
+use super::{Context, api, assets, session};
+use crate::health::Phase;
+
+/// On every answer. The page is its own files and nothing else: no inline script, nobody's frame.
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'",
+        ),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("microphone=(self), camera=(), geolocation=()"),
+    ),
+];
+
+/// Everything. No handler reads a request's body; one that comes all the same is not read either.
+pub(super) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/livez", get(async || (FRESH, "alive\n")))
+        .route("/readyz", get(readyz))
+        .route("/session", get(session::open))
+        .route("/api/models", get(api::models))
+        .route("/api/stats", get(api::stats))
+        .fallback_service(get(assets::serve).with_state(()))
+        .layer(map_response(with_headers))
+        .with_state(context)
+}
+
+/// Answers that are true only now.
+pub(super) const FRESH: [(HeaderName, HeaderValue); 1] =
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+async fn readyz(State(context): State<Context>) -> impl IntoResponse {
+    let (status, text) = match *context.shared.phase.borrow() {
+        Phase::Serving => (StatusCode::OK, "serving\n"),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "leaving\n"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    };
+    (status, FRESH, text)
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    response.headers_mut().extend(HEADERS);
+    response
+}
