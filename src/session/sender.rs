@@ -35,7 +35,7 @@ impl SessionSender {
     }
 
     /// Sends audio of the announced form, of any length, and gives the id of its segment. The first
-    /// audio, and the first after `end_segment` or `clear`, begins a segment.
+    /// audio, and the first after `end_segment` or `clear`, begins a segment; they count from 1 on.
     ///
     /// Waits while the server holds as much audio as it may (`max_buffered_audio_s` of [`opened`]),
     /// until frames come back: so somebody must take events meanwhile. A call that is dropped while

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use lipsync::v1::{OutputFormat, OutputOptions};
+use lipsync::v1::{OutputFormat, OutputOptions, Pacing};
 use serde::Serialize;
 
 use crate::profile::{Profile, TURN};
@@ -20,7 +20,16 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// A frame is missed when it is not back in time: a request for n frames is due n / fps seconds
 /// after the moment it was due to be sent, because its frames are shown while the next request
 /// runs. With --stream each frame is due one chunk's time after the audio that it needs, look-ahead
-/// included, was due to be sent.
+/// included, was due to be sent. With --pacing realtime the server keeps the time, and a frame is due
+/// when a player shows it that begins --player-buffer after the first frame of the utterance.
+///
+/// Live sessions (--stream) also report:
+/// first frame after its audio: from when the audio that an utterance's first frame needs (its look-ahead) was
+/// due to be sent, to that frame. Frame interval: between the arrivals of two frames of one utterance
+/// or, with --idle-frames, of any two neighbours. Clear to cleared: from the client's interruption to the
+/// server's confirmation; a frame of the utterance after that counts as `invalid protocol`. Drift: by how
+/// much more the frames of a session's last second lag behind the moments when their audio was spoken
+/// than those of its first second (medians); the worst session is shown.
 ///
 /// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 the error budget was passed (or,
 /// with --find-max-users, not even one user could be served).
@@ -59,6 +68,21 @@ pub struct Args {
     /// Live StreamComposite sessions instead of unary requests.
     #[arg(long)]
     pub stream: bool,
+    /// When frames leave the server: asap, or realtime.
+    #[arg(long, value_enum, default_value = "asap", requires = "stream")]
+    pub pacing: Pace,
+    /// Ask for frames in silence and between utterances. With --stream only.
+    #[arg(long, requires = "stream")]
+    pub idle_frames: bool,
+    /// Interrupt each utterance so often, for example 2s; its rest follows at once as another one. With
+    /// --stream only.
+    #[arg(long, value_parser = parse_duration, requires = "stream")]
+    #[serde(serialize_with = "as_optional_seconds")]
+    pub interrupt_every: Option<Duration>,
+    /// With --pacing realtime: how long after an utterance's first frame a player begins to show it.
+    #[arg(long, value_parser = parse_duration, default_value = "80ms")]
+    #[serde(serialize_with = "as_seconds")]
+    pub player_buffer: Duration,
     /// What users say, a WAV file [default: speech-like sound, different for each user].
     #[arg(long, value_name = "FILE.wav")]
     pub audio: Option<PathBuf>,
@@ -119,6 +143,27 @@ pub enum Input {
     Windows,
 }
 
+/// When frames leave the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// As soon as they are made.
+    Asap,
+    /// At their time.
+    Realtime,
+}
+
+impl Pace {
+    /// As the wire names it.
+    #[must_use]
+    pub fn to_proto(self) -> Pacing {
+        match self {
+            Self::Asap => Pacing::Asap,
+            Self::Realtime => Pacing::Realtime,
+        }
+    }
+}
+
 /// How frames come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +202,9 @@ impl Args {
         }
         if self.find_max_users && self.profile == Profile::Rate {
             return Err("--find-max-users needs a load that grows with the users".to_owned());
+        }
+        if self.interrupt_every.is_some_and(|every| every.is_zero()) {
+            return Err("--interrupt-every: expected a time above 0".to_owned());
         }
         if self.models.iter().any(String::is_empty) {
             return Err("--model: an empty name".to_owned());
@@ -271,6 +319,9 @@ mod tests {
             "--profile rate --rate 0",
             "--max-error-rate 1.5",
             "--batch 0",
+            "--pacing realtime",
+            "--interrupt-every 2s",
+            "--stream --pacing slow",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

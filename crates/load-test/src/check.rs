@@ -20,6 +20,9 @@ pub enum Fault {
     Size,
     /// Bytes that are no picture of that format and size.
     Data,
+    /// A message that the contract does not allow at its place, such as a frame of a segment that was
+    /// confirmed to be cleared.
+    Protocol,
 }
 
 impl Fault {
@@ -32,6 +35,7 @@ impl Fault {
             Self::Format => "format",
             Self::Size => "size",
             Self::Data => "data",
+            Self::Protocol => "protocol",
         }
     }
 }

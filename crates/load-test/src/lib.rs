@@ -6,13 +6,16 @@
 //!
 //! In the order of a run: [`args`] reads the command line, [`model`] asks the server what it has,
 //! [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
-//! [`unary_user`] and [`stream_user`] send them, [`check`] judges the answers, [`stats`] counts,
+//! [`unary_user`] and [`stream_user`] send them, [`conversation`] and
+//! [`check`] judge the answers, [`stats`] and [`live`] count,
 //! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints.
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod check;
+pub mod conversation;
 mod error;
+pub mod live;
 pub mod machine;
 pub mod model;
 pub mod profile;

@@ -25,6 +25,8 @@ pub enum Profile {
     Saturate,
     /// Open loop: each user speaks 4 s at the frame rate, listens 7 s, waits 4 s, from a random phase.
     Conversational,
+    /// Open loop: each user speaks all the time, one utterance without end.
+    Monologue,
     /// Open loop: `--rate` requests per second over all users, evenly spaced.
     Rate,
 }
@@ -40,6 +42,7 @@ impl Profile {
             Self::Conversational => {
                 "conversational (open loop: speaking 4 s, listening 7 s, waiting 4 s)"
             }
+            Self::Monologue => "monologue (open loop: speaking all the time)",
             Self::Rate => "rate (open loop: evenly spaced requests)",
         }
     }
@@ -80,6 +83,13 @@ pub fn frames_within(time: Duration, fps: u32) -> u64 {
     u64::try_from(frames).unwrap_or(u64::MAX)
 }
 
+/// Frames that must be there to cover `time` at `fps`.
+#[must_use]
+pub fn frames_covering(time: Duration, fps: u32) -> u64 {
+    let frames = (time.as_micros() * u128::from(fps)).div_ceil(1_000_000);
+    u64::try_from(frames).unwrap_or(u64::MAX)
+}
+
 /// Where in its turn a user is when the run starts, 0..15 s.
 ///
 /// It depends on the seed and the user alone, so that a run with more users holds the same ones.
@@ -111,6 +121,15 @@ pub fn utterances(phase: Duration, fps: u32) -> impl Iterator<Item = Utterance> 
         next.first_frame = this.first_frame.checked_add(whole)?;
         Some(this)
     }))
+}
+
+/// The speech of one user who never stops, up to `end`.
+pub fn monologue(end: Duration, fps: u32) -> impl Iterator<Item = Utterance> + Send {
+    std::iter::once(Utterance {
+        at: Duration::ZERO,
+        first_frame: 0,
+        n_frames: frames_covering(end, fps).max(1),
+    })
 }
 
 /// Cuts an utterance into requests of `batch` frames, one each `batch / fps` seconds; the last may

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     args::Args,
+    live::LiveStats,
     machine::Machine,
     model::Model,
     run::{Capacity, Plan},
@@ -46,6 +47,70 @@ impl Quantiles {
     }
 }
 
+/// What only live sessions have.
+#[derive(Debug, Clone, Serialize)]
+pub struct Live {
+    /// From when the audio that an utterance's first frame needs was due to be sent, to that frame.
+    pub first_frame_ms: Option<Quantiles>,
+    /// Between neighbouring frames.
+    pub interval_ms: Option<Quantiles>,
+    /// From an interruption to its confirmation.
+    pub clear_ms: Option<Quantiles>,
+    /// Interruptions that were confirmed.
+    pub clears: u64,
+    /// Sessions that were long enough to tell a drift: two seconds of frames.
+    pub drift_sessions: usize,
+    /// The drift of the worst of them, ms; negative when frames came earlier at the end.
+    pub drift_ms: Option<f64>,
+    /// The same in frames.
+    pub drift_frames: Option<f64>,
+    /// Frames in silence and between utterances.
+    pub idle_frames: u64,
+    /// Frames of utterances that show the background only.
+    pub skipped_frames: u64,
+}
+
+impl Live {
+    /// Sums up; `None` for runs without live sessions.
+    fn of(stats: &LiveStats) -> Option<Self> {
+        let worst = stats
+            .drifts
+            .iter()
+            .max_by(|a, b| a.ms.abs().total_cmp(&b.ms.abs()));
+        let live = Self {
+            first_frame_ms: Quantiles::of(&stats.first_frame),
+            interval_ms: Quantiles::of(&stats.interval),
+            clear_ms: Quantiles::of(&stats.clear),
+            clears: stats.clear.len(),
+            drift_sessions: stats.drifts.len(),
+            drift_ms: worst.map(|drift| drift.ms),
+            drift_frames: worst.map(|drift| drift.frames),
+            idle_frames: stats.n_idle,
+            skipped_frames: stats.n_skipped,
+        };
+        let is_live = live.first_frame_ms.is_some() || live.interval_ms.is_some();
+        (is_live || live.clears + live.idle_frames > 0).then_some(live)
+    }
+
+    fn lines(&self) -> String {
+        let mut text = String::from("\n");
+        if let (Some(ms), Some(frames)) = (self.drift_ms, self.drift_frames) {
+            let _ = writeln!(
+                text,
+                "{:<20} {ms:.1} ms, {frames:.2} frames (worst of {} sessions)",
+                "drift", self.drift_sessions
+            );
+        }
+        let _ = writeln!(text, "{:<20} {}", "interruptions", self.clears);
+        let _ = writeln!(
+            text,
+            "{:<20} {} idle, {} skipped",
+            "background only", self.idle_frames, self.skipped_frames
+        );
+        text
+    }
+}
+
 /// The numbers of one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
@@ -77,7 +142,9 @@ pub struct Summary {
     pub service_ms: Option<Quantiles>,
     /// Streams: from the start of an utterance to its first frame.
     pub first_frame_ms: Option<Quantiles>,
-    /// Message bytes sent per good frame, without HTTP/2 framing.
+    /// What only live sessions have.
+    pub live: Option<Live>,
+    /// Message bytes sent per good frame, without HTTP/2 framing; streams: of audio.
     pub bytes_up_per_frame: f64,
     /// Message bytes received per good frame.
     pub bytes_down_per_frame: f64,
@@ -103,6 +170,7 @@ impl Summary {
             latency_ms: Quantiles::of(&stats.latency),
             service_ms: Quantiles::of(&stats.service),
             first_frame_ms: Quantiles::of(&stats.first_frame),
+            live: Live::of(&stats.live),
             bytes_up_per_frame: ratio(stats.bytes_up, stats.frames_ok as f64),
             bytes_down_per_frame: ratio(stats.bytes_down, stats.frames_ok as f64),
         }
@@ -178,10 +246,14 @@ impl Summary {
             "\n{:<20} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
             "ms", "mean", "p50", "p95", "p99", "p99.9", "max"
         );
+        let live = self.live.as_ref();
         let lines = [
             ("latency (from due)", self.latency_ms),
             ("from actual send", self.service_ms),
             ("first frame", self.first_frame_ms),
+            ("  after its audio", live.and_then(|l| l.first_frame_ms)),
+            ("frame interval", live.and_then(|l| l.interval_ms)),
+            ("clear to cleared", live.and_then(|l| l.clear_ms)),
         ];
         for (name, quantiles) in lines {
             let Some(q) = quantiles else { continue };
@@ -190,6 +262,9 @@ impl Summary {
                 "{name:<20} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
                 q.mean, q.p50, q.p95, q.p99, q.p999, q.max
             );
+        }
+        if let Some(live) = live {
+            text.push_str(&live.lines());
         }
         text
     }

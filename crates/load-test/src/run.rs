@@ -19,7 +19,7 @@ use crate::{
     search,
     speaker::Speaker,
     stats::{Clock, SharedStats},
-    stream_user::StreamUser,
+    stream_user::{Manner, StreamUser},
     track::Track,
     unary_user::UnaryUser,
 };
@@ -184,28 +184,30 @@ impl Plan {
         let args = &self.args;
         let speaker = Arc::new(self.speaker(user));
         let fps = args.fps.unwrap_or(speaker.model.fps);
-        let client = self.clients[place(user, self.clients.len())].lip_sync();
+        let client = &self.clients[place(user, self.clients.len())];
         let utterances = profile::utterances(profile::phase(args.seed, user), fps);
         let (timeout, stats, batch) = (args.timeout, stats.clone(), args.batch);
         if args.stream {
             let user = StreamUser {
-                client,
+                client: client.clone(),
                 speaker,
-                fps,
-                chunk_frames: batch,
+                manner: self.manner(fps),
                 timeout,
                 clock,
                 stats,
             };
             return match args.profile {
                 Profile::Saturate => Box::pin(user.saturate()),
+                Profile::Monologue => {
+                    Box::pin(user.converse(Box::new(profile::monologue(clock.end, fps))))
+                }
                 Profile::Conversational | Profile::Rate => {
                     Box::pin(user.converse(Box::new(utterances)))
                 }
             };
         }
         let unary = UnaryUser {
-            caller: client,
+            caller: client.lip_sync(),
             speaker,
             fps,
             timeout,
@@ -217,10 +219,27 @@ impl Plan {
             Profile::Conversational => Box::pin(unary.follow(
                 utterances.flat_map(move |utterance| profile::shots(utterance, batch, fps)),
             )),
+            Profile::Monologue => Box::pin(
+                unary.follow(
+                    profile::monologue(clock.end, fps)
+                        .flat_map(move |utterance| profile::shots(utterance, batch, fps)),
+                ),
+            ),
             Profile::Rate => {
                 let rate = args.rate.unwrap_or(1.0);
                 Box::pin(unary.follow(profile::steady(rate, user, n_users, batch)))
             }
+        }
+    }
+
+    fn manner(&self, fps: u32) -> Manner {
+        Manner {
+            fps,
+            chunk_frames: self.args.batch,
+            pacing: self.args.pacing.to_proto(),
+            idle_frames: self.args.idle_frames,
+            interrupt_every: self.args.interrupt_every,
+            player_buffer: self.args.player_buffer,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::profile::frames_time;
+use crate::profile::{frames_covering, frames_time};
 
 /// How a segment's audio is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct Segment {
     pub chunk_frames: u64,
     /// Frames per second.
     pub fps: u32,
-    /// Frames of audio beyond a frame's own that the server needs before it can make the frame.
-    pub look_ahead_frames: u64,
+    /// Audio beyond a frame's time that the server needs before it can make the frame.
+    pub look_ahead: Duration,
     /// How the audio is sent.
     pub delivery: Delivery,
 }
@@ -64,12 +64,12 @@ impl Segment {
     /// audio. The end of the segment, sent with the last chunk, completes the last frames.
     #[must_use]
     pub fn ready_at(&self, n: u64) -> Duration {
-        let last_needed = n + self.look_ahead_frames;
-        let chunk = last_needed / self.chunk_frames;
-        self.chunk_at(chunk.min(self.n_chunks().saturating_sub(1)))
+        let needed = (frames_time(n, self.fps) + self.look_ahead).max(frames_time(n + 1, self.fps));
+        let n_chunks = frames_covering(needed, self.fps).div_ceil(self.chunk_frames);
+        self.chunk_at(n_chunks.clamp(1, self.n_chunks().max(1)) - 1)
     }
 
-    /// When frame `n` is due back.
+    /// When frame `n` is due back from a server that sends frames as it makes them.
     ///
     /// Live: one chunk's time after it could be made, as a chunk's frames are shown while the next
     /// chunk is spoken. At once: a player that begins one chunk's time after the start shows it then.
@@ -97,7 +97,7 @@ mod tests {
             n_frames: 20,
             chunk_frames: 8,
             fps: 25,
-            look_ahead_frames: 9,
+            look_ahead: ms(360),
             delivery,
         }
     }
@@ -114,13 +114,24 @@ mod tests {
     #[test]
     fn a_frame_waits_for_its_look_ahead() {
         let segment = segment(Delivery::Live);
-        // Frame 0 needs frames 0..=9 of audio: they are there with the second chunk.
+        // Frame 0 needs 360 ms of audio: they are there with the second chunk.
         assert_eq!(segment.ready_at(0), ms(1640));
-        assert_eq!(segment.ready_at(6), ms(1640));
-        assert_eq!(segment.ready_at(7), ms(1800));
+        assert_eq!(segment.ready_at(7), ms(1640));
+        assert_eq!(segment.ready_at(8), ms(1800));
         // Look-ahead beyond the end comes with the end.
         assert_eq!(segment.ready_at(19), ms(1800));
         assert_eq!(segment.due_at(19), ms(2120));
+    }
+
+    #[test]
+    fn without_look_ahead_a_frame_needs_its_own_audio() {
+        let segment = Segment {
+            chunk_frames: 1,
+            look_ahead: Duration::ZERO,
+            ..segment(Delivery::Live)
+        };
+        assert_eq!(segment.ready_at(0), ms(1040));
+        assert_eq!(segment.ready_at(19), ms(1800));
     }
 
     #[test]

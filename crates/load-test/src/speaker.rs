@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use lipsync::v1::{
-    AudioChunk, AudioInput, FeatureSteps, FeatureWindows, InferBatchCompositeRequest, OpenSession,
-    OutputOptions, Pcm, audio_chunk, infer_batch_composite_request,
+use bytes::Bytes;
+use lipsync::{
+    client::Client,
+    session::{AudioFormat, SessionBuilder},
+    v1::{
+        FeatureSteps, FeatureWindows, InferBatchCompositeRequest, OutputOptions, Pcm,
+        infer_batch_composite_request,
+    },
 };
 
 use crate::{args::Input, check::Expected, model::Model, track::Track};
@@ -65,39 +70,28 @@ impl Speaker {
         }
     }
 
-    /// What opens a stream.
-    #[must_use]
-    pub fn open(&self) -> OpenSession {
-        let audio_input = match self.input {
-            Input::Pcm => AudioInput::Pcm,
-            Input::Steps => AudioInput::Steps,
-            Input::Windows => AudioInput::Windows,
+    /// A session for the user's audio.
+    pub fn session(&self, client: &Client) -> SessionBuilder {
+        let format = match self.input {
+            Input::Pcm => AudioFormat::mono_s16(self.track.rate_hz()),
+            Input::Steps => AudioFormat::Steps {
+                n_floats: self.track.bytes_per_unit() / 4,
+            },
+            Input::Windows => AudioFormat::Windows {
+                n_floats: self.track.bytes_per_unit() / 4,
+            },
         };
-        OpenSession {
-            model_id: self.model.id.clone(),
-            audio_input: audio_input.into(),
-            sample_rate_hz: self.track.rate_hz(),
-            output: Some(self.output),
-            ..OpenSession::default()
-        }
+        client
+            .session(&self.model.id)
+            .audio(format)
+            .output(self.output)
     }
 
-    /// The audio of frames `first..first + n` as a part of a stream's segment.
+    /// The audio of frames `first..first + n` in a session.
     #[must_use]
-    pub fn chunk(&self, segment_id: u64, first: u64, n: u64) -> AudioChunk {
-        use audio_chunk::Audio;
-        let data = self
-            .track
-            .cut(self.offset_frames + first, n, self.model.fps);
-        let audio = match self.input {
-            Input::Pcm => Audio::Pcm(data),
-            Input::Steps => Audio::Steps(data),
-            Input::Windows => Audio::Windows(data),
-        };
-        AudioChunk {
-            segment_id,
-            audio: Some(audio),
-        }
+    pub fn audio(&self, first: u64, n: u64) -> Bytes {
+        let first = self.offset_frames + first;
+        self.track.cut(first, n, self.model.fps)
     }
 
     /// What answers must look like.

@@ -10,7 +10,10 @@ use hdrhistogram::Histogram;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::check::Fault;
+use crate::{
+    check::Fault,
+    live::{LiveEvent, LiveStats},
+};
 
 /// Longest latency that is told apart from longer ones, microseconds: one hour.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -123,17 +126,15 @@ pub struct Stats {
     pub service: Histogram<u64>,
     /// Microseconds from the start of an utterance's audio to its first frame; streams only.
     pub first_frame: Histogram<u64>,
-    last_status: Option<tonic::Status>,
+    /// What only live sessions have.
+    pub live: LiveStats,
+    last_failure: Option<String>,
 }
 
 impl Stats {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST_US, 3)
-                .expect("1 us to 1 h with 3 digits is a valid range")
-        };
         Self {
             clock,
             requests: 0,
@@ -149,7 +150,8 @@ impl Stats {
             latency: histogram(),
             service: histogram(),
             first_frame: histogram(),
-            last_status: None,
+            live: LiveStats::new(),
+            last_failure: None,
         }
     }
 
@@ -197,17 +199,22 @@ impl Stats {
         }
     }
 
+    /// Counts a time of a live session that belongs to the moment `at`.
+    pub fn record_live(&mut self, at: Duration, event: LiveEvent) {
+        if self.clock.measures(at) {
+            self.live.record(event);
+        }
+    }
+
     /// Keeps a failure to show as an example.
-    pub fn keep_status(&mut self, status: tonic::Status) {
-        self.last_status = Some(status);
+    pub fn keep_failure(&mut self, code: Code, message: &str) {
+        self.last_failure = Some(format!("{}: {message}", code_name(code)));
     }
 
     /// The last failure's message, if there was a failure.
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
-        self.last_status
-            .as_ref()
-            .map(|status| format!("{}: {}", code_name(status.code()), status.message()))
+        self.last_failure.clone()
     }
 
     /// Measured seconds up to `now`.
@@ -237,8 +244,14 @@ impl SharedStats {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// An empty distribution of microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 3)
+        .expect("1 us to 1 h with 3 digits is a valid range")
 }
 
 /// The code's name in the gRPC specification.

@@ -1,42 +1,37 @@
 //! One user who talks over live sessions: audio in as it is spoken, frames out as they are made.
-//!
-//! One loop sends and receives, so that a stream is never written from two places: it waits for
-//! whatever comes first, the next piece of audio that is due or the next message of the server.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-
-use lipsync::v1::{
-    CompositedFrame, EndSegment, OpenSession, StreamCompositeRequest, StreamCompositeResponse,
-    lip_sync_client::LipSyncClient, stream_composite_request, stream_composite_response,
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
-use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+
+use lipsync::{
+    client::Client,
+    session::{Event, SessionError, SessionReceiver, SessionSender},
+    v1::Pacing,
+};
+use tokio::sync::Notify;
+use tonic::Code;
 
 use crate::{
     check::Fault,
-    profile::{SPEAKING, Utterance, frames_within},
+    conversation::{Conversation, Terms},
+    profile::{SPEAKING, Utterance, frames_time, frames_within},
     segment::{Delivery, Segment},
     speaker::Speaker,
     stats::{Clock, Outcome, Sample, SharedStats},
     unary_user::RETRY_AFTER,
 };
 
-/// Messages that wait to be written to the connection.
-const OUTBOX: usize = 64;
-
 /// One user.
 #[derive(Debug, Clone)]
 pub struct StreamUser {
     /// The server.
-    pub client: LipSyncClient<Channel>,
+    pub client: Client,
     /// What is said.
     pub speaker: Arc<Speaker>,
-    /// Frames per second at which it is spoken.
-    pub fps: u32,
-    /// Frames of audio in a chunk.
-    pub chunk_frames: u32,
+    /// How sessions are.
+    pub manner: Manner,
     /// Longest wait for a session to open, and for the last frames.
     pub timeout: Duration,
     /// The time of the run.
@@ -45,27 +40,60 @@ pub struct StreamUser {
     pub stats: SharedStats,
 }
 
+/// How a user holds a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Frames per second at which audio is spoken.
+    pub fps: u32,
+    /// Frames of audio in a chunk.
+    pub chunk_frames: u32,
+    /// When frames leave the server.
+    pub pacing: Pacing,
+    /// Frames in silence too.
+    pub idle_frames: bool,
+    /// Time between interruptions of an utterance.
+    pub interrupt_every: Option<Duration>,
+    /// How long after a segment's first frame a player begins to show it.
+    pub player_buffer: Duration,
+}
+
 /// Why a session is over.
 enum Ending {
     /// The run is over, and so are the frames.
     Finished,
-    /// The stream broke.
-    Broken(Status),
+    /// It broke.
+    Broken(SessionError),
 }
 
 /// What a user says next.
 enum Script {
     /// At set times.
-    Conversation(std::iter::Peekable<Box<dyn Iterator<Item = Utterance> + Send>>),
+    Conversation(Box<dyn Iterator<Item = Utterance> + Send>),
     /// Four seconds of speech at once, again whenever the last is answered.
     Saturate,
+}
+
+/// A session's account, which the speaking and the listening half share.
+struct Account {
+    conversation: Mutex<Conversation>,
+    /// Rung when something was answered.
+    answered: Notify,
+    look_ahead: Duration,
+}
+
+impl Account {
+    /// For a moment; never held across an await.
+    fn book(&self) -> MutexGuard<'_, Conversation> {
+        self.conversation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StreamUser {
     /// Open loop: speaks each utterance at its time.
     pub async fn converse(self, utterances: Box<dyn Iterator<Item = Utterance> + Send>) {
-        self.sessions(Script::Conversation(utterances.peekable()))
-            .await;
+        self.sessions(Script::Conversation(utterances)).await;
     }
 
     /// Closed loop: hands in an utterance at once and waits for its frames.
@@ -76,340 +104,265 @@ impl StreamUser {
     /// Opens sessions until the run is over; one is enough unless it breaks.
     async fn sessions(self, mut script: Script) {
         while self.clock.now() < self.clock.end {
-            let status = match self.open().await {
-                Ok(session) => match session.run(&mut script).await {
-                    Ending::Finished => return,
-                    Ending::Broken(status) => status,
-                },
-                Err(status) => {
-                    // Nothing was under way: the refusal itself is what is counted.
-                    let now = self.clock.now();
-                    self.count(now, now, 1, Outcome::Status(status.code()));
-                    status
+            let error = match self.open().await {
+                Ok((sender, receiver, account)) => {
+                    match self.hold(sender, receiver, &account, &mut script).await {
+                        Ending::Finished => return,
+                        Ending::Broken(error) => error,
+                    }
+                }
+                Err(error) => {
+                    self.count_refusal(&error);
+                    error
                 }
             };
-            self.stats.lock().keep_status(status);
+            let (code, text) = (code_of(&error), error.to_string());
+            self.stats.lock().keep_failure(code, &text);
             let retry = self.clock.now() + RETRY_AFTER;
             self.clock.sleep_until(retry.min(self.clock.end)).await;
         }
     }
 
-    async fn open(&self) -> Result<Session<'_>, Status> {
-        let late = || Status::deadline_exceeded("the session did not open in time");
-        tokio::time::timeout(self.timeout, self.open_in_any_time())
-            .await
-            .map_err(|_| late())?
-    }
-
-    async fn open_in_any_time(&self) -> Result<Session<'_>, Status> {
-        let (outbox, messages) = mpsc::channel(OUTBOX);
-        let open: OpenSession = self.speaker.open();
-        let open = request(stream_composite_request::Message::Open(open));
-        // The channel is new and empty, so there is room.
-        let _ = outbox.try_send(open);
-        let mut inbox = self
-            .client
-            .clone()
-            .stream_composite(ReceiverStream::new(messages))
-            .await?
-            .into_inner();
-        let opened = match inbox.message().await?.and_then(|answer| answer.message) {
-            Some(stream_composite_response::Message::Opened(opened)) => opened,
-            _ => return Err(Status::data_loss("the first message was not `opened`")),
+    async fn open(&self) -> Result<(SessionSender, SessionReceiver, Account), SessionError> {
+        let builder = self.speaker.session(&self.client);
+        let opening = builder
+            .pacing(self.manner.pacing)
+            .idle_frames(self.manner.idle_frames)
+            .open();
+        let late = |_| {
+            let status = tonic::Status::deadline_exceeded("the session did not open in time");
+            SessionError::Server(status.into())
         };
-        let look_ahead = u64::from(opened.look_ahead_ms) * u64::from(self.speaker.model.fps);
-        Ok(Session {
-            user: self,
-            outbox: Some(outbox),
-            inbox,
-            look_ahead_frames: look_ahead.div_ceil(1000),
-            speeches: VecDeque::new(),
-            next_segment_id: 1,
-            n_received: 0,
-        })
+        let (sender, receiver) = tokio::time::timeout(self.timeout, opening)
+            .await
+            .map_err(late)??
+            .split();
+        let terms = Terms {
+            stats: self.stats.clone(),
+            expected: self.speaker.expected(),
+            fps: self.manner.fps,
+            pacing: self.manner.pacing,
+            player_buffer: self.manner.player_buffer,
+            idle_frames: self.manner.idle_frames,
+        };
+        let account = Account {
+            conversation: Mutex::new(Conversation::new(terms)),
+            answered: Notify::new(),
+            look_ahead: Duration::from_millis(u64::from(receiver.opened().look_ahead_ms)),
+        };
+        Ok((sender, receiver, account))
     }
 
-    fn count(&self, intended: Duration, due: Duration, n_frames: u64, outcome: Outcome) {
+    /// Nothing was under way: the refusal itself is what is counted.
+    fn count_refusal(&self, error: &SessionError) {
         let now = self.clock.now();
         self.stats.lock().record(&Sample {
-            intended,
+            intended: now,
             sent: None,
             done: now,
-            due,
-            n_frames,
+            due: now,
+            n_frames: 1,
             bytes_up: 0,
             bytes_down: 0,
-            outcome,
+            outcome: outcome_of(error),
         });
     }
-}
 
-/// A segment under way.
-struct Speech {
-    id: u64,
-    times: Segment,
-    /// Place of its first frame in what the user says.
-    first_frame: u64,
-    n_chunks_sent: u64,
-    n_received: u64,
-    /// When it was cut off by the end of the run: its last frames cannot be made before.
-    cut_at: Option<Duration>,
-}
-
-impl Speech {
-    fn fully_sent(&self) -> bool {
-        self.n_chunks_sent == self.times.n_chunks()
-    }
-
-    fn ready_at(&self, n: u64) -> Duration {
-        let ready = self.times.ready_at(n);
-        match self.cut_at {
-            Some(cut) if n + self.times.look_ahead_frames >= self.times.n_frames => cut.max(ready),
-            _ => ready,
-        }
-    }
-}
-
-struct Session<'a> {
-    user: &'a StreamUser,
-    /// `None` once nothing more will be said.
-    outbox: Option<mpsc::Sender<StreamCompositeRequest>>,
-    inbox: Streaming<StreamCompositeResponse>,
-    look_ahead_frames: u64,
-    /// Those whose end has not been announced, oldest first.
-    speeches: VecDeque<Speech>,
-    next_segment_id: u64,
-    n_received: u64,
-}
-
-impl Session<'_> {
-    async fn run(mut self, script: &mut Script) -> Ending {
-        let clock = self.user.clock;
-        let ending = loop {
-            self.begin_speech(script);
-            let next = self.next_send(script);
-            let outbox = self.outbox.clone();
-            let send = async {
-                match (outbox, next) {
-                    (Some(outbox), Some(at)) => {
-                        clock.sleep_until(at).await;
-                        outbox.reserve_owned().await
-                    }
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                message = self.inbox.message() => match message {
-                    Ok(Some(message)) => self.receive(&message),
-                    Ok(None) if self.outbox.is_none() => break Ending::Finished,
-                    Ok(None) => break Ending::Broken(Status::data_loss("the stream ended early")),
-                    Err(status) => break Ending::Broken(status),
-                },
-                place = send => match place {
-                    Ok(place) => self.send(place),
-                    // The connection stopped reading; the inbox says why. Say no more.
-                    Err(_) => self.outbox = None,
-                },
-                () = clock.sleep_until(clock.end), if self.outbox.is_some() => self.hang_up(),
-                () = clock.sleep_until(clock.end + self.user.timeout) => break Ending::Finished,
-            }
+    /// Speaks and listens until the run is over or the session breaks.
+    async fn hold(
+        &self,
+        sender: SessionSender,
+        mut receiver: SessionReceiver,
+        account: &Account,
+        script: &mut Script,
+    ) -> Ending {
+        let speaking = async {
+            self.speak_until_the_end(sender, script, account).await;
+            std::future::pending().await
         };
-        self.count_outstanding(match &ending {
+        let ending = tokio::select! {
+            ending = self.listen(&mut receiver, account) => ending,
+            () = self.clock.sleep_until(self.clock.end + self.timeout) => Ending::Finished,
+            never = speaking => never,
+        };
+        let outcome = match &ending {
             Ending::Finished => Outcome::Unfinished,
-            Ending::Broken(status) => Outcome::Status(status.code()),
-        });
+            Ending::Broken(error) => outcome_of(error),
+        };
+        account.book().close(self.clock.now(), outcome);
         ending
     }
 
-    /// Starts the next utterance when it is due.
-    fn begin_speech(&mut self, script: &mut Script) {
-        let now = self.user.clock.now();
-        if self.outbox.is_none() || self.speeches.back().is_some_and(|s| !s.fully_sent()) {
-            return;
+    async fn listen(&self, receiver: &mut SessionReceiver, account: &Account) -> Ending {
+        loop {
+            match receiver.next().await {
+                Ok(Some(event)) => {
+                    account.book().receive(&event, self.clock.now());
+                    if matches!(event, Event::SegmentEnd(_)) {
+                        account.answered.notify_one();
+                    }
+                }
+                Ok(None) if self.clock.now() >= self.clock.end => return Ending::Finished,
+                Ok(None) => {
+                    return Ending::Broken(SessionError::Protocol {
+                        what: "the stream ended early",
+                    });
+                }
+                Err(error) => return Ending::Broken(error),
+            }
         }
-        let (utterance, delivery) = match script {
+    }
+
+    /// Says the script; at the end of the run ends what is being said and finishes the session.
+    async fn speak_until_the_end(
+        &self,
+        mut sender: SessionSender,
+        script: &mut Script,
+        account: &Account,
+    ) {
+        let spoken = async {
+            // A session that takes nothing more has a reason, which the other half is told.
+            let _closed = self.speak(&mut sender, script, account).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = self.clock.sleep_until(self.clock.end) => {}
+            never = spoken => never,
+        }
+        account.book().cut(self.clock.end);
+        sender.finish();
+    }
+
+    async fn speak(
+        &self,
+        sender: &mut SessionSender,
+        script: &mut Script,
+        account: &Account,
+    ) -> Result<(), SessionError> {
+        match script {
             Script::Conversation(utterances) => {
-                match utterances.next_if(|utterance| utterance.at <= now) {
-                    Some(utterance) => (utterance, Delivery::Live),
-                    None => return,
+                for utterance in utterances {
+                    self.clock.sleep_until(utterance.at).await;
+                    self.say(sender, utterance, Delivery::Live, account).await?;
                 }
+                Ok(())
             }
-            Script::Saturate if self.speeches.is_empty() && now < self.user.clock.end => {
+            Script::Saturate => loop {
                 let utterance = Utterance {
-                    at: now,
-                    first_frame: self.n_received,
-                    n_frames: frames_within(SPEAKING, self.user.speaker.model.fps).max(1),
+                    at: self.clock.now(),
+                    first_frame: account.book().next_index(),
+                    n_frames: frames_within(SPEAKING, self.speaker.model.fps).max(1),
                 };
-                (utterance, Delivery::AtOnce)
-            }
-            Script::Saturate => return,
-        };
-        self.speeches.push_back(Speech {
-            id: self.next_segment_id,
-            times: Segment {
-                start: utterance.at,
-                n_frames: utterance.n_frames,
-                chunk_frames: u64::from(self.user.chunk_frames),
-                fps: self.user.fps,
-                look_ahead_frames: self.look_ahead_frames,
-                delivery,
-            },
-            first_frame: utterance.first_frame,
-            n_chunks_sent: 0,
-            n_received: 0,
-            cut_at: None,
-        });
-        self.next_segment_id += 1;
-    }
-
-    /// When there will be something to send.
-    fn next_send(&self, script: &mut Script) -> Option<Duration> {
-        match self.speeches.back() {
-            Some(speech) if !speech.fully_sent() => {
-                Some(speech.times.chunk_at(speech.n_chunks_sent))
-            }
-            _ => match script {
-                Script::Conversation(utterances) => utterances.peek().map(|next| next.at),
-                Script::Saturate => None,
+                self.say(sender, utterance, Delivery::AtOnce, account)
+                    .await?;
             },
         }
     }
 
-    /// Sends the next chunk, and the end of its segment after the last.
-    fn send(&mut self, place: mpsc::OwnedPermit<StreamCompositeRequest>) {
-        let user = self.user;
-        let Some(speech) = self.speeches.back_mut().filter(|s| !s.fully_sent()) else {
-            return; // An utterance is due: `begin_speech` is next.
+    /// Says an utterance, in parts where it is interrupted: the rest follows at once.
+    async fn say(
+        &self,
+        sender: &mut SessionSender,
+        utterance: Utterance,
+        delivery: Delivery,
+        account: &Account,
+    ) -> Result<(), SessionError> {
+        let fps = self.manner.fps;
+        let part_frames = match (self.manner.interrupt_every, delivery) {
+            (Some(every), Delivery::Live) => frames_within(every, fps).max(1),
+            _ => utterance.n_frames,
         };
-        let (first, n) = speech.times.chunk(speech.n_chunks_sent);
-        let chunk = user.speaker.chunk(speech.id, speech.first_frame + first, n);
-        let message = request(stream_composite_request::Message::Audio(chunk));
-        let intended = speech.times.chunk_at(speech.n_chunks_sent);
-        user.stats
-            .lock()
-            .record_upload(intended, message.encoded_len() as u64);
-        let outbox = place.send(message);
-        speech.n_chunks_sent += 1;
-        if speech.fully_sent() {
-            let end = EndSegment {
-                segment_id: speech.id,
+        let mut done = 0;
+        while done < utterance.n_frames {
+            let part = Utterance {
+                at: utterance.at + frames_time(done, fps),
+                first_frame: utterance.first_frame + done,
+                n_frames: part_frames.min(utterance.n_frames - done),
             };
-            // Without room now, the next segment or the end of the stream says the same.
-            let _ = outbox.try_send(request(stream_composite_request::Message::EndSegment(end)));
-        }
-    }
-
-    /// The run is over: ends what is being said and closes this side of the stream.
-    fn hang_up(&mut self) {
-        self.outbox = None;
-        if let Some(speech) = self.speeches.back_mut().filter(|s| !s.fully_sent()) {
-            let sent = speech.n_chunks_sent * speech.times.chunk_frames;
-            speech.times.n_frames = sent;
-            speech.cut_at = Some(self.user.clock.end);
-            if sent == 0 {
-                self.speeches.pop_back();
+            self.say_part(sender, part, delivery, account).await?;
+            done += part.n_frames;
+            if done < utterance.n_frames {
+                self.interrupt(sender, account).await?;
+            } else {
+                sender.end_segment().await?;
             }
         }
-    }
-
-    fn receive(&mut self, message: &StreamCompositeResponse) {
-        use stream_composite_response::Message;
-        match &message.message {
-            Some(Message::Frame(frame)) => self.receive_frame(frame, message.encoded_len()),
-            Some(Message::SegmentEnd(end)) => {
-                let place = self.speeches.iter().position(|s| s.id == end.segment_id);
-                if let Some(speech) = place.and_then(|place| self.speeches.remove(place)) {
-                    self.count_missing(&speech, Outcome::Invalid(Fault::Count));
-                }
-            }
-            _ => {}
+        if delivery == Delivery::AtOnce {
+            self.until_answered(sender, account).await?;
         }
+        Ok(())
     }
 
-    fn receive_frame(&mut self, frame: &CompositedFrame, n_bytes: usize) {
-        let user = self.user;
-        let now = user.clock.now();
-        let index = self.n_received;
-        self.n_received += 1;
-        let speech = self
-            .speeches
-            .iter_mut()
-            .find(|speech| speech.id == frame.segment_id);
-        let Some(speech) = speech else {
-            user.count(now, now, 1, Outcome::Invalid(Fault::Order));
-            return;
+    async fn say_part(
+        &self,
+        sender: &mut SessionSender,
+        part: Utterance,
+        delivery: Delivery,
+        account: &Account,
+    ) -> Result<(), SessionError> {
+        let times = Segment {
+            start: part.at,
+            n_frames: part.n_frames,
+            chunk_frames: u64::from(self.manner.chunk_frames),
+            fps: self.manner.fps,
+            look_ahead: account.look_ahead,
+            delivery,
         };
-        let n = speech.n_received;
-        speech.n_received += 1;
-        if n >= speech.times.n_frames {
-            user.count(now, now, 1, Outcome::Invalid(Fault::Count));
-            return;
+        account.book().begin(times);
+        for index in 0..times.n_chunks() {
+            self.clock.sleep_until(times.chunk_at(index)).await;
+            let (first, n) = times.chunk(index);
+            let audio = self.speaker.audio(part.first_frame + first, n);
+            let n_bytes = audio.len();
+            sender.push_audio(audio).await?;
+            account.book().chunk_sent(n_bytes);
         }
-        let outcome = user
-            .speaker
-            .expected()
-            .check_frame(frame, index)
-            .map_or_else(Outcome::Invalid, |()| Outcome::Frames);
-        let ready = speech.ready_at(n);
-        let mut stats = user.stats.lock();
-        stats.record(&Sample {
-            intended: ready,
-            sent: None,
-            done: now,
-            due: speech.times.due_at(n),
-            n_frames: 1,
-            bytes_up: 0,
-            bytes_down: n_bytes as u64,
-            outcome,
-        });
-        if n == 0 {
-            stats.record_first_frame(speech.times.start, now);
-        }
+        Ok(())
     }
 
-    fn count_outstanding(&mut self, outcome: Outcome) {
-        while let Some(speech) = self.speeches.pop_front() {
-            self.count_missing(&speech, outcome);
-        }
+    async fn interrupt(
+        &self,
+        sender: &mut SessionSender,
+        account: &Account,
+    ) -> Result<(), SessionError> {
+        account.book().clear(self.clock.now());
+        sender.clear().await
     }
 
-    /// Counts the frames of `speech` that never came.
-    fn count_missing(&self, speech: &Speech, outcome: Outcome) {
-        for n in speech.n_received..speech.times.n_frames {
-            let (ready, due) = (speech.ready_at(n), speech.times.due_at(n));
-            self.user.count(ready, due, 1, outcome);
+    /// Waits for the frames of all that was said, or interrupts them when it is time to.
+    async fn until_answered(
+        &self,
+        sender: &mut SessionSender,
+        account: &Account,
+    ) -> Result<(), SessionError> {
+        let answered = async {
+            while !account.book().is_answered() {
+                account.answered.notified().await;
+            }
+        };
+        let interruption = async {
+            match self.manner.interrupt_every {
+                Some(every) => tokio::time::sleep(every).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = answered => Ok(()),
+            () = interruption => self.interrupt(sender, account).await,
         }
     }
 }
 
-fn request(message: stream_composite_request::Message) -> StreamCompositeRequest {
-    StreamCompositeRequest {
-        message: Some(message),
+fn outcome_of(error: &SessionError) -> Outcome {
+    match error {
+        SessionError::Protocol { .. } => Outcome::Invalid(Fault::Protocol),
+        _ => Outcome::Status(code_of(error)),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_cut_off_by_the_end_of_the_run_are_ready_then() {
-        let speech = Speech {
-            id: 1,
-            times: Segment {
-                start: Duration::ZERO,
-                n_frames: 16,
-                chunk_frames: 8,
-                fps: 25,
-                look_ahead_frames: 4,
-                delivery: Delivery::Live,
-            },
-            first_frame: 0,
-            n_chunks_sent: 2,
-            n_received: 0,
-            cut_at: Some(Duration::from_millis(900)),
-        };
-        assert_eq!(speech.ready_at(11), Duration::from_millis(640));
-        assert_eq!(speech.ready_at(12), Duration::from_millis(900));
+fn code_of(error: &SessionError) -> Code {
+    match error {
+        SessionError::Server(error) => error.code,
+        _ => Code::DataLoss,
     }
 }

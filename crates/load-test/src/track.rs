@@ -57,6 +57,12 @@ impl Track {
         self.rate_hz
     }
 
+    /// Bytes of a sample, a step or a window.
+    #[must_use]
+    pub fn bytes_per_unit(&self) -> usize {
+        self.bytes_per_unit
+    }
+
     /// The audio of frames `first..first + n` at `fps`.
     ///
     /// Positions are rounded down, so `n` frames of samples never count as `n + 1`.

@@ -146,7 +146,7 @@ impl<C: Caller> UnaryUser<C> {
         let mut stats = self.stats.lock();
         stats.record(&sample);
         if let Some(status) = status {
-            stats.keep_status(status);
+            stats.keep_failure(status.code(), status.message());
         }
         outcome
     }

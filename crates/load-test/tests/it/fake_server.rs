@@ -10,9 +10,9 @@ use std::{
 };
 
 use lipsync::v1::{
-    CompositedFrame, InferBatchCompositeRequest, InferBatchCompositeResponse, ListModelsRequest,
-    ListModelsResponse, LoadModelRequest, LoadModelResponse, ModelStats, Opened, OutputFormat,
-    SegmentEnd, StreamCompositeRequest, StreamCompositeResponse, UnloadModelRequest,
+    Cleared, CompositedFrame, InferBatchCompositeRequest, InferBatchCompositeResponse,
+    ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, ModelStats, Opened,
+    OutputFormat, SegmentEnd, StreamCompositeRequest, StreamCompositeResponse, UnloadModelRequest,
     UnloadModelResponse, audio_chunk,
     lip_sync_server::{LipSync, LipSyncServer},
     model_admin_server::{ModelAdmin, ModelAdminServer},
@@ -40,6 +40,8 @@ pub struct Behaviour {
     pub serial_delay: Duration,
     /// Announces one frame more in `segment_end` than it sent.
     pub lose_last_frame: bool,
+    /// Sends one more frame of a segment after it was confirmed to be cleared.
+    pub frame_after_clear: bool,
     /// Ends a stream with UNAVAILABLE after this many frames; 0 = never.
     pub break_after_frames: u64,
 }
@@ -158,12 +160,16 @@ impl LiveSession {
                     fps: 25,
                     width: WIDTH,
                     height: HEIGHT,
+                    max_buffered_audio_s: 60,
                     ..Opened::default()
                 });
                 self.send(opened).await
             }
             stream_composite_request::Message::Audio(chunk) => {
-                self.segment_id = chunk.segment_id;
+                if self.segment_id != chunk.segment_id {
+                    self.segment_id = chunk.segment_id;
+                    self.n_in_segment = 0;
+                }
                 let Some(audio_chunk::Audio::Pcm(pcm)) = chunk.audio else {
                     return None;
                 };
@@ -173,20 +179,41 @@ impl LiveSession {
                         self.answers.send(broken).await.ok()?;
                         return None;
                     }
-                    let frame = frame(self.n_sent, self.segment_id, OutputFormat::Jpeg);
-                    self.n_sent += 1;
-                    self.n_in_segment += 1;
-                    if self.behaviour.lose_last_frame && self.n_in_segment == 100 {
+                    if self.behaviour.lose_last_frame && self.n_in_segment == 99 {
+                        (self.n_sent, self.n_in_segment) = (self.n_sent + 1, 100);
                         continue;
                     }
-                    self.send(stream_composite_response::Message::Frame(frame))
-                        .await?;
+                    self.send_frame().await?;
                 }
                 Some(())
             }
             stream_composite_request::Message::EndSegment(_) => self.end_segment().await,
-            stream_composite_request::Message::Clear(_) => None,
+            stream_composite_request::Message::Clear(_) => {
+                self.n_in_segment = 0;
+                let cleared = stream_composite_response::Message::Cleared(Cleared {
+                    last_pts_us: self.n_sent.checked_sub(1).map(|n| n * 40_000),
+                    ..Cleared::default()
+                });
+                self.send(cleared).await?;
+                if self.behaviour.frame_after_clear {
+                    self.send_frame().await?;
+                }
+                Some(())
+            }
         }
+    }
+
+    async fn send_frame(&mut self) -> Option<()> {
+        let frame = CompositedFrame {
+            pts_us: self.n_sent * 40_000,
+            audio_time_us: Some(self.n_in_segment * 40_000),
+            generated: true,
+            ..frame(self.n_sent, self.segment_id, OutputFormat::Jpeg)
+        };
+        self.n_sent += 1;
+        self.n_in_segment += 1;
+        self.send(stream_composite_response::Message::Frame(frame))
+            .await
     }
 
     async fn end_segment(&mut self) -> Option<()> {

@@ -107,6 +107,53 @@ async fn live_streams_speak_in_real_time() {
 }
 
 #[tokio::test]
+async fn live_sessions_report_their_frames_and_drift() {
+    let summary = run(
+        Behaviour::default(),
+        "--stream --pacing realtime --profile monologue --users 3 --duration 2500ms --batch 1",
+    )
+    .await;
+    assert_eq!(summary.ok, summary.requests, "{:?}", summary.outcomes);
+    let live = summary.live.expect("live sessions");
+    assert!(live.first_frame_ms.is_some() && live.interval_ms.is_some());
+    assert_eq!((live.drift_sessions, live.clears), (3, 0));
+    let json = serde_json::to_value(&live).expect("numbers");
+    assert!(json["interval_ms"]["p99"].is_number(), "{json}");
+}
+
+#[tokio::test]
+async fn interruptions_are_confirmed_and_forgive_what_they_drop() {
+    for profile in ["monologue", "saturate"] {
+        let line = format!(
+            "--stream --pacing realtime --profile {profile} --users 2 --duration 900ms --batch 1 --interrupt-every 200ms"
+        );
+        let summary = run(Behaviour::default(), &line).await;
+        assert!(summary.ok > 0, "{summary:?}");
+        let invalid = |name: &&String| name.starts_with("invalid");
+        assert_eq!(summary.outcomes.keys().find(invalid), None);
+        if profile == "monologue" {
+            let live = summary.live.expect("live sessions");
+            assert!(live.clears >= 2, "{live:?}");
+            assert!(live.clear_ms.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frame_after_cleared_is_a_fault() {
+    let late = Behaviour {
+        frame_after_clear: true,
+        ..Behaviour::default()
+    };
+    let summary = run(
+        late,
+        "--stream --pacing realtime --profile monologue --users 1 --duration 900ms --batch 1 --interrupt-every 200ms",
+    )
+    .await;
+    assert!(summary.outcomes["invalid protocol"] >= 1, "{summary:?}");
+}
+
+#[tokio::test]
 async fn frames_lost_by_a_stream_are_noticed() {
     let losing = Behaviour {
         lose_last_frame: true,

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Measures live conversations with the demo avatar: server and clients of release builds on this machine, on
+# a free port, so that nothing else needs to be configured or stopped. Linux, at least two cores.
+#
+#   tools/bench/live.sh pace     one session at 25 frames/s, one worker, the server on one core: even
+#                                frames and a quick first one, with pauses and without
+#   tools/bench/live.sh clear    eight sessions that keep the server busy and are interrupted
+#   tools/bench/live.sh drift    twenty minutes without a pause (DURATION=2m for a shorter run)
+#   tools/bench/live.sh          all of them
+#
+# Reports go to stdout, everything else to the folder OUT (default: out/live) as JSON.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+out=${OUT:-$root/out/live}
+bin=${CARGO_TARGET_DIR:-$root/target}/release
+mkdir -p "$out"
+
+server_pid=
+stop_server() {
+  [ -z "$server_pid" ] || { kill "$server_pid" && wait "$server_pid" || true; } 2>/dev/null
+  server_pid=
+}
+trap stop_server EXIT
+
+# start_server CORES WORKERS: sets `address`.
+start_server() {
+  LIPSYNC_SERVER__PORT=127.0.0.1:0 LIPSYNC_SERVER__WORKER_COUNT=$2 LIPSYNC_OPERATIONS__PORT=off \
+    taskset -c "$1" "$bin/lipsync-server" --config "$root/config.yaml" > "$out/server.txt" 2> "$out/server.log" &
+  server_pid=$!
+  address=
+  for _ in $(seq 300); do
+    address=$(sed -n 's/^ *gRPC *\([0-9.:]*\).*/\1/p' "$out/server.txt")
+    [ -z "$address" ] || return 0
+    kill -0 "$server_pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo "the server did not start:" >&2
+  cat "$out/server.log" >&2
+  exit 1
+}
+
+# measure NAME CORES ARGUMENTS...
+measure() {
+  local name=$1 cores=$2
+  shift 2
+  echo "== $name: $*"
+  taskset -c "$cores" "$bin/lipsync-load-test" --addr "$address" --quiet --stream --pacing realtime --batch 1 \
+    --max-error-rate 0 --json "$out/$name.json" "$@" || echo "FAILED: $name"
+  echo
+}
+
+pace() {
+  start_server 0 1
+  measure pace-conversation 1 --users 1 --profile conversational --duration "${DURATION:-90s}"
+  measure pace-monologue 1 --users 1 --profile monologue --duration "${DURATION:-60s}"
+  measure pace-idle 1 --users 1 --profile conversational --idle-frames --duration "${DURATION:-60s}"
+  stop_server
+}
+
+clear_latency() {
+  start_server 0-1 2
+  measure clear-live 0-1 --users 8 --profile monologue --interrupt-every 1s --duration "${DURATION:-60s}"
+  # As fast as they go: the queue is never empty.
+  measure clear-full 0-1 --users 8 --profile saturate --pacing asap --interrupt-every 300ms \
+    --duration "${DURATION:-60s}"
+  stop_server
+}
+
+drift() {
+  start_server 0 1
+  measure drift 1 --users 1 --profile monologue --duration "${DURATION:-20m}"
+  stop_server
+}
+
+cargo build --release --quiet --manifest-path "$root/Cargo.toml" --bin lipsync-server --bin lipsync-load-test
+case ${1:-all} in
+  pace) pace ;;
+  clear) clear_latency ;;
+  drift) drift ;;
+  all) pace; clear_latency; drift ;;
+  *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
