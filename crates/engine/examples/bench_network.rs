@@ -1,59 +1,150 @@
-//! Measures how long a network takes for one frame, on one thread.
+//! Measures how long a network takes for one frame.
 //!
-//! `cargo run --release -p lipsync-engine --example bench_network -- FILE.onnx [FRAMES] [ISA] [PRECISION]`
+//! `cargo run --release -p lipsync-engine --example bench_network -- FILE.onnx [FRAMES] [ISA] [PRECISION] [RUN]`
 //! prints one line of milliseconds per frame, one number for each of FRAMES runs (20), after two warm-up
-//! runs. With FRAMES `serve`, it measures as many frames as each line of its standard input says,
-//! so that another program can take turns with it.
+//! runs. RUN is `tensors` (any network, f32 in and out) or `faces` (a generator from and to bytes, as the
+//! server runs it).
+//!
+//! With FRAMES `serve`, each line of its standard input is FRAMES [THREADS], so that another program
+//! can take turns with it. Several threads share the weights, each runs as many frames, and the
+//! answer is one number: milliseconds of wall time by frames of all.
 
 use std::{
     env,
     error::Error,
     fs,
     io::{self, BufRead, Write},
+    panic::resume_unwind,
+    sync::Arc,
+    thread,
     time::Instant,
 };
 
 use lipsync_engine::{
-    CpuIsa, LoadOptions, Network, Precision, Session, network_writer::SplitMix64,
+    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, Session,
+    load_generator, network_writer::SplitMix64,
 };
 
+/// Background frames that a run of faces walks over.
+const N_BACKGROUNDS: u32 = 4;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args().skip(1);
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let argument = |i: usize, default: &'static str| arguments.get(i).map_or(default, |a| a);
     let file = arguments
-        .next()
-        .ok_or("usage: bench_network FILE.onnx [FRAMES|serve] [ISA] [PRECISION]")?;
-    let frames = arguments.next().unwrap_or_else(|| "20".into());
-    let isa = arguments.next().unwrap_or_else(|| "auto".into());
-    let isa = CpuIsa::parse(&isa).ok_or("ISA is auto, avx512, avx2 or portable")?;
-    let precision = arguments.next().unwrap_or_else(|| "f32".into());
-    let precision = Precision::parse(&precision).ok_or("PRECISION is f32 or bf16")?;
-    let network = Network::load(&fs::read(file)?, LoadOptions { isa, precision })?;
-    let mut random = SplitMix64::new(7);
-    let shapes = network.input_shapes();
-    let inputs: Vec<Vec<f32>> = shapes
-        .iter()
-        .map(|s| random.floats(s.len(), 0.0, 1.0))
-        .collect();
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut session = Session::new();
-    let mut measure = |n: usize| -> Result<String, Box<dyn Error>> {
-        let mut line = vec![];
-        for _ in 0..n {
-            let start = Instant::now();
-            network.run(&mut session, &inputs)?;
-            line.push(format!("{:.3}", start.elapsed().as_secs_f64() * 1e3));
-        }
-        Ok(line.join(" "))
+        .first()
+        .ok_or("usage: bench_network FILE.onnx [FRAMES|serve] [ISA] [PRECISION] [RUN]")?;
+    let frames = argument(1, "20");
+    let isa = CpuIsa::parse(argument(2, "auto")).ok_or("ISA is auto, avx512, avx2 or portable")?;
+    let precision = Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32 or bf16")?;
+    let options = LoadOptions { isa, precision };
+    let onnx = fs::read(file)?;
+    let subject = match argument(4, "tensors") {
+        "tensors" => Subject::tensors(Network::load(&onnx, options)?),
+        "faces" => Subject::faces(load_generator(&onnx, options)?),
+        _ => return Err("RUN is tensors or faces".into()),
     };
-    measure(2)?;
+    let mut sessions = vec![Session::new()];
+    subject.measure(2, &mut sessions)?;
     let mut out = io::stdout();
-    if frames == "serve" {
-        for line in io::stdin().lock().lines() {
-            writeln!(out, "{}", measure(line?.trim().parse()?)?)?;
-            out.flush()?;
-        }
-    } else {
-        writeln!(out, "{}", measure(frames.parse()?)?)?;
+    if frames != "serve" {
+        writeln!(out, "{}", subject.measure(frames.parse()?, &mut sessions)?)?;
+        return Ok(());
+    }
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let mut words = line.split_whitespace();
+        let n_frames = words.next().unwrap_or_default().parse()?;
+        let n_threads = words.next().unwrap_or("1").parse()?;
+        sessions.resize_with(n_threads, Session::new);
+        writeln!(out, "{}", subject.measure(n_frames, &mut sessions)?)?;
+        out.flush()?;
     }
     Ok(())
+}
+
+/// What is run, with the inputs of one frame.
+enum Subject {
+    Tensors {
+        network: Network,
+        inputs: Vec<Vec<f32>>,
+    },
+    Faces {
+        generator: Arc<dyn Generator>,
+        crop: Vec<u8>,
+        audio: Vec<f32>,
+    },
+}
+
+impl Subject {
+    fn tensors(network: Network) -> Self {
+        let mut random = SplitMix64::new(7);
+        let shapes = network.input_shapes().into_iter();
+        let inputs = shapes.map(|s| random.floats(s.len(), 0.0, 1.0)).collect();
+        Self::Tensors { network, inputs }
+    }
+
+    fn faces(generator: Arc<dyn Generator>) -> Self {
+        let mut random = SplitMix64::new(7);
+        let n_bytes = generator.geometry().crop_bytes();
+        let crop = (0..n_bytes)
+            .map(|_| random.next_u64().to_le_bytes()[7])
+            .collect();
+        let audio = random.floats(generator.audio_shape().iter().product(), 0.0, 1.0);
+        Self::Faces {
+            generator,
+            crop,
+            audio,
+        }
+    }
+
+    fn run(&self, session: &mut Session, frame: u32) -> Result<(), EngineError> {
+        match self {
+            Self::Tensors { network, inputs } => {
+                let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+                network.run(session, &inputs).map(|_| ())
+            }
+            Self::Faces {
+                generator,
+                crop,
+                audio,
+            } => {
+                let frame = FaceInput {
+                    crop,
+                    frame: Some(frame % N_BACKGROUNDS),
+                    audio,
+                };
+                generator.infer(session, &[frame], &mut vec![])
+            }
+        }
+    }
+
+    fn measure(&self, n_frames: u32, sessions: &mut [Session]) -> Result<String, EngineError> {
+        let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        if let [session] = sessions {
+            let mut line = vec![];
+            for frame in 0..n_frames {
+                let start = Instant::now();
+                self.run(session, frame)?;
+                line.push(format!("{:.3}", milliseconds(start)));
+            }
+            return Ok(line.join(" "));
+        }
+        let n_runs = f64::from(n_frames) * sessions.len() as f64;
+        let start = Instant::now();
+        let run_all = |session: &mut Session| {
+            for frame in 0..n_frames {
+                self.run(session, frame)?;
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let start_one = |session| scope.spawn(|| run_all(session));
+            let threads: Vec<_> = sessions.iter_mut().map(start_one).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })?;
+        Ok(format!("{:.3}", milliseconds(start) / n_runs))
+    }
 }
