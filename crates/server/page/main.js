@@ -14,6 +14,8 @@ const CHUNK_S = 0.2;
 const MAX_FILE_BYTES = 64 << 20;
 // A page that nobody looks at gives its place in the server back after this.
 const HIDDEN_MS = 60_000;
+// How long it is said what went wrong.
+const TROUBLE_MS = 8_000;
 
 const $ = (id) => document.getElementById(id);
 
@@ -32,6 +34,7 @@ class Page {
   #recording;
   #whenOpened = [];
   #hiddenTimer;
+  #troubleTimer;
 
   constructor() {
     this.#player = new Player($("face"), (picture) => this.#shown(picture));
@@ -69,13 +72,16 @@ class Page {
 
   // Begins a session with the chosen avatar, in place of the one before.
   #open() {
+    const modelId = $("avatar").value;
+    // The same face goes on where it was.
+    const startFrameIndex = this.#avatar === modelId ? (this.#session?.nextFrame ?? 0) : 0;
     this.#session?.close();
     this.#forget();
     this.#notice(undefined);
     this.#status("waiting", "Connecting");
-    this.#avatar = $("avatar").value;
+    this.#avatar = modelId;
     $("face").setAttribute("aria-label", `The face of ${this.#avatar}`);
-    const options = { modelId: this.#avatar, sampleRateHz: this.#rate };
+    const options = { modelId, sampleRateHz: this.#rate, startFrameIndex };
     const session = new Session(options, {
       message: (message) => session === this.#session && this.#take(message),
       lost: (why, retryMs) => session === this.#session && this.#lost(why, retryMs),
@@ -286,8 +292,11 @@ class Page {
     try {
       await action();
     } catch (error) {
-      $("caption").textContent = error.name === "NotAllowedError" ? "The microphone was not allowed." : error.message;
-      $("caption").hidden = false;
+      const text = error.name === "NotAllowedError" ? "The microphone was not allowed." : error.message;
+      $("trouble").textContent = text;
+      $("trouble").hidden = false;
+      clearTimeout(this.#troubleTimer);
+      this.#troubleTimer = setTimeout(() => ($("trouble").hidden = true), TROUBLE_MS);
     }
   }
 

@@ -31,7 +31,7 @@ export class Player {
 
   // `onShown(frame)` is called for each picture as it is drawn.
   constructor(canvas, onShown) {
-    this.#pen = canvas.getContext("2d", { alpha: false });
+    this.#pen = canvas.getContext("2d");
     this.#onShown = onShown;
     const draw = () => {
       this.#draw();

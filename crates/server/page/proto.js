@@ -65,7 +65,7 @@ class Writer {
 const request = (field, message) => new Writer().bytes(field, message.finish()).finish();
 
 // `OpenSession`, for 16-bit mono PCM.
-export function encodeOpen({ modelId, sampleRateHz, quality = 0 }) {
+export function encodeOpen({ modelId, sampleRateHz, quality = 0, startFrameIndex = 0 }) {
   const output = new Writer().number(1, OUTPUT_FORMAT_JPEG).number(2, quality);
   const open = new Writer()
     .text(1, modelId)
@@ -76,7 +76,8 @@ export function encodeOpen({ modelId, sampleRateHz, quality = 0 }) {
     .bytes(6, output.finish())
     .number(7, PACING_REALTIME)
     .number(8, true)
-    .number(9, true);
+    .number(9, true)
+    .number(10, startFrameIndex);
   return request(1, open);
 }
 

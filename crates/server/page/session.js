@@ -17,16 +17,24 @@ export class Session {
   #pauseMs = FIRST_PAUSE_MS;
   #segmentId = 0;
   #isOpened = false;
+  // Where the avatar's walk goes on after a reconnection.
+  #nextFrame = 0;
 
   constructor(options, on) {
     this.#options = options;
     this.#on = on;
+    this.#nextFrame = options.startFrameIndex;
     this.#connect();
   }
 
   // Whether audio can be sent.
   get isOpened() {
     return this.#isOpened;
+  }
+
+  // Place on the avatar's walk of the frame that comes next.
+  get nextFrame() {
+    return this.#nextFrame;
   }
 
   // Begins a segment and gives its id; it ends the one before.
@@ -72,7 +80,7 @@ export class Session {
     const ours = (take) => (event) => {
       if (socket === this.#socket) take(event);
     };
-    socket.onopen = ours(() => socket.send(encodeOpen(this.#options)));
+    socket.onopen = ours(() => socket.send(encodeOpen({ ...this.#options, startFrameIndex: this.#nextFrame })));
     socket.onmessage = ours((event) => this.#receive(event.data));
     socket.onclose = ours((event) => this.#lose(event));
   }
@@ -83,6 +91,7 @@ export class Session {
       this.#isOpened = true;
       this.#pauseMs = FIRST_PAUSE_MS;
     }
+    if (message?.kind === "frame") this.#nextFrame = message.frameIndex + 1;
     if (message) this.#on.message(message);
   }
 

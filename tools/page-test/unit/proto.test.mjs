@@ -1,0 +1,53 @@
+// The codec against bytes that Google's protobuf for Python wrote from the same proto file.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import * as proto from "../../../crates/server/page/proto.js";
+
+const hex = (bytes) => Buffer.from(bytes).toString("hex");
+const bytes = (text) => new Uint8Array(Buffer.from(text, "hex"));
+const decode = (text) => proto.decodeResponse(bytes(text));
+
+test("requests are what the reference writes", () => {
+  const open = proto.encodeOpen({ modelId: "mira", sampleRateHz: 48000, quality: 80 });
+  assert.equal(hex(open), "0a1c0a046d69726110011880f70220012801320408011050380240014801");
+  const audio = proto.encodeAudio(300, Int16Array.of(1, -1, -32768, 32767));
+  assert.equal(hex(audio), "120d08ac0212080100ffff0080ff7f");
+  assert.equal(hex(proto.encodeEndSegment(2 ** 40 + 5)), "1a0708858080808020");
+  assert.equal(hex(proto.encodeClear()), "2200");
+  assert.equal(hex(proto.encodeClear(7)), "22020807");
+  assert.equal(hex(proto.encodeClear(0)), "22020800");
+});
+
+test("responses are read as the reference wrote them", () => {
+  assert.deepEqual(decode("0a15081910800a18d005220361766528c503303c38d00f"), {
+    kind: "opened", fps: 25, width: 1280, height: 720, lookAheadMs: 453, maxBufferedAudioS: 60,
+  });
+  const frame = "1228080710031880c0ddeec10220002802300138800a40d0054a08080110021803200450015a03ffd8ff";
+  assert.deepEqual(decode(frame), {
+    kind: "frame", frameIndex: 7, ptsUs: 86_400_000_000, audioTimeUs: 0, segmentId: 2, generated: 1,
+    data: bytes("ffd8ff"), audio: undefined,
+  });
+  assert.deepEqual(decode("120718c0b8025a01ff"), {
+    kind: "frame", frameIndex: 0, ptsUs: 40_000, audioTimeUs: undefined, segmentId: 0, generated: 0,
+    data: bytes("ff"), audio: undefined,
+  });
+  assert.deepEqual(decode("1a0408021009"), { kind: "segmentEnd", segmentId: 2, frames: 9 });
+  assert.deepEqual(decode("220408001001"), { kind: "cleared", segmentId: 0, lastPtsUs: 1 });
+  assert.deepEqual(decode("2a0a0a046c6174651202c3a9"), { kind: "warning", code: "late", text: "é" });
+});
+
+test("fields of a later version are skipped, whatever their kind", () => {
+  // Of SegmentEnd: 100 as a number, 101 as 8 bytes, 102 as bytes, 103 as 4 bytes, then 1 = 2.
+  assert.deepEqual(decode("1a1aa00601a9060102030405060708b20602aabbbd06010203040802"), {
+    kind: "segmentEnd", segmentId: 2, frames: 0,
+  });
+  assert.equal(decode("fa0100"), undefined);
+});
+
+test("a broken message is an error and no endless loop", () => {
+  for (const text of ["1a05", "1a04ffffffff", "ff", "1a0308ffff", "1b", `1a0b08${"ff".repeat(10)}`]) {
+    assert.throws(() => decode(text), RangeError, text);
+  }
+});
