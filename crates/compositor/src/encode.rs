@@ -4,9 +4,13 @@ use image::{
     ExtendedColorType, ImageEncoder,
     codecs::png::{CompressionType, FilterType, PngEncoder},
 };
-use libjpeg_turbo_rs::{PixelFormat, Subsampling};
 
-use crate::{CompositorError, ImageFormat, Picture, picture::PIXEL_BYTES};
+use crate::{
+    CompositorError, ImageFormat, Picture,
+    jpeg::{JpegOptions, encode_rgb},
+    marking::{PNG_HEADER_END, PNG_MARKING},
+    picture::PIXEL_BYTES,
+};
 
 /// How a picture becomes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,33 +30,53 @@ pub enum Encoding {
     I420,
 }
 
+/// What a file says or has beside its picture. Raw formats have none of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct EncodeOptions {
+    /// JPEG: minimum coded units (16x16 pixels) between two restart markers; 0 = no markers.
+    pub restart_interval: u16,
+    /// JPEG and PNG: whether the file says that its picture was made by a trained network, as IPTC's
+    /// digital source type in XMP.
+    pub is_marked: bool,
+}
+
 /// Encodes a picture.
 ///
 /// # Errors
 /// [`CompositorError::Quality`], and [`CompositorError::Encode`] for a picture too large for its
 /// format (a JPEG has sides of up to 65,535 pixels).
 pub fn encode(picture: &Picture, encoding: Encoding) -> Result<Vec<u8>, CompositorError> {
+    encode_with(picture, encoding, EncodeOptions::default())
+}
+
+/// As [`encode`], with options.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_with(
+    picture: &Picture,
+    encoding: Encoding,
+    options: EncodeOptions,
+) -> Result<Vec<u8>, CompositorError> {
     match encoding {
-        Encoding::Jpeg { quality } => jpeg(picture, quality),
-        Encoding::Png => png(picture),
+        Encoding::Jpeg { quality } => {
+            let options = JpegOptions {
+                quality,
+                restart_interval: options.restart_interval,
+                is_marked: options.is_marked,
+            };
+            encode_rgb(picture.rgb(), (picture.width(), picture.height()), options)
+        }
+        Encoding::Png => {
+            let mut file = png(picture)?;
+            if options.is_marked {
+                file.splice(PNG_HEADER_END..PNG_HEADER_END, PNG_MARKING);
+            }
+            Ok(file)
+        }
         Encoding::Rgb => Ok(picture.rgb().to_vec()),
         Encoding::I420 => Ok(i420(picture)),
     }
-}
-
-fn jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, CompositorError> {
-    if !(1..=100).contains(&quality) {
-        return Err(CompositorError::Quality { quality });
-    }
-    libjpeg_turbo_rs::compress(
-        picture.rgb(),
-        picture.width(),
-        picture.height(),
-        PixelFormat::Rgb,
-        quality,
-        Subsampling::S420,
-    )
-    .map_err(|error| failed(ImageFormat::Jpeg, error.to_string()))
 }
 
 fn png(picture: &Picture) -> Result<Vec<u8>, CompositorError> {

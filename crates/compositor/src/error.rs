@@ -96,6 +96,40 @@ pub enum CompositorError {
         /// What was asked for.
         quality: u8,
     },
+    /// A restart interval that does not divide a row of minimum coded units.
+    #[error("a restart interval divides a row of {n_mcus} coded units, {interval} does not")]
+    RestartInterval {
+        /// What was asked for.
+        interval: u16,
+        /// Units in a row.
+        n_mcus: usize,
+    },
+    /// A face patch is not of its frame's face size.
+    #[error("a face of {patch_width}x{patch_height} pixels does not fit {width}x{height}")]
+    PatchSize {
+        /// Width of the patch, px.
+        patch_width: usize,
+        /// Height of the patch, px.
+        patch_height: usize,
+        /// Width of the face rectangle, px.
+        width: usize,
+        /// Height of the face rectangle, px.
+        height: usize,
+    },
+    /// A baked frame is damaged or was never one.
+    #[error("not a usable baked frame: {reason}")]
+    Baked {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A face crop has the wrong length.
+    #[error("a face crop has {expected} bytes, this one has {actual}")]
+    CropSize {
+        /// `crop_px x crop_px x 3`.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
     /// The encoder refused the picture, for instance one too wide for its format.
     #[error("cannot encode as {format}: {reason}")]
     Encode {

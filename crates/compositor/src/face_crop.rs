@@ -48,6 +48,29 @@ impl FaceCrop {
         })
     }
 
+    /// Puts together what [`Self::cut`] made and was stored; `pixels` are as [`Self::pixels`].
+    ///
+    /// # Errors
+    /// [`CompositorError::Geometry`] and [`CompositorError::CropSize`].
+    pub fn from_pixels(
+        rect: PixelRect,
+        geometry: FaceGeometry,
+        pixels: Arc<[u8]>,
+    ) -> Result<Self, CompositorError> {
+        check_geometry(geometry)?;
+        if pixels.len() != geometry.crop_bytes() {
+            return Err(CompositorError::CropSize {
+                expected: geometry.crop_bytes(),
+                actual: pixels.len(),
+            });
+        }
+        Ok(Self {
+            rect,
+            geometry,
+            pixels,
+        })
+    }
+
     /// Where on its background frame the face is.
     #[must_use]
     pub fn rect(&self) -> PixelRect {

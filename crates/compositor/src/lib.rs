@@ -34,12 +34,16 @@ mod encode;
 mod error;
 mod face_crop;
 mod header;
+mod jpeg;
+mod marking;
 mod picture;
+mod splice;
 
 pub use composite::{composite, composite_masked, face_patch};
 pub use decode::{DecodeLimits, decode};
-pub use encode::{Encoding, encode};
+pub use encode::{EncodeOptions, Encoding, encode, encode_with};
 pub use error::{CompositorError, ImageFormat};
 pub use face_crop::FaceCrop;
 pub use header::probe;
 pub use picture::Picture;
+pub use splice::{BakeSettings, BakedFrame, bake, choose_restart_interval};
