@@ -4,14 +4,15 @@
 //! [`mel`] makes a row of 80 mel bands every 12.5 ms, [`steps`] cuts the rows into the patches that
 //! the audio encoder network reads (25 a second), [`windows`] groups the network's answers into the
 //! window of each video frame. [`front_end`] joins the parts; start there. [`cuts`] says how far
-//! the front-end looks ahead and how an utterance may be cut into calls.
+//! the front-end looks ahead and how an utterance may be cut into calls. [`silence`] listens beside all
+//! that and says which frames lie in silence.
 //!
 //! One rule holds everywhere: a value is a pure function of the samples that it is made of and of
 //! its place, never of how the audio was cut into pushes. So a stream gives the numbers of the whole
 //! clip, bit for bit (on one machine: the FFT picks its instructions by the CPU).
 //!
 //! No network runs here: the caller runs the encoder between [`steps`] and [`windows`]. Nothing
-//! here reads files, starts threads or judges what is speech and what is silence.
+//! here reads files or starts threads.
 #![forbid(unsafe_code)]
 
 pub mod cuts;
@@ -21,6 +22,7 @@ pub mod front_end;
 pub mod mel;
 pub mod pcm;
 pub mod resample;
+pub mod silence;
 pub mod steps;
 #[cfg(test)]
 mod testing;
@@ -29,6 +31,7 @@ pub mod windows;
 pub use error::AudioError;
 pub use front_end::{FeatureStream, PatchStream};
 pub use pcm::{SampleEncoding, decode_pcm};
+pub use silence::SilenceGate;
 pub use windows::WindowStream;
 
 /// The sample rate that the features are made at, Hz.

@@ -1,0 +1,226 @@
+//! A gate that says which video frames lie in silence, so that no network need run for them.
+//!
+//! # How it listens
+//! The samples, at whatever rate they came, pass a high-pass filter (two poles at 100 Hz: offsets and
+//! hum are no speech) and are measured in blocks of 10 ms. The power of the blocks is smoothed with a
+//! time constant of 30 ms. The gate opens when that level rises above −50 dB, and 9 dB above the noise;
+//! it closes when the level has stayed below −55 dB, or less than 6 dB above the noise, for 200 ms.
+//! Levels are mean squares relative to a full scale of 1. The noise is the least level of the last 3
+//! seconds (pauses between words are enough), taken as at least −65 and at most −40 dB: whatever is
+//! louder than that for long is listened to.
+//!
+//! Speech is usually sent at about −26 dB; the level of ITU-T P.56 counts as active what lies less than
+//! 15.9 dB below that, −42 dB. Ours leaves 8 dB more for soft speakers. The time constant and the hold
+//! time are those of P.56. The noise estimate follows R. Martin, "Noise power spectral density
+//! estimation based on optimal smoothing and minimum statistics" (2001), for one band.
+//!
+//! # What it says of a frame
+//! A frame counts as speech if the gate is open anywhere from the frame's own time to 240 ms after it:
+//! mouths move before they are heard, and networks look ahead. The front-end's own look-ahead is longer
+//! ([`cuts`](crate::cuts)), so that waiting for this costs no time.
+//!
+//! Everything is sums, products and comparisons of f64 in one fixed order, a pure function of the samples
+//! before: it does not matter how they were cut into pushes.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{AudioError, FPS, check_rate, cuts::frame_sample};
+
+/// Blocks a second.
+const BLOCK_HZ: u32 = 100;
+/// Blocks of one video frame.
+const BLOCKS_PER_FRAME: u64 = (BLOCK_HZ / FPS) as u64;
+/// Blocks from a frame's own time on that decide about it: 240 ms.
+const BLOCKS_AHEAD: u64 = 6 * BLOCKS_PER_FRAME;
+/// Blocks below the closing level that close the gate: 200 ms.
+const HOLD_BLOCKS: u32 = 20;
+/// `1 - exp(-10 ms / 30 ms)`.
+const SMOOTHING: f64 = 0.283_468_689;
+const HIGH_PASS_HZ: f64 = 100.0;
+/// −50 dB.
+const OPEN_POWER: f64 = 1e-5;
+/// −55 dB.
+const CLOSE_POWER: f64 = 3.162e-6;
+/// 9 dB.
+const OPEN_OVER_NOISE: f64 = 7.943;
+/// 6 dB.
+const CLOSE_OVER_NOISE: f64 = 3.981;
+/// −65 and −40 dB.
+const NOISE_POWER: (f64, f64) = (3.162e-7, 1e-4);
+/// The noise is the least level of so many spans of [`SPAN_BLOCKS`].
+const N_SPANS: usize = 12;
+/// 250 ms.
+const SPAN_BLOCKS: u64 = 25;
+
+/// Samples in, a verdict for each video frame out: `true` where it shows speech.
+#[derive(Debug)]
+pub struct SilenceGate {
+    rate_hz: u32,
+    high_pass: [HighPass; 2],
+    n_samples: u64,
+    /// Where the block that is being measured ends.
+    block_end: u64,
+    block_power: f64,
+    block_samples: u32,
+    n_blocks: u64,
+    level: f64,
+    noise: Noise,
+    is_open: bool,
+    n_quiet: u32,
+    last_open: Option<u64>,
+    next_frame: u64,
+}
+
+impl SilenceGate {
+    /// The gate of an utterance at `rate_hz`, closed.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`].
+    pub fn new(rate_hz: u32) -> Result<Self, AudioError> {
+        check_rate(rate_hz)?;
+        Ok(Self {
+            rate_hz,
+            high_pass: [HighPass::new(rate_hz); 2],
+            n_samples: 0,
+            block_end: block_end(0, rate_hz),
+            block_power: 0.0,
+            block_samples: 0,
+            n_blocks: 0,
+            level: 0.0,
+            noise: Noise::new(),
+            is_open: false,
+            n_quiet: 0,
+            last_open: None,
+            next_frame: 0,
+        })
+    }
+
+    /// Takes finite mono samples and appends the verdicts that they decide, one a frame in order.
+    pub fn push(&mut self, samples: &[f32], frames: &mut Vec<bool>) {
+        for &sample in samples {
+            let [first, second] = &mut self.high_pass;
+            let filtered = second.filter(first.filter(f64::from(sample)));
+            self.block_power += filtered * filtered;
+            self.block_samples += 1;
+            self.n_samples += 1;
+            if self.n_samples == self.block_end {
+                self.end_block();
+                if self.n_blocks >= self.next_frame * BLOCKS_PER_FRAME + BLOCKS_AHEAD {
+                    self.judge(frames);
+                }
+            }
+        }
+    }
+
+    /// Ends the utterance and appends the verdicts of the frames up to `n_frames` in all.
+    pub fn finish(mut self, n_frames: u64, frames: &mut Vec<bool>) {
+        if self.block_samples > 0 {
+            self.end_block();
+        }
+        while self.next_frame < n_frames {
+            self.judge(frames);
+        }
+    }
+
+    /// Source samples after which the verdict of a frame is known.
+    #[must_use]
+    pub fn samples_needed(frame: u64, rate_hz: u32) -> u64 {
+        frame_sample(
+            frame.saturating_add(BLOCKS_AHEAD / BLOCKS_PER_FRAME),
+            rate_hz,
+        )
+    }
+
+    fn judge(&mut self, frames: &mut Vec<bool>) {
+        let first = self.next_frame * BLOCKS_PER_FRAME;
+        frames.push(self.last_open.is_some_and(|last| last >= first));
+        self.next_frame += 1;
+    }
+
+    fn end_block(&mut self) {
+        let power = self.block_power / f64::from(self.block_samples.max(1));
+        self.level += SMOOTHING * (power - self.level);
+        let noise = self.noise.follow(self.level);
+        if self.level > OPEN_POWER.max(noise * OPEN_OVER_NOISE) {
+            self.is_open = true;
+            self.n_quiet = 0;
+        } else if self.level < CLOSE_POWER.max(noise * CLOSE_OVER_NOISE) {
+            self.n_quiet = self.n_quiet.saturating_add(1);
+            self.is_open &= self.n_quiet < HOLD_BLOCKS;
+        } else {
+            self.n_quiet = 0;
+        }
+        if self.is_open {
+            self.last_open = Some(self.n_blocks);
+        }
+        self.n_blocks += 1;
+        self.block_power = 0.0;
+        self.block_samples = 0;
+        self.block_end = block_end(self.n_blocks, self.rate_hz);
+    }
+}
+
+/// The sample after the last one of a block.
+fn block_end(block: u64, rate_hz: u32) -> u64 {
+    let end = (u128::from(block) + 1) * u128::from(rate_hz) / u128::from(BLOCK_HZ);
+    u64::try_from(end).unwrap_or(u64::MAX)
+}
+
+/// One pole and a zero at 0 Hz.
+#[derive(Debug, Clone, Copy)]
+struct HighPass {
+    pole: f64,
+    input: f64,
+    output: f64,
+}
+
+impl HighPass {
+    fn new(rate_hz: u32) -> Self {
+        let step = std::f64::consts::TAU * HIGH_PASS_HZ / f64::from(rate_hz);
+        Self {
+            pole: 1.0 / (1.0 + step),
+            input: 0.0,
+            output: 0.0,
+        }
+    }
+
+    fn filter(&mut self, input: f64) -> f64 {
+        self.output = self.pole * (self.output + input - self.input);
+        self.input = input;
+        self.output
+    }
+}
+
+/// The least level of the last few seconds.
+#[derive(Debug)]
+struct Noise {
+    /// Least levels of the spans before, the oldest overwritten first. Before anything was heard it
+    /// counts as quiet.
+    spans: [f64; N_SPANS],
+    current: f64,
+    n_blocks: u64,
+}
+
+impl Noise {
+    fn new() -> Self {
+        Self {
+            spans: [0.0; N_SPANS],
+            current: f64::INFINITY,
+            n_blocks: 0,
+        }
+    }
+
+    fn follow(&mut self, level: f64) -> f64 {
+        self.current = self.current.min(level);
+        self.n_blocks += 1;
+        let least = self.spans.iter().fold(self.current, |a, &b| a.min(b));
+        if self.n_blocks.is_multiple_of(SPAN_BLOCKS) {
+            let span = self.n_blocks / SPAN_BLOCKS % N_SPANS as u64;
+            // Below N_SPANS.
+            self.spans[usize::try_from(span).unwrap_or(0)] = self.current;
+            self.current = f64::INFINITY;
+        }
+        least.clamp(NOISE_POWER.0, NOISE_POWER.1)
+    }
+}
