@@ -1,6 +1,6 @@
 //! What all services share.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use crate::{
     config::{Output, ServerLimits, SessionLimits},
     health::Phase,
     pipeline::Pipeline,
+    stream::SessionCounters,
 };
 
 /// The parts of a running server.
@@ -20,6 +21,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
+    /// What is counted about sessions.
+    pub sessions: Arc<SessionCounters>,
     /// Sizes and times.
     pub limits: ServerLimits,
     /// Bounds of streams.

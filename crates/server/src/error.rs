@@ -100,11 +100,17 @@ pub enum ServeError {
         /// `session.idle_timeout_s`.
         limit: Duration,
     },
-    /// Part of the contract, but not of this release.
-    #[error("{what} is not available in this release")]
-    Unimplemented {
-        /// The field and value.
-        what: &'static str,
+    /// A client did not read what waited for it.
+    #[error("nothing was read from the session for {} s", limit.as_secs())]
+    SessionUnread {
+        /// `session.send_timeout_s`.
+        limit: Duration,
+    },
+    /// A session has reached its longest life.
+    #[error("the session has reached the limit of {} s", limit.as_secs())]
+    SessionTooLong {
+        /// `session.max_session_s`.
+        limit: Duration,
     },
     /// A fault of the server. The detail is logged, never sent.
     #[error("internal error")]

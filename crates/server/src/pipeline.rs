@@ -45,6 +45,8 @@ pub struct Urgency {
     pub deadline: Option<std::time::Instant>,
     /// Longest time in the queue.
     pub max_wait: Option<Duration>,
+    /// A full queue is waited for: sessions were let in before, and have one job at a time.
+    pub waits_for_room: bool,
 }
 
 impl Pipeline {
@@ -85,8 +87,8 @@ impl Pipeline {
     /// Runs the generator on `audio`, `[n_frames, C, H, W]`.
     ///
     /// # Errors
-    /// [`ServeError::Overloaded`] when the queue is full, [`ServeError::QueueTimeout`], and what
-    /// happens to the job.
+    /// [`ServeError::Overloaded`] when the queue is full and not waited for,
+    /// [`ServeError::QueueTimeout`], and what happens to the job.
     pub async fn infer(
         &self,
         model: &Arc<Model>,
@@ -101,7 +103,11 @@ impl Pipeline {
             priority: urgency.priority,
             deadline: urgency.deadline,
         };
-        let mut handle = self.workers.submit(job)?;
+        let mut handle = if urgency.waits_for_room {
+            self.workers.submit_when_free(job).await?
+        } else {
+            self.workers.submit(job)?
+        };
         if let Some(max_wait) = urgency.max_wait {
             let bound = Instant::now() + max_wait;
             tokio::select! {

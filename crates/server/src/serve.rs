@@ -129,6 +129,7 @@ impl Server {
                 cpu: CpuPool::new(),
                 clocks: Arc::default(),
             },
+            sessions: Arc::default(),
             limits: config.server,
             session: config.session,
             output: config.output,

@@ -33,10 +33,10 @@ impl From<ServeError> for Status {
             ServeError::Starting | ServeError::Draining => {
                 retry_later(Code::Unavailable, text, RETRY_AFTER)
             }
-            ServeError::DeadlineExceeded | ServeError::SessionIdle { .. } => {
-                Self::deadline_exceeded(text)
-            }
-            ServeError::Unimplemented { .. } => Self::unimplemented(text),
+            ServeError::DeadlineExceeded
+            | ServeError::SessionIdle { .. }
+            | ServeError::SessionUnread { .. }
+            | ServeError::SessionTooLong { .. } => Self::deadline_exceeded(text),
             ServeError::Internal { detail } => {
                 tracing::error!(detail, "internal error");
                 Self::internal(text)

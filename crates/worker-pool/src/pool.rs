@@ -18,6 +18,9 @@ use crate::{
     worker::Worker,
 };
 
+/// Longest pause between two looks for a place in the queue.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+
 /// How large a pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolConfig {
@@ -120,6 +123,24 @@ impl WorkerPool {
     pub fn submit(&self, job: Job) -> Result<JobHandle, PoolError> {
         let result = job.check().and_then(|()| self.enqueue(job));
         result.inspect_err(|_| self.ledger.reject())
+    }
+
+    /// As [`submit`](Self::submit), but waits while all places are taken, in turn with others that
+    /// wait. Dropping the future gives up; a job that waits here is in no counter yet.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), without [`PoolError::QueueFull`].
+    pub async fn submit_when_free(&self, job: Job) -> Result<JobHandle, PoolError> {
+        loop {
+            let result = job.check().and_then(|()| self.enqueue(job.clone()));
+            if !matches!(result, Err(PoolError::QueueFull { .. })) {
+                return result.inspect_err(|_| self.ledger.reject());
+            }
+            // The bound is for places that free themselves without a word: jobs that were cancelled
+            // in the channel. The pool's own end is noticed by it as well.
+            let freed = self.ledger.freed();
+            drop(tokio::time::timeout(MAX_PAUSE, freed).await);
+        }
     }
 
     fn enqueue(&self, job: Job) -> Result<JobHandle, PoolError> {

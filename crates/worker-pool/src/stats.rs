@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::PoolError;
 
 /// Counters of a pool at one moment.
@@ -58,15 +60,22 @@ pub(crate) enum Verdict {
 
 /// The counters while the pool lives.
 #[derive(Debug)]
-pub(crate) struct Ledger(Mutex<PoolStats>);
+pub(crate) struct Ledger {
+    stats: Mutex<PoolStats>,
+    /// A place in the queue has become free.
+    freed: Notify,
+}
 
 impl Ledger {
     pub(crate) fn new(queue_capacity: usize, n_workers: usize) -> Self {
-        Self(Mutex::new(PoolStats {
-            queue_capacity,
-            workers: vec![WorkerStats::default(); n_workers],
-            ..PoolStats::default()
-        }))
+        Self {
+            stats: Mutex::new(PoolStats {
+                queue_capacity,
+                workers: vec![WorkerStats::default(); n_workers],
+                ..PoolStats::default()
+            }),
+            freed: Notify::new(),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> PoolStats {
@@ -93,6 +102,12 @@ impl Ledger {
     /// Gives the place of one job back.
     pub(crate) fn leave_queue(&self) {
         self.lock().queue_depth -= 1;
+        self.freed.notify_one();
+    }
+
+    /// Returns when a place in the queue has become free since the last one that waited was told.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     pub(crate) fn settle(&self, verdict: Verdict, was_queued: bool) {
@@ -105,6 +120,10 @@ impl Ledger {
             Verdict::Cancelled => stats.cancelled += 1,
             Verdict::Withdrawn => stats.submitted -= 1,
         }
+        drop(stats);
+        if was_queued {
+            self.freed.notify_one();
+        }
     }
 
     pub(crate) fn update_worker(&self, worker: usize, update: impl FnOnce(&mut WorkerStats)) {
@@ -114,6 +133,6 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolStats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

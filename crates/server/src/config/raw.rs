@@ -111,6 +111,8 @@ pub(super) struct RawSession {
     pub(super) max_buffered_audio_s: Option<u32>,
     pub(super) max_unsent_ms: Option<u32>,
     pub(super) idle_timeout_s: Option<u64>,
+    pub(super) send_timeout_s: Option<u64>,
+    pub(super) max_session_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -105,6 +105,10 @@ pub struct SessionLimits {
     pub max_unsent_ms: u32,
     /// A session in which nothing moves for so long is ended.
     pub idle_timeout: Duration,
+    /// A session whose client has not read for so long is ended.
+    pub send_timeout: Duration,
+    /// A session lives so long at most.
+    pub max_session: Option<Duration>,
 }
 
 /// `logging`.
@@ -268,11 +272,23 @@ fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
         raw.idle_timeout_s.unwrap_or(300),
         1..=86_400,
     )?;
+    let send = in_range(
+        "session.send_timeout_s",
+        raw.send_timeout_s.unwrap_or(60),
+        1..=86_400,
+    )?;
+    let life = in_range(
+        "session.max_session_s",
+        raw.max_session_s.unwrap_or(0),
+        0..=31_536_000,
+    )?;
     Ok(SessionLimits {
         max_sessions: to_usize(sessions),
         max_buffered_audio_s: u32::try_from(buffered).unwrap_or(u32::MAX),
         max_unsent_ms: u32::try_from(unsent).unwrap_or(u32::MAX),
         idle_timeout: Duration::from_secs(idle),
+        send_timeout: Duration::from_secs(send),
+        max_session: (life > 0).then(|| Duration::from_secs(life)),
     })
 }
 

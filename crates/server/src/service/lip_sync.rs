@@ -146,6 +146,7 @@ impl LipSync for LipSyncService {
             priority: request.priority,
             deadline: Some(deadline),
             max_wait: headers.max_wait,
+            waits_for_room: false,
         };
         let served = self.serve_batch(request, urgency, arrived);
         let answer = tokio::time::timeout_at(deadline.into(), served)

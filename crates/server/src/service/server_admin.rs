@@ -97,6 +97,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         sessions: count(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
+        session_stats: Some(shared.sessions.to_proto()),
         stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
     }
 }

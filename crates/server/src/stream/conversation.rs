@@ -1,17 +1,18 @@
-//! The state that the three parts of a session share: the reader of requests, the producer of
-//! frames and the response stream.
+//! The state that the parts of a session share (the reader of requests, the producer of frames, the
+//! response stream and the watch), with its lock and its waiting.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lipsync::v1::{self, stream_composite_response::Message};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{
-    inbox::{Inbox, Pushed, Work},
-    outbox::{Outbox, Popped},
+    counters::{Alive, SessionCounters},
+    plan::Planned,
+    session::{Batch, Next, Popped, Session},
 };
 use crate::{admission::Ticket, error::ServeError};
 
@@ -23,111 +24,90 @@ pub(super) struct Conversation {
     for_producer: Notify,
     /// Something for the response stream.
     for_responses: Notify,
+    _alive: Alive,
 }
 
 #[derive(Debug)]
 struct State {
     /// `None` until the session is open.
-    open: Option<Open>,
+    session: Option<Session>,
     early_end: Option<ServeError>,
-    last_activity: Instant,
+    activity: Activity,
     /// Given back when the session has failed or its response stream is gone, whichever is first: a
     /// client that never reads keeps its response stream for as long as it likes.
     ticket: Option<Ticket>,
 }
 
-#[derive(Debug)]
-struct Open {
-    inbox: Inbox,
-    outbox: Outbox,
-    max_queued_frames: usize,
-}
-
-/// What the producer should do.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Work on this.
-    Work(Work),
-    /// Everything is done.
-    Exhausted,
+/// When things happened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Activity {
+    /// Something came in, or something but an idle frame went out.
+    pub(super) last: Instant,
+    /// Since when the transport has not asked for more, if it has not.
+    pub(super) unread_since: Option<Instant>,
 }
 
 impl Conversation {
-    pub(super) fn new(ticket: Ticket) -> Self {
+    pub(super) fn new(ticket: Ticket, counters: Arc<SessionCounters>) -> Self {
+        let now = Instant::now();
         let state = State {
-            open: None,
+            session: None,
             early_end: None,
-            last_activity: Instant::now(),
+            activity: Activity {
+                last: now,
+                unread_since: None,
+            },
             ticket: Some(ticket),
         };
         Self {
             state: Mutex::new(state),
             for_producer: Notify::new(),
             for_responses: Notify::new(),
+            _alive: Alive::new(counters),
         }
     }
 
-    /// Begins: from now on there is an inbox and an outbox, whose first message is `opened`.
-    pub(super) fn open(
-        &self,
-        inbox: Inbox,
-        mut outbox: Outbox,
-        max_queued_frames: usize,
-        opened: v1::Opened,
-    ) {
-        outbox.push(Message::Opened(opened));
-        self.lock().open = Some(Open {
-            inbox,
-            outbox,
-            max_queued_frames,
-        });
+    /// Begins: from now on there is a session, whose first message is `opened`.
+    pub(super) fn open(&self, mut session: Session, opened: v1::Opened) {
+        session.notify(Message::Opened(opened));
+        self.lock().session = Some(session);
         self.for_responses.notify_one();
     }
 
-    /// Takes audio; audio of a cleared segment is answered with a warning.
-    pub(super) fn push_audio(&self, segment_id: u64, data: &[u8]) -> Result<(), ServeError> {
-        self.with_open(|open| {
-            if open.inbox.push_audio(segment_id, data)? == Pushed::Discarded {
-                open.outbox.warn(v1::Warning {
-                    code: "audio_discarded".into(),
-                    text: format!("segment {segment_id} was cleared; its audio is dropped"),
-                });
+    /// Changes the session because of something that the client sent.
+    pub(super) fn receive(
+        &self,
+        change: impl FnOnce(&mut Session, Instant) -> Result<(), ServeError>,
+    ) -> Result<(), ServeError> {
+        let result = {
+            let mut state = self.lock();
+            let now = Instant::now();
+            state.activity.last = now;
+            match &mut state.session {
+                Some(session) => change(session, now),
+                None => Err(ServeError::invalid(
+                    "message",
+                    "the first message must be open",
+                )),
             }
-            Ok(())
-        })
-    }
-
-    /// Ends a segment.
-    pub(super) fn end_segment(&self, segment_id: u64) -> Result<(), ServeError> {
-        self.with_open(|open| open.inbox.end_segment(segment_id))
-    }
-
-    /// Interrupts: one segment, or everything.
-    pub(super) fn clear(&self, segment_id: Option<u64>) -> Result<(), ServeError> {
-        self.with_open(|open| {
-            open.inbox.clear(segment_id);
-            let Open { inbox, outbox, .. } = open;
-            outbox.clear(segment_id, |id| inbox.is_cleared(id))
-        })
-    }
-
-    /// The client sends nothing more.
-    pub(super) fn finish_input(&self) {
-        // Before `open` there is nothing to finish; the reader reports that case itself.
-        let _unopened = self.with_open(|open| {
-            open.inbox.finish();
-            Ok(())
-        });
+        };
+        self.for_producer.notify_one();
+        self.for_responses.notify_one();
+        result
     }
 
     /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
-    pub(super) fn take_leave(&self, error: ServeError) {
-        // Before `open` there is nothing to finish; the reader reports that case itself.
-        let _unopened = self.with_open(|open| {
-            open.inbox.finish();
-            open.outbox.set_farewell(error);
-            Ok(())
-        });
+    ///
+    /// # Errors
+    /// `error` itself where nothing was begun that could be finished.
+    pub(super) fn leave(&self, warning: v1::Warning, error: ServeError) -> Result<(), ServeError> {
+        match &mut self.lock().session {
+            Some(session) => session.leave(warning, error, Instant::now()),
+            None => return Err(error),
+        }
+        self.for_producer.notify_one();
+        self.for_responses.notify_one();
+        Ok(())
     }
 
     /// Ends the stream: after what is queued, or at once with an error.
@@ -137,8 +117,8 @@ impl Conversation {
             if error.is_some() {
                 state.ticket = None;
             }
-            match &mut state.open {
-                Some(open) => open.outbox.finish(error),
+            match &mut state.session {
+                Some(session) => session.end(error),
                 None => {
                     let error = error.unwrap_or(ServeError::Draining);
                     state.early_end.get_or_insert(error);
@@ -153,8 +133,8 @@ impl Conversation {
     pub(super) fn end_if_open(&self) {
         let is_settled = {
             let state = self.lock();
-            match &state.open {
-                Some(open) => open.outbox.is_ending(),
+            match &state.session {
+                Some(session) => session.is_ending(),
                 None => state.early_end.is_some(),
             }
         };
@@ -170,74 +150,55 @@ impl Conversation {
         self.lock().ticket = None;
     }
 
-    /// Waits for work.
-    pub(super) async fn next_work(&self) -> Next {
+    /// Waits for something that the producer can do; [`Next::Wait`] is waited for here.
+    pub(super) async fn next_task(&self) -> Next {
         loop {
             let changed = self.for_producer.notified();
-            if let Some(open) = &mut self.lock().open {
-                if open.outbox.is_ending() {
-                    return Next::Exhausted;
-                }
-                if let Some(work) = open.inbox.pop() {
-                    return Next::Work(work);
-                }
-                if open.inbox.is_exhausted() {
-                    return Next::Exhausted;
-                }
+            let next = match &mut self.lock().session {
+                Some(session) => session.next_task(Instant::now()),
+                None => Next::Wait(None),
+            };
+            match next {
+                Next::Wait(None) => changed.await,
+                Next::Wait(Some(until)) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(until) => {}
+                },
+                next => return next,
             }
-            changed.await;
+            // What the producer found may have freed the response stream: an end of a segment.
+            self.for_responses.notify_one();
         }
     }
 
-    /// Waits until the outbox has room, and gives the place of the next frame on the timeline; `None`
-    /// when the segment was cleared meanwhile.
-    pub(super) async fn room_for(&self, segment_id: u64) -> Option<u64> {
-        loop {
-            let changed = self.for_producer.notified();
-            if let Some(open) = &self.lock().open {
-                if open.inbox.is_cleared(segment_id) || open.outbox.is_ending() {
-                    return None;
-                }
-                if open.outbox.has_room(open.max_queued_frames) {
-                    return Some(open.outbox.next_index());
-                }
-            }
-            changed.await;
+    /// Takes what audio has become.
+    pub(super) fn plan(&self, planned: Vec<Planned>, arrived: Instant) {
+        if let Some(session) = &mut self.lock().session {
+            session.plan(planned, arrived);
         }
     }
 
-    /// Returns when the segment is cleared or the session ends.
-    pub(super) async fn interrupted(&self, segment_id: u64) {
+    /// Returns when a batch need not be made any more.
+    pub(super) async fn interrupted(&self, batch: &Batch) {
         loop {
             let changed = self.for_producer.notified();
-            if self.is_interrupted(segment_id) {
+            if !self.wants(batch) {
                 return;
             }
             changed.await;
         }
     }
 
-    /// Whether frames of the segment are not wanted any more.
-    pub(super) fn is_interrupted(&self, segment_id: u64) -> bool {
+    fn wants(&self, batch: &Batch) -> bool {
         let state = self.lock();
-        state
-            .open
-            .as_ref()
-            .is_none_or(|open| open.inbox.is_cleared(segment_id) || open.outbox.is_ending())
+        let session = state.session.as_ref();
+        session.is_some_and(|session| session.is_current(batch))
     }
 
-    /// Queues a message of a segment unless the segment has been cleared, as one step.
-    pub(super) fn push_unless_cleared(&self, segment_id: u64, message: Message) {
-        {
-            let mut state = self.lock();
-            let Some(open) = &mut state.open else { return };
-            if open.inbox.is_cleared(segment_id) || open.outbox.is_ending() {
-                return;
-            }
-            match message {
-                Message::Frame(frame) => open.outbox.push_frame(frame),
-                other => open.outbox.push(other),
-            }
+    /// Takes the frames of a batch, which was begun at `began`.
+    pub(super) fn commit(&self, batch: Batch, frames: Vec<v1::CompositedFrame>, began: Instant) {
+        if let Some(session) = &mut self.lock().session {
+            session.commit(batch, frames, began, Instant::now());
         }
         self.for_responses.notify_one();
     }
@@ -246,56 +207,48 @@ impl Conversation {
     pub(super) async fn next_response(&self) -> Option<Result<Message, ServeError>> {
         loop {
             let changed = self.for_responses.notified();
-            match self.pop_response() {
+            match self.pop() {
                 Popped::Message(message) => {
                     self.for_producer.notify_one();
                     return Some(Ok(message));
                 }
                 Popped::End(None) => return None,
                 Popped::End(Some(error)) => return Some(Err(error)),
-                Popped::Empty => changed.await,
+                Popped::Wait(None) => changed.await,
+                Popped::Wait(Some(until)) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(until) => {}
+                },
             }
         }
     }
 
-    fn pop_response(&self) -> Popped {
+    fn pop(&self) -> Popped {
         let mut state = self.lock();
+        let now = Instant::now();
         if let Some(error) = state.early_end.take() {
             return Popped::End(Some(error));
         }
-        let Some(open) = &mut state.open else {
-            return Popped::Empty;
+        let Some(session) = &mut state.session else {
+            return Popped::Wait(None);
         };
-        let popped = open.outbox.pop();
-        if matches!(popped, Popped::Message(_)) {
-            state.last_activity = Instant::now();
-        }
+        let popped = session.pop(now);
+        state.activity.unread_since = match &popped {
+            Popped::Message(message) => {
+                let is_idle = matches!(message, Message::Frame(f) if f.audio_time_us.is_none());
+                if !is_idle {
+                    state.activity.last = now;
+                }
+                Some(now)
+            }
+            Popped::Wait(_) | Popped::End(_) => None,
+        };
         popped
     }
 
-    /// When something last came in or went out.
-    pub(super) fn last_activity(&self) -> Instant {
-        self.lock().last_activity
-    }
-
-    fn with_open(
-        &self,
-        change: impl FnOnce(&mut Open) -> Result<(), ServeError>,
-    ) -> Result<(), ServeError> {
-        let result = {
-            let mut state = self.lock();
-            state.last_activity = Instant::now();
-            match &mut state.open {
-                Some(open) => change(open),
-                None => Err(ServeError::invalid(
-                    "message",
-                    "the first message must be open",
-                )),
-            }
-        };
-        self.for_producer.notify_one();
-        self.for_responses.notify_one();
-        result
+    /// When things happened.
+    pub(super) fn activity(&self) -> Activity {
+        self.lock().activity
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,19 +2,27 @@
 //!
 //! Pure bookkeeping under the conversation's lock; no I/O, no waiting.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::error::ServeError;
 
 /// What to do next, in the order in which it was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Audio of a segment, at most a second of it.
-    Audio { segment_id: u64, data: Bytes },
-    /// A segment has no more audio.
-    End { segment_id: u64 },
+    /// Audio of a segment, at most a second of it, that began to come at `arrived`.
+    Audio {
+        segment_id: u64,
+        data: Bytes,
+        arrived: Instant,
+    },
+    /// A segment has no more audio, as became known at `arrived`.
+    End { segment_id: u64, arrived: Instant },
 }
 
 /// Whether audio was kept.
@@ -23,7 +31,9 @@ pub(super) enum Pushed {
     /// It waits for its turn.
     Queued,
     /// Its segment was cleared; it is gone.
-    Discarded,
+    Cleared,
+    /// Nothing more is taken; it is gone.
+    TooLate,
 }
 
 /// The queue of one conversation.
@@ -48,8 +58,15 @@ pub(super) struct Inbox {
 
 #[derive(Debug)]
 enum Queued {
-    Audio { segment_id: u64, data: Vec<u8> },
-    End { segment_id: u64 },
+    Audio {
+        segment_id: u64,
+        data: Vec<u8>,
+        arrived: Instant,
+    },
+    End {
+        segment_id: u64,
+        arrived: Instant,
+    },
 }
 
 /// Clearing single old segments for ever must not fill memory: the oldest of more are forgotten, and
@@ -81,6 +98,7 @@ impl Inbox {
         &mut self,
         segment_id: u64,
         data: &[u8],
+        now: Instant,
     ) -> Result<Pushed, ServeError> {
         if segment_id == 0 {
             return Err(ServeError::invalid(
@@ -89,7 +107,10 @@ impl Inbox {
             ));
         }
         if self.is_cleared(segment_id) {
-            return Ok(Pushed::Discarded);
+            return Ok(Pushed::Cleared);
+        }
+        if self.is_finished {
+            return Ok(Pushed::TooLate);
         }
         let reopens =
             segment_id < self.newest || (segment_id == self.newest && !self.newest_is_open);
@@ -108,13 +129,13 @@ impl Inbox {
             });
         }
         if segment_id > self.newest {
-            self.begin(segment_id)?;
+            self.begin(segment_id, now)?;
         }
-        self.append(segment_id, data);
+        self.append(segment_id, data, now);
         Ok(Pushed::Queued)
     }
 
-    fn begin(&mut self, segment_id: u64) -> Result<(), ServeError> {
+    fn begin(&mut self, segment_id: u64, arrived: Instant) -> Result<(), ServeError> {
         let is_end = |queued: &&Queued| matches!(queued, Queued::End { .. });
         if self.queue.iter().filter(is_end).count() >= MAX_QUEUED_SEGMENTS {
             return Err(ServeError::TooManyMessages {
@@ -122,37 +143,48 @@ impl Inbox {
                 limit: MAX_QUEUED_SEGMENTS,
             });
         }
-        self.end_newest();
+        self.end_newest(arrived);
         self.newest = segment_id;
         self.newest_is_open = true;
         // Even without audio it is worked on, so that its end is told.
         let data = Vec::new();
-        self.queue.push_back(Queued::Audio { segment_id, data });
+        self.queue.push_back(Queued::Audio {
+            segment_id,
+            data,
+            arrived,
+        });
         Ok(())
     }
 
     /// Appends to the last block while that has room.
-    fn append(&mut self, segment_id: u64, mut data: &[u8]) {
+    fn append(&mut self, segment_id: u64, mut data: &[u8], now: Instant) {
         self.n_bytes += data.len();
         if let Some(Queued::Audio {
             segment_id: last_id,
             data: last,
+            arrived,
         }) = self.queue.back_mut()
             && *last_id == segment_id
         {
             let room = self.block_bytes.saturating_sub(last.len());
             let (fits, rest) = data.split_at(room.min(data.len()));
+            if last.is_empty() {
+                *arrived = now;
+            }
             last.extend_from_slice(fits);
             data = rest;
         }
         for block in data.chunks(self.block_bytes) {
-            let data = block.to_vec();
-            self.queue.push_back(Queued::Audio { segment_id, data });
+            self.queue.push_back(Queued::Audio {
+                segment_id,
+                data: block.to_vec(),
+                arrived: now,
+            });
         }
     }
 
     /// Ends a segment; ending an ended or cleared one again changes nothing.
-    pub(super) fn end_segment(&mut self, segment_id: u64) -> Result<(), ServeError> {
+    pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
         if segment_id > self.newest && !self.is_cleared(segment_id) {
             return Err(ServeError::invalid(
                 "end_segment.segment_id",
@@ -160,7 +192,7 @@ impl Inbox {
             ));
         }
         if segment_id == self.newest {
-            self.end_newest();
+            self.end_newest(now);
         }
         Ok(())
     }
@@ -193,8 +225,8 @@ impl Inbox {
     }
 
     /// The client has closed its side: the open segment ends, nothing more comes.
-    pub(super) fn finish(&mut self) {
-        self.end_newest();
+    pub(super) fn finish(&mut self, now: Instant) {
+        self.end_newest(now);
         self.is_finished = true;
     }
 
@@ -203,11 +235,22 @@ impl Inbox {
         let queued = self.queue.pop_front()?;
         self.n_bytes -= queued.n_bytes();
         Some(match queued {
-            Queued::Audio { segment_id, data } => Work::Audio {
+            Queued::Audio {
+                segment_id,
+                data,
+                arrived,
+            } => Work::Audio {
                 segment_id,
                 data: data.into(),
+                arrived,
             },
-            Queued::End { segment_id } => Work::End { segment_id },
+            Queued::End {
+                segment_id,
+                arrived,
+            } => Work::End {
+                segment_id,
+                arrived,
+            },
         })
     }
 
@@ -221,11 +264,12 @@ impl Inbox {
         segment_id <= self.cleared_to || self.cleared.contains(&segment_id)
     }
 
-    fn end_newest(&mut self) {
+    fn end_newest(&mut self, arrived: Instant) {
         if self.newest_is_open {
             self.newest_is_open = false;
             self.queue.push_back(Queued::End {
                 segment_id: self.newest,
+                arrived,
             });
         }
     }
@@ -234,7 +278,7 @@ impl Inbox {
 impl Queued {
     fn segment_id(&self) -> u64 {
         match self {
-            Self::Audio { segment_id, .. } | Self::End { segment_id } => *segment_id,
+            Self::Audio { segment_id, .. } | Self::End { segment_id, .. } => *segment_id,
         }
     }
 
@@ -243,128 +287,5 @@ impl Queued {
             Self::Audio { data, .. } => data.len(),
             Self::End { .. } => 0,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn audio(segment_id: u64, n: usize) -> Work {
-        Work::Audio {
-            segment_id,
-            data: Bytes::from(vec![0; n]),
-        }
-    }
-
-    fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, ServeError> {
-        inbox.push_audio(id, &vec![0; n])
-    }
-
-    #[test]
-    fn a_new_id_ends_the_segment_before() {
-        let mut inbox = Inbox::new(100, 1);
-        push(&mut inbox, 1, 4).unwrap();
-        push(&mut inbox, 3, 2).unwrap();
-        inbox.finish();
-        let all: Vec<Work> = std::iter::from_fn(|| inbox.pop()).collect();
-        let ends = |segment_id| Work::End { segment_id };
-        assert_eq!(all, [audio(1, 4), ends(1), audio(3, 2), ends(3)]);
-        assert!(inbox.is_exhausted());
-    }
-
-    #[test]
-    fn ids_never_go_back() {
-        let mut inbox = Inbox::new(100, 1);
-        push(&mut inbox, 5, 1).unwrap();
-        assert!(matches!(
-            push(&mut inbox, 4, 1),
-            Err(ServeError::Invalid { .. })
-        ));
-        assert!(matches!(
-            push(&mut inbox, 0, 1),
-            Err(ServeError::Invalid { .. })
-        ));
-        inbox.end_segment(5).unwrap();
-        assert!(matches!(
-            push(&mut inbox, 5, 1),
-            Err(ServeError::Invalid { .. })
-        ));
-        assert!(matches!(
-            inbox.end_segment(6),
-            Err(ServeError::Invalid { .. })
-        ));
-    }
-
-    #[test]
-    fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
-        let mut inbox = Inbox::new(10, 1);
-        push(&mut inbox, 1, 10).unwrap();
-        assert!(matches!(
-            push(&mut inbox, 1, 1),
-            Err(ServeError::TooMuchAudio { .. })
-        ));
-        inbox.clear(Some(1));
-        assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Discarded);
-        assert_eq!(push(&mut inbox, 2, 10).unwrap(), Pushed::Queued);
-        inbox.clear(None);
-        assert_eq!(push(&mut inbox, 2, 4).unwrap(), Pushed::Discarded);
-        assert_eq!(inbox.pop(), None);
-        assert_eq!(push(&mut inbox, 3, 10).unwrap(), Pushed::Queued);
-    }
-
-    #[test]
-    fn a_future_segment_can_be_cleared_before_its_audio_comes() {
-        let mut inbox = Inbox::new(10, 1);
-        inbox.clear(Some(7));
-        assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Discarded);
-        inbox.end_segment(7).unwrap();
-        assert_eq!(push(&mut inbox, 6, 1).unwrap(), Pushed::Queued);
-    }
-
-    #[test]
-    fn a_segment_cleared_before_it_began_stays_so_when_everything_is_cleared() {
-        let mut inbox = Inbox::new(10, 1);
-        push(&mut inbox, 1, 1).unwrap();
-        inbox.clear(Some(7));
-        inbox.clear(None);
-        assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Discarded);
-        assert_eq!(push(&mut inbox, 8, 1).unwrap(), Pushed::Queued);
-    }
-
-    #[test]
-    fn interruptions_one_by_one_never_end() {
-        let mut inbox = Inbox::new(10, 1);
-        for id in 1..5000 {
-            push(&mut inbox, id, 1).unwrap();
-            inbox.clear(Some(id));
-            assert_eq!(push(&mut inbox, id, 1).unwrap(), Pushed::Discarded);
-        }
-        assert_eq!(inbox.cleared.len(), MAX_SINGLE_CLEARS);
-    }
-
-    #[test]
-    fn small_chunks_share_blocks_and_large_ones_are_cut() {
-        let mut inbox = Inbox::new(10, 3);
-        for n in [1, 1, 1, 25] {
-            push(&mut inbox, 1, n).unwrap();
-        }
-        for _ in 0..1000 {
-            push(&mut inbox, 1, 0).unwrap();
-        }
-        assert!(push(&mut inbox, 1, 3).is_err());
-        inbox.finish();
-        let all: Vec<Work> = std::iter::from_fn(|| inbox.pop()).collect();
-        let end = Work::End { segment_id: 1 };
-        assert_eq!(all, [audio(1, 10), audio(1, 10), audio(1, 8), end]);
-        assert_eq!(inbox.n_bytes, 0);
-    }
-
-    #[test]
-    fn segments_without_audio_are_bounded_too() {
-        let mut inbox = Inbox::new(10, 1);
-        let refused = (1..10_000).find_map(|id| push(&mut inbox, id, 0).err());
-        assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
-        assert!(inbox.queue.len() < 3 * MAX_QUEUED_SEGMENTS);
     }
 }

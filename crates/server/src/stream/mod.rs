@@ -1,16 +1,31 @@
 //! `StreamComposite`: one live conversation.
 //!
-//! Three parts share a [`Conversation`]: the *reader* takes every message as it comes, so that an
+//! Four parts share a [`Conversation`]: the *reader* takes every message as it comes, so that an
 //! interruption never queues behind audio; the *producer* turns the audio of one segment after the
-//! other into frames; the *response stream* sends what is ready. The reader and the producer are
-//! tasks that end with the response stream: a client that vanishes takes everything with it.
+//! other into frames; the *response stream* sends what is ready, when its time has come; the *watch*
+//! ends what lasts too long. Reader, producer and watch are tasks that end with the response stream: a
+//! client that vanishes takes everything with it.
+//!
+//! What they do is decided in [`session`], a state machine without a lock, a task or a clock of its
+//! own: `inbox` (audio that came), `plan` (frames whose audio is there), `outbox` (frames made), `pace`
+//! (when they leave). `segment` makes slots of audio, `fade` mixes faces where speech and rest meet.
 
 mod conversation;
+mod counters;
+mod fade;
 mod inbox;
+mod late;
 mod open;
 mod outbox;
+mod pace;
+mod plan;
 mod producer;
 mod reader;
+mod segment;
+mod session;
+mod watch;
+
+pub use counters::SessionCounters;
 
 use std::{sync::Arc, time::Instant};
 
@@ -43,7 +58,8 @@ pub(crate) fn begin<R: Requests + 'static>(
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
     let deadline = headers.deadline;
-    let conversation = Arc::new(Conversation::new(ticket));
+    let counters = Arc::clone(&shared.sessions);
+    let conversation = Arc::new(Conversation::new(ticket, counters));
     let mut tasks = JoinSet::new();
     let reading = reader::run(shared, headers, requests, Arc::clone(&conversation));
     tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));

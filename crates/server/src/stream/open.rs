@@ -10,6 +10,7 @@ use lipsync_audio::{
 use lipsync_compositor::Encoding;
 use lipsync_registry::Model;
 
+use super::session::{FRAME_BUFFER, Rules};
 use crate::{
     clip::{StepsNeeded, window_floats},
     config::SessionLimits,
@@ -25,6 +26,8 @@ use crate::{
 
 /// Bytes of audio that may wait in one session, whatever its form.
 const MAX_BUFFERED_BYTES: usize = 32 << 20;
+/// Video that is made ahead of its time in a paced session: one batch and what it takes to make it.
+const MAX_PACED_MS: u32 = 320;
 
 /// How a session's audio comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,11 @@ pub(super) struct Opening {
     pub(super) output: OutputSpec,
     pub(super) urgency: Urgency,
     pub(super) start_frame_index: u64,
+    /// Frames leave at their time.
+    pub(super) is_realtime: bool,
+    /// Silence and pauses show the face at rest.
+    pub(super) shows_idle: bool,
+    pub(super) echoes_audio: bool,
 }
 
 impl Opening {
@@ -57,8 +65,14 @@ impl Opening {
     ) -> Result<Self, ServeError> {
         headers.check_model_id(&open.model_id)?;
         let model_id = parse_model_id(&open.model_id)?;
-        refuse_later_features(&open)?;
+        let is_realtime = parse_pacing(open.pacing)?;
         let form = AudioForm::from_proto(&open)?;
+        if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
+            return Err(ServeError::invalid(
+                "open.audio_echo",
+                "only a session of PCM has audio to echo",
+            ));
+        }
         let output = OutputSpec::from_proto(open.output, &shared.output)?;
         let priority = parse_priority(open.priority, headers)?;
         let start_frame_index = parse_start(open.start_frame_index)?;
@@ -80,6 +94,7 @@ impl Opening {
             priority,
             deadline: headers.deadline,
             max_wait: None,
+            waits_for_room: true,
         };
         Ok(Self {
             model,
@@ -87,6 +102,9 @@ impl Opening {
             output,
             urgency,
             start_frame_index,
+            is_realtime,
+            shows_idle: open.idle_frames,
+            echoes_audio: open.audio_echo,
         })
     }
 
@@ -108,7 +126,35 @@ impl Opening {
             audio_kind: self.model.audio_kind().to_string(),
             look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
             max_buffered_audio_s: self.max_buffered_audio_s(session),
-            max_unsent_ms: session.max_unsent_ms,
+            max_unsent_ms: self.max_unsent_ms(session),
+            frame_buffer_ms: if self.is_realtime {
+                u32::try_from(FRAME_BUFFER.as_millis()).unwrap_or(u32::MAX)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// What the session's parts have to know of it.
+    pub(super) fn rules(&self, session: &SessionLimits, max_batch_frames: usize) -> Rules {
+        let fps = self.model.fps();
+        let n_frames = u64::from(self.max_unsent_ms(session)) * u64::from(fps) / 1000;
+        Rules {
+            fps,
+            start_frame_index: self.start_frame_index,
+            is_realtime: self.is_realtime,
+            shows_idle: self.shows_idle,
+            max_queued_frames: usize::try_from(n_frames.max(1)).unwrap_or(usize::MAX),
+            max_batch_frames,
+        }
+    }
+
+    /// `session.max_unsent_ms`, or less where frames wait for their time: an interruption drops them.
+    fn max_unsent_ms(&self, session: &SessionLimits) -> u32 {
+        if self.is_realtime {
+            session.max_unsent_ms.min(MAX_PACED_MS)
+        } else {
+            session.max_unsent_ms
         }
     }
 
@@ -155,25 +201,11 @@ impl AudioForm {
     }
 }
 
-fn refuse_later_features(open: &v1::OpenSession) -> Result<(), ServeError> {
-    match v1::Pacing::try_from(open.pacing) {
-        Ok(v1::Pacing::Unspecified | v1::Pacing::Asap) => {}
-        Ok(v1::Pacing::Realtime) => {
-            return Err(ServeError::Unimplemented {
-                what: "open.pacing: PACING_REALTIME",
-            });
-        }
-        Err(_) => return Err(unknown_value("open.pacing", open.pacing)),
+/// Whether frames leave at their time.
+fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
+    match v1::Pacing::try_from(pacing) {
+        Ok(v1::Pacing::Unspecified | v1::Pacing::Asap) => Ok(false),
+        Ok(v1::Pacing::Realtime) => Ok(true),
+        Err(_) => Err(unknown_value("open.pacing", pacing)),
     }
-    if open.idle_frames {
-        return Err(ServeError::Unimplemented {
-            what: "open.idle_frames",
-        });
-    }
-    if open.audio_echo {
-        return Err(ServeError::Unimplemented {
-            what: "open.audio_echo",
-        });
-    }
-    Ok(())
 }

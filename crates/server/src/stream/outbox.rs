@@ -1,25 +1,31 @@
-//! What was made and not yet sent: frames and notices in order.
+//! What was made and not yet sent: frames in order, and notices.
 //!
 //! Presentation times are given when a message leaves, not when it is made, so that frames dropped
 //! by an interruption leave no hole. Pure bookkeeping under the conversation's lock.
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use lipsync::v1::{self, stream_composite_response::Message};
 use lipsync_core::pts_us;
 
+use super::plan::{Planned, Slot};
 use crate::error::ServeError;
 
 /// The outgoing queue of one conversation.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    queue: VecDeque<Message>,
+    /// Leave before everything else: an answer to an interruption does not wait for frames.
+    notices: VecDeque<Message>,
+    queue: VecDeque<Queued>,
     fps: u32,
     n_queued_frames: usize,
     n_sent: u64,
     last: Option<LastSent>,
-    /// Place on the timeline of the frame that will be made next.
-    next_index: u64,
+    /// Where the walk is after the last frame sent, and what that showed.
+    sent: Cursor,
     ending: Option<Ending>,
     /// Why a stream ends that would otherwise end well.
     farewell: Option<ServeError>,
@@ -30,11 +36,59 @@ const MAX_QUEUED_WARNINGS: usize = 256;
 /// The answers to interruptions cannot be dropped: more of them end the session.
 const MAX_QUEUED_NOTICES: usize = 1024;
 
+/// Where the walk along the avatar's timeline goes on.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor {
+    /// Place of the next frame.
+    pub(super) place: u64,
+    /// What the frame before it showed.
+    pub(super) look: Look,
+}
+
+/// What a frame shows, as far as the next one has to follow it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Look {
+    /// The part that the network has in it, of [`FULL`](super::fade::FULL).
+    pub(super) weight: u8,
+    /// The audio that it speaks, if it does.
+    pub(super) window: Option<Arc<[f32]>>,
+    /// It belongs to no segment.
+    pub(super) is_idle: bool,
+}
+
+/// How a frame came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// By the network.
+    Spoken,
+    /// A background frame in a segment's silence.
+    Silent,
+    /// A background frame because there was no time for the network.
+    Skipped,
+    /// Between segments.
+    Idle,
+}
+
+/// A frame on its way out.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) frame: v1::CompositedFrame,
+    pub(super) kind: Kind,
+    pub(super) look: Look,
+    /// What it was made of; `None` for idle frames.
+    pub(super) slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    Frame(Box<Made>),
+    End(v1::SegmentEnd),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct LastSent {
     pts_us: u64,
     audio_time_us: Option<u64>,
-    frame_index: u64,
 }
 
 #[derive(Debug)]
@@ -45,11 +99,13 @@ enum Ending {
     Failed(ServeError),
 }
 
-/// What the response stream gets.
+/// What can leave next.
 #[derive(Debug)]
 pub(super) enum Popped {
-    /// To be sent now.
+    /// A notice, or the end of a segment.
     Message(Message),
+    /// A frame, and how it came about.
+    Frame(v1::CompositedFrame, Kind),
     /// Nothing yet.
     Empty,
     /// The stream ends, well or with a status.
@@ -57,40 +113,48 @@ pub(super) enum Popped {
 }
 
 impl Outbox {
-    /// An empty outbox whose first frame has the given place on the timeline.
-    pub(super) fn new(fps: u32, start_frame_index: u64) -> Self {
+    /// An empty outbox that goes on from `cursor`.
+    pub(super) fn new(fps: u32, cursor: Cursor) -> Self {
         Self {
+            notices: VecDeque::new(),
             queue: VecDeque::new(),
             fps,
             n_queued_frames: 0,
             n_sent: 0,
             last: None,
-            next_index: start_frame_index,
+            sent: cursor,
             ending: None,
             farewell: None,
         }
     }
 
-    /// Queues a frame.
-    pub(super) fn push_frame(&mut self, frame: v1::CompositedFrame) {
-        self.next_index = frame.frame_index + 1;
+    /// Queues a frame; it has the cursor's place.
+    pub(super) fn push_frame(&mut self, made: Made) {
         self.n_queued_frames += 1;
-        self.queue.push_back(Message::Frame(frame));
+        self.queue.push_back(Queued::Frame(Box::new(made)));
     }
 
-    /// Queues a notice.
-    pub(super) fn push(&mut self, message: Message) {
-        self.queue.push_back(message);
+    /// Queues the end of a segment behind its frames.
+    pub(super) fn push_end(&mut self, end: v1::SegmentEnd) {
+        self.queue.push_back(Queued::End(end));
+    }
+
+    /// Queues a notice before all frames.
+    pub(super) fn notify(&mut self, message: Message) {
+        self.notices.push_back(message);
     }
 
     /// Queues a warning, unless a client that does not read has many waiting already.
     pub(super) fn warn(&mut self, warning: v1::Warning) {
         if self.n_notices() < MAX_QUEUED_WARNINGS {
-            self.queue.push_back(Message::Warning(warning));
+            self.notices.push_back(Message::Warning(warning));
         }
     }
 
     /// Drops the unsent frames for which `is_cleared` holds, and says what was sent last.
+    ///
+    /// Gives back what lay behind them and stays wanted, in order: it was made for places on the
+    /// timeline that it does not have any more.
     ///
     /// # Errors
     /// [`ServeError::TooManyMessages`] to a client that interrupts for ever and never reads.
@@ -98,31 +162,21 @@ impl Outbox {
         &mut self,
         segment_id: Option<u64>,
         is_cleared: impl Fn(u64) -> bool,
-    ) -> Result<(), ServeError> {
-        let first_dropped = self.queue.iter().find_map(|message| match message {
-            Message::Frame(f) if is_cleared(f.segment_id) => Some(f.frame_index),
-            _ => None,
-        });
-        self.queue.retain(|message| match message {
-            Message::Frame(frame) => !is_cleared(frame.segment_id),
-            Message::SegmentEnd(end) => !is_cleared(end.segment_id),
-            _ => true,
-        });
-        self.n_queued_frames = self
+    ) -> Result<Vec<Planned>, ServeError> {
+        let is_dropped = |queued: &Queued| is_cleared(queued.segment_id());
+        let first_dropped = self
             .queue
             .iter()
-            .filter(|m| matches!(m, Message::Frame(_)))
-            .count();
-        // The walk goes on where the viewer last saw it.
-        let last_queued = self.queue.iter().rev().find_map(|message| match message {
-            Message::Frame(frame) => Some(frame.frame_index),
-            _ => None,
-        });
-        if let Some(dropped) = first_dropped {
-            let last = last_queued.or(self.last.map(|l| l.frame_index));
-            self.next_index = last.map_or(dropped, |l| l + 1);
-        }
-        self.queue.push_back(Message::Cleared(v1::Cleared {
+            .position(|queued| matches!(queued, Queued::Frame(_)) && is_dropped(queued));
+        let behind = self
+            .queue
+            .split_off(first_dropped.unwrap_or(self.queue.len()));
+        self.queue.retain(|queued| !is_dropped(queued));
+        let is_frame = |queued: &&Queued| matches!(queued, Queued::Frame(_));
+        self.n_queued_frames = self.queue.iter().filter(is_frame).count();
+        let displaced = behind.into_iter().filter(|queued| !is_dropped(queued));
+        let displaced = displaced.filter_map(Queued::into_planned).collect();
+        self.notices.push_back(Message::Cleared(v1::Cleared {
             segment_id,
             last_pts_us: self.last.map(|l| l.pts_us),
             last_audio_time_us: self.last.and_then(|l| l.audio_time_us),
@@ -133,45 +187,62 @@ impl Outbox {
                 limit: MAX_QUEUED_NOTICES,
             });
         }
-        Ok(())
+        Ok(displaced)
     }
 
-    /// The next message, stamped with its time.
+    /// The next message; a frame is stamped with its time.
     pub(super) fn pop(&mut self) -> Popped {
-        let Some(mut message) = self.queue.pop_front() else {
-            return match self.ending.take() {
+        if let Some(notice) = self.notices.pop_front() {
+            return Popped::Message(notice);
+        }
+        match self.queue.pop_front() {
+            Some(Queued::End(end)) => Popped::Message(Message::SegmentEnd(end)),
+            Some(Queued::Frame(made)) => self.send(*made),
+            None => match self.ending.take() {
                 None => Popped::Empty,
                 Some(Ending::Done(farewell)) => Popped::End(farewell),
                 Some(Ending::Failed(error)) => Popped::End(Some(error)),
-            };
-        };
-        if let Message::Frame(frame) = &mut message {
-            frame.pts_us = pts_us(self.n_sent, self.fps);
-            self.n_sent += 1;
-            self.n_queued_frames -= 1;
-            self.last = Some(LastSent {
-                pts_us: frame.pts_us,
-                audio_time_us: frame.audio_time_us,
-                frame_index: frame.frame_index,
-            });
+            },
         }
-        Popped::Message(message)
+    }
+
+    fn send(&mut self, made: Made) -> Popped {
+        let mut frame = made.frame;
+        frame.pts_us = pts_us(self.n_sent, self.fps);
+        self.n_sent += 1;
+        self.n_queued_frames -= 1;
+        self.last = Some(LastSent {
+            pts_us: frame.pts_us,
+            audio_time_us: frame.audio_time_us,
+        });
+        self.sent = Cursor {
+            place: frame.frame_index + 1,
+            look: made.look,
+        };
+        Popped::Frame(frame, made.kind)
+    }
+
+    /// Whether the next message is a frame.
+    pub(super) fn next_is_frame(&self) -> bool {
+        self.notices.is_empty() && matches!(self.queue.front(), Some(Queued::Frame(_)))
     }
 
     /// Nothing more will be queued: the stream ends after what is.
     pub(super) fn finish(&mut self, error: Option<ServeError>) {
-        if self.ending.is_some() {
+        if matches!(self.ending, Some(Ending::Failed(_))) {
             return;
         }
-        self.ending = Some(match error {
-            None => Ending::Done(self.farewell.take()),
+        match error {
+            None if self.ending.is_some() => {}
+            None => self.ending = Some(Ending::Done(self.farewell.take())),
             Some(error) => {
                 // At once and not when the end is sent: that may be never, if the client does not read.
+                self.notices = VecDeque::new();
                 self.queue = VecDeque::new();
                 self.n_queued_frames = 0;
-                Ending::Failed(error)
+                self.ending = Some(Ending::Failed(error));
             }
-        });
+        }
     }
 
     /// When the stream comes to a good end, it ends with this status after all that was queued.
@@ -190,99 +261,48 @@ impl Outbox {
     }
 
     fn n_notices(&self) -> usize {
-        self.queue.len() - self.n_queued_frames
+        self.notices.len() + self.queue.len() - self.n_queued_frames
     }
 
-    /// Place on the timeline of the frame to be made next.
-    pub(super) fn next_index(&self) -> u64 {
-        self.next_index
+    /// Where the frame to be made next belongs.
+    pub(super) fn cursor(&self) -> Cursor {
+        let last = self.queue.iter().rev().find_map(|queued| match queued {
+            Queued::Frame(made) => Some(made),
+            Queued::End(_) => None,
+        });
+        last.map_or_else(
+            || self.sent.clone(),
+            |made| Cursor {
+                place: made.frame.frame_index + 1,
+                look: made.look.clone(),
+            },
+        )
+    }
+
+    /// Frames sent so far: the number of the next one to leave.
+    pub(super) fn n_sent(&self) -> u64 {
+        self.n_sent
+    }
+
+    /// The number that the frame to be made next will leave with.
+    pub(super) fn next_number(&self) -> u64 {
+        self.n_sent + u64::try_from(self.n_queued_frames).unwrap_or(u64::MAX)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(segment_id: u64, frame_index: u64) -> v1::CompositedFrame {
-        v1::CompositedFrame {
-            segment_id,
-            frame_index,
-            ..Default::default()
+impl Queued {
+    /// 0 for idle frames, which no interruption is about.
+    fn segment_id(&self) -> u64 {
+        match self {
+            Self::Frame(made) => made.frame.segment_id,
+            Self::End(end) => end.segment_id,
         }
     }
 
-    fn sent(outbox: &mut Outbox) -> Vec<(u64, u64, u64)> {
-        let mut all = Vec::new();
-        while let Popped::Message(message) = outbox.pop() {
-            if let Message::Frame(f) = message {
-                all.push((f.segment_id, f.frame_index, f.pts_us));
-            }
+    fn into_planned(self) -> Option<Planned> {
+        match self {
+            Self::Frame(made) => made.slot.map(Planned::Frame),
+            Self::End(end) => Some(Planned::End(end)),
         }
-        all
-    }
-
-    #[test]
-    fn dropped_frames_leave_no_hole_in_time_or_walk() {
-        let mut outbox = Outbox::new(25, 100);
-        for i in 100..105 {
-            outbox.push_frame(frame(1, i));
-        }
-        assert!(matches!(outbox.pop(), Popped::Message(Message::Frame(_))));
-        assert!(matches!(outbox.pop(), Popped::Message(Message::Frame(_))));
-        outbox.clear(Some(1), |id| id == 1).unwrap();
-        let Popped::Message(Message::Cleared(cleared)) = outbox.pop() else {
-            panic!()
-        };
-        assert_eq!(cleared.last_pts_us, Some(40_000));
-        assert_eq!(outbox.next_index(), 102);
-        outbox.push_frame(frame(2, outbox.next_index()));
-        assert_eq!(sent(&mut outbox), [(2, 102, 80_000)]);
-    }
-
-    #[test]
-    fn clearing_before_anything_was_sent_starts_over() {
-        let mut outbox = Outbox::new(25, 7);
-        outbox.push_frame(frame(1, 7));
-        outbox.clear(None, |_| true).unwrap();
-        assert_eq!(outbox.next_index(), 7);
-        assert_eq!(outbox.n_queued_frames, 0);
-        let Popped::Message(Message::Cleared(cleared)) = outbox.pop() else {
-            panic!()
-        };
-        assert_eq!(cleared.last_pts_us, None);
-    }
-
-    #[test]
-    fn a_failure_ends_the_stream_at_once() {
-        let mut outbox = Outbox::new(25, 0);
-        outbox.push_frame(frame(1, 0));
-        outbox.finish(Some(ServeError::Draining));
-        assert!(matches!(
-            outbox.pop(),
-            Popped::End(Some(ServeError::Draining))
-        ));
-    }
-
-    #[test]
-    fn a_good_end_comes_after_what_is_queued() {
-        let mut outbox = Outbox::new(25, 0);
-        outbox.push_frame(frame(1, 0));
-        outbox.finish(None);
-        assert_eq!(sent(&mut outbox), [(1, 0, 0)]);
-    }
-
-    #[test]
-    fn notices_to_a_client_that_does_not_read_are_bounded() {
-        let mut outbox = Outbox::new(25, 0);
-        for _ in 0..10_000 {
-            outbox.warn(v1::Warning::default());
-        }
-        assert_eq!(outbox.queue.len(), MAX_QUEUED_WARNINGS);
-        assert!(!outbox.has_room(1));
-        let refused = (0..10_000).find_map(|_| outbox.clear(None, |_| true).err());
-        assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
-        assert!(outbox.queue.len() <= MAX_QUEUED_NOTICES + 1);
-        outbox.finish(refused);
-        assert!(outbox.queue.is_empty(), "memory is given back at once");
     }
 }

@@ -1,10 +1,10 @@
 //! The reader of a session: takes every message at once, whatever the producer is doing.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lipsync::v1::{self, audio_chunk::Audio, stream_composite_request::Message};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 
@@ -13,15 +13,16 @@ use super::{
     conversation::Conversation,
     inbox::Inbox,
     open::{AudioForm, Opening},
-    outbox::Outbox,
     producer,
+    session::Session,
+    watch::watch,
 };
 use crate::{
-    core_state::Shared, error::ServeError, health::Phase, metadata::RequestHeaders,
-    request::check_samples, status,
+    core_state::Shared, error::ServeError, metadata::RequestHeaders, request::check_samples, status,
 };
 
-/// Reads until the client closes its side, an error, the drain, or idleness.
+/// Reads until the client closes its side or an error, then waits for the producer; ends what the watch
+/// finds to last too long.
 pub(super) async fn run(
     shared: Arc<Shared>,
     headers: RequestHeaders,
@@ -30,32 +31,33 @@ pub(super) async fn run(
 ) {
     // Dropped with this task, and with it the producer.
     let mut producer = JoinSet::new();
-    let reading = async {
-        let opening = read_open(&shared, &headers, &mut requests).await?;
-        let (form, item_bytes) = (opening.form, opening.item_bytes());
-        begin(&shared, &opening, &conversation);
-        producer.spawn(producer::run(
-            Arc::clone(&shared),
-            opening,
-            Arc::clone(&conversation),
-        ));
-        let check = |audio| check_audio(form, item_bytes, audio);
-        read_rest(&shared, check, &mut requests, &conversation).await
+    let working = async {
+        let reading = async {
+            let opening = Arc::new(read_open(&shared, &headers, &mut requests).await?);
+            begin(&shared, &opening, &conversation);
+            producer.spawn(producer::run(
+                Arc::clone(&shared),
+                Arc::clone(&opening),
+                Arc::clone(&conversation),
+            ));
+            read_rest(&shared, &opening, &mut requests, &conversation).await
+        };
+        match reading.await {
+            // Before `open` there is nothing to finish; that case is an error.
+            Ok(()) => drop(conversation.receive(|session, now| {
+                session.finish_input(now);
+                Ok(())
+            })),
+            Err(Failure::Ours(error)) => conversation.end(Some(error)),
+            // The client is gone; so is the response stream.
+            Err(Failure::Transport) => conversation.end(None),
+        }
+        while producer.join_next().await.is_some() {}
     };
-    match reading.await {
-        Ok(End::HalfClose) => conversation.finish_input(),
-        Ok(End::Draining) => conversation.take_leave(ServeError::Draining),
-        Err(Failure::Ours(error)) => conversation.end(Some(error)),
-        // The client is gone; so is the response stream.
-        Err(Failure::Transport) => conversation.end(None),
+    tokio::select! {
+        () = working => {}
+        error = watch(&shared, &conversation) => conversation.end(Some(error)),
     }
-    while producer.join_next().await.is_some() {}
-}
-
-/// How reading ended.
-enum End {
-    HalfClose,
-    Draining,
 }
 
 enum Failure {
@@ -74,14 +76,7 @@ async fn read_open(
     headers: &RequestHeaders,
     requests: &mut impl Requests,
 ) -> Result<Opening, Failure> {
-    let limit = shared.session.idle_timeout;
-    let mut phase = shared.phase.clone();
-    let first = tokio::select! {
-        biased;
-        first = requests.try_next() => first,
-        () = draining(&mut phase) => return Err(ServeError::Draining.into()),
-        () = tokio::time::sleep(limit) => return Err(ServeError::SessionIdle { limit }.into()),
-    };
+    let first = requests.try_next().await;
     match transport(shared, first)?.and_then(|request| request.message) {
         Some(Message::Open(open)) => Ok(Opening::from_proto(shared, headers, open).await?),
         _ => Err(ServeError::invalid("message", "the first message must be open").into()),
@@ -89,43 +84,26 @@ async fn read_open(
 }
 
 fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
-    let session = &shared.session;
-    let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(session));
-    let outbox = Outbox::new(opening.model.fps(), opening.start_frame_index);
-    let frames = u64::from(session.max_unsent_ms) * u64::from(opening.model.fps()) / 1000;
-    let max_queued_frames = usize::try_from(frames.max(1)).unwrap_or(usize::MAX);
-    conversation.open(inbox, outbox, max_queued_frames, opening.opened(session));
+    let limits = &shared.session;
+    let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(limits));
+    let rules = opening.rules(limits, shared.limits.max_batch_frames);
+    let counters = Arc::clone(&shared.sessions);
+    let session = Session::new(rules, inbox, counters, Instant::now());
+    conversation.open(session, opening.opened(limits));
 }
 
 async fn read_rest(
     shared: &Shared,
-    check: impl Fn(Option<Audio>) -> Result<Bytes, ServeError>,
+    opening: &Opening,
     requests: &mut impl Requests,
     conversation: &Conversation,
-) -> Result<End, Failure> {
-    let mut phase = shared.phase.clone();
-    loop {
-        let limit = shared.session.idle_timeout;
-        let idle_at = conversation.last_activity() + limit;
-        tokio::select! {
-            biased;
-            () = draining(&mut phase) => return Ok(End::Draining),
-            request = requests.try_next() => match transport(shared, request)? {
-                Some(request) => take(conversation, &check, request)?,
-                None => return Ok(End::HalfClose),
-            },
-            () = tokio::time::sleep_until(idle_at.into()) => {
-                if conversation.last_activity() + limit <= Instant::now() {
-                    return Err(ServeError::SessionIdle { limit }.into());
-                }
-            }
-        }
+) -> Result<(), Failure> {
+    let (form, item_bytes) = (opening.form, opening.item_bytes());
+    let check = |audio| check_audio(form, item_bytes, audio);
+    while let Some(request) = transport(shared, requests.try_next().await)? {
+        take(conversation, check, request)?;
     }
-}
-
-async fn draining(phase: &mut watch::Receiver<Phase>) {
-    // The sender outlives every session; its loss would mean the end as well.
-    drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
+    Ok(())
 }
 
 /// A broken connection is nobody's fault; an undecodable or oversize message is the client's.
@@ -149,10 +127,14 @@ fn take(
     match request.message {
         Some(Message::Audio(chunk)) => {
             let data = check(chunk.audio)?;
-            conversation.push_audio(chunk.segment_id, &data)
+            conversation.receive(|session, now| session.push_audio(chunk.segment_id, &data, now))
         }
-        Some(Message::EndSegment(end)) => conversation.end_segment(end.segment_id),
-        Some(Message::Clear(clear)) => conversation.clear(clear.segment_id),
+        Some(Message::EndSegment(end)) => {
+            conversation.receive(|session, now| session.end_segment(end.segment_id, now))
+        }
+        Some(Message::Clear(clear)) => {
+            conversation.receive(|session, _now| session.clear(clear.segment_id))
+        }
         Some(Message::Open(_)) => Err(ServeError::invalid("open", "the session is open already")),
         None => Err(ServeError::invalid(
             "message",

@@ -1,0 +1,81 @@
+//! What the server counts about its sessions.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use lipsync::v1;
+
+use super::outbox::Kind;
+
+/// Counters of all sessions since the start.
+#[derive(Debug, Default)]
+pub struct SessionCounters {
+    /// Sessions whose memory has not been given back.
+    alive: AtomicU64,
+    opened: AtomicU64,
+    frames: AtomicU64,
+    silent_frames: AtomicU64,
+    idle_frames: AtomicU64,
+    skipped_frames: AtomicU64,
+    late_frames: AtomicU64,
+    clears: AtomicU64,
+}
+
+impl SessionCounters {
+    /// As the wire has them.
+    #[must_use]
+    pub fn to_proto(&self) -> v1::SessionStats {
+        v1::SessionStats {
+            alive: self.alive.load(Relaxed),
+            opened: self.opened.load(Relaxed),
+            frames: self.frames.load(Relaxed),
+            silent_frames: self.silent_frames.load(Relaxed),
+            idle_frames: self.idle_frames.load(Relaxed),
+            skipped_frames: self.skipped_frames.load(Relaxed),
+            late_frames: self.late_frames.load(Relaxed),
+            clears: self.clears.load(Relaxed),
+        }
+    }
+
+    pub(super) fn opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn sent(&self, kind: Kind) {
+        self.frames.fetch_add(1, Relaxed);
+        let special = match kind {
+            Kind::Spoken => return,
+            Kind::Silent => &self.silent_frames,
+            Kind::Idle => &self.idle_frames,
+            Kind::Skipped => &self.skipped_frames,
+        };
+        special.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn late(&self) {
+        self.late_frames.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn cleared(&self) {
+        self.clears.fetch_add(1, Relaxed);
+    }
+}
+
+/// Counts a session as alive until it is dropped.
+#[derive(Debug)]
+pub(super) struct Alive(Arc<SessionCounters>);
+
+impl Alive {
+    pub(super) fn new(counters: Arc<SessionCounters>) -> Self {
+        counters.alive.fetch_add(1, Relaxed);
+        Self(counters)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,147 @@
+use super::*;
+
+/// What comes out, without the times: a segment and its bytes, or its end.
+fn all(inbox: &mut Inbox) -> Vec<(u64, Option<usize>)> {
+    let works = std::iter::from_fn(|| inbox.pop());
+    works
+        .map(|work| match work {
+            Work::Audio {
+                segment_id, data, ..
+            } => (segment_id, Some(data.len())),
+            Work::End { segment_id, .. } => (segment_id, None),
+        })
+        .collect()
+}
+
+fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, ServeError> {
+    inbox.push_audio(id, &vec![0; n], Instant::now())
+}
+
+#[test]
+fn a_new_id_ends_the_segment_before() {
+    let mut inbox = Inbox::new(100, 1);
+    push(&mut inbox, 1, 4).unwrap();
+    push(&mut inbox, 3, 2).unwrap();
+    inbox.finish(Instant::now());
+    let expected = [(1, Some(4)), (1, None), (3, Some(2)), (3, None)];
+    assert_eq!(all(&mut inbox), expected);
+    assert!(inbox.is_exhausted());
+}
+
+#[test]
+fn ids_never_go_back() {
+    let mut inbox = Inbox::new(100, 1);
+    push(&mut inbox, 5, 1).unwrap();
+    assert!(matches!(
+        push(&mut inbox, 4, 1),
+        Err(ServeError::Invalid { .. })
+    ));
+    assert!(matches!(
+        push(&mut inbox, 0, 1),
+        Err(ServeError::Invalid { .. })
+    ));
+    inbox.end_segment(5, Instant::now()).unwrap();
+    assert!(matches!(
+        push(&mut inbox, 5, 1),
+        Err(ServeError::Invalid { .. })
+    ));
+    assert!(matches!(
+        inbox.end_segment(6, Instant::now()),
+        Err(ServeError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
+    let mut inbox = Inbox::new(10, 1);
+    push(&mut inbox, 1, 10).unwrap();
+    assert!(matches!(
+        push(&mut inbox, 1, 1),
+        Err(ServeError::TooMuchAudio { .. })
+    ));
+    inbox.clear(Some(1));
+    assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Cleared);
+    assert_eq!(push(&mut inbox, 2, 10).unwrap(), Pushed::Queued);
+    inbox.clear(None);
+    assert_eq!(push(&mut inbox, 2, 4).unwrap(), Pushed::Cleared);
+    assert_eq!(inbox.pop(), None);
+    assert_eq!(push(&mut inbox, 3, 10).unwrap(), Pushed::Queued);
+}
+
+#[test]
+fn a_future_segment_can_be_cleared_before_its_audio_comes() {
+    let mut inbox = Inbox::new(10, 1);
+    inbox.clear(Some(7));
+    assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Cleared);
+    inbox.end_segment(7, Instant::now()).unwrap();
+    assert_eq!(push(&mut inbox, 6, 1).unwrap(), Pushed::Queued);
+}
+
+#[test]
+fn a_segment_cleared_before_it_began_stays_so_when_everything_is_cleared() {
+    let mut inbox = Inbox::new(10, 1);
+    push(&mut inbox, 1, 1).unwrap();
+    inbox.clear(Some(7));
+    inbox.clear(None);
+    assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Cleared);
+    assert_eq!(push(&mut inbox, 8, 1).unwrap(), Pushed::Queued);
+}
+
+#[test]
+fn interruptions_one_by_one_never_end() {
+    let mut inbox = Inbox::new(10, 1);
+    for id in 1..5000 {
+        push(&mut inbox, id, 1).unwrap();
+        inbox.clear(Some(id));
+        assert_eq!(push(&mut inbox, id, 1).unwrap(), Pushed::Cleared);
+    }
+    assert_eq!(inbox.cleared.len(), MAX_SINGLE_CLEARS);
+}
+
+#[test]
+fn small_chunks_share_blocks_and_large_ones_are_cut() {
+    let mut inbox = Inbox::new(10, 3);
+    for n in [1, 1, 1, 25] {
+        push(&mut inbox, 1, n).unwrap();
+    }
+    for _ in 0..1000 {
+        push(&mut inbox, 1, 0).unwrap();
+    }
+    assert!(push(&mut inbox, 1, 3).is_err());
+    inbox.finish(Instant::now());
+    let expected = [(1, Some(10)), (1, Some(10)), (1, Some(8)), (1, None)];
+    assert_eq!(all(&mut inbox), expected);
+    assert_eq!(inbox.n_bytes, 0);
+}
+
+#[test]
+fn segments_without_audio_are_bounded_too() {
+    let mut inbox = Inbox::new(10, 1);
+    let refused = (1..10_000).find_map(|id| push(&mut inbox, id, 0).err());
+    assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
+    assert!(inbox.queue.len() < 3 * MAX_QUEUED_SEGMENTS);
+}
+
+#[test]
+fn after_the_end_nothing_is_taken() {
+    let mut inbox = Inbox::new(10, 1);
+    push(&mut inbox, 1, 3).unwrap();
+    inbox.finish(Instant::now());
+    assert_eq!(push(&mut inbox, 1, 1).unwrap(), Pushed::TooLate);
+    assert_eq!(push(&mut inbox, 2, 1).unwrap(), Pushed::TooLate);
+    assert_eq!(all(&mut inbox), [(1, Some(3)), (1, None)]);
+    assert!(inbox.is_exhausted());
+}
+
+#[test]
+fn a_block_came_when_its_first_piece_did() {
+    let mut inbox = Inbox::new(10, 1);
+    let start = Instant::now();
+    let at = |ms| start + std::time::Duration::from_millis(ms);
+    inbox.push_audio(1, &[0; 4], at(0)).unwrap();
+    inbox.push_audio(1, &[0; 4], at(7)).unwrap();
+    let Some(Work::Audio { arrived, .. }) = inbox.pop() else {
+        panic!("audio")
+    };
+    assert_eq!(arrived, at(0));
+}

@@ -1,0 +1,125 @@
+//! What is to be made next: the frames whose audio is there, in order.
+//!
+//! A slot stays in the plan until its frame is in the outbox. So an interruption finds everything in
+//! one of the two, and what it displaces in the outbox can return here and be made again.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use lipsync::v1;
+
+/// One frame of a segment, before it is made.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) segment_id: u64,
+    /// Its number in its segment.
+    pub(super) n: u64,
+    /// `[C, H, W]`.
+    pub(super) window: Arc<[f32]>,
+    /// False: it shows silence.
+    pub(super) speaks: bool,
+    /// The audio under it, as it came; empty unless the session asked for echo.
+    pub(super) audio: Bytes,
+    /// Its audio came after its time: the clock starts anew with it.
+    pub(super) restarts_clock: bool,
+}
+
+/// An entry of the plan.
+#[derive(Debug, Clone)]
+pub(super) enum Planned {
+    Frame(Slot),
+    End(v1::SegmentEnd),
+}
+
+/// Slots and ends of segments, in order.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    queue: VecDeque<Planned>,
+}
+
+impl Planned {
+    pub(super) fn segment_id(&self) -> u64 {
+        match self {
+            Self::Frame(slot) => slot.segment_id,
+            Self::End(end) => end.segment_id,
+        }
+    }
+}
+
+impl Slot {
+    /// Whether both are the same frame of the same segment.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.segment_id, self.n) == (other.segment_id, other.n)
+    }
+}
+
+impl Plan {
+    pub(super) fn push(&mut self, planned: Planned) {
+        self.queue.push_back(planned);
+    }
+
+    /// Takes back what was made for a place that it will not have.
+    pub(super) fn put_back(&mut self, displaced: Vec<Planned>) {
+        for planned in displaced.into_iter().rev() {
+            self.queue.push_front(planned);
+        }
+    }
+
+    /// The slots that can be made next: those of the segment in front.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.queue.iter().map_while(|planned| match planned {
+            Planned::Frame(slot) => Some(slot),
+            Planned::End(_) => None,
+        })
+    }
+
+    /// Takes the first entry if it is this slot.
+    pub(super) fn take(&mut self, slot: &Slot) -> Option<Slot> {
+        self.slots().next().filter(|first| first.is(slot))?;
+        match self.queue.pop_front() {
+            Some(Planned::Frame(slot)) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// Takes the first entry if it is the end of a segment.
+    pub(super) fn take_end(&mut self) -> Option<v1::SegmentEnd> {
+        match self.queue.front() {
+            Some(&Planned::End(end)) => {
+                self.queue.pop_front();
+                Some(end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Drops what belongs to cleared segments.
+    pub(super) fn clear(&mut self, is_cleared: impl Fn(u64) -> bool) {
+        self.queue
+            .retain(|planned| !is_cleared(planned.segment_id()));
+    }
+
+    /// The first slot, whatever ends lie before it.
+    pub(super) fn first_slot_mut(&mut self) -> Option<&mut Slot> {
+        self.queue.iter_mut().find_map(|planned| match planned {
+            Planned::Frame(slot) => Some(slot),
+            Planned::End(_) => None,
+        })
+    }
+
+    /// Slots of all segments.
+    pub(super) fn n_slots(&self) -> usize {
+        let is_slot = |planned: &&Planned| matches!(planned, Planned::Frame(_));
+        self.queue.iter().filter(is_slot).count()
+    }
+
+    /// Whether the clock will start anew with a slot in the plan.
+    pub(super) fn restarts_clock(&self) -> bool {
+        let restarts = |p: &Planned| matches!(p, Planned::Frame(slot) if slot.restarts_clock);
+        self.queue.iter().any(restarts)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}

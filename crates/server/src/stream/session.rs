@@ -1,0 +1,381 @@
+//! One session as a state machine: what waits, what is to be made next, what may leave and when.
+//!
+//! A piece of audio is an entry of the inbox, then slots of the plan, then frames of the outbox. This
+//! decides what is worked on next, keeps the clock, and lets an interruption take away what it is about
+//! from all three at once. It never waits and never looks at a clock: the time is an argument, so that
+//! tests play hours in a moment. The lock and the waiting are in [`super::conversation`].
+
+mod batch;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use lipsync::v1::{self, stream_composite_response::Message};
+use tokio::time::Instant;
+
+pub(super) use batch::Batch;
+
+use super::{
+    counters::SessionCounters,
+    fade::FULL,
+    inbox::{Inbox, Pushed, Work},
+    late::LateFrames,
+    outbox::{self, Cursor, Look, Made, Outbox},
+    pace::Pacer,
+    plan::{Plan, Planned},
+};
+use crate::error::ServeError;
+
+/// What was agreed on at the opening.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) fps: u32,
+    pub(super) start_frame_index: u64,
+    /// Frames leave at their time.
+    pub(super) is_realtime: bool,
+    /// Silence shows the face at rest.
+    pub(super) shows_idle: bool,
+    /// Finished frames that may wait.
+    pub(super) max_queued_frames: usize,
+    /// Frames of a batch.
+    pub(super) max_batch_frames: usize,
+}
+
+/// The state of a session.
+#[derive(Debug)]
+pub(super) struct Session {
+    rules: Rules,
+    inbox: Inbox,
+    plan: Plan,
+    outbox: Outbox,
+    /// In sessions that are paced.
+    pacer: Option<Pacer>,
+    /// The segment whose last frame is in the plan or beyond while more of it is to come.
+    mid_segment: Option<u64>,
+    /// An interruption has cut the stream: the clock waits for what comes next.
+    was_cut: bool,
+    /// How long the first batch of a segment takes, roughly.
+    first_batch_time: Duration,
+    late: LateFrames,
+    counters: Arc<SessionCounters>,
+}
+
+/// What the producer should do.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Make slots of this.
+    Listen(Work),
+    /// Make these frames.
+    Make(Batch),
+    /// Nothing until something changes, or until this time.
+    Wait(Option<Instant>),
+    /// Everything is done.
+    Exhausted,
+}
+
+/// What the response stream gets.
+#[derive(Debug)]
+pub(super) enum Popped {
+    /// To be sent now.
+    Message(Message),
+    /// Nothing until something changes, or until this time.
+    Wait(Option<Instant>),
+    /// The stream ends, well or with a status.
+    End(Option<ServeError>),
+}
+
+/// A paced frame leaves so long after it could: what may go wrong meanwhile is not seen.
+pub(super) const FRAME_BUFFER: Duration = Duration::from_millis(40);
+/// Audio that is late by less than this is waited for before the face comes to rest.
+const HOLD: Duration = Duration::from_millis(200);
+/// Idle frames are made so long before their time: they take a few milliseconds.
+const IDLE_AHEAD: Duration = Duration::from_millis(25);
+/// The first guess at the time of a first batch, and the most that idle frames bridge.
+const FIRST_BATCH_TIME: (Duration, Duration) =
+    (Duration::from_millis(30), Duration::from_millis(80));
+
+impl Session {
+    /// A session that begins at `now`.
+    pub(super) fn new(
+        rules: Rules,
+        inbox: Inbox,
+        counters: Arc<SessionCounters>,
+        now: Instant,
+    ) -> Self {
+        let look = Look {
+            weight: if rules.shows_idle { 0 } else { FULL },
+            window: None,
+            is_idle: rules.shows_idle,
+        };
+        let cursor = Cursor {
+            place: rules.start_frame_index,
+            look,
+        };
+        let mut pacer = rules.is_realtime.then(|| Pacer::new(rules.fps));
+        if let Some(pacer) = &mut pacer
+            && rules.shows_idle
+        {
+            pacer.start(0, now);
+        }
+        counters.opened();
+        Self {
+            rules,
+            inbox,
+            plan: Plan::default(),
+            outbox: Outbox::new(rules.fps, cursor),
+            pacer,
+            mid_segment: None,
+            was_cut: false,
+            first_batch_time: FIRST_BATCH_TIME.0,
+            late: LateFrames::default(),
+            counters,
+        }
+    }
+
+    /// Queues a notice.
+    pub(super) fn notify(&mut self, message: Message) {
+        self.outbox.notify(message);
+    }
+
+    /// Takes audio; what is not wanted any more is answered with a warning.
+    pub(super) fn push_audio(
+        &mut self,
+        segment_id: u64,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<(), ServeError> {
+        let why = match self.inbox.push_audio(segment_id, data, now)? {
+            Pushed::Queued => return Ok(()),
+            Pushed::Cleared => "was cleared",
+            Pushed::TooLate => "came after the end of the session was announced",
+        };
+        self.outbox.warn(v1::Warning {
+            code: "audio_discarded".into(),
+            text: format!("segment {segment_id} {why}; its audio is dropped"),
+        });
+        Ok(())
+    }
+
+    /// Ends a segment.
+    pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
+        self.inbox.end_segment(segment_id, now)
+    }
+
+    /// Interrupts: one segment, or everything.
+    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<(), ServeError> {
+        self.counters.cleared();
+        self.inbox.clear(segment_id);
+        let inbox = &self.inbox;
+        let is_cleared = |id| id != 0 && inbox.is_cleared(id);
+        self.plan.clear(is_cleared);
+        let displaced = self.outbox.clear(segment_id, is_cleared)?;
+        if self.mid_segment.is_some_and(is_cleared) {
+            self.mid_segment = None;
+        }
+        self.plan.put_back(displaced);
+        // What follows the cut is made now, so that it may come after its time.
+        match self.plan.first_slot_mut() {
+            Some(slot) => slot.restarts_clock = true,
+            None => self.was_cut = true,
+        }
+        Ok(())
+    }
+
+    fn is_planned(&self) -> bool {
+        !self.plan.is_empty()
+    }
+
+    /// Nothing more comes in: the open segment ends.
+    pub(super) fn finish_input(&mut self, now: Instant) {
+        self.inbox.finish(now);
+    }
+
+    /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
+    pub(super) fn leave(&mut self, warning: v1::Warning, error: ServeError, now: Instant) {
+        self.outbox.warn(warning);
+        self.inbox.finish(now);
+        self.outbox.set_farewell(error);
+    }
+
+    /// Ends the stream: after what is queued, or at once with an error.
+    pub(super) fn end(&mut self, error: Option<ServeError>) {
+        if error.is_some() {
+            self.plan = Plan::default();
+            self.inbox.clear(None);
+        }
+        self.outbox.finish(error);
+    }
+
+    /// Whether the stream's end is settled.
+    pub(super) fn is_ending(&self) -> bool {
+        self.outbox.is_ending()
+    }
+
+    /// What to work on now.
+    pub(super) fn next_task(&mut self, now: Instant) -> Next {
+        if self.outbox.is_ending() {
+            return Next::Exhausted;
+        }
+        let max_frames = self.rules.max_queued_frames;
+        while self.outbox.has_room(usize::MAX)
+            && let Some(end) = self.plan.take_end()
+        {
+            self.outbox.push_end(end);
+        }
+        let n_slots = self.plan.n_slots();
+        if n_slots < self.batch_frames()
+            && let Some(work) = self.inbox.pop()
+        {
+            return Next::Listen(work);
+        }
+        if !self.is_planned() && self.inbox.is_exhausted() {
+            return Next::Exhausted;
+        }
+        if !self.outbox.has_room(max_frames) {
+            return Next::Wait(None);
+        }
+        if n_slots == 0 {
+            return self.idle_task(now);
+        }
+        Next::Make(self.next_batch(now))
+    }
+
+    /// Between segments: the next idle frame shortly before its time.
+    fn idle_task(&self, now: Instant) -> Next {
+        let Some(pacer) = self.pacer.as_ref().filter(|_| self.rules.shows_idle) else {
+            return Next::Wait(None);
+        };
+        let cursor = self.outbox.cursor();
+        let due = pacer.due(self.outbox.next_number()).unwrap_or(now);
+        let begin = if self.mid_segment.is_some() && !cursor.look.is_idle {
+            due + HOLD
+        } else {
+            due.checked_sub(IDLE_AHEAD).unwrap_or(now)
+        };
+        if begin > now {
+            return Next::Wait(Some(begin));
+        }
+        Next::Make(Batch::idle(&cursor))
+    }
+
+    /// Takes what audio has become: slots in order, and the end of the segment.
+    ///
+    /// `arrived` is when that audio came.
+    pub(super) fn plan(&mut self, planned: Vec<Planned>, arrived: Instant) {
+        for mut planned in planned {
+            let id = planned.segment_id();
+            if self.inbox.is_cleared(id) {
+                continue;
+            }
+            self.mid_segment = match &mut planned {
+                Planned::Frame(slot) => {
+                    slot.restarts_clock = self.comes_late(arrived);
+                    Some(id)
+                }
+                Planned::End(_) => None,
+            };
+            self.plan.push(planned);
+        }
+    }
+
+    /// Whether the clock has to wait for the next slot, whose audio came at `arrived`.
+    fn comes_late(&mut self, arrived: Instant) -> bool {
+        let Some(pacer) = &self.pacer else {
+            return false;
+        };
+        // Of several late ones only the first moves the clock.
+        if self.plan.restarts_clock() {
+            return false;
+        }
+        let n_slots = u64::try_from(self.plan.n_slots()).unwrap_or(u64::MAX);
+        let due = pacer.due(self.outbox.next_number() + n_slots);
+        std::mem::take(&mut self.was_cut) || due.is_none_or(|due| due < arrived)
+    }
+
+    /// Whether a batch is still what has to be made next.
+    pub(super) fn is_current(&self, batch: &Batch) -> bool {
+        let cursor = self.outbox.cursor();
+        let mut slots = self.plan.slots();
+        !self.outbox.is_ending()
+            && cursor.place == batch.place
+            && batch.shots.iter().all(|shot| match &shot.slot {
+                Some(made) => slots.next().is_some_and(|slot| slot.is(made)),
+                None => true,
+            })
+    }
+
+    /// Takes the frames of a batch into the outbox, unless they are not wanted there any more.
+    pub(super) fn commit(
+        &mut self,
+        batch: Batch,
+        frames: Vec<v1::CompositedFrame>,
+        began: Instant,
+        now: Instant,
+    ) {
+        if !self.is_current(&batch) {
+            return;
+        }
+        if batch.is_first() {
+            let took = now.saturating_duration_since(began).min(FIRST_BATCH_TIME.1);
+            self.first_batch_time = (self.first_batch_time * 3 + took) / 4;
+        }
+        for (shot, mut frame) in batch.shots.into_iter().zip(frames) {
+            let n = self.outbox.next_number();
+            let restarts_clock = match &shot.slot {
+                // The plan's own flag: an interruption may have set it meanwhile.
+                Some(slot) => self.plan.take(slot).is_some_and(|slot| slot.restarts_clock),
+                None => false,
+            };
+            if let Some(pacer) = &mut self.pacer {
+                if restarts_clock {
+                    pacer.start(n, now + FRAME_BUFFER);
+                } else if shot.slot.is_none() && pacer.due(n).is_none_or(|due| due + HOLD / 2 < now)
+                {
+                    // Nobody hears idle frames: after a hold they do not hurry.
+                    pacer.start(n, now);
+                }
+            }
+            if shot.kind == outbox::Kind::Skipped {
+                self.late.skipped();
+            }
+            shot.describe(&mut frame, self.rules.fps);
+            self.outbox.push_frame(Made {
+                frame,
+                kind: shot.kind,
+                look: shot.look(),
+                slot: shot.slot,
+            });
+        }
+    }
+
+    /// The next message, if its time has come.
+    pub(super) fn pop(&mut self, now: Instant) -> Popped {
+        if let Some(warning) = self.late.warning(now) {
+            self.outbox.warn(warning);
+        }
+        if let Some(pacer) = &mut self.pacer
+            && self.outbox.next_is_frame()
+        {
+            let n = self.outbox.n_sent();
+            match pacer.due(n) {
+                Some(due) if due > now => return Popped::Wait(Some(due)),
+                Some(due) if due + pacer.span(1) < now => {
+                    self.late.late();
+                    self.counters.late();
+                }
+                Some(_) => {}
+                None => pacer.start(n, now),
+            }
+        }
+        match self.outbox.pop() {
+            outbox::Popped::Message(message) => Popped::Message(message),
+            outbox::Popped::Frame(frame, kind) => {
+                self.counters.sent(kind);
+                Popped::Message(Message::Frame(frame))
+            }
+            outbox::Popped::Empty => Popped::Wait(None),
+            outbox::Popped::End(error) => Popped::End(error),
+        }
+    }
+}

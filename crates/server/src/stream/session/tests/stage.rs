@@ -1,0 +1,239 @@
+//! A session with a producer and a reader of its own, in virtual time.
+//!
+//! A byte of audio is one frame: 0 = silence. Making frames takes as long as a test says.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lipsync::v1::{self, stream_composite_response::Message};
+use tokio::time::Instant;
+
+use super::super::{Batch, Next, Popped, Rules, Session};
+use crate::stream::{
+    inbox::{Inbox, Work},
+    plan::{Planned, Slot},
+};
+
+pub(super) struct Stage {
+    pub(super) session: Session,
+    start: Instant,
+    now: Instant,
+    /// What a batch takes, and each of its frames.
+    pub(super) cost: (Duration, Duration),
+    /// Whether the client reads.
+    pub(super) reads: bool,
+    /// Frames that the network made.
+    pub(super) n_network: usize,
+    heard: VecDeque<(u64, u64)>,
+    work: Option<(Batch, Instant, Instant)>,
+    /// What was sent, and when, in ms.
+    pub(super) sent: Vec<(u64, Message)>,
+}
+
+/// What a test looks at in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) at_ms: u64,
+    pub(super) segment: u64,
+    /// Its number in its segment; `None`: idle.
+    pub(super) n: Option<u64>,
+    pub(super) place: u64,
+    pub(super) pts_us: u64,
+    pub(super) generated: bool,
+}
+
+pub(super) fn rules() -> Rules {
+    Rules {
+        fps: 25,
+        start_frame_index: 0,
+        is_realtime: true,
+        shows_idle: false,
+        max_queued_frames: 8,
+        max_batch_frames: 64,
+    }
+}
+
+pub(super) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+impl Stage {
+    pub(super) fn new(rules: Rules) -> Self {
+        let start = Instant::now();
+        let inbox = Inbox::new(25, 3600 * 24);
+        Self {
+            session: Session::new(rules, inbox, Arc::default(), start),
+            start,
+            now: start,
+            cost: (ms(5), ms(10)),
+            reads: true,
+            n_network: 0,
+            heard: VecDeque::new(),
+            work: None,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Audio comes.
+    pub(super) fn speak(&mut self, segment: u64, frames: &[u8]) {
+        self.session.push_audio(segment, frames, self.now).unwrap();
+    }
+
+    pub(super) fn end(&mut self, segment: u64) {
+        self.session.end_segment(segment, self.now).unwrap();
+    }
+
+    pub(super) fn clear(&mut self, segment: Option<u64>) {
+        self.session.clear(segment).unwrap();
+    }
+
+    /// Plays on for so long.
+    pub(super) fn play(&mut self, duration_ms: u64) {
+        let until = self.now + ms(duration_ms);
+        loop {
+            let next = self.produce().min(self.read()).min(self.produce());
+            if next > until {
+                self.now = until;
+                return;
+            }
+            self.now = next.max(self.now);
+        }
+    }
+
+    /// Does what the producer can do now, and says when it can do more.
+    fn produce(&mut self) -> Instant {
+        loop {
+            if let Some((batch, began, done)) = self.work.take() {
+                if !self.session.is_current(&batch) {
+                    continue;
+                }
+                if done > self.now {
+                    self.work = Some((batch, began, done));
+                    return done;
+                }
+                let frames = frames(&batch);
+                self.session.commit(batch, frames, began, self.now);
+            }
+            match self.session.next_task(self.now) {
+                Next::Listen(work) => self.listen(work),
+                Next::Make(batch) => {
+                    let n = u32::try_from(batch.shots.len()).unwrap();
+                    let cost = if batch.needs_network() {
+                        self.n_network += batch.shots.len();
+                        self.cost.0 + self.cost.1 * n
+                    } else {
+                        ms(2) * n
+                    };
+                    self.work = Some((batch, self.now, self.now + cost));
+                }
+                Next::Wait(Some(until)) => return until,
+                Next::Wait(None) => return self.far(),
+                Next::Exhausted => {
+                    self.session.end(None);
+                    return self.far();
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, work: Work) {
+        match work {
+            Work::Audio {
+                segment_id,
+                data,
+                arrived,
+            } => {
+                if self.heard.back().is_none_or(|last| last.0 != segment_id) {
+                    self.heard.push_back((segment_id, 0));
+                }
+                let n_heard = &mut self.heard.back_mut().unwrap().1;
+                let slots = data.iter().map(|&byte| {
+                    *n_heard += 1;
+                    slot(segment_id, *n_heard - 1, byte)
+                });
+                let slots = slots.collect();
+                self.session.plan(slots, arrived);
+            }
+            Work::End {
+                segment_id,
+                arrived,
+            } => {
+                let n_frames = self.heard.back().map_or(0, |last| last.1);
+                let end = v1::SegmentEnd {
+                    segment_id,
+                    n_frames,
+                };
+                self.session.plan(vec![Planned::End(end)], arrived);
+            }
+        }
+    }
+
+    /// Sends what can leave now, and says when more can.
+    fn read(&mut self) -> Instant {
+        while self.reads {
+            match self.session.pop(self.now) {
+                Popped::Message(message) => {
+                    let at = (self.now - self.start).as_millis();
+                    self.sent.push((u64::try_from(at).unwrap(), message));
+                }
+                Popped::Wait(Some(until)) => return until,
+                Popped::Wait(None) | Popped::End(_) => break,
+            }
+        }
+        self.far()
+    }
+
+    fn far(&self) -> Instant {
+        self.now + Duration::from_secs(3600 * 48)
+    }
+
+    pub(super) fn frames(&self) -> Vec<Seen> {
+        let frames = self
+            .sent
+            .iter()
+            .filter_map(|(at_ms, message)| match message {
+                Message::Frame(frame) => Some(Seen {
+                    at_ms: *at_ms,
+                    segment: frame.segment_id,
+                    n: frame.audio_time_us.map(|t| t / 40_000),
+                    place: frame.frame_index,
+                    pts_us: frame.pts_us,
+                    generated: frame.generated,
+                }),
+                _ => None,
+            });
+        frames.collect()
+    }
+
+    pub(super) fn warnings(&self) -> usize {
+        let is_warning = |sent: &&(u64, Message)| matches!(sent.1, Message::Warning(_));
+        self.sent.iter().filter(is_warning).count()
+    }
+}
+
+/// Every frame follows the one before it, in place and time.
+pub(super) fn assert_contiguous(frames: &[Seen]) {
+    for (n, frame) in (0..).zip(frames) {
+        assert_eq!((frame.place, frame.pts_us), (n, n * 40_000), "frame {n}");
+    }
+}
+
+fn slot(segment_id: u64, n: u64, byte: u8) -> Planned {
+    Planned::Frame(Slot {
+        segment_id,
+        n,
+        window: Arc::new([]),
+        speaks: byte != 0,
+        audio: Bytes::new(),
+        restarts_clock: false,
+    })
+}
+
+fn frames(batch: &Batch) -> Vec<v1::CompositedFrame> {
+    let frame = |frame_index| v1::CompositedFrame {
+        frame_index,
+        generated: batch.needs_network(),
+        ..Default::default()
+    };
+    (batch.place..).take(batch.shots.len()).map(frame).collect()
+}

@@ -1,0 +1,90 @@
+//! The watch over a session: what ends it from outside.
+//!
+//! Idleness, a client that has stopped reading, the longest life of a session, and the end of the server.
+
+use std::{sync::Arc, time::Duration};
+
+use lipsync::v1;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::conversation::Conversation;
+use crate::{core_state::Shared, error::ServeError, health::Phase};
+
+/// What a session may take to finish when its time is over.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// A session that is not done so long before the server's grace is over is ended, so that the client
+/// is told.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Returns when the session must end at once, and why.
+pub(super) async fn watch(shared: &Arc<Shared>, conversation: &Conversation) -> ServeError {
+    let mut phase = shared.phase.clone();
+    let life = shared.session.max_session;
+    let over = async {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    };
+    let (farewell, within): (fn(Option<Duration>) -> ServeError, _) = tokio::select! {
+        biased;
+        error = neglected(shared, conversation) => return error,
+        () = draining(&mut phase) => {
+            let grace = shared.limits.shutdown_grace;
+            (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 4)))
+        }
+        () = over => {
+            (|life| ServeError::SessionTooLong { limit: life.unwrap_or_default() }, LAST_WORDS)
+        }
+    };
+    let warning = leaving(&farewell(life), within);
+    if let Err(error) = conversation.leave(warning, farewell(life)) {
+        return error;
+    }
+    tokio::select! {
+        error = neglected(shared, conversation) => error,
+        () = tokio::time::sleep(within) => farewell(life),
+    }
+}
+
+fn leaving(error: &ServeError, within: Duration) -> v1::Warning {
+    let code = match error {
+        ServeError::Draining => "draining",
+        _ => "session_limit",
+    };
+    v1::Warning {
+        code: code.into(),
+        text: format!(
+            "{error}: nothing more is taken, what was sent is finished within {} s",
+            within.as_secs()
+        ),
+    }
+}
+
+/// Returns when nothing has moved for too long.
+async fn neglected(shared: &Shared, conversation: &Conversation) -> ServeError {
+    let idle_limit = shared.session.idle_timeout;
+    let send_limit = shared.session.send_timeout;
+    loop {
+        let now = Instant::now();
+        let activity = conversation.activity();
+        let idle_at = activity.last + idle_limit;
+        // One that begins right now is over no earlier than this.
+        let unread_at = activity.unread_since.unwrap_or(now) + send_limit;
+        if unread_at <= now {
+            return ServeError::SessionUnread { limit: send_limit };
+        }
+        if idle_at <= now {
+            return ServeError::SessionIdle { limit: idle_limit };
+        }
+        sleep_until(idle_at.min(unread_at)).await;
+    }
+}
+
+async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // The sender outlives every session; its loss would mean the end as well.
+    drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
+}
