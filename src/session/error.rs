@@ -21,7 +21,9 @@ pub enum SessionError {
     #[error("the session takes nothing more")]
     Closed,
     /// The server holds as much audio as it may; nothing was sent. Take events until there is room.
-    #[error("{held:?} of audio are with the server, and it may hold {window:?}: take events first")]
+    #[error(
+        "{held:?} of audio are with the server, and it may hold {window:?}: take events first, or push less"
+    )]
     WindowFull {
         /// Audio whose frames have not come back.
         held: Duration,

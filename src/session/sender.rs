@@ -51,13 +51,7 @@ impl SessionSender {
         let item_bytes = self.format.item_bytes();
         while !rest.is_empty() {
             let place = self.place().await?;
-            let granted = {
-                let mut ledger = self.shared.ledger();
-                if ledger.is_over() {
-                    return Err(SessionError::Closed);
-                }
-                ledger.grant(rest.len() / item_bytes)
-            };
+            let granted = self.shared.ledger().grant(rest.len() / item_bytes);
             let Some(granted) = granted else {
                 drop(place);
                 self.shared.room_announced().await;
@@ -171,7 +165,11 @@ impl SessionSender {
     /// A place in front of the connection: what is booked after it is also sent.
     async fn place(&self) -> Result<mpsc::Permit<'_, StreamCompositeRequest>, SessionError> {
         let outgoing = self.outgoing.as_ref().ok_or(SessionError::Closed)?;
-        outgoing.reserve().await.map_err(|_| SessionError::Closed)
+        let place = outgoing.reserve().await;
+        if self.shared.ledger().is_over() {
+            return Err(SessionError::Closed);
+        }
+        place.map_err(|_| SessionError::Closed)
     }
 }
 

@@ -24,7 +24,7 @@ trap stop_server EXIT
 
 # start_server CORES WORKERS: sets `address`.
 start_server() {
-  LIPSYNC_SERVER__PORT=127.0.0.1:0 LIPSYNC_SERVER__WORKER_COUNT=$2 LIPSYNC_OPERATIONS__PORT=off \
+  LIPSYNC_SERVER__PORT=127.0.0.1:0 LIPSYNC_SERVER__WORKER_COUNT=$2 LIPSYNC_OPERATIONS__ENABLED=false \
     taskset -c "$1" "$bin/lipsync-server" --config "$root/config.yaml" > "$out/server.txt" 2> "$out/server.log" &
   server_pid=$!
   address=
@@ -39,36 +39,42 @@ start_server() {
   exit 1
 }
 
+# One session whose every frame must come, and be right.
+live="--pacing realtime --max-error-rate 0"
+
 # measure NAME CORES ARGUMENTS...
 measure() {
   local name=$1 cores=$2
   shift 2
   echo "== $name: $*"
-  taskset -c "$cores" "$bin/lipsync-load-test" --addr "$address" --quiet --stream --pacing realtime --batch 1 \
-    --max-error-rate 0 --json "$out/$name.json" "$@" || echo "FAILED: $name"
+  taskset -c "$cores" "$bin/lipsync-load-test" --addr "$address" --quiet --stream --batch 1 \
+    --json "$out/$name.json" "$@" || echo "FAILED: $name"
   echo
 }
 
+# shellcheck disable=SC2086 # $live is several words.
 pace() {
   start_server 0 1
-  measure pace-conversation 1 --users 1 --profile conversational --duration "${DURATION:-90s}"
-  measure pace-monologue 1 --users 1 --profile monologue --duration "${DURATION:-60s}"
-  measure pace-idle 1 --users 1 --profile conversational --idle-frames --duration "${DURATION:-60s}"
+  measure pace-conversation 1 $live --users 1 --profile conversational --duration "${DURATION:-90s}"
+  measure pace-monologue 1 $live --users 1 --profile monologue --duration "${DURATION:-60s}"
+  measure pace-idle 1 $live --users 1 --profile conversational --idle-frames --duration "${DURATION:-60s}"
   stop_server
 }
 
 clear_latency() {
   start_server 0-1 2
-  measure clear-live 0-1 --users 8 --profile monologue --interrupt-every 1s --duration "${DURATION:-60s}"
+  measure clear-live 0-1 --pacing realtime --max-error-rate 1 --users 8 --profile monologue \
+    --interrupt-every 1s --duration "${DURATION:-60s}"
   # As fast as they go: the queue is never empty.
-  measure clear-full 0-1 --users 8 --profile saturate --pacing asap --interrupt-every 300ms \
-    --duration "${DURATION:-60s}"
+  measure clear-full 0-1 --pacing asap --max-error-rate 1 --users 8 --profile saturate \
+    --interrupt-every 300ms --duration "${DURATION:-60s}"
   stop_server
 }
 
+# shellcheck disable=SC2086
 drift() {
   start_server 0 1
-  measure drift 1 --users 1 --profile monologue --duration "${DURATION:-20m}"
+  measure drift 1 $live --users 1 --profile monologue --duration "${DURATION:-20m}"
   stop_server
 }
 

@@ -33,6 +33,7 @@ def running(binary: Path, **settings: str) -> Iterator[tuple[str, subprocess.Pop
     environment = {
         **os.environ,
         "LIPSYNC_SERVER__PORT": "127.0.0.1:0",
+        "LIPSYNC_OPERATIONS__ENABLED": "false",
         **{f"LIPSYNC_{key}": value for key, value in settings.items()},
     }
     command = [str(binary), "--config", str(REPOSITORY / "config.yaml")]

@@ -11,7 +11,7 @@ from lipsync_client.v1 import lipsync_pb2 as pb
 
 def ledger() -> Ledger:
     """25 fps, 1 kHz, at most 2 s with the server."""
-    opened = Opened(25, 0, 0, "ave", 0, 2, 0, None)
+    opened = Opened(25, 0, 0, "ave", 0, 2, 0, 0, None)
     return Ledger(PcmS16(rate_hz=1_000), opened)
 
 

@@ -14,6 +14,7 @@ from lipsync_client import (
     Cleared,
     Client,
     Frame,
+    Pacing,
     PcmS16,
     SegmentEnd,
     SessionClosedError,
@@ -85,6 +86,61 @@ async def test_a_sender_waits_for_room(client: Client, speech: bytes) -> None:
             tasks.create_task(speak())
             seen = tasks.create_task(rest(session))
     assert len(frames(seen.result())) == -(-len(long) // 2 * 25 // 16_000)
+
+
+async def test_the_echo_of_a_session_is_its_audio(client: Client, speech: bytes) -> None:
+    # 22.05 kHz: frames have 882 samples each; the last one has what is left.
+    audio = PcmS16(rate_hz=22_050)
+    async with client.session("mira", audio, audio_echo=True) as session:
+        for start in range(0, len(speech), 2_222):
+            await session.push_audio(speech[start : start + 2_222])
+        await session.end_segment()
+        await session.push_audio(speech[:4_000])
+        await session.finish()
+        seen = frames(await rest(session))
+    for segment_id, said in ((1, speech), (2, speech[:4_000])):
+        heard = b"".join(f.audio for f in seen if f.segment_id == segment_id)
+        assert heard == said
+    assert len(seen[0].audio) == 882 * 2
+
+
+async def test_paced_frames_leave_at_their_time(client: Client, speech: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    whole = await client.infer("mira", speech)
+    async with client.session("mira", pacing=Pacing.REALTIME) as session:
+        await session.push_audio(speech)
+        await session.finish()
+        arrivals = []
+        seen = []
+        async for event in session:
+            if isinstance(event, Frame):
+                arrivals.append(loop.time())
+                seen.append(event)
+    assert [f.audio_time_us for f in seen] == [f.pts_us for f in whole.frames]
+    # A slow machine may be later than this, and skip the network then; never earlier.
+    duration_s = (len(seen) - 1) / session.opened.fps
+    assert arrivals[-1] - arrivals[0] > 0.8 * duration_s
+    for frame, alone in zip(seen, whole.frames, strict=True):
+        assert not frame.generated or frame.data == alone.data
+
+
+async def test_idle_frames_come_without_audio(client: Client, speech: bytes) -> None:
+    async with client.session("mira", pacing=Pacing.REALTIME, idle_frames=True) as session:
+        idle = [await anext(session) for _ in range(3)]
+        assert all(isinstance(f, Frame) and f.audio_time_us is None for f in idle)
+        await session.push_audio(speech)
+        await session.end_segment()
+        spoken = []
+        async for event in session:
+            if isinstance(event, Frame) and event.segment_id == 1:
+                spoken.append(event)
+            if isinstance(event, SegmentEnd):
+                break
+        assert [f.audio_time_us for f in spoken] == [n * 40_000 for n in range(len(spoken))]
+        assert len(spoken) == -(-len(speech) // 2 * 25 // 16_000)
+        after = await anext(session)
+    assert isinstance(after, Frame)
+    assert (after.audio_time_us, after.generated) == (None, False)
 
 
 async def test_cancelled_calls_do_no_harm(client: Client, speech: bytes) -> None:

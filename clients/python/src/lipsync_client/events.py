@@ -23,6 +23,8 @@ class Opened:
     """Audio that may wait in the server."""
     max_unsent_ms: int
     """Finished frames that may wait in the server, ms of video."""
+    frame_buffer_ms: int
+    """With REALTIME: the first frame of a segment leaves so long after it is made."""
     request_id: str | None
     """What the server's log calls this session."""
 
@@ -114,6 +116,7 @@ def opened_from_proto(message: pb.Opened, request_id: str | None) -> Opened:
         look_ahead_ms=message.look_ahead_ms,
         max_buffered_audio_s=message.max_buffered_audio_s,
         max_unsent_ms=message.max_unsent_ms,
+        frame_buffer_ms=message.frame_buffer_ms,
         request_id=request_id,
     )
 
@@ -133,7 +136,7 @@ def frame_from_proto(message: pb.CompositedFrame) -> Frame:
         region=Rect(region.x, region.y, region.width, region.height),
         generated=message.generated,
         data=message.data,
-        audio=b"",
+        audio=message.audio,
     )
 
 

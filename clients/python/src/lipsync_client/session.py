@@ -29,7 +29,7 @@ _OUTGOING = 2
 """Messages between `push_audio` and the connection. Few, so that an interruption overtakes nothing
 but what the connection has taken already."""
 _INCOMING = 4
-"""Messages between the connection and who takes events. Few: the server shall feel a slow reader."""
+"""Messages between the connection and who takes events. Few: a slow reader shall be felt."""
 
 
 class Session:

@@ -148,7 +148,13 @@ class _PacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pacing.ValueTy
     PACING_ASAP: _Pacing.ValueType  # 1
     """As soon as they are made."""
     PACING_REALTIME: _Pacing.ValueType  # 2
-    """At their time. Not in this release: answered with UNIMPLEMENTED."""
+    """At their time, one frame duration apart. The clock starts with the first frame of a segment,
+    Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
+    Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
+    still until then and the clock goes on from there. A frame that the server is late with keeps its
+    pts; when they are more than 120 ms late, frames are shown without the network (generated =
+    false) until the clock is caught up with, and a warning `late_frames` says so. No audio is skipped.
+    """
 
 class Pacing(_Pacing, metaclass=_PacingEnumTypeWrapper):
     """When frames leave."""
@@ -158,7 +164,13 @@ PACING_UNSPECIFIED: Pacing.ValueType  # 0
 PACING_ASAP: Pacing.ValueType  # 1
 """As soon as they are made."""
 PACING_REALTIME: Pacing.ValueType  # 2
-"""At their time. Not in this release: answered with UNIMPLEMENTED."""
+"""At their time, one frame duration apart. The clock starts with the first frame of a segment,
+Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
+Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
+still until then and the clock goes on from there. A frame that the server is late with keeps its
+pts; when they are more than 120 ms late, frames are shown without the network (generated =
+false) until the clock is caught up with, and a warning `late_frames` says so. No audio is skipped.
+"""
 Global___Pacing: _TypeAlias = Pacing  # noqa: Y015
 
 class _ModelState:
@@ -377,6 +389,7 @@ class CompositedFrame(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     GENERATED_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
     frame_index: _builtins.int
     """Place on the avatar's timeline: start_frame_index + n."""
     background_index: _builtins.int
@@ -397,9 +410,15 @@ class CompositedFrame(_message.Message):
     """Size of the picture in `data`, px."""
     height: _builtins.int
     generated: _builtins.bool
-    """False: background without the network (an idle or skipped frame)."""
+    """False: background without the network (an idle, silent or skipped frame)."""
     data: _builtins.bytes
     """The coded picture."""
+    audio: _builtins.bytes
+    """Streams that asked for audio_echo: the samples under the frame, from sample
+    floor(n x rate / fps) of its segment to the next frame's, in the encoding, rate and channels that
+    they came in. Those of a segment's frames, one after the other, are its audio, byte for byte. Empty
+    for idle frames.
+    """
     @_builtins.property
     def region(self) -> Global___Rect:
         """The face rectangle in the full background frame."""
@@ -418,10 +437,11 @@ class CompositedFrame(_message.Message):
         region: Global___Rect | None = ...,
         generated: _builtins.bool = ...,
         data: _builtins.bytes = ...,
+        audio: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio_time_us", b"audio_time_us", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio_time_us", b"audio_time_us", "background_index", b"background_index", "data", b"data", "format", b"format", "frame_index", b"frame_index", "generated", b"generated", "height", b"height", "pts_us", b"pts_us", "region", b"region", "segment_id", b"segment_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio", b"audio", "audio_time_us", b"audio_time_us", "background_index", b"background_index", "data", b"data", "format", b"format", "frame_index", b"frame_index", "generated", b"generated", "height", b"height", "pts_us", b"pts_us", "region", b"region", "segment_id", b"segment_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_time_us: _TypeAlias = _typing.Literal["audio_time_us"]  # noqa: Y015
     _WhichOneofArgType__audio_time_us: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us"]  # noqa: Y015
@@ -629,9 +649,17 @@ class OpenSession(_message.Message):
     """For PCM."""
     pacing: Global___Pacing.ValueType
     idle_frames: _builtins.bool
-    """Frames in silence and between segments. Not in this release: answered with UNIMPLEMENTED."""
+    """The face at rest where nobody speaks. Frames of a segment that lie in silence show the background
+    without the network (generated = false); a few frames are mixed where speech and rest meet. What is
+    silence is judged from PCM only, from no more audio than a frame needs anyway; windows and steps
+    count as speech. With PACING_REALTIME there are also idle frames between segments, and
+    inside one whose audio is late by more than 200 ms: segment_id 0, no audio_time_us. Default: every
+    frame of a segment comes from the network, and between segments there are none.
+    """
     audio_echo: _builtins.bool
-    """The matching slice of audio with each frame. Not in this release: answered with UNIMPLEMENTED."""
+    """The matching slice of audio with each frame (CompositedFrame.audio), so that a simple client plays
+    both in step. For PCM; else INVALID_ARGUMENT.
+    """
     start_frame_index: _builtins.int
     """Place of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
@@ -722,7 +750,7 @@ Global___EndSegment: _TypeAlias = EndSegment  # noqa: Y015
 @_typing.final
 class Clear(_message.Message):
     """Interruption: queued audio, queued jobs and unsent frames are dropped; later audio for a cleared
-    id is discarded.
+    id is discarded. Frames of other segments stay, and are made anew where the walk has moved.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -787,7 +815,10 @@ Global___StreamCompositeResponse: _TypeAlias = StreamCompositeResponse  # noqa: 
 
 @_typing.final
 class Opened(_message.Message):
-    """What the session will be like."""
+    """What the session will be like. pts_us counts the frames of the stream: frame n has n x 1,000,000 / fps,
+    whatever was dropped before it was sent, and while the stream stands still it does too. What the
+    mouth is in step with is audio_time_us: frame n of a segment belongs to sample n x rate / fps, for ever.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -798,6 +829,7 @@ class Opened(_message.Message):
     LOOK_AHEAD_MS_FIELD_NUMBER: _builtins.int
     MAX_BUFFERED_AUDIO_S_FIELD_NUMBER: _builtins.int
     MAX_UNSENT_MS_FIELD_NUMBER: _builtins.int
+    FRAME_BUFFER_MS_FIELD_NUMBER: _builtins.int
     fps: _builtins.int
     width: _builtins.int
     """Size of full frames, px."""
@@ -810,6 +842,8 @@ class Opened(_message.Message):
     """Audio that may wait in the server, seconds; more ends the stream with RESOURCE_EXHAUSTED."""
     max_unsent_ms: _builtins.int
     """Finished frames that may wait in the server, ms of video."""
+    frame_buffer_ms: _builtins.int
+    """PACING_REALTIME: the first frame of a segment leaves so long after it is made. 0 with ASAP."""
     def __init__(
         self,
         *,
@@ -820,10 +854,11 @@ class Opened(_message.Message):
         look_ahead_ms: _builtins.int = ...,
         max_buffered_audio_s: _builtins.int = ...,
         max_unsent_ms: _builtins.int = ...,
+        frame_buffer_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "fps", b"fps", "height", b"height", "look_ahead_ms", b"look_ahead_ms", "max_buffered_audio_s", b"max_buffered_audio_s", "max_unsent_ms", b"max_unsent_ms", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "fps", b"fps", "frame_buffer_ms", b"frame_buffer_ms", "height", b"height", "look_ahead_ms", b"look_ahead_ms", "max_buffered_audio_s", b"max_buffered_audio_s", "max_unsent_ms", b"max_unsent_ms", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -904,7 +939,10 @@ class Warning(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Stable, machine-readable: `audio_discarded`."""
+    """Stable, machine-readable: `audio_discarded`, `late_frames` (at most one a second), `draining` (the
+    server stops: open segments end here, what was sent is finished, then the stream ends with
+    UNAVAILABLE), `session_limit` (likewise, ending with DEADLINE_EXCEEDED).
+    """
     text: _builtins.str
     """For people."""
     def __init__(
@@ -1239,6 +1277,55 @@ class WorkerStats(_message.Message):
 Global___WorkerStats: _TypeAlias = WorkerStats  # noqa: Y015
 
 @_typing.final
+class SessionStats(_message.Message):
+    """All streams since the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIVE_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    SILENT_FRAMES_FIELD_NUMBER: _builtins.int
+    IDLE_FRAMES_FIELD_NUMBER: _builtins.int
+    SKIPPED_FRAMES_FIELD_NUMBER: _builtins.int
+    LATE_FRAMES_FIELD_NUMBER: _builtins.int
+    CLEARS_FIELD_NUMBER: _builtins.int
+    alive: _builtins.int
+    """Sessions that hold memory; once all streams have ended it is 0."""
+    opened: _builtins.int
+    frames: _builtins.int
+    """Frames sent, those below included."""
+    silent_frames: _builtins.int
+    """In the silence of a segment, without the network."""
+    idle_frames: _builtins.int
+    """Between segments."""
+    skipped_frames: _builtins.int
+    """Without the network because there was no time for it."""
+    late_frames: _builtins.int
+    """Paced frames that left more than one frame duration after their time."""
+    clears: _builtins.int
+    """Interruptions."""
+    def __init__(
+        self,
+        *,
+        alive: _builtins.int = ...,
+        opened: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        silent_frames: _builtins.int = ...,
+        idle_frames: _builtins.int = ...,
+        skipped_frames: _builtins.int = ...,
+        late_frames: _builtins.int = ...,
+        clears: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "clears", b"clears", "frames", b"frames", "idle_frames", b"idle_frames", "late_frames", b"late_frames", "opened", b"opened", "silent_frames", b"silent_frames", "skipped_frames", b"skipped_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionStats: _TypeAlias = SessionStats  # noqa: Y015
+
+@_typing.final
 class GetServerStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1274,6 +1361,8 @@ class GetServerStatsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    SESSION_STATS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_us: _builtins.int
     device: _builtins.str
@@ -1298,6 +1387,12 @@ class GetServerStatsResponse(_message.Message):
     """Bytes that resident models and their caches take."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]: ...
+    @_builtins.property
+    def session_stats(self) -> Global___SessionStats: ...
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]:
+        """Where the time of frames goes, unary requests and streams together; in the order of the path."""
+
     def __init__(
         self,
         *,
@@ -1318,14 +1413,51 @@ class GetServerStatsResponse(_message.Message):
         sessions: _builtins.int = ...,
         draining: _builtins.bool = ...,
         resident_bytes: _builtins.int = ...,
+        session_stats: Global___SessionStats | None = ...,
+        stages: _abc.Iterable[Global___StageStats] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "sessions", b"sessions", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerStatsResponse: _TypeAlias = GetServerStatsResponse  # noqa: Y015
+
+@_typing.final
+class StageStats(_message.Message):
+    """What one stage took since the start; the mean is total_us / frames or total_us / runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    TOTAL_US_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """`audio` (samples or steps become windows), `background` (found in the cache, or decoded), `queue`
+    (waiting for a worker), `infer` (the network), `composite` (pasting and coding).
+    """
+    runs: _builtins.int
+    """Batches that went through it well, and their frames."""
+    frames: _builtins.int
+    total_us: _builtins.int
+    """Wall time of all runs, microseconds."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        runs: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        total_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "runs", b"runs", "stage", b"stage", "total_us", b"total_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageStats: _TypeAlias = StageStats  # noqa: Y015
 
 @_typing.final
 class WatchServerStatsRequest(_message.Message):

@@ -26,7 +26,7 @@ pub struct Sound {
 
 impl Sound {
     /// Bytes of one sample of all channels.
-    fn block_bytes(self) -> u32 {
+    pub fn block_bytes(self) -> u32 {
         u32::from(self.n_channels) * 2
     }
 }
