@@ -8,6 +8,8 @@ pub enum CpuIsa {
     /// The widest one that this CPU has.
     #[default]
     Auto,
+    /// AVX-512 F, BW, DQ, VL and BF16. Where weights and activations are f32, the same as `Avx512`.
+    Avx512Bf16,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
     /// AVX2 and FMA.
@@ -17,11 +19,12 @@ pub enum CpuIsa {
 }
 
 impl CpuIsa {
-    /// Parses `auto`, `avx512`, `avx2` or `portable`.
+    /// Parses `auto`, `avx512_bf16`, `avx512`, `avx2` or `portable`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
+            "avx512_bf16" => Some(Self::Avx512Bf16),
             "avx512" => Some(Self::Avx512),
             "avx2" => Some(Self::Avx2),
             "portable" => Some(Self::Portable),
@@ -34,6 +37,7 @@ impl fmt::Display for CpuIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Avx512Bf16 => "avx512_bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",

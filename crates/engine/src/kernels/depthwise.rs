@@ -190,6 +190,8 @@ impl<'a, E: Element> Strip<'a, E> {
 }
 
 impl<I: Element, O: Element> Kernel for Depthwise<'_, I, O> {
+    const BF16: bool = I::IS_BF16 || O::IS_BF16;
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let row_floats = self.out.len() / self.rows.len();

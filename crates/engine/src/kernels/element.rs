@@ -17,6 +17,9 @@ pub trait Element: Copy + Debug + Send + Sync + 'static {
     /// How the configuration calls it: `f32`.
     const NAME: &'static str;
 
+    /// Whether the instructions for bf16 help to load, store or multiply it.
+    const IS_BF16: bool = false;
+
     /// Zero.
     const ZERO: Self;
 

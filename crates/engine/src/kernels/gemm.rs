@@ -151,7 +151,7 @@ impl Weights for PackedMatrix {
 
 /// Widths of the panels of `n_out` columns: two vectors each, and one for what is left where that
 /// is enough.
-fn panel_widths(n_out: usize, lanes: usize) -> impl Iterator<Item = usize> {
+pub(super) fn panel_widths(n_out: usize, lanes: usize) -> impl Iterator<Item = usize> {
     let pairs = n_out / (2 * lanes);
     let rest = (n_out % (2 * lanes)).div_ceil(lanes) * lanes;
     std::iter::repeat_n(2 * lanes, pairs).chain((rest > 0).then_some(rest))
@@ -240,6 +240,8 @@ fn rows_per_block(n_in: usize, tile_rows: usize) -> usize {
 }
 
 impl<O: Element> Kernel for Gemm<'_, O> {
+    const BF16: bool = O::IS_BF16;
+
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (n_in, n_out) = (self.m.n_in, self.m.n_out);

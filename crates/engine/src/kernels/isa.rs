@@ -8,7 +8,7 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512};
+use super::simd::{Avx2, Avx512, Avx512Bf16};
 use super::simd::{Portable, Simd};
 use crate::cpu_isa::CpuIsa;
 
@@ -26,6 +26,9 @@ pub struct UnsupportedIsa {
 /// may be executed; [`CpuIsa::resolve`] gives one.
 #[derive(Debug, Clone, Copy)]
 pub enum Isa {
+    /// AVX-512 F, BW, DQ, VL and BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512Bf16),
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -41,6 +44,10 @@ pub enum Isa {
 /// `run` and all that it calls in its loops must be `#[inline(always)]`: only what is inlined
 /// into the functions of [`Isa::run`] is compiled for the instruction set.
 pub(super) trait Kernel {
+    /// Whether the instructions for bf16 are any use to it; a copy compiled for them is saved where
+    /// they are not.
+    const BF16: bool = false;
+
     /// Does the work with the vectors of `simd`.
     fn run<S: Simd>(self, simd: S);
 }
@@ -53,6 +60,7 @@ impl CpuIsa {
     pub fn resolve(self) -> Result<Isa, UnsupportedIsa> {
         let found = match self {
             Self::Auto => Isa::available().into_iter().next(),
+            Self::Avx512Bf16 => Isa::avx512_bf16(),
             Self::Avx512 => Isa::avx512(),
             Self::Avx2 => Isa::avx2(),
             Self::Portable => Some(Isa::Portable),
@@ -65,16 +73,21 @@ impl Isa {
     /// All that this CPU has, the widest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        [Self::avx512(), Self::avx2(), Some(Self::Portable)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let all = [
+            Self::avx512_bf16(),
+            Self::avx512(),
+            Self::avx2(),
+            Some(Self::Portable),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// The name that the configuration uses for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
@@ -83,15 +96,30 @@ impl Isa {
         }
     }
 
+    /// Whether the CPU multiplies bf16 numbers; the others compute the same in f32.
+    #[must_use]
+    pub fn has_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => true,
+            _ => false,
+        }
+    }
+
     /// Floats of a vector.
     pub(super) fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::LANES,
+            Self::Avx512Bf16(_) | Self::Avx512(_) => Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => Avx2::LANES,
             Self::Portable => Portable::LANES,
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn avx512_bf16() -> Option<Self> {
+        Avx512Bf16::detect().map(Self::Avx512Bf16)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -105,6 +133,11 @@ impl Isa {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
+    fn avx512_bf16() -> Option<Self> {
+        None
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
     fn avx512() -> Option<Self> {
         None
     }
@@ -115,8 +148,12 @@ impl Isa {
     }
 
     /// Runs a kernel compiled for this instruction set.
-    pub(super) fn run(self, kernel: impl Kernel) {
+    pub(super) fn run<K: Kernel>(self, kernel: K) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => {
+                run_where_bf16(simd, kernel);
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => {
                 // SAFETY: an `Avx512` exists only where `Avx512::detect` found these features.
@@ -130,6 +167,23 @@ impl Isa {
             Self::Portable => kernel.run(Portable),
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_where_bf16<K: Kernel>(simd: Avx512Bf16, kernel: K) {
+    if K::BF16 {
+        // SAFETY: an `Avx512Bf16` exists only where `Avx512Bf16::detect` found these features.
+        unsafe { run_avx512_bf16(simd, kernel) }
+    } else {
+        // SAFETY: they are fewer features than those of `Avx512Bf16`.
+        unsafe { run_avx512(simd.without_bf16(), kernel) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512_bf16(simd: Avx512Bf16, kernel: impl Kernel) {
+    kernel.run(simd);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -153,7 +207,7 @@ mod tests {
         let best = CpuIsa::Auto.resolve().unwrap();
         assert_eq!(best.name(), Isa::available()[0].name());
         assert_eq!(CpuIsa::Portable.resolve().unwrap().name(), "portable");
-        for asked in [CpuIsa::Avx512, CpuIsa::Avx2] {
+        for asked in [CpuIsa::Avx512Bf16, CpuIsa::Avx512, CpuIsa::Avx2] {
             let listed = Isa::available()
                 .iter()
                 .any(|isa| isa.name() == asked.to_string());

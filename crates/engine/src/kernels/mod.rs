@@ -15,11 +15,13 @@
 //! to `isa` (entering code compiled for an instruction set) and the vectors under `simd`.
 
 mod aligned;
+mod bf16;
 mod depthwise;
 mod element;
 mod elementwise;
 mod face;
 mod gemm;
+mod gemm_bf16;
 mod im2col;
 mod isa;
 mod simd;
@@ -31,11 +33,13 @@ mod scalar;
 mod tests;
 
 pub use aligned::{Aligned, AlignedFloats};
+pub use bf16::Bf16;
 pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
 pub use element::{Element, Weights};
 pub use elementwise::{add, relu, sigmoid, sigmoid_to_u8};
 pub use face::pack_face;
 pub use gemm::{Added, Epilogue, MatMut, MatRef, PackedMatrix, gemm};
+pub use gemm_bf16::{PackedPairs, gemm_bf16};
 pub use im2col::im2col;
 pub use isa::{Isa, UnsupportedIsa};
 

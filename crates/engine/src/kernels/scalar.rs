@@ -2,6 +2,8 @@
 
 use lipsync_core::FaceGeometry;
 
+use super::{Bf16, Element};
+
 /// A tensor's shape: `(h, w, c)`.
 pub type Shape = (usize, usize, usize);
 
@@ -19,6 +21,24 @@ pub fn dot(weights: &[f32], row: &[f32], bias: f32, residual: f32, relu: bool) -
         f64::from(bias) + products.sum::<f64>() + f64::from(residual),
         relu,
     )
+}
+
+/// As [`dot`] for bf16, rounding where the kernel rounds: the second product of each pair is added
+/// first.
+pub fn dot_bf16(weights: &[f32], row: &[Bf16], bias: f32, residual: f32, relu: bool) -> f32 {
+    let products: Vec<f32> = weights
+        .iter()
+        .zip(row)
+        .map(|(&w, x)| Bf16::from_f32(w).to_f32() * x.to_f32())
+        .collect();
+    let mut sum = bias;
+    for pair in products.chunks(2) {
+        for product in pair.iter().rev() {
+            sum += product;
+        }
+    }
+    sum += residual;
+    if relu { sum.max(0.0) } else { sum }
 }
 
 /// The whole output of a depthwise 3x3 convolution with weights `[c][3][3]`.

@@ -8,17 +8,20 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod emulated;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
+pub use avx512::{Avx512, Avx512Bf16};
 pub use portable::Portable;
+
+use super::Bf16;
 
 /// Asks for the cache line of `data[at]`, where the architecture is one that we know how to ask.
 #[inline(always)]
-fn prefetch(data: &[f32], at: usize) {
+fn prefetch<T>(data: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -37,6 +40,9 @@ fn prefetch(data: &[f32], at: usize) {
 pub trait Simd: Copy {
     /// `LANES` floats in a register.
     type Vector: Copy;
+
+    /// `LANES` pairs of bf16.
+    type Pairs: Copy;
 
     /// Floats of a vector.
     const LANES: usize;
@@ -64,7 +70,7 @@ pub trait Simd: Copy {
 
     /// Asks for the cache line of `data[at]` ahead of its use; `at` may lie past the end.
     #[inline(always)]
-    fn prefetch(self, data: &[f32], at: usize) {
+    fn prefetch<T>(self, data: &[T], at: usize) {
         prefetch(data, at);
     }
 
@@ -79,4 +85,23 @@ pub trait Simd: Copy {
 
     /// Lanes below zero become zero; a NaN stays one.
     fn relu(self, v: Self::Vector) -> Self::Vector;
+
+    /// Whether [`dot_pairs`](Self::dot_pairs) is one instruction.
+    const MULTIPLIES_BF16: bool = false;
+
+    /// The first `n <= LANES` numbers of `src`, which must have as many, as floats; the other lanes
+    /// are 0.
+    fn widen(self, src: &[Bf16], n: usize) -> Self::Vector;
+
+    /// Rounds to bf16 and writes the `n <= LANES` first numbers of `dst`, which must have as many.
+    fn narrow(self, dst: &mut [Bf16], n: usize, v: Self::Vector);
+
+    /// The first `LANES` pairs of `src`, which must have as many.
+    fn load_pairs(self, src: &[Bf16]) -> Self::Pairs;
+
+    /// The same pair in all lanes.
+    fn splat_pair(self, pair: [Bf16; 2]) -> Self::Pairs;
+
+    /// `c + a1 b1 + a0 b0` of each lane's pairs, added from left to right, each sum rounded to f32.
+    fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector;
 }

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod bf16;
+
 /// Deterministic values in -1..1.
 fn values(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

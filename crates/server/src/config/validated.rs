@@ -227,7 +227,7 @@ fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
     let isa = raw.cpu_isa.as_deref().unwrap_or("auto");
     let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
         key: "engine.cpu_isa".into(),
-        message: format!("expected auto, avx512, avx2 or portable, found {isa:?}"),
+        message: format!("expected auto, avx512_bf16, avx512, avx2 or portable, found {isa:?}"),
     })?;
     cpu_isa.resolve().map_err(|error| BadValue {
         key: "engine.cpu_isa".into(),

@@ -10,7 +10,8 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use super::Simd;
+use super::{Simd, emulated};
+use crate::kernels::Bf16;
 
 const LANES: usize = 8;
 
@@ -38,6 +39,7 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     type Vector = __m256;
+    type Pairs = emulated::Pairs<__m256>;
 
     const LANES: usize = LANES;
     // 12 accumulators, two vectors of weights and one broadcast of the 16 registers.
@@ -102,5 +104,30 @@ impl Simd for Avx2 {
         let zero = unsafe { _mm256_setzero_ps() };
         // SAFETY: as above. Of a NaN and a number the instruction gives its second operand.
         unsafe { _mm256_max_ps(zero, v) }
+    }
+
+    #[inline(always)]
+    fn widen(self, src: &[Bf16], n: usize) -> Self::Vector {
+        emulated::widen(self, src, n)
+    }
+
+    #[inline(always)]
+    fn narrow(self, dst: &mut [Bf16], n: usize, v: Self::Vector) {
+        emulated::narrow(self, dst, n, v);
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, src: &[Bf16]) -> Self::Pairs {
+        emulated::load_pairs(self, src)
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: [Bf16; 2]) -> Self::Pairs {
+        emulated::splat_pair(self, pair)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
+        emulated::dot_pairs(self, a, b, c)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
-use super::Simd;
+use super::{Simd, emulated};
+use crate::kernels::Bf16;
 
 const LANES: usize = 4;
 
@@ -27,6 +28,7 @@ fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
 
 impl Simd for Portable {
     type Vector = Four;
+    type Pairs = emulated::Pairs<Four>;
 
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
@@ -91,5 +93,30 @@ impl Simd for Portable {
     #[inline(always)]
     fn relu(self, v: Four) -> Four {
         zip(v, v, |x, _| if 0.0 > x { 0.0 } else { x })
+    }
+
+    #[inline(always)]
+    fn widen(self, src: &[Bf16], n: usize) -> Self::Vector {
+        emulated::widen(self, src, n)
+    }
+
+    #[inline(always)]
+    fn narrow(self, dst: &mut [Bf16], n: usize, v: Self::Vector) {
+        emulated::narrow(self, dst, n, v);
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, src: &[Bf16]) -> Self::Pairs {
+        emulated::load_pairs(self, src)
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, pair: [Bf16; 2]) -> Self::Pairs {
+        emulated::splat_pair(self, pair)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
+        emulated::dot_pairs(self, a, b, c)
     }
 }
