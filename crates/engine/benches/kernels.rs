@@ -280,7 +280,14 @@ fn faces(wanted: &dyn Fn(&str) -> bool) {
     if wanted("pack_face") {
         let crop = vec![100; geometry.crop_bytes()];
         let mut out = floats(2 * geometry.region_bytes());
-        let seconds = fastest(|| pack_face(&crop, &geometry, black_box(&mut out)));
+        let seconds = fastest(|| {
+            pack_face(
+                &crop,
+                &geometry,
+                0..geometry.region_px,
+                black_box(&mut out[..]),
+            )
+        });
         report_bytes("pack_face", geometry.region_bytes() * 9, seconds);
     }
 }

@@ -1,20 +1,27 @@
 //! Between ONNX's order of a tensor (NCHW) and the kernels' (NHWC).
 
-use crate::graph::Shape;
+use std::ops::Range;
 
-/// Copies one frame from `[c][h][w]` to `[h][w][c]`.
-pub(crate) fn to_nhwc(nchw: &[f32], shape: Shape, nhwc: &mut [f32]) {
+use crate::{graph::Shape, kernels::Element};
+
+/// Copies rows `rows` of one frame from `[c][h][w]` to `[rows][w][c]`.
+pub(crate) fn to_nhwc<E: Element>(nchw: &[f32], shape: Shape, rows: Range<usize>, nhwc: &mut [E]) {
     let plane = shape.h * shape.w;
     for (c, channel) in nchw.chunks_exact(plane).enumerate() {
+        let channel = &channel[rows.start * shape.w..rows.end * shape.w];
         for (pixel, &x) in nhwc.chunks_exact_mut(shape.c).zip(channel) {
-            pixel[c] = x;
+            pixel[c] = E::from_f32(x);
         }
     }
 }
 
-/// Copies one frame from `[h][w][c]` to the end of `nchw`, as `[c][h][w]`.
-pub(crate) fn extend_nchw(nchw: &mut Vec<f32>, nhwc: &[f32], shape: Shape) {
-    for c in 0..shape.c {
-        nchw.extend(nhwc.chunks_exact(shape.c).map(|pixel| pixel[c]));
+/// Copies rows `rows` of one frame from `[rows][w][c]` to `[c][h][w]`.
+pub(crate) fn to_nchw(nhwc: &[f32], shape: Shape, rows: Range<usize>, nchw: &mut [f32]) {
+    let plane = shape.h * shape.w;
+    for (c, channel) in nchw.chunks_exact_mut(plane).enumerate() {
+        let channel = &mut channel[rows.start * shape.w..rows.end * shape.w];
+        for (pixel, x) in nhwc.chunks_exact(shape.c).zip(channel) {
+            *x = pixel[c];
+        }
     }
 }

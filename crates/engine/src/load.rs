@@ -12,9 +12,12 @@ use crate::{
     AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Session,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape},
-    kernels::{pack_face, sigmoid_to_u8},
-    layout::to_nhwc,
     network::Network,
+    plan::{
+        Frame,
+        ends::{Drain, Feed},
+        visual::Visual,
+    },
 };
 
 /// Loads a generator: visual `[B, 6, S, S]` with S 320 or 160, audio `[B, C, H, W]`, in either order
@@ -27,7 +30,14 @@ pub fn load_generator(
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn Generator>, EngineError> {
     let mut ends_in_sigmoid = false;
-    let cut = |graph: &mut Graph| ends_in_sigmoid = cut_sigmoid(graph);
+    let visual = |s: &Shape| s.c == 6 && s.h == s.w && FaceGeometry::for_region(s.h).is_some();
+    let cut = |graph: &mut Graph| {
+        ends_in_sigmoid = cut_sigmoid(graph);
+        graph
+            .inputs
+            .iter()
+            .position(|&id| visual(&graph.shapes[id]))
+    };
     let network = Network::load_with(onnx, &options.into(), cut)?;
     let (inputs, outputs) = (network.input_shapes(), network.output_shapes());
     let refused = || EngineError::Contract {
@@ -35,7 +45,6 @@ pub fn load_generator(
             .into(),
         found: network.describe_ends(),
     };
-    let visual = |s: &Shape| s.c == 6 && s.h == s.w && FaceGeometry::for_region(s.h).is_some();
     let visual_index = inputs.iter().position(visual).ok_or_else(refused)?;
     let geometry = FaceGeometry::for_region(inputs[visual_index].h).ok_or_else(refused)?;
     let face = Shape {
@@ -128,16 +137,27 @@ impl Generator for NetworkGenerator {
         for frame in frames {
             check_length("crop", self.geometry.crop_bytes(), frame.crop.len())?;
             check_length("audio", audio.len(), frame.audio.len())?;
-            let fill = |i: usize, x: &mut [f32]| {
-                if i == self.visual_index {
-                    pack_face(frame.crop, &self.geometry, x);
-                } else {
-                    to_nhwc(frame.audio, audio, x);
-                }
-            };
+            let mut feeds = [
+                Feed::Nchw(frame.audio),
+                Feed::Face {
+                    crop: frame.crop,
+                    geometry: &self.geometry,
+                },
+            ];
+            if self.visual_index == 0 {
+                feeds.swap(0, 1);
+            }
             let mut face = vec![0; self.geometry.region_bytes()];
-            self.network
-                .run_frame(session, fill, |y| self.to_bytes(y, &mut face));
+            let drain = Drain::Face {
+                bytes: &mut face,
+                sigmoid: self.ends_in_sigmoid,
+            };
+            let frame = Frame {
+                feeds: &feeds,
+                drains: &mut [drain],
+                visual: Visual::Compute,
+            };
+            self.network.run_frame(session, frame);
             faces.push(face);
         }
         Ok(())
@@ -147,21 +167,6 @@ impl Generator for NetworkGenerator {
 impl NetworkGenerator {
     fn audio(&self) -> Shape {
         self.network.input_shapes()[1 - self.visual_index]
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the value is limited to 0..=255, and the contract truncates"
-    )]
-    fn to_bytes(&self, output: &[f32], face: &mut [u8]) {
-        if self.ends_in_sigmoid {
-            sigmoid_to_u8(self.network.isa(), output, face);
-        } else {
-            for (byte, y) in face.iter_mut().zip(output) {
-                *byte = (255.0 * y.clamp(0.0, 1.0)) as u8;
-            }
-        }
     }
 }
 

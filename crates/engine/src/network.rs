@@ -5,14 +5,17 @@ use crate::{
     graph::{Graph, Shape, simplify::simplify},
     import::{Imported, TensorInfo, import},
     kernels::Isa,
-    layout::{extend_nchw, to_nhwc},
-    plan::Plan,
+    plan::{
+        Executable, Frame, Plan,
+        ends::{Drain, Feed},
+        visual::Visual,
+    },
 };
 
 /// A network, immutable, with weights packed for one instruction set.
 #[derive(Debug)]
 pub struct Network {
-    plan: Plan,
+    plan: Box<dyn Executable>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
@@ -26,14 +29,15 @@ impl Network {
     /// [`EngineError::Device`] where the CPU lacks the instruction set asked for, and for
     /// [`Precision::Bf16`], for which there are no kernels.
     pub fn load(onnx: &[u8], options: impl Into<LoadOptions>) -> Result<Self, EngineError> {
-        Self::load_with(onnx, &options.into(), |_| ())
+        Self::load_with(onnx, &options.into(), |_| None)
     }
 
-    /// Loads a graph and lets `rewrite` change it after simplification, before it is packed.
+    /// Loads a graph and lets `rewrite` change it after simplification, before it is packed; it also says
+    /// which input is the visual one, if what depends on that alone is to be kept.
     pub(crate) fn load_with(
         onnx: &[u8],
         options: &LoadOptions,
-        rewrite: impl FnOnce(&mut Graph),
+        rewrite: impl FnOnce(&mut Graph) -> Option<usize>,
     ) -> Result<Self, EngineError> {
         let isa = options
             .isa
@@ -57,10 +61,10 @@ impl Network {
             return Err(error);
         }
         simplify(&mut graph);
-        rewrite(&mut graph);
-        let plan = Plan::new(&graph, isa);
+        let visual = rewrite(&mut graph);
+        let plan = Plan::<f32>::new(&graph, isa, visual);
         Ok(Self {
-            plan,
+            plan: Box::new(plan),
             inputs,
             outputs,
         })
@@ -133,32 +137,39 @@ impl Network {
                 });
             }
         }
-        let out_shapes = self.output_shapes();
-        let mut outputs: Vec<Vec<f32>> = vec![Vec::new(); out_shapes.len()];
-        for n in 0..n_frames {
-            let fill = |i: usize, x: &mut [f32]| {
-                let shape = shapes[i];
-                to_nhwc(&inputs[i][n * shape.len()..][..shape.len()], shape, x);
-            };
-            let read = |i: usize, y: &[f32]| extend_nchw(&mut outputs[i], y, out_shapes[i]);
-            self.plan.run(session, fill, read);
+        let out_lens: Vec<usize> = self.output_shapes().iter().map(|s| s.len()).collect();
+        let mut outputs: Vec<Vec<f32>> = out_lens.iter().map(|n| vec![0.0; n_frames * n]).collect();
+        for frame in 0..n_frames {
+            let feeds: Vec<Feed<'_>> = inputs
+                .iter()
+                .zip(&shapes)
+                .map(|(input, shape)| Feed::Nchw(&input[frame * shape.len()..][..shape.len()]))
+                .collect();
+            let mut drains: Vec<Drain<'_>> = outputs
+                .iter_mut()
+                .zip(&out_lens)
+                .map(|(output, &len)| Drain::Nchw(&mut output[frame * len..][..len]))
+                .collect();
+            self.run_frame(
+                session,
+                Frame {
+                    feeds: &feeds,
+                    drains: &mut drains,
+                    visual: Visual::Compute,
+                },
+            );
         }
         Ok(outputs)
     }
 
-    /// Runs one frame: `fill(i, x)` writes input `i`, `read(y)` gets the first output, both
-    /// `[h][w][c]`.
-    pub(crate) fn run_frame(
-        &self,
-        session: &mut Session,
-        fill: impl FnMut(usize, &mut [f32]),
-        mut read: impl FnMut(&[f32]),
-    ) {
-        let read_first = |i: usize, y: &[f32]| {
-            if i == 0 {
-                read(y);
-            }
-        };
-        self.plan.run(session, fill, read_first);
+    /// Runs one frame. Lengths are the caller's business.
+    pub(crate) fn run_frame(&self, session: &mut Session, frame: Frame<'_, '_>) {
+        self.plan.run(session, frame, &mut |_| ());
+    }
+
+    /// Bytes that a session needs for this network.
+    #[must_use]
+    pub fn session_bytes(&self) -> u64 {
+        self.plan.session_bytes()
     }
 }

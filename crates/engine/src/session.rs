@@ -1,24 +1,15 @@
 //! What one worker owns of the engine.
 
-use crate::kernels::AlignedFloats;
+use crate::{
+    kernels::{Aligned, Element},
+    plan::visual::Kept,
+};
 
 /// The memory that runs of a network need, grown on demand and kept between runs: one per worker
 /// thread, shared by all networks that the worker runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Session {
-    /// Tensors; each network's plan says which of its values lie in which.
-    pub(crate) slots: Vec<AlignedFloats>,
-    /// Working memory of a single step.
-    pub(crate) scratch: AlignedFloats,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            scratch: AlignedFloats::zeroed(0),
-        }
-    }
+    pub(crate) f32: Arena<f32>,
 }
 
 impl Session {
@@ -31,32 +22,117 @@ impl Session {
     /// Bytes held now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let held = self
-            .slots
-            .iter()
-            .chain([&self.scratch])
-            .map(AlignedFloats::bytes);
-        held.map(|n| n as u64).sum()
+        self.f32.bytes() as u64
+    }
+}
+
+/// An element that a session has an arena for.
+pub(crate) trait Stored: Element {
+    /// The session's memory of these elements.
+    fn arena(session: &mut Session) -> &mut Arena<Self>;
+
+    /// The elements of these among what a run kept.
+    fn kept(kept: &Kept) -> &[Self];
+
+    /// Where a run keeps elements of these.
+    fn kept_mut(kept: &mut Kept) -> &mut Aligned<Self>;
+}
+
+impl Stored for f32 {
+    fn arena(session: &mut Session) -> &mut Arena<Self> {
+        &mut session.f32
     }
 
-    /// Makes every slot and the working memory as large as a plan needs them. What they hold is
-    /// whatever the last run left.
-    pub(crate) fn reserve(&mut self, slot_floats: &[usize], scratch_floats: usize) {
-        if self.slots.len() < slot_floats.len() {
-            self.slots
-                .resize_with(slot_floats.len(), || AlignedFloats::zeroed(0));
+    fn kept(kept: &Kept) -> &[Self] {
+        &kept.f32
+    }
+
+    fn kept_mut(kept: &mut Kept) -> &mut Aligned<Self> {
+        &mut kept.f32
+    }
+}
+
+/// The memory of one kind of element. What it holds is whatever the last run left.
+#[derive(Debug)]
+pub(crate) struct Arena<E: Element> {
+    /// All tensors, where the plan puts them.
+    pub tensors: Aligned<E>,
+    pub scratch: Scratch<E>,
+}
+
+/// Working memory of a single step.
+#[derive(Debug)]
+pub(crate) struct Scratch<E: Element> {
+    /// The wide middle of a block.
+    pub wide: Aligned<E::Wide>,
+    /// Rows and patches that a product reads.
+    pub narrow: Aligned<E>,
+    /// Results on their way to the caller.
+    pub floats: Aligned<f32>,
+}
+
+/// Lengths of a [`Scratch`].
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ScratchSize {
+    pub wide: usize,
+    pub narrow: usize,
+    pub floats: usize,
+}
+
+impl ScratchSize {
+    /// What is enough for both.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            wide: self.wide.max(other.wide),
+            narrow: self.narrow.max(other.narrow),
+            floats: self.floats.max(other.floats),
         }
-        let wanted = slot_floats.iter().copied().chain([scratch_floats]);
-        for (held, n) in self
-            .slots
-            .iter_mut()
-            .take(slot_floats.len())
-            .chain([&mut self.scratch])
-            .zip(wanted)
-        {
-            if held.len() < n {
-                *held = AlignedFloats::zeroed(n);
-            }
+    }
+
+    /// Bytes, for elements `E`.
+    pub fn bytes<E: Element>(self) -> usize {
+        self.wide * size_of::<E::Wide>()
+            + self.narrow * size_of::<E>()
+            + self.floats * size_of::<f32>()
+    }
+}
+
+impl<E: Element> Default for Arena<E> {
+    fn default() -> Self {
+        Self {
+            tensors: Aligned::default(),
+            scratch: Scratch {
+                wide: Aligned::default(),
+                narrow: Aligned::default(),
+                floats: Aligned::default(),
+            },
         }
+    }
+}
+
+impl<E: Element> Arena<E> {
+    /// Makes everything at least as large as a plan needs it.
+    pub fn reserve(&mut self, n_tensors: usize, scratch: ScratchSize) {
+        grow(&mut self.tensors, n_tensors);
+        grow(&mut self.scratch.wide, scratch.wide);
+        grow(&mut self.scratch.narrow, scratch.narrow);
+        grow(&mut self.scratch.floats, scratch.floats);
+    }
+
+    fn bytes(&self) -> usize {
+        let Scratch {
+            wide,
+            narrow,
+            floats,
+        } = &self.scratch;
+        self.tensors.bytes() + wide.bytes() + narrow.bytes() + floats.bytes()
+    }
+}
+
+fn grow<E: Element>(held: &mut Aligned<E>, len: usize) {
+    if held.len() < len {
+        // The old memory goes before the new one comes.
+        *held = Aligned::default();
+        *held = Aligned::zeroed(len);
     }
 }

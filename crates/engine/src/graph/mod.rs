@@ -6,6 +6,7 @@
 
 pub mod op;
 pub mod simplify;
+pub mod upsampling;
 
 pub use op::{Activation, Conv, Op, Pool, PoolKind};
 

@@ -1,14 +1,14 @@
-//! What is done to each value alone.
+//! What is done to each value alone, in f32.
 //!
 //! Plain loops over slices: LLVM vectorises them for the instruction set that they are inlined into.
 
-use super::{Isa, isa::Kernel, simd::Simd};
+use super::{Element, Isa, isa::Kernel, simd::Simd};
 
 /// `out = a + b`.
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn add(isa: Isa, a: &[f32], b: &[f32], out: &mut [f32]) {
+pub fn add<E: Element>(isa: Isa, a: &[E], b: &[E], out: &mut [E]) {
     assert!(
         a.len() == out.len() && b.len() == out.len(),
         "lengths differ"
@@ -20,7 +20,7 @@ pub fn add(isa: Isa, a: &[f32], b: &[f32], out: &mut [f32]) {
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn relu(isa: Isa, src: &[f32], dst: &mut [f32]) {
+pub fn relu<E: Element>(isa: Isa, src: &[E], dst: &mut [E]) {
     assert_eq!(src.len(), dst.len(), "lengths differ");
     isa.run(Relu { src, dst });
 }
@@ -29,7 +29,7 @@ pub fn relu(isa: Isa, src: &[f32], dst: &mut [f32]) {
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn sigmoid(isa: Isa, src: &[f32], dst: &mut [f32]) {
+pub fn sigmoid<E: Element>(isa: Isa, src: &[E], dst: &mut [E]) {
     assert_eq!(src.len(), dst.len(), "lengths differ");
     isa.run(Sigmoid { src, dst });
 }
@@ -38,64 +38,65 @@ pub fn sigmoid(isa: Isa, src: &[f32], dst: &mut [f32]) {
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn sigmoid_to_u8(isa: Isa, src: &[f32], dst: &mut [u8]) {
+pub fn sigmoid_to_u8<E: Element>(isa: Isa, src: &[E], dst: &mut [u8]) {
     assert_eq!(src.len(), dst.len(), "lengths differ");
     isa.run(SigmoidToU8 { src, dst });
 }
 
-struct Add<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-    out: &'a mut [f32],
+struct Add<'a, E> {
+    a: &'a [E],
+    b: &'a [E],
+    out: &'a mut [E],
 }
 
-impl Kernel for Add<'_> {
+impl<E: Element> Kernel for Add<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for ((out, a), b) in self.out.iter_mut().zip(self.a).zip(self.b) {
-            *out = a + b;
+            *out = E::from_f32(a.to_f32() + b.to_f32());
         }
     }
 }
 
-struct Relu<'a> {
-    src: &'a [f32],
-    dst: &'a mut [f32],
+struct Relu<'a, E> {
+    src: &'a [E],
+    dst: &'a mut [E],
 }
 
-impl Kernel for Relu<'_> {
+impl<E: Element> Kernel for Relu<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (dst, &x) in self.dst.iter_mut().zip(self.src) {
-            *dst = if 0.0 > x { 0.0 } else { x };
+            let x = x.to_f32();
+            *dst = E::from_f32(if 0.0 > x { 0.0 } else { x });
         }
     }
 }
 
-struct Sigmoid<'a> {
-    src: &'a [f32],
-    dst: &'a mut [f32],
+struct Sigmoid<'a, E> {
+    src: &'a [E],
+    dst: &'a mut [E],
 }
 
-impl Kernel for Sigmoid<'_> {
+impl<E: Element> Kernel for Sigmoid<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (dst, &x) in self.dst.iter_mut().zip(self.src) {
-            *dst = sigmoid_of::<S>(x);
+            *dst = E::from_f32(sigmoid_of::<S>(x.to_f32()));
         }
     }
 }
 
-struct SigmoidToU8<'a> {
-    src: &'a [f32],
+struct SigmoidToU8<'a, E> {
+    src: &'a [E],
     dst: &'a mut [u8],
 }
 
-impl Kernel for SigmoidToU8<'_> {
+impl<E: Element> Kernel for SigmoidToU8<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (dst, &x) in self.dst.iter_mut().zip(self.src) {
-            *dst = truncate(255.0 * sigmoid_of::<S>(x));
+            *dst = truncate(255.0 * sigmoid_of::<S>(x.to_f32()));
         }
     }
 }

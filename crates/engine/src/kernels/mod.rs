@@ -44,4 +44,4 @@ pub use im2col::im2col;
 pub use isa::{Isa, UnsupportedIsa};
 
 pub use crate::cpu_isa::CpuIsa;
-pub use upsample::upsample_bilinear_align_corners;
+pub use upsample::{Resize, resize_row, upsample_bilinear_align_corners};

@@ -27,24 +27,35 @@ pub fn upsample_bilinear_align_corners<I: Element, O: Element>(
     if oh == 0 || ow == 0 || c == 0 {
         return;
     }
-    assert!(h > 0 && w > 0, "nothing to resize");
     assert!(dst_stride >= c, "pixels overlap");
     assert!(
         dst.len() >= (oh * ow - 1) * dst_stride + c,
         "dst is too short"
     );
-    isa.run(Upsample {
-        src,
-        c,
-        ys: &places(h, oh),
-        xs: &places(w, ow),
-        blended: &mut vec![0.0; w * c],
-        dst,
-        dst_stride,
-    });
+    let resize = Resize::new((h, w), (oh, ow));
+    let mut blended = vec![I::ZERO; w * c];
+    for y in 0..oh {
+        isa.run(ResizeRow {
+            rows: resize.source_rows(y).map(|y| &src[y * w * c..][..w * c]),
+            fraction: resize.ys[y].fraction,
+            xs: &resize.xs,
+            c,
+            blended: &mut blended,
+            out: &mut dst[y * ow * dst_stride..],
+            stride: dst_stride,
+        });
+    }
+}
+
+/// Where the pixels of a resized tensor lie between those of the source.
+#[derive(Debug)]
+pub struct Resize {
+    ys: Vec<Place>,
+    xs: Vec<Place>,
 }
 
 /// Where an output row or column lies between two of the input.
+#[derive(Debug)]
 struct Place {
     /// The input's row or column at or before it.
     first: usize,
@@ -54,8 +65,35 @@ struct Place {
     fraction: f32,
 }
 
+impl Resize {
+    /// From `(rows, columns)` to `(rows, columns)`.
+    ///
+    /// # Panics
+    /// When there is nothing to resize.
+    #[must_use]
+    pub fn new((h, w): (usize, usize), (oh, ow): (usize, usize)) -> Self {
+        assert!(h > 0 && w > 0, "nothing to resize");
+        Self {
+            ys: places(h, oh),
+            xs: places(w, ow),
+        }
+    }
+
+    /// Columns of the result.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        self.xs.len()
+    }
+
+    /// The two rows of the source, or one twice, that row `y` of the result is blended of.
+    #[must_use]
+    pub fn source_rows(&self, y: usize) -> [usize; 2] {
+        [self.ys[y].first, self.ys[y].second]
+    }
+}
+
 fn places(n_in: usize, n_out: usize) -> Vec<Place> {
-    let (last_in, last_out) = (n_in - 1, (n_out - 1).max(1));
+    let (last_in, last_out) = (n_in - 1, n_out.saturating_sub(1).max(1));
     (0..n_out)
         .map(|i| {
             let first = i * last_in / last_out;
@@ -68,39 +106,63 @@ fn places(n_in: usize, n_out: usize) -> Vec<Place> {
         .collect()
 }
 
-struct Upsample<'a, I, O> {
-    src: &'a [I],
-    c: usize,
-    ys: &'a [Place],
-    xs: &'a [Place],
-    /// One row of the input's width, `[w][c]`, already blended between two rows.
-    blended: &'a mut [f32],
-    dst: &'a mut [O],
-    dst_stride: usize,
+/// Row `y` of a resized tensor; `rows` are its [`Resize::source_rows`], dense.
+///
+/// # Shapes
+/// The rows are `[w][c]`, `out` is `[out_width][c]`; `blended` is working memory of the length of a
+/// source row.
+///
+/// # Panics
+/// When a length does not fit.
+pub fn resize_row<I: Element, O: Element>(
+    isa: Isa,
+    resize: &Resize,
+    y: usize,
+    rows: [&[I]; 2],
+    (blended, out): (&mut [I], &mut [O]),
+) {
+    let n_columns = resize.xs.last().map_or(1, |x| x.second + 1);
+    let c = out.len() / resize.out_width().max(1);
+    assert_eq!(out.len(), resize.out_width() * c, "out is [out_width][c]");
+    assert!(
+        rows.iter().all(|row| row.len() == blended.len()) && blended.len() == n_columns * c,
+        "rows are [w][c]"
+    );
+    isa.run(ResizeRow {
+        rows,
+        fraction: resize.ys[y].fraction,
+        xs: &resize.xs,
+        c,
+        blended,
+        out,
+        stride: c,
+    });
 }
 
-impl<I: Element, O: Element> Kernel for Upsample<'_, I, O> {
+struct ResizeRow<'a, I, O> {
+    rows: [&'a [I]; 2],
+    fraction: f32,
+    xs: &'a [Place],
+    c: usize,
+    /// One row of the input's width, `[w][c]`, already blended between two rows.
+    blended: &'a mut [I],
+    out: &'a mut [O],
+    stride: usize,
+}
+
+impl<I: Element, O: Element> Kernel for ResizeRow<'_, I, O> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let row_floats = self.blended.len();
         let c = self.c;
-        for (y, rows) in self.ys.iter().enumerate() {
+        blend(s, self.rows[0], self.rows[1], self.fraction, self.blended);
+        for (x, columns) in self.xs.iter().enumerate() {
             blend(
                 s,
-                &self.src[rows.first * row_floats..][..row_floats],
-                &self.src[rows.second * row_floats..][..row_floats],
-                rows.fraction,
-                self.blended,
+                &self.blended[columns.first * c..][..c],
+                &self.blended[columns.second * c..][..c],
+                columns.fraction,
+                &mut self.out[x * self.stride..][..c],
             );
-            for (x, columns) in self.xs.iter().enumerate() {
-                blend(
-                    s,
-                    &self.blended[columns.first * c..][..c],
-                    &self.blended[columns.second * c..][..c],
-                    columns.fraction,
-                    &mut self.dst[(y * self.xs.len() + x) * self.dst_stride..][..c],
-                );
-            }
         }
     }
 }

@@ -3,86 +3,197 @@
 //! Expansion, depthwise convolution and projection run on strips of rows, so that the expanded
 //! tensor, which is the largest by far, never leaves the second-level cache. Rows that the next strip
 //! needs again are kept, not recomputed.
+//!
+//! What is added to the expansion (see [`Lift`]), the packing of an input and the last convolution
+//! with the conversion of its result run on the same strips.
 
-use super::{Source, Target};
+use std::ops::Range;
+
+use super::{
+    ends::{Drain, Feed},
+    lift::{Lift, Lifted},
+    tensor::{Source, Target},
+    units::BlockNodes,
+};
 use crate::{
-    graph::{Conv, Shape},
+    graph::{Conv, Graph, Op, Shape},
     kernels::{
-        Epilogue, Isa, MatMut, PackedDepthwise, PackedMatrix, Strip, Weights, depthwise3x3, gemm,
+        Added, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise, Strip, Weights,
+        depthwise3x3,
     },
+    session::{Scratch, ScratchSize},
 };
 
-/// Cache that a strip's tensors should fit in, in floats: about half of a 1 MiB second-level cache.
-const STRIP_FLOATS: usize = 128 * 1024;
+/// Cache that a strip's tensors should fit in, in bytes: about half of a 1 MiB second-level cache.
+const STRIP_BYTES: usize = 512 * 1024;
 /// Pixels that a strip should have at least where weights are large, since each strip reads all
 /// weights again.
 const STRIP_PIXELS: usize = 192;
-/// Weights from which on they count as large, in floats.
+/// Weights from which on they count as large.
 const LARGE_WEIGHTS: usize = 64 * 1024;
 
 /// A block's packed weights and the height of its strips.
 #[derive(Debug)]
-pub(super) struct Block {
-    expand: PackedMatrix,
+pub(super) struct Block<E: Element> {
+    isa: Isa,
+    expand: E::Matrix,
     depthwise: PackedDepthwise,
-    project: PackedMatrix,
+    project: E::Matrix,
     relu: [bool; 3],
     stride: usize,
-    strip_rows: usize,
+    /// Rows of the depthwise convolution's result that a strip has.
+    pub strip_rows: usize,
     shape: Shape,
+    /// Of the projection's result.
     out: Shape,
+    pub lift: Option<Lift<E>>,
+    head: Option<Head<E>>,
 }
 
-impl Block {
-    /// Packs the three convolutions of a block from `shape` to `out`.
-    pub fn pack(isa: Isa, convs: [&Conv; 3], shape: Shape, out: Shape) -> Self {
-        let [expand, depthwise, project] = convs;
-        let wide = depthwise.groups;
-        let stride = depthwise.window.stride[0];
-        let row_floats = (stride * shape.w + out.w) * wide;
-        let kept_floats = (3 - stride) * shape.w * wide;
-        let mut strip_rows = STRIP_FLOATS.saturating_sub(kept_floats) / row_floats;
-        if expand.weights.len() + project.weights.len() > LARGE_WEIGHTS {
-            strip_rows = strip_rows.max(STRIP_PIXELS.div_ceil(out.w));
+/// A 1x1 convolution of what the projection gives.
+#[derive(Debug)]
+struct Head<E: Element> {
+    matrix: E::Matrix,
+    relu: bool,
+}
+
+/// What a block reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Input<'a, E> {
+    Tensor(Source<'a, E>),
+    Feed(Feed<'a>),
+}
+
+/// What a block writes.
+#[derive(Debug)]
+pub(super) enum Output<'a, 'd, E> {
+    Tensor(Target<'a, E>),
+    /// Of a block with a head.
+    Drain(&'a mut Drain<'d>),
+}
+
+/// Everything that a run of a block reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inputs<'a, E> {
+    pub main: Input<'a, E>,
+    pub lifted: Option<Source<'a, E>>,
+    pub residual: Option<Source<'a, E>>,
+}
+
+impl<'a, E: Element> Input<'a, E> {
+    /// The value, if it is in memory.
+    pub fn tensor(&self) -> Option<Source<'a, E>> {
+        match self {
+            Self::Tensor(source) => Some(*source),
+            Self::Feed(_) => None,
         }
-        Self {
-            expand: PackedMatrix::pack(isa, &expand.weights, &expand.bias, wide, shape.c),
-            depthwise: PackedDepthwise::pack(isa, &depthwise.weights, &depthwise.bias, wide),
-            project: PackedMatrix::pack(isa, &project.weights, &project.bias, out.c, wide),
-            relu: convs.map(|conv| conv.relu),
+    }
+}
+
+impl<E: Element> Block<E> {
+    /// Packs the nodes of a block.
+    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes) -> Option<Self> {
+        let conv = |index: usize| match &graph.nodes[index].op {
+            Op::Conv(conv) => Some(conv),
+            _ => None,
+        };
+        let [expand, depthwise, project] = nodes.convs;
+        let shape = graph.shapes[graph.nodes[expand].inputs[0]];
+        let out = graph.shapes[graph.nodes[project].output];
+        let [expand, depthwise, project] = [conv(expand)?, conv(depthwise)?, conv(project)?];
+        let wide = depthwise.groups;
+        let lift = match nodes.lift {
+            Some(node) => {
+                let low = graph.shapes[graph.nodes[node].inputs[0]];
+                Some(Lift::pack(isa, conv(node)?, low, shape))
+            }
+            None => None,
+        };
+        let head = match nodes.head {
+            Some(node) => {
+                let head = conv(node)?;
+                let n_out = head.bias.len();
+                Some(Head {
+                    matrix: E::pack(isa, &head.weights, &head.bias, n_out, out.c),
+                    relu: head.relu,
+                })
+            }
+            None => None,
+        };
+        let n_weights = expand.weights.len() + project.weights.len();
+        let stride = depthwise.window.stride[0];
+        let matrix =
+            |conv: &Conv, n_in| E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), n_in);
+        let depthwise_filter =
+            PackedDepthwise::pack(isa, &depthwise.weights, &depthwise.bias, wide);
+        Some(Self {
+            isa,
+            expand: matrix(expand, shape.c),
+            depthwise: depthwise_filter,
+            project: matrix(project, wide),
+            relu: [expand, depthwise, project].map(|conv| conv.relu),
             stride,
-            strip_rows: strip_rows.clamp(1, out.h),
+            strip_rows: strip_rows::<E>(shape, out, (wide, stride), n_weights),
             shape,
             out,
-        }
+            lift,
+            head,
+        })
     }
 
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
-        self.expand.bytes() + self.depthwise.bytes() + self.project.bytes()
+        let head = self.head.as_ref().map_or(0, |head| head.matrix.bytes());
+        let lift = self.lift.as_ref().map_or(0, Lift::bytes);
+        self.expand.bytes() + self.depthwise.bytes() + self.project.bytes() + head + lift
     }
 
-    /// Floats of working memory that [`run`](Self::run) needs.
-    pub fn scratch_floats(&self) -> usize {
-        self.expanded_floats() + self.strip_rows * self.out.w * self.depthwise.channels()
+    /// Working memory that [`run`](Self::run) needs.
+    pub fn scratch(&self) -> ScratchSize {
+        let lift = self.lift.as_ref().map_or(0, Lift::scratch_len);
+        let head = self.head.as_ref().map_or(0, |head| head.matrix.n_out());
+        ScratchSize {
+            wide: self.expanded_rows() * self.expanded_row() + lift,
+            narrow: (self.filtered_len() + self.projected_len())
+                .max(self.expanded_rows() * self.shape.w * self.shape.c),
+            floats: self.strip_rows * self.out.w * head,
+        }
     }
 
-    fn expanded_floats(&self) -> usize {
-        let rows = (self.strip_rows * self.stride + 3 - self.stride).min(self.shape.h);
-        rows * self.shape.w * self.depthwise.channels()
+    /// Most rows of the expanded tensor that a strip needs.
+    fn expanded_rows(&self) -> usize {
+        (self.strip_rows * self.stride + 3 - self.stride).min(self.shape.h)
+    }
+
+    fn expanded_row(&self) -> usize {
+        self.shape.w * self.depthwise.channels()
+    }
+
+    fn filtered_len(&self) -> usize {
+        self.strip_rows * self.out.w * self.depthwise.channels()
+    }
+
+    /// Length of a strip of the projection's result, where it is not written straight to a tensor.
+    fn projected_len(&self) -> usize {
+        match self.head {
+            Some(_) => self.strip_rows * self.out.w * self.out.c,
+            None => 0,
+        }
     }
 
     /// Runs one frame.
     pub fn run(
         &self,
-        input: Source<'_>,
-        residual: Option<Source<'_>>,
-        target: &mut Target<'_>,
-        scratch: &mut [f32],
+        inputs: Inputs<'_, E>,
+        out: &mut Output<'_, '_, E>,
+        scratch: &mut Scratch<E>,
     ) {
-        let (expanded, rest) = scratch.split_at_mut(self.expanded_floats());
-        let (width, wide) = (self.shape.w, self.depthwise.channels());
-        let row_floats = width * wide;
+        let row_len = self.expanded_row();
+        let (expanded, products) = scratch.wide.split_at_mut(self.expanded_rows() * row_len);
+        let mut lifted = match (&self.lift, inputs.lifted) {
+            (Some(lift), Some(source)) => Some((lift, Lifted::new(source, products))),
+            _ => None,
+        };
         // Rows `first..end` of the expanded tensor are in `expanded`.
         let (mut first, mut end) = (0, 0);
         for start in (0..self.out.h).step_by(self.strip_rows) {
@@ -90,44 +201,146 @@ impl Block {
             let needed = (start * self.stride).saturating_sub(1)
                 ..((rows.end - 1) * self.stride + 2).min(self.shape.h);
             let kept = needed.start.min(end)..end;
-            expanded.copy_within(
-                (kept.start - first) * row_floats..(kept.end - first) * row_floats,
-                0,
-            );
+            let moved = (kept.start - first) * row_len..(kept.end - first) * row_len;
+            expanded.copy_within(moved, 0);
             first = needed.start;
-            let new = &mut expanded[kept.len() * row_floats..][..(needed.end - end) * row_floats];
-            let out = MatMut {
-                data: new,
-                stride: wide,
-            };
-            let epilogue = Epilogue::new(self.relu[0]);
-            gemm(&self.expand, input.rows(end..needed.end), out, epilogue);
+            let fresh = &mut expanded[kept.len() * row_len..][..(needed.end - end) * row_len];
+            let mut added = Added::Nothing;
+            if let Some((lift, lifted)) = &mut lifted {
+                lift.rows(lifted, end..needed.end, fresh);
+                added = Added::Result;
+            }
+            let fresh_rows = end..needed.end;
+            self.expand(inputs.main, fresh_rows, (added, fresh), &mut scratch.narrow);
             end = needed.end;
 
             let strip = Strip {
-                data: &expanded[..(end - first) * row_floats],
-                width,
+                data: &expanded[..(end - first) * row_len],
+                width: self.shape.w,
                 height: self.shape.h,
                 first_row: first,
             };
-            let filtered = &mut rest[..rows.len() * self.out.w * wide];
-            depthwise3x3(
-                &self.depthwise,
-                strip,
-                rows.clone(),
-                self.stride,
-                self.relu[1],
-                filtered,
-            );
-
-            let filtered = crate::kernels::MatRef {
-                data: filtered,
-                rows: rows.len() * self.out.w,
-                stride: wide,
-            };
-            let residual = residual.map(|r| r.rows(rows.clone()));
-            let epilogue = Epilogue::with_residual(self.relu[2], residual);
-            gemm(&self.project, filtered, target.rows(rows), epilogue);
+            let working = (&mut scratch.narrow[..], &mut scratch.floats[..]);
+            self.finish(strip, rows, (inputs.residual, out), working);
         }
     }
+
+    /// Rows `rows` of the expanded tensor.
+    fn expand(
+        &self,
+        input: Input<'_, E>,
+        rows: Range<usize>,
+        (added, out): (Added<'_, E>, &mut [E::Wide]),
+        packed: &mut [E],
+    ) {
+        let matrix = match input {
+            Input::Tensor(source) => source.rows(rows),
+            Input::Feed(feed) => {
+                let Shape { c, w, .. } = self.shape;
+                let packed = &mut packed[..rows.len() * w * c];
+                feed.rows(self.shape, rows.clone(), packed);
+                MatRef {
+                    data: &*packed,
+                    rows: rows.len() * w,
+                    stride: c,
+                }
+            }
+        };
+        let out = MatMut {
+            data: out,
+            stride: self.depthwise.channels(),
+        };
+        let epilogue = Epilogue {
+            relu: self.relu[0],
+            added,
+        };
+        E::gemm(&self.expand, matrix, out, epilogue);
+    }
+
+    /// Rows `rows` of the block's result, given the rows of the expanded tensor that they need.
+    fn finish(
+        &self,
+        strip: Strip<'_, E::Wide>,
+        rows: Range<usize>,
+        (residual, out): (Option<Source<'_, E>>, &mut Output<'_, '_, E>),
+        (narrow, floats): (&mut [E], &mut [f32]),
+    ) {
+        let wide = self.depthwise.channels();
+        let n_pixels = rows.len() * self.out.w;
+        let (filtered, projected) = narrow.split_at_mut(self.filtered_len());
+        let filtered = &mut filtered[..n_pixels * wide];
+        let relu = self.relu[1];
+        depthwise3x3(
+            &self.depthwise,
+            strip,
+            rows.clone(),
+            self.stride,
+            relu,
+            filtered,
+        );
+        let filtered = MatRef {
+            data: filtered,
+            rows: n_pixels,
+            stride: wide,
+        };
+        let residual = residual.map(|r| r.rows(rows.clone()));
+        let epilogue = Epilogue::with_residual(self.relu[2], residual);
+        let Some(head) = &self.head else {
+            if let Output::Tensor(target) = out {
+                E::gemm(&self.project, filtered, target.rows(rows), epilogue);
+            }
+            return;
+        };
+        let stride = self.out.c;
+        let data = &mut *projected;
+        E::gemm(&self.project, filtered, MatMut { data, stride }, epilogue);
+        let projected = MatRef {
+            data: &*projected,
+            rows: n_pixels,
+            stride,
+        };
+        self.apply_head(head, projected, (rows, out), floats);
+    }
+
+    fn apply_head(
+        &self,
+        head: &Head<E>,
+        projected: MatRef<'_, E>,
+        (rows, out): (Range<usize>, &mut Output<'_, '_, E>),
+        floats: &mut [f32],
+    ) {
+        let epilogue = Epilogue::new(head.relu);
+        match out {
+            Output::Tensor(target) => E::gemm(&head.matrix, projected, target.rows(rows), epilogue),
+            Output::Drain(drain) => {
+                let stride = head.matrix.n_out();
+                let values = &mut floats[..projected.rows * stride];
+                let data = &mut *values;
+                E::gemm(&head.matrix, projected, MatMut { data, stride }, epilogue);
+                let shape = Shape {
+                    c: stride,
+                    ..self.out
+                };
+                drain.rows(self.isa, shape, rows, values);
+            }
+        }
+    }
+}
+
+/// How many rows of its result a strip of a block should have.
+fn strip_rows<E: Element>(
+    shape: Shape,
+    out: Shape,
+    (wide, stride): (usize, usize),
+    n_weights: usize,
+) -> usize {
+    let (wide_bytes, narrow_bytes) = (wide * size_of::<E::Wide>(), wide * size_of::<E>());
+    let row = stride * shape.w * wide_bytes + out.w * narrow_bytes;
+    let kept = (3 - stride) * shape.w * wide_bytes;
+    let mut rows = STRIP_BYTES.saturating_sub(kept) / row;
+    if n_weights > LARGE_WEIGHTS {
+        rows = rows.max(STRIP_PIXELS.div_ceil(out.w));
+    }
+    // The depthwise convolution is fastest on two rows at once.
+    rows.max(3 - stride).clamp(1, out.h)
 }

@@ -1,25 +1,16 @@
 //! Where values live: which share a tensor, and which tensors share memory.
 //!
 //! A concatenation costs nothing where its parts are written at their channel offsets straight away
-//! ([`place`]). Tensors that are not needed at the same time share a slot ([`assign_slots`]); slots
-//! rather than offsets into one block, so that the tensor written and the tensors read are separate
-//! borrows.
+//! ([`place`]). All tensors lie in one arena; those that are not needed at the same time may overlap
+//! there ([`assign`]). The tensor that a step writes never overlaps one that it reads.
 
-use super::units::Unit;
-use crate::graph::{Graph, Op, Shape, ValueId};
+use std::ops::Range;
 
-/// Where a value is: pixel `p` starts at `offset + p * stride` of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct View {
-    /// The slot.
-    pub slot: usize,
-    /// First channel's place in the tensor.
-    pub offset: usize,
-    /// Channels of the tensor.
-    pub stride: usize,
-    /// The value's own shape.
-    pub shape: Shape,
-}
+use super::{tensor::View, units::Unit};
+use crate::graph::{Graph, Op, ValueId};
+
+/// Tensors start at multiples of this, in elements: a cache line of the smallest element.
+const ALIGNMENT: usize = 32;
 
 /// The tensor that a value lies in, and its first channel there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,25 +19,29 @@ struct Home {
     offset: usize,
 }
 
-/// Views by value and lengths of the slots in floats.
+/// Views by value, and the length of the arena in elements.
 pub(super) struct Memory {
-    pub views: Vec<View>,
-    pub slot_floats: Vec<usize>,
+    /// None for values that do not live in the arena.
+    pub views: Vec<Option<View>>,
+    pub len: usize,
 }
 
-/// Decides where every value lives while `units` run in order.
-pub(super) fn plan(graph: &Graph, units: &[Unit]) -> Memory {
+/// Decides where every value lives while `units` run in order, except those that `is_streamed`.
+pub(super) fn plan(graph: &Graph, units: &[Unit], is_streamed: &[bool]) -> Memory {
     let homes = place(graph, units);
-    let slots = assign_slots(graph, units, &homes);
-    let view = |(id, home): (usize, &Home)| View {
-        slot: slots.by_tensor[home.tensor],
-        offset: home.offset,
-        stride: graph.shapes[home.tensor].c,
-        shape: graph.shapes[id],
+    let lives = lives(graph, units, &homes, is_streamed);
+    let (places, len) = assign(graph, &lives);
+    let view = |(id, home): (usize, &Home)| {
+        Some(View {
+            tensor: places[home.tensor].clone()?,
+            offset: home.offset,
+            stride: graph.shapes[home.tensor].c,
+            shape: graph.shapes[id],
+        })
     };
     Memory {
         views: homes.iter().enumerate().map(view).collect(),
-        slot_floats: slots.floats,
+        len,
     }
 }
 
@@ -96,18 +91,19 @@ fn may_move(
     })
 }
 
-struct Slots {
-    by_tensor: Vec<usize>,
-    floats: Vec<usize>,
-}
-
-/// Gives each tensor a slot that no other tensor needs meanwhile, large tensors first.
-fn assign_slots(graph: &Graph, units: &[Unit], homes: &[Home]) -> Slots {
-    // First and last unit that touch each tensor; the caller's part is before and after all.
-    let mut lives: Vec<Option<(usize, usize)>> = vec![None; graph.shapes.len()];
+/// First and last unit that touch each tensor; the caller's part is before and after all.
+fn lives(
+    graph: &Graph,
+    units: &[Unit],
+    homes: &[Home],
+    is_streamed: &[bool],
+) -> Vec<Option<Range<usize>>> {
+    let mut lives: Vec<Option<Range<usize>>> = vec![None; graph.shapes.len()];
     let mut touch = |value: ValueId, time: usize| {
-        let life = lives[homes[value].tensor].get_or_insert((time, time));
-        *life = (life.0.min(time), life.1.max(time));
+        if !is_streamed[value] {
+            let life = lives[homes[value].tensor].get_or_insert(time..time + 1);
+            *life = life.start.min(time)..life.end.max(time + 1);
+        }
     };
     graph.inputs.iter().for_each(|&v| touch(v, 0));
     for (time, unit) in units.iter().enumerate() {
@@ -116,35 +112,77 @@ fn assign_slots(graph: &Graph, units: &[Unit], homes: &[Home]) -> Slots {
             .chain([&unit.output])
             .for_each(|&v| touch(v, time + 1));
     }
-    graph
-        .outputs
-        .iter()
-        .for_each(|&v| touch(v, units.len() + 1));
+    let end = units.len() + 1;
+    graph.outputs.iter().for_each(|&v| touch(v, end));
+    lives
+}
 
-    let mut by_size: Vec<(ValueId, (usize, usize))> = lives
+/// Gives each tensor the first place in the arena that nothing else needs meanwhile, large tensors
+/// first; also how long the arena is.
+fn assign(graph: &Graph, lives: &[Option<Range<usize>>]) -> (Vec<Option<Range<usize>>>, usize) {
+    let mut by_size: Vec<(ValueId, &Range<usize>)> = lives
         .iter()
         .enumerate()
-        .filter_map(|(tensor, life)| Some((tensor, (*life)?)))
+        .filter_map(|(tensor, life)| Some((tensor, life.as_ref()?)))
         .collect();
     by_size.sort_by_key(|&(tensor, _)| std::cmp::Reverse(graph.shapes[tensor].len()));
-    let mut slots = Slots {
-        by_tensor: vec![0; graph.shapes.len()],
-        floats: vec![],
-    };
-    let mut tenants: Vec<Vec<(usize, usize)>> = vec![];
+    let mut placed: Vec<(&Range<usize>, Range<usize>)> = vec![];
+    let mut places = vec![None; lives.len()];
     for (tensor, life) in by_size {
-        let is_free = |others: &Vec<(usize, usize)>| {
-            others
-                .iter()
-                .all(|other| other.1 < life.0 || life.1 < other.0)
-        };
-        let slot = tenants.iter().position(is_free).unwrap_or_else(|| {
-            tenants.push(vec![]);
-            slots.floats.push(graph.shapes[tensor].len());
-            tenants.len() - 1
-        });
-        tenants[slot].push(life);
-        slots.by_tensor[tensor] = slot;
+        let mut taken: Vec<&Range<usize>> = placed
+            .iter()
+            .filter(|(other, _)| other.start < life.end && life.start < other.end)
+            .map(|(_, place)| place)
+            .collect();
+        taken.sort_by_key(|place| place.start);
+        let len = graph.shapes[tensor].len();
+        let mut start: usize = 0;
+        for other in taken {
+            if start + len <= other.start {
+                break;
+            }
+            start = start.max(other.end.next_multiple_of(ALIGNMENT));
+        }
+        placed.push((life, start..start + len));
+        places[tensor] = Some(start..start + len);
     }
-    slots
+    let ends = placed.iter().map(|(_, place)| place.end);
+    (places, ends.max().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::simplify::simplify, import::import, network_writer::variants::write_variant,
+        plan::units::group,
+    };
+
+    /// Every value that a step may still read keeps its memory to itself until then.
+    #[test]
+    fn nothing_is_overwritten_before_its_last_reader() {
+        for name in ["328-ave", "160-wenet", "ave-encoder"] {
+            let mut graph = import(&write_variant(name).unwrap()).unwrap().graph;
+            simplify(&mut graph);
+            let units = group(&graph);
+            let streamed = vec![false; graph.shapes.len()];
+            let memory = plan(&graph, &units, &streamed);
+            let homes = place(&graph, &units);
+            // Which tensor each element of the arena was last written for.
+            let mut owner = vec![usize::MAX; memory.len];
+            let range = |v: ValueId| memory.views[v].clone().unwrap().tensor;
+            for &v in &graph.inputs {
+                owner[range(v)].fill(homes[v].tensor);
+            }
+            for unit in &units {
+                for &v in &unit.inputs {
+                    let kept = owner[range(v)].iter().all(|&o| o == homes[v].tensor);
+                    assert!(kept, "{name}: value {v} is gone");
+                }
+                owner[range(unit.output)].fill(homes[unit.output].tensor);
+            }
+            let dense: usize = units.iter().map(|u| graph.shapes[u.output].len()).sum();
+            assert!(memory.len < dense / 2, "{name}: {} of {dense}", memory.len);
+        }
+    }
 }

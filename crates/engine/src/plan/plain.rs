@@ -3,15 +3,18 @@
 //! All on NHWC. Values are dense, except the parts of a [`concat`], what is added to a sum, and the
 //! target of a [`conv`].
 
-use super::{Source, Target};
-use crate::graph::{Activation, Conv, Pool, PoolKind, Shape};
+use super::tensor::{Source, Target};
+use crate::{
+    graph::{Activation, Conv, Pool, PoolKind, Shape},
+    kernels::Element,
+};
 
 /// A convolution of any kernel and any groups.
-pub(super) fn conv(
+pub(super) fn conv<E: Element>(
     conv: &Conv,
-    input: Source<'_>,
-    added: Option<Source<'_>>,
-    target: &mut Target<'_>,
+    input: Source<'_, E>,
+    added: Option<Source<'_, E>>,
+    target: &mut Target<'_, E>,
 ) {
     let (shape, out) = (input.shape, target.shape);
     let [kernel_h, kernel_w] = conv.window.kernel;
@@ -26,11 +29,11 @@ pub(super) fn conv(
                 for (kx, ix) in taps(ox, 1, conv, shape.w) {
                     let x = &x[(iy * shape.w + ix) * shape.c + o / c_out * c_in..][..c_in];
                     for (i, x) in x.iter().enumerate() {
-                        sum += kernel[(i * kernel_h + ky) * kernel_w + kx] * x;
+                        sum += kernel[(i * kernel_h + ky) * kernel_w + kx] * x.to_f32();
                     }
                 }
             }
-            *y = if relu { sum.max(0.0) } else { sum };
+            *y = E::from_f32(if relu { sum.max(0.0) } else { sum });
         }
     }
     if let Some(added) = added {
@@ -55,32 +58,49 @@ fn taps(
 }
 
 /// Adds a value to a target, then perhaps a `ReLU`.
-pub(super) fn add_in_place(added: Source<'_>, relu: bool, target: &mut Target<'_>) {
+pub(super) fn add_in_place<E: Element>(
+    added: Source<'_, E>,
+    relu: bool,
+    target: &mut Target<'_, E>,
+) {
     for (p, pixel) in target.pixels().enumerate() {
         for (y, r) in pixel.iter_mut().zip(added.pixel(p)) {
-            let sum = *y + r;
-            *y = if relu { sum.max(0.0) } else { sum };
+            let sum = y.to_f32() + r.to_f32();
+            *y = E::from_f32(if relu { sum.max(0.0) } else { sum });
         }
     }
 }
 
-pub(super) fn affine(scale: &[f32], shift: &[f32], input: Source<'_>, target: &mut Target<'_>) {
+pub(super) fn affine<E: Element>(
+    scale: &[f32],
+    shift: &[f32],
+    input: Source<'_, E>,
+    target: &mut Target<'_, E>,
+) {
     let pixels = target.dense().chunks_exact_mut(scale.len());
     for (y, x) in pixels.zip(input.dense().chunks_exact(scale.len())) {
         for (((y, x), s), t) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-            *y = x * s + t;
+            *y = E::from_f32(x.to_f32() * s + t);
         }
     }
 }
 
-pub(super) fn activation(activation: Activation, input: Source<'_>, target: &mut Target<'_>) {
+pub(super) fn activation<E: Element>(
+    activation: Activation,
+    input: Source<'_, E>,
+    target: &mut Target<'_, E>,
+) {
     for (y, &x) in target.dense().iter_mut().zip(input.dense()) {
-        *y = activation.apply(x);
+        *y = E::from_f32(activation.apply(x.to_f32()));
     }
 }
 
 /// Copies each input to its channels of the target.
-pub(super) fn concat(inputs: &[Source<'_>], offsets: &[usize], target: &mut Target<'_>) {
+pub(super) fn concat<E: Element>(
+    inputs: &[Source<'_, E>],
+    offsets: &[usize],
+    target: &mut Target<'_, E>,
+) {
     let c = target.shape.c;
     for (input, &offset) in inputs.iter().zip(offsets) {
         for (p, pixel) in target.dense().chunks_exact_mut(c).enumerate() {
@@ -89,9 +109,14 @@ pub(super) fn concat(inputs: &[Source<'_>], offsets: &[usize], target: &mut Targ
     }
 }
 
-pub(super) fn pad(pads: [usize; 4], value: f32, input: Source<'_>, target: &mut Target<'_>) {
+pub(super) fn pad<E: Element>(
+    pads: [usize; 4],
+    value: f32,
+    input: Source<'_, E>,
+    target: &mut Target<'_, E>,
+) {
     let (shape, out) = (input.shape, target.shape);
-    target.dense().fill(value);
+    target.dense().fill(E::from_f32(value));
     let row_floats = shape.w * shape.c;
     for (y, row) in input.dense().chunks_exact(row_floats).enumerate() {
         let start = ((y + pads[0]) * out.w + pads[1]) * out.c;
@@ -103,7 +128,7 @@ pub(super) fn pad(pads: [usize; 4], value: f32, input: Source<'_>, target: &mut 
     clippy::cast_precision_loss,
     reason = "a window has far fewer than 2^24 samples"
 )]
-pub(super) fn pool(pool: Pool, input: Source<'_>, target: &mut Target<'_>) {
+pub(super) fn pool<E: Element>(pool: Pool, input: Source<'_, E>, target: &mut Target<'_, E>) {
     let (shape, out) = (input.shape, target.shape);
     let span = |position: usize, axis: usize, size: usize| {
         let start = position * pool.window.stride[axis];
@@ -121,22 +146,22 @@ pub(super) fn pool(pool: Pool, input: Source<'_>, target: &mut Target<'_>) {
             _ => rows.len() * columns.len(),
         };
         let is_max = pool.kind == PoolKind::Max;
-        pixel.fill(if is_max { f32::NEG_INFINITY } else { 0.0 });
-        for y in rows {
-            for x in columns.clone() {
-                for (sum, &x) in pixel.iter_mut().zip(input.pixel(y * shape.w + x)) {
-                    *sum = if is_max { sum.max(x) } else { *sum + x };
-                }
+        for (c, y) in pixel.iter_mut().enumerate() {
+            let mut sum = if is_max { f32::NEG_INFINITY } else { 0.0 };
+            for place in rows
+                .clone()
+                .flat_map(|y| columns.clone().map(move |x| y * shape.w + x))
+            {
+                let x = input.pixel(place)[c].to_f32();
+                sum = if is_max { sum.max(x) } else { sum + x };
             }
-        }
-        if !is_max {
-            pixel.iter_mut().for_each(|sum| *sum /= n_samples as f32);
+            *y = E::from_f32(if is_max { sum } else { sum / n_samples as f32 });
         }
     }
 }
 
 /// The same floats under another shape; their order is that of NCHW.
-pub(super) fn reshape(input: Source<'_>, target: &mut Target<'_>) {
+pub(super) fn reshape<E: Element>(input: Source<'_, E>, target: &mut Target<'_, E>) {
     let (shape, out) = (input.shape, target.shape);
     let x = input.dense();
     let y = target.dense();

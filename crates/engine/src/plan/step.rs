@@ -1,31 +1,34 @@
 //! One step of a plan: packed weights and the kernel calls that they are for.
 
-use super::{Source, Target, block::Block, plain};
+use super::{
+    block::{Block, Input, Inputs, Output},
+    plain,
+    tensor::{Source, Target},
+    units::{Unit, UnitKind},
+};
 use crate::{
     graph::{Activation, Conv, Graph, Op, Pool, Shape, op::Window},
     kernels::{
-        self, Epilogue, Isa, MatRef, PackedDepthwise, PackedMatrix, Strip, Weights, depthwise3x3,
-        gemm,
+        self, Element, Epilogue, Isa, MatRef, PackedDepthwise, Strip, Weights, depthwise3x3,
     },
+    session::{Scratch, ScratchSize},
 };
 
-use super::units::{Unit, UnitKind};
-
-/// Floats of unfolded windows that are multiplied at once.
-const PATCH_FLOATS: usize = 64 * 1024;
-/// Longest row of unfolded windows, in floats; a convolution beyond that runs unpacked.
-const MAX_PATCH_ROW_FLOATS: usize = 1 << 24;
+/// Elements of unfolded windows that are multiplied at once.
+const PATCH_LEN: usize = 64 * 1024;
+/// Longest row of unfolded windows, in elements; a convolution beyond that runs unpacked.
+const MAX_PATCH_ROW: usize = 1 << 24;
 
 /// What a step computes, with the weights in the form in which it reads them.
 #[derive(Debug)]
-pub(super) enum Kernel {
-    Block(Block),
+pub(super) enum Kernel<E: Element> {
+    Block(Box<Block<E>>),
     Pointwise {
-        matrix: PackedMatrix,
+        matrix: E::Matrix,
         relu: bool,
     },
     Dense {
-        matrix: PackedMatrix,
+        matrix: E::Matrix,
         relu: bool,
         window: Window,
         patch_rows: usize,
@@ -55,21 +58,17 @@ pub(super) enum Kernel {
     Reshape,
 }
 
-impl Kernel {
+impl<E: Element> Kernel<E> {
     /// Packs what `unit` needs.
     pub fn pack(isa: Isa, graph: &Graph, unit: &Unit) -> Self {
         let shape = graph.shapes[unit.inputs[0]];
         let out = graph.shapes[unit.output];
-        let index = match unit.kind {
-            UnitKind::Single(index) => index,
-            UnitKind::Block(nodes) => {
-                let convs = nodes.map(|i| &graph.nodes[i].op);
-                if let [Op::Conv(a), Op::Conv(b), Op::Conv(c)] = convs {
-                    return Self::Block(Block::pack(isa, [a, b, c], shape, out));
-                }
-                nodes[2]
-            }
-        };
+        if let UnitKind::Block(nodes) = unit.kind
+            && let Some(block) = Block::pack(isa, graph, nodes)
+        {
+            return Self::Block(Box::new(block));
+        }
+        let index = unit.last();
         match &graph.nodes[index].op {
             Op::Conv(conv) => Self::pack_conv(isa, conv, shape, out),
             Op::Affine { scale, shift } => Self::Affine {
@@ -100,7 +99,7 @@ impl Kernel {
         let [kernel_h, kernel_w] = window.kernel;
         let patch = kernel_h * kernel_w * shape.c;
         if conv.is_pointwise() {
-            let matrix = PackedMatrix::pack(isa, weights, bias, out.c, shape.c);
+            let matrix = E::pack(isa, weights, bias, out.c, shape.c);
             return Self::Pointwise {
                 matrix,
                 relu: *relu,
@@ -114,7 +113,7 @@ impl Kernel {
                 stride: window.stride[0],
             };
         }
-        if conv.groups > 1 || patch.saturating_mul(out.w) > MAX_PATCH_ROW_FLOATS {
+        if conv.groups > 1 || patch.saturating_mul(out.w) > MAX_PATCH_ROW {
             return Self::AnyConv(conv.clone());
         }
         // From [c_out][c_in][h][w] to [c_out][h][w][c_in], the order of unfolded windows.
@@ -124,8 +123,8 @@ impl Kernel {
             o * patch + rest % shape.c * plane + rest / shape.c
         };
         let reordered: Vec<f32> = (0..weights.len()).map(|i| weights[place(i)]).collect();
-        let matrix = PackedMatrix::pack(isa, &reordered, bias, out.c, patch);
-        let patch_rows = (PATCH_FLOATS / (patch * out.w)).clamp(1, out.h);
+        let matrix = E::pack(isa, &reordered, bias, out.c, patch);
+        let patch_rows = (PATCH_LEN / (patch * out.w)).clamp(1, out.h);
         Self::Dense {
             matrix,
             relu: *relu,
@@ -146,14 +145,17 @@ impl Kernel {
         }
     }
 
-    /// Floats of working memory that a run needs for an output of shape `out`.
-    pub fn scratch_floats(&self, out: Shape) -> usize {
+    /// Working memory that a run needs for an output of shape `out`.
+    pub fn scratch(&self, out: Shape) -> ScratchSize {
         match self {
-            Self::Block(block) => block.scratch_floats(),
+            Self::Block(block) => block.scratch(),
             Self::Dense {
                 matrix, patch_rows, ..
-            } => matrix.n_in() * out.w * patch_rows,
-            _ => 0,
+            } => ScratchSize {
+                narrow: matrix.n_in() * out.w * patch_rows,
+                ..ScratchSize::default()
+            },
+            _ => ScratchSize::default(),
         }
     }
 
@@ -161,26 +163,53 @@ impl Kernel {
     pub fn run(
         &self,
         isa: Isa,
-        inputs: &[Source<'_>],
-        target: &mut Target<'_>,
-        scratch: &mut [f32],
+        inputs: &[Input<'_, E>],
+        out: &mut Output<'_, '_, E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        if let Self::Block(block) = self {
+            let mut others = inputs[1..].iter().filter_map(Input::tensor);
+            let lifted = block.lift.as_ref().and_then(|_| others.next());
+            let inputs = Inputs {
+                main: inputs[0],
+                lifted,
+                residual: others.next(),
+            };
+            return block.run(inputs, out, scratch);
+        }
+        // A concatenation whose parts were all written at their places.
+        if inputs.is_empty() {
+            return;
+        }
+        let sources: Vec<Source<'_, E>> = inputs.iter().filter_map(Input::tensor).collect();
+        if let Output::Tensor(target) = out {
+            self.run_single(isa, &sources, target, scratch);
+        }
+    }
+
+    fn run_single(
+        &self,
+        isa: Isa,
+        inputs: &[Source<'_, E>],
+        target: &mut Target<'_, E>,
+        scratch: &mut Scratch<E>,
     ) {
         let input = inputs[0];
         let added = inputs.get(1).copied();
         match self {
-            Self::Block(block) => block.run(input, added, target, scratch),
+            Self::Block(_) => {}
             Self::Pointwise { matrix, relu } => {
                 let rows = 0..target.shape.h;
                 let residual = added.map(|r| r.rows(rows.clone()));
                 let epilogue = Epilogue::with_residual(*relu, residual);
-                gemm(
+                E::gemm(
                     matrix,
                     input.rows(rows.clone()),
                     target.rows(rows),
                     epilogue,
                 );
             }
-            Self::Dense { .. } => self.run_dense(input, added, target, scratch),
+            Self::Dense { .. } => self.run_dense(input, added, target, &mut scratch.narrow),
             Self::Depthwise {
                 filter,
                 relu,
@@ -221,10 +250,10 @@ impl Kernel {
 
     fn run_dense(
         &self,
-        input: Source<'_>,
-        added: Option<Source<'_>>,
-        target: &mut Target<'_>,
-        scratch: &mut [f32],
+        input: Source<'_, E>,
+        added: Option<Source<'_, E>>,
+        target: &mut Target<'_, E>,
+        scratch: &mut [E],
     ) {
         let Self::Dense {
             matrix,
@@ -259,16 +288,16 @@ impl Kernel {
             };
             let residual = added.map(|r| r.rows(rows.clone()));
             let epilogue = Epilogue::with_residual(*relu, residual);
-            gemm(matrix, patches, target.rows(rows), epilogue);
+            E::gemm(matrix, patches, target.rows(rows), epilogue);
         }
     }
 }
 
-fn run_depthwise(
+fn run_depthwise<E: Element>(
     (filter, stride, relu): (&PackedDepthwise, usize, bool),
-    input: Source<'_>,
-    added: Option<Source<'_>>,
-    target: &mut Target<'_>,
+    input: Source<'_, E>,
+    added: Option<Source<'_, E>>,
+    target: &mut Target<'_, E>,
 ) {
     let Shape { h, w, .. } = input.shape;
     let strip = Strip {
