@@ -26,6 +26,16 @@ def frames(events: Iterable[Event]) -> list[Frame]:
     return [event for event in events if isinstance(event, Frame)]
 
 
+async def take_frames(session: Session, n_frames: int) -> list[Frame]:
+    """The next frames, whatever else comes."""
+    seen: list[Frame] = []
+    while len(seen) < n_frames:
+        event = await anext(session)
+        if isinstance(event, Frame):
+            seen.append(event)
+    return seen
+
+
 async def until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition of the server; give up loudly."""
     try:

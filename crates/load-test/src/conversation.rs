@@ -12,7 +12,7 @@ use crate::{
     check::{Expected, Fault},
     live::{DriftMeter, LiveEvent},
     profile::frames_time,
-    segment::Segment,
+    segment::{Delivery, Segment},
     stats::{Outcome, Sample, SharedStats},
 };
 
@@ -218,8 +218,10 @@ impl Conversation {
             return;
         }
         speech.first_arrival.get_or_insert(at);
-        let spoken = speech.times.start + Duration::from_micros(audio_time_us);
-        self.drift.note(spoken, at);
+        if speech.times.delivery == Delivery::Live {
+            let spoken = speech.times.start + Duration::from_micros(audio_time_us);
+            self.drift.note(spoken, at);
+        }
         let ready = speech.ready_at(n);
         let mut stats = self.terms.stats.lock();
         stats.record(&Sample {

@@ -2,7 +2,7 @@ use lipsync::v1::{OutputFormat, SegmentEnd};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{report::Summary, segment::Delivery, stats::Clock};
+use crate::{report::Summary, stats::Clock};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
