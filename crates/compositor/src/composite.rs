@@ -1,7 +1,10 @@
 //! Putting a generated face back onto its background frame.
 
+use libjpeg_turbo_rs::PixelFormat;
+
 use crate::{
-    CompositorError, FaceCrop, Picture, bicubic,
+    CompositorError, EncodeOptions, Encoding, FaceCrop, Picture, bicubic, encode_with,
+    jpeg::{self, JpegOptions},
     picture::{PIXEL_BYTES, swap_red_and_blue},
 };
 
@@ -14,13 +17,37 @@ use crate::{
 /// # Errors
 /// [`CompositorError::GeneratedSize`].
 pub fn face_patch(crop: &FaceCrop, generated: &[u8]) -> Result<Picture, CompositorError> {
-    let square = crop.with_region(generated)?;
-    let row_bytes = crop.geometry().crop_px * PIXEL_BYTES;
-    let rows: Vec<&[u8]> = square.chunks_exact(row_bytes).collect();
-    let rect = crop.rect();
-    let mut patch = bicubic::resize(&rows, rect.width, rect.height);
+    let mut patch = bgr_patch(crop, generated)?;
     swap_red_and_blue(&mut patch);
-    Picture::new(rect.width, rect.height, patch)
+    Picture::new(crop.rect().width, crop.rect().height, patch)
+}
+
+/// A coded [`face_patch`], for clients that have the background.
+///
+/// # Errors
+/// As [`face_patch`] and [`encode`](crate::encode).
+pub fn encode_face(
+    crop: &FaceCrop,
+    generated: &[u8],
+    encoding: Encoding,
+    options: EncodeOptions,
+) -> Result<Vec<u8>, CompositorError> {
+    let Encoding::Jpeg { quality } = encoding else {
+        return encode_with(&face_patch(crop, generated)?, encoding, options);
+    };
+    let patch = bgr_patch(crop, generated)?;
+    let sides = (crop.rect().width, crop.rect().height);
+    let options = JpegOptions::new(quality, options);
+    jpeg::encode(&patch, sides, PixelFormat::Bgr, options)
+}
+
+/// A face patch as the network's colours are.
+fn bgr_patch(crop: &FaceCrop, generated: &[u8]) -> Result<Vec<u8>, CompositorError> {
+    let rect = crop.rect();
+    let mut patch = vec![0; rect.width * rect.height * PIXEL_BYTES];
+    let rows = patch.chunks_exact_mut(rect.width * PIXEL_BYTES);
+    bicubic::resize(&crop.with_region(generated)?, rows);
+    Ok(patch)
 }
 
 /// The background frame with the generated face over the crop's rectangle.

@@ -4,10 +4,11 @@ use image::{
     ExtendedColorType, ImageEncoder,
     codecs::png::{CompressionType, FilterType, PngEncoder},
 };
+use libjpeg_turbo_rs::PixelFormat;
 
 use crate::{
     CompositorError, ImageFormat, Picture,
-    jpeg::{JpegOptions, encode_rgb},
+    jpeg::{self, JpegOptions},
     marking::{PNG_HEADER_END, PNG_MARKING},
     picture::PIXEL_BYTES,
 };
@@ -60,12 +61,9 @@ pub fn encode_with(
 ) -> Result<Vec<u8>, CompositorError> {
     match encoding {
         Encoding::Jpeg { quality } => {
-            let options = JpegOptions {
-                quality,
-                restart_interval: options.restart_interval,
-                is_marked: options.is_marked,
-            };
-            encode_rgb(picture.rgb(), (picture.width(), picture.height()), options)
+            let sides = (picture.width(), picture.height());
+            let options = JpegOptions::new(quality, options);
+            jpeg::encode(picture.rgb(), sides, PixelFormat::Rgb, options)
         }
         Encoding::Png => {
             let mut file = png(picture)?;

@@ -104,17 +104,16 @@ pub enum CompositorError {
         /// Units in a row.
         n_mcus: usize,
     },
-    /// A face patch is not of its frame's face size.
-    #[error("a face of {patch_width}x{patch_height} pixels does not fit {width}x{height}")]
-    PatchSize {
-        /// Width of the patch, px.
-        patch_width: usize,
-        /// Height of the patch, px.
-        patch_height: usize,
-        /// Width of the face rectangle, px.
-        width: usize,
-        /// Height of the face rectangle, px.
-        height: usize,
+    /// A face crop is of another place than the baked frame's face.
+    #[error(
+        "a face of {}x{} pixels at ({}, {}) is not that of the baked frame, {}x{} at ({}, {})",
+        crop.width, crop.height, crop.x, crop.y, baked.width, baked.height, baked.x, baked.y
+    )]
+    OtherFace {
+        /// Where the crop is from.
+        crop: PixelRect,
+        /// Where the baked frame's face is.
+        baked: PixelRect,
     },
     /// A baked frame is damaged or was never one.
     #[error("not a usable baked frame: {reason}")]

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use lipsync_core::{FaceGeometry, PixelRect};
 
 use crate::{
-    CompositorError, Picture, bicubic,
+    CompositorError, Picture,
+    bicubic::{self, Source},
     picture::{PIXEL_BYTES, swap_red_and_blue},
 };
 
@@ -39,7 +40,9 @@ impl FaceCrop {
         check_geometry(geometry)?;
         picture.check_rect(rect)?;
         let rows: Vec<&[u8]> = picture.rows_of(rect).collect();
-        let mut pixels = bicubic::resize(&rows, geometry.crop_px, geometry.crop_px);
+        let mut pixels = vec![0; geometry.crop_bytes()];
+        let target = pixels.chunks_exact_mut(geometry.crop_px * PIXEL_BYTES);
+        bicubic::resize(&Rows(&rows), target);
         swap_red_and_blue(&mut pixels);
         Ok(Self {
             rect,
@@ -90,28 +93,73 @@ impl FaceCrop {
     }
 
     /// The crop with a generated region inside its ring; BGR as both are.
-    pub(crate) fn with_region(&self, generated: &[u8]) -> Result<Vec<u8>, CompositorError> {
-        let FaceGeometry {
-            region_px,
-            crop_px,
-            ring_px,
-            ..
-        } = self.geometry;
+    pub(crate) fn with_region<'a>(
+        &'a self,
+        generated: &'a [u8],
+    ) -> Result<GeneratedFace<'a>, CompositorError> {
         if generated.len() != self.geometry.region_bytes() {
             return Err(CompositorError::GeneratedSize {
                 expected: self.geometry.region_bytes(),
                 actual: generated.len(),
             });
         }
-        let mut square = self.pixels.to_vec();
-        let rows = square
-            .chunks_exact_mut(crop_px * PIXEL_BYTES)
-            .skip(ring_px)
-            .zip(generated.chunks_exact(region_px * PIXEL_BYTES));
-        for (row, generated_row) in rows {
-            row[ring_px * PIXEL_BYTES..][..generated_row.len()].copy_from_slice(generated_row);
-        }
-        Ok(square)
+        Ok(GeneratedFace {
+            geometry: self.geometry,
+            original: &self.pixels,
+            generated,
+        })
+    }
+}
+
+/// The rows of a rectangle of a picture; not empty.
+struct Rows<'a>(&'a [&'a [u8]]);
+
+impl Source for Rows<'_> {
+    fn width(&self) -> usize {
+        self.0[0].len() / PIXEL_BYTES
+    }
+
+    fn height(&self) -> usize {
+        self.0.len()
+    }
+
+    fn row(&self, y: usize) -> [&[u8]; 3] {
+        [self.0[y], &[], &[]]
+    }
+}
+
+/// A generated region inside the ring of the original crop, without a copy of either.
+pub(crate) struct GeneratedFace<'a> {
+    geometry: FaceGeometry,
+    original: &'a [u8],
+    generated: &'a [u8],
+}
+
+impl Source for GeneratedFace<'_> {
+    fn width(&self) -> usize {
+        self.geometry.crop_px
+    }
+
+    fn height(&self) -> usize {
+        self.geometry.crop_px
+    }
+
+    fn row(&self, y: usize) -> [&[u8]; 3] {
+        let FaceGeometry {
+            region_px,
+            crop_px,
+            ring_px,
+            ..
+        } = self.geometry;
+        let original = &self.original[y * crop_px * PIXEL_BYTES..][..crop_px * PIXEL_BYTES];
+        let inside = y.checked_sub(ring_px).filter(|y| *y < region_px);
+        let Some(y) = inside else {
+            return [original, &[], &[]];
+        };
+        let (left, rest) = original.split_at(ring_px * PIXEL_BYTES);
+        let (_, right) = rest.split_at(region_px * PIXEL_BYTES);
+        let row_bytes = region_px * PIXEL_BYTES;
+        [left, &self.generated[y * row_bytes..][..row_bytes], right]
     }
 }
 

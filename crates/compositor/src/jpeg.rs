@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
-use crate::{CompositorError, ImageFormat, marking::JPEG_MARKING, picture::PIXEL_BYTES};
+use crate::{
+    CompositorError, EncodeOptions, ImageFormat, marking::JPEG_MARKING, picture::PIXEL_BYTES,
+};
 
 /// Side of a minimum coded unit, px.
 pub(crate) const MCU_PX: usize = 16;
@@ -30,10 +32,21 @@ pub(crate) struct JpegOptions {
     pub is_marked: bool,
 }
 
-/// Encodes `width x height x 3` bytes of RGB.
-pub(crate) fn encode_rgb(
-    rgb: &[u8],
+impl JpegOptions {
+    pub(crate) fn new(quality: u8, options: EncodeOptions) -> Self {
+        Self {
+            quality,
+            restart_interval: options.restart_interval,
+            is_marked: options.is_marked,
+        }
+    }
+}
+
+/// Encodes `width x height x 3` bytes of RGB or BGR; the file is the same.
+pub(crate) fn encode(
+    pixels: &[u8],
     (width, height): (usize, usize),
+    order: PixelFormat,
     options: JpegOptions,
 ) -> Result<Vec<u8>, CompositorError> {
     if !(1..=100).contains(&options.quality) {
@@ -41,7 +54,7 @@ pub(crate) fn encode_rgb(
             quality: options.quality,
         });
     }
-    let mut file = Encoder::new(rgb, width, height, PixelFormat::Rgb)
+    let mut file = Encoder::new(pixels, width, height, order)
         .quality(options.quality)
         .subsampling(Subsampling::S420)
         .restart_blocks(options.restart_interval)
@@ -66,7 +79,7 @@ pub(crate) fn header(
     options: JpegOptions,
 ) -> Result<Vec<u8>, CompositorError> {
     let grey = [128; MCU_PX * MCU_PX * PIXEL_BYTES];
-    let mut file = encode_rgb(&grey, (MCU_PX, MCU_PX), options)?;
+    let mut file = encode(&grey, (MCU_PX, MCU_PX), PixelFormat::Rgb, options)?;
     let places = (scan_start(&file), frame_sides(&file), sides(width, height));
     let (Some(start), Some(at), Some(sides)) = places else {
         return Err(CompositorError::Encode {

@@ -39,7 +39,7 @@ mod marking;
 mod picture;
 mod splice;
 
-pub use composite::{composite, composite_masked, face_patch};
+pub use composite::{composite, composite_masked, encode_face, face_patch};
 pub use decode::{DecodeLimits, decode};
 pub use encode::{EncodeOptions, Encoding, encode, encode_with};
 pub use error::{CompositorError, ImageFormat};

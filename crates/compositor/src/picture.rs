@@ -106,7 +106,10 @@ impl Picture {
     }
 
     /// As [`Self::rows_of`], to be written to.
-    pub(crate) fn rows_of_mut(&mut self, rect: PixelRect) -> impl Iterator<Item = &mut [u8]> {
+    pub(crate) fn rows_of_mut(
+        &mut self,
+        rect: PixelRect,
+    ) -> impl ExactSizeIterator<Item = &mut [u8]> {
         let (start, end) = (rect.x * PIXEL_BYTES, (rect.x + rect.width) * PIXEL_BYTES);
         self.data
             .chunks_exact_mut(self.width * PIXEL_BYTES)

@@ -21,10 +21,11 @@
 //! [`choose_restart_interval`] weighs bytes against work for the faces of a model.
 
 use bytes::Bytes;
+use libjpeg_turbo_rs::PixelFormat;
 use lipsync_core::PixelRect;
 
 use crate::{
-    CompositorError, Picture,
+    CompositorError, FaceCrop, Picture, bicubic,
     jpeg::{self, JFIF_END, JpegOptions, MCU_PX, Scan},
     marking::JPEG_MARKING,
     picture::PIXEL_BYTES,
@@ -86,8 +87,11 @@ pub fn bake(
     let face = picture.cut(rect)?;
     let sides = (picture.width(), picture.height());
     let face_sides = (rect.width, rect.height);
-    let jpeg = jpeg::encode_rgb(picture.rgb(), sides, table.frame_options())?;
-    let face_jpeg = jpeg::encode_rgb(face.rgb(), face_sides, table.face_options())?;
+    let encode = |picture: &Picture, sides, options| {
+        jpeg::encode(picture.rgb(), sides, PixelFormat::Rgb, options)
+    };
+    let jpeg = encode(picture, sides, table.frame_options())?;
+    let face_jpeg = encode(&face, face_sides, table.face_options())?;
     BakedFrame::from_parts([
         jpeg.into(),
         face_jpeg.into(),
@@ -193,26 +197,30 @@ impl BakedFrame {
         marked_or_not(&self.face_jpeg, is_marked)
     }
 
-    /// The frame with another face, which [`face_patch`](crate::face_patch) makes: a JPEG file.
+    /// The frame with a generated face, as [`composite`](crate::composite) makes it: a JPEG file.
     ///
     /// # Errors
-    /// [`CompositorError::PatchSize`].
-    pub fn splice(&self, patch: &Picture, is_marked: bool) -> Result<Vec<u8>, CompositorError> {
-        let rect = self.table.rect;
-        if (patch.width(), patch.height()) != (rect.width, rect.height) {
-            return Err(CompositorError::PatchSize {
-                patch_width: patch.width(),
-                patch_height: patch.height(),
-                width: rect.width,
-                height: rect.height,
+    /// [`CompositorError::OtherFace`] and [`CompositorError::GeneratedSize`].
+    pub fn splice(
+        &self,
+        crop: &FaceCrop,
+        generated: &[u8],
+        is_marked: bool,
+    ) -> Result<Vec<u8>, CompositorError> {
+        if crop.rect() != self.table.rect {
+            return Err(CompositorError::OtherFace {
+                crop: crop.rect(),
+                baked: self.table.rect,
             });
         }
-        let pixels = self.region.pixels(&self.surroundings, patch);
+        let face = crop.with_region(generated)?;
+        let mut pixels = self.region.around(&self.surroundings);
+        bicubic::resize(&face, self.region.face_rows(&mut pixels));
         let options = JpegOptions {
             is_marked: false,
             ..self.table.frame_options()
         };
-        let small = jpeg::encode_rgb(&pixels, self.region.sides(), options)?;
+        let small = jpeg::encode(&pixels, self.region.sides(), PixelFormat::Bgr, options)?;
         let scan = jpeg::scan_start(&small)
             .and_then(|start| Scan::read(&small, start, self.region.n_segments()))
             .ok_or(CompositorError::Baked {

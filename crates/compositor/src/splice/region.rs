@@ -5,6 +5,7 @@ use std::ops::Range;
 use lipsync_core::PixelRect;
 
 use super::{CompositorError, MCU_PX, PIXEL_BYTES, Picture, n_mcus, table::Table};
+use crate::picture::swap_red_and_blue;
 
 /// A rectangle of whole segments, cut off at the frame's right and bottom edge as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,53 +98,61 @@ impl Region {
         (area(self.rect) - area(self.face)) * PIXEL_BYTES
     }
 
-    /// The region's pixels but for the face, row by row: RGB as the picture has them.
+    /// The region's pixels but for the face, row by row: BGR, because generated faces are.
     pub(super) fn surroundings(&self, picture: &Picture) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(self.surrounding_bytes());
-        for (y, row) in self.place_rows().zip(picture.rows_of(self.rect)) {
-            match y {
-                None => pixels.extend_from_slice(row),
-                Some((left, right)) => {
-                    pixels.extend_from_slice(&row[..left]);
-                    pixels.extend_from_slice(&row[right..]);
-                }
-            }
+        for (face, row) in self.face_columns().zip(picture.rows_of(self.rect)) {
+            pixels.extend_from_slice(&row[..face.start]);
+            pixels.extend_from_slice(&row[face.end..]);
+        }
+        swap_red_and_blue(&mut pixels);
+        pixels
+    }
+
+    /// The region with its surroundings in place and a black face: BGR.
+    pub(super) fn around(&self, surroundings: &[u8]) -> Vec<u8> {
+        let row_bytes = self.rect.width * PIXEL_BYTES;
+        let mut pixels = vec![0; row_bytes * self.rect.height];
+        let mut rest = surroundings;
+        for (face, row) in self.face_columns().zip(pixels.chunks_exact_mut(row_bytes)) {
+            let (left, later) = rest.split_at(face.start);
+            let (right, later) = later.split_at(row_bytes - face.end);
+            row[..face.start].copy_from_slice(left);
+            row[face.end..].copy_from_slice(right);
+            rest = later;
         }
         pixels
     }
 
-    /// The region with a face of the right size between its surroundings.
-    pub(super) fn pixels(&self, surroundings: &[u8], face: &Picture) -> Vec<u8> {
-        let row_bytes = self.rect.width * PIXEL_BYTES;
-        let mut pixels = Vec::with_capacity(row_bytes * self.rect.height);
-        let mut face_rows = face.rgb().chunks_exact(face.width() * PIXEL_BYTES);
-        let mut rest = surroundings;
-        let mut take = |n_bytes: usize| {
-            let (taken, later) = rest.split_at(n_bytes);
-            rest = later;
-            taken
-        };
-        for y in self.place_rows() {
-            match y {
-                None => pixels.extend_from_slice(take(row_bytes)),
-                Some((left, right)) => {
-                    pixels.extend_from_slice(take(left));
-                    pixels.extend_from_slice(face_rows.next().unwrap_or_default());
-                    pixels.extend_from_slice(take(row_bytes - right));
-                }
-            }
-        }
+    /// The rows of the face in the region's pixels.
+    pub(super) fn face_rows<'a>(
+        &self,
+        pixels: &'a mut [u8],
+    ) -> impl ExactSizeIterator<Item = &'a mut [u8]> + use<'a> {
+        let columns = self.columns();
         pixels
+            .chunks_exact_mut(self.rect.width * PIXEL_BYTES)
+            .skip(self.face.y - self.rect.y)
+            .take(self.face.height)
+            .map(move |row| &mut row[columns.clone()])
     }
 
     /// For each of the region's rows of pixels, which bytes of it are the face's.
-    fn place_rows(&self) -> impl Iterator<Item = Option<(usize, usize)>> + use<> {
-        let (rect, face) = (self.rect, self.face);
-        let left = (face.x - rect.x) * PIXEL_BYTES;
-        let right = left + face.width * PIXEL_BYTES;
-        (rect.y..rect.y + rect.height).map(move |y| {
-            let is_inside = (face.y..face.y + face.height).contains(&y);
-            is_inside.then_some((left, right))
+    fn face_columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (columns, end) = (self.columns(), self.rect.width * PIXEL_BYTES);
+        let face = self.face.y..self.face.y + self.face.height;
+        (self.rect.y..self.rect.y + self.rect.height).map(move |y| {
+            if face.contains(&y) {
+                columns.clone()
+            } else {
+                end..end
+            }
         })
+    }
+
+    /// The bytes of a row that are the face's, where it has any.
+    fn columns(&self) -> Range<usize> {
+        let left = (self.face.x - self.rect.x) * PIXEL_BYTES;
+        left..left + self.face.width * PIXEL_BYTES
     }
 }

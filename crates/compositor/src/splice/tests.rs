@@ -1,7 +1,8 @@
+use lipsync_core::FaceGeometry;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{EncodeOptions, Encoding, encode_with};
+use crate::{EncodeOptions, Encoding, composite, encode_face, encode_with, face_patch};
 
 /// Ramps with noise on them, so that segments have different lengths and stuffed bytes.
 fn picture(width: usize, height: usize, seed: u32) -> Picture {
@@ -18,13 +19,17 @@ fn picture(width: usize, height: usize, seed: u32) -> Picture {
     Picture::new(width, height, data).expect("the bytes fit the size")
 }
 
-fn pasted(background: &Picture, patch: &Picture, rect: PixelRect) -> Picture {
-    let mut frame = background.clone();
-    let rows = patch.rgb().chunks_exact(patch.width() * PIXEL_BYTES);
-    for (row, patch_row) in frame.rows_of_mut(rect).zip(rows) {
-        row.copy_from_slice(patch_row);
-    }
-    frame
+/// A family with small squares, so that tests are quick.
+const TINY: FaceGeometry = FaceGeometry {
+    region_px: 16,
+    crop_px: 24,
+    ring_px: 4,
+    mask_x: (1, 7),
+    mask_y: (1, 6),
+};
+
+fn generated(seed: u32) -> Vec<u8> {
+    picture(TINY.region_px, TINY.region_px, seed).into_rgb()
 }
 
 fn full_encode(picture: &Picture, settings: BakeSettings, is_marked: bool) -> Vec<u8> {
@@ -74,21 +79,27 @@ proptest! {
     fn a_splice_is_the_full_encode_byte_for_byte(
         (width, height, rect, restart_interval) in places(),
         quality in prop_oneof![1..=100_u8, Just(85)],
-        (seed, patch_seed) in any::<(u32, u32)>(),
+        (seed, face_seed) in any::<(u32, u32)>(),
         is_marked in any::<bool>(),
     ) {
         let settings = BakeSettings { quality, restart_interval };
         let background = picture(width, height, seed);
-        let patch = picture(rect.width, rect.height, patch_seed);
+        let crop = FaceCrop::cut(&background, rect, TINY).unwrap();
+        let generated = generated(face_seed);
         let baked = bake(&background, rect, &settings).unwrap();
-        let spliced = baked.splice(&patch, is_marked).unwrap();
-        let expected = full_encode(&pasted(&background, &patch, rect), settings, is_marked);
+        let spliced = baked.splice(&crop, &generated, is_marked).unwrap();
+        let composited = composite(&background, &crop, &generated).unwrap();
+        let expected = full_encode(&composited, settings, is_marked);
         prop_assert!(spliced == expected);
         prop_assert!(baked.jpeg(is_marked) == full_encode(&background, settings, is_marked));
         let face = BakeSettings { restart_interval: 0, ..settings };
         let expected = full_encode(&background.cut(rect).unwrap(), face, is_marked);
         prop_assert!(baked.face_jpeg(is_marked) == expected);
-        // An independent decoder finds no fault with it, and the pixels of the full encode.
+        let patch = face_patch(&crop, &generated).unwrap();
+        let options = EncodeOptions { restart_interval: 0, is_marked };
+        let region = encode_face(&crop, &generated, Encoding::Jpeg { quality }, options).unwrap();
+        prop_assert!(region == full_encode(&patch, face, is_marked));
+        // An independent decoder finds no fault with it.
         let decoded = image::load_from_memory(&spliced).unwrap().to_rgb8();
         prop_assert_eq!((decoded.width() as usize, decoded.height() as usize), (width, height));
     }
@@ -123,8 +134,9 @@ proptest! {
         parts[part] = bytes.into();
         if let Ok(damaged) = BakedFrame::from_parts(parts) {
             prop_assert!(!cut);
-            let face = picture(damaged.rect().width, damaged.rect().height, 5);
-            let spliced = damaged.splice(&face, true).unwrap();
+            let pixels = vec![7; TINY.crop_bytes()].into();
+            let crop = FaceCrop::from_pixels(damaged.rect(), TINY, pixels).unwrap();
+            let spliced = damaged.splice(&crop, &generated(5), true).unwrap();
             let options = damaged.table.frame_options();
             prop_assert!(read_scan(&spliced, (128, 70), options).is_some());
         }
@@ -195,14 +207,19 @@ fn what_does_not_fit_is_refused() {
     let quality = bake(&background, rect, &settings(0, 4));
     assert_eq!(quality.err(), Some(CompositorError::Quality { quality: 0 }));
     let baked = bake(&background, rect, &settings(85, 4)).unwrap();
-    let patch = picture(21, 10, 1);
-    assert!(matches!(
-        baked.splice(&patch, true),
-        Err(CompositorError::PatchSize {
-            patch_width: 21,
-            width: 20,
-            ..
+    let elsewhere = PixelRect { x: 99, ..rect };
+    let crop = FaceCrop::cut(&background, elsewhere, TINY).unwrap();
+    assert_eq!(
+        baked.splice(&crop, &generated(1), true),
+        Err(CompositorError::OtherFace {
+            crop: elsewhere,
+            baked: rect
         })
+    );
+    let crop = FaceCrop::cut(&background, rect, TINY).unwrap();
+    assert!(matches!(
+        baked.splice(&crop, &[0; 5], true),
+        Err(CompositorError::GeneratedSize { actual: 5, .. })
     ));
 }
 
