@@ -29,6 +29,12 @@ pub fn load_generator(
     onnx: &[u8],
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn Generator>, EngineError> {
+    generator(onnx, &options.into())
+}
+
+/// Not generic, so that the kernels are compiled in this crate, as optimised as its profile says, and
+/// not once more in whichever crate calls [`load_generator`].
+fn generator(onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Generator>, EngineError> {
     let mut ends_in_sigmoid = false;
     let visual = |s: &Shape| s.c == 6 && s.h == s.w && FaceGeometry::for_region(s.h).is_some();
     let cut = |graph: &mut Graph| {
@@ -38,7 +44,7 @@ pub fn load_generator(
             .iter()
             .position(|&id| visual(&graph.shapes[id]))
     };
-    let network = Network::load_with(onnx, &options.into(), cut)?;
+    let network = Network::load_with(onnx, options, cut)?;
     let (inputs, outputs) = (network.input_shapes(), network.output_shapes());
     let refused = || EngineError::Contract {
         expected: "visual [B, 6, S, S] (S 320 or 160) and audio [B, C, H, W] to [B, 3, S, S]"

@@ -29,7 +29,12 @@ impl Network {
     /// [`EngineError::Device`] where the CPU lacks the instruction set asked for, and for
     /// [`Precision::Bf16`], for which there are no kernels.
     pub fn load(onnx: &[u8], options: impl Into<LoadOptions>) -> Result<Self, EngineError> {
-        Self::load_with(onnx, &options.into(), |_| None)
+        Self::load_plain(onnx, &options.into())
+    }
+
+    /// Not generic, so that the kernels are compiled in this crate and as optimised as its profile says.
+    fn load_plain(onnx: &[u8], options: &LoadOptions) -> Result<Self, EngineError> {
+        Self::load_with(onnx, options, |_| None)
     }
 
     /// Loads a graph and lets `rewrite` change it after simplification, before it is packed; it also says
