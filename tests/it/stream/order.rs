@@ -99,3 +99,21 @@ async fn segments_play_in_order_on_one_clock() -> Result<()> {
     assert_eq!(ends, [3, 7, 8]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_segment_of_which_nothing_can_be_made_ends_all_the_same() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let mut session = Session::open(&server, pcm_session("a")).await?;
+    assert!(matches!(session.next().await?, Some(Answer::Opened(_))));
+    for id in 1..5 {
+        session.audio(id, &[]);
+        session.end(id);
+        // Answered at once, without anything more from the client.
+        let Some(Answer::SegmentEnd(end)) = session.next().await? else {
+            bail!("the end of segment {id}")
+        };
+        assert_eq!((end.segment_id, end.n_frames), (id, 0));
+    }
+    Ok(())
+}

@@ -241,3 +241,17 @@ fn a_section_may_be_commented_out_as_a_whole() {
     let overridden = parse_with("server:\n", &[("LIPSYNC_SERVER__WORKER_COUNT", "5")]).unwrap();
     assert_eq!(overridden.server.n_workers, 5);
 }
+
+#[test]
+fn sessions_are_bounded_in_time() {
+    let session = parse("").unwrap().session;
+    assert_eq!(session.send_timeout.as_secs(), 60);
+    assert_eq!(session.max_session, None);
+    let session = parse("session: {send_timeout_s: 5, max_session_s: 3600}").unwrap();
+    assert_eq!(session.session.send_timeout.as_secs(), 5);
+    assert_eq!(session.session.max_session.unwrap().as_secs(), 3600);
+    for (key, value) in [("send_timeout_s", 0), ("max_session_s", 31_536_001)] {
+        let message = parse(&format!("session: {{{key}: {value}}}")).unwrap_err();
+        assert!(message.contains(&format!("session.{key}")), "{message}");
+    }
+}

@@ -158,6 +158,8 @@ impl Conversation {
                 Some(session) => session.next_task(Instant::now()),
                 None => Next::Wait(None),
             };
+            // Looking for a task moves ends of segments into the outbox.
+            self.for_responses.notify_one();
             match next {
                 Next::Wait(None) => changed.await,
                 Next::Wait(Some(until)) => tokio::select! {
@@ -166,8 +168,6 @@ impl Conversation {
                 },
                 next => return next,
             }
-            // What the producer found may have freed the response stream: an end of a segment.
-            self.for_responses.notify_one();
         }
     }
 

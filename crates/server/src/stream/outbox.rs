@@ -255,9 +255,10 @@ impl Outbox {
         self.ending.is_some()
     }
 
-    /// Whether more may be made: `max_frames` frames may wait.
-    pub(super) fn has_room(&self, max_frames: usize) -> bool {
-        self.n_queued_frames < max_frames && self.n_notices() < MAX_QUEUED_WARNINGS
+    /// Whether `n_frames` more may be made: `max_frames` frames may wait.
+    pub(super) fn has_room(&self, n_frames: usize, max_frames: usize) -> bool {
+        self.n_queued_frames.saturating_add(n_frames) <= max_frames
+            && self.n_notices() < MAX_QUEUED_WARNINGS
     }
 
     fn n_notices(&self) -> usize {

@@ -217,8 +217,7 @@ impl Session {
         if self.outbox.is_ending() {
             return Next::Exhausted;
         }
-        let max_frames = self.rules.max_queued_frames;
-        while self.outbox.has_room(usize::MAX)
+        while self.outbox.has_room(0, usize::MAX)
             && let Some(end) = self.plan.take_end()
         {
             self.outbox.push_end(end);
@@ -232,7 +231,8 @@ impl Session {
         if !self.is_planned() && self.inbox.is_exhausted() {
             return Next::Exhausted;
         }
-        if !self.outbox.has_room(max_frames) {
+        let n_frames = if n_slots == 0 { 1 } else { self.batch_frames() };
+        if !self.outbox.has_room(n_frames, self.rules.max_queued_frames) {
             return Next::Wait(None);
         }
         if n_slots == 0 {

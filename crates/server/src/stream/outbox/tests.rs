@@ -134,7 +134,7 @@ fn notices_to_a_client_that_does_not_read_are_bounded() {
         outbox.warn(v1::Warning::default());
     }
     assert_eq!(outbox.notices.len(), MAX_QUEUED_WARNINGS);
-    assert!(!outbox.has_room(1));
+    assert!(!outbox.has_room(1, 1));
     let refused = (0..10_000).find_map(|_| outbox.clear(None, |_| true).err());
     assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
     assert!(outbox.notices.len() <= MAX_QUEUED_NOTICES + 1);

@@ -14,10 +14,10 @@ use crate::stream::{
 
 /// Frames of the first batch of a segment: few, so that something is seen soon.
 const FIRST_FRAMES: usize = 2;
-/// Then, in sessions whose frames are awaited: what is shown while they are made lasts 80 ms.
-const SECOND_FRAMES: usize = 4;
 /// Frames of the batches after it.
 const BATCH_FRAMES: usize = 8;
+/// The same where frames leave at their time: others wait for the workers, too.
+const PACED_FRAMES: usize = 4;
 /// Frames that would leave so late are shown without the network, until the clock is caught up with.
 const TOO_LATE: Duration = Duration::from_millis(120);
 
@@ -48,10 +48,14 @@ impl Session {
         let n = self.plan.slots().next().map_or(0, |slot| slot.n);
         let n_frames = match n {
             0 => FIRST_FRAMES,
-            1..6 if self.rules.is_realtime => SECOND_FRAMES,
+            _ if self.rules.is_realtime => PACED_FRAMES,
             _ => BATCH_FRAMES,
         };
-        n_frames.min(self.rules.max_batch_frames).max(1)
+        let rules = &self.rules;
+        n_frames
+            .min(rules.max_batch_frames)
+            .min(rules.max_queued_frames)
+            .max(1)
     }
 
     /// The first slots of the plan that can be made together.

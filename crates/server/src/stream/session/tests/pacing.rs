@@ -25,7 +25,7 @@ fn a_burst_of_audio_leaves_at_its_time() {
     let frames = stage.frames();
     assert_eq!(frames.len(), 500);
     assert_contiguous(&frames);
-    // Two frames are made first, and wait for the buffer.
+    // Never more than the limit waits, and two frames are made first.
     assert_eq!(frames[0].at_ms, 5 + 2 * 10 + 40);
     for (n, frame) in (0..).zip(&frames) {
         assert_eq!((frame.at_ms, frame.n), (65 + 40 * n, Some(n)));
