@@ -23,7 +23,7 @@ async fn model_stats(server: &TestServer, id: &str) -> Result<v1::ModelStats> {
 
 async fn two_models(folder: &Path) -> Result<TestServer> {
     avatar::write_fake(&folder.join("a"), 3)?;
-    let yaml = "capacity: {preload_frames: 0}\nmodels: {a: {path: a}, b: {path: a}}";
+    let yaml = "capacity: {preload_frames: 0, bake: off}\nmodels: {a: {path: a}, b: {path: a}}";
     TestServer::start(yaml, folder, Arc::new(FakeLoader::default())).await
 }
 

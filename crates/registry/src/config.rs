@@ -58,16 +58,50 @@ pub struct RegistryConfig {
     pub models: Vec<ModelConfig>,
     /// Models in memory at once, those that still finish after an unload included.
     pub max_models: usize,
-    /// Bytes for weights and full frame caches of all models in memory; [`u64::MAX`] is no limit.
+    /// Bytes for the weights of all models in memory; [`u64::MAX`] is no limit.
     pub max_bytes: u64,
+    /// Bytes for the background frames of all models in memory; [`u64::MAX`] is no limit. Frames that
+    /// requests hold in their hands are not counted.
+    pub max_frame_bytes: u64,
     /// Who goes first.
     pub eviction: EvictionPolicy,
-    /// Unused for this long, a model is dropped by
-    /// [`Registry::sweep_idle`](crate::Registry::sweep_idle); `None` is never.
+    /// Unused for this long, a model is dropped by [`Registry::tend`](crate::Registry::tend); `None`
+    /// is never.
     pub idle_timeout: Option<Duration>,
-    /// Background frames kept decoded per model, at least 1 (0 is taken as 1).
+    /// Unused for this long, a model gives back the frames that it holds beyond
+    /// `background_cache_frames`, and is the first to give back more.
+    pub frames_idle: Duration,
+    /// Background frames that a model holds while it is used, at least 1 (0 is taken as 1). It holds
+    /// more while `max_frame_bytes` has room.
     pub background_cache_frames: usize,
-    /// Frames decoded while a model loads, along the walk that its answers start with. At most the
-    /// cache's capacity.
+    /// Frames held decoded per model, for answers that are coded as a whole: at least 1 (0 is taken as
+    /// 1).
+    pub decoded_frames: usize,
+    /// Frames loaded while a model loads, along the walk that its answers start with. At most
+    /// `background_cache_frames`.
     pub preload_frames: usize,
+    /// Quality of the baked frames, 1 to 100.
+    pub jpeg_quality: u8,
+    /// The folder for packs; `None` is beside each model.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether packs that are missing or stale are baked in the background.
+    pub bake: bool,
+}
+
+impl RegistryConfig {
+    /// Where the pack of a model is: in `cache_dir`, or else in the model's folder, or else beside its
+    /// folder of frames.
+    ///
+    /// Models that share a folder share its pack; models that share frames do not, since their
+    /// rectangles or networks differ.
+    pub(crate) fn pack_path(&self, model: &ModelConfig) -> PathBuf {
+        let name = format!("{}.pack", model.id);
+        if let Some(folder) = &self.cache_dir {
+            return folder.join(name);
+        }
+        match &model.source {
+            ModelSource::Folder(folder) => folder.join("avatar.pack"),
+            ModelSource::Parts { background_dir, .. } => background_dir.with_file_name(name),
+        }
+    }
 }

@@ -73,6 +73,8 @@ impl Entry {
             info: self.info,
             weights_bytes: model.map_or(0, |m| m.weights_bytes()),
             background_cache: model.map(|m| m.cache_stats()),
+            decoded_cache: model.map(|m| m.decoded_stats()),
+            pack: model.map(|m| m.pack_state()),
             reserved_bytes: model.map_or(0, |m| m.reserved_bytes()),
             usage_count: usage.count,
             last_used_unix_ms: usage.last_used_unix_ms(),

@@ -10,6 +10,8 @@ use std::{
 use lipsync_core::{CropRect, ModelId};
 use lipsync_engine::EngineError;
 
+use crate::PackFault;
+
 /// An error of the registry; cloned to everyone who waited for the same load or frame.
 ///
 /// `Display` is fit for clients and names no path; [`RegistryError::detail`] adds what an operator
@@ -157,6 +159,14 @@ pub enum RegistryError {
         /// Frames of the model.
         n_frames: u32,
     },
+    /// A pack could not be baked. While serving this is no error: frames are made from their files.
+    #[error("the pack: {fault}")]
+    Pack {
+        /// Why not.
+        fault: PackFault,
+        /// Where it is to be.
+        path: PathBuf,
+    },
     /// The engine does not take a network.
     #[error("the {what}: {source}")]
     Network {
@@ -178,7 +188,7 @@ pub enum RegistryError {
         "no memory for the model: it needs {needed} of {budget} bytes, which models in use hold"
     )]
     OutOfMemory {
-        /// Bytes of the model: weights and a full frame cache.
+        /// Bytes of the model's weights.
         needed: u64,
         /// Bytes of the whole budget.
         budget: u64,
@@ -246,6 +256,7 @@ impl RegistryError {
             | Self::Numbering { .. }
             | Self::FrameSize { .. }
             | Self::Frame { .. }
+            | Self::Pack { .. }
             | Self::Contract { .. } => ErrorClass::BrokenModel,
         }
     }
@@ -275,7 +286,8 @@ impl RegistryError {
             | Self::Layout { path, .. }
             | Self::Rectangles { path, .. }
             | Self::Numbering { path, .. }
-            | Self::Frame { path, .. } => Some(path),
+            | Self::Frame { path, .. }
+            | Self::Pack { path, .. } => Some(path),
             _ => None,
         }
     }

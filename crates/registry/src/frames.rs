@@ -1,135 +1,289 @@
-//! The background frames of a model on disk.
+//! The background frames of one avatar: from memory, from its pack, or from its files.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::{Arc, Mutex},
 };
 
-use lipsync_compositor::{CompositorError, DecodeLimits, FaceCrop, decode, probe};
-use lipsync_core::{CropRect, FaceGeometry, PixelRect};
+use lipsync_compositor::{BakeSettings, BakedFrame, FaceCrop, Picture, choose_restart_interval};
+use lipsync_core::{FaceGeometry, PixelRect};
 
-use crate::{BackgroundFrame, RegistryError, files};
+use crate::{
+    CacheStats, PackFault, PackState, RegistryConfig, RegistryError,
+    frame_budget::FrameBudget,
+    frame_cache::{Bounds, FrameCache, Weighed},
+    frame_files::FrameFiles,
+    lock,
+    pack::{Pack, Recipe},
+};
 
-const WHAT: &str = "background frame";
-
-/// Paths and rectangles of all frames, and the size that every frame must have.
-#[derive(Debug)]
-pub(crate) struct FrameFiles {
-    frames: Vec<(PathBuf, PixelRect)>,
-    width: usize,
-    height: usize,
+/// A background frame, ready to be served.
+#[derive(Debug, Clone)]
+pub struct BackgroundFrame {
+    /// The coded frame, its face and where that is, and what the splice needs to put another there.
+    pub baked: BakedFrame,
+    /// Kept only where there is no pack to read it from: it is larger than all the rest.
+    pub(crate) crop: Option<FaceCrop>,
 }
 
-impl FrameFiles {
-    /// Takes the size from the first frame's header, compares the last one's, and cuts every
-    /// rectangle to it. The frames between are compared when they are decoded: opening thousands
-    /// of files would make every load slow.
-    pub(crate) fn check(
-        paths: Vec<PathBuf>,
-        rectangles: &[CropRect],
-    ) -> Result<Self, RegistryError> {
-        let (Some(first), Some(last)) = (paths.first(), paths.last()) else {
-            return Err(RegistryError::NoFrames);
-        };
-        let (width, height) = size_of(0, first, &read(first)?)?;
-        let last_index = paths.len() - 1;
-        check_size(last_index, last, &read(last)?, (width, height))?;
-        let clamp = |(index, rect): (usize, &CropRect)| {
-            rect.clamp_to(width, height)
-                .ok_or(RegistryError::RectangleOffFrame {
-                    index,
-                    rect: *rect,
-                    width,
-                    height,
-                })
-        };
-        let rectangles: Vec<PixelRect> = rectangles
-            .iter()
-            .enumerate()
-            .map(clamp)
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            frames: paths.into_iter().zip(rectangles).collect(),
-            width,
-            height,
-        })
+impl Weighed for BackgroundFrame {
+    fn n_bytes(&self) -> u64 {
+        let crop = self.crop.as_ref().map_or(0, |crop| crop.pixels().len());
+        (self.baked.n_bytes() + crop) as u64
     }
+}
 
-    pub(crate) fn width(&self) -> usize {
-        self.width
+impl Weighed for Picture {
+    fn n_bytes(&self) -> u64 {
+        self.bytes() as u64
     }
+}
 
-    pub(crate) fn height(&self) -> usize {
-        self.height
-    }
+/// All background frames of an avatar.
+///
+/// What is served never depends on where a frame came from: the pack holds what [`FrameFiles`] would
+/// make of its source.
+pub(crate) struct Frames {
+    pub(crate) files: FrameFiles,
+    pub(crate) geometry: FaceGeometry,
+    pub(crate) settings: BakeSettings,
+    pub(crate) pack_path: PathBuf,
+    /// As the avatar was when it was loaded; `None` where its files could not be looked at.
+    recipe: Option<Recipe>,
+    slot: Mutex<Slot>,
+    baked: Arc<FrameCache<BackgroundFrame>>,
+    pictures: Arc<FrameCache<Picture>>,
+}
 
-    pub(crate) fn len(&self) -> u32 {
-        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
-    }
+struct Slot {
+    pack: Option<Arc<Pack>>,
+    state: PackState,
+}
 
-    /// Bytes that one frame takes in memory.
-    pub(crate) fn frame_bytes(&self, geometry: FaceGeometry) -> u64 {
-        (self.width * self.height * 3 + geometry.crop_bytes()) as u64
-    }
-
-    /// Reads a frame from disk. The size is checked before anything is decoded.
-    pub(crate) fn decode(
-        &self,
-        index: u32,
+impl Frames {
+    pub(crate) fn new(
+        files: FrameFiles,
         geometry: FaceGeometry,
-    ) -> Result<BackgroundFrame, RegistryError> {
-        let place = usize::try_from(index).unwrap_or(usize::MAX);
-        let (path, rect) = self.frames.get(place).ok_or(RegistryError::FrameIndex {
-            index,
-            n_frames: self.len(),
-        })?;
-        let bytes = read(path)?;
-        check_size(place, path, &bytes, (self.width, self.height))?;
-        let decoded = catch_unwind(AssertUnwindSafe(|| {
-            let picture = decode(&bytes, DecodeLimits::default())?;
-            let crop = FaceCrop::cut(&picture, *rect, geometry)?;
-            Ok(BackgroundFrame { picture, crop })
-        }));
-        match decoded {
-            Ok(frame) => frame.map_err(|e| broken(place, path, &e)),
-            Err(_) => Err(RegistryError::Panicked {
-                what: "decoding a background frame",
+        pack_path: PathBuf,
+        config: &RegistryConfig,
+        budget: &Arc<FrameBudget>,
+    ) -> Self {
+        let rects: Vec<PixelRect> = files.rects().collect();
+        let settings = BakeSettings {
+            quality: config.jpeg_quality,
+            restart_interval: choose_restart_interval(&rects, files.width(), files.height()),
+        };
+        let recipe = files.recipe(describe(&files, geometry, settings)).ok();
+        let n_frames = rects.len();
+        let bounds = |base: usize, most: usize| Bounds {
+            base: base.clamp(1, n_frames.max(1)),
+            most: most.clamp(1, n_frames.max(1)),
+        };
+        let decoded = config.decoded_frames;
+        Self {
+            geometry,
+            settings,
+            pack_path,
+            recipe,
+            slot: Mutex::new(Slot {
+                pack: None,
+                state: PackState::None,
             }),
+            baked: FrameCache::new(bounds(config.background_cache_frames, n_frames), budget),
+            pictures: FrameCache::new(bounds(decoded, decoded), budget),
+            files,
         }
     }
-}
 
-fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    files::read(path, WHAT, files::MAX_FRAME_BYTES)
-}
-
-fn size_of(index: usize, path: &Path, bytes: &[u8]) -> Result<(usize, usize), RegistryError> {
-    probe(bytes).map_err(|e| broken(index, path, &e))
-}
-
-fn check_size(
-    index: usize,
-    path: &Path,
-    bytes: &[u8],
-    (width, height): (usize, usize),
-) -> Result<(), RegistryError> {
-    let (found_width, found_height) = size_of(index, path, bytes)?;
-    if (found_width, found_height) == (width, height) {
-        return Ok(());
+    /// A frame, ready to be served.
+    pub(crate) fn get(&self, index: u32) -> Result<Arc<BackgroundFrame>, RegistryError> {
+        // Checked first, so that what does not exist is no miss.
+        self.files.rect(index)?;
+        self.baked.get(index, || self.load(index))
     }
-    Err(RegistryError::FrameSize {
-        index,
-        found_width,
-        found_height,
-        width,
-        height,
-    })
+
+    /// The face of a frame, as the network wants it.
+    pub(crate) fn crop(&self, index: u32) -> Result<FaceCrop, RegistryError> {
+        let rect = self.files.rect(index)?;
+        if let Some(pack) = self.pack() {
+            let crop = pack.crop(index).and_then(|pixels| {
+                FaceCrop::from_pixels(rect, self.geometry, pixels).map_err(|_| PackFault::Damaged {
+                    part: "face crop",
+                    frame: Some(index),
+                })
+            });
+            match crop {
+                Ok(crop) => return Ok(crop),
+                Err(fault) => self.refuse(&pack, &fault),
+            }
+        }
+        let frame = self.get(index)?;
+        match &frame.crop {
+            Some(crop) => Ok(crop.clone()),
+            // It came from a pack that is gone.
+            None => self.files.crop(index, self.geometry),
+        }
+    }
+
+    /// The whole frame, decoded.
+    pub(crate) fn picture(&self, index: u32) -> Result<Arc<Picture>, RegistryError> {
+        self.files.rect(index)?;
+        self.pictures.get(index, || self.files.picture(index))
+    }
+
+    /// Loads a frame that will be asked for.
+    pub(crate) fn preload(&self, index: u32) -> Result<(), RegistryError> {
+        self.baked.preload(index, || self.load(index))
+    }
+
+    /// As [`Self::preload`], along the walk.
+    pub(crate) fn read_ahead(&self, index: u32) -> Result<(), RegistryError> {
+        if let Some(pack) = self.pack() {
+            pack.will_need_crop(index);
+        }
+        self.baked.read_ahead(index, || self.load(index))
+    }
+
+    /// Whether reading ahead has something to do for a frame.
+    pub(crate) fn lacks(&self, index: u32) -> bool {
+        self.baked.lacks(index)
+    }
+
+    /// Frames that the cache holds while its model is busy.
+    pub(crate) fn base_frames(&self) -> usize {
+        self.baked.stats().capacity_frames
+    }
+
+    pub(crate) fn cache_stats(&self) -> CacheStats {
+        self.baked.stats()
+    }
+
+    pub(crate) fn picture_stats(&self) -> CacheStats {
+        self.pictures.stats()
+    }
+
+    pub(crate) fn pack_state(&self) -> PackState {
+        lock(&self.slot).state.clone()
+    }
+
+    pub(crate) fn set_baking(&self, n_done: u32) {
+        let n_frames = self.files.len();
+        lock(&self.slot).state = PackState::Baking { n_done, n_frames };
+    }
+
+    /// Opens the pack, and uses it if its sections are good.
+    pub(crate) fn open_pack(&self) -> Result<Arc<Pack>, PackFault> {
+        let opened = self.find_pack();
+        match &opened {
+            Ok(pack) => self.adopt(pack),
+            Err(fault) => self.set_fault(fault),
+        }
+        opened
+    }
+
+    /// Opens the pack, and uses it if every byte of it is good.
+    pub(crate) fn verify_pack(&self, seen: impl FnMut()) -> Result<Arc<Pack>, PackFault> {
+        let verified = self.find_pack().and_then(|pack| {
+            pack.verify(seen)?;
+            Ok(pack)
+        });
+        match &verified {
+            Ok(pack) => self.adopt(pack),
+            Err(fault) => self.set_fault(fault),
+        }
+        verified
+    }
+
+    fn find_pack(&self) -> Result<Arc<Pack>, PackFault> {
+        let recipe = self.recipe.as_ref().ok_or(PackFault::Changing)?;
+        Pack::open(&self.pack_path, recipe).map(Arc::new)
+    }
+
+    fn adopt(&self, pack: &Arc<Pack>) {
+        let mut slot = lock(&self.slot);
+        slot.pack = Some(Arc::clone(pack));
+        slot.state = PackState::Ready {
+            n_bytes: pack.n_bytes(),
+        };
+        drop(slot);
+        // Frames that were made from their sources hold their crops, which the pack has.
+        self.baked.clear();
+    }
+
+    /// Uses no pack, and says why, once.
+    pub(crate) fn set_fault(&self, fault: &PackFault) {
+        let state = match fault {
+            PackFault::Missing => PackState::None,
+            _ => PackState::Refused {
+                fault: fault.clone(),
+            },
+        };
+        let mut slot = lock(&self.slot);
+        slot.pack = None;
+        let is_news = std::mem::replace(&mut slot.state, state.clone()) != state;
+        drop(slot);
+        if is_news && state != PackState::None {
+            tracing::warn!(
+                pack = %self.pack_path.display(),
+                %fault,
+                "no pack: frames are made from their files"
+            );
+        }
+    }
+
+    /// What to bake from: the avatar as it was when it was loaded, if it still is.
+    ///
+    /// To be asked for before the frames are read: one that is replaced meanwhile then makes the pack
+    /// stale.
+    pub(crate) fn current_recipe(&self) -> Result<&Recipe, PackFault> {
+        let loaded = self.recipe.as_ref().ok_or(PackFault::Changing)?;
+        match self.files.recipe(loaded.settings.clone()) {
+            Ok(current) if current == *loaded => Ok(loaded),
+            _ => Err(PackFault::Changing),
+        }
+    }
+
+    fn pack(&self) -> Option<Arc<Pack>> {
+        lock(&self.slot).pack.clone()
+    }
+
+    /// Stops using a pack in which something was found wrong, unless it was replaced meanwhile.
+    fn refuse(&self, pack: &Arc<Pack>, fault: &PackFault) {
+        let current = lock(&self.slot).pack.clone();
+        if current.is_some_and(|current| Arc::ptr_eq(&current, pack)) {
+            self.set_fault(fault);
+        }
+    }
+
+    fn load(&self, index: u32) -> Result<BackgroundFrame, RegistryError> {
+        if let Some(pack) = self.pack() {
+            match unpack(&pack, index) {
+                Ok(frame) => return Ok(frame),
+                Err(fault) => self.refuse(&pack, &fault),
+            }
+        }
+        self.files.bake(index, self.geometry, &self.settings)
+    }
 }
 
-fn broken(index: usize, path: &Path, error: &CompositorError) -> RegistryError {
-    RegistryError::Frame {
-        index,
-        reason: error.to_string(),
-        path: path.to_owned(),
+fn unpack(pack: &Pack, index: u32) -> Result<BackgroundFrame, PackFault> {
+    let rect = pack.rect(index)?;
+    let damaged = PackFault::Damaged {
+        part: "baked frame",
+        frame: Some(index),
+    };
+    match BakedFrame::from_parts(pack.baked(index)?) {
+        Ok(baked) if baked.rect() == rect => Ok(BackgroundFrame { baked, crop: None }),
+        _ => Err(damaged),
     }
+}
+
+/// Everything but pictures and rectangles that decides about a pack's bytes.
+fn describe(files: &FrameFiles, geometry: FaceGeometry, settings: BakeSettings) -> String {
+    format!(
+        "{}x{} pixels, crops of {}, {settings:?}",
+        files.width(),
+        files.height(),
+        geometry.crop_px
+    )
 }

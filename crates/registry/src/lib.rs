@@ -1,8 +1,9 @@
 //! Files and memory: models on disk, models in memory, background frames.
 //!
 //! [`Registry::model`] turns a name into an [`Arc<Model>`](Model), from memory or from disk, and
-//! [`Model::background`] an index into a decoded frame, from a bounded cache or from disk. It knows
-//! neither requests nor workers, and makes no network itself: the [`NetworkLoader`] does.
+//! [`Model::background`] an index into a frame that is ready to be served: from a bounded cache, from
+//! the avatar's pack, or made from its file. It knows neither requests nor workers, and makes no network
+//! itself: the [`NetworkLoader`] does.
 //!
 //! # Layouts
 //! A model is a folder of one of these kinds, or its parts named one by one ([`ModelSource`]):
@@ -22,17 +23,21 @@
 //! off, but not lie outside.
 //!
 //! # Threads
-//! Loads run on threads of their own. Nothing here blocks for long under a lock: locks are held for
-//! book-keeping, never for reading, decoding, loading or freeing. [`Model::background`] blocks its
-//! caller, and only it, while a frame is decoded.
+//! Loads run on threads of their own, and so do baking in the background and reading ahead. Nothing here
+//! blocks for long under a lock: locks are held for book-keeping, never for reading, decoding, loading or
+//! freeing. [`Model::background`] blocks its caller, and only it, while a frame is loaded.
 #![forbid(unsafe_code)]
 
-mod background;
+mod bake;
+mod baker;
 mod budget;
 mod config;
 mod entry;
 mod error;
 mod files;
+mod frame_budget;
+mod frame_cache;
+mod frame_files;
 mod frames;
 mod layout;
 mod load;
@@ -40,6 +45,8 @@ mod loader;
 mod manifest;
 mod model;
 mod numbered;
+mod pack;
+mod read_ahead;
 mod rectangles;
 mod registry;
 mod status;
@@ -48,13 +55,16 @@ mod usage;
 #[cfg(test)]
 mod testing;
 
-pub use background::{BackgroundFrame, CacheStats};
+pub use bake::{BakeReport, BakeStep};
 pub use config::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig};
 pub use error::{ErrorClass, RegistryError};
+pub use frame_cache::CacheStats;
+pub use frames::BackgroundFrame;
 pub use loader::NetworkLoader;
 pub use model::Model;
+pub use pack::PackFault;
 pub use registry::{Lease, Registry};
-pub use status::{ModelInfo, ModelState, ModelStatus};
+pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

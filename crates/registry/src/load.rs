@@ -1,17 +1,19 @@
 //! From files to a model that is ready.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use lipsync_core::{AudioKind, FaceGeometry};
 use lipsync_engine::{AudioEncoder, EngineError, Generator};
 
 use crate::{
-    Model, ModelConfig, NetworkLoader, RegistryError,
-    background::BackgroundCache,
+    Model, ModelConfig, NetworkLoader, RegistryConfig, RegistryError,
     budget::Charge,
     files::{self, MAX_ONNX_BYTES},
-    frames::FrameFiles,
+    frame_budget::FrameBudget,
+    frame_files::FrameFiles,
+    frames::Frames,
     layout::Avatar,
+    read_ahead::ReadAhead,
     usage::Usage,
 };
 
@@ -27,9 +29,10 @@ pub(crate) trait Room {
 /// What loading needs to know besides the model's own configuration.
 pub(crate) struct Loading<'a> {
     pub config: &'a ModelConfig,
+    pub registry: &'a RegistryConfig,
     pub loader: &'a dyn NetworkLoader,
-    pub cache_frames: usize,
-    pub preload_frames: usize,
+    pub frame_budget: &'a Arc<FrameBudget>,
+    pub read_ahead: &'a ReadAhead,
 }
 
 impl Loading<'_> {
@@ -41,49 +44,62 @@ impl Loading<'_> {
     /// a file is not counted.
     pub(crate) fn run(&self, usage: &Arc<Usage>, room: &dyn Room) -> Result<Model, RegistryError> {
         let avatar = Avatar::find(self.config)?;
-        let frames = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
-        let capacity = self.cache_frames.clamp(1, frames.len() as usize);
-        let cache_bytes = |geometry| capacity as u64 * frames.frame_bytes(geometry);
+        let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
 
         let mut estimate = files::size(&avatar.generator, GENERATOR)?;
         if let Some(path) = &avatar.audio_encoder {
             estimate += files::size(path, AUDIO_ENCODER)?;
         }
         let mut charge = room.nothing();
-        room.charge(&mut charge, estimate + cache_bytes(FaceGeometry::LARGE))?;
+        room.charge(&mut charge, estimate)?;
 
         let generator = self.generator(&avatar.generator, avatar.audio_kind)?;
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder(path, avatar.audio_kind))
             .transpose()?;
-        let cache_bytes = cache_bytes(generator.geometry());
         let model = Model {
             id: self.config.id.clone(),
+            frames: Arc::new(self.frames(files, &*generator)),
             generator,
             audio_encoder,
             audio_kind: avatar.audio_kind,
             fps: avatar.fps,
-            frames,
-            cache: BackgroundCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
+            read_ahead: self.read_ahead.clone(),
             usage: Arc::clone(usage),
             charge,
         };
-        self.make_ready(model, cache_bytes, room)
+        self.make_ready(model, room)
     }
 
-    fn make_ready(
-        &self,
-        mut model: Model,
-        cache_bytes: u64,
-        room: &dyn Room,
-    ) -> Result<Model, RegistryError> {
-        let n_bytes = model.weights_bytes() + cache_bytes;
+    /// The frames of a model, which need its generator only to know the size of the face crops.
+    pub(crate) fn find_frames(&self) -> Result<Frames, RegistryError> {
+        let avatar = Avatar::find(self.config)?;
+        let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
+        let generator = self.generator(&avatar.generator, avatar.audio_kind)?;
+        Ok(self.frames(files, &*generator))
+    }
+
+    fn frames(&self, files: FrameFiles, generator: &dyn Generator) -> Frames {
+        let pack_path = self.registry.pack_path(self.config);
+        Frames::new(
+            files,
+            generator.geometry(),
+            pack_path,
+            self.registry,
+            self.frame_budget,
+        )
+    }
+
+    fn make_ready(&self, mut model: Model, room: &dyn Room) -> Result<Model, RegistryError> {
+        let n_bytes = model.weights_bytes();
         room.charge(&mut model.charge, n_bytes)?;
         self.loader
             .warm_up(&*model.generator)
             .map_err(|e| network("warm-up of the generator", e))?;
-        model.preload(self.preload_frames)?;
+        // Without a good one, frames are made from their files.
+        let _ = model.frames.open_pack();
+        model.preload(self.registry.preload_frames)?;
         Ok(model)
     }
 

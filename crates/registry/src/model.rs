@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use lipsync_core::{AudioKind, FaceGeometry, ModelId};
+use lipsync_compositor::{BakeSettings, FaceCrop, Picture};
+use lipsync_core::{AudioKind, FaceGeometry, ModelId, background_index};
 use lipsync_engine::{AudioEncoder, Generator};
 
 use crate::{
-    BackgroundFrame, CacheStats, ModelInfo, RegistryError, background::BackgroundCache,
-    budget::Charge, frames::FrameFiles, usage::Usage,
+    BackgroundFrame, CacheStats, ModelInfo, PackState, RegistryError, budget::Charge,
+    frames::Frames, read_ahead::ReadAhead, usage::Usage,
 };
 
 /// A loaded model: its networks and its background frames.
@@ -20,8 +21,8 @@ pub struct Model {
     pub(crate) audio_encoder: Option<Arc<dyn AudioEncoder>>,
     pub(crate) audio_kind: AudioKind,
     pub(crate) fps: u32,
-    pub(crate) frames: FrameFiles,
-    pub(crate) cache: BackgroundCache,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) read_ahead: ReadAhead,
     pub(crate) usage: Arc<Usage>,
     /// Last, because fields are dropped in order: memory goes before its charge.
     pub(crate) charge: Charge,
@@ -75,19 +76,19 @@ impl Model {
     /// Background frames, at least 1.
     #[must_use]
     pub fn n_frames(&self) -> u32 {
-        self.frames.len()
+        self.frames.files.len()
     }
 
     /// Width of a frame, px.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.frames.width()
+        self.frames.files.width()
     }
 
     /// Height of a frame, px.
     #[must_use]
     pub fn height(&self) -> usize {
-        self.frames.height()
+        self.frames.files.height()
     }
 
     /// Bytes of the weights of both networks.
@@ -97,36 +98,78 @@ impl Model {
         self.generator.weights_bytes() + encoder.map_or(0, |e| e.weights_bytes())
     }
 
-    /// Bytes that the model counts against the budget: its weights and a full frame cache.
+    /// Bytes that the model counts against the budget of weights.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
         self.charge.amount().bytes
     }
 
-    /// A background frame, `index < n_frames`.
+    /// How its background frames are coded.
+    #[must_use]
+    pub fn bake_settings(&self) -> BakeSettings {
+        self.frames.settings
+    }
+
+    /// A background frame, `index < n_frames`, baked as [`Self::bake_settings`] says.
     ///
-    /// Blocks for the milliseconds that a missing frame takes to be read and decoded: never call it
-    /// on an async thread. However many ask for a missing frame, it is decoded once.
+    /// Blocks where the frame is not in memory, a fraction of a millisecond with a pack and tens of
+    /// milliseconds without: never call it on an async thread. However many ask for a missing frame,
+    /// it is loaded once.
     ///
     /// # Errors
     /// [`RegistryError::FrameIndex`], and what is wrong with the frame's file. A failure is not
     /// kept: the next request reads the file again.
     pub fn background(&self, index: u32) -> Result<Arc<BackgroundFrame>, RegistryError> {
-        // Checked first, so that what does not exist is no miss.
-        if index >= self.n_frames() {
-            return Err(RegistryError::FrameIndex {
-                index,
-                n_frames: self.n_frames(),
-            });
-        }
-        self.cache
-            .get(index, || self.frames.decode(index, self.geometry()))
+        self.frames.get(index)
+    }
+
+    /// The face of a background frame, as the network wants it.
+    ///
+    /// Blocks: with a pack it is read at every call (320 kB, some 0.1 ms), because to hold the faces
+    /// of all frames would double their memory.
+    ///
+    /// # Errors
+    /// As [`Self::background`].
+    pub fn face_crop(&self, index: u32) -> Result<FaceCrop, RegistryError> {
+        self.frames.crop(index)
+    }
+
+    /// A background frame decoded, for answers that are coded as a whole.
+    ///
+    /// Blocks for the milliseconds that a missing frame takes to be read and decoded. Only
+    /// [`RegistryConfig::decoded_frames`](crate::RegistryConfig::decoded_frames) are kept.
+    ///
+    /// # Errors
+    /// As [`Self::background`].
+    pub fn picture(&self, index: u32) -> Result<Arc<Picture>, RegistryError> {
+        self.frames.picture(index)
+    }
+
+    /// Has the frames of `n_frames` places of the walk from `place` on loaded in the background, as
+    /// far as they are missing. Never blocks.
+    ///
+    /// To be called when they are likely to be asked for soon. More than half of what the cache holds
+    /// is not read ahead.
+    pub fn read_ahead(&self, place: u64, n_frames: usize) {
+        self.read_ahead.request(&self.frames, place, n_frames);
     }
 
     /// How the frame cache has fared since the model was loaded.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
-        self.cache.stats()
+        self.frames.cache_stats()
+    }
+
+    /// The same for the decoded frames.
+    #[must_use]
+    pub fn decoded_stats(&self) -> CacheStats {
+        self.frames.picture_stats()
+    }
+
+    /// Where its pack is in its life.
+    #[must_use]
+    pub fn pack_state(&self) -> PackState {
+        self.frames.pack_state()
     }
 
     /// Counts work that its network did; call it once per finished request.
@@ -144,13 +187,12 @@ impl Model {
         }
     }
 
-    /// Decodes the frames that answers starting at 0 show first.
+    /// Loads the frames that answers starting at 0 show first.
     pub(crate) fn preload(&self, n_frames: usize) -> Result<(), RegistryError> {
-        let n_frames = n_frames.min(self.cache_stats().capacity_frames) as u64;
+        let n_frames = n_frames.min(self.frames.base_frames()) as u64;
         for place in 0..n_frames {
-            let index = lipsync_core::background_index(place, self.n_frames());
-            self.cache
-                .preload(index, || self.frames.decode(index, self.geometry()))?;
+            self.frames
+                .preload(background_index(place, self.n_frames()))?;
         }
         Ok(())
     }

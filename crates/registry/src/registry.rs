@@ -1,8 +1,12 @@
 //! The registry: which models are in memory, and how they come and go.
 
 use std::{
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -11,11 +15,17 @@ use lipsync_core::ModelId;
 use tokio::sync::oneshot;
 
 use crate::{
-    Model, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
+    BakeReport, BakeStep, Model, ModelConfig, ModelStatus, NetworkLoader, PackFault, PackState,
+    RegistryConfig, RegistryError,
+    bake::BakeEffort,
+    baker::Baker,
     budget::{Amount, Budget, Charge},
     entry::{Book, Entry, Outcome, State, victims},
+    frame_budget::FrameBudget,
+    frames::Frames,
     load::{Loading, Room},
     lock,
+    read_ahead::ReadAhead,
     usage::Usage,
 };
 
@@ -30,10 +40,12 @@ pub struct Lease {
 
 /// All configured models, the ones in memory among them. Clones are the same registry.
 ///
-/// Models in memory, in use after an unload, and being loaded never hold more than
-/// [`RegistryConfig::max_bytes`] together, each counted with its weights and a full frame cache.
-/// A load that does not fit drops models that nobody uses; what is in use is never dropped, and a
-/// load that does not fit beside it is refused.
+/// The weights of models in memory, in use after an unload, and being loaded never take more than
+/// [`RegistryConfig::max_bytes`] together. A load that does not fit drops models that nobody uses;
+/// what is in use is never dropped, and a load that does not fit beside it is refused.
+///
+/// Their background frames never take more than [`RegistryConfig::max_frame_bytes`]. Nothing is ever
+/// refused for them: frames that do not fit are dropped, or not kept.
 #[derive(Clone)]
 pub struct Registry {
     shared: Arc<Shared>,
@@ -43,6 +55,9 @@ struct Shared {
     config: RegistryConfig,
     loader: Arc<dyn NetworkLoader>,
     budget: Arc<Budget>,
+    frame_budget: Arc<FrameBudget>,
+    read_ahead: ReadAhead,
+    baker: Arc<Baker>,
     /// Held for book-keeping only, never while files are read, networks made or memory freed.
     book: Mutex<Book>,
 }
@@ -68,11 +83,15 @@ impl Registry {
             models: config.max_models,
             bytes: config.max_bytes,
         });
+        let frame_budget = FrameBudget::new(config.max_frame_bytes, config.frames_idle);
         Self {
             shared: Arc::new(Shared {
                 config,
                 loader,
                 budget,
+                frame_budget,
+                read_ahead: ReadAhead::start(),
+                baker: Arc::default(),
                 book,
             }),
         }
@@ -154,9 +173,26 @@ impl Registry {
         Ok(unloaded.is_some())
     }
 
-    /// Drops the models that nobody uses and whose last use, or load, is at least
-    /// [`RegistryConfig::idle_timeout`] before `now`. To be called every now and then.
-    pub fn sweep_idle(&self, now: Instant) -> Vec<ModelId> {
+    /// Housekeeping, to be called every few seconds; returns the models that were dropped.
+    ///
+    /// Models that nobody uses and whose last use, or load, is at least
+    /// [`RegistryConfig::idle_timeout`] before `now` are dropped. Those that are idle give back frames
+    /// ([`RegistryConfig::frames_idle`]). Packs that turned out to be damaged, or that another process
+    /// was baking, are looked at again.
+    pub fn tend(&self, now: Instant) -> Vec<ModelId> {
+        let dropped = self.drop_idle(now);
+        self.shared.frame_budget.shrink_idle(now);
+        // Of the models themselves nothing may be held here: it would look like a use.
+        let frames: Vec<_> = ready_models(&lock(&self.shared.book))
+            .map(|model| (model.id.clone(), Arc::clone(&model.frames)))
+            .collect();
+        for (id, frames) in frames {
+            self.shared.bake_if_needed(&id, &frames);
+        }
+        dropped
+    }
+
+    fn drop_idle(&self, now: Instant) -> Vec<ModelId> {
         let Some(timeout) = self.shared.config.idle_timeout else {
             return Vec::new();
         };
@@ -176,6 +212,58 @@ impl Registry {
         dropped.into_iter().map(drop_and_name).collect()
     }
 
+    /// Bakes a model's pack on this thread and `n_threads` others; a whole and current one is verified
+    /// instead. `step` is told how far it is.
+    ///
+    /// Reads the model's network, to know the size of its faces, but does not load the model.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], [`RegistryError::Pack`], and whatever is wrong with the model's
+    /// files.
+    pub fn bake(
+        &self,
+        id: &ModelId,
+        n_threads: NonZeroUsize,
+        step: &mut dyn FnMut(BakeStep),
+    ) -> Result<BakeReport, RegistryError> {
+        let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
+        let frames = self.shared.loading(&config).find_frames()?;
+        let n_frames = frames.files.len();
+        let report = |n_bytes, was_current| BakeReport {
+            path: frames.pack_path.clone(),
+            n_frames,
+            n_bytes,
+            was_current,
+        };
+        let mut n_done = 0;
+        let verified = frames.verify_pack(|| {
+            n_done += 1;
+            step(BakeStep::Verified { n_done, n_frames });
+        });
+        if let Ok(pack) = verified {
+            return Ok(report(pack.n_bytes(), true));
+        }
+        let effort = BakeEffort {
+            n_threads,
+            is_background: false,
+            stop: &AtomicBool::new(false),
+        };
+        match frames.bake(&effort, step) {
+            Ok(pack) => Ok(report(pack.n_bytes(), false)),
+            Err(fault) => Err(RegistryError::Pack {
+                fault,
+                path: frames.pack_path.clone(),
+            }),
+        }
+    }
+
+    /// Ends baking in the background for good, without leaving a part of a pack.
+    ///
+    /// Blocks until that is done, at most for `limit`.
+    pub fn stop_baking(&self, limit: Duration) {
+        self.shared.baker.stop(limit);
+    }
+
     /// All configured models, sorted by id.
     #[must_use]
     pub fn list(&self) -> Vec<ModelStatus> {
@@ -191,20 +279,23 @@ impl Registry {
         self.with_entry(id, |entry| self.status_of(entry))
     }
 
-    /// Bytes that models in memory take now: weights and the frames that are decoded. At most
-    /// [`Self::reserved_bytes`].
+    /// Bytes that models in memory take now: weights and frames.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let book = lock(&self.shared.book);
-        let models = book.values().filter_map(|entry| match &entry.state {
-            State::Ready(model) => Some(model.weights_bytes() + model.cache_stats().resident_bytes),
-            _ => None,
-        });
-        models.sum()
+        let weights: u64 = ready_models(&book).map(|m| m.weights_bytes()).sum();
+        weights + self.frame_bytes()
     }
 
-    /// Bytes of the budget that are taken: by models in memory, by those that finish after an
-    /// unload, and by loads under way. Never more than [`RegistryConfig::max_bytes`].
+    /// Bytes that the caches of all models hold. Never more than
+    /// [`RegistryConfig::max_frame_bytes`].
+    #[must_use]
+    pub fn frame_bytes(&self) -> u64 {
+        self.shared.frame_budget.held()
+    }
+
+    /// Bytes of weights that are taken: by models in memory, by those that finish after an unload,
+    /// and by loads under way. Never more than [`RegistryConfig::max_bytes`].
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
         self.shared.budget.held().bytes
@@ -213,9 +304,7 @@ impl Registry {
     /// Models that are ready.
     #[must_use]
     pub fn n_ready(&self) -> usize {
-        let book = lock(&self.shared.book);
-        let ready = |entry: &&Entry| matches!(entry.state, State::Ready(_));
-        book.values().filter(ready).count()
+        ready_models(&lock(&self.shared.book)).count()
     }
 
     /// Whether a model of this name is configured.
@@ -277,21 +366,51 @@ impl Registry {
     }
 }
 
+fn ready_models(book: &Book) -> impl Iterator<Item = &Arc<Model>> {
+    book.values().filter_map(|entry| match &entry.state {
+        State::Ready(model) => Some(model),
+        _ => None,
+    })
+}
+
 enum Asked {
     Ready(Arc<Model>),
     Loading(oneshot::Receiver<Outcome>),
 }
 
 impl Shared {
+    fn loading<'a>(&'a self, config: &'a ModelConfig) -> Loading<'a> {
+        Loading {
+            config,
+            registry: &self.config,
+            loader: &*self.loader,
+            frame_budget: &self.frame_budget,
+            read_ahead: &self.read_ahead,
+        }
+    }
+
+    /// Has a missing or bad pack baked, unless that was tried and did not work.
+    fn bake_if_needed(&self, id: &ModelId, frames: &Arc<Frames>) {
+        let is_needed = match frames.pack_state() {
+            PackState::Ready { .. } | PackState::Baking { .. } => false,
+            PackState::None => true,
+            PackState::Refused { fault } => !matches!(
+                fault,
+                PackFault::Changing
+                    | PackFault::Frame { .. }
+                    | PackFault::Stopped
+                    | PackFault::Unwritable { .. }
+            ),
+        };
+        if is_needed && self.config.bake {
+            self.baker.enqueue(id, frames);
+        }
+    }
+
     fn load_contained(&self, id: &ModelId, usage: &Arc<Usage>) -> Result<Model, RegistryError> {
         let config = lock(&self.book).get(id).map(|e| Arc::clone(&e.config));
         let config = config.ok_or_else(|| RegistryError::UnknownModel { id: id.clone() })?;
-        let loading = Loading {
-            config: &config,
-            loader: &*self.loader,
-            cache_frames: self.config.background_cache_frames,
-            preload_frames: self.config.preload_frames,
-        };
+        let loading = self.loading(&config);
         let started = Instant::now();
         let loaded = catch_unwind(AssertUnwindSafe(|| loading.run(usage, self)));
         let outcome = loaded.unwrap_or(Err(RegistryError::Panicked {
@@ -302,6 +421,7 @@ impl Shared {
             Ok(model) => {
                 let weights_bytes = model.weights_bytes();
                 tracing::info!(model = %id, ?load_time, weights_bytes, "model ready");
+                self.bake_if_needed(id, &model.frames);
             }
             Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),
         }
@@ -336,6 +456,13 @@ impl Shared {
         }
         // Before the lock is given back: see above.
         drop(outcome);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Without waiting: what is half baked is given up by its own thread.
+        self.baker.stop(Duration::ZERO);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lipsync_core::{AudioKind, ModelId};
 
-use crate::CacheStats;
+use crate::{CacheStats, PackFault};
 
 /// Where a configured model is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,30 @@ pub enum ModelState {
     Ready,
     /// The last load failed; the next request tries again.
     Failed,
+}
+
+/// Where a model's pack is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackState {
+    /// There is none: frames are made from their files.
+    None,
+    /// It is being baked; until then as with none.
+    Baking {
+        /// Frames done.
+        n_done: u32,
+        /// Frames of the avatar.
+        n_frames: u32,
+    },
+    /// Frames are read from it.
+    Ready {
+        /// Its size on the disk.
+        n_bytes: u64,
+    },
+    /// There is one that is stale, damaged or foreign, or baking failed: as with none.
+    Refused {
+        /// Why.
+        fault: PackFault,
+    },
 }
 
 /// What is known of a model once it has been loaded.
@@ -51,8 +75,12 @@ pub struct ModelStatus {
     pub weights_bytes: u64,
     /// The frame cache; `None` unless ready. It starts anew with every load.
     pub background_cache: Option<CacheStats>,
-    /// Bytes that the model counts against the budget, 0 unless ready: its weights and a full
-    /// frame cache.
+    /// The cache of whole decoded frames; `None` unless ready.
+    pub decoded_cache: Option<CacheStats>,
+    /// Its pack; `None` unless ready.
+    pub pack: Option<PackState>,
+    /// Bytes that the model counts against [`max_bytes`](crate::RegistryConfig::max_bytes), 0 unless
+    /// ready: its weights.
     pub reserved_bytes: u64,
     /// Requests that used it since the server started.
     pub usage_count: u64,

@@ -28,15 +28,6 @@ pub(crate) fn id(text: &str) -> ModelId {
     ModelId::new(text).expect("a valid id")
 }
 
-/// Bytes that a model of one of our frames reserves.
-pub(crate) fn model_bytes(cache_frames: u64) -> u64 {
-    WEIGHTS + cache_frames * frame_bytes(FaceGeometry::LARGE)
-}
-
-pub(crate) fn frame_bytes(geometry: FaceGeometry) -> u64 {
-    u64::from(SIDE * SIDE * 3) + geometry.crop_bytes() as u64
-}
-
 /// A temporary folder of models.
 pub(crate) struct Disk {
     pub root: tempfile::TempDir,
@@ -115,16 +106,22 @@ pub(crate) fn folder(name: &str, path: impl AsRef<Path>) -> ModelConfig {
     }
 }
 
-/// One cached frame per model, no limits.
+/// One cached frame per model, no limits, no baking.
 pub(crate) fn settings(models: Vec<ModelConfig>) -> RegistryConfig {
     RegistryConfig {
         models,
         max_models: usize::MAX,
         max_bytes: u64::MAX,
         eviction: EvictionPolicy::Lru,
+        max_frame_bytes: u64::MAX,
         idle_timeout: Some(Duration::from_secs(60)),
+        frames_idle: Duration::from_secs(60),
         background_cache_frames: 1,
+        decoded_frames: 1,
         preload_frames: 0,
+        jpeg_quality: 85,
+        cache_dir: None,
+        bake: false,
     }
 }
 

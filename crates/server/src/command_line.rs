@@ -1,4 +1,4 @@
-//! The arguments, and the two subcommands that serve nothing.
+//! The arguments, and the small subcommands that serve nothing.
 
 use std::{
     fmt::Display,
@@ -29,6 +29,16 @@ pub enum Command {
     Serve,
     /// Read and check the configuration, and say what it amounts to.
     CheckConfig,
+    /// Bake the packs of models beforehand: their background frames, ready to be served. A pack that
+    /// is there is verified, and left as it is when it is whole and current.
+    Bake {
+        /// Only this model; all of them when nothing is said. May be given several times.
+        #[arg(long)]
+        model: Vec<String>,
+        /// Threads to bake with; one a core when nothing is said.
+        #[arg(long)]
+        threads: Option<std::num::NonZeroUsize>,
+    },
     /// Say what an ONNX file holds: inputs, outputs, operators, work, what is fused, what is
     /// unsupported.
     InspectModel {

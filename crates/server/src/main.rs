@@ -1,6 +1,7 @@
 //! `lipsync-server`: the command line.
 #![forbid(unsafe_code)]
 
+mod bake_command;
 mod command_line;
 
 use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&arguments.config),
         Command::CheckConfig => command_line::check_config(&arguments.config),
+        Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::InspectModel { file } => command_line::inspect_model(&file),
     };
     match result {

@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use lipsync::v1;
 use lipsync_compositor::{FaceCrop, Picture, composite, encode, face_patch};
 use lipsync_core::{Priority, background_index};
-use lipsync_registry::{BackgroundFrame, Model};
+use lipsync_registry::{Model, RegistryError};
 use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
@@ -33,7 +33,22 @@ pub struct Pipeline {
 pub struct Backgrounds {
     start_frame_index: u64,
     indices: Vec<u32>,
-    frames: Vec<Arc<BackgroundFrame>>,
+    frames: Vec<Arc<Background>>,
+}
+
+/// A background frame, decoded, and its face.
+struct Background {
+    picture: Arc<Picture>,
+    crop: FaceCrop,
+}
+
+impl Background {
+    fn load(model: &Model, index: u32) -> Result<Self, RegistryError> {
+        Ok(Self {
+            crop: model.face_crop(index)?,
+            picture: model.picture(index)?,
+        })
+    }
 }
 
 /// How a batch should be run.
@@ -70,8 +85,13 @@ impl Pipeline {
         let backgrounds = self
             .cpu
             .run(move || {
-                let frames: Result<Vec<_>, _> =
-                    indices.iter().map(|&i| model.background(i)).collect();
+                let frames: Result<Vec<_>, _> = indices
+                    .iter()
+                    .map(|&index| Background::load(&model, index).map(Arc::new))
+                    .collect();
+                // Whoever asks for a batch will most likely ask for the next one.
+                let next = start_frame_index.saturating_add(n_frames as u64);
+                model.read_ahead(next, n_frames);
                 Ok(Backgrounds {
                     start_frame_index,
                     frames: frames?,
@@ -182,7 +202,7 @@ impl Pipeline {
 struct Place {
     frame_index: u64,
     background_index: u32,
-    frame: Arc<BackgroundFrame>,
+    frame: Arc<Background>,
 }
 
 impl Place {
@@ -247,7 +267,7 @@ impl Backgrounds {
 }
 
 fn composite_frame(
-    frame: &BackgroundFrame,
+    frame: &Background,
     face: &[u8],
     output: OutputSpec,
 ) -> Result<v1::CompositedFrame, ServeError> {
@@ -263,10 +283,7 @@ fn composite_frame(
     })
 }
 
-fn idle_frame(
-    frame: &BackgroundFrame,
-    output: OutputSpec,
-) -> Result<v1::CompositedFrame, ServeError> {
+fn idle_frame(frame: &Background, output: OutputSpec) -> Result<v1::CompositedFrame, ServeError> {
     if output.region_only {
         let face = frame.picture.cut(frame.crop.rect())?;
         code(&face, &frame.crop, output)

@@ -42,8 +42,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a graceful close of the connections may take once nothing runs any more. A connection that
 /// never spoke would hold it up for ever.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
-/// How often idle models are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the registry does its housekeeping.
+const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ pub struct RunningServer {
     phase: watch::Sender<Phase>,
     close: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
-    sweeping: JoinHandle<()>,
+    tending: JoinHandle<()>,
 }
 
 impl Server {
@@ -173,7 +173,7 @@ impl Server {
             // A dropped sender means the same.
             drop(closed.await);
         }));
-        let sweeping = tokio::spawn(sweep_idle_models(shared.registry.clone()));
+        let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let running = RunningServer {
             address,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
@@ -181,7 +181,7 @@ impl Server {
             phase,
             close,
             serving,
-            sweeping,
+            tending,
         };
         running.preload().await?;
         running.phase.send_replace(Phase::Serving);
@@ -252,13 +252,14 @@ impl RunningServer {
         if let Some(operations) = self.operations {
             operations.close().await;
         }
-        self.sweeping.abort();
-        let workers = Arc::clone(&self.shared.pipeline.workers);
+        self.tending.abort();
+        let shared = Arc::clone(&self.shared);
         let rest = limits.shutdown_grace.min(CLOSE_LIMIT);
-        if tokio::task::spawn_blocking(move || workers.shutdown(rest))
-            .await
-            .is_err()
-        {
+        let ending = tokio::task::spawn_blocking(move || {
+            shared.registry.stop_baking(rest);
+            shared.pipeline.workers.shutdown(rest);
+        });
+        if ending.await.is_err() {
             tracing::error!("the worker pool did not shut down cleanly");
         }
         tracing::info!(all_done, "stopped");
@@ -324,11 +325,11 @@ fn router(
         .add_service(reflection().build_v1alpha().map_err(broken)?))
 }
 
-async fn sweep_idle_models(registry: Registry) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+async fn tend_models(registry: Registry) {
+    let mut ticks = tokio::time::interval(TEND_INTERVAL);
     loop {
         ticks.tick().await;
-        for id in registry.sweep_idle(Instant::now()) {
+        for id in registry.tend(Instant::now()) {
             tracing::info!(model = %id, "unloaded after idling");
         }
     }

@@ -39,7 +39,7 @@ impl TestServer {
     /// The demo avatar on the real engine.
     pub async fn mira() -> Result<Self> {
         Self::start_real(
-            "models:\n  mira:\n    path: assets/avatars/mira\n",
+            "capacity: {bake: off}\nmodels: {mira: {path: assets/avatars/mira}}\n",
             repository(),
         )
         .await

@@ -1,3 +1,4 @@
+mod baking;
 mod eviction;
 mod frames;
 mod loading;

@@ -26,6 +26,8 @@ pub(super) struct RawConfig {
     pub(super) logging: RawLogging,
     #[serde(deserialize_with = "text")]
     pub(super) models_root: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(super) cache_dir: Option<String>,
     #[serde(deserialize_with = "null_as_default")]
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -66,10 +68,21 @@ pub(super) struct RawOperations {
 pub(super) struct RawCapacity {
     pub(super) max_models: Option<u32>,
     pub(super) max_memory_gb: Option<f64>,
+    pub(super) max_host_memory_gb: Option<f64>,
     pub(super) eviction_policy: Option<RawEviction>,
     pub(super) idle_timeout_minutes: Option<f64>,
     pub(super) background_cache_frames: Option<u32>,
+    pub(super) frames_idle_s: Option<u64>,
+    pub(super) decoded_frames: Option<u32>,
+    pub(super) bake: Option<RawBake>,
     pub(super) preload_frames: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawBake {
+    Auto,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

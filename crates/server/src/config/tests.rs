@@ -54,6 +54,14 @@ fn the_documented_file_holds_the_defaults() {
         defaults.background_cache_frames
     );
     assert_eq!(documented.preload_frames, defaults.preload_frames);
+    assert_eq!(documented.max_frame_bytes, defaults.max_frame_bytes);
+    assert_eq!(documented.frames_idle, defaults.frames_idle);
+    assert_eq!(documented.decoded_frames, defaults.decoded_frames);
+    assert_eq!(documented.jpeg_quality, defaults.jpeg_quality);
+    assert_eq!(
+        (documented.bake, documented.cache_dir),
+        (defaults.bake, None)
+    );
     assert_eq!(documented.models.len(), 1);
 }
 

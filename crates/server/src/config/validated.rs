@@ -15,8 +15,8 @@ use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig}
 use super::{
     BadValue,
     raw::{
-        RawAudioKind, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat, RawLogFormat,
-        RawLogging, RawModel, RawOperations, RawOutput, RawServer, RawSession,
+        RawAudioKind, RawBake, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat,
+        RawLogFormat, RawLogging, RawModel, RawOperations, RawOutput, RawServer, RawSession,
     },
 };
 
@@ -135,14 +135,20 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
     for (id, model) in raw.models {
         models.push(validate_model(&id, model, &root)?);
     }
+    let output = validate_output(&raw.output)?;
+    let registry = RegistryConfig {
+        jpeg_quality: output.jpeg_quality,
+        cache_dir: validate_cache_dir(raw.cache_dir.as_deref(), base)?,
+        ..validate_capacity(&raw.capacity, models)?
+    };
     Ok(Config {
         server: validate_server(&raw.server)?,
         operations: validate_operations(&raw.operations)?,
         engine: validate_engine(&raw.engine)?,
-        output: validate_output(&raw.output)?,
+        output,
         session: validate_session(&raw.session)?,
         logging: validate_logging(raw.logging)?,
-        registry: validate_capacity(&raw.capacity, models)?,
+        registry,
     })
 }
 
@@ -305,6 +311,19 @@ fn validate_logging(raw: RawLogging) -> Result<Logging, BadValue> {
     Ok(Logging { level, format })
 }
 
+fn validate_cache_dir(raw: Option<&str>, base: &Path) -> Result<Option<PathBuf>, BadValue> {
+    let Some(folder) = raw.map(|path| base.join(path)) else {
+        return Ok(None);
+    };
+    if folder.is_dir() {
+        return Ok(Some(folder));
+    }
+    Err(BadValue {
+        key: "cache_dir".into(),
+        message: format!("{} is not a folder", folder.display()),
+    })
+}
+
 fn validate_capacity(
     raw: &RawCapacity,
     models: Vec<ModelConfig>,
@@ -322,10 +341,15 @@ fn validate_capacity(
     )?;
     let preload = raw.preload_frames.unwrap_or(8);
     let preload = in_range("capacity.preload_frames", preload.into(), 0..=cache)?;
-    let memory = positive(
-        "capacity.max_memory_gb",
-        raw.max_memory_gb.unwrap_or(8.0),
-        1e6,
+    let decoded = in_range(
+        "capacity.decoded_frames",
+        raw.decoded_frames.unwrap_or(8).into(),
+        1..=1_000_000,
+    )?;
+    let frames_idle = in_range(
+        "capacity.frames_idle_s",
+        raw.frames_idle_s.unwrap_or(60),
+        1..=86_400,
     )?;
     let idle = raw.idle_timeout_minutes.unwrap_or(0.0);
     let idle_timeout = if idle == 0.0 {
@@ -334,24 +358,36 @@ fn validate_capacity(
         let minutes = positive("capacity.idle_timeout_minutes", idle, 1e6)?;
         Some(Duration::from_secs_f64(minutes * 60.0))
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be positive and at most 10^6 GB"
-    )]
-    let max_bytes = (memory * 1024.0 * 1024.0 * 1024.0) as u64;
     Ok(RegistryConfig {
         models,
         max_models: to_usize(max_models),
-        max_bytes,
+        max_bytes: gibibytes("capacity.max_memory_gb", raw.max_memory_gb, 8.0)?,
+        max_frame_bytes: gibibytes("capacity.max_host_memory_gb", raw.max_host_memory_gb, 1.5)?,
         eviction: match raw.eviction_policy.unwrap_or(RawEviction::Lru) {
             RawEviction::Lru => EvictionPolicy::Lru,
             RawEviction::Lfu => EvictionPolicy::Lfu,
         },
         idle_timeout,
+        frames_idle: Duration::from_secs(frames_idle),
         background_cache_frames: to_usize(cache),
+        decoded_frames: to_usize(decoded),
         preload_frames: to_usize(preload),
+        bake: matches!(raw.bake.unwrap_or(RawBake::Auto), RawBake::Auto),
+        // Not of this section: filled in by the caller.
+        jpeg_quality: 0,
+        cache_dir: None,
     })
+}
+
+fn gibibytes(key: &str, value: Option<f64>, default: f64) -> Result<u64, BadValue> {
+    let value = positive(key, value.unwrap_or(default), 1e6)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be positive and at most 10^6 GB"
+    )]
+    let n_bytes = (value * 1024.0 * 1024.0 * 1024.0) as u64;
+    Ok(n_bytes)
 }
 
 fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, BadValue> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
-use lipsync_registry::{CacheStats, ModelState, ModelStatus};
+use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState};
 use tonic::{Request, Response, Status};
 
 use crate::{core_state::Shared, error::ServeError, request::parse_model_id};
@@ -84,19 +84,26 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
     };
     let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let info = status.info;
-    let cache = status.background_cache.as_ref();
+    let caches = [&status.background_cache, &status.decoded_cache];
+    let pack = status.pack.as_ref();
     v1::ModelStats {
         model_id: status.id.to_string(),
         state: state.into(),
         failure: status.failure.clone().unwrap_or_default(),
         device: status.device.clone().unwrap_or_default(),
         weights_bytes: status.weights_bytes,
-        cache_bytes: cache.map_or(0, |c| c.resident_bytes),
+        cache_bytes: caches
+            .iter()
+            .copied()
+            .flatten()
+            .map(|c| c.resident_bytes)
+            .sum(),
         usage_count: status.usage_count,
         last_used_unix_ms: status.last_used_unix_ms.unwrap_or(0),
         total_inference_us: micros(status.total_inference),
         frames: status.frames,
-        background_cache: cache.map(cache_to_proto),
+        background_cache: status.background_cache.as_ref().map(cache_to_proto),
+        decoded_cache: status.decoded_cache.as_ref().map(cache_to_proto),
         fps: info.map_or(0, |i| i.fps),
         audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
         n_background_frames: info.map_or(0, |i| i.n_frames),
@@ -104,7 +111,30 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         height: info.map_or(0, |i| px(i.height)),
         loads: status.loads,
         unloads: status.unloads,
+        ..pack.map(pack_to_proto).unwrap_or_default()
     }
+}
+
+/// The fields of a model that tell of its pack.
+fn pack_to_proto(pack: &PackState) -> v1::ModelStats {
+    let mut stats = v1::ModelStats::default();
+    let state = match pack {
+        PackState::None => v1::PackState::None,
+        PackState::Baking { n_done, .. } => {
+            stats.pack_frames_baked = *n_done;
+            v1::PackState::Baking
+        }
+        PackState::Ready { n_bytes } => {
+            stats.pack_bytes = *n_bytes;
+            v1::PackState::Ready
+        }
+        PackState::Refused { fault } => {
+            stats.pack_fault = fault.to_string();
+            v1::PackState::Refused
+        }
+    };
+    stats.pack_state = state.into();
+    stats
 }
 
 fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
@@ -119,6 +149,8 @@ fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
         resident_frames: count(cache.resident_frames),
         capacity_frames: count(cache.capacity_frames),
         resident_bytes: cache.resident_bytes,
+        read_ahead: cache.read_ahead,
+        read_ahead_hits: cache.read_ahead_hits,
     }
 }
 

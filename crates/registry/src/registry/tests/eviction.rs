@@ -8,12 +8,12 @@ use std::{
 
 use crate::{
     ErrorClass, EvictionPolicy, ModelState, Registry, RegistryConfig, RegistryError,
-    testing::{Disk, WEIGHTS, block_on, id, model_bytes, registry, settings},
+    testing::{Disk, WEIGHTS, block_on, id, registry, settings},
 };
 
 fn room_for(n_models: u64, disk: &Disk, names: &[&str]) -> RegistryConfig {
     RegistryConfig {
-        max_bytes: n_models * model_bytes(1),
+        max_bytes: n_models * WEIGHTS,
         ..settings(
             names
                 .iter()
@@ -72,7 +72,7 @@ fn what_is_in_use_stays_and_the_newcomer_is_refused() {
     let error = block_on(registry.model(&id("b"))).expect_err("no room");
     match &error {
         RegistryError::OutOfMemory { needed, budget } => {
-            assert_eq!((*needed, *budget), (model_bytes(1), model_bytes(1)));
+            assert_eq!((*needed, *budget), (WEIGHTS, WEIGHTS));
         }
         other => panic!("{other:?}"),
     }
@@ -121,13 +121,14 @@ fn a_network_larger_than_its_file_is_charged_in_full() {
     let disk = Disk::new();
     let mut config = room_for(2, &disk, &["a", "heavy"]);
     disk.network("heavy/g.onnx", "heavy");
+    config.max_bytes = 10 * WEIGHTS;
     let (small, _) = registry(config.clone());
     use_model(&small, "a");
     use_model(&small, "heavy");
     assert_eq!(ready(&small), ["heavy"]);
-    assert_eq!(small.reserved_bytes(), model_bytes(1) + 9 * WEIGHTS);
+    assert_eq!(small.reserved_bytes(), 10 * WEIGHTS);
 
-    config.max_bytes = model_bytes(1) + 9 * WEIGHTS - 1;
+    config.max_bytes = 10 * WEIGHTS - 1;
     let (smaller, loader) = registry(config);
     let error = block_on(smaller.model(&id("heavy"))).expect_err("no room");
     assert!(matches!(error, RegistryError::OutOfMemory { .. }));
@@ -143,16 +144,16 @@ fn an_unloaded_model_finishes_and_counts_until_then() {
     assert!(registry.unload(&id("a")).expect("configured"));
     assert!(registry.resident(&id("a")).is_none());
     assert_eq!(registry.resident_bytes(), 0);
-    assert_eq!(registry.reserved_bytes(), model_bytes(1));
+    assert_eq!(registry.reserved_bytes(), WEIGHTS);
     old.background(0).expect("still works");
 
     let new = block_on(registry.model(&id("a")))
         .expect("loaded anew")
         .model;
     assert!(!Arc::ptr_eq(&old, &new));
-    assert_eq!(registry.reserved_bytes(), 2 * model_bytes(1));
+    assert_eq!(registry.reserved_bytes(), 2 * WEIGHTS);
     drop(old);
-    assert_eq!(registry.reserved_bytes(), model_bytes(1));
+    assert_eq!(registry.reserved_bytes(), WEIGHTS);
 }
 
 #[test]
@@ -165,12 +166,12 @@ fn idle_models_are_swept_but_not_those_in_use() {
     use_model(&registry, "b");
     let in_use = block_on(registry.model(&id("c"))).expect("a model");
     let almost = before + timeout - Duration::from_nanos(1);
-    assert_eq!(registry.sweep_idle(almost), []);
+    assert_eq!(registry.tend(almost), []);
     let later = Instant::now() + timeout;
-    assert_eq!(registry.sweep_idle(later), [id("a"), id("b")]);
+    assert_eq!(registry.tend(later), [id("a"), id("b")]);
     assert_eq!(ready(&registry), ["c"]);
     drop(in_use);
-    assert_eq!(registry.sweep_idle(later), [id("c")]);
+    assert_eq!(registry.tend(later), [id("c")]);
     assert_eq!(registry.reserved_bytes(), 0);
 }
 
@@ -183,7 +184,7 @@ fn without_a_timeout_nothing_is_swept() {
     });
     use_model(&registry, "a");
     assert_eq!(
-        registry.sweep_idle(Instant::now() + Duration::from_secs(1 << 30)),
+        registry.tend(Instant::now() + Duration::from_secs(1 << 30)),
         []
     );
 }
@@ -197,7 +198,11 @@ fn fifty_models_with_room_for_eight_under_zipf_load() {
     let disk = Disk::new();
     let names: Vec<String> = (0..N_MODELS).map(|n| format!("m{n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let config = room_for(8, &disk, &names);
+    const FRAME_BYTES: u64 = 1_000_000;
+    let config = RegistryConfig {
+        max_frame_bytes: FRAME_BYTES,
+        ..room_for(8, &disk, &names)
+    };
     let budget = config.max_bytes;
     let (registry, loader) = registry(config);
     let user = |seed: u64| {
@@ -207,7 +212,7 @@ fn fifty_models_with_room_for_eight_under_zipf_load() {
             n_waited += u64::from(lease.load_time > Duration::ZERO);
             lease.model.background(0).expect("a frame");
             assert!(registry.reserved_bytes() <= budget);
-            assert!(registry.resident_bytes() <= budget);
+            assert!(registry.frame_bytes() <= FRAME_BYTES);
         }
         n_waited
     };

@@ -13,8 +13,8 @@ use std::{
 use lipsync_core::AudioKind;
 
 use crate::{
-    ErrorClass, ModelConfig, ModelState, RegistryError,
-    testing::{Disk, WEIGHTS, block_on, frame_bytes, id, registry, settings},
+    ErrorClass, ModelConfig, ModelState, PackState, RegistryError,
+    testing::{Disk, WEIGHTS, block_on, id, registry, settings},
 };
 
 #[test]
@@ -108,11 +108,16 @@ fn status_and_statistics_survive_an_unload() {
         (ModelState::Ready, Some("fake"))
     );
     assert_eq!(ready.weights_bytes, 2 * WEIGHTS);
-    let one_frame = frame_bytes(lease.model.geometry());
-    assert_eq!(ready.reserved_bytes, 2 * WEIGHTS + one_frame);
+    assert_eq!(ready.reserved_bytes, 2 * WEIGHTS);
     assert_eq!(registry.reserved_bytes(), ready.reserved_bytes);
-    assert_eq!(registry.resident_bytes(), ready.reserved_bytes);
-    assert_eq!(ready.background_cache.expect("a cache").misses, 1);
+    let cache = ready.background_cache.expect("a cache");
+    assert_eq!((cache.misses, cache.resident_frames), (1, 1));
+    assert_eq!(registry.frame_bytes(), cache.resident_bytes);
+    assert_eq!(
+        registry.resident_bytes(),
+        2 * WEIGHTS + cache.resident_bytes
+    );
+    assert_eq!(ready.pack, Some(PackState::None));
     let info = ready.info.expect("known");
     assert_eq!((info.n_frames, info.width, info.fps), (3, 8, 25));
     drop(lease);

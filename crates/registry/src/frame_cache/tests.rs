@@ -4,36 +4,52 @@ use std::{
     thread,
 };
 
-use lipsync_core::{FaceGeometry, PixelRect};
 use proptest::prelude::*;
 
 use super::*;
 
-fn cache(capacity: usize) -> BackgroundCache {
-    BackgroundCache::new(NonZeroUsize::new(capacity).expect("not zero"))
+/// A frame that is nothing but its weight.
+#[derive(Debug, PartialEq)]
+struct Weight(u64);
+
+impl Weighed for Weight {
+    fn n_bytes(&self) -> u64 {
+        self.0
+    }
 }
 
-/// A frame of one pixel, so that tests with thousands of them stay quick.
-fn frame() -> Result<BackgroundFrame, RegistryError> {
-    let geometry = FaceGeometry {
-        region_px: 1,
-        crop_px: 1,
-        ring_px: 0,
-        mask_x: (0, 0),
-        mask_y: (0, 0),
-    };
-    let rect = PixelRect {
-        x: 0,
-        y: 0,
-        width: 1,
-        height: 1,
-    };
-    let picture = Picture::new(1, 1, vec![0; 3]).expect("a picture");
-    let crop = FaceCrop::cut(&picture, rect, geometry).expect("a crop");
-    Ok(BackgroundFrame { picture, crop })
-}
+type Cache = Arc<FrameCache<Weight>>;
+type Frame = Loaded<Weight>;
 
 const FRAME_BYTES: u64 = 6;
+const IDLE: Duration = Duration::from_secs(60);
+
+fn unlimited() -> Arc<FrameBudget> {
+    FrameBudget::new(u64::MAX, IDLE)
+}
+
+fn cache(capacity: usize) -> Cache {
+    cache_in(&unlimited(), capacity, capacity)
+}
+
+fn cache_in(budget: &Arc<FrameBudget>, base: usize, most: usize) -> Cache {
+    FrameCache::new(Bounds { base, most }, budget)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands for a load")]
+fn frame() -> Result<Weight, RegistryError> {
+    Ok(Weight(FRAME_BYTES))
+}
+
+fn get_all(cache: &Cache, indices: std::ops::Range<u32>) {
+    for index in indices {
+        cache.get(index, frame).expect("a frame");
+    }
+}
+
+fn n_resident(cache: &Cache) -> usize {
+    cache.stats().resident_frames
+}
 
 fn failure() -> RegistryError {
     RegistryError::NoFrames
@@ -148,6 +164,106 @@ fn a_panic_while_decoding_leaves_a_working_cache() {
     let panicking = || cache.get(3, || panic!("as the test wants it"));
     assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
     cache.get(3, frame).expect("tried again");
+}
+
+#[test]
+fn a_busy_cache_grows_as_far_as_the_budget_goes() {
+    let budget = FrameBudget::new(5 * FRAME_BYTES, IDLE);
+    let cache = cache_in(&budget, 2, 4);
+    get_all(&cache, 0..9);
+    assert_eq!((n_resident(&cache), budget.held()), (4, 4 * FRAME_BYTES));
+    // Never beyond what the avatar has; with less room, only the base is sure.
+    let other = cache_in(&budget, 2, 9);
+    get_all(&other, 0..9);
+    assert_eq!((n_resident(&cache), n_resident(&other)), (3, 2));
+    assert_eq!(budget.held(), 5 * FRAME_BYTES);
+    drop(other);
+    assert_eq!(budget.held(), 3 * FRAME_BYTES);
+    get_all(&cache, 0..9);
+    assert_eq!(n_resident(&cache), 4);
+}
+
+#[test]
+fn idle_caches_give_way_before_busy_ones() {
+    let budget = FrameBudget::new(6 * FRAME_BYTES, Duration::ZERO);
+    let [first, second] = [0, 1].map(|_| cache_in(&budget, 2, 9));
+    get_all(&first, 0..3);
+    get_all(&second, 0..3);
+    // All count as idle here: the one idle for longest goes, however little it holds.
+    let third = cache_in(&budget, 2, 9);
+    get_all(&third, 0..2);
+    assert_eq!([&first, &second, &third].map(n_resident), [1, 3, 2]);
+
+    // None does here: what is beyond the base goes, and then the largest shrinks to a fair share.
+    let budget = FrameBudget::new(6 * FRAME_BYTES, IDLE);
+    let [first, second] = [0, 1].map(|_| cache_in(&budget, 2, 9));
+    get_all(&first, 0..4);
+    get_all(&second, 0..2);
+    let third = cache_in(&budget, 3, 9);
+    get_all(&third, 0..9);
+    assert_eq!([&first, &second, &third].map(n_resident), [2, 2, 2]);
+    assert_eq!(budget.held(), 6 * FRAME_BYTES);
+}
+
+#[test]
+fn an_idle_cache_goes_back_to_its_base() {
+    let budget = FrameBudget::new(u64::MAX, IDLE);
+    let cache = cache_in(&budget, 2, 9);
+    get_all(&cache, 0..9);
+    budget.shrink_idle(Instant::now());
+    assert_eq!(n_resident(&cache), 9);
+    budget.shrink_idle(Instant::now() + IDLE);
+    assert_eq!((n_resident(&cache), budget.held()), (2, 2 * FRAME_BYTES));
+    // The most recent ones stayed.
+    assert!(!cache.lacks(8) && !cache.lacks(7) && cache.lacks(6));
+}
+
+#[test]
+fn what_never_fits_is_served_and_not_kept() {
+    let budget = FrameBudget::new(FRAME_BYTES - 1, IDLE);
+    let cache = cache_in(&budget, 2, 9);
+    get_all(&cache, 0..3);
+    assert_eq!((n_resident(&cache), budget.held()), (0, 0));
+    assert_eq!(cache.stats().loads, 3);
+}
+
+#[test]
+fn read_ahead_is_loaded_once_and_counted_when_it_is_used() {
+    let cache = cache(4);
+    cache.get(0, frame).expect("a frame");
+    for index in [0, 1, 1, 2] {
+        cache.read_ahead(index, frame).expect("read ahead");
+    }
+    get_all(&cache, 1..2);
+    get_all(&cache, 0..2);
+    let stats = cache.stats();
+    assert_eq!((stats.read_ahead, stats.read_ahead_hits), (2, 1));
+    assert_eq!((stats.requests, stats.hits, stats.loads), (4, 3, 3));
+}
+
+#[test]
+fn many_threads_never_pass_the_budget_and_leave_nothing_behind() {
+    const N_THREADS: u32 = 6;
+    let budget = FrameBudget::new(7 * FRAME_BYTES, Duration::ZERO);
+    let caches: Vec<Cache> = (0..4).map(|_| cache_in(&budget, 2, 5)).collect();
+    let work = |seed: u32| {
+        for n in 0..400_u32 {
+            let turn = n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 7;
+            let cache = &caches[turn as usize % caches.len()];
+            cache.get(turn % 11, frame).expect("a frame");
+            assert!(budget.held() <= 7 * FRAME_BYTES);
+        }
+    };
+    thread::scope(|scope| {
+        for seed in 0..N_THREADS {
+            scope.spawn(move || work(seed));
+        }
+    });
+    let held: u64 = caches.iter().map(|c| c.stats().resident_bytes).sum();
+    assert_eq!(held, budget.held());
+    assert!(caches.iter().all(|cache| n_resident(cache) <= 5));
+    drop(caches);
+    assert_eq!(budget.held(), 0);
 }
 
 proptest! {

@@ -1,0 +1,184 @@
+//! The background frames of a model as they lie on the disk.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use lipsync_compositor::{
+    BakeSettings, CompositorError, DecodeLimits, FaceCrop, Picture, bake, decode, probe,
+};
+use lipsync_core::{CropRect, FaceGeometry, PixelRect};
+
+use crate::{BackgroundFrame, RegistryError, files, pack::Recipe};
+
+const WHAT: &str = "background frame";
+
+/// Paths and rectangles of all frames, and the size that every frame must have.
+#[derive(Debug)]
+pub(crate) struct FrameFiles {
+    frames: Vec<(PathBuf, PixelRect)>,
+    width: usize,
+    height: usize,
+}
+
+impl FrameFiles {
+    /// Takes the size from the first frame's header, compares the last one's, and cuts every
+    /// rectangle to it. The frames between are compared when they are decoded: opening thousands
+    /// of files would make every load slow.
+    pub(crate) fn check(
+        paths: Vec<PathBuf>,
+        rectangles: &[CropRect],
+    ) -> Result<Self, RegistryError> {
+        let (Some(first), Some(last)) = (paths.first(), paths.last()) else {
+            return Err(RegistryError::NoFrames);
+        };
+        let (width, height) = size_of(0, first, &read(first)?)?;
+        let last_index = paths.len() - 1;
+        check_size(last_index, last, &read(last)?, (width, height))?;
+        let clamp = |(index, rect): (usize, &CropRect)| {
+            rect.clamp_to(width, height)
+                .ok_or(RegistryError::RectangleOffFrame {
+                    index,
+                    rect: *rect,
+                    width,
+                    height,
+                })
+        };
+        let rectangles: Vec<PixelRect> = rectangles
+            .iter()
+            .enumerate()
+            .map(clamp)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            frames: paths.into_iter().zip(rectangles).collect(),
+            width,
+            height,
+        })
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn height(&self) -> usize {
+        self.height
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn rects(&self) -> impl Iterator<Item = PixelRect> {
+        self.frames.iter().map(|(_, rect)| *rect)
+    }
+
+    /// The face rectangle of a frame.
+    pub(crate) fn rect(&self, index: u32) -> Result<PixelRect, RegistryError> {
+        self.find(index).map(|(_, _, rect)| rect)
+    }
+
+    /// What a pack of these frames must have been baked from.
+    pub(crate) fn recipe(&self, settings: String) -> io::Result<Recipe> {
+        let frames = self.frames.iter();
+        Recipe::of(settings, frames.map(|(path, rect)| (path.as_path(), *rect)))
+    }
+
+    /// Reads and decodes a frame. The size is checked before anything is decoded.
+    pub(crate) fn picture(&self, index: u32) -> Result<Picture, RegistryError> {
+        self.make(index, |picture, _| Ok(picture))
+    }
+
+    /// Reads a frame and cuts its face out.
+    pub(crate) fn crop(
+        &self,
+        index: u32,
+        geometry: FaceGeometry,
+    ) -> Result<FaceCrop, RegistryError> {
+        self.make(index, |picture, rect| {
+            FaceCrop::cut(&picture, rect, geometry)
+        })
+    }
+
+    /// Reads a frame and bakes it.
+    pub(crate) fn bake(
+        &self,
+        index: u32,
+        geometry: FaceGeometry,
+        settings: &BakeSettings,
+    ) -> Result<BackgroundFrame, RegistryError> {
+        self.make(index, |picture, rect| {
+            let crop = FaceCrop::cut(&picture, rect, geometry)?;
+            Ok(BackgroundFrame {
+                baked: bake(&picture, rect, settings)?,
+                crop: Some(crop),
+            })
+        })
+    }
+
+    fn make<T>(
+        &self,
+        index: u32,
+        from: impl FnOnce(Picture, PixelRect) -> Result<T, CompositorError>,
+    ) -> Result<T, RegistryError> {
+        let (place, path, rect) = self.find(index)?;
+        let bytes = read(path)?;
+        check_size(place, path, &bytes, (self.width, self.height))?;
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            from(decode(&bytes, DecodeLimits::default())?, rect)
+        }));
+        match made {
+            Ok(made) => made.map_err(|e| broken(place, path, &e)),
+            Err(_) => Err(RegistryError::Panicked {
+                what: "decoding a background frame",
+            }),
+        }
+    }
+
+    fn find(&self, index: u32) -> Result<(usize, &Path, PixelRect), RegistryError> {
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        match self.frames.get(place) {
+            Some((path, rect)) => Ok((place, path, *rect)),
+            None => Err(RegistryError::FrameIndex {
+                index,
+                n_frames: self.len(),
+            }),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
+    files::read(path, WHAT, files::MAX_FRAME_BYTES)
+}
+
+fn size_of(index: usize, path: &Path, bytes: &[u8]) -> Result<(usize, usize), RegistryError> {
+    probe(bytes).map_err(|e| broken(index, path, &e))
+}
+
+fn check_size(
+    index: usize,
+    path: &Path,
+    bytes: &[u8],
+    (width, height): (usize, usize),
+) -> Result<(), RegistryError> {
+    let (found_width, found_height) = size_of(index, path, bytes)?;
+    if (found_width, found_height) == (width, height) {
+        return Ok(());
+    }
+    Err(RegistryError::FrameSize {
+        index,
+        found_width,
+        found_height,
+        width,
+        height,
+    })
+}
+
+fn broken(index: usize, path: &Path, error: &CompositorError) -> RegistryError {
+    RegistryError::Frame {
+        index,
+        reason: error.to_string(),
+        path: path.to_owned(),
+    }
+}

@@ -1,0 +1,105 @@
+//! A file that becomes visible only when it is whole.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::PackFault;
+
+/// How often a draft that somebody else has just finished or given up is looked for anew.
+const MAX_ATTEMPTS: usize = 8;
+
+/// A temporary file beside the one that it will replace, held by one process at a time.
+///
+/// The lock is the system's and on the draft itself, so that nothing is left behind when a process
+/// dies: its draft is free, and the next one takes it over. Dropping a draft removes it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    is_published: bool,
+}
+
+impl Draft {
+    /// Takes the draft of `target`, empty.
+    ///
+    /// # Errors
+    /// [`PackFault::Busy`] where another process, or thread, has it; [`PackFault::Unwritable`].
+    pub(crate) fn begin(target: &Path) -> Result<Self, PackFault> {
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(".tmp");
+        let path = target.with_file_name(name);
+        for _ in 0..MAX_ATTEMPTS {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                // What is in it may be another's; it is emptied when the lock is held.
+                .truncate(false)
+                .open(&path)
+                .map_err(|e| unwritable(&e))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(PackFault::Busy),
+                Err(TryLockError::Error(error)) => return Err(unwritable(&error)),
+            }
+            // Between opening and locking, another may have published or removed this very file.
+            if is_at(&file, &path).map_err(|e| unwritable(&e))? {
+                file.set_len(0).map_err(|e| unwritable(&e))?;
+                return Ok(Self {
+                    file,
+                    path,
+                    target: target.to_owned(),
+                    is_published: false,
+                });
+            }
+        }
+        Err(PackFault::Busy)
+    }
+
+    /// Where to write to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the draft the file: whole and on the disk, or not at all.
+    pub(crate) fn publish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, &self.target)?;
+        self.is_published = true;
+        // So that the name survives a power failure, too; not every file system can promise that,
+        // and the file is in its place either way.
+        let folder = self.target.parent().map(File::open);
+        if let Some(Err(error)) = folder.map(|folder| folder?.sync_all()) {
+            tracing::debug!(path = %self.target.display(), %error, "the folder is not synchronised");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.is_published {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a draft remains");
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match path.metadata() {
+        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn unwritable(error: &io::Error) -> PackFault {
+    PackFault::Unwritable { kind: error.kind() }
+}
