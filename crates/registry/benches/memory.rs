@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_compositor::face_patch;
 use lipsync_core::{FaceGeometry, ModelId, background_index};
 use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session};
 use lipsync_registry::{
@@ -128,8 +127,7 @@ fn first_frame(model: &Model, index: u32) -> Outcome<Duration> {
     let started = Instant::now();
     let frame = model.background(index)?;
     let crop = model.face_crop(index)?;
-    let patch = face_patch(&crop, &face)?;
-    std::hint::black_box(frame.baked.splice(&patch, true)?);
+    std::hint::black_box(frame.baked.splice(&crop, &face, true)?);
     Ok(started.elapsed())
 }
 

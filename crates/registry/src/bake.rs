@@ -12,8 +12,10 @@ use std::{
     thread,
 };
 
+use lipsync_core::ModelId;
+
 use crate::{
-    BackgroundFrame, PackFault, RegistryError,
+    BackgroundFrame, PackFault, Registry, RegistryError,
     frames::Frames,
     pack::{Draft, Pack, PackWriter},
 };
@@ -60,6 +62,53 @@ pub(crate) struct BakeEffort<'a> {
     pub is_background: bool,
     /// Set to end early.
     pub stop: &'a AtomicBool,
+}
+
+impl Registry {
+    /// Bakes a model's pack on this thread and `n_threads` others; a whole and current one is verified
+    /// instead. `step` is told how far it is.
+    ///
+    /// Reads the model's network, to know the size of its faces, but does not load the model.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], [`RegistryError::Pack`], and whatever is wrong with the model's
+    /// files.
+    pub fn bake(
+        &self,
+        id: &ModelId,
+        n_threads: NonZeroUsize,
+        step: &mut dyn FnMut(BakeStep),
+    ) -> Result<BakeReport, RegistryError> {
+        let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
+        let frames = self.shared.loading(&config).find_frames()?;
+        let n_frames = frames.files.len();
+        let report = |n_bytes, was_current| BakeReport {
+            path: frames.pack_path.clone(),
+            n_frames,
+            n_bytes,
+            was_current,
+        };
+        let mut n_done = 0;
+        let verified = frames.verify_pack(|| {
+            n_done += 1;
+            step(BakeStep::Verified { n_done, n_frames });
+        });
+        if let Ok(pack) = verified {
+            return Ok(report(pack.n_bytes(), true));
+        }
+        let effort = BakeEffort {
+            n_threads,
+            is_background: false,
+            stop: &AtomicBool::new(false),
+        };
+        match frames.bake(&effort, step) {
+            Ok(pack) => Ok(report(pack.n_bytes(), false)),
+            Err(fault) => Err(RegistryError::Pack {
+                fault,
+                path: frames.pack_path.clone(),
+            }),
+        }
+    }
 }
 
 impl Frames {

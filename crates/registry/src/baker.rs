@@ -112,12 +112,14 @@ impl Baker {
     }
 }
 
-/// Says that the thread has ended, even if by a panic.
+/// Says that the thread has ended, if it is by a panic: otherwise another may run by then.
 struct End<'a>(&'a Baker);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).is_running = false;
+        if thread::panicking() {
+            lock(&self.0.state).is_running = false;
+        }
         self.0.ended.notify_all();
     }
 }

@@ -190,6 +190,15 @@ impl<T: Weighed> FrameCache<T> {
         self.fly(&flight, index, purpose, load).map(drop)
     }
 
+    /// The frame, if it is there. Counts as no use.
+    pub(crate) fn peek(&self, index: u32) -> Option<Arc<T>> {
+        let state = lock(&self.state);
+        state
+            .ready
+            .peek(&index)
+            .map(|entry| Arc::clone(&entry.frame))
+    }
+
     /// Whether a frame is neither there nor being loaded.
     pub(crate) fn lacks(&self, index: u32) -> bool {
         let state = lock(&self.state);

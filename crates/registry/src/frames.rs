@@ -117,10 +117,12 @@ impl Frames {
                 Err(fault) => self.refuse(&pack, &fault),
             }
         }
-        let frame = self.get(index)?;
-        match &frame.crop {
-            Some(crop) => Ok(crop.clone()),
-            // It came from a pack that is gone.
+        // Who asks for a face has mostly just asked for its frame, which counted as a request.
+        self.preload(index)?;
+        let held = self.baked.peek(index).and_then(|frame| frame.crop.clone());
+        match held {
+            Some(crop) => Ok(crop),
+            // There was no room for the frame, or it came from a pack that is gone.
             None => self.files.crop(index, self.geometry),
         }
     }

@@ -1,12 +1,8 @@
 //! The registry: which models are in memory, and how they come and go.
 
 use std::{
-    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, atomic::AtomicU64},
     thread,
     time::{Duration, Instant},
 };
@@ -15,9 +11,8 @@ use lipsync_core::ModelId;
 use tokio::sync::oneshot;
 
 use crate::{
-    BakeReport, BakeStep, Model, ModelConfig, ModelStatus, NetworkLoader, PackFault, PackState,
-    RegistryConfig, RegistryError,
-    bake::BakeEffort,
+    Model, ModelConfig, ModelStatus, NetworkLoader, PackFault, PackState, RegistryConfig,
+    RegistryError,
     baker::Baker,
     budget::{Amount, Budget, Charge},
     entry::{Book, Entry, Outcome, State, victims},
@@ -48,10 +43,10 @@ pub struct Lease {
 /// refused for them: frames that do not fit are dropped, or not kept.
 #[derive(Clone)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     config: RegistryConfig,
     loader: Arc<dyn NetworkLoader>,
     budget: Arc<Budget>,
@@ -212,51 +207,6 @@ impl Registry {
         dropped.into_iter().map(drop_and_name).collect()
     }
 
-    /// Bakes a model's pack on this thread and `n_threads` others; a whole and current one is verified
-    /// instead. `step` is told how far it is.
-    ///
-    /// Reads the model's network, to know the size of its faces, but does not load the model.
-    ///
-    /// # Errors
-    /// [`RegistryError::UnknownModel`], [`RegistryError::Pack`], and whatever is wrong with the model's
-    /// files.
-    pub fn bake(
-        &self,
-        id: &ModelId,
-        n_threads: NonZeroUsize,
-        step: &mut dyn FnMut(BakeStep),
-    ) -> Result<BakeReport, RegistryError> {
-        let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
-        let frames = self.shared.loading(&config).find_frames()?;
-        let n_frames = frames.files.len();
-        let report = |n_bytes, was_current| BakeReport {
-            path: frames.pack_path.clone(),
-            n_frames,
-            n_bytes,
-            was_current,
-        };
-        let mut n_done = 0;
-        let verified = frames.verify_pack(|| {
-            n_done += 1;
-            step(BakeStep::Verified { n_done, n_frames });
-        });
-        if let Ok(pack) = verified {
-            return Ok(report(pack.n_bytes(), true));
-        }
-        let effort = BakeEffort {
-            n_threads,
-            is_background: false,
-            stop: &AtomicBool::new(false),
-        };
-        match frames.bake(&effort, step) {
-            Ok(pack) => Ok(report(pack.n_bytes(), false)),
-            Err(fault) => Err(RegistryError::Pack {
-                fault,
-                path: frames.pack_path.clone(),
-            }),
-        }
-    }
-
     /// Ends baking in the background for good, without leaving a part of a pack.
     ///
     /// Blocks until that is done, at most for `limit`.
@@ -313,7 +263,7 @@ impl Registry {
         lock(&self.shared.book).contains_key(id)
     }
 
-    fn with_entry<T>(
+    pub(crate) fn with_entry<T>(
         &self,
         id: &ModelId,
         look: impl FnOnce(&mut Entry) -> T,
@@ -379,7 +329,7 @@ enum Asked {
 }
 
 impl Shared {
-    fn loading<'a>(&'a self, config: &'a ModelConfig) -> Loading<'a> {
+    pub(crate) fn loading<'a>(&'a self, config: &'a ModelConfig) -> Loading<'a> {
         Loading {
             config,
             registry: &self.config,

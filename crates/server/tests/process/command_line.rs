@@ -10,7 +10,7 @@ use anyhow::Result;
 use lipsync_core::AudioKind;
 use lipsync_engine::network_writer::Unet;
 
-use crate::server::BINARY;
+use crate::server::{BINARY, write_avatar};
 
 fn run(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let Output {
@@ -108,5 +108,55 @@ fn inspect_model_describes_a_network_or_says_why_not() -> Result<()> {
         assert_eq!(code, Some(2), "{stderr}");
         assert!(stderr.contains(word), "{word} in {stderr}");
     }
+    Ok(())
+}
+
+#[test]
+fn bake_makes_a_pack_once_and_verifies_it_then() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    write_avatar(folder.path(), "")?;
+    let pack = folder.path().join("a/avatar.pack");
+    let (code, stdout, stderr) = run(folder.path(), &["bake"])?;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("a: baked 3 frames"), "{stdout}");
+    let (code, stdout, _) = run(folder.path(), &["bake", "--model", "a"])?;
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("a: verified 3 frames"), "{stdout}");
+
+    // A damaged one is baked anew.
+    let whole = fs::read(&pack)?;
+    fs::write(&pack, &whole[..whole.len() / 2])?;
+    let (_, stdout, _) = run(folder.path(), &["bake"])?;
+    assert!(stdout.contains("a: baked 3 frames"), "{stdout}");
+    let (code, _, stderr) = run(folder.path(), &["bake", "--model", "b"])?;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("unknown model b"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn several_processes_may_bake_at_once() -> Result<()> {
+    const N_PROCESSES: usize = 4;
+    let folder = tempfile::tempdir()?;
+    write_avatar(folder.path(), "")?;
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let start = || scope.spawn(|| run(folder.path(), &["bake"]));
+        let running: Vec<_> = (0..N_PROCESSES).map(|_| start()).collect();
+        running.into_iter().map(|baker| baker.join()).collect()
+    });
+    let mut n_good = 0;
+    for outcome in outcomes {
+        match outcome.expect("no panic")? {
+            (Some(0), ..) => n_good += 1,
+            (code, _, stderr) => {
+                assert_eq!(code, Some(1));
+                assert!(stderr.contains("another process is baking it"), "{stderr}");
+            }
+        }
+    }
+    assert!(n_good > 0);
+    let (_, stdout, _) = run(folder.path(), &["bake"])?;
+    assert!(stdout.contains("a: verified 3 frames"), "{stdout}");
+    assert!(!folder.path().join("a/avatar.pack.tmp").exists());
     Ok(())
 }
