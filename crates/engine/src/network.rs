@@ -4,7 +4,7 @@ use crate::{
     EngineError, LoadOptions, Precision, Session,
     graph::{Graph, Shape, simplify::simplify},
     import::{Imported, TensorInfo, import},
-    kernels::Isa,
+    kernels::{Bf16, Isa},
     plan::{
         Executable, Frame, Plan,
         ends::{Drain, Feed},
@@ -26,8 +26,8 @@ impl Network {
     /// # Errors
     /// [`EngineError::Malformed`] and [`EngineError::Contract`] as [`import`] says,
     /// [`EngineError::UnsupportedOperator`] for the first node that nothing executes,
-    /// [`EngineError::Device`] where the CPU lacks the instruction set asked for, and for
-    /// [`Precision::Bf16`], for which there are no kernels.
+    /// [`EngineError::Device`] where the CPU lacks the instruction set asked for. bf16 is executed on
+    /// every instruction set, but is slow where [`Isa::has_bf16`] says no.
     pub fn load(onnx: &[u8], options: impl Into<LoadOptions>) -> Result<Self, EngineError> {
         Self::load_plain(onnx, &options.into())
     }
@@ -50,11 +50,6 @@ impl Network {
             .map_err(|refused| EngineError::Device {
                 reason: refused.to_string(),
             })?;
-        if options.precision != Precision::F32 {
-            return Err(EngineError::Device {
-                reason: format!("there are no kernels for {}", options.precision),
-            });
-        }
         let Imported {
             mut graph,
             inputs,
@@ -67,9 +62,12 @@ impl Network {
         }
         simplify(&mut graph);
         let visual = rewrite(&mut graph);
-        let plan = Plan::<f32>::new(&graph, isa, visual);
+        let plan: Box<dyn Executable> = match options.precision {
+            Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual)),
+            Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual)),
+        };
         Ok(Self {
-            plan: Box::new(plan),
+            plan,
             inputs,
             outputs,
         })

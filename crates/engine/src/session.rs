@@ -1,7 +1,7 @@
 //! What one worker owns of the engine.
 
 use crate::{
-    kernels::{Aligned, Element},
+    kernels::{Aligned, Bf16, Element},
     plan::visual::Kept,
 };
 
@@ -10,6 +10,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Session {
     pub(crate) f32: Arena<f32>,
+    pub(crate) bf16: Arena<Bf16>,
 }
 
 impl Session {
@@ -22,7 +23,7 @@ impl Session {
     /// Bytes held now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.f32.bytes() as u64
+        (self.f32.bytes() + self.bf16.bytes()) as u64
     }
 }
 
@@ -49,6 +50,20 @@ impl Stored for f32 {
 
     fn kept_mut(kept: &mut Kept) -> &mut Aligned<Self> {
         &mut kept.f32
+    }
+}
+
+impl Stored for Bf16 {
+    fn arena(session: &mut Session) -> &mut Arena<Self> {
+        &mut session.bf16
+    }
+
+    fn kept(kept: &Kept) -> &[Self] {
+        &kept.bf16
+    }
+
+    fn kept_mut(kept: &mut Kept) -> &mut Aligned<Self> {
+        &mut kept.bf16
     }
 }
 

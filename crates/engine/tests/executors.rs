@@ -1,7 +1,8 @@
 //! The production executor gives what the scalar reference executor gives, on every instruction set.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use lipsync_engine::{
-    CpuIsa, Network, Session,
+    CpuIsa, LoadOptions, Network, Precision, Session,
     graph::{Graph, simplify::simplify},
     import::import,
     network_writer::{SplitMix64, variants::write_variant},
@@ -35,7 +36,12 @@ fn borrowed(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
 
 /// Instruction sets that this machine has.
 fn isas() -> impl Iterator<Item = CpuIsa> {
-    let all = [CpuIsa::Avx512, CpuIsa::Avx2, CpuIsa::Portable];
+    let all = [
+        CpuIsa::Avx512Bf16,
+        CpuIsa::Avx512,
+        CpuIsa::Avx2,
+        CpuIsa::Portable,
+    ];
     all.into_iter().filter(|isa| isa.resolve().is_ok())
 }
 
@@ -62,10 +68,47 @@ fn all_forms_agree_with_the_reference_on_all_instruction_sets() {
     }
 }
 
+fn in_bf16(isa: CpuIsa) -> LoadOptions {
+    LoadOptions {
+        precision: Precision::Bf16,
+        ..isa.into()
+    }
+}
+
+#[test]
+fn bf16_is_near_f32_on_all_instruction_sets() {
+    let mut session = Session::new();
+    for name in ["small-opset14", "small-328-plumbing"] {
+        let onnx = write_variant(name).unwrap();
+        let inputs = seeded_inputs(&import(&onnx).unwrap().graph, 3);
+        let mut run = |options: LoadOptions| {
+            let network = Network::load(&onnx, options).unwrap();
+            let outputs = network.run(&mut session, &borrowed(&inputs)).unwrap();
+            (outputs, network.weights_bytes())
+        };
+        let (expected, f32_bytes) = run(CpuIsa::Auto.into());
+        for isa in isas() {
+            let (outputs, n_bytes) = run(in_bf16(isa));
+            let error = relative_l2(&outputs[0], &expected[0]);
+            assert!((1e-4..2e-2).contains(&error), "{name} on {isa}: {error:e}");
+            assert!(
+                n_bytes * 10 < f32_bytes * 7,
+                "{name} on {isa}: {n_bytes} bytes of weights, {f32_bytes} in f32"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_frame_is_bit_equal_in_every_batch_and_session() {
+    for options in [CpuIsa::Auto.into(), in_bf16(CpuIsa::Auto)] {
+        check_bit_equality(&options);
+    }
+}
+
+fn check_bit_equality(options: &LoadOptions) {
     let onnx = write_variant("small-opset14").unwrap();
-    let network = Network::load(&onnx, CpuIsa::Auto).unwrap();
+    let network = Network::load(&onnx, options.clone()).unwrap();
     let graph = import(&onnx).unwrap().graph;
     let frames: Vec<_> = (0..3).map(|seed| seeded_inputs(&graph, seed)).collect();
     let batch: Vec<Vec<f32>> = (0..2)
@@ -92,7 +135,7 @@ fn a_frame_is_bit_equal_in_every_batch_and_session() {
             .eq(apart.iter().map(|y| y.to_bits()))
     );
     // Another network in the same session leaves nothing behind that could show.
-    let other = Network::load(&write_variant("small-opset13").unwrap(), CpuIsa::Auto).unwrap();
+    let other = Network::load(&write_variant("small-opset13").unwrap(), options.clone()).unwrap();
     let other_inputs = seeded_inputs(
         &import(&write_variant("small-opset13").unwrap())
             .unwrap()

@@ -151,6 +151,8 @@ struct ResizeRow<'a, I, O> {
 }
 
 impl<I: Element, O: Element> Kernel for ResizeRow<'_, I, O> {
+    const BF16: bool = I::IS_BF16 || O::IS_BF16;
+
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let c = self.c;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     graph::{Graph, ValueId},
-    kernels::{Aligned, Element},
+    kernels::{Aligned, Bf16, Element},
     session::Stored,
 };
 
@@ -43,6 +43,7 @@ pub(crate) enum Visual<'a> {
 #[derive(Debug, Default)]
 pub struct Kept {
     pub(crate) f32: Aligned<f32>,
+    pub(crate) bf16: Aligned<Bf16>,
 }
 
 #[cfg_attr(
@@ -59,7 +60,7 @@ impl Kept {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.f32.bytes() as u64
+        (self.f32.bytes() + self.bf16.bytes()) as u64
     }
 }
 

@@ -102,6 +102,49 @@ proptest! {
             prop_assert_eq!(&from_bf16, &rounded(&expected), "{}", isa.name());
         }
     }
+
+    #[test]
+    fn upsample_rounds_after_each_direction(
+        (h, w, c) in (1..7usize, 1..7usize, 1..40usize),
+        out in (1..15usize, 1..15usize),
+        seed in any::<u64>(),
+    ) {
+        let src = rounded(&values(h * w * c, seed));
+        let n = out.0 * out.1 * c;
+        for isa in Isa::available() {
+            // In one direction only: the other's fractions are zero.
+            let mut rows = vec![0.0; out.0 * w * c];
+            upsample_bilinear_align_corners(isa, &widened(&src), (h, w, c), &mut rows, (out.0, w), c);
+            let rows = widened(&rounded(&rows));
+            let mut expected = vec![0.0; n];
+            upsample_bilinear_align_corners(isa, &rows, (out.0, w, c), &mut expected, out, c);
+            let mut dst = zeros(n);
+            upsample_bilinear_align_corners(isa, &src, (h, w, c), &mut dst, out, c);
+            prop_assert_eq!(dst, rounded(&expected), "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn elementwise_rounds_once(n in 0..100usize, seed in any::<u64>()) {
+        let (a, b) = (rounded(&values(n, seed)), rounded(&values(n, seed ^ 1)));
+        let (wide_a, wide_b) = (widened(&a), widened(&b));
+        for isa in Isa::available() {
+            let (mut out, mut expected) = (zeros(n), vec![0.0; n]);
+            add(isa, &a, &b, &mut out);
+            add(isa, &wide_a, &wide_b, &mut expected);
+            prop_assert_eq!(&out, &rounded(&expected));
+            relu(isa, &a, &mut out);
+            relu(isa, &wide_a, &mut expected);
+            prop_assert_eq!(&out, &rounded(&expected));
+            sigmoid(isa, &a, &mut out);
+            sigmoid(isa, &wide_a, &mut expected);
+            prop_assert_eq!(&out, &rounded(&expected));
+            let (mut bytes, mut expected) = (vec![0; n], vec![0; n]);
+            sigmoid_to_u8(isa, &a, &mut bytes);
+            sigmoid_to_u8(isa, &wide_a, &mut expected);
+            prop_assert_eq!(&bytes, &expected);
+        }
+    }
 }
 
 /// Stores vectors as bf16 and loads them again.
@@ -187,4 +230,15 @@ fn a_large_gemm_gives_the_bits_of_the_twin() {
         assert_eq!(first[i], expected.to_bits());
     }
     assert!(results.all(|other| other == first));
+}
+
+#[test]
+fn a_face_is_packed_rounded() {
+    let geometry = FaceGeometry::SMALL;
+    let crop: Vec<u8> = (0..=255).cycle().take(geometry.crop_bytes()).collect();
+    let n = 2 * geometry.region_bytes();
+    let (mut out, mut expected) = (zeros(n), vec![0.0; n]);
+    pack_face(&crop, &geometry, 0..geometry.region_px, &mut out);
+    pack_face(&crop, &geometry, 0..geometry.region_px, &mut expected);
+    assert_eq!(out, rounded(&expected));
 }
