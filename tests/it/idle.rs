@@ -21,6 +21,7 @@ async fn idle_frames_are_the_backgrounds() -> Result<()> {
         let output = OutputSpec {
             encoding: Encoding::Rgb,
             region_only,
+            is_marked: true,
         };
         shared.pipeline.idle_frames(&model, 1, 4, output).await
     };

@@ -5,6 +5,7 @@
 
 mod admin;
 mod arrows;
+mod background;
 mod bad_input;
 mod deadlines;
 mod health;

@@ -134,6 +134,17 @@ impl Model {
         self.frames.crop(index)
     }
 
+    /// As [`Self::face_crop`], of a frame that is at hand: without a pack it holds its face.
+    ///
+    /// # Errors
+    /// As [`Self::background`].
+    pub fn face_of(&self, index: u32, frame: &BackgroundFrame) -> Result<FaceCrop, RegistryError> {
+        match &frame.crop {
+            Some(crop) => Ok(crop.clone()),
+            None => self.face_crop(index),
+        }
+    }
+
     /// A background frame decoded, for answers that are coded as a whole.
     ///
     /// Blocks for the milliseconds that a missing frame takes to be read and decoded. Only

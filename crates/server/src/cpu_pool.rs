@@ -12,6 +12,7 @@ use crate::error::ServeError;
 #[derive(Debug, Clone)]
 pub struct CpuPool {
     slots: Arc<Semaphore>,
+    n_slots: usize,
 }
 
 impl CpuPool {
@@ -21,7 +22,14 @@ impl CpuPool {
         let n_cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             slots: Arc::new(Semaphore::new(n_cores)),
+            n_slots: n_cores,
         }
+    }
+
+    /// How many closures run at once, at least 1.
+    #[must_use]
+    pub fn n_slots(&self) -> usize {
+        self.n_slots
     }
 
     /// Runs `work` and waits for its result. Work whose caller has gone is not started.

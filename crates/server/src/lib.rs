@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod banner;
 pub mod clip;
+mod coding;
 pub mod config;
 pub mod core_state;
 pub mod cpu_pool;

@@ -2,21 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 use lipsync::v1;
-use lipsync_compositor::{FaceCrop, Picture, composite, encode, face_patch};
+use lipsync_compositor::FaceCrop;
 use lipsync_core::{Priority, background_index};
-use lipsync_registry::{Model, RegistryError};
+use lipsync_registry::{BackgroundFrame, Model, RegistryError};
 use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
+    coding,
     cpu_pool::CpuPool,
     error::ServeError,
     request::OutputSpec,
     stages::{Stage, StageClocks},
 };
+
+/// Spliced frames that one task codes at most, so that an abandoned request stops soon.
+const MAX_FRAMES_PER_TASK: usize = 8;
 
 /// Runs batches of frames.
 #[derive(Debug, Clone)]
@@ -31,24 +34,11 @@ pub struct Pipeline {
 
 /// The background frames of a batch, in order.
 pub struct Backgrounds {
+    model: Arc<Model>,
     start_frame_index: u64,
     indices: Vec<u32>,
-    frames: Vec<Arc<Background>>,
-}
-
-/// A background frame, decoded, and its face.
-struct Background {
-    picture: Arc<Picture>,
-    crop: FaceCrop,
-}
-
-impl Background {
-    fn load(model: &Model, index: u32) -> Result<Self, RegistryError> {
-        Ok(Self {
-            crop: model.face_crop(index)?,
-            picture: model.picture(index)?,
-        })
-    }
+    frames: Vec<Arc<BackgroundFrame>>,
+    crops: Vec<FaceCrop>,
 }
 
 /// How a batch should be run.
@@ -75,29 +65,12 @@ impl Pipeline {
         start_frame_index: u64,
         n_frames: usize,
     ) -> Result<Backgrounds, ServeError> {
-        let n_backgrounds = model.n_frames();
-        let indices: Vec<u32> = (start_frame_index..)
-            .take(n_frames)
-            .map(|i| background_index(i, n_backgrounds))
-            .collect();
+        let indices = walk(model, start_frame_index, n_frames);
         let model = Arc::clone(model);
         let begun = Instant::now();
         let backgrounds = self
             .cpu
-            .run(move || {
-                let frames: Result<Vec<_>, _> = indices
-                    .iter()
-                    .map(|&index| Background::load(&model, index).map(Arc::new))
-                    .collect();
-                // Whoever asks for a batch will most likely ask for the next one.
-                let next = start_frame_index.saturating_add(n_frames as u64);
-                model.read_ahead(next, n_frames);
-                Ok(Backgrounds {
-                    start_frame_index,
-                    frames: frames?,
-                    indices,
-                })
-            })
+            .run(move || Ok(Backgrounds::load(model, start_frame_index, indices)?))
             .await?;
         self.clocks
             .add(Stage::Background, n_frames, begun.elapsed());
@@ -153,12 +126,14 @@ impl Pipeline {
         faces: Vec<Vec<u8>>,
         output: OutputSpec,
     ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
-        let jobs = backgrounds.places().zip(faces).map(|(place, face)| {
-            self.cpu
-                .run(move || Ok(place.stamp(composite_frame(&place.frame, &face, output)?)))
-        });
         let begun = Instant::now();
-        let coded = try_join_all(jobs).await?;
+        let shots = backgrounds.places().zip(faces);
+        let is_quick = output.region_only || coding::is_baked_so(&backgrounds.model, output);
+        let coded = self
+            .code(shots, is_quick, move |(place, face)| {
+                place.generated(face, output)
+            })
+            .await?;
         self.clocks
             .add(Stage::Composite, coded.len(), begun.elapsed());
         Ok(coded)
@@ -189,33 +164,121 @@ impl Pipeline {
         n_frames: usize,
         output: OutputSpec,
     ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
-        let backgrounds = self.backgrounds(model, start_frame_index, n_frames).await?;
-        let jobs = backgrounds.places().map(|place| {
-            self.cpu
-                .run(move || Ok(place.stamp(idle_frame(&place.frame, output)?)))
-        });
-        try_join_all(jobs).await
+        let indices = walk(model, start_frame_index, n_frames);
+        model.read_ahead(start_frame_index.saturating_add(n_frames as u64), n_frames);
+        let mut frames = self.background_frames(model, indices, output).await?;
+        for (place, frame) in (start_frame_index..).zip(&mut frames) {
+            frame.frame_index = place;
+        }
+        Ok(frames)
     }
+
+    /// As [`Self::idle_frames`], of any backgrounds and without places on the timeline.
+    ///
+    /// # Errors
+    /// What the registry says about the model's files.
+    pub async fn background_frames(
+        &self,
+        model: &Arc<Model>,
+        indices: Vec<u32>,
+        output: OutputSpec,
+    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+        let is_quick = coding::is_baked_so(model, output);
+        let model = Arc::clone(model);
+        self.code(indices.into_iter(), is_quick, move |&index| {
+            coding::idle(&model, index, output)
+        })
+        .await
+    }
+
+    /// Codes frames on the cpu pool, in order. A quick one takes less time than it takes to start a
+    /// task, so that a few of them share one.
+    async fn code<T: Send + 'static>(
+        &self,
+        items: impl ExactSizeIterator<Item = T>,
+        is_quick: bool,
+        code: impl Fn(&T) -> Result<v1::CompositedFrame, ServeError> + Clone + Send + 'static,
+    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+        let n_together = if is_quick {
+            let n_each = items.len().div_ceil(self.cpu.n_slots());
+            n_each.clamp(1, MAX_FRAMES_PER_TASK)
+        } else {
+            1
+        };
+        let mut items = items;
+        let tasks = std::iter::from_fn(|| {
+            let some: Vec<T> = items.by_ref().take(n_together).collect();
+            let code = code.clone();
+            (!some.is_empty()).then(|| {
+                self.cpu
+                    .run(move || some.iter().map(code).collect::<Result<Vec<_>, _>>())
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let coded = try_join_all(tasks).await?;
+        Ok(coded.into_iter().flatten().collect())
+    }
+}
+
+/// The background frames of `n_frames` places from `start_frame_index` on.
+fn walk(model: &Model, start_frame_index: u64, n_frames: usize) -> Vec<u32> {
+    (start_frame_index..)
+        .take(n_frames)
+        .map(|place| background_index(place, model.n_frames()))
+        .collect()
 }
 
 /// A background frame and where it is shown.
 struct Place {
+    model: Arc<Model>,
     frame_index: u64,
     background_index: u32,
-    frame: Arc<Background>,
+    frame: Arc<BackgroundFrame>,
+    crop: FaceCrop,
 }
 
 impl Place {
-    fn stamp(&self, coded: v1::CompositedFrame) -> v1::CompositedFrame {
-        v1::CompositedFrame {
-            frame_index: self.frame_index,
+    fn generated(
+        &self,
+        face: &[u8],
+        output: OutputSpec,
+    ) -> Result<v1::CompositedFrame, ServeError> {
+        let shot = coding::Shot {
+            model: &self.model,
             background_index: self.background_index,
-            ..coded
-        }
+            frame: &self.frame,
+            crop: &self.crop,
+        };
+        Ok(v1::CompositedFrame {
+            frame_index: self.frame_index,
+            ..coding::generated(&shot, face, output)?
+        })
     }
 }
 
 impl Backgrounds {
+    fn load(
+        model: Arc<Model>,
+        start_frame_index: u64,
+        indices: Vec<u32>,
+    ) -> Result<Self, RegistryError> {
+        let frames = indices.iter().map(|&index| model.background(index));
+        let frames: Vec<_> = frames.collect::<Result<_, _>>()?;
+        let both = indices.iter().zip(&frames);
+        let crops = both.map(|(&index, frame)| model.face_of(index, frame));
+        let crops = crops.collect::<Result<_, _>>()?;
+        // Whoever asks for a batch will most likely ask for the next one.
+        let next = start_frame_index.saturating_add(indices.len() as u64);
+        model.read_ahead(next, indices.len());
+        Ok(Self {
+            model,
+            start_frame_index,
+            indices,
+            frames,
+            crops,
+        })
+    }
+
     /// Frames of this batch.
     #[must_use]
     pub fn n_frames(&self) -> usize {
@@ -223,10 +286,10 @@ impl Backgrounds {
     }
 
     fn job_frames(&self) -> Vec<JobFrame> {
-        let frames = self.frames.iter().zip(&self.indices);
-        frames
-            .map(|(frame, &index)| JobFrame {
-                crop: Arc::clone(frame.crop.pixels()),
+        let crops = self.crops.iter().zip(&self.indices);
+        crops
+            .map(|(crop, &index)| JobFrame {
+                crop: Arc::clone(crop.pixels()),
                 background_index: Some(index),
             })
             .collect()
@@ -235,82 +298,35 @@ impl Backgrounds {
     /// The face of each frame, in order, as the network is given it and as [`Pipeline::composite`]
     /// expects its generated region back.
     pub fn crops(&self) -> impl ExactSizeIterator<Item = &FaceCrop> {
-        self.frames.iter().map(|frame| &frame.crop)
+        self.crops.iter()
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> {
-        let frames = self.frames.iter().zip(&self.indices);
+    fn places(&self) -> impl ExactSizeIterator<Item = Place> {
+        let frames = self.frames.iter().zip(&self.crops).zip(&self.indices);
+        let start = self.start_frame_index;
         frames
-            .zip(self.start_frame_index..)
-            .map(|((frame, &background_index), frame_index)| Place {
-                frame_index,
+            .enumerate()
+            .map(move |(n, ((frame, crop), &background_index))| Place {
+                model: Arc::clone(&self.model),
+                frame_index: start.saturating_add(n as u64),
                 background_index,
                 frame: Arc::clone(frame),
+                crop: crop.clone(),
             })
     }
 
     /// What their coded form will take, roughly.
     #[must_use]
     pub fn estimated_bytes(&self, output: OutputSpec) -> u64 {
-        self.frames
-            .iter()
-            .map(|frame| {
-                if output.region_only {
-                    let rect = frame.crop.rect();
-                    output.estimated_bytes(rect.width, rect.height)
-                } else {
-                    output.estimated_bytes(frame.picture.width(), frame.picture.height())
-                }
-            })
+        let sides = self.crops.iter().map(|crop| {
+            if output.region_only {
+                (crop.rect().width, crop.rect().height)
+            } else {
+                (self.model.width(), self.model.height())
+            }
+        });
+        sides
+            .map(|(width, height)| output.estimated_bytes(width, height))
             .sum()
     }
-}
-
-fn composite_frame(
-    frame: &Background,
-    face: &[u8],
-    output: OutputSpec,
-) -> Result<v1::CompositedFrame, ServeError> {
-    let picture = if output.region_only {
-        face_patch(&frame.crop, face)?
-    } else {
-        composite(&frame.picture, &frame.crop, face)?
-    };
-    let coded = code(&picture, &frame.crop, output)?;
-    Ok(v1::CompositedFrame {
-        generated: true,
-        ..coded
-    })
-}
-
-fn idle_frame(frame: &Background, output: OutputSpec) -> Result<v1::CompositedFrame, ServeError> {
-    if output.region_only {
-        let face = frame.picture.cut(frame.crop.rect())?;
-        code(&face, &frame.crop, output)
-    } else {
-        code(&frame.picture, &frame.crop, output)
-    }
-}
-
-/// Codes a picture; all fields that the pixels and the face's place determine are filled in.
-fn code(
-    picture: &Picture,
-    crop: &FaceCrop,
-    output: OutputSpec,
-) -> Result<v1::CompositedFrame, ServeError> {
-    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let rect = crop.rect();
-    Ok(v1::CompositedFrame {
-        format: output.wire_format().into(),
-        width: px(picture.width()),
-        height: px(picture.height()),
-        region: Some(v1::Rect {
-            x: px(rect.x),
-            y: px(rect.y),
-            width: px(rect.width),
-            height: px(rect.height),
-        }),
-        data: Bytes::from(encode(picture, output.encoding)?),
-        ..Default::default()
-    })
 }

@@ -88,6 +88,8 @@ pub struct OutputSpec {
     pub encoding: Encoding,
     /// Only the face rectangle.
     pub region_only: bool,
+    /// Whether JPEG and PNG say that they were made by a trained network.
+    pub is_marked: bool,
 }
 
 /// Places on the timeline end here, so that no sum of a place and a count can overflow.
@@ -121,6 +123,42 @@ impl BatchRequest {
             start_frame_index: parse_start(proto.start_frame_index)?,
             output: OutputSpec::from_proto(proto.output, output)?,
             priority: parse_priority(proto.priority, headers)?,
+        })
+    }
+}
+
+/// A checked `GetBackgroundRequest`.
+#[derive(Debug)]
+pub struct BackgroundRequest {
+    /// The model asked for; not yet known to be configured.
+    pub model_id: ModelId,
+    /// Which frames; not yet known to exist.
+    pub indices: Vec<u32>,
+    /// What to send back.
+    pub output: OutputSpec,
+}
+
+impl BackgroundRequest {
+    /// Checks a request against the contract and the server's limits.
+    ///
+    /// # Errors
+    /// [`ServeError::Invalid`] naming the field, the limit and what came.
+    pub fn from_proto(
+        proto: v1::GetBackgroundRequest,
+        output: &Output,
+        max_frames: usize,
+    ) -> Result<Self, ServeError> {
+        let n_frames = proto.background_indices.len();
+        if !(1..=max_frames).contains(&n_frames) {
+            return Err(ServeError::invalid(
+                "background_indices",
+                format!("expected 1 to {max_frames} (server.max_batch_frames), found {n_frames}"),
+            ));
+        }
+        Ok(Self {
+            model_id: parse_model_id(&proto.model_id)?,
+            indices: proto.background_indices,
+            output: OutputSpec::from_proto(proto.output, output)?,
         })
     }
 }
@@ -295,6 +333,7 @@ impl OutputSpec {
         Ok(Self {
             encoding,
             region_only: proto.region_only,
+            is_marked: defaults.mark_generated,
         })
     }
 

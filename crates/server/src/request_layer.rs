@@ -39,8 +39,11 @@ const OUR_INTERNAL: &str = "internal%20error";
 const MAX_ID_BYTES: usize = 128;
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
-/// The method whose requests are admitted here.
-const INFER_BATCH: &str = "/lipsync.v1.LipSync/InferBatchComposite";
+/// The methods whose requests are admitted here.
+const UNARY_WORK: [&str; 2] = [
+    "/lipsync.v1.LipSync/InferBatchComposite",
+    "/lipsync.v1.LipSync/GetBackground",
+];
 /// No deadline.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -201,7 +204,7 @@ impl<S> RequestService<S> {
     /// Lets a unary batch in before its message is read: what uploads hold in memory is bounded by
     /// the same gate as what they become. Sessions take a place of their own.
     fn admit(&self, path: &str) -> Result<Option<Ticket>, ServeError> {
-        if path == INFER_BATCH {
+        if UNARY_WORK.contains(&path) {
             return self.shared.admission.admit_request().map(Some);
         }
         Ok(None)

@@ -18,7 +18,9 @@ use lipsync::v1::{
     model_admin_server::{ModelAdmin, ModelAdminServer},
     stream_composite_request, stream_composite_response,
 };
-use lipsync::v1::{GetModelStatsRequest, GetModelStatsResponse};
+use lipsync::v1::{
+    GetBackgroundRequest, GetBackgroundResponse, GetModelStatsRequest, GetModelStatsResponse,
+};
 use tokio::{net::TcpListener, sync::Mutex, sync::mpsc};
 use tokio_stream::{
     Stream,
@@ -112,6 +114,13 @@ impl LipSync for Fake {
                 .collect(),
             timings: None,
         }))
+    }
+
+    async fn get_background(
+        &self,
+        _request: Request<GetBackgroundRequest>,
+    ) -> Result<Response<GetBackgroundResponse>, Status> {
+        Err(Status::unimplemented("nobody here asks for it"))
     }
 
     type StreamCompositeStream =

@@ -106,6 +106,7 @@ pub(super) struct RawEngine {
 pub(super) struct RawOutput {
     pub(super) format: Option<RawFormat>,
     pub(super) jpeg_quality: Option<u8>,
+    pub(super) mark_generated: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -92,6 +92,8 @@ pub struct Output {
     pub encoding: Encoding,
     /// Quality when a request asks for JPEG without one.
     pub jpeg_quality: u8,
+    /// Whether JPEG and PNG files say that they were made by a trained network.
+    pub mark_generated: bool,
 }
 
 /// `session`.
@@ -254,6 +256,7 @@ fn validate_output(raw: &RawOutput) -> Result<Output, BadValue> {
     Ok(Output {
         encoding,
         jpeg_quality: quality,
+        mark_generated: raw.mark_generated.unwrap_or(true),
     })
 }
 

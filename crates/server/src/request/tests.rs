@@ -6,6 +6,7 @@ fn output() -> Output {
     Output {
         encoding: Encoding::Jpeg { quality: 85 },
         jpeg_quality: 85,
+        mark_generated: true,
     }
 }
 

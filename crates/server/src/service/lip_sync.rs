@@ -19,7 +19,7 @@ use crate::{
     error::ServeError,
     metadata::{RequestHeaders, ResponseHeaders},
     pipeline::Urgency,
-    request::BatchRequest,
+    request::{BackgroundRequest, BatchRequest},
     stages::Stage,
     stream,
 };
@@ -103,6 +103,57 @@ impl LipSyncService {
     }
 }
 
+impl LipSyncService {
+    async fn serve_backgrounds(
+        &self,
+        request: BackgroundRequest,
+    ) -> Result<v1::GetBackgroundResponse, ServeError> {
+        let BackgroundRequest {
+            model_id,
+            indices,
+            output,
+        } = request;
+        let shared = &*self.shared;
+        let model = shared.registry.model(&model_id).await?.model;
+        let n_background_frames = model.n_frames();
+        if let Some(index) = indices.iter().find(|&&index| index >= n_background_frames) {
+            return Err(ServeError::invalid(
+                "background_indices",
+                format!("the model has {n_background_frames} background frames, found {index}"),
+            ));
+        }
+        // The face's size is not known yet; the answer is checked again when it is made.
+        if !output.region_only {
+            let n_bytes = output.estimated_bytes(model.width(), model.height());
+            let n_frames = u64::try_from(indices.len()).unwrap_or(u64::MAX);
+            shared
+                .limits
+                .check_answer_bytes(n_bytes.saturating_mul(n_frames))?;
+        }
+        let frames = shared
+            .pipeline
+            .background_frames(&model, indices, output)
+            .await?;
+        let answer = v1::GetBackgroundResponse {
+            frames: frames.into_iter().map(to_background).collect(),
+            n_background_frames,
+        };
+        shared.limits.check_answer(&answer)?;
+        Ok(answer)
+    }
+}
+
+fn to_background(frame: v1::CompositedFrame) -> v1::BackgroundFrame {
+    v1::BackgroundFrame {
+        background_index: frame.background_index,
+        format: frame.format,
+        width: frame.width,
+        height: frame.height,
+        region: frame.region,
+        data: frame.data,
+    }
+}
+
 /// Stages of a request that the worker pool does not time.
 struct Stages {
     load_time: Duration,
@@ -158,6 +209,19 @@ impl LipSync for LipSyncService {
             figures.write(response.metadata_mut());
         }
         Ok(response)
+    }
+
+    async fn get_background(
+        &self,
+        request: Request<v1::GetBackgroundRequest>,
+    ) -> Result<Response<v1::GetBackgroundResponse>, Status> {
+        let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
+        let request = request.into_inner();
+        headers.check_model_id(&request.model_id)?;
+        let limits = &self.shared.limits;
+        let request =
+            BackgroundRequest::from_proto(request, &self.shared.output, limits.max_batch_frames)?;
+        Ok(Response::new(self.serve_backgrounds(request).await?))
     }
 
     type StreamCompositeStream =
