@@ -312,6 +312,9 @@ async fn statistics_are_those_of_the_contract() -> Result<()> {
     }
     let infer = wire.stages.iter().find(|s| s.stage == "infer");
     assert_eq!(infer.context("infer")?.frames, 3);
+    let sessions = wire.session_stats.context("sessions")?;
+    assert_eq!(stats["server"]["session_stats"]["frames"], sessions.frames);
+    assert_eq!(sessions.frames, 3);
     let models = Http::get(&server, "/api/models").await?;
     let models: serde_json::Value = serde_json::from_slice(&models.body)?;
     assert_eq!(models, stats["models"]);

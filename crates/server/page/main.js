@@ -162,8 +162,9 @@ class Page {
   #lost(why, retryMs) {
     this.#forget();
     this.#status("lost", "Not connected");
-    if (retryMs === undefined) this.#notice(why, true);
-    else this.#notice(`${why} Trying again…`);
+    if (retryMs !== undefined) return this.#notice(`${why}. Trying again…`);
+    this.#session = undefined;
+    this.#notice(why, true);
   }
 
   // Sound needs a click first; browsers insist. The session then speaks at the rate of the sound card.
@@ -174,7 +175,7 @@ class Page {
       this.#player.isMuted = !$("hear").checked;
     }
     await this.#context.resume();
-    if (this.#session && this.#session.rate !== this.#rate) this.#open();
+    if (this.#session?.rate !== this.#rate) this.#open();
     if (!this.#session?.isOpened) await new Promise((go) => this.#whenOpened.push(go));
   }
 

@@ -15,6 +15,10 @@ const put = (id, text) => ($(id).textContent = text);
 const sum = (list, of) => list.reduce((total, item) => total + of(item), 0);
 const share = (node, value) => node.style.setProperty("--share", Math.max(0, Math.min(1, value)).toFixed(3));
 
+function rounded(rate) {
+  return rate < 10 && rate > 0 ? rate.toFixed(1) : `${Math.round(rate)}`;
+}
+
 function element(name, className, ...children) {
   const node = document.createElement(name);
   node.className = className;
@@ -71,11 +75,13 @@ export class Panel {
     put("sessions-of", `of ${server.max_sessions}`);
     put("queue", server.queue_depth);
     put("queue-of", `of ${server.queue_capacity}`);
+    const late = server.session_stats.late_frames;
     put("about", `${server.version} on ${server.device}`);
     put(
       "foot",
       `Up ${duration(server.uptime_us)}, ${bytes(server.resident_bytes)} of models in memory, ` +
-        `${server.completed} batches done, ${server.rejected} refused, ${server.failed} failed.`,
+        `${server.completed} batches done, ${server.rejected} refused, ${server.failed} failed` +
+        (late > 0 ? `, ${late} frames late.` : "."),
     );
   }
 
@@ -83,7 +89,9 @@ export class Panel {
     const frames = (stats) => sum(stats.workers, (worker) => worker.frames);
     const fps = ((frames(server) - frames(before)) * 1e6) / elapsedUs;
     this.#points = [...this.#points, fps].slice(-N_POINTS);
-    put("fps", fps < 10 && fps > 0 ? fps.toFixed(1) : Math.round(fps));
+    put("fps", rounded(fps));
+    const shown = server.session_stats.frames - before.session_stats.frames;
+    put("shown", `made, ${rounded((shown * 1e6) / elapsedUs)} shown`);
     this.#draw();
     const rows = $("workers");
     while (rows.children.length < server.workers.length) rows.append(element("div", "worker", element("span", "")));

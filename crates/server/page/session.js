@@ -2,8 +2,9 @@
 
 import { decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./proto.js";
 
-// A close code is 4000 + a gRPC status code. After these it makes no sense to ask again.
-const PERMANENT = new Set([3, 5, 7, 9, 12, 16].map((status) => 4000 + status));
+// A close code is 4000 + a gRPC status code. After these it makes no sense to ask again unasked; 4 is
+// a session that nobody used.
+const LASTING = new Set([3, 4, 5, 7, 9, 12, 16].map((status) => 4000 + status));
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -97,8 +98,8 @@ export class Session {
 
   #lose({ code, reason }) {
     this.#isOpened = false;
-    const why = reason || (code === 1000 ? "The session has ended." : "The connection to the server is lost.");
-    if (PERMANENT.has(code)) {
+    const why = reason || (code === 1000 ? "The session has ended" : "The connection to the server is lost");
+    if (LASTING.has(code)) {
       this.#on.lost(why, undefined);
       return;
     }

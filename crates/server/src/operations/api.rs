@@ -31,6 +31,18 @@ struct Server {
     resident_bytes: u64,
     workers: Vec<Worker>,
     stages: Vec<Stage>,
+    session_stats: Sessions,
+}
+
+/// `SessionStats`.
+#[derive(Serialize)]
+struct Sessions {
+    frames: u64,
+    silent_frames: u64,
+    idle_frames: u64,
+    skipped_frames: u64,
+    late_frames: u64,
+    clears: u64,
 }
 
 /// `WorkerStats`.
@@ -109,6 +121,7 @@ impl Server {
             frames: stage.frames,
             total_us: stage.total_us,
         };
+        let sessions = stats.session_stats.unwrap_or_default();
         Self {
             version: stats.version,
             device: stats.device,
@@ -126,6 +139,14 @@ impl Server {
             resident_bytes: stats.resident_bytes,
             workers: stats.workers.into_iter().map(worker).collect(),
             stages: stats.stages.into_iter().map(stage).collect(),
+            session_stats: Sessions {
+                frames: sessions.frames,
+                silent_frames: sessions.silent_frames,
+                idle_frames: sessions.idle_frames,
+                skipped_frames: sessions.skipped_frames,
+                late_frames: sessions.late_frames,
+                clears: sessions.clears,
+            },
         }
     }
 }

@@ -34,8 +34,6 @@ use tracing::Instrument as _;
 use super::{Context, closed, connections::Place, origin};
 use crate::{error::ServeError, metadata::RequestHeaders, request_layer, status, stream};
 
-/// A client that takes no message for so long is dropped.
-const SEND_LIMIT: Duration = Duration::from_secs(20);
 /// For the client to answer a close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Close codes from here on mean 4000 + a gRPC status code.
@@ -141,7 +139,7 @@ async fn converse(
     let responses = stream::begin(context.shared.clone(), headers, ticket, incoming);
     tokio::select! {
         end = read(source, requests, shared.limits.max_message_bytes) => end,
-        end = write(sink, responses) => end,
+        end = write(sink, responses, shared.session.send_timeout) => end,
     }
 }
 
@@ -179,10 +177,11 @@ async fn read(
     End::Gone
 }
 
-/// Sends what the session says until it ends.
+/// Sends what the session says until it ends; a client that takes no message within `limit` is dropped.
 async fn write(
     sink: &mut (impl Sink<Message> + Unpin),
     responses: impl Stream<Item = Result<v1::StreamCompositeResponse, Status>>,
+    limit: Duration,
 ) -> End {
     let mut responses = pin!(responses);
     while let Some(response) = responses.next().await {
@@ -190,7 +189,7 @@ async fn write(
             Ok(response) => Message::Binary(Bytes::from(response.encode_to_vec())),
             Err(status) => return End::Failed(status),
         };
-        match timeout(SEND_LIMIT, sink.send(message)).await {
+        match timeout(limit, sink.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_broken)) => return End::Gone,
             Err(_elapsed) => {
