@@ -245,7 +245,7 @@ class Page {
 
   // A block from the microphone. Whoever begins to speak interrupts a recording.
   #hear(block) {
-    if (!this.#microphone || !this.#session.isOpened) return;
+    if (!this.#microphone || !this.#session?.isOpened) return;
     const { level, begins, ends, samples } = this.#gate.push(block);
     $("microphone").style.setProperty("--level", Math.min(1, level * 6).toFixed(2));
     if (begins) {

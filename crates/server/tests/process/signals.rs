@@ -44,7 +44,7 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
     let folder = tempfile::tempdir()?;
     write_avatar(
         folder.path(),
-        "server: {worker_count: 2, queue_size: 100, request_timeout_ms: 300000, shutdown_grace_s: 60}",
+        "server: {worker_count: 2, queue_size: 100, request_timeout_ms: 300000, shutdown_grace_s: 300}",
     )?;
     let mut server = Server::start(folder.path())?;
     let client = Client::connect(&server.address).await?;
@@ -68,7 +68,7 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
     for answer in requests.join_all().await {
         assert_eq!(answer?.frames.len(), 8);
     }
-    let status = server.wait(Duration::from_secs(60))?;
+    let status = server.wait(Duration::from_secs(300))?;
     assert_eq!(status.code(), Some(0));
     Ok(())
 }
