@@ -31,10 +31,11 @@ pub use cpu_isa::CpuIsa;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
 pub use generator::{FaceInput, Generator};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, inspect_plan};
 pub use load::{load_audio_encoder, load_generator};
 pub use network::Network;
 pub use options::{LoadOptions, Precision};
+pub use plan::report::{PlanReport, StepReport};
 pub use session::Session;
 
 /// What runs networks, in words: `cpu (avx512)`.

@@ -29,12 +29,20 @@ pub fn load_generator(
     onnx: &[u8],
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn Generator>, EngineError> {
-    generator(onnx, &options.into())
+    Ok(Arc::new(network_generator(onnx, &options.into())?))
+}
+
+/// A generator's network, its ends cut to fit.
+pub(crate) fn load_generator_network(
+    onnx: &[u8],
+    options: &LoadOptions,
+) -> Result<Network, EngineError> {
+    Ok(network_generator(onnx, options)?.network)
 }
 
 /// Not generic, so that the kernels are compiled in this crate, as optimised as its profile says, and
 /// not once more in whichever crate calls [`load_generator`].
-fn generator(onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Generator>, EngineError> {
+fn network_generator(onnx: &[u8], options: &LoadOptions) -> Result<NetworkGenerator, EngineError> {
     let mut ends_in_sigmoid = false;
     let visual = |s: &Shape| s.c == 6 && s.h == s.w && FaceGeometry::for_region(s.h).is_some();
     let cut = |graph: &mut Graph| {
@@ -62,12 +70,12 @@ fn generator(onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Generator>, E
     if inputs.len() != 2 || !ranks_fit || outputs != [face] {
         return Err(refused());
     }
-    Ok(Arc::new(NetworkGenerator {
+    Ok(NetworkGenerator {
         network,
         geometry,
         visual_index,
         ends_in_sigmoid,
-    }))
+    })
 }
 
 /// Loads an audio encoder: `[N, 1, 80, 16]` to `[N, D]`.

@@ -1,5 +1,7 @@
 //! A loaded network of any shape: the general form under generators and audio encoders.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     EngineError, LoadOptions, Precision, Session,
     graph::{Graph, Shape, simplify::simplify},
@@ -8,6 +10,7 @@ use crate::{
     plan::{
         Executable, Frame, Plan,
         ends::{Drain, Feed},
+        report::PlanReport,
         visual::Visual,
     },
 };
@@ -168,6 +171,44 @@ impl Network {
     /// Runs one frame. Lengths are the caller's business.
     pub(crate) fn run_frame(&self, session: &mut Session, frame: Frame<'_, '_>) {
         self.plan.run(session, frame, &mut |_| ());
+    }
+
+    /// What the plan does, step by step.
+    #[must_use]
+    pub fn plan_report(&self) -> PlanReport {
+        self.plan.report()
+    }
+
+    /// Runs one frame of zeros `n_runs` times; the shortest time of each step of
+    /// [`plan_report`](Self::plan_report).
+    #[must_use]
+    pub fn profile(&self, session: &mut Session, n_runs: usize) -> Vec<Duration> {
+        let inputs: Vec<Vec<f32>> = self
+            .input_shapes()
+            .iter()
+            .map(|s| vec![0.0; s.len()])
+            .collect();
+        let feeds: Vec<Feed<'_>> = inputs.iter().map(|input| Feed::Nchw(input)).collect();
+        let mut outputs: Vec<Vec<f32>> = self
+            .output_shapes()
+            .iter()
+            .map(|s| vec![0.0; s.len()])
+            .collect();
+        let mut shortest = vec![Duration::MAX; self.plan.report().steps.len()];
+        for _ in 0..n_runs {
+            let mut drains: Vec<Drain<'_>> = outputs.iter_mut().map(|y| Drain::Nchw(y)).collect();
+            let frame = Frame {
+                feeds: &feeds,
+                drains: &mut drains,
+                visual: Visual::Compute,
+            };
+            let mut last = Instant::now();
+            self.plan.run(session, frame, &mut |step| {
+                let begun = std::mem::replace(&mut last, Instant::now());
+                shortest[step] = shortest[step].min(last - begun);
+            });
+        }
+        shortest
     }
 
     /// Bytes that a session needs for this network.

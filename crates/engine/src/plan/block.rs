@@ -7,7 +7,7 @@
 //! What is added to the expansion (see [`Lift`]), the packing of an input and the last convolution
 //! with the conversion of its result run on the same strips.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use super::{
     ends::{Drain, Feed},
@@ -146,6 +146,16 @@ impl<E: Element> Block<E> {
         let head = self.head.as_ref().map_or(0, |head| head.matrix.bytes());
         let lift = self.lift.as_ref().map_or(0, Lift::bytes);
         self.expand.bytes() + self.depthwise.bytes() + self.project.bytes() + head + lift
+    }
+
+    /// Multiplications and additions of a frame, counted in pairs.
+    pub fn macs(&self) -> u64 {
+        let matrix = |m: &E::Matrix| m.n_in() * m.n_out();
+        let head = self.head.as_ref().map_or(0, |head| matrix(&head.matrix));
+        let out = 9 * self.depthwise.channels() + matrix(&self.project) + head;
+        let expand = matrix(&self.expand) * self.shape.h * self.shape.w;
+        let lift = self.lift.as_ref().map_or(0, Lift::macs);
+        (expand + lift + out * self.out.h * self.out.w) as u64
     }
 
     /// Working memory that [`run`](Self::run) needs.
@@ -323,6 +333,22 @@ impl<E: Element> Block<E> {
                 };
                 drain.rows(self.isa, shape, rows, values);
             }
+        }
+    }
+}
+
+impl<E: Element> fmt::Display for Block<E> {
+    /// Its convolutions, with their channels.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let matrix = |m: &E::Matrix| format!("1x1 {}-{}", m.n_in(), m.n_out());
+        let (expand, project) = (matrix(&self.expand), matrix(&self.project));
+        if let Some(lift) = &self.lift {
+            write!(f, "resize({}) + ", matrix(lift.matrix()))?;
+        }
+        write!(f, "{expand}, 3x3 / {}, {project}", self.stride)?;
+        match &self.head {
+            Some(head) => write!(f, ", {}", matrix(&head.matrix)),
+            None => Ok(()),
         }
     }
 }

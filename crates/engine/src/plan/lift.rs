@@ -61,6 +61,16 @@ impl<E: Element> Lift<E> {
         self.matrix.bytes()
     }
 
+    /// The packed weights.
+    pub fn matrix(&self) -> &E::Matrix {
+        &self.matrix
+    }
+
+    /// Multiplications and additions of a frame, counted in pairs.
+    pub fn macs(&self) -> usize {
+        self.matrix.n_in() * self.matrix.n_out() * self.low.h * self.low.w
+    }
+
     /// Elements of working memory.
     pub fn scratch_len(&self) -> usize {
         (self.chunk_rows + 2) * self.row_len()

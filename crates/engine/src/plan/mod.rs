@@ -13,6 +13,7 @@ pub(crate) mod ends;
 mod lift;
 mod memory;
 mod plain;
+pub(crate) mod report;
 mod step;
 mod tensor;
 pub(crate) mod units;
@@ -21,6 +22,7 @@ pub(crate) mod visual;
 use self::{
     block::{Input, Output},
     ends::{Drain, Feed},
+    report::PlanReport,
     step::Kernel,
     tensor::View,
     visual::{Visual, VisualPart},
@@ -100,6 +102,8 @@ pub(crate) trait Executable: std::fmt::Debug + Send + Sync {
         expect(dead_code, reason = "the cache of visual activations is what uses it")
     )]
     fn kept_bytes(&self) -> u64;
+    /// What it does, step by step.
+    fn report(&self) -> PlanReport;
     /// Runs one frame; `after_step` is told the index of each step when it is done.
     fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize));
 }
@@ -232,6 +236,10 @@ impl<E: Stored> Executable for Plan<E> {
     fn kept_bytes(&self) -> u64 {
         let len = self.visual.as_ref().map_or(0, VisualPart::len);
         (len * size_of::<E>()) as u64
+    }
+
+    fn report(&self) -> PlanReport {
+        self.describe()
     }
 
     fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize)) {
