@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use lipsync_engine::CpuIsa;
 use lipsync_server::Config;
 
 /// A gRPC server that makes faces speak.
@@ -44,7 +45,17 @@ pub enum Command {
     InspectModel {
         /// The ONNX file.
         file: PathBuf,
+        /// Also say what one frame runs, step by step: kernels, shapes, MACs, bytes, what is fused.
+        #[arg(long)]
+        plan: bool,
+        /// For which instructions to plan, as `engine.cpu_isa` names them.
+        #[arg(long, default_value = "auto", value_parser = cpu_isa, requires = "plan")]
+        cpu_isa: CpuIsa,
     },
+}
+
+fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
+    CpuIsa::parse(text).ok_or_else(|| "no such instruction set".into())
 }
 
 /// `check-config`.
@@ -74,12 +85,15 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// `inspect-model`: exits with 1 when something is unsupported.
-pub fn inspect_model(file: &Path) -> anyhow::Result<ExitCode> {
+pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
     say(&inspection);
     let is_supported = inspection.unsupported.is_empty();
+    if plan && is_supported {
+        say(&lipsync_engine::inspect_plan(&bytes, isa)?);
+    }
     Ok(if is_supported {
         ExitCode::SUCCESS
     } else {

@@ -24,7 +24,11 @@ fn main() -> ExitCode {
         Command::Serve => serve(&arguments.config),
         Command::CheckConfig => command_line::check_config(&arguments.config),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
-        Command::InspectModel { file } => command_line::inspect_model(&file),
+        Command::InspectModel {
+            file,
+            plan,
+            cpu_isa,
+        } => command_line::inspect_model(&file, plan, cpu_isa),
     };
     match result {
         Ok(code) => code,

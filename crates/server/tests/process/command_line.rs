@@ -103,6 +103,18 @@ fn inspect_model_describes_a_network_or_says_why_not() -> Result<()> {
     for word in ["Conv", "Resize", "MAC", "160"] {
         assert!(stdout.contains(word), "{word} in {stdout}");
     }
+    let plan = [
+        "inspect-model",
+        "net.onnx",
+        "--plan",
+        "--cpu-isa",
+        "portable",
+    ];
+    let (code, stdout, stderr) = run(folder.path(), &plan)?;
+    assert_eq!(code, Some(0), "{stderr}");
+    for word in ["fused", "f32 on portable", "arena"] {
+        assert!(stdout.contains(word), "{word} in {stdout}");
+    }
     for (file, word) in [("text.onnx", "ONNX"), ("missing.onnx", "missing.onnx")] {
         let (code, _, stderr) = run(folder.path(), &["inspect-model", file])?;
         assert_eq!(code, Some(2), "{stderr}");
