@@ -81,41 +81,39 @@ def ffmpeg(path):
     return run.stdout
 
 
-PAGE = """<!doctype html><pre id=out>waiting</pre><script>
-const pairs = %s;
-async function pixels(data) {
-  const image = new Image();
-  image.src = data;
-  await image.decode();
+# The images are part of the page, so that it is only complete, and dumped, when all are there.
+PAGE = """<!doctype html><pre id=out>waiting</pre>%s<script>
+function pixels(image) {
   const canvas = document.createElement("canvas");
   canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
   const context = canvas.getContext("2d", {willReadFrequently: true});
   context.drawImage(image, 0, 0);
   return context.getImageData(0, 0, canvas.width, canvas.height).data;
 }
-(async () => {
-  const worst = [];
+addEventListener("load", () => {
   try {
-    for (const [a, b] of pairs) {
-      const [x, y] = [await pixels(a), await pixels(b)];
-      let most = x.length === y.length ? 0 : 999;
-      for (let i = 0; i < x.length; i++) most = Math.max(most, Math.abs(x[i] - y[i]));
+    const worst = [];
+    for (let n = 0; n < document.images.length; n += 2) {
+      const [a, b] = [document.images[n], document.images[n + 1]].map(pixels);
+      let most = a.length === b.length ? 0 : 999;
+      for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
       worst.push(most);
     }
     out.textContent = "DONE " + JSON.stringify(worst);
   } catch (error) { out.textContent = "FAILED " + error; }
-})();
+});
 </script>"""
 
 
 def chromium(browser, pairs):
     """The largest difference of any channel, for each pair of files."""
-    def data(path):
-        return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+    def image(path):
+        data = base64.b64encode(path.read_bytes()).decode()
+        return f'<img src="data:image/jpeg;base64,{data}">'
 
     with tempfile.TemporaryDirectory() as folder:
         page = pathlib.Path(folder) / "page.html"
-        page.write_text(PAGE % json.dumps([[data(a), data(b)] for a, b in pairs]))
+        page.write_text(PAGE % "".join(image(path) for pair in pairs for path in pair))
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
         command += [f"--user-data-dir={folder}/profile", "--virtual-time-budget=60000"]
         command += ["--dump-dom", page.as_uri()]
