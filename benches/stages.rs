@@ -27,7 +27,10 @@ async fn main() -> Result<()> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::load_with(&root.join("config.yaml"), overrides)?;
-    let loader = Arc::new(CpuLoader::new(config.engine.cpu_isa));
+    let loader = Arc::new(CpuLoader::new(
+        config.engine.cpu_isa,
+        config.engine.visual_cache_bytes,
+    ));
     let running = Server::bind(config, loader).await?.start().await?;
     let client = Client::connect(&running.address().to_string()).await?;
     println!(

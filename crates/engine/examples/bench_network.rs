@@ -38,7 +38,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let isa = CpuIsa::parse(argument(2, "auto"))
         .ok_or("ISA is auto, avx512_bf16, avx512, avx2 or portable")?;
     let precision = Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32 or bf16")?;
-    let options = LoadOptions { isa, precision };
+    let options = LoadOptions {
+        isa,
+        precision,
+        ..LoadOptions::default()
+    };
     let onnx = fs::read(file)?;
     let subject = match argument(4, "tensors") {
         "tensors" => Subject::tensors(Network::load(&onnx, options)?),

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = LoadOptions {
         isa: CpuIsa::parse(argument(2, "auto")).ok_or("no such ISA")?,
         precision: Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32 or bf16")?,
+        ..LoadOptions::default()
     };
     let network = Network::load(&fs::read(file)?, options)?;
     let report = network.plan_report();

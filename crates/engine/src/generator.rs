@@ -1,8 +1,10 @@
 //! The generator: the network that redraws a face region so that it speaks.
 
+use std::sync::Arc;
+
 use lipsync_core::FaceGeometry;
 
-use crate::{EngineError, Session};
+use crate::{EngineError, Session, VisualCacheStats};
 
 /// What a generator needs for one frame.
 #[derive(Debug, Clone, Copy)]
@@ -47,4 +49,29 @@ pub trait Generator: Send + Sync {
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError>;
+
+    /// Computes and keeps what depends on background frame `frame` alone, so that a later
+    /// [`infer`](Self::infer) finds it.
+    ///
+    /// Does nothing where that is there already, somebody else is at it, or there is no room. Only
+    /// otherwise `crop` is asked for the face crop, and may give none. `stop` is asked every now and
+    /// then; once it says so, the work is given up. The default does nothing.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn prepare(
+        &self,
+        session: &mut Session,
+        frame: u32,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let _ = (session, frame, crop, stop);
+        Ok(())
+    }
+
+    /// How the results kept of background frames have fared; `None` where nothing is kept.
+    fn visual_cache(&self) -> Option<VisualCacheStats> {
+        None
+    }
 }

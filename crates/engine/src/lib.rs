@@ -26,6 +26,7 @@ pub mod options;
 mod plan;
 pub mod reference;
 pub mod session;
+pub mod visual_cache;
 
 pub use cpu_isa::CpuIsa;
 pub use encoder::AudioEncoder;
@@ -37,6 +38,7 @@ pub use network::Network;
 pub use options::{LoadOptions, Precision};
 pub use plan::report::{PlanReport, StepReport};
 pub use session::Session;
+pub use visual_cache::{VisualCache, VisualCacheStats};
 
 /// What runs networks, in words: `cpu (avx512)`.
 #[must_use]

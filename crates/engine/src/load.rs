@@ -10,14 +10,16 @@ use lipsync_core::FaceGeometry;
 
 use crate::{
     AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Session,
+    VisualCacheStats,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape},
     network::Network,
     plan::{
         Frame,
         ends::{Drain, Feed},
-        visual::Visual,
+        visual::{Kept, Visual},
     },
+    visual_cache::{Found, Shelf},
 };
 
 /// Loads a generator: visual `[B, 6, S, S]` with S 320 or 160, audio `[B, C, H, W]`, in either order
@@ -70,7 +72,10 @@ fn network_generator(onnx: &[u8], options: &LoadOptions) -> Result<NetworkGenera
     if inputs.len() != 2 || !ranks_fit || outputs != [face] {
         return Err(refused());
     }
+    let kept_bytes = network.kept_bytes();
+    let cache = options.visual_cache.clone().filter(|_| kept_bytes > 0);
     Ok(NetworkGenerator {
+        shelf: cache.map(|cache| Shelf::new(cache, kept_bytes + ALIGNMENT_BYTES)),
         network,
         geometry,
         visual_index,
@@ -119,8 +124,13 @@ fn cut_sigmoid(graph: &mut Graph) -> bool {
     }
 }
 
+/// What an allocation takes more than its elements so that they start at a cache line.
+const ALIGNMENT_BYTES: u64 = 64;
+
 struct NetworkGenerator {
     network: Network,
+    /// Where results of background frames are kept, if they are.
+    shelf: Option<Shelf>,
     geometry: FaceGeometry,
     visual_index: usize,
     ends_in_sigmoid: bool,
@@ -151,17 +161,46 @@ impl Generator for NetworkGenerator {
         for frame in frames {
             check_length("crop", self.geometry.crop_bytes(), frame.crop.len())?;
             check_length("audio", audio.len(), frame.audio.len())?;
-            let mut feeds = [
-                Feed::Nchw(frame.audio),
-                Feed::Face {
-                    crop: frame.crop,
-                    geometry: &self.geometry,
-                },
-            ];
-            if self.visual_index == 0 {
-                feeds.swap(0, 1);
-            }
-            let mut face = vec![0; self.geometry.region_bytes()];
+            faces.push(self.infer_one(session, frame));
+        }
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        session: &mut Session,
+        frame: u32,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let Some(shelf) = &self.shelf else {
+            return Ok(());
+        };
+        let Some(claim) = shelf.claim(frame) else {
+            return Ok(());
+        };
+        let Some(crop) = crop() else { return Ok(()) };
+        check_length("crop", self.geometry.crop_bytes(), crop.len())?;
+        let silence = vec![0.0; self.audio().len()];
+        let mut kept = Kept::default();
+        let feeds = self.feeds(&crop, &silence);
+        if self.network.prepare(session, &feeds, &mut kept, stop) {
+            shelf.count_prepared();
+            claim.fill(Arc::new(kept));
+        }
+        Ok(())
+    }
+
+    fn visual_cache(&self) -> Option<VisualCacheStats> {
+        self.shelf.as_ref().map(Shelf::stats)
+    }
+}
+
+impl NetworkGenerator {
+    fn infer_one(&self, session: &mut Session, frame: &FaceInput<'_>) -> Vec<u8> {
+        let feeds = self.feeds(frame.crop, frame.audio);
+        let mut face = vec![0; self.geometry.region_bytes()];
+        let mut run = |visual: Visual<'_>| {
             let drain = Drain::Face {
                 bytes: &mut face,
                 sigmoid: self.ends_in_sigmoid,
@@ -169,16 +208,38 @@ impl Generator for NetworkGenerator {
             let frame = Frame {
                 feeds: &feeds,
                 drains: &mut [drain],
-                visual: Visual::Compute,
+                visual,
             };
             self.network.run_frame(session, frame);
-            faces.push(face);
+        };
+        let found = match (frame.frame, &self.shelf) {
+            (Some(index), Some(shelf)) => shelf.look_up::<Kept>(index),
+            _ => Found::NoRoom,
+        };
+        match found {
+            Found::Kept(kept) => run(Visual::Reuse(&kept)),
+            Found::Absent(claim) => {
+                let mut kept = Kept::default();
+                run(Visual::Keep(&mut kept));
+                claim.fill(Arc::new(kept));
+            }
+            Found::NoRoom => run(Visual::Compute),
         }
-        Ok(())
+        face
     }
-}
 
-impl NetworkGenerator {
+    /// The inputs of a frame, in the network's order.
+    fn feeds<'a>(&'a self, crop: &'a [u8], audio: &'a [f32]) -> [Feed<'a>; 2] {
+        let geometry = &self.geometry;
+        let face = Feed::Face { crop, geometry };
+        let audio = Feed::Nchw(audio);
+        if self.visual_index == 0 {
+            [face, audio]
+        } else {
+            [audio, face]
+        }
+    }
+
     fn audio(&self) -> Shape {
         self.network.input_shapes()[1 - self.visual_index]
     }

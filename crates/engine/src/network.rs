@@ -11,7 +11,7 @@ use crate::{
         Executable, Frame, Plan,
         ends::{Drain, Feed},
         report::PlanReport,
-        visual::Visual,
+        visual::{Kept, Visual},
     },
 };
 
@@ -209,6 +209,22 @@ impl Network {
             });
         }
         shortest
+    }
+
+    /// Computes what depends on the visual input alone; see [`Executable::prepare`].
+    pub(crate) fn prepare(
+        &self,
+        session: &mut Session,
+        feeds: &[Feed<'_>],
+        kept: &mut Kept,
+        stop: &dyn Fn() -> bool,
+    ) -> bool {
+        self.plan.prepare(session, feeds, kept, stop)
+    }
+
+    /// Bytes that can be kept of a frame; 0 where nothing can.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.plan.kept_bytes()
     }
 
     /// Bytes that a session needs for this network.

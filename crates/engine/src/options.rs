@@ -1,8 +1,8 @@
 //! How a network is to be loaded.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use crate::CpuIsa;
+use crate::{CpuIsa, VisualCache};
 
 /// What a loader is told besides the file.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +11,8 @@ pub struct LoadOptions {
     pub isa: CpuIsa,
     /// In which numbers a generator stores weights and activations.
     pub precision: Precision,
+    /// Where a generator keeps what depends on background frames alone; `None`: it keeps nothing.
+    pub visual_cache: Option<Arc<VisualCache>>,
 }
 
 impl From<CpuIsa> for LoadOptions {

@@ -75,6 +75,7 @@ impl Entry {
             background_cache: model.map(|m| m.cache_stats()),
             decoded_cache: model.map(|m| m.decoded_stats()),
             pack: model.map(|m| m.pack_state()),
+            visual_cache: model.and_then(|m| m.generator.visual_cache()),
             reserved_bytes: model.map_or(0, |m| m.reserved_bytes()),
             usage_count: usage.count,
             last_used_unix_ms: usage.last_used_unix_ms(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session, VisualCacheStats};
 
 /// Makes networks from the bytes of ONNX files, for one device.
 ///
@@ -23,6 +23,11 @@ pub trait NetworkLoader: Send + Sync {
 
     /// Where the networks run, for example `cpu (avx512)`.
     fn device(&self) -> String;
+
+    /// How what all generators keep of background frames has fared. The default: nothing is kept.
+    fn visual_cache(&self) -> VisualCacheStats {
+        VisualCacheStats::default()
+    }
 
     /// Runs a generator once, so that a model that cannot run is not called ready and the first
     /// request finds caches warm. The default runs one black frame with silent audio.

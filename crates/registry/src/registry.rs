@@ -8,6 +8,7 @@ use std::{
 };
 
 use lipsync_core::ModelId;
+use lipsync_engine::VisualCacheStats;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -227,6 +228,12 @@ impl Registry {
     /// [`RegistryError::UnknownModel`].
     pub fn status(&self, id: &ModelId) -> Result<ModelStatus, RegistryError> {
         self.with_entry(id, |entry| self.status_of(entry))
+    }
+
+    /// How what all generators keep of background frames has fared.
+    #[must_use]
+    pub fn visual_cache(&self) -> VisualCacheStats {
+        self.shared.loader.visual_cache()
     }
 
     /// Bytes that models in memory take now: weights and frames.

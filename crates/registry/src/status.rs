@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lipsync_core::{AudioKind, ModelId};
+use lipsync_engine::VisualCacheStats;
 
 use crate::{CacheStats, PackFault};
 
@@ -79,6 +80,8 @@ pub struct ModelStatus {
     pub decoded_cache: Option<CacheStats>,
     /// Its pack; `None` unless ready.
     pub pack: Option<PackState>,
+    /// What its generator keeps of background frames; `None` unless ready and where nothing is kept.
+    pub visual_cache: Option<VisualCacheStats>,
     /// Bytes that the model counts against [`max_bytes`](crate::RegistryConfig::max_bytes), 0 unless
     /// ready: its weights.
     pub reserved_bytes: u64,

@@ -30,7 +30,10 @@ pub fn bake(
     let n_threads = threads
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let loader = Arc::new(CpuLoader::new(config.engine.cpu_isa));
+    let loader = Arc::new(CpuLoader::new(
+        config.engine.cpu_isa,
+        config.engine.visual_cache_bytes,
+    ));
     let registry = Registry::new(config.registry, loader);
     let mut code = ExitCode::SUCCESS;
     for id in &ids {

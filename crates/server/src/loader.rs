@@ -3,31 +3,48 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, CpuIsa, EngineError, Generator, load_audio_encoder, load_generator,
+    AudioEncoder, CpuIsa, EngineError, Generator, LoadOptions, VisualCache, VisualCacheStats,
+    load_audio_encoder, load_generator,
 };
 use lipsync_registry::NetworkLoader;
 
 /// Loads networks for the embedded CPU engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CpuLoader {
     isa: CpuIsa,
+    visual_cache: Arc<VisualCache>,
 }
 
 impl CpuLoader {
-    /// A loader whose networks use the given instructions.
+    /// A loader whose networks use the given instructions, and keep up to so many bytes of what
+    /// depends on background frames alone.
     #[must_use]
-    pub fn new(isa: CpuIsa) -> Self {
-        Self { isa }
+    pub fn new(isa: CpuIsa, visual_cache_bytes: u64) -> Self {
+        Self {
+            isa,
+            visual_cache: Arc::new(VisualCache::new(visual_cache_bytes)),
+        }
     }
 }
 
 impl NetworkLoader for CpuLoader {
     fn generator(&self, onnx: &[u8]) -> Result<Arc<dyn Generator>, EngineError> {
-        load_generator(onnx, self.isa)
+        let visual_cache =
+            (self.visual_cache.stats().capacity_bytes > 0).then(|| Arc::clone(&self.visual_cache));
+        let options = LoadOptions {
+            isa: self.isa,
+            visual_cache,
+            ..LoadOptions::default()
+        };
+        load_generator(onnx, options)
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
         load_audio_encoder(onnx, self.isa)
+    }
+
+    fn visual_cache(&self) -> VisualCacheStats {
+        self.visual_cache.stats()
     }
 
     fn device(&self) -> String {

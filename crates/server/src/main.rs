@@ -56,7 +56,10 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     // Before anything is said to be ready, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let loader = Arc::new(CpuLoader::new(config.engine.cpu_isa));
+    let loader = Arc::new(CpuLoader::new(
+        config.engine.cpu_isa,
+        config.engine.visual_cache_bytes,
+    ));
     let starting = async { Server::bind(config, loader).await?.start().await };
     let mut running = tokio::select! {
         started = starting => started?,

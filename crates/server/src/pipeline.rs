@@ -1,13 +1,13 @@
 //! The four steps that turn audio windows into coded frames, for unary requests and sessions alike.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use lipsync::v1;
 use lipsync_compositor::FaceCrop;
 use lipsync_core::{Priority, background_index};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
-use lipsync_worker_pool::{Job, JobFrame, JobOutput, WorkerPool};
+use lipsync_worker_pool::{FramesAhead, Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
@@ -93,6 +93,7 @@ impl Pipeline {
             generator: Arc::clone(model.generator()),
             frames: backgrounds.job_frames(),
             audio,
+            ahead: backgrounds.ahead(model),
             priority: urgency.priority,
             deadline: urgency.deadline,
         };
@@ -256,6 +257,26 @@ impl Place {
     }
 }
 
+/// Places of a model's timeline that may be asked for next.
+struct NextFrames {
+    model: Arc<Model>,
+    places: Range<u64>,
+}
+
+impl FramesAhead for NextFrames {
+    fn background_index(&self, n: u32) -> Option<u32> {
+        let place = self.places.start.checked_add(u64::from(n))?;
+        let n_backgrounds = self.model.n_frames();
+        (self.places.contains(&place)).then(|| background_index(place, n_backgrounds))
+    }
+
+    fn crop(&self, background_index: u32) -> Option<Arc<[u8]>> {
+        // What is wrong with a frame is said to the request that needs it.
+        let crop = self.model.face_crop(background_index).ok()?;
+        Some(Arc::clone(crop.pixels()))
+    }
+}
+
 impl Backgrounds {
     fn load(
         model: Arc<Model>,
@@ -283,6 +304,17 @@ impl Backgrounds {
     #[must_use]
     pub fn n_frames(&self) -> usize {
         self.frames.len()
+    }
+
+    /// What the next request of this length shows, for a generator that can prepare it.
+    fn ahead(&self, model: &Arc<Model>) -> Option<Arc<dyn FramesAhead>> {
+        model.generator().visual_cache()?;
+        let n_frames = self.n_frames() as u64;
+        Some(Arc::new(NextFrames {
+            model: Arc::clone(model),
+            places: self.start_frame_index.saturating_add(n_frames)
+                ..self.start_frame_index.saturating_add(2 * n_frames),
+        }))
     }
 
     fn job_frames(&self) -> Vec<JobFrame> {

@@ -24,6 +24,15 @@ pub struct JobFrame {
     pub background_index: Option<u32>,
 }
 
+/// Background frames that may be asked for after a job.
+pub trait FramesAhead: Send + Sync {
+    /// The `n`th background frame from the end of the job on; `None` where there are no more.
+    fn background_index(&self, n: u32) -> Option<u32>;
+
+    /// Its face crop, as in [`JobFrame`]; may read and decode. `None` where that fails.
+    fn crop(&self, background_index: u32) -> Option<Arc<[u8]>>;
+}
+
 /// Some frames to be generated, with all that this takes.
 #[derive(Clone)]
 pub struct Job {
@@ -33,6 +42,9 @@ pub struct Job {
     pub frames: Vec<JobFrame>,
     /// The audio windows of all frames: `n_frames x C x H x W` f32, row-major, finite.
     pub audio: Arc<[f32]>,
+    /// What workers that have nothing else to do prepare when the job is done. They stop as soon as
+    /// there is a job for them.
+    pub ahead: Option<Arc<dyn FramesAhead>>,
     /// How urgent the job is. The dispatcher serves jobs in the order in which they came and does
     /// not look at it.
     pub priority: Priority,

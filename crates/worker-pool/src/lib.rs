@@ -16,12 +16,15 @@
 //! - A job ends exactly once: completed, failed or cancelled. Whoever ends it takes the reply out
 //!   of the job's state; there is only one to take.
 //! - A worker has at most one chunk that runs and one that waits, so nothing queues unseen.
+//! - A worker that has been idle for a moment prepares the frames that its last job may be followed
+//!   by ([`FramesAhead`]), until there is a chunk for it.
 //! - No lock is held while a network runs.
 //!
 //! Read [`WorkerPool`] first, then `dispatcher.rs` and `policy.rs` for who gets which chunk, and
 //! `task.rs` for how a job ends.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod dispatcher;
 pub mod error;
 pub mod job;
@@ -34,6 +37,6 @@ mod tests;
 mod worker;
 
 pub use error::PoolError;
-pub use job::{Job, JobFrame, JobHandle, JobOutput, JobTimings};
+pub use job::{FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings};
 pub use pool::{PoolConfig, WorkerPool};
 pub use stats::{PoolStats, WorkerStats};

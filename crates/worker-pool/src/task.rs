@@ -17,6 +17,7 @@ use tracing::Span;
 
 use crate::{
     Job, JobHandle, JobOutput, JobTimings, PoolError,
+    ahead::Ahead,
     stats::{Ledger, Verdict},
 };
 
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) struct Task {
     job: Job,
     window_floats: usize,
+    ahead: Option<Arc<Ahead>>,
     submitted_at: Instant,
     span: Span,
     ledger: Arc<Ledger>,
@@ -72,6 +74,7 @@ impl Task {
         let n_frames = job.frames.len();
         let task = Arc::new(Self {
             window_floats: job.window_floats(),
+            ahead: Ahead::after(&job).map(Arc::new),
             job,
             submitted_at: Instant::now(),
             span: Span::current(),
@@ -102,6 +105,11 @@ impl Task {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.job.deadline
+    }
+
+    /// What may be prepared when the job is done.
+    pub(crate) fn ahead(&self) -> Option<Arc<Ahead>> {
+        self.ahead.clone()
     }
 
     /// The span in which the job was submitted.

@@ -1,6 +1,7 @@
 //! The pool with fake generators. Nothing sleeps: a gated fake says when it was entered and waits
 //! to be told how to go on.
 
+mod ahead;
 mod cancelling;
 mod dispatching;
 pub(crate) mod fake;

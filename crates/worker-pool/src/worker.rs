@@ -8,11 +8,12 @@ use std::{
     time::Instant,
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use lipsync_engine::{EngineError, Session};
 
 use crate::{
     PoolError,
+    ahead::{Ahead, IDLE},
     stats::Ledger,
     task::{Batch, Chunk, Task},
 };
@@ -28,6 +29,8 @@ pub(crate) struct Worker {
     freed: Sender<usize>,
     ledger: Arc<Ledger>,
     session: Session,
+    /// What may be prepared after the last job, until that is done or there is another job.
+    ahead: Option<Arc<Ahead>>,
 }
 
 impl Worker {
@@ -43,12 +46,13 @@ impl Worker {
             freed,
             ledger,
             session: Session::new(),
+            ahead: None,
         }
     }
 
     /// Runs until the dispatcher is gone and its chunks are done.
     pub(crate) fn run(mut self) {
-        while let Ok(Chunk { task, frames }) = self.chunks.recv() {
+        while let Some(Chunk { task, frames }) = self.next_chunk() {
             let wanted = task.start(Instant::now());
             let result = wanted.then(|| self.infer(&task, frames.clone()));
             // Before the answer, so that who has the answer finds the room. The dispatcher may
@@ -56,10 +60,45 @@ impl Worker {
             let _ = self.freed.send(self.index);
             match result {
                 None => {}
-                Some(Ok(batch)) => task.add(frames, batch),
+                Some(Ok(batch)) => {
+                    self.ahead = task.ahead();
+                    task.add(frames, batch);
+                }
                 Some(Err(error)) => task.fail(error),
             }
         }
+    }
+
+    /// The next chunk, or `None` when no more can come. While there is none, frames are prepared.
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        let Some(ahead) = self.ahead.take() else {
+            return self.chunks.recv().ok();
+        };
+        match self.chunks.recv_timeout(IDLE) {
+            Ok(chunk) => return Some(chunk),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        loop {
+            match self.chunks.try_recv() {
+                Ok(chunk) => return Some(chunk),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            let stop = || !self.chunks.is_empty();
+            match ahead.prepare_one(&mut self.session, &stop) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(worker = self.index, %error, "no frames are prepared");
+                    self.session = Session::new();
+                    break;
+                }
+            }
+        }
+        // An idle worker holds no network.
+        drop(ahead);
+        self.chunks.recv().ok()
     }
 
     fn infer(&mut self, task: &Task, frames: Range<usize>) -> Result<Batch, PoolError> {

@@ -11,6 +11,9 @@ use lipsync::{client::Client, v1};
 use lipsync_registry::NetworkLoader;
 use lipsync_server::{Config, CpuLoader, RunningServer, Server};
 
+/// What real engines keep of background frames, at most.
+const VISUAL_CACHE_BYTES: u64 = 256 << 20;
+
 /// A server that serves on a port of its own until it is shut down.
 pub struct TestServer {
     running: RunningServer,
@@ -28,12 +31,8 @@ impl TestServer {
 
     /// Starts with the real CPU engine.
     pub async fn start_real(yaml: &str, base: &Path) -> Result<Self> {
-        Self::start(
-            yaml,
-            base,
-            Arc::new(CpuLoader::new(lipsync_engine::CpuIsa::Auto)),
-        )
-        .await
+        let loader = CpuLoader::new(lipsync_engine::CpuIsa::Auto, VISUAL_CACHE_BYTES);
+        Self::start(yaml, base, Arc::new(loader)).await
     }
 
     /// The demo avatar on the real engine.

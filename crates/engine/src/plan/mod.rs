@@ -25,7 +25,7 @@ use self::{
     report::PlanReport,
     step::Kernel,
     tensor::View,
-    visual::{Visual, VisualPart},
+    visual::{Kept, N_RECOMPUTED, Visual, VisualPart},
 };
 use crate::{
     graph::{Graph, Shape, ValueId, upsampling::convolve_before_upsampling},
@@ -97,13 +97,19 @@ pub(crate) trait Executable: std::fmt::Debug + Send + Sync {
     /// Bytes that a session needs.
     fn session_bytes(&self) -> u64;
     /// Bytes of what [`Visual::Keep`] keeps; 0 where nothing can be kept.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the cache of visual activations is what uses it")
-    )]
     fn kept_bytes(&self) -> u64;
     /// What it does, step by step.
     fn report(&self) -> PlanReport;
+    /// Runs the part that depends on the visual input alone and writes its crossings to `kept`; other
+    /// inputs are not looked at. `false` where there is no such part, or `stop` said so between two
+    /// steps.
+    fn prepare(
+        &self,
+        session: &mut Session,
+        feeds: &[Feed<'_>],
+        kept: &mut Kept,
+        stop: &dyn Fn() -> bool,
+    ) -> bool;
     /// Runs one frame; `after_step` is told the index of each step when it is done.
     fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize));
 }
@@ -242,33 +248,49 @@ impl<E: Stored> Executable for Plan<E> {
         self.describe()
     }
 
+    fn prepare(
+        &self,
+        session: &mut Session,
+        feeds: &[Feed<'_>],
+        kept: &mut Kept,
+        stop: &dyn Fn() -> bool,
+    ) -> bool {
+        let Some(part) = &self.visual else {
+            return false;
+        };
+        let arena = self.fed_arena(session, feeds);
+        for step in &self.steps[..part.n_steps] {
+            if stop() {
+                return false;
+            }
+            self.run_step(step, arena, (feeds, &mut []), None);
+        }
+        part.save(&arena.tensors, E::kept_mut(kept));
+        true
+    }
+
     fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize)) {
         let Frame {
             feeds,
             drains,
             visual,
         } = frame;
-        let arena = E::arena(session);
-        arena.reserve(self.arena_len, self.scratch);
-        for (end, feed) in self.inputs.iter().zip(feeds) {
-            if let Some(view) = &end.view {
-                let shape = end.shape;
-                feed.rows(shape, 0..shape.h, &mut arena.tensors[view.tensor.clone()]);
-            }
-        }
+        let arena = self.fed_arena(session, feeds);
         let part = self.visual.as_ref();
         let reused = match (part, &visual) {
-            (Some(part), Visual::Reuse(kept)) => {
-                let kept = E::kept(kept);
-                part.restore(kept, &mut arena.tensors);
-                Some((part, kept))
-            }
+            (Some(part), Visual::Reuse(kept)) => Some((part, E::kept(kept))),
             _ => None,
         };
         let mut visual = visual;
         for (index, step) in self.steps.iter().enumerate() {
-            if reused.is_some_and(|(part, _)| part.is_skipped(index)) {
-                continue;
+            if let Some((part, kept)) = reused {
+                // Only then: what is put back may lie where the recomputed steps read.
+                if index == N_RECOMPUTED {
+                    part.restore(kept, &mut arena.tensors);
+                }
+                if part.is_skipped(index) {
+                    continue;
+                }
             }
             self.run_step(step, arena, (feeds, drains), reused);
             after_step(index);
@@ -287,6 +309,19 @@ impl<E: Stored> Executable for Plan<E> {
 }
 
 impl<E: Stored> Plan<E> {
+    /// The arena, with the inputs that no step reads row by row.
+    fn fed_arena<'s>(&self, session: &'s mut Session, feeds: &[Feed<'_>]) -> &'s mut Arena<E> {
+        let arena = E::arena(session);
+        arena.reserve(self.arena_len, self.scratch);
+        for (end, feed) in self.inputs.iter().zip(feeds) {
+            if let Some(view) = &end.view {
+                let shape = end.shape;
+                feed.rows(shape, 0..shape.h, &mut arena.tensors[view.tensor.clone()]);
+            }
+        }
+        arena
+    }
+
     fn run_step(
         &self,
         step: &Step<E>,

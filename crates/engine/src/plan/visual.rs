@@ -25,10 +25,6 @@ use crate::{
 pub(crate) const N_RECOMPUTED: usize = 1;
 
 /// What a run does about the visual part.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the cache of visual activations is what uses it")
-)]
 #[derive(Debug)]
 pub(crate) enum Visual<'a> {
     /// Computes it.
@@ -44,24 +40,6 @@ pub(crate) enum Visual<'a> {
 pub struct Kept {
     pub(crate) f32: Aligned<f32>,
     pub(crate) bf16: Aligned<Bf16>,
-}
-
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the cache of visual activations is what uses it")
-)]
-impl Kept {
-    /// Whether no run has written to it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes() == 0
-    }
-
-    /// Bytes held.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        (self.f32.bytes() + self.bf16.bytes()) as u64
-    }
 }
 
 /// The steps that depend on the visual input alone, and what others read of them.
@@ -210,9 +188,10 @@ mod tests {
             let [face, other_face] = [floats(0), floats(0)];
             let audios = [floats(1), floats(1)];
             let mut kept = Kept::default();
-            assert!(kept.is_empty());
             let (first, n_all) = run([&face, &audios[0]], Visual::Keep(&mut kept));
-            assert!((plan.kept_bytes()..plan.kept_bytes() + 128).contains(&kept.bytes()));
+            assert!(
+                (plan.kept_bytes()..plan.kept_bytes() + 128).contains(&(kept.f32.bytes() as u64))
+            );
             let (expected, _) = run([&face, &audios[1]], Visual::Compute);
             // Another frame leaves its own values in the arena.
             let (other, _) = run([&other_face, &audios[1]], Visual::Compute);

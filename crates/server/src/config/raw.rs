@@ -99,6 +99,7 @@ pub(super) struct RawEngine {
     pub(super) device: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) cpu_isa: Option<String>,
+    pub(super) visual_cache_mb: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

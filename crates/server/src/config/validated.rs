@@ -74,6 +74,8 @@ pub struct Engine {
     pub device: Device,
     /// Which instructions the CPU engine uses.
     pub cpu_isa: CpuIsa,
+    /// Bytes for what depends on background frames alone; 0 keeps nothing.
+    pub visual_cache_bytes: u64,
 }
 
 /// `engine.device`.
@@ -241,7 +243,12 @@ fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         key: "engine.cpu_isa".into(),
         message: error.to_string(),
     })?;
-    Ok(Engine { device, cpu_isa })
+    let visual_cache_mb = raw.visual_cache_mb.unwrap_or(1024);
+    Ok(Engine {
+        device,
+        cpu_isa,
+        visual_cache_bytes: u64::from(visual_cache_mb) << 20,
+    })
 }
 
 fn validate_output(raw: &RawOutput) -> Result<Output, BadValue> {

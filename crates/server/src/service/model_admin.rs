@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
+use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState};
 use tonic::{Request, Response, Status};
 
@@ -111,7 +112,20 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         height: info.map_or(0, |i| px(i.height)),
         loads: status.loads,
         unloads: status.unloads,
+        visual_cache: status.visual_cache.map(visual_cache_to_proto),
         ..pack.map(pack_to_proto).unwrap_or_default()
+    }
+}
+
+pub(super) fn visual_cache_to_proto(stats: VisualCacheStats) -> v1::VisualCacheStats {
+    v1::VisualCacheStats {
+        hits: stats.hits,
+        misses: stats.misses,
+        prepared: stats.prepared,
+        evictions: stats.evictions,
+        resident_frames: stats.resident_frames,
+        resident_bytes: stats.resident_bytes,
+        capacity_bytes: stats.capacity_bytes,
     }
 }
 

@@ -7,7 +7,7 @@ use lipsync_registry::ModelState;
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
-use super::model_admin::micros;
+use super::model_admin::{micros, visual_cache_to_proto};
 use crate::{core_state::Shared, error::ServeError, health::Phase, stages::Stage};
 
 /// The service.
@@ -98,6 +98,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
         session_stats: Some(shared.sessions.to_proto()),
+        visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
         stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
     }
 }

@@ -16,7 +16,7 @@ use lipsync_core::{FaceGeometry, Priority};
 use lipsync_engine::{EngineError, FaceInput, Generator, Session};
 
 use super::TOO_LONG;
-use crate::{Job, JobFrame};
+use crate::{FramesAhead, Job, JobFrame};
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +62,8 @@ pub(crate) struct Fake {
     act: Act,
     gate: Option<Sender<Call>>,
     n_calls: AtomicUsize,
+    /// Each frame that is prepared, and where its preparer is told to go on.
+    preparing: Option<Sender<(u32, Sender<()>)>>,
 }
 
 impl Fake {
@@ -79,6 +81,16 @@ impl Fake {
             ..Self::default()
         };
         (Arc::new(fake), Calls(calls))
+    }
+
+    /// One that says what it prepares, and waits until it is told to go on or must stop.
+    pub(super) fn preparing() -> (Arc<Self>, Receiver<(u32, Sender<()>)>) {
+        let (preparing, told) = unbounded();
+        let fake = Self {
+            preparing: Some(preparing),
+            ..Self::default()
+        };
+        (Arc::new(fake), told)
     }
 
     pub(super) fn n_calls(&self) -> usize {
@@ -141,6 +153,55 @@ impl Generator for Fake {
             }
         }
     }
+
+    fn prepare(
+        &self,
+        _session: &mut Session,
+        frame: u32,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let crop = crop().expect("the tests' crops are there");
+        assert_eq!(crop_id(&crop), frame);
+        let Some(preparing) = &self.preparing else {
+            return Ok(());
+        };
+        let (go, told) = bounded(1);
+        if preparing.send((frame, go)).is_ok() {
+            let end = Instant::now() + TOO_LONG;
+            while !stop() && told.try_recv().is_err() && Instant::now() < end {
+                thread::yield_now();
+            }
+        }
+        match frame {
+            UNLUCKY => panic!("told to panic"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The frame whose preparation panics.
+pub(super) const UNLUCKY: u32 = 666;
+
+/// The frames of a range, as what may follow a job.
+struct Following(Range<u32>);
+
+impl FramesAhead for Following {
+    fn background_index(&self, n: u32) -> Option<u32> {
+        self.0.clone().nth(n.try_into().ok()?)
+    }
+
+    fn crop(&self, background_index: u32) -> Option<Arc<[u8]>> {
+        Some(crop(background_index).into())
+    }
+}
+
+/// A job that may be followed by frames `ahead`.
+pub(super) fn followed_job(generator: &Arc<Fake>, ids: Range<u32>, ahead: Range<u32>) -> Job {
+    Job {
+        ahead: Some(Arc::new(Following(ahead))),
+        ..job(generator, ids)
+    }
 }
 
 /// A job of one frame an id.
@@ -148,6 +209,7 @@ pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
     Job {
         generator: Arc::clone(generator) as Arc<dyn Generator>,
         frames: ids.clone().map(frame).collect(),
+        ahead: None,
         audio: ids.flat_map(audio).collect(),
         priority: Priority::Normal,
         deadline: None,
