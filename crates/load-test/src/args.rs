@@ -23,13 +23,20 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// included, was due to be sent. With --pacing realtime the server keeps the time, and a frame is due
 /// when a player shows it that begins --player-buffer after the first frame of the utterance.
 ///
-/// Live sessions (--stream) also report:
-/// first frame after its audio: from when the audio that an utterance's first frame needs (its look-ahead) was
-/// due to be sent, to that frame. Frame interval: between the arrivals of two frames of one utterance
-/// or, with --idle-frames, of any two neighbours. Clear to cleared: from the client's interruption to the
-/// server's confirmation; a frame of the utterance after that counts as `invalid protocol`. Drift: by how
-/// much more the frames of a session's last second lag behind the moments when their audio was spoken
-/// than those of its first second (medians); the worst session is shown.
+/// Live sessions (--stream) report more:
+///
+/// First frame after its audio: from when the audio that an utterance's first frame needs, its
+/// look-ahead, was due to be sent, to that frame.
+///
+/// Frame interval: between the arrivals of two frames of one utterance or, with --idle-frames and
+/// --pacing realtime, of any two neighbours.
+///
+/// Clear to cleared: from the client's interruption to the server's confirmation. Frames of the
+/// utterance that were not due by then are not missed; one that comes after the confirmation counts
+/// as `invalid protocol`.
+///
+/// Drift: by how much more the frames of a session's last second lag behind the moments when their
+/// audio was spoken than those of its first second (medians). The worst session is shown.
 ///
 /// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 the error budget was passed (or,
 /// with --find-max-users, not even one user could be served).
@@ -203,6 +210,9 @@ impl Args {
         if self.find_max_users && self.profile == Profile::Rate {
             return Err("--find-max-users needs a load that grows with the users".to_owned());
         }
+        if self.fps.is_some() && self.pacing == Pace::Realtime {
+            return Err("--fps: with --pacing realtime the model's rate holds".to_owned());
+        }
         if self.interrupt_every.is_some_and(|every| every.is_zero()) {
             return Err("--interrupt-every: expected a time above 0".to_owned());
         }
@@ -326,6 +336,8 @@ mod tests {
             assert!(parse(line).is_err(), "{line}");
         }
         let args = parse("--profile rate --rate 5 --stream").expect("each is fine alone");
+        assert!(args.validate().is_err());
+        let args = parse("--stream --pacing realtime --fps 5").expect("each is fine alone");
         assert!(args.validate().is_err());
     }
 }

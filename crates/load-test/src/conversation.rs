@@ -25,12 +25,14 @@ pub struct Terms {
     pub expected: Expected,
     /// Frames per second at which audio is spoken.
     pub fps: u32,
+    /// Frames per second that the model makes.
+    pub model_fps: u32,
     /// When frames leave the server.
     pub pacing: Pacing,
     /// With `REALTIME`: how long after a segment's first frame a player begins to show it.
     pub player_buffer: Duration,
-    /// Whether frames come in silence too.
-    pub idle_frames: bool,
+    /// Whether frames come between segments too, so that all are neighbours.
+    pub is_continuous: bool,
 }
 
 /// A segment under way.
@@ -187,7 +189,7 @@ impl Conversation {
         }
         // The walk goes on after the last frame that was sent; some of those are dropped on the way.
         if let Some(last_pts_us) = cleared.last_pts_us {
-            let n = u128::from(last_pts_us) * u128::from(self.terms.fps) + 500_000;
+            let n = u128::from(last_pts_us) * u128::from(self.terms.model_fps) + 500_000;
             self.next_index = u64::try_from(n / 1_000_000).map_or(u64::MAX, |n| n + 1);
         }
     }
@@ -243,13 +245,13 @@ impl Conversation {
         }
     }
 
-    /// Frames that a viewer sees one after the other: those of a segment, and with idle frames all.
+    /// Frames that a viewer sees one after the other: those of a segment, or all.
     fn note_interval(&mut self, frame: &CompositedFrame, at: Duration) {
         let this = (frame.segment_id, at);
         let Some((segment_id, before)) = self.last_frame.replace(this) else {
             return;
         };
-        if self.terms.idle_frames || segment_id == frame.segment_id {
+        if self.terms.is_continuous || segment_id == frame.segment_id {
             let interval = LiveEvent::Interval(at.saturating_sub(before));
             self.terms.stats.lock().record_live(before, interval);
         }

@@ -7,7 +7,7 @@ use lipsync::v1::GetServerStatsResponse;
 use serde::Serialize;
 
 use crate::{
-    args::Args,
+    args::{Args, Pace},
     live::LiveStats,
     machine::Machine,
     model::Model,
@@ -401,7 +401,11 @@ fn heading(args: &Args, plan: &Plan, machine: &Machine) -> String {
         );
     }
     let models: Vec<&str> = plan.models().map(|model| model.id.as_str()).collect();
-    let kind = if args.stream { "streams" } else { "unary" };
+    let kind = match (args.stream, args.pacing) {
+        (false, _) => "unary",
+        (true, Pace::Asap) => "streams as fast as they go",
+        (true, Pace::Realtime) => "streams in real time",
+    };
     let _ = writeln!(
         text,
         "{kind}, {}, models {}, batch {}\n",

@@ -141,9 +141,10 @@ impl StreamUser {
             stats: self.stats.clone(),
             expected: self.speaker.expected(),
             fps: self.manner.fps,
+            model_fps: self.speaker.model.fps,
             pacing: self.manner.pacing,
             player_buffer: self.manner.player_buffer,
-            idle_frames: self.manner.idle_frames,
+            is_continuous: self.manner.idle_frames && self.manner.pacing == Pacing::Realtime,
         };
         let account = Account {
             conversation: Mutex::new(Conversation::new(terms)),

@@ -8,7 +8,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn terms(pacing: Pacing, idle_frames: bool) -> Terms {
+fn terms(pacing: Pacing, is_continuous: bool) -> Terms {
     let clock = Clock {
         start: Instant::now(),
         warm_up: Duration::ZERO,
@@ -21,9 +21,10 @@ fn terms(pacing: Pacing, idle_frames: bool) -> Terms {
             size: None,
         },
         fps: 25,
+        model_fps: 25,
         pacing,
         player_buffer: ms(80),
-        idle_frames,
+        is_continuous,
     }
 }
 

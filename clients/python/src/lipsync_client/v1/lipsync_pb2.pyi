@@ -84,7 +84,9 @@ class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFo
     OUTPUT_FORMAT_UNSPECIFIED: _OutputFormat.ValueType  # 0
     """The server's `output.format`, JPEG unless configured otherwise."""
     OUTPUT_FORMAT_JPEG: _OutputFormat.ValueType  # 1
-    """Baseline JPEG, 4:2:0."""
+    """Baseline JPEG, 4:2:0, with restart markers. As PNG, it carries IPTC's digital source type
+    `trainedAlgorithmicMedia` in XMP, unless the server's `output.mark_generated` is off.
+    """
     OUTPUT_FORMAT_PNG: _OutputFormat.ValueType  # 2
     """PNG, 8-bit RGB, lossless."""
     OUTPUT_FORMAT_RGB: _OutputFormat.ValueType  # 3
@@ -104,7 +106,9 @@ class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
 OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
 """The server's `output.format`, JPEG unless configured otherwise."""
 OUTPUT_FORMAT_JPEG: OutputFormat.ValueType  # 1
-"""Baseline JPEG, 4:2:0."""
+"""Baseline JPEG, 4:2:0, with restart markers. As PNG, it carries IPTC's digital source type
+`trainedAlgorithmicMedia` in XMP, unless the server's `output.mark_generated` is off.
+"""
 OUTPUT_FORMAT_PNG: OutputFormat.ValueType  # 2
 """PNG, 8-bit RGB, lossless."""
 OUTPUT_FORMAT_RGB: OutputFormat.ValueType  # 3
@@ -202,6 +206,42 @@ MODEL_STATE_READY: ModelState.ValueType  # 3
 MODEL_STATE_FAILED: ModelState.ValueType  # 4
 """The last load failed; `failure` says why. The next request tries again."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+class _PackState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PackStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PackState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PACK_STATE_UNSPECIFIED: _PackState.ValueType  # 0
+    """The model is not loaded."""
+    PACK_STATE_NONE: _PackState.ValueType  # 1
+    """There is none: frames are made from their files. The answers are the same, but cost more."""
+    PACK_STATE_BAKING: _PackState.ValueType  # 2
+    """It is being baked in the background; until then as with none."""
+    PACK_STATE_READY: _PackState.ValueType  # 3
+    """Frames are read from it."""
+    PACK_STATE_REFUSED: _PackState.ValueType  # 4
+    """There is one that is stale, damaged or foreign, or baking failed; `pack_fault` says why. As with
+    none.
+    """
+
+class PackState(_PackState, metaclass=_PackStateEnumTypeWrapper):
+    """Where a model's pack is in its life: its background frames, baked for quick serving."""
+
+PACK_STATE_UNSPECIFIED: PackState.ValueType  # 0
+"""The model is not loaded."""
+PACK_STATE_NONE: PackState.ValueType  # 1
+"""There is none: frames are made from their files. The answers are the same, but cost more."""
+PACK_STATE_BAKING: PackState.ValueType  # 2
+"""It is being baked in the background; until then as with none."""
+PACK_STATE_READY: PackState.ValueType  # 3
+"""Frames are read from it."""
+PACK_STATE_REFUSED: PackState.ValueType  # 4
+"""There is one that is stale, damaged or foreign, or baking failed; `pack_fault` says why. As with
+none.
+"""
+Global___PackState: _TypeAlias = PackState  # noqa: Y015
 
 @_typing.final
 class FeatureWindows(_message.Message):
@@ -322,7 +362,9 @@ class OutputOptions(_message.Message):
     quality: _builtins.int
     """JPEG quality 1..100; 0 = the server's `output.jpeg_quality`. For JPEG only."""
     region_only: _builtins.bool
-    """True: only the face rectangle is coded and sent; `region` says where it belongs."""
+    """True: only the face rectangle is coded and sent; `region` says where it belongs: on the
+    background frame `background_index`, which GetBackground gives.
+    """
     def __init__(
         self,
         *,
@@ -582,6 +624,107 @@ class InferBatchCompositeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InferBatchCompositeResponse: _TypeAlias = InferBatchCompositeResponse  # noqa: Y015
+
+@_typing.final
+class GetBackgroundRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    BACKGROUND_INDICES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    @_builtins.property
+    def background_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which ones, each below the model's number of frames: 1 to `server.max_batch_frames`."""
+
+    @_builtins.property
+    def output(self) -> Global___OutputOptions:
+        """How they are coded; with `region_only` only their face rectangles. Clients that paste regions may
+        prefer PNG or RGB, which lose nothing.
+        """
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        background_indices: _abc.Iterable[_builtins.int] | None = ...,
+        output: Global___OutputOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_indices", b"background_indices", "model_id", b"model_id", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBackgroundRequest: _TypeAlias = GetBackgroundRequest  # noqa: Y015
+
+@_typing.final
+class GetBackgroundResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    N_BACKGROUND_FRAMES_FIELD_NUMBER: _builtins.int
+    n_background_frames: _builtins.int
+    """How many background frames the model has."""
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackgroundFrame]:
+        """In the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___BackgroundFrame] | None = ...,
+        n_background_frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "n_background_frames", b"n_background_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBackgroundResponse: _TypeAlias = GetBackgroundResponse  # noqa: Y015
+
+@_typing.final
+class BackgroundFrame(_message.Message):
+    """A background frame of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKGROUND_INDEX_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    background_index: _builtins.int
+    format: Global___OutputFormat.ValueType
+    """How `data` is coded; never UNSPECIFIED."""
+    width: _builtins.int
+    """Size of the picture in `data`, px."""
+    height: _builtins.int
+    data: _builtins.bytes
+    """The coded picture."""
+    @_builtins.property
+    def region(self) -> Global___Rect:
+        """The face rectangle, which regions of this background fill."""
+
+    def __init__(
+        self,
+        *,
+        background_index: _builtins.int = ...,
+        format: Global___OutputFormat.ValueType = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        region: Global___Rect | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["region", b"region"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_index", b"background_index", "data", b"data", "format", b"format", "height", b"height", "region", b"region", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackgroundFrame: _TypeAlias = BackgroundFrame  # noqa: Y015
 
 @_typing.final
 class StreamCompositeRequest(_message.Message):
@@ -972,6 +1115,8 @@ class CacheStats(_message.Message):
     RESIDENT_FRAMES_FIELD_NUMBER: _builtins.int
     CAPACITY_FRAMES_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    READ_AHEAD_FIELD_NUMBER: _builtins.int
+    READ_AHEAD_HITS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     hits: _builtins.int
     misses: _builtins.int
@@ -979,11 +1124,14 @@ class CacheStats(_message.Message):
     """hits / requests, 0..1; 0 before the first request."""
     evictions: _builtins.int
     mean_load_us: _builtins.int
-    """Mean time to read and decode a missing frame, microseconds."""
+    """Mean time to load a missing frame, microseconds."""
     resident_frames: _builtins.int
-    """Frames held now, and their bound."""
+    """Frames held now, and how many are held before the cache grows with the room that there is."""
     capacity_frames: _builtins.int
     resident_bytes: _builtins.int
+    read_ahead: _builtins.int
+    """Frames loaded before they were asked for, and how many of them were then asked for."""
+    read_ahead_hits: _builtins.int
     def __init__(
         self,
         *,
@@ -996,10 +1144,12 @@ class CacheStats(_message.Message):
         resident_frames: _builtins.int = ...,
         capacity_frames: _builtins.int = ...,
         resident_bytes: _builtins.int = ...,
+        read_ahead: _builtins.int = ...,
+        read_ahead_hits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_frames", b"capacity_frames", "evictions", b"evictions", "hit_rate", b"hit_rate", "hits", b"hits", "mean_load_us", b"mean_load_us", "misses", b"misses", "requests", b"requests", "resident_bytes", b"resident_bytes", "resident_frames", b"resident_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_frames", b"capacity_frames", "evictions", b"evictions", "hit_rate", b"hit_rate", "hits", b"hits", "mean_load_us", b"mean_load_us", "misses", b"misses", "read_ahead", b"read_ahead", "read_ahead_hits", b"read_ahead_hits", "requests", b"requests", "resident_bytes", b"resident_bytes", "resident_frames", b"resident_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1027,6 +1177,11 @@ class ModelStats(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     LOADS_FIELD_NUMBER: _builtins.int
     UNLOADS_FIELD_NUMBER: _builtins.int
+    PACK_STATE_FIELD_NUMBER: _builtins.int
+    PACK_FAULT_FIELD_NUMBER: _builtins.int
+    PACK_BYTES_FIELD_NUMBER: _builtins.int
+    PACK_FRAMES_BAKED_FIELD_NUMBER: _builtins.int
+    DECODED_CACHE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     state: Global___ModelState.ValueType
     failure: _builtins.str
@@ -1034,7 +1189,7 @@ class ModelStats(_message.Message):
     device: _builtins.str
     """Where it runs, for example `cpu`; empty when unloaded."""
     weights_bytes: _builtins.int
-    """Bytes in memory by part; 0 when unloaded."""
+    """Bytes in memory by part; 0 when unloaded. The second is the two frame caches together."""
     cache_bytes: _builtins.int
     usage_count: _builtins.int
     """Requests that used it since the server started."""
@@ -1052,8 +1207,19 @@ class ModelStats(_message.Message):
     loads: _builtins.int
     """Times that it was loaded and dropped since the server started."""
     unloads: _builtins.int
+    pack_state: Global___PackState.ValueType
+    pack_fault: _builtins.str
+    """Why a pack is not used; empty otherwise. No paths."""
+    pack_bytes: _builtins.int
+    """Size of the pack on the disk; 0 unless ready."""
+    pack_frames_baked: _builtins.int
+    """While baking: frames done."""
     @_builtins.property
     def background_cache(self) -> Global___CacheStats: ...
+    @_builtins.property
+    def decoded_cache(self) -> Global___CacheStats:
+        """Frames held decoded, for answers that are coded as a whole. `background_cache` has the baked ones."""
+
     def __init__(
         self,
         *,
@@ -1075,10 +1241,15 @@ class ModelStats(_message.Message):
         height: _builtins.int = ...,
         loads: _builtins.int = ...,
         unloads: _builtins.int = ...,
+        pack_state: Global___PackState.ValueType = ...,
+        pack_fault: _builtins.str = ...,
+        pack_bytes: _builtins.int = ...,
+        pack_frames_baked: _builtins.int = ...,
+        decoded_cache: Global___CacheStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "cache_bytes", b"cache_bytes", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1384,7 +1555,7 @@ class GetServerStatsResponse(_message.Message):
     draining: _builtins.bool
     """True between SIGTERM and the exit."""
     resident_bytes: _builtins.int
-    """Bytes that resident models and their caches take."""
+    """Bytes that resident models and all frame caches take."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]: ...
     @_builtins.property

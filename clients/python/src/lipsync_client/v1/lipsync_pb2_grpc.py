@@ -45,6 +45,11 @@ class LipSyncStub(object):
                 request_serializer=lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeRequest.SerializeToString,
                 response_deserializer=lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeResponse.FromString,
                 _registered_method=True)
+        self.GetBackground = channel.unary_unary(
+                '/lipsync.v1.LipSync/GetBackground',
+                request_serializer=lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundRequest.SerializeToString,
+                response_deserializer=lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundResponse.FromString,
+                _registered_method=True)
 
 
 class LipSyncServicer(object):
@@ -66,6 +71,14 @@ class LipSyncServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBackground(self, request, context):
+        """Background frames without a generated face. A client that asks for `region_only` frames fetches
+        the backgrounds once and pastes each region onto `background_index` itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LipSyncServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_LipSyncServicer_to_server(servicer, server):
                     servicer.StreamComposite,
                     request_deserializer=lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeRequest.FromString,
                     response_serializer=lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeResponse.SerializeToString,
+            ),
+            'GetBackground': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBackground,
+                    request_deserializer=lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundRequest.FromString,
+                    response_serializer=lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class LipSync(object):
             '/lipsync.v1.LipSync/StreamComposite',
             lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeRequest.SerializeToString,
             lipsync_dot_v1_dot_lipsync__pb2.StreamCompositeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBackground(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lipsync.v1.LipSync/GetBackground',
+            lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundRequest.SerializeToString,
+            lipsync_dot_v1_dot_lipsync__pb2.GetBackgroundResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class LipSyncStub:
     """
     StreamComposite: _grpc.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]
     """One live conversation: audio in as it is spoken, frames out in order."""
+    GetBackground: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]
+    """Background frames without a generated face. A client that asks for `region_only` frames fetches
+    the backgrounds once and pastes each region onto `background_index` itself.
+    """
 
 @_typing.type_check_only
 class LipSyncAsyncStub(LipSyncStub):
@@ -63,6 +67,10 @@ class LipSyncAsyncStub(LipSyncStub):
     """
     StreamComposite: _aio.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]  # type: ignore[assignment]
     """One live conversation: audio in as it is spoken, frames out in order."""
+    GetBackground: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]  # type: ignore[assignment]
+    """Background frames without a generated face. A client that asks for `region_only` frames fetches
+    the backgrounds once and pastes each region onto `background_index` itself.
+    """
 
 class LipSyncServicer(metaclass=_abc_1.ABCMeta):
     """Speech in, composited frames out."""
@@ -84,6 +92,16 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lipsync_pb2.StreamCompositeResponse], _abc.AsyncIterator[_lipsync_pb2.StreamCompositeResponse]]:
         """One live conversation: audio in as it is spoken, frames out in order."""
+
+    @_abc_1.abstractmethod
+    def GetBackground(
+        self,
+        request: _lipsync_pb2.GetBackgroundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lipsync_pb2.GetBackgroundResponse, _abc.Awaitable[_lipsync_pb2.GetBackgroundResponse]]:
+        """Background frames without a generated face. A client that asks for `region_only` frames fetches
+        the backgrounds once and pastes each region onto `background_index` itself.
+        """
 
 def add_LipSyncServicer_to_server(servicer: LipSyncServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
