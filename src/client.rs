@@ -99,7 +99,8 @@ impl Client {
     /// One batch of composited frames.
     ///
     /// # Errors
-    /// The server's status; `lipsync.proto` and the README list the codes.
+    /// The server's status; the README lists the codes, and [`CallError`](crate::call_error::CallError)
+    /// reads its details.
     pub async fn infer_batch_composite(
         &self,
         request: InferBatchCompositeRequest,

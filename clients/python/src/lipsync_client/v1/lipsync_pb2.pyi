@@ -1156,6 +1156,51 @@ class CacheStats(_message.Message):
 Global___CacheStats: _TypeAlias = CacheStats  # noqa: Y015
 
 @_typing.final
+class VisualCacheStats(_message.Message):
+    """Results of the network for background frames, kept for when these are shown again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    PREPARED_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    RESIDENT_FRAMES_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    hits: _builtins.int
+    """Frames that were generated with kept results, and those without."""
+    misses: _builtins.int
+    prepared: _builtins.int
+    """Results computed ahead, while workers were idle."""
+    evictions: _builtins.int
+    """Results dropped to make room for others."""
+    resident_frames: _builtins.int
+    """Frames whose results are held now, the bytes that they take, and the bound of the bytes
+    (`engine.visual_cache_mb`, for all models together; 0 = off).
+    """
+    resident_bytes: _builtins.int
+    capacity_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        prepared: _builtins.int = ...,
+        evictions: _builtins.int = ...,
+        resident_frames: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        capacity_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "evictions", b"evictions", "hits", b"hits", "misses", b"misses", "prepared", b"prepared", "resident_bytes", b"resident_bytes", "resident_frames", b"resident_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VisualCacheStats: _TypeAlias = VisualCacheStats  # noqa: Y015
+
+@_typing.final
 class ModelStats(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1182,6 +1227,7 @@ class ModelStats(_message.Message):
     PACK_BYTES_FIELD_NUMBER: _builtins.int
     PACK_FRAMES_BAKED_FIELD_NUMBER: _builtins.int
     DECODED_CACHE_FIELD_NUMBER: _builtins.int
+    VISUAL_CACHE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     state: Global___ModelState.ValueType
     failure: _builtins.str
@@ -1220,6 +1266,10 @@ class ModelStats(_message.Message):
     def decoded_cache(self) -> Global___CacheStats:
         """Frames held decoded, for answers that are coded as a whole. `background_cache` has the baked ones."""
 
+    @_builtins.property
+    def visual_cache(self) -> Global___VisualCacheStats:
+        """Of this model since it was loaded; absent when unloaded or where nothing is kept."""
+
     def __init__(
         self,
         *,
@@ -1246,10 +1296,11 @@ class ModelStats(_message.Message):
         pack_bytes: _builtins.int = ...,
         pack_frames_baked: _builtins.int = ...,
         decoded_cache: Global___CacheStats | None = ...,
+        visual_cache: Global___VisualCacheStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1533,6 +1584,7 @@ class GetServerStatsResponse(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     SESSION_STATS_FIELD_NUMBER: _builtins.int
+    VISUAL_CACHE_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_us: _builtins.int
@@ -1561,6 +1613,10 @@ class GetServerStatsResponse(_message.Message):
     @_builtins.property
     def session_stats(self) -> Global___SessionStats: ...
     @_builtins.property
+    def visual_cache(self) -> Global___VisualCacheStats:
+        """Of all models since the server started."""
+
+    @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]:
         """Where the time of frames goes, unary requests and streams together; in the order of the path."""
 
@@ -1585,11 +1641,12 @@ class GetServerStatsResponse(_message.Message):
         draining: _builtins.bool = ...,
         resident_bytes: _builtins.int = ...,
         session_stats: Global___SessionStats | None = ...,
+        visual_cache: Global___VisualCacheStats | None = ...,
         stages: _abc.Iterable[Global___StageStats] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "visual_cache", b"visual_cache", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
