@@ -1,9 +1,10 @@
 //! Measures how long a network takes for one frame.
 //!
 //! `cargo run --release -p lipsync-engine --example bench_network -- FILE.onnx [FRAMES] [ISA] [PRECISION] [RUN]`
-//! prints one line of milliseconds per frame, one number for each of FRAMES runs (20), after two warm-up
-//! runs. RUN is `tensors` (any network, f32 in and out) or `faces` (a generator from and to bytes, as the
-//! server runs it).
+//! prints one line of milliseconds per frame, one number for each of FRAMES runs (20), after a few
+//! warm-up runs. RUN is `tensors` (any network, f32 in and out) or `faces` (a generator from and to bytes, as the
+//! server runs it), or `faces-cached`: the same with a visual cache, which the warm-up fills for all
+//! background frames, so that every measured frame is a hit.
 //!
 //! With FRAMES `serve`, each line of its standard input is FRAMES [THREADS], so that another program
 //! can take turns with it. Several threads share the weights, each runs as many frames, and the
@@ -22,11 +23,13 @@ use std::{
 
 use lipsync_engine::{
     CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, Session,
-    load_generator, network_writer::SplitMix64,
+    VisualCache, load_generator, network_writer::SplitMix64,
 };
 
 /// Background frames that a run of faces walks over.
 const N_BACKGROUNDS: u32 = 4;
+/// Room for all of them.
+const CACHE_BYTES: u64 = 256 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -47,10 +50,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let subject = match argument(4, "tensors") {
         "tensors" => Subject::tensors(Network::load(&onnx, options)?),
         "faces" => Subject::faces(load_generator(&onnx, options)?),
-        _ => return Err("RUN is tensors or faces".into()),
+        "faces-cached" => {
+            let visual_cache = Some(Arc::new(VisualCache::new(CACHE_BYTES)));
+            let options = LoadOptions {
+                visual_cache,
+                ..options
+            };
+            Subject::faces(load_generator(&onnx, options)?)
+        }
+        _ => return Err("RUN is tensors, faces or faces-cached".into()),
     };
     let mut sessions = vec![Session::new()];
-    subject.measure(2, &mut sessions)?;
+    subject.measure(2 * N_BACKGROUNDS, &mut sessions)?;
     let mut out = io::stdout();
     if frames != "serve" {
         writeln!(out, "{}", subject.measure(frames.parse()?, &mut sessions)?)?;

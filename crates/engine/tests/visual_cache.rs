@@ -114,6 +114,7 @@ fn check_bits(variant: &str, precision: Precision) {
 fn frames_are_bit_equal_whatever_is_kept() {
     check_bits("small-opset12", Precision::F32);
     check_bits("small-328-plumbing", Precision::F32);
+    check_bits("small-opset13", Precision::Bf16);
 }
 
 #[test]
