@@ -21,7 +21,7 @@ async fn two_models(folder: &std::path::Path) -> Result<TestServer> {
     avatar::write(&folder.join("tomo"), 5, &unet.write(), &encoder)?;
     let mira = repository().join("assets/avatars/mira");
     let yaml = format!(
-        "models:\n  mira: {{path: {}}}\n  tomo: {{path: tomo}}\n",
+        "capacity: {{bake: off}}\nmodels:\n  mira: {{path: {}}}\n  tomo: {{path: tomo}}\n",
         mira.display()
     );
     TestServer::start_real(&yaml, folder).await
