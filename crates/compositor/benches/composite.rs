@@ -105,9 +105,20 @@ impl Scene {
             restart_interval: choose_restart_interval(&[rect], width, height),
         };
         let crop = FaceCrop::cut(&background, rect, FaceGeometry::LARGE)?;
-        // As busy as a face: the region itself, shifted by a few pixels.
-        let mut generated = crop.pixels()[..FaceGeometry::LARGE.region_bytes()].to_vec();
-        generated.rotate_left(9);
+        // As busy as a face: the region itself, turned upside down.
+        let FaceGeometry {
+            region_px,
+            crop_px,
+            ring_px,
+            ..
+        } = FaceGeometry::LARGE;
+        let rows = crop.pixels().chunks_exact(crop_px * 3).rev();
+        let generated = rows
+            .skip(ring_px)
+            .take(region_px)
+            .flat_map(|row| &row[ring_px * 3..(ring_px + region_px) * 3])
+            .copied()
+            .collect();
         Ok(Self {
             baked: bake(&background, rect, &settings)?,
             options: EncodeOptions {
