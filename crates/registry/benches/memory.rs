@@ -13,10 +13,10 @@ use std::{
 };
 
 use lipsync_core::{FaceGeometry, ModelId, background_index};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
 use lipsync_registry::{
-    EvictionPolicy, Model, ModelConfig, ModelSource, NetworkLoader, PackState, Registry,
-    RegistryConfig,
+    EvictionPolicy, Model, ModelConfig, ModelSource, NetworkLoader, PackState, PrecisionChoice,
+    Registry, RegistryConfig,
 };
 
 const N_MODELS: usize = 100;
@@ -169,6 +169,7 @@ fn make_avatars(folder: &Path) -> Outcome<Vec<ModelConfig>> {
             audio_kind: None,
             fps: None,
             audio_encoder: None,
+            precision: None,
             preload: false,
         });
     }
@@ -184,6 +185,7 @@ fn config(models: Vec<ModelConfig>) -> RegistryConfig {
         eviction: EvictionPolicy::Lru,
         idle_timeout: None,
         frames_idle: Duration::from_secs(60),
+        precision: PrecisionChoice::Auto,
         background_cache_frames: CACHE_FRAMES,
         decoded_frames: 8,
         preload_frames: 8,
@@ -217,7 +219,7 @@ fn in_megabytes(n_bytes: u64) -> f64 {
 struct Fake;
 
 impl NetworkLoader for Fake {
-    fn generator(&self, _onnx: &[u8]) -> Result<Arc<dyn Generator>, EngineError> {
+    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
         Ok(Arc::new(FakeGenerator))
     }
 

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use lipsync_core::{AudioKind, ModelId};
 
+use crate::PrecisionChoice;
+
 /// One configured model.
 ///
 /// What is said here wins over the manifest in the model's folder.
@@ -19,6 +21,8 @@ pub struct ModelConfig {
     pub fps: Option<u32>,
     /// The ONNX file of its audio encoder. Without one, clients send feature steps or windows.
     pub audio_encoder: Option<PathBuf>,
+    /// In which numbers its generator runs; [`RegistryConfig::precision`] where nothing is said.
+    pub precision: Option<PrecisionChoice>,
     /// Whether [`Registry::preload`](crate::Registry::preload) loads it.
     pub preload: bool,
 }
@@ -82,7 +86,9 @@ pub struct RegistryConfig {
     pub preload_frames: usize,
     /// Quality of the baked frames, 1 to 100.
     pub jpeg_quality: u8,
-    /// The folder for packs; `None` is beside each model.
+    /// In which numbers generators run, unless their model says otherwise.
+    pub precision: PrecisionChoice,
+    /// The folder for packs; `None` is beside each model. Verdicts on bf16 are looked for there, too.
     pub cache_dir: Option<PathBuf>,
     /// Whether packs that are missing or stale are baked in the background.
     pub bake: bool,

@@ -70,6 +70,7 @@ impl Entry {
             state,
             failure,
             device: model.map(|_| device()),
+            precision: model.map(|m| m.precision().clone()),
             info: self.info,
             weights_bytes: model.map_or(0, |m| m.weights_bytes()),
             background_cache: model.map(|m| m.cache_stats()),

@@ -46,11 +46,13 @@ mod manifest;
 mod model;
 mod numbered;
 mod pack;
+mod precision;
 mod read_ahead;
 mod rectangles;
 mod registry;
 mod status;
 mod usage;
+mod verdict;
 
 #[cfg(test)]
 mod testing;
@@ -63,8 +65,10 @@ pub use frames::BackgroundFrame;
 pub use loader::NetworkLoader;
 pub use model::Model;
 pub use pack::PackFault;
+pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Lease, Registry};
 pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
+pub use verdict::Verdict;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

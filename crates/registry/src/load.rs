@@ -6,7 +6,8 @@ use lipsync_core::{AudioKind, FaceGeometry};
 use lipsync_engine::{AudioEncoder, EngineError, Generator};
 
 use crate::{
-    Model, ModelConfig, NetworkLoader, RegistryConfig, RegistryError,
+    Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
+    RegistryError, Verdict,
     budget::Charge,
     files::{self, MAX_ONNX_BYTES},
     frame_budget::FrameBudget,
@@ -53,7 +54,7 @@ impl Loading<'_> {
         let mut charge = room.nothing();
         room.charge(&mut charge, estimate)?;
 
-        let generator = self.generator(&avatar.generator, avatar.audio_kind)?;
+        let (generator, precision) = self.generator(&avatar.generator, avatar.audio_kind)?;
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder(path, avatar.audio_kind))
@@ -62,6 +63,8 @@ impl Loading<'_> {
             id: self.config.id.clone(),
             frames: Arc::new(self.frames(files, &*generator)),
             generator,
+            generator_path: avatar.generator,
+            precision,
             audio_encoder,
             audio_kind: avatar.audio_kind,
             fps: avatar.fps,
@@ -76,7 +79,7 @@ impl Loading<'_> {
     pub(crate) fn find_frames(&self) -> Result<Frames, RegistryError> {
         let avatar = Avatar::find(self.config)?;
         let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
-        let generator = self.generator(&avatar.generator, avatar.audio_kind)?;
+        let (generator, _) = self.generator(&avatar.generator, avatar.audio_kind)?;
         Ok(self.frames(files, &*generator))
     }
 
@@ -103,9 +106,25 @@ impl Loading<'_> {
         Ok(model)
     }
 
-    fn generator(&self, path: &Path, kind: AudioKind) -> Result<Arc<dyn Generator>, RegistryError> {
+    /// In which numbers the generator of the file `path`, which holds `onnx`, is to run.
+    fn precision(&self, path: &Path, onnx: &[u8]) -> PrecisionInUse {
+        let choice = self.config.precision.unwrap_or(self.registry.precision);
+        let verdict = Verdict::find(path, onnx, self.registry.cache_dir.as_deref());
+        let in_use = PrecisionInUse::choose(choice, self.loader.has_bf16(), verdict);
+        if in_use.reason == PrecisionReason::ConfiguredButNotAvailable {
+            tracing::warn!(model = %self.config.id, "it runs in f32: {}", in_use.reason);
+        }
+        in_use
+    }
+
+    fn generator(
+        &self,
+        path: &Path,
+        kind: AudioKind,
+    ) -> Result<(Arc<dyn Generator>, PrecisionInUse), RegistryError> {
         let onnx = files::read(path, GENERATOR, MAX_ONNX_BYTES)?;
-        let generator = self.loader.generator(&onnx);
+        let precision = self.precision(path, &onnx);
+        let generator = self.loader.generator(&onnx, precision.precision);
         let generator = generator.map_err(|e| network(GENERATOR, e))?;
         let geometry = generator.geometry();
         if FaceGeometry::for_region(geometry.region_px) != Some(geometry) {
@@ -122,7 +141,7 @@ impl Loading<'_> {
                 found: format!("{shape:?}"),
             });
         }
-        Ok(generator)
+        Ok((generator, precision))
     }
 
     fn audio_encoder(

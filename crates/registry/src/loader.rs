@@ -2,18 +2,29 @@
 
 use std::sync::Arc;
 
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session, VisualCacheStats};
+use lipsync_engine::{
+    AudioEncoder, EngineError, FaceInput, Generator, Precision, Session, VisualCacheStats,
+};
 
 /// Makes networks from the bytes of ONNX files, for one device.
 ///
 /// Called on the registry's load threads, several at a time. A panic is contained and becomes a
 /// failed load.
 pub trait NetworkLoader: Send + Sync {
-    /// Makes a generator.
+    /// Makes a generator that runs in the given numbers.
     ///
     /// # Errors
     /// What the engine finds wrong with the file or the device.
-    fn generator(&self, onnx: &[u8]) -> Result<Arc<dyn Generator>, EngineError>;
+    fn generator(
+        &self,
+        onnx: &[u8],
+        precision: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError>;
+
+    /// Whether the device multiplies bf16 numbers faster than f32.
+    fn has_bf16(&self) -> bool {
+        false
+    }
 
     /// Makes an audio encoder.
     ///

@@ -1,14 +1,19 @@
 //! A model in memory.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use lipsync_compositor::{BakeSettings, FaceCrop, Picture};
 use lipsync_core::{AudioKind, FaceGeometry, ModelId, background_index};
 use lipsync_engine::{AudioEncoder, Generator};
 
 use crate::{
-    BackgroundFrame, CacheStats, ModelInfo, PackState, RegistryError, budget::Charge,
-    frames::Frames, read_ahead::ReadAhead, usage::Usage,
+    BackgroundFrame, CacheStats, ModelInfo, PackState, PrecisionInUse, RegistryError,
+    budget::Charge, frames::Frames, read_ahead::ReadAhead, usage::Usage,
 };
 
 /// A loaded model: its networks and its background frames.
@@ -18,6 +23,8 @@ use crate::{
 pub struct Model {
     pub(crate) id: ModelId,
     pub(crate) generator: Arc<dyn Generator>,
+    pub(crate) generator_path: PathBuf,
+    pub(crate) precision: PrecisionInUse,
     pub(crate) audio_encoder: Option<Arc<dyn AudioEncoder>>,
     pub(crate) audio_kind: AudioKind,
     pub(crate) fps: u32,
@@ -41,6 +48,18 @@ impl Model {
     #[must_use]
     pub fn generator(&self) -> &Arc<dyn Generator> {
         &self.generator
+    }
+
+    /// The file that the generator was read from.
+    #[must_use]
+    pub fn generator_path(&self) -> &Path {
+        &self.generator_path
+    }
+
+    /// In which numbers the generator runs, and why.
+    #[must_use]
+    pub fn precision(&self) -> &PrecisionInUse {
+        &self.precision
     }
 
     /// The network that turns sound into feature steps, where the model has one.

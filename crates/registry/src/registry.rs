@@ -377,7 +377,9 @@ impl Shared {
         match &outcome {
             Ok(model) => {
                 let weights_bytes = model.weights_bytes();
-                tracing::info!(model = %id, ?load_time, weights_bytes, "model ready");
+                let in_use = model.precision();
+                let (precision, reason) = (in_use.precision, in_use.reason);
+                tracing::info!(model = %id, ?load_time, weights_bytes, %precision, %reason, "model ready");
                 self.bake_if_needed(id, &model.frames);
             }
             Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lipsync_core::{AudioKind, ModelId};
 use lipsync_engine::VisualCacheStats;
 
-use crate::{CacheStats, PackFault};
+use crate::{CacheStats, PackFault, PrecisionInUse};
 
 /// Where a configured model is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct ModelStatus {
     pub failure: Option<String>,
     /// Where it runs; `None` unless ready.
     pub device: Option<String>,
+    /// In which numbers its generator runs, and why; `None` unless ready.
+    pub precision: Option<PrecisionInUse>,
     /// Kept from the last load; `None` before the first.
     pub info: Option<ModelInfo>,
     /// Bytes of the weights in memory, 0 unless ready.

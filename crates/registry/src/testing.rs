@@ -5,18 +5,18 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use image::{Rgb, RgbImage};
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
 
 use crate::{
-    EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, Registry, RegistryConfig, lock,
-    manifest,
+    EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, Registry,
+    RegistryConfig, lock, manifest,
 };
 
 /// Side of the tests' background frames, px.
@@ -102,6 +102,7 @@ pub(crate) fn folder(name: &str, path: impl AsRef<Path>) -> ModelConfig {
         audio_kind: None,
         fps: None,
         audio_encoder: None,
+        precision: None,
         preload: false,
     }
 }
@@ -116,6 +117,7 @@ pub(crate) fn settings(models: Vec<ModelConfig>) -> RegistryConfig {
         max_frame_bytes: u64::MAX,
         idle_timeout: Some(Duration::from_secs(60)),
         frames_idle: Duration::from_secs(60),
+        precision: PrecisionChoice::Auto,
         background_cache_frames: 1,
         decoded_frames: 1,
         preload_frames: 0,
@@ -174,11 +176,19 @@ pub(crate) struct FakeLoader {
     pub n_warm_ups: Arc<AtomicUsize>,
     pub live: Arc<Live>,
     pub gate: Gate,
+    pub has_bf16: AtomicBool,
+    /// What generators were asked to run in, one after the other.
+    pub precisions: Mutex<Vec<Precision>>,
 }
 
 impl NetworkLoader for FakeLoader {
-    fn generator(&self, onnx: &[u8]) -> Result<Arc<dyn Generator>, EngineError> {
+    fn generator(
+        &self,
+        onnx: &[u8],
+        precision: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
         self.gate.pass();
+        lock(&self.precisions).push(precision);
         self.n_generators.fetch_add(1, Ordering::SeqCst);
         let words = String::from_utf8_lossy(onnx).into_owned();
         assert!(!words.contains("panic"), "as the test wants it");
@@ -204,6 +214,10 @@ impl NetworkLoader for FakeLoader {
         Ok(Arc::new(FakeEncoder {
             step_floats: if short { 256 } else { 512 },
         }))
+    }
+
+    fn has_bf16(&self) -> bool {
+        self.has_bf16.load(Ordering::SeqCst)
     }
 
     fn device(&self) -> String {

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr};
 
+use lipsync_engine::Precision;
+
 /// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
 pub struct Banner<'a> {
@@ -15,8 +17,8 @@ pub struct Banner<'a> {
     pub n_workers: usize,
     /// Places in the queue.
     pub queue_capacity: usize,
-    /// Ids of the configured models, and whether each is loaded.
-    pub models: Vec<(String, bool)>,
+    /// Ids of the configured models, and in which numbers each runs that is loaded.
+    pub models: Vec<(String, Option<Precision>)>,
 }
 
 /// Ids beyond this many are only counted.
@@ -29,12 +31,9 @@ impl fmt::Display for Banner<'_> {
             .models
             .iter()
             .take(MAX_IDS)
-            .map(|(id, ready)| {
-                if *ready {
-                    format!("{id} (ready)")
-                } else {
-                    id.clone()
-                }
+            .map(|(id, precision)| match precision {
+                Some(precision) => format!("{id} (ready, {precision})"),
+                None => id.clone(),
             })
             .collect();
         if n_models > MAX_IDS {
@@ -70,7 +69,9 @@ mod tests {
 
     #[test]
     fn says_what_an_operator_looks_for() {
-        let models = (0..10).map(|i| (format!("m{i}"), i == 0)).collect();
+        let models = (0..10)
+            .map(|i| (format!("m{i}"), (i == 0).then_some(Precision::Bf16)))
+            .collect();
         let banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),
             operations: Some(([0, 0, 0, 0], 8080).into()),
@@ -83,7 +84,7 @@ mod tests {
         for part in [
             "cpu (avx2)",
             "4, queue 100",
-            "10: m0 (ready), m1",
+            "10: m0 (ready, bf16), m1",
             "and 2 more",
             "127.0.0.1:50051",
             "http://localhost:8080",

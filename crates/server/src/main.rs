@@ -3,6 +3,7 @@
 
 mod bake_command;
 mod command_line;
+mod compare_command;
 
 use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         Command::Serve => serve(&arguments.config),
         Command::CheckConfig => command_line::check_config(&arguments.config),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
+        Command::ComparePrecision { model, frames } => {
+            compare_command::compare_precision(&arguments.config, &model, frames)
+        }
         Command::InspectModel {
             file,
             plan,
@@ -99,12 +103,7 @@ fn announce(running: &RunningServer) {
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()
-            .map(|m| {
-                (
-                    m.id.to_string(),
-                    m.state == lipsync_registry::ModelState::Ready,
-                )
-            })
+            .map(|m| (m.id.to_string(), m.precision.as_ref().map(|p| p.precision)))
             .collect(),
     };
     command_line::say(&banner);

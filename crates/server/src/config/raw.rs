@@ -100,6 +100,7 @@ pub(super) struct RawEngine {
     #[serde(deserialize_with = "text")]
     pub(super) cpu_isa: Option<String>,
     pub(super) visual_cache_mb: Option<u32>,
+    pub(super) precision: Option<RawPrecision>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,7 +162,16 @@ pub(super) struct RawModel {
     pub(super) audio_encoder_path: Option<String>,
     pub(super) audio_kind: Option<RawAudioKind>,
     pub(super) fps: Option<u32>,
+    pub(super) precision: Option<RawPrecision>,
     pub(super) preload: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawPrecision {
+    Auto,
+    F32,
+    Bf16,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -58,6 +58,7 @@ fn the_documented_file_holds_the_defaults() {
     assert_eq!(documented.frames_idle, defaults.frames_idle);
     assert_eq!(documented.decoded_frames, defaults.decoded_frames);
     assert_eq!(documented.jpeg_quality, defaults.jpeg_quality);
+    assert_eq!(documented.precision, defaults.precision);
     assert_eq!(
         (documented.bake, documented.cache_dir),
         (defaults.bake, None)
@@ -113,6 +114,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ":2:3",
             ["engine.cpu_isa", "avx512"],
         ),
+        ("engine:\n  precision: f16\n", ":2:14", ["f16", "bf16"]),
         ("server:\n  port: here\n", ":2:3", ["server.port", "here"]),
         (
             "capacity:\n  max_memory_gb: .nan\n",

@@ -10,13 +10,14 @@ use std::{
 use lipsync_compositor::Encoding;
 use lipsync_core::{AudioKind, ModelId};
 use lipsync_engine::CpuIsa;
-use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig};
+use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
 
 use super::{
     BadValue,
     raw::{
         RawAudioKind, RawBake, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat,
-        RawLogFormat, RawLogging, RawModel, RawOperations, RawOutput, RawServer, RawSession,
+        RawLogFormat, RawLogging, RawModel, RawOperations, RawOutput, RawPrecision, RawServer,
+        RawSession,
     },
 };
 
@@ -142,6 +143,7 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
     let output = validate_output(&raw.output)?;
     let registry = RegistryConfig {
         jpeg_quality: output.jpeg_quality,
+        precision: raw.engine.precision.map(precision).unwrap_or_default(),
         cache_dir: validate_cache_dir(raw.cache_dir.as_deref(), base)?,
         ..validate_capacity(&raw.capacity, models)?
     };
@@ -384,6 +386,7 @@ fn validate_capacity(
         preload_frames: to_usize(preload),
         bake: matches!(raw.bake.unwrap_or(RawBake::Auto), RawBake::Auto),
         // Not of this section: filled in by the caller.
+        precision: PrecisionChoice::Auto,
         jpeg_quality: 0,
         cache_dir: None,
     })
@@ -458,8 +461,17 @@ fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, B
         }),
         fps: raw.fps,
         audio_encoder,
+        precision: raw.precision.map(precision),
         preload: raw.preload.unwrap_or(false),
     })
+}
+
+fn precision(raw: RawPrecision) -> PrecisionChoice {
+    match raw {
+        RawPrecision::Auto => PrecisionChoice::Auto,
+        RawPrecision::F32 => PrecisionChoice::F32,
+        RawPrecision::Bf16 => PrecisionChoice::Bf16,
+    }
 }
 
 fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<u64, BadValue> {

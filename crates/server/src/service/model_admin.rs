@@ -87,6 +87,8 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
     let info = status.info;
     let caches = [&status.background_cache, &status.decoded_cache];
     let pack = status.pack.as_ref();
+    let precision = status.precision.as_ref();
+    let verdict = precision.and_then(|p| p.verdict.as_ref());
     v1::ModelStats {
         model_id: status.id.to_string(),
         state: state.into(),
@@ -110,6 +112,11 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         n_background_frames: info.map_or(0, |i| i.n_frames),
         width: info.map_or(0, |i| px(i.width)),
         height: info.map_or(0, |i| px(i.height)),
+        precision: precision.map_or_else(String::new, |p| p.precision.to_string()),
+        precision_reason: precision.map_or_else(String::new, |p| p.reason.to_string()),
+        bf16_psnr_min_db: verdict.map_or(0.0, |v| v.psnr_min_db),
+        bf16_psnr_mean_db: verdict.map_or(0.0, |v| v.psnr_mean_db),
+        bf16_frames_compared: verdict.map_or(0, |v| v.frames),
         loads: status.loads,
         unloads: status.unloads,
         visual_cache: status.visual_cache.map(visual_cache_to_proto),

@@ -11,9 +11,10 @@ use std::{
 };
 
 use lipsync_core::AudioKind;
+use lipsync_engine::Precision;
 
 use crate::{
-    ErrorClass, ModelConfig, ModelState, PackState, RegistryError,
+    ErrorClass, ModelConfig, ModelState, PackState, PrecisionReason, RegistryError, Verdict, lock,
     testing::{Disk, WEIGHTS, block_on, id, registry, settings},
 };
 
@@ -252,6 +253,7 @@ fn files_beyond_their_bound_are_refused_unread() {
 fn preloading_loads_what_is_marked_and_names_what_fails() {
     let disk = Disk::new();
     let marked = |name, words| ModelConfig {
+        precision: None,
         preload: true,
         ..disk.avatar(name, 1, words)
     };
@@ -270,4 +272,44 @@ fn preloading_loads_what_is_marked_and_names_what_fails() {
         [ModelState::Failed, ModelState::Ready, ModelState::Unloaded]
     );
     assert_eq!(registry.n_ready(), 1);
+}
+
+#[test]
+fn a_generator_runs_in_bf16_once_its_verdict_is_good() {
+    let disk = Disk::new();
+    let (registry, loader) = registry(settings(vec![disk.avatar("mira", 1, "ok")]));
+    loader.has_bf16.store(true, Ordering::SeqCst);
+    let reload = || {
+        block_on(async {
+            let lease = registry.load(&id("mira")).await.expect("a model");
+            let (path, in_use) = (
+                lease.model.generator_path().to_owned(),
+                lease.model.precision().clone(),
+            );
+            let status = registry.status(&id("mira")).expect("a status");
+            assert_eq!(status.precision.as_ref(), Some(&in_use));
+            drop(lease);
+            registry.unload(&id("mira")).expect("unloaded");
+            (path, in_use)
+        })
+    };
+    let (path, before) = reload();
+    assert_eq!(before.reason, PrecisionReason::NotCompared);
+    let verdict = Verdict {
+        generator_sha256: Verdict::hash(&fs::read(&path).expect("the generator")),
+        engine: "0".into(),
+        kernels: "fake".into(),
+        frames: 10,
+        psnr_mean_db: 50.0,
+        psnr_min_db: 45.5,
+        relative_l2: 0.01,
+    };
+    verdict.write(&path, None).expect("written");
+    let (_, after) = reload();
+    assert_eq!(after.reason, PrecisionReason::Good);
+    assert_eq!(after.verdict, Some(verdict));
+    loader.has_bf16.store(false, Ordering::SeqCst);
+    assert_eq!(reload().1.reason, PrecisionReason::NotAvailable);
+    let asked = lock(&loader.precisions).clone();
+    assert_eq!(asked, [Precision::F32, Precision::Bf16, Precision::F32]);
 }

@@ -1,0 +1,205 @@
+//! What was found when a generator's frames in bf16 were compared with those in f32: a small JSON file.
+//!
+//! ```json
+//! { "generator_sha256": "…", "engine": "0.1.0", "kernels": "avx512_bf16",
+//!   "frames": 100, "psnr_mean_db": 51.2, "psnr_min_db": 49.8, "relative_l2": 0.0061 }
+//! ```
+//!
+//! The file lies beside the generator's, or in `cache_dir` where that folder cannot be written. It is
+//! about one generator file, which it names by its hash; of any other it says nothing.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::files;
+
+/// Largest file that is taken for a verdict.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// A comparison of bf16 with f32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Hash of the generator's ONNX file, lower-case hexadecimal.
+    pub generator_sha256: String,
+    /// Version of the engine that made the frames.
+    pub engine: String,
+    /// Instruction set that made them.
+    pub kernels: String,
+    /// Frames compared.
+    pub frames: u32,
+    /// Mean of the frames' PSNR, each over the bytes of its region, dB; 100 where a frame is equal.
+    pub psnr_mean_db: f64,
+    /// PSNR of the worst frame, dB.
+    pub psnr_min_db: f64,
+    /// Norm of the difference of all regions' bytes over the norm of the f32 ones.
+    pub relative_l2: f64,
+}
+
+impl Verdict {
+    /// What the worst frame must reach, dB, for bf16 to be used unasked.
+    pub const REQUIRED_DB: f64 = 45.0;
+
+    /// Whether every frame compared is good enough.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.frames > 0 && self.psnr_min_db >= Self::REQUIRED_DB
+    }
+
+    /// The hash that names a generator's file.
+    #[must_use]
+    pub fn hash(onnx: &[u8]) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in Sha256::digest(onnx) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// The verdict about the generator file `generator`, which holds `onnx`: the one beside it or,
+    /// where that is missing or about another file, the one in `cache_dir`.
+    #[must_use]
+    pub fn find(generator: &Path, onnx: &[u8], cache_dir: Option<&Path>) -> Option<Self> {
+        let paths = places(generator, cache_dir);
+        if !paths.iter().any(|path| path.exists()) {
+            return None;
+        }
+        let hash = Self::hash(onnx);
+        paths.iter().find_map(|path| Self::read(path, &hash))
+    }
+
+    fn read(path: &Path, hash: &str) -> Option<Self> {
+        if !path.exists() {
+            return None;
+        }
+        let shown = path.display();
+        let bytes = match files::read(path, "precision verdict", MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(error = error.detail(), "precision verdict ignored");
+                return None;
+            }
+        };
+        match serde_json::from_slice::<Self>(&bytes) {
+            Ok(verdict) if verdict.generator_sha256 == hash => Some(verdict),
+            Ok(_) => {
+                tracing::warn!(path = %shown, "precision verdict ignored: it is about another generator file");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %shown, %error, "precision verdict ignored");
+                None
+            }
+        }
+    }
+
+    /// Writes it beside the generator's file or, where that folder cannot be written, into
+    /// `cache_dir`; where it went. Never leaves half a file.
+    ///
+    /// # Errors
+    /// What the system says of the last folder tried.
+    pub fn write(&self, generator: &Path, cache_dir: Option<&Path>) -> io::Result<PathBuf> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        let mut outcome = Err(io::ErrorKind::NotFound.into());
+        for path in places(generator, cache_dir) {
+            outcome = replace(&path, &text).map(|()| path);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+/// Where a verdict may be, the first choice first. In `cache_dir` generators of many models meet, so
+/// there the name is made of the whole path.
+fn places(generator: &Path, cache_dir: Option<&Path>) -> Vec<PathBuf> {
+    let mut places = vec![generator.with_extension("precision.json")];
+    if let Some(folder) = cache_dir {
+        let path = generator.as_os_str().as_encoded_bytes();
+        places.push(folder.join(format!("{}.precision.json", &Verdict::hash(path)[..16])));
+    }
+    places
+}
+
+/// Writes a file under another name first, so that nobody ever reads half of it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension(format!("json.{}", std::process::id()));
+    let written = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
+    if written.is_err() {
+        // Best effort: what failed above is what matters.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(onnx: &[u8], psnr_min_db: f64) -> Verdict {
+        Verdict {
+            generator_sha256: Verdict::hash(onnx),
+            engine: "0.1.0".into(),
+            kernels: "avx512_bf16".into(),
+            frames: 3,
+            psnr_mean_db: 50.0,
+            psnr_min_db,
+            relative_l2: 0.004,
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_by_its_sha_256() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Verdict::hash(b"abc"), known);
+    }
+
+    #[test]
+    fn what_was_written_is_found_until_the_generator_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let generator = folder.path().join("generator.onnx");
+        assert_eq!(Verdict::find(&generator, b"one", None), None);
+        let written = verdict(b"one", 45.0);
+        let path = written.write(&generator, None).expect("written");
+        assert_eq!(path, folder.path().join("generator.precision.json"));
+        assert_eq!(Verdict::find(&generator, b"one", None), Some(written));
+        assert_eq!(Verdict::find(&generator, b"two", None), None);
+        fs::write(&path, "{").expect("written");
+        assert_eq!(Verdict::find(&generator, b"one", None), None);
+        let left = folder.path().read_dir().expect("a folder").count();
+        assert_eq!(left, 1, "nothing but the verdict is left behind");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_gives_way_to_the_cache() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let generator = Path::new("/proc/no-such-folder/generator.onnx");
+        let written = verdict(b"one", 45.0);
+        assert!(written.write(generator, None).is_err());
+        let path = written
+            .write(generator, Some(cache.path()))
+            .expect("written");
+        assert_eq!(path.parent(), Some(cache.path()));
+        let found = Verdict::find(generator, b"one", Some(cache.path()));
+        assert_eq!(found, Some(written));
+    }
+
+    #[test]
+    fn the_worst_frame_counts() {
+        assert!(verdict(b"", 45.0).is_good());
+        assert!(!verdict(b"", 44.99).is_good());
+        let none = Verdict {
+            frames: 0,
+            ..verdict(b"", 100.0)
+        };
+        assert!(!none.is_good());
+    }
+}

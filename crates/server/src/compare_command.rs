@@ -1,0 +1,141 @@
+//! `lipsync-server compare-precision`: whether models are good enough in bf16.
+
+use std::{num::NonZeroU32, path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use lipsync_core::ModelId;
+use lipsync_engine::{LoadOptions, Precision, load_generator};
+use lipsync_registry::{Model, PrecisionChoice, Registry, RegistryConfig, Verdict};
+use lipsync_server::{
+    Config, CpuLoader,
+    comparison::{AudioSource, Comparison, compare},
+};
+
+use crate::command_line::{complain, say};
+
+/// Compares the named models, or all; exits with 1 when one of them could not be compared or its
+/// verdict not be written. A bad verdict is an answer, too.
+pub fn compare_precision(
+    file: &Path,
+    names: &[String],
+    n_frames: NonZeroU32,
+) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let ids: Vec<ModelId> = if names.is_empty() {
+        let models = config.registry.models.iter();
+        models.map(|model| model.id.clone()).collect()
+    } else {
+        let parse = |name: &String| ModelId::new(name).context("--model");
+        names.iter().map(parse).collect::<Result<_, _>>()?
+    };
+    let command = Command {
+        registry: in_f32(config.registry),
+        options: LoadOptions {
+            isa: config.engine.cpu_isa,
+            precision: Precision::Bf16,
+            visual_cache: None,
+        },
+        n_frames,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut code = ExitCode::SUCCESS;
+    for id in &ids {
+        match runtime.block_on(command.compare(id)) {
+            Ok(report) => say(&report),
+            Err(error) => {
+                complain(&error.context(id.to_string()));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The configuration of a registry that loads models for nothing but this.
+fn in_f32(mut config: RegistryConfig) -> RegistryConfig {
+    config.precision = PrecisionChoice::F32;
+    for model in &mut config.models {
+        model.precision = None;
+    }
+    config.bake = false;
+    config.preload_frames = 0;
+    config
+}
+
+struct Command {
+    registry: RegistryConfig,
+    /// For the generator in bf16.
+    options: LoadOptions,
+    n_frames: NonZeroU32,
+}
+
+impl Command {
+    /// Compares one model and writes the verdict; what to tell the user.
+    async fn compare(&self, id: &ModelId) -> anyhow::Result<String> {
+        let loader = Arc::new(CpuLoader::new(self.options.isa, 0));
+        let registry = Registry::new(self.registry.clone(), loader);
+        let loaded = registry.load(id).await;
+        let model = loaded
+            .map_err(|error| anyhow::anyhow!(error.detail()))?
+            .model;
+        let path = model.generator_path();
+        let onnx =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bf16 = load_generator(&onnx, self.options.clone())?;
+        let n_frames = usize::try_from(self.n_frames.get())?;
+        let found = compare(&model, (&**model.generator(), &*bf16), n_frames)?;
+        let verdict = self.verdict(&onnx, &found)?;
+        let cache_dir = self.registry.cache_dir.as_deref();
+        let written = verdict.write(path, cache_dir).with_context(|| {
+            format!(
+                "{}\n  but neither the folder of {} nor a cache_dir could be written",
+                report(&model, &found, &verdict),
+                path.display()
+            )
+        })?;
+        let report = report(&model, &found, &verdict);
+        Ok(format!("{report}\n  written to {}", written.display()))
+    }
+
+    fn verdict(&self, onnx: &[u8], found: &Comparison) -> anyhow::Result<Verdict> {
+        Ok(Verdict {
+            generator_sha256: Verdict::hash(onnx),
+            engine: env!("CARGO_PKG_VERSION").into(),
+            kernels: self.options.isa.resolve()?.name().into(),
+            frames: self.n_frames.get(),
+            psnr_mean_db: rounded(found.psnr_mean_db(), 1e2),
+            psnr_min_db: rounded(found.psnr_min_db(), 1e2),
+            relative_l2: rounded(found.relative_l2, 1e6),
+        })
+    }
+}
+
+/// Rounded down to `1 / parts`, so that nothing reaches a limit by rounding.
+fn rounded(x: f64, parts: f64) -> f64 {
+    (x * parts).floor() / parts
+}
+
+fn report(model: &Model, found: &Comparison, verdict: &Verdict) -> String {
+    let audio = match found.audio {
+        AudioSource::Encoder => "speech-like sound through its audio encoder",
+        AudioSource::Random => "random features, since it has no audio encoder",
+    };
+    let meaning = if verdict.is_good() {
+        "good: `precision: auto` is bf16 where the CPU has instructions for it"
+    } else {
+        "not good: `precision: auto` stays f32"
+    };
+    format!(
+        "{}: {} frames over {} backgrounds, with {audio}, on {}\n  \
+         PSNR of bf16 against f32: mean {:.2} dB, worst {:.2} dB ({} wanted of the worst)\n  \
+         relative L2: {:.2e}\n  {meaning}",
+        model.id(),
+        verdict.frames,
+        model.n_frames(),
+        verdict.kernels,
+        verdict.psnr_mean_db,
+        verdict.psnr_min_db,
+        Verdict::REQUIRED_DB,
+        verdict.relative_l2,
+    )
+}
