@@ -11,8 +11,9 @@ use std::{
 
 use lipsync_core::FaceGeometry;
 use lipsync_engine::kernels::{
-    AlignedFloats, Epilogue, Isa, MatMut, MatRef, PackedDepthwise, PackedMatrix, Strip, add,
-    depthwise3x3, gemm, pack_face, sigmoid, sigmoid_to_u8, upsample_bilinear_align_corners,
+    Aligned, AlignedFloats, Bf16, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise,
+    PackedMatrix, Strip, add, depthwise3x3, gemm, pack_face, sigmoid, sigmoid_to_u8,
+    upsample_bilinear_align_corners,
 };
 
 /// How long one line measures.
@@ -23,8 +24,12 @@ fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
     let wanted = |line: &str| filter.as_ref().is_none_or(|filter| line.contains(filter));
     for isa in Isa::available() {
-        gemms(isa, &wanted);
-        depthwises(isa, &wanted);
+        gemms::<f32>(isa, &wanted);
+        depthwises::<f32>(isa, &wanted);
+        if isa.has_bf16() {
+            gemms::<Bf16>(isa, &wanted);
+            depthwises::<Bf16>(isa, &wanted);
+        }
         strips(isa, &wanted);
         others(isa, &wanted);
     }
@@ -65,7 +70,16 @@ fn floats(n: usize) -> AlignedFloats {
     floats
 }
 
-fn gemms(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
+/// The same values as other elements.
+fn elements<E: Element>(n: usize) -> Aligned<E> {
+    let mut elements = Aligned::zeroed(n);
+    for (element, x) in elements.iter_mut().zip(&*floats(n)) {
+        *element = E::from_f32(*x);
+    }
+    elements
+}
+
+fn gemms<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
     let shapes = [
         // Whole tensors and strips of the first blocks.
         (6400, 6, 12),
@@ -94,12 +108,12 @@ fn gemms(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
         (400, 288, 64),
     ];
     for (rows, n_in, n_out) in shapes {
-        let line = format!("{} gemm {rows} x {n_in} -> {n_out}", isa.name());
+        let line = format!("{} {} gemm {rows} x {n_in} -> {n_out}", isa.name(), E::NAME);
         if !wanted(&line) {
             continue;
         }
-        let m = PackedMatrix::pack(isa, &floats(n_in * n_out), &floats(n_out), n_out, n_in);
-        let (a, mut out) = (floats(rows * n_in), floats(rows * n_out));
+        let m = E::pack(isa, &floats(n_in * n_out), &floats(n_out), n_out, n_in);
+        let (a, mut out) = (elements::<E>(rows * n_in), elements::<E>(rows * n_out));
         let seconds = fastest(|| {
             let a = MatRef {
                 data: &a,
@@ -111,13 +125,14 @@ fn gemms(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
                 stride: n_out,
             };
             let epilogue = Epilogue::new(true);
-            gemm(&m, a, out, epilogue);
+            E::gemm(&m, a, out, epilogue);
         });
         report(&line, rows * n_in * n_out, seconds);
     }
 }
 
-fn depthwises(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
+/// From the wide middle of a block to what its projection reads.
+fn depthwises<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
     let shapes = [
         (20, 320, 12, 1),
         (4, 320, 64, 1),
@@ -130,13 +145,17 @@ fn depthwises(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
         (10, 10, 1024, 1),
     ];
     for (h, w, c, stride) in shapes {
-        let line = format!("{} depthwise {h}x{w}x{c} / {stride}", isa.name());
+        let line = format!(
+            "{} {} depthwise {h}x{w}x{c} / {stride}",
+            isa.name(),
+            E::NAME
+        );
         if !wanted(&line) {
             continue;
         }
         let d = PackedDepthwise::pack(isa, &floats(9 * c), &floats(c), c);
         let (oh, ow) = ((h - 1) / stride + 1, (w - 1) / stride + 1);
-        let (input, mut out) = (floats(h * w * c), floats(oh * ow * c));
+        let (input, mut out) = (elements::<E::Wide>(h * w * c), elements::<E>(oh * ow * c));
         let seconds = fastest(|| {
             let strip = Strip {
                 data: &input,
