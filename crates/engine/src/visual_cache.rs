@@ -1,7 +1,7 @@
 //! What generators computed from background frames alone, kept for the next time they are shown.
 //!
 //! One [`VisualCache`] serves a process: all workers and all generators share its budget, and what was used
-//! least recently goes first. Each generator has a [`Shelf`] in it, which takes its entries along when it
+//! least recently goes first. Each generator has a `Shelf` in it, which takes its entries along when it
 //! goes. An entry's bytes are counted from the moment when somebody sets out to compute it, so the
 //! budget holds at any time; who finds neither the entry nor room for it computes without keeping.
 //! Nobody ever waits: while one worker computes an entry, another one that wants it does its own work.

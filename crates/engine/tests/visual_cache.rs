@@ -132,7 +132,8 @@ fn workers_share_what_is_kept() {
     assert_eq!(stats.hits + stats.misses, 36);
     // However many missed a frame at the same time, it is kept once.
     assert_eq!(stats.resident_frames, N_BACKGROUNDS.into());
-    assert!((5..=15).contains(&stats.misses), "{stats:?}");
+    // A worker that comes back before another has finished a frame misses it once more.
+    assert!(stats.misses >= N_BACKGROUNDS.into(), "{stats:?}");
     drop(generator);
     assert_eq!(
         cache.stats().resident_bytes,

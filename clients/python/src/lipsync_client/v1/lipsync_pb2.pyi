@@ -1222,6 +1222,11 @@ class ModelStats(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     LOADS_FIELD_NUMBER: _builtins.int
     UNLOADS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PRECISION_REASON_FIELD_NUMBER: _builtins.int
+    BF16_PSNR_MIN_DB_FIELD_NUMBER: _builtins.int
+    BF16_PSNR_MEAN_DB_FIELD_NUMBER: _builtins.int
+    BF16_FRAMES_COMPARED_FIELD_NUMBER: _builtins.int
     PACK_STATE_FIELD_NUMBER: _builtins.int
     PACK_FAULT_FIELD_NUMBER: _builtins.int
     PACK_BYTES_FIELD_NUMBER: _builtins.int
@@ -1253,6 +1258,15 @@ class ModelStats(_message.Message):
     loads: _builtins.int
     """Times that it was loaded and dropped since the server started."""
     unloads: _builtins.int
+    precision: _builtins.str
+    """In which numbers the generator runs, `f32` or `bf16`, and why; empty unless ready."""
+    precision_reason: _builtins.str
+    bf16_psnr_min_db: _builtins.float
+    """What `lipsync-server compare-precision` found: PSNR of the generator's frames in bf16 against those
+    in f32, dB, of the worst frame and in the mean, and how many frames. 0 = never compared.
+    """
+    bf16_psnr_mean_db: _builtins.float
+    bf16_frames_compared: _builtins.int
     pack_state: Global___PackState.ValueType
     pack_fault: _builtins.str
     """Why a pack is not used; empty otherwise. No paths."""
@@ -1291,6 +1305,11 @@ class ModelStats(_message.Message):
         height: _builtins.int = ...,
         loads: _builtins.int = ...,
         unloads: _builtins.int = ...,
+        precision: _builtins.str = ...,
+        precision_reason: _builtins.str = ...,
+        bf16_psnr_min_db: _builtins.float = ...,
+        bf16_psnr_mean_db: _builtins.float = ...,
+        bf16_frames_compared: _builtins.int = ...,
         pack_state: Global___PackState.ValueType = ...,
         pack_fault: _builtins.str = ...,
         pack_bytes: _builtins.int = ...,
@@ -1300,7 +1319,7 @@ class ModelStats(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "bf16_frames_compared", b"bf16_frames_compared", "bf16_psnr_mean_db", b"bf16_psnr_mean_db", "bf16_psnr_min_db", b"bf16_psnr_min_db", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "precision", b"precision", "precision_reason", b"precision_reason", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
