@@ -2,13 +2,12 @@
 
 use std::{num::NonZeroUsize, path::Path, process::ExitCode, sync::Arc, thread, time::Instant};
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lipsync_core::ModelId;
 use lipsync_registry::{BakeReport, BakeStep, Registry};
 use lipsync_server::{Config, CpuLoader};
 
-use crate::command_line::{complain, say};
+use crate::command_line::{complain, models_named, say};
 
 /// Shown on a terminal only.
 const BAR: &str = "{prefix} {msg:9} {wide_bar} {pos}/{len} {eta}";
@@ -20,13 +19,7 @@ pub fn bake(
     threads: Option<NonZeroUsize>,
 ) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
-    let ids: Vec<ModelId> = if names.is_empty() {
-        let models = config.registry.models.iter();
-        models.map(|model| model.id.clone()).collect()
-    } else {
-        let parse = |name: &String| ModelId::new(name).context("--model");
-        names.iter().map(parse).collect::<Result<_, _>>()?
-    };
+    let ids = models_named(&config, names)?;
     let n_threads = threads
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
 use lipsync_server::Config;
 
@@ -66,6 +67,16 @@ pub enum Command {
 
 fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
     CpuIsa::parse(text).ok_or_else(|| "no such instruction set".into())
+}
+
+/// The ids that were given with `--model`; all of the configuration where there is none.
+pub fn models_named(config: &Config, names: &[String]) -> anyhow::Result<Vec<ModelId>> {
+    if names.is_empty() {
+        let models = config.registry.models.iter();
+        return Ok(models.map(|model| model.id.clone()).collect());
+    }
+    let parse = |name: &String| ModelId::new(name).context("--model");
+    names.iter().map(parse).collect()
 }
 
 /// `check-config`.

@@ -11,7 +11,7 @@ use lipsync_server::{
     comparison::{AudioSource, Comparison, compare},
 };
 
-use crate::command_line::{complain, say};
+use crate::command_line::{complain, models_named, say};
 
 /// Compares the named models, or all; exits with 1 when one of them could not be compared or its
 /// verdict not be written. A bad verdict is an answer, too.
@@ -21,13 +21,7 @@ pub fn compare_precision(
     n_frames: NonZeroU32,
 ) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
-    let ids: Vec<ModelId> = if names.is_empty() {
-        let models = config.registry.models.iter();
-        models.map(|model| model.id.clone()).collect()
-    } else {
-        let parse = |name: &String| ModelId::new(name).context("--model");
-        names.iter().map(parse).collect::<Result<_, _>>()?
-    };
+    let ids = models_named(&config, names)?;
     let command = Command {
         registry: in_f32(config.registry),
         options: LoadOptions {

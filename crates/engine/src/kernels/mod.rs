@@ -12,7 +12,8 @@
 //! workers all give the same bits. Two instruction sets may differ in the last bits.
 //!
 //! Nothing here allocates per pixel, starts threads or knows what a network is. `unsafe` is confined
-//! to `isa` (entering code compiled for an instruction set) and the vectors under `simd`.
+//! to `isa` (entering code compiled for an instruction set), the vectors under `simd`, and the loads and
+//! stores of `element` and `depthwise` that do not check bounds again.
 
 mod aligned;
 mod bf16;

@@ -7,6 +7,7 @@
 //! the repository is the documentation of every key, and a test loads it.
 
 mod environment;
+mod numbers;
 mod raw;
 mod validated;
 

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,6 +13,7 @@ use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, PrecisionChoice
 
 use super::{
     BadValue,
+    numbers::{gibibytes, in_range, positive, to_usize},
     raw::{
         RawAudioKind, RawBake, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat,
         RawLogFormat, RawLogging, RawModel, RawOperations, RawOutput, RawPrecision, RawServer,
@@ -392,17 +392,6 @@ fn validate_capacity(
     })
 }
 
-fn gibibytes(key: &str, value: Option<f64>, default: f64) -> Result<u64, BadValue> {
-    let value = positive(key, value.unwrap_or(default), 1e6)?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be positive and at most 10^6 GB"
-    )]
-    let n_bytes = (value * 1024.0 * 1024.0 * 1024.0) as u64;
-    Ok(n_bytes)
-}
-
 fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, BadValue> {
     let key = format!("models.{id}");
     let bad = |key: String, message: String| BadValue { key, message };
@@ -472,32 +461,4 @@ fn precision(raw: RawPrecision) -> PrecisionChoice {
         RawPrecision::F32 => PrecisionChoice::F32,
         RawPrecision::Bf16 => PrecisionChoice::Bf16,
     }
-}
-
-fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<u64, BadValue> {
-    if range.contains(&value) {
-        return Ok(value);
-    }
-    Err(BadValue {
-        key: key.into(),
-        message: format!(
-            "expected {} to {}, found {value}",
-            range.start(),
-            range.end()
-        ),
-    })
-}
-
-fn positive(key: &str, value: f64, max: f64) -> Result<f64, BadValue> {
-    if value > 0.0 && value <= max {
-        return Ok(value);
-    }
-    Err(BadValue {
-        key: key.into(),
-        message: format!("expected a number above 0 and up to {max}, found {value}"),
-    })
-}
-
-fn to_usize(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }

@@ -23,7 +23,7 @@ use axum::{
 };
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, header};
-use lipsync::v1;
+use lipsync::{call_error::code_name, v1};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,7 +32,7 @@ use tonic::{Status, metadata::MetadataMap};
 use tracing::Instrument as _;
 
 use super::{Context, closed, connections::Place, origin};
-use crate::{error::ServeError, metadata::RequestHeaders, request_layer, status, stream};
+use crate::{error::ServeError, metadata::RequestHeaders, request_layer, stream};
 
 /// For the client to answer a close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -218,7 +218,7 @@ fn fault(error: axum::Error, limit: usize) -> End {
 
 fn close_frame(status: &Status) -> CloseFrame {
     let code = u16::try_from(i32::from(status.code())).unwrap_or_default();
-    let mut reason = format!("{}: {}", status::name(status.code()), status.message());
+    let mut reason = format!("{}: {}", code_name(status.code()), status.message());
     while reason.len() > MAX_REASON_BYTES {
         reason.pop();
     }

@@ -11,7 +11,6 @@ use std::arch::x86_64::{
 };
 
 use super::{Simd, emulated};
-use crate::kernels::Bf16;
 
 const LANES: usize = 8;
 
@@ -106,28 +105,5 @@ impl Simd for Avx2 {
         unsafe { _mm256_max_ps(zero, v) }
     }
 
-    #[inline(always)]
-    fn widen(self, src: &[Bf16], n: usize) -> Self::Vector {
-        emulated::widen(self, src, n)
-    }
-
-    #[inline(always)]
-    fn narrow(self, dst: &mut [Bf16], n: usize, v: Self::Vector) {
-        emulated::narrow(self, dst, n, v);
-    }
-
-    #[inline(always)]
-    fn load_pairs(self, src: &[Bf16]) -> Self::Pairs {
-        emulated::load_pairs(self, src)
-    }
-
-    #[inline(always)]
-    fn splat_pair(self, pair: [Bf16; 2]) -> Self::Pairs {
-        emulated::splat_pair(self, pair)
-    }
-
-    #[inline(always)]
-    fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
-        emulated::dot_pairs(self, a, b, c)
-    }
+    emulated::bf16!();
 }

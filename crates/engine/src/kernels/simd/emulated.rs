@@ -12,6 +12,37 @@ const MAX_LANES: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub struct Pairs<V>([V; 2]);
 
+/// The methods of [`Simd`] that speak of bf16, for an instruction set whose `Pairs` are [`Pairs`].
+macro_rules! bf16 {
+    () => {
+        #[inline(always)]
+        fn widen(self, src: &[$crate::kernels::Bf16], n: usize) -> Self::Vector {
+            $crate::kernels::simd::emulated::widen(self, src, n)
+        }
+
+        #[inline(always)]
+        fn narrow(self, dst: &mut [$crate::kernels::Bf16], n: usize, v: Self::Vector) {
+            $crate::kernels::simd::emulated::narrow(self, dst, n, v);
+        }
+
+        #[inline(always)]
+        fn load_pairs(self, src: &[$crate::kernels::Bf16]) -> Self::Pairs {
+            $crate::kernels::simd::emulated::load_pairs(self, src)
+        }
+
+        #[inline(always)]
+        fn splat_pair(self, pair: [$crate::kernels::Bf16; 2]) -> Self::Pairs {
+            $crate::kernels::simd::emulated::splat_pair(self, pair)
+        }
+
+        #[inline(always)]
+        fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
+            $crate::kernels::simd::emulated::dot_pairs(self, a, b, c)
+        }
+    };
+}
+pub(super) use bf16;
+
 /// The first `n <= LANES` numbers of `src`, which must have as many; the other lanes are 0.
 #[inline(always)]
 pub(super) fn widen<S: Simd>(s: S, src: &[Bf16], n: usize) -> S::Vector {

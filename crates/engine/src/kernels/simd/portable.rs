@@ -3,7 +3,6 @@
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
 use super::{Simd, emulated};
-use crate::kernels::Bf16;
 
 const LANES: usize = 4;
 
@@ -95,28 +94,5 @@ impl Simd for Portable {
         zip(v, v, |x, _| if 0.0 > x { 0.0 } else { x })
     }
 
-    #[inline(always)]
-    fn widen(self, src: &[Bf16], n: usize) -> Self::Vector {
-        emulated::widen(self, src, n)
-    }
-
-    #[inline(always)]
-    fn narrow(self, dst: &mut [Bf16], n: usize, v: Self::Vector) {
-        emulated::narrow(self, dst, n, v);
-    }
-
-    #[inline(always)]
-    fn load_pairs(self, src: &[Bf16]) -> Self::Pairs {
-        emulated::load_pairs(self, src)
-    }
-
-    #[inline(always)]
-    fn splat_pair(self, pair: [Bf16; 2]) -> Self::Pairs {
-        emulated::splat_pair(self, pair)
-    }
-
-    #[inline(always)]
-    fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
-        emulated::dot_pairs(self, a, b, c)
-    }
+    emulated::bf16!();
 }
