@@ -39,16 +39,34 @@ pub enum EngineError {
         /// Length given.
         actual: usize,
     },
-    /// The device has no memory left for the run.
-    #[error("out of memory on the device: {n_bytes} bytes wanted")]
+    /// The device has no memory left for the run; less may fit.
+    #[error("out of memory on the device: {needed} bytes wanted, {free} free")]
     OutOfMemory {
-        /// What was asked for.
-        n_bytes: u64,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes that the device reported free; 0 where it could not say.
+        free: u64,
     },
     /// The device failed; later runs may work.
     #[error("the device failed: {reason}")]
     Device {
         /// What it reported.
+        reason: String,
+    },
+    /// A device failed during a run.
+    #[error("{device} failed: {reason}")]
+    DeviceFault {
+        /// Which one, as [`Device`](crate::Device) is written.
+        device: String,
+        /// What it reported.
+        reason: String,
+        /// Whether nothing will run on it any more until the process starts again.
+        sticky: bool,
+    },
+    /// There is no such device here, or it cannot be used: a sentence for the operator.
+    #[error("{reason}")]
+    DeviceUnavailable {
+        /// What is missing, and what would help.
         reason: String,
     },
 }

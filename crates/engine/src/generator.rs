@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lipsync_core::FaceGeometry;
 
-use crate::{EngineError, Session, VisualCacheStats};
+use crate::{Device, EngineError, Session, VisualCacheStats};
 
 /// What a generator needs for one frame.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,26 @@ pub trait Generator: Send + Sync {
 
     /// Bytes that the weights take in memory.
     fn weights_bytes(&self) -> u64;
+
+    /// The device that it was loaded for.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// Bytes that it holds on its device: weights, and 0 where the device is the host.
+    fn device_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Gets `session` ready for batches of up to `max_batch` frames: memory and whatever else a first
+    /// run would have to wait for. Results do not depend on it. The default does nothing.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
+        let _ = (session, max_batch);
+        Ok(())
+    }
 
     /// Runs one batch. `faces` gets one generated region a frame, each `region_px x region_px x 3`,
     /// u8, BGR, row-major, interleaved, value `trunc(255 y)` of the network's output `y`.

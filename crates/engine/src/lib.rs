@@ -1,4 +1,4 @@
-//! Networks: ONNX import, plan and CPU kernels.
+//! Networks: ONNX import, plan, CPU and CUDA kernels.
 //!
 //! What only this crate knows: how a generator or an audio encoder of the U-Net family is read from
 //! an ONNX file and executed. It does not know threads, queues, models on disk or pixels outside
@@ -10,6 +10,8 @@
 #![deny(unsafe_code)]
 
 pub mod cpu_isa;
+pub mod cuda;
+pub mod device;
 pub mod encoder;
 pub mod error;
 pub mod generator;
@@ -29,6 +31,7 @@ pub mod session;
 pub mod visual_cache;
 
 pub use cpu_isa::CpuIsa;
+pub use device::Device;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
 pub use generator::{FaceInput, Generator};

@@ -31,7 +31,11 @@ pub fn load_generator(
     onnx: &[u8],
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn Generator>, EngineError> {
-    Ok(Arc::new(network_generator(onnx, &options.into())?))
+    let options = options.into();
+    match &options.device {
+        Some(cuda) => cuda.load_generator(onnx, &options),
+        None => Ok(Arc::new(network_generator(onnx, &options)?)),
+    }
 }
 
 /// A generator's network, its ends cut to fit.

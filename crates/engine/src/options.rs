@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{CpuIsa, VisualCache};
+use crate::{CpuIsa, VisualCache, cuda::Cuda};
 
 /// What a loader is told besides the file.
 #[derive(Debug, Clone, Default)]
@@ -11,7 +11,11 @@ pub struct LoadOptions {
     pub isa: CpuIsa,
     /// In which numbers a generator stores weights and activations.
     pub precision: Precision,
-    /// Where a generator keeps what depends on background frames alone; `None`: it keeps nothing.
+    /// The device that a generator is for; `None`: the host's processor. A CUDA generator looks neither
+    /// at [`isa`](Self::isa) nor at [`precision`](Self::precision): it stores fp16 and sums in f32.
+    pub device: Option<Arc<Cuda>>,
+    /// Where a generator keeps what depends on background frames alone; `None`: it keeps nothing. The
+    /// entries of a CUDA generator lie in its device's memory, so it wants a cache of its own.
     pub visual_cache: Option<Arc<VisualCache>>,
 }
 

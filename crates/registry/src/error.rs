@@ -235,7 +235,9 @@ impl RegistryError {
             Self::OutOfMemory { .. } | Self::TooManyModels { .. } => ErrorClass::NoRoom,
             Self::Network { source, .. } => match **source {
                 EngineError::OutOfMemory { .. } => ErrorClass::NoRoom,
-                EngineError::Device { .. } => ErrorClass::Internal,
+                EngineError::Device { .. }
+                | EngineError::DeviceFault { .. }
+                | EngineError::DeviceUnavailable { .. } => ErrorClass::Internal,
                 _ => ErrorClass::BrokenModel,
             },
             Self::FrameIndex { .. } | Self::Panicked { .. } | Self::Thread { .. } => {

@@ -1,0 +1,196 @@
+//! A CUDA device through its driver, found when the program runs.
+#![expect(unsafe_code, reason = "calls into the CUDA driver")]
+
+use std::ffi::c_int;
+
+use cudarc::driver::{
+    DriverError, result,
+    sys::{self, CUdevice_attribute as Attribute, CUresult},
+};
+
+use super::Driver;
+use crate::{Device, EngineError, cuda::DeviceInfo};
+
+/// The interface of CUDA 12.0, which the embedded PTX (ISA 8.0) asks for: driver 525.60 and later.
+const MIN_DRIVER_VERSION: (u32, u32) = (12, 0);
+
+/// An opened device.
+#[derive(Debug)]
+pub(crate) struct Nvidia {
+    info: DeviceInfo,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+}
+
+// SAFETY: a context may be made current in any thread, and the driver's functions may be called by
+// several threads at a time; all that is kept here are handles.
+unsafe impl Send for Nvidia {}
+// SAFETY: as above; nothing here changes after `open`.
+unsafe impl Sync for Nvidia {}
+
+fn unavailable(reason: String) -> EngineError {
+    EngineError::DeviceUnavailable { reason }
+}
+
+/// The devices that the driver shows.
+pub(crate) fn discover() -> Result<Vec<DeviceInfo>, EngineError> {
+    let driver_version = start_driver()?;
+    let refused = |error: DriverError| {
+        unavailable(format!("the CUDA driver lists no devices: {}", text(error)))
+    };
+    let n_devices = result::device::get_count().map_err(refused)?;
+    if n_devices == 0 {
+        return Err(unavailable("the CUDA driver is here but shows no device; check CUDA_VISIBLE_DEVICES and nvidia-smi".into()));
+    }
+    (0..n_devices)
+        .map(|ordinal| describe(ordinal, driver_version).map_err(refused))
+        .collect()
+}
+
+/// Loads and starts the driver; its CUDA version.
+fn start_driver() -> Result<(u32, u32), EngineError> {
+    // SAFETY: looks for a library of the driver's name and loads it; loading the driver runs NVIDIA's
+    // initialisers only.
+    let is_present = unsafe { sys::is_culib_present() };
+    if !is_present {
+        return Err(unavailable("there is no CUDA driver here (libcuda.so.1 was not found): install the NVIDIA driver, 525.60 or later, and in a container give it the GPU".into()));
+    }
+    let mut version: c_int = 0;
+    // SAFETY: the library is there, every driver has this function, and it may be called before
+    // `cuInit`; it writes to the integer that it is given.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    if asked != CUresult::CUDA_SUCCESS {
+        return Err(unavailable(
+            "the CUDA driver does not tell its version".into(),
+        ));
+    }
+    let version = u32::try_from(version).unwrap_or(0);
+    let version = (version / 1000, version % 1000 / 10);
+    if version < MIN_DRIVER_VERSION {
+        return Err(unavailable(format!(
+            "the NVIDIA driver is too old: it implements CUDA {}.{}, the kernels need 12.0 (driver 525.60 or later)",
+            version.0, version.1
+        )));
+    }
+    result::init()
+        .map_err(|error| unavailable(format!("the CUDA driver does not start: {}", text(error))))?;
+    Ok(version)
+}
+
+fn describe(ordinal: c_int, driver_version: (u32, u32)) -> Result<DeviceInfo, DriverError> {
+    let device = result::device::get(ordinal)?;
+    let attribute = |attribute| {
+        // SAFETY: `device` is a handle that the driver has just given.
+        let value = unsafe { result::device::get_attribute(device, attribute) }?;
+        Ok::<u32, DriverError>(u32::try_from(value).unwrap_or(0))
+    };
+    let compute_capability = (
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    let [domain, bus, slot] = [
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+    ];
+    // SAFETY: `device` is a handle that the driver has just given.
+    let total_bytes = unsafe { result::device::total_mem(device) }?;
+    Ok(DeviceInfo {
+        ordinal: ordinal.unsigned_abs(),
+        name: result::device::get_name(device)?,
+        compute_capability,
+        total_bytes: total_bytes as u64,
+        driver_version,
+        pci_bus_id: format!("{domain:08x}:{bus:02x}:{slot:02x}.0"),
+    })
+}
+
+/// An error as the driver words it.
+fn text(error: DriverError) -> String {
+    let name = error
+        .error_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let words = error
+        .error_string()
+        .map(|words| words.to_string_lossy().into_owned());
+    match (name, words) {
+        (Ok(name), Ok(words)) => format!("{name} ({words})"),
+        _ => format!("error {}", error.0 as u32),
+    }
+}
+
+impl Nvidia {
+    /// Opens the device of this ordinal.
+    pub fn open(ordinal: u32) -> Result<Self, EngineError> {
+        let devices = discover()?;
+        let n_devices = devices.len();
+        let Some(info) = devices.into_iter().find(|info| info.ordinal == ordinal) else {
+            return Err(unavailable(format!(
+                "there is no cuda:{ordinal}: the driver shows {n_devices} device(s), numbered from 0"
+            )));
+        };
+        if let Some(reason) = info.unusable() {
+            return Err(unavailable(reason));
+        }
+        let refused = |error: DriverError| {
+            unavailable(format!(
+                "cuda:{ordinal} ({}) cannot be opened: {}",
+                info.name,
+                text(error)
+            ))
+        };
+        let index = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+        let device = result::device::get(index).map_err(refused)?;
+        // SAFETY: `device` is a handle that the driver has just given; the context is released once,
+        // when this is dropped.
+        let context = unsafe { result::primary_ctx::retain(device) }.map_err(refused)?;
+        Ok(Self {
+            info,
+            device,
+            context,
+        })
+    }
+
+    /// Makes the device current in this thread.
+    fn bind(&self) -> Result<(), EngineError> {
+        // SAFETY: the context is retained as long as `self` lives.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|error| self.fault(error))
+    }
+
+    fn fault(&self, error: DriverError) -> EngineError {
+        EngineError::DeviceFault {
+            device: Device::Cuda(self.info.ordinal).to_string(),
+            reason: text(error),
+            sticky: is_sticky(error.0),
+        }
+    }
+}
+
+/// Whether a result means that the context is lost for the whole process.
+fn is_sticky(result: CUresult) -> bool {
+    let code = result as u32;
+    // Deinitialised; ECC and NVLink errors; everything that a kernel can do wrong.
+    matches!(
+        code,
+        4 | 214 | 220 | 700 | 702 | 709 | 710 | 714..=719 | 999
+    )
+}
+
+impl Driver for Nvidia {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn memory(&self) -> Result<(u64, u64), EngineError> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(|error| self.fault(error))?;
+        Ok((free as u64, total as u64))
+    }
+}
+
+impl Drop for Nvidia {
+    fn drop(&mut self) {
+        // SAFETY: retained by `open`, released only here. What it reports changes nothing any more.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}

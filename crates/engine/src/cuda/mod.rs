@@ -1,0 +1,21 @@
+//! The CUDA engine: the same networks on NVIDIA devices.
+//!
+//! It is always compiled in and needs nothing but the driver, which is looked for when the program
+//! runs. [`Devices::discover`] says what there is, [`Cuda::open`] opens one device, and
+//! [`load_generator`](crate::load_generator) with [`LoadOptions::device`](crate::LoadOptions::device)
+//! loads a generator for it. Audio encoders run on the host.
+//!
+//! A device's memory holds weights once, an entry for every background frame that is kept, and one
+//! arena for each worker: [`Footprint`] says how much before anything is loaded.
+
+mod bucket;
+mod context;
+mod devices;
+mod driver;
+mod footprint;
+
+pub use bucket::{BUCKETS, bucket_of};
+pub use context::Cuda;
+pub use devices::{DeviceInfo, Devices};
+pub use driver::fake::{Call, FakeDevice, Fault};
+pub use footprint::Footprint;
