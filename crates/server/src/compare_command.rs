@@ -27,7 +27,7 @@ pub fn compare_precision(
         options: LoadOptions {
             isa: config.engine.cpu_isa,
             precision: Precision::Bf16,
-            visual_cache: None,
+            ..LoadOptions::default()
         },
         n_frames,
     };

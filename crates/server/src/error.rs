@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
+use lipsync_engine::Device;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
 
@@ -79,11 +80,17 @@ pub enum ServeError {
         /// How many may.
         limit: usize,
     },
-    /// The model does not fit into memory beside those in use.
+    /// The model does not fit into memory beside those in use, or there is too little to run it.
     #[error("no memory for the model now: {reason}")]
     OutOfMemory {
         /// Needed and available.
         reason: String,
+    },
+    /// The device that runs the model failed for good; the server is about to end.
+    #[error("{device} is lost: the server is about to end")]
+    DeviceLost {
+        /// Which one.
+        device: Device,
     },
     /// The server is not ready yet.
     #[error("the server is starting")]
@@ -156,6 +163,10 @@ impl From<PoolError> for ServeError {
             },
             PoolError::ShuttingDown => Self::Draining,
             PoolError::Expired => Self::DeadlineExceeded,
+            PoolError::OutOfMemory { .. } => Self::OutOfMemory {
+                reason: error.to_string(),
+            },
+            PoolError::DeviceLost { device } => Self::DeviceLost { device },
             other => Self::internal(other),
         }
     }

@@ -40,6 +40,7 @@ impl NetworkLoader for CpuLoader {
             isa: self.isa,
             precision,
             visual_cache,
+            ..LoadOptions::default()
         };
         load_generator(onnx, options)
     }

@@ -11,6 +11,7 @@ use lipsync::v1::{
     lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
     server_admin_server::ServerAdminServer,
 };
+use lipsync_engine::Device;
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_worker_pool::{PoolConfig, PoolError, WorkerPool};
 use tokio::{
@@ -116,11 +117,13 @@ impl Server {
         let operations = bind_operations(config.operations).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
-        let workers = WorkerPool::start(PoolConfig {
-            n_workers: config.server.n_workers,
+        let pool = PoolConfig {
+            devices: vec![Device::Cpu; config.server.n_workers],
             queue_capacity: config.server.queue_capacity,
             max_batch_frames: config.server.max_batch_frames,
-        })?;
+            max_batch_wait: Duration::ZERO,
+        };
+        let workers = WorkerPool::start(pool, Arc::new(()))?;
         let shared = Arc::new(Shared {
             admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
             registry: Registry::new(config.registry, loader),

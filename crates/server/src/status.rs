@@ -30,7 +30,7 @@ impl From<ServeError> for Status {
             | ServeError::MessageTooLarge { .. }
             | ServeError::TooMuchAudio { .. }
             | ServeError::TooManyMessages { .. } => Self::resource_exhausted(text),
-            ServeError::Starting | ServeError::Draining => {
+            ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
                 retry_later(Code::Unavailable, text, RETRY_AFTER)
             }
             ServeError::DeadlineExceeded

@@ -1,17 +1,25 @@
-//! The dispatcher: the one thread that takes jobs from the queue and hands chunks to workers.
+//! The dispatcher: the one thread that takes jobs from the queue and hands batches to workers.
 //!
 //! It sleeps until something happens: a job comes, a worker has room again, the deadline of a
-//! waiting job passes, or the pool is abandoned. It never waits for anything else, and never runs a
-//! network. Which worker and which frames is decided in `policy.rs`.
+//! waiting job passes, a batch has been held back for long enough, or the pool is abandoned. It
+//! never waits for anything else, and never runs a network. Which worker and which frames is decided
+//! in `policy.rs`, what shares a batch in `waiting.rs`.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
+use lipsync_engine::Device;
 
 use crate::{
     PoolError,
-    policy::{Chunks, RoundRobin},
-    task::{Chunk, Task},
+    policy::{Chunks, Closed, MAX_LOAD, RoundRobin, shared_frames, shares_batches},
+    stats::Ledger,
+    task::{Batch, Task},
+    waiting::WaitingJobs,
 };
 
 /// The other ends of the dispatcher's channels.
@@ -19,31 +27,43 @@ use crate::{
 pub(crate) struct Channels {
     /// Accepted jobs, from `submit`. Disconnected: no more will come.
     pub(crate) queue: Receiver<Arc<Task>>,
-    /// From the workers: the index of one that is done with a chunk.
+    /// From the workers: the index of one that is done with a batch.
     pub(crate) freed: Receiver<usize>,
     /// Disconnected by a shutdown that waits no longer; never has a message.
     pub(crate) abandon: Receiver<Infallible>,
-    /// To the workers, each with room for `MAX_LOAD` chunks.
-    pub(crate) workers: Vec<Sender<Chunk>>,
+    /// To the workers, each with room for `MAX_LOAD` batches.
+    pub(crate) workers: Vec<Sender<Batch>>,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) max_frames: usize,
+    /// For others to join, while all workers of the device are busy.
+    pub(crate) max_wait: Duration,
 }
 
 /// The state of the dispatcher thread.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     channels: Channels,
-    max_batch_frames: usize,
-    policy: RoundRobin,
-    /// Chunks handed to each worker that it has not reported as done.
-    loads: Vec<usize>,
-    /// Jobs with chunks to hand out, oldest first. The open ones have a place in the queue each,
-    /// which bounds them; ended ones are removed whenever something happens.
-    waiting: VecDeque<Waiting>,
+    limits: BatchLimits,
+    ledger: Arc<Ledger>,
+    groups: Vec<Group>,
+    waiting: WaitingJobs,
+    /// When a batch that is held back must go.
+    wake: Option<Instant>,
 }
 
+/// The workers of one device.
 #[derive(Debug)]
-struct Waiting {
-    task: Arc<Task>,
-    chunks: Chunks,
+struct Group {
+    device: Device,
+    /// Their indices in the pool.
+    workers: Vec<usize>,
+    /// Batches handed to each that it has not reported as done.
+    loads: Vec<usize>,
+    policy: RoundRobin,
 }
 
 /// What the dispatcher woke up for.
@@ -51,18 +71,50 @@ enum Event {
     Job(Arc<Task>),
     NoMoreJobs,
     Freed(usize),
-    DeadlinePassed,
+    TimePassed,
     Abandoned,
 }
 
+/// What becomes of the oldest waiting job of a model.
+enum Step {
+    /// Its batch goes to this worker of the pool.
+    Send(usize, Batch),
+    /// It waits for others to join, at most until then.
+    Hold(Instant),
+    /// No worker has room.
+    Full,
+}
+
 impl Dispatcher {
-    pub(crate) fn new(channels: Channels, max_batch_frames: usize) -> Self {
+    /// A dispatcher over workers of the given devices.
+    pub(crate) fn new(
+        channels: Channels,
+        devices: &[Device],
+        limits: BatchLimits,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        for (worker, &device) in devices.iter().enumerate() {
+            match groups.iter_mut().find(|group| group.device == device) {
+                Some(group) => group.workers.push(worker),
+                None => groups.push(Group {
+                    device,
+                    workers: vec![worker],
+                    loads: Vec::new(),
+                    policy: RoundRobin::default(),
+                }),
+            }
+        }
+        for group in &mut groups {
+            group.loads = vec![0; group.workers.len()];
+        }
         Self {
-            loads: vec![0; channels.workers.len()],
             channels,
-            max_batch_frames,
-            policy: RoundRobin::default(),
-            waiting: VecDeque::new(),
+            limits,
+            ledger,
+            groups,
+            waiting: WaitingJobs::default(),
+            wake: None,
         }
     }
 
@@ -72,14 +124,10 @@ impl Dispatcher {
         let mut accepting = true;
         while accepting || !self.waiting.is_empty() {
             match self.next_event(accepting) {
-                Event::Job(task) => {
-                    let n_workers = self.loads.len();
-                    let chunks = Chunks::new(task.n_frames(), n_workers, self.max_batch_frames);
-                    self.waiting.push_back(Waiting { task, chunks });
-                }
+                Event::Job(task) => self.enter(task),
                 Event::NoMoreJobs => accepting = false,
-                Event::Freed(worker) => self.loads[worker] -= 1,
-                Event::DeadlinePassed => {}
+                Event::Freed(worker) => self.free(worker),
+                Event::TimePassed => {}
                 Event::Abandoned => return self.abandon(),
             }
             self.hand_out();
@@ -93,50 +141,129 @@ impl Dispatcher {
         } else {
             &no_queue
         };
-        let deadlines = self.waiting.iter().filter_map(|w| w.task.deadline());
-        let deadline = deadlines.min().map_or_else(never, at);
+        let times = self.waiting.deadline().into_iter().chain(self.wake);
+        let time = times.min().map_or_else(never, at);
         select! {
             recv(queue) -> task => task.map_or(Event::NoMoreJobs, Event::Job),
             recv(self.channels.freed) -> worker => worker.map_or(Event::Abandoned, Event::Freed),
-            recv(deadline) -> _ => Event::DeadlinePassed,
+            recv(time) -> _ => Event::TimePassed,
             recv(self.channels.abandon) -> _ => Event::Abandoned,
         }
     }
 
-    /// Hands out chunks, oldest job first, until nothing waits or all workers are full.
-    fn hand_out(&mut self) {
-        // A worker reports room before it answers, so a job sent after an answer finds the room.
-        for worker in self.channels.freed.try_iter() {
-            self.loads[worker] -= 1;
-        }
-        let now = Instant::now();
-        self.waiting.retain(|w| w.task.wants_compute(now));
-        while let Some(first) = self.waiting.front_mut() {
-            let Some(worker) = self.policy.choose(&self.loads) else {
-                return;
-            };
-            let Waiting { task, chunks } = first;
-            let task = Arc::clone(task);
-            let frames = chunks.next();
-            if chunks.is_empty() {
-                // Before the last chunk goes, so that who sees it run finds the place free.
-                task.leave_queue();
-                self.waiting.pop_front();
-            }
-            if let Some(frames) = frames {
-                self.loads[worker] += 1;
-                // Neither blocks nor fails: the channel has room for every chunk in `loads`, and the
-                // pool, which outlives this thread, holds its other end.
-                let _ = self.channels.workers[worker].send(Chunk { task, frames });
+    fn enter(&mut self, task: Arc<Task>) {
+        let device = task.device();
+        let Some(place) = self.groups.iter().position(|g| g.device == device) else {
+            // `submit` has looked already.
+            return task.fail(PoolError::NoWorker { device });
+        };
+        let n_frames = task.n_frames();
+        let chunks = if shares_batches(device) {
+            Chunks::unsplit(n_frames)
+        } else {
+            let n_workers = self.groups[place].workers.len();
+            Chunks::new(n_frames, n_workers, self.limits.max_frames)
+        };
+        self.waiting.push(task, chunks, place);
+    }
+
+    fn free(&mut self, worker: usize) {
+        for group in &mut self.groups {
+            if let Some(place) = group.workers.iter().position(|&w| w == worker) {
+                group.loads[place] -= 1;
             }
         }
     }
 
+    /// Hands out batches, oldest job first, until nothing waits but what is held back or has only full
+    /// workers.
+    fn hand_out(&mut self) {
+        // A worker reports room before it answers, so a job sent after an answer finds the room.
+        while let Ok(worker) = self.channels.freed.try_recv() {
+            self.free(worker);
+        }
+        // What has come in the meantime may share a batch with what is here.
+        while let Ok(task) = self.channels.queue.try_recv() {
+            self.enter(task);
+        }
+        let now = Instant::now();
+        self.waiting.forget_ended(now);
+        self.wake = None;
+        let mut held: Vec<Arc<Task>> = Vec::new();
+        let mut place = 0;
+        while place < self.waiting.len() && self.groups.iter().any(Group::has_room) {
+            let task = self.waiting.task(place);
+            // Jobs behind one that is held back are part of what it waits for.
+            if held.iter().any(|first| first.has_same_generator(task)) {
+                place += 1;
+                continue;
+            }
+            match self.step(place, now) {
+                // Neither blocks nor fails: the channel has room for every batch in `loads`, and the
+                // pool, which outlives this thread, holds its other end.
+                Step::Send(worker, batch) => drop(self.channels.workers[worker].send(batch)),
+                Step::Hold(until) => {
+                    self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
+                    held.push(Arc::clone(self.waiting.task(place)));
+                    place += 1;
+                }
+                Step::Full => place += 1,
+            }
+        }
+    }
+
+    fn step(&mut self, place: usize, now: Instant) -> Step {
+        let BatchLimits {
+            max_frames,
+            max_wait,
+        } = self.limits;
+        let group = &mut self.groups[self.waiting.group(place)];
+        if !group.has_room() {
+            return Step::Full;
+        }
+        let n_idle = group.loads.iter().filter(|&&load| load == 0).count();
+        let is_shared = shares_batches(group.device);
+        if is_shared && n_idle == 0 {
+            let held = self.waiting.hold_until(place, max_frames, max_wait, now);
+            if let Some(until) = held {
+                return Step::Hold(until);
+            }
+        }
+        let Some(worker) = group.take_worker() else {
+            return Step::Full;
+        };
+        if !is_shared {
+            return Step::Send(worker, self.waiting.take_alone(place));
+        }
+        let n_waiting = self.waiting.n_frames_like(place);
+        let n_frames = shared_frames(n_waiting, n_idle, max_frames);
+        let (batch, is_full) = self.waiting.take_shared(place, n_frames);
+        self.ledger.close_batch(match (is_full, n_idle) {
+            (true, _) => Closed::Full,
+            (false, 0) => Closed::WaitOver,
+            (false, _) => Closed::Idle,
+        });
+        Step::Send(worker, batch)
+    }
+
     fn abandon(self) {
-        let waiting = self.waiting.into_iter().map(|w| w.task);
+        let waiting = self.waiting.into_tasks();
         for task in waiting.chain(self.channels.queue.try_iter()) {
             task.fail(PoolError::ShuttingDown);
         }
+    }
+}
+
+impl Group {
+    fn has_room(&self) -> bool {
+        self.loads.iter().any(|&load| load < MAX_LOAD)
+    }
+
+    /// The worker whose turn it is, with one batch more.
+    fn take_worker(&mut self) -> Option<usize> {
+        let place = self.policy.choose(&self.loads, MAX_LOAD)?;
+        self.loads[place] += 1;
+        Some(self.workers[place])
     }
 }
 
@@ -145,7 +272,7 @@ mod tests {
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::{stats::Ledger, tests::fake};
+    use crate::tests::fake;
 
     #[test]
     fn room_that_was_reported_is_seen_before_the_next_chunk_goes() {
@@ -159,20 +286,24 @@ mod tests {
             abandon,
             workers: senders,
         };
-        let mut dispatcher = Dispatcher::new(channels, 1);
-        let ledger = Arc::new(Ledger::new(1, 2));
+        let limits = BatchLimits {
+            max_frames: 1,
+            max_wait: Duration::ZERO,
+        };
+        let devices = [Device::Cpu; 2];
+        let ledger = Arc::new(Ledger::new(1, &devices));
+        let mut dispatcher = Dispatcher::new(channels, &devices, limits, Arc::clone(&ledger));
         ledger.admit().unwrap();
         let job = fake::job(&Arc::default(), 0..1);
         let (task, _handle) = Task::accept(job, ledger);
-        let chunks = Chunks::new(1, 2, 1);
-        dispatcher.waiting.push_back(Waiting { task, chunks });
+        dispatcher.enter(task);
         // Worker 0 was busy, is done, and it is its turn.
-        dispatcher.loads = vec![1, 0];
+        dispatcher.groups[0].loads = vec![1, 0];
         freed_tx.send(0).unwrap();
 
         dispatcher.hand_out();
         assert_eq!(slots[0].len(), 1);
-        assert_eq!(dispatcher.loads, [1, 0]);
+        assert_eq!(dispatcher.groups[0].loads, [1, 0]);
         assert!(dispatcher.waiting.is_empty());
     }
 }

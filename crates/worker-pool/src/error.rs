@@ -1,6 +1,6 @@
 //! What can go wrong in the pool.
 
-use lipsync_engine::EngineError;
+use lipsync_engine::{Device, EngineError};
 
 /// Why the pool did not start, refused a job, or could not finish it.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,29 @@ pub enum PoolError {
         expected: usize,
         /// What the job has.
         actual: usize,
+    },
+    /// The device has no memory for a single frame, and nobody could give any back; a later try may
+    /// succeed.
+    #[error("{device} has no memory for the job: {needed} bytes wanted, {free} free")]
+    OutOfMemory {
+        /// Which device.
+        device: Device,
+        /// Bytes wanted.
+        needed: u64,
+        /// Bytes that it had.
+        free: u64,
+    },
+    /// The device failed for good: nothing runs on it any more before the process is started anew.
+    #[error("{device} is lost")]
+    DeviceLost {
+        /// Which device.
+        device: Device,
+    },
+    /// No worker of the pool belongs to the device that the job's generator was loaded for.
+    #[error("no worker runs on {device}")]
+    NoWorker {
+        /// Which device.
+        device: Device,
     },
     /// The thread that had the job is gone; a fault of the pool.
     #[error("the job was lost")]

@@ -111,9 +111,10 @@ pub struct JobTimings {
     pub queue: Duration,
     /// From the start of the first chunk to the end of the last.
     pub infer: Duration,
-    /// Time in the generator summed over the chunks; more than `infer` where chunks overlapped.
+    /// Time in the generator summed over the chunks; more than `infer` where chunks overlapped. Of a
+    /// batch that was shared with other jobs, the part that fell to this one's frames.
     pub compute: Duration,
-    /// Frames of the largest batch that was run.
+    /// Frames of the largest batch that was run, those of other jobs included.
     pub batch_frames: usize,
     /// The workers that ran a chunk, ascending, each once.
     pub workers: Vec<usize>,
@@ -128,7 +129,8 @@ pub struct JobTimings {
 ///
 /// # Errors
 /// [`PoolError::Expired`], [`PoolError::Panicked`], [`PoolError::Engine`],
-/// [`PoolError::ShuttingDown`] or [`PoolError::Lost`]; the first that struck a chunk of the job.
+/// [`PoolError::OutOfMemory`], [`PoolError::DeviceLost`], [`PoolError::ShuttingDown`] or
+/// [`PoolError::Lost`]; the first that struck a chunk of the job.
 #[derive(Debug)]
 #[must_use = "dropping the handle cancels the job"]
 pub struct JobHandle {

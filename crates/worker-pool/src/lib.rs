@@ -15,18 +15,22 @@
 //!   when its last chunk is handed to a worker, or when it ends before that.
 //! - A job ends exactly once: completed, failed or cancelled. Whoever ends it takes the reply out
 //!   of the job's state; there is only one to take.
-//! - A worker has at most one chunk that runs and one that waits, so nothing queues unseen.
+//! - A worker belongs to one device, and runs only what was loaded for it. It has at most one batch that
+//!   runs and one that waits, so nothing queues unseen.
+//! - On a GPU, jobs of one model that wait at the same moment share a batch. What becomes of one, be it
+//!   cancelled, late or at fault, is not noticed by those that it shared with.
 //! - A worker that has been idle for a moment prepares the frames that its last job may be followed
-//!   by ([`FramesAhead`]), until there is a chunk for it.
+//!   by ([`FramesAhead`]), until there is a batch for it.
 //! - No lock is held while a network runs.
 //!
-//! Read [`WorkerPool`] first, then `dispatcher.rs` and `policy.rs` for who gets which chunk, and
-//! `task.rs` for how a job ends.
+//! Read [`WorkerPool`] first, then `dispatcher.rs` and `policy.rs` for who gets which chunk,
+//! `execute.rs` for what happens when a run fails, and `task.rs` for how a job ends.
 #![forbid(unsafe_code)]
 
 mod ahead;
 mod dispatcher;
 pub mod error;
+pub mod execute;
 pub mod job;
 mod policy;
 pub mod pool;
@@ -34,9 +38,12 @@ pub mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
+mod waiting;
+mod warm_up;
 mod worker;
 
 pub use error::PoolError;
+pub use execute::MakeRoom;
 pub use job::{FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings};
 pub use pool::{PoolConfig, WorkerPool};
-pub use stats::{PoolStats, WorkerStats};
+pub use stats::{LostDevice, PoolStats, SharedBatches, WorkerStats};

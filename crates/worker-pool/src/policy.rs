@@ -1,10 +1,26 @@
-//! Who gets which frames: the two decisions of the dispatcher, without any thread.
+//! Who gets which frames: the decisions of the dispatcher, without any thread.
+//!
+//! Devices differ in what a large batch is good for. The CPU engine runs frames one by one: there a job is
+//! split over all workers, and never shares a batch, which would only make it wait for its neighbours.
+//! A GPU runs sixteen frames in little more time than one: there a job is split into no smaller batches
+//! than that, and jobs of one model that wait at the same moment share one.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
+
+use lipsync_engine::Device;
 
 /// Chunks that a worker may hold: one that runs, and one that waits so that the worker need not
 /// wait for the dispatcher between two.
 pub(crate) const MAX_LOAD: usize = 2;
+
+/// On a device that gains from batches, frames below which a job is not split over workers. A network of
+/// this family gives a GPU too little to do with fewer; not measured on one yet.
+pub(crate) const MIN_SHARED_FRAMES: usize = 16;
+
+/// Whether jobs of one model share batches there.
+pub(crate) fn shares_batches(device: Device) -> bool {
+    device != Device::Cpu
+}
 
 /// Gives each chunk to the next worker in turn, passing over those that have more to do.
 #[derive(Debug, Default)]
@@ -15,14 +31,14 @@ pub(crate) struct RoundRobin {
 impl RoundRobin {
     /// The worker that gets the next chunk, or `None` if all are full.
     ///
-    /// `loads` has the chunks that each worker holds. Among the least loaded workers it is the
-    /// first from the one whose turn it is: an idle worker is never passed over in favour of one
-    /// that is busy but has room.
-    pub(crate) fn choose(&mut self, loads: &[usize]) -> Option<usize> {
+    /// `loads` has the chunks that each worker holds, of which `max_load` are too many to get another.
+    /// Among the least loaded workers it is the first from the one whose turn it is: an idle worker
+    /// is never passed over in favour of one that is busy but has room.
+    pub(crate) fn choose(&mut self, loads: &[usize], max_load: usize) -> Option<usize> {
         let n = loads.len();
         let worker = (0..n)
             .map(|i| (self.next + i) % n)
-            .filter(|&worker| loads[worker] < MAX_LOAD)
+            .filter(|&worker| loads[worker] < max_load)
             .min_by_key(|&worker| loads[worker])?;
         self.next = (worker + 1) % n;
         Some(worker)
@@ -51,27 +67,69 @@ impl Chunks {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    /// Leaves open where `n_frames` are split: as [`Self::take`] is told.
+    pub(crate) fn unsplit(n_frames: usize) -> Self {
+        Self {
+            rest: 0..n_frames,
+            chunk_frames: usize::MAX,
+        }
+    }
+
+    /// Frames that have not been taken.
+    pub(crate) fn n_rest(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// The next chunk, of at most `max_frames`; empty when all has been taken.
+    pub(crate) fn take(&mut self, max_frames: usize) -> Range<usize> {
+        let start = self.rest.start;
+        let n_frames = self.rest.len().min(self.chunk_frames).min(max_frames);
+        self.rest.start += n_frames;
+        start..self.rest.start
     }
 }
 
-impl Iterator for Chunks {
-    type Item = Range<usize>;
+/// How many frames of a model that has `n_waiting` the next batch takes where batches are shared, with
+/// `n_idle` workers to run them: an equal part for each idle worker, but not so little that sharing it
+/// out costs more than it gains.
+pub(crate) fn shared_frames(n_waiting: usize, n_idle: usize, max_batch_frames: usize) -> usize {
+    n_waiting
+        .div_ceil(n_idle.max(1))
+        .max(MIN_SHARED_FRAMES)
+        .min(max_batch_frames)
+}
 
-    fn next(&mut self) -> Option<Range<usize>> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let start = self.rest.start;
-        let end = self.rest.end.min(start + self.chunk_frames);
-        self.rest.start = end;
-        Some(start..end)
-    }
+/// Until when a batch of `n_waiting` frames may be held back for others to join while all workers are
+/// busy; `None`: it goes to a worker with room at once.
+///
+/// `wait_end` is when the oldest of its jobs has waited for as long as is configured. A job whose
+/// deadline comes before that is not made to wait.
+pub(crate) fn hold_until(
+    n_waiting: usize,
+    max_batch_frames: usize,
+    wait_end: Instant,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> Option<Instant> {
+    let is_pointless = n_waiting >= max_batch_frames || deadline.is_some_and(|d| d <= wait_end);
+    (!is_pointless && now < wait_end).then_some(wait_end)
+}
+
+/// Why a batch on a device where batches are shared took no more frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// It has its share of what waited, or as many frames as a batch may have.
+    Full,
+    /// A worker was idle, and nothing else waited.
+    Idle,
+    /// All workers were busy, and it has been held back for as long as it may.
+    WaitOver,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -79,29 +137,30 @@ mod tests {
     #[test]
     fn idle_workers_take_turns() {
         let mut policy = RoundRobin::default();
-        let turns: Vec<_> = (0..5).map(|_| policy.choose(&[0; 3])).collect();
+        let turns: Vec<_> = (0..5).map(|_| policy.choose(&[0; 3], MAX_LOAD)).collect();
         assert_eq!(turns, [0, 1, 2, 0, 1].map(Some));
     }
 
     #[test]
     fn busy_workers_are_passed_over_and_full_ones_get_nothing() {
         let mut policy = RoundRobin::default();
-        assert_eq!(policy.choose(&[1, 0, 0]), Some(1));
-        assert_eq!(policy.choose(&[1, 1, 2]), Some(0));
-        assert_eq!(policy.choose(&[2, 2, 1]), Some(2));
-        assert_eq!(policy.choose(&[2, 2, 2]), None);
-        assert_eq!(
-            policy.choose(&[0, 0, 0]),
-            Some(0),
-            "a refusal costs no turn"
-        );
+        let mut choose = |loads| policy.choose(loads, MAX_LOAD);
+        assert_eq!(choose(&[1, 0, 0]), Some(1));
+        assert_eq!(choose(&[1, 1, 2]), Some(0));
+        assert_eq!(choose(&[2, 2, 1]), Some(2));
+        assert_eq!(choose(&[2, 2, 2]), None);
+        assert_eq!(choose(&[0, 0, 0]), Some(0), "a refusal costs no turn");
+        assert_eq!(policy.choose(&[1, 1, 1], 1), None, "none is idle");
+    }
+
+    fn lens(mut chunks: Chunks) -> Vec<usize> {
+        let next = || Some(chunks.take(usize::MAX).len()).filter(|&n| n > 0);
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
     fn splits_are_even() {
-        let lens = |n, workers, max| -> Vec<usize> {
-            Chunks::new(n, workers, max).map(|c| c.len()).collect()
-        };
+        let lens = |n, workers, max| lens(Chunks::new(n, workers, max));
         assert_eq!(lens(8, 4, 64), [2, 2, 2, 2]);
         assert_eq!(lens(1, 4, 64), [1]);
         assert_eq!(lens(9, 4, 64), [3, 3, 3]);
@@ -111,11 +170,34 @@ mod tests {
         assert_eq!(lens(0, 4, 64), []);
     }
 
+    #[test]
+    fn idle_workers_share_what_waits_in_no_small_pieces() {
+        assert_eq!(shared_frames(64, 8, 64), MIN_SHARED_FRAMES);
+        assert_eq!(shared_frames(100, 2, 64), 50);
+        assert_eq!(shared_frames(300, 1, 64), 64);
+        assert_eq!(shared_frames(300, 0, 64), 64);
+        assert_eq!(shared_frames(4, 8, 8), 8);
+    }
+
+    #[test]
+    fn a_batch_is_held_only_while_that_can_help() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(2);
+        let much_later = now + Duration::from_secs(2);
+        assert_eq!(hold_until(3, 8, later, None, now), Some(later));
+        assert_eq!(hold_until(3, 8, later, Some(much_later), now), Some(later));
+        assert_eq!(hold_until(8, 8, later, None, now), None, "it is full");
+        assert_eq!(hold_until(3, 8, now, None, now), None, "it has waited");
+        assert_eq!(hold_until(3, 8, later, Some(later), now), None, "too late");
+    }
+
     proptest! {
         #[test]
         fn chunks_cover_the_job_in_order(n in 0..500_usize, workers in 1..12_usize, max in 1..70_usize) {
             let mut next = 0;
-            for chunk in Chunks::new(n, workers, max) {
+            let mut chunks = Chunks::new(n, workers, max);
+            while chunks.n_rest() > 0 {
+                let chunk = chunks.take(usize::MAX);
                 prop_assert_eq!(chunk.start, next);
                 prop_assert!(!chunk.is_empty() && chunk.len() <= max);
                 next = chunk.end;

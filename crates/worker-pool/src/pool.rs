@@ -8,43 +8,55 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use lipsync_engine::{Device, Generator, Session};
+use tokio::sync::watch;
 
 use crate::{
-    Job, JobHandle, PoolError, PoolStats,
-    dispatcher::{Channels, Dispatcher},
+    Job, JobHandle, LostDevice, PoolError, PoolStats,
+    dispatcher::{BatchLimits, Channels, Dispatcher},
+    execute::{Ceiling, Executor, MakeRoom},
     policy::MAX_LOAD,
     stats::Ledger,
-    task::{Chunk, Task},
+    task::{Batch, Task},
+    warm_up::{self, WarmUp},
     worker::Worker,
 };
 
 /// Longest pause between two looks for a place in the queue.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
-/// How large a pool is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How large a pool is, and where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Worker threads, at least 1; 4 to 8 are recommended.
-    pub n_workers: usize,
+    /// The device of each worker thread, at least one; 4 to 8 a device are recommended. Jobs go only to
+    /// workers of the device that their generator was loaded for.
+    pub devices: Vec<Device>,
     /// Jobs that may wait, at least 1.
     pub queue_capacity: usize,
     /// Frames of one executed batch at most, at least 1.
     pub max_batch_frames: usize,
+    /// How long a job may be held back for others of its model to share its batch, while every worker of
+    /// its device is busy. Zero: not at all; what waits at the same moment shares a batch even then. On
+    /// the CPU, where sharing gains nothing, batches are never shared.
+    pub max_batch_wait: Duration,
 }
 
 /// Worker threads that run generators, behind one bounded queue.
 ///
-/// Besides the jobs in the queue, each worker holds up to two chunks: one that runs, one that is
+/// Besides the jobs in the queue, each worker holds up to two batches: one that runs, one that is
 /// next. A job whose last chunk has got that far has left the queue.
 #[derive(Debug)]
 pub struct WorkerPool {
     ledger: Arc<Ledger>,
     control: Mutex<Control>,
     /// Second ends of the workers' channels: what waits there is failed when the pool is abandoned.
-    slots: Vec<Receiver<Chunk>>,
+    slots: Vec<Receiver<Batch>>,
     /// Disconnected when all threads have ended; never has a message.
     ended: Receiver<Infallible>,
     queue_capacity: usize,
+    max_batch_frames: usize,
+    /// To the workers, with the device of each.
+    warm_ups: Vec<(Device, Sender<WarmUp>)>,
 }
 
 /// What stopping takes away, step by step.
@@ -64,39 +76,53 @@ struct Threads {
 }
 
 impl WorkerPool {
-    /// Starts the threads `lipsync-dispatch` and `lipsync-worker-0` and up.
+    /// Starts the threads `lipsync-dispatch` and `lipsync-worker-0` and up. `room` is asked for memory
+    /// when a device has too little; `Arc::new(())` gives none.
     ///
     /// # Errors
     /// [`PoolError::BadConfig`] where a setting is 0, [`PoolError::Spawn`] if the operating system
     /// refuses a thread.
-    pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
+    pub fn start(config: PoolConfig, room: Arc<dyn MakeRoom>) -> Result<Self, PoolError> {
         config.check()?;
-        let n_workers = config.n_workers;
-        let ledger = Arc::new(Ledger::new(config.queue_capacity, n_workers));
+        let n_workers = config.devices.len();
+        let ledger = Arc::new(Ledger::new(config.queue_capacity, &config.devices));
         let (queue_tx, queue) = bounded(config.queue_capacity);
         let (abandon_tx, abandon) = bounded(0);
         let (ended_tx, ended) = bounded(0);
         let (freed_tx, freed) = bounded(n_workers.saturating_mul(MAX_LOAD));
         let mut workers = Vec::with_capacity(n_workers);
-        let mut slots = Vec::with_capacity(n_workers);
-        let mut senders = Vec::with_capacity(n_workers);
-        for index in 0..n_workers {
-            let (sender, slot) = bounded(MAX_LOAD);
-            let worker = Worker::new(index, slot.clone(), freed_tx.clone(), Arc::clone(&ledger));
-            let name = format!("lipsync-worker-{index}");
-            workers.push(spawn(name, &ended_tx, move || worker.run())?);
-            slots.push(slot);
-            senders.push(sender);
+        for (worker, &device) in config.devices.iter().enumerate() {
+            let (ledger, room) = (Arc::clone(&ledger), Arc::clone(&room));
+            let executor = move || Executor {
+                worker,
+                device,
+                ledger,
+                room,
+                session: Session::new(),
+                ceiling: Ceiling::none(),
+            };
+            let name = format!("lipsync-worker-{worker}");
+            workers.push(WorkerEnds::spawn(name, executor, &freed_tx, &ended_tx)?);
         }
         let channels = Channels {
             queue,
             freed,
             abandon,
-            workers: senders,
+            workers: workers.iter().map(|w| w.batches.clone()).collect(),
         };
-        let dispatcher = Dispatcher::new(channels, config.max_batch_frames);
+        let limits = BatchLimits {
+            max_frames: config.max_batch_frames,
+            max_wait: config.max_batch_wait,
+        };
+        let dispatcher = Dispatcher::new(channels, &config.devices, limits, Arc::clone(&ledger));
         let name = "lipsync-dispatch".to_owned();
         let dispatcher = spawn(name, &ended_tx, move || dispatcher.run())?;
+        let (mut threads, mut slots, mut warm_ups) = (Vec::new(), Vec::new(), Vec::new());
+        for (worker, &device) in workers.into_iter().zip(&config.devices) {
+            threads.push(worker.thread);
+            slots.push(worker.slot);
+            warm_ups.push((device, worker.warm_ups));
+        }
         Ok(Self {
             ledger,
             control: Mutex::new(Control {
@@ -104,12 +130,14 @@ impl WorkerPool {
                 abandon: Some(abandon_tx),
                 threads: Some(Threads {
                     dispatcher,
-                    workers,
+                    workers: threads,
                 }),
             }),
             slots,
             ended,
             queue_capacity: config.queue_capacity,
+            max_batch_frames: config.max_batch_frames,
+            warm_ups,
         })
     }
 
@@ -118,10 +146,11 @@ impl WorkerPool {
     /// # Errors
     /// - [`PoolError::BadJob`]: no frames, or buffers that do not fit the generator.
     /// - [`PoolError::QueueFull`]: all places are taken.
+    /// - [`PoolError::NoWorker`], [`PoolError::DeviceLost`]: nothing can be run on its device.
     /// - [`PoolError::ShuttingDown`]: the pool accepts nothing any more.
     /// - [`PoolError::Lost`]: the dispatcher is gone, which is a fault of the pool.
     pub fn submit(&self, job: Job) -> Result<JobHandle, PoolError> {
-        let result = job.check().and_then(|()| self.enqueue(job));
+        let result = self.check(&job).and_then(|()| self.enqueue(job));
         result.inspect_err(|_| self.ledger.reject())
     }
 
@@ -132,7 +161,7 @@ impl WorkerPool {
     /// As [`submit`](Self::submit), without [`PoolError::QueueFull`].
     pub async fn submit_when_free(&self, job: Job) -> Result<JobHandle, PoolError> {
         loop {
-            let result = job.check().and_then(|()| self.enqueue(job.clone()));
+            let result = self.check(&job).and_then(|()| self.enqueue(job.clone()));
             if !matches!(result, Err(PoolError::QueueFull { .. })) {
                 return result.inspect_err(|_| self.ledger.reject());
             }
@@ -141,6 +170,42 @@ impl WorkerPool {
             let freed = self.ledger.freed();
             drop(tokio::time::timeout(MAX_PAUSE, freed).await);
         }
+    }
+
+    /// Gets every worker of the generator's device ready for batches of any size; blocks until all are.
+    ///
+    /// # Errors
+    /// [`PoolError::Engine`], [`PoolError::Panicked`], [`PoolError::OutOfMemory`] or
+    /// [`PoolError::DeviceLost`]: a worker cannot run it. [`PoolError::NoWorker`], and
+    /// [`PoolError::ShuttingDown`].
+    pub fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), PoolError> {
+        let device = generator.device();
+        let workers = self.warm_ups.iter().filter(|(of, _)| *of == device);
+        let n_workers = workers.clone().count();
+        if n_workers == 0 {
+            return Err(PoolError::NoWorker { device });
+        }
+        let (orders, replies) = WarmUp::orders(generator, self.max_batch_frames, n_workers);
+        for ((_, worker), order) in workers.zip(orders) {
+            worker.send(order).map_err(|_| PoolError::ShuttingDown)?;
+        }
+        // Of a worker that ended there is no reply, but the others' end the wait.
+        for _ in 0..n_workers {
+            replies.recv().map_err(|_| PoolError::ShuttingDown)??;
+        }
+        Ok(())
+    }
+
+    fn check(&self, job: &Job) -> Result<(), PoolError> {
+        job.check()?;
+        let device = job.generator.device();
+        if !self.warm_ups.iter().any(|(of, _)| *of == device) {
+            return Err(PoolError::NoWorker { device });
+        }
+        if self.ledger.is_lost(device) {
+            return Err(PoolError::DeviceLost { device });
+        }
+        Ok(())
     }
 
     fn enqueue(&self, job: Job) -> Result<JobHandle, PoolError> {
@@ -169,6 +234,12 @@ impl WorkerPool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.ledger.snapshot()
+    }
+
+    /// The first device that failed for good; `None` as long as there is none.
+    #[must_use]
+    pub fn lost_device(&self) -> watch::Receiver<Option<LostDevice>> {
+        self.ledger.lost()
     }
 
     /// Stops accepting jobs, waits until all accepted ones have ended, and joins the threads.
@@ -203,7 +274,8 @@ impl WorkerPool {
             return Vec::new();
         };
         join(threads.dispatcher);
-        for chunk in self.slots.iter().flat_map(Receiver::try_iter) {
+        let batches = self.slots.iter().flat_map(Receiver::try_iter);
+        for chunk in batches.flat_map(|batch| batch.chunks) {
             chunk.task.fail(PoolError::ShuttingDown);
         }
         threads.workers
@@ -222,10 +294,39 @@ impl Drop for WorkerPool {
     }
 }
 
+/// What the pool has of a worker.
+struct WorkerEnds {
+    batches: Sender<Batch>,
+    slot: Receiver<Batch>,
+    warm_ups: Sender<WarmUp>,
+    thread: JoinHandle<()>,
+}
+
+impl WorkerEnds {
+    /// The executor is made on the worker's own thread: a session never leaves it.
+    fn spawn(
+        name: String,
+        executor: impl FnOnce() -> Executor + Send + 'static,
+        freed: &Sender<usize>,
+        ended: &Sender<Infallible>,
+    ) -> Result<Self, PoolError> {
+        let (batches, slot) = bounded(MAX_LOAD);
+        let (warm_ups, orders) = bounded(warm_up::MAX_WAITING);
+        let (freed, chunks) = (freed.clone(), slot.clone());
+        let run = move || Worker::new(chunks, freed, orders, executor()).run();
+        Ok(Self {
+            batches,
+            slot,
+            warm_ups,
+            thread: spawn(name, ended, run)?,
+        })
+    }
+}
+
 impl PoolConfig {
     fn check(&self) -> Result<(), PoolError> {
         let settings = [
-            ("worker count", self.n_workers),
+            ("worker count", self.devices.len()),
             ("queue capacity", self.queue_capacity),
             ("batch size", self.max_batch_frames),
         ];
@@ -234,8 +335,13 @@ impl PoolConfig {
                 return Err(PoolError::BadConfig { setting });
             }
         }
-        if !(4..=8).contains(&self.n_workers) {
-            tracing::warn!(n_workers = self.n_workers, "4 to 8 workers are recommended");
+        let mut devices = self.devices.clone();
+        devices.sort_unstable();
+        for of_one in devices.chunk_by(|a, b| a == b) {
+            let (device, n_workers) = (of_one[0], of_one.len());
+            if !(4..=8).contains(&n_workers) {
+                tracing::warn!(%device, n_workers, "4 to 8 workers are recommended");
+            }
         }
         Ok(())
     }

@@ -2,15 +2,17 @@
 //!
 //! Everything is behind one lock that is held for a few additions at a time, so a snapshot is a
 //! state that really existed: in each, `submitted = completed + failed + cancelled + in_flight`.
+//! Whether a device is lost is told here, too: it is the one thing of the pool that others watch.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use lipsync_engine::Device;
+use tokio::sync::{Notify, watch};
 
-use crate::PoolError;
+use crate::{PoolError, policy::Closed};
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,11 +35,36 @@ pub struct PoolStats {
     pub cancelled: u64,
     /// One entry a worker.
     pub workers: Vec<WorkerStats>,
+    /// Batches on devices where jobs of one model share them.
+    pub shared: SharedBatches,
+}
+
+/// Batches on devices where jobs share them, by what closed them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SharedBatches {
+    /// They had their share of what waited, or as many frames as a batch may have.
+    pub full: u64,
+    /// A worker was idle and nothing else waited: they went at once.
+    pub idle: u64,
+    /// All workers were busy, and they had been held back for
+    /// [`max_batch_wait`](crate::PoolConfig::max_batch_wait).
+    pub wait_over: u64,
+}
+
+/// A device that failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostDevice {
+    /// Which one.
+    pub device: Device,
+    /// What it reported.
+    pub reason: String,
 }
 
 /// Counters of one worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WorkerStats {
+    /// Where it runs networks.
+    pub device: Device,
     /// Batches run, whatever came of them.
     pub batches: u64,
     /// Frames that came out of them.
@@ -46,6 +73,10 @@ pub struct WorkerStats {
     pub busy: Duration,
     /// How often the worker was rebuilt after a panic.
     pub restarts: u64,
+    /// How often its session was rebuilt after a fault of the device.
+    pub faults: u64,
+    /// Runs for which the device had no memory.
+    pub out_of_memory: u64,
 }
 
 /// How an accepted job ended.
@@ -64,17 +95,25 @@ pub(crate) struct Ledger {
     stats: Mutex<PoolStats>,
     /// A place in the queue has become free.
     freed: Notify,
+    /// The first device that was lost.
+    lost: watch::Sender<Option<LostDevice>>,
 }
 
 impl Ledger {
-    pub(crate) fn new(queue_capacity: usize, n_workers: usize) -> Self {
+    /// Nothing counted yet; `devices` are those of the workers.
+    pub(crate) fn new(queue_capacity: usize, devices: &[Device]) -> Self {
+        let worker = |&device| WorkerStats {
+            device,
+            ..WorkerStats::default()
+        };
         Self {
             stats: Mutex::new(PoolStats {
                 queue_capacity,
-                workers: vec![WorkerStats::default(); n_workers],
+                workers: devices.iter().map(worker).collect(),
                 ..PoolStats::default()
             }),
             freed: Notify::new(),
+            lost: watch::Sender::new(None),
         }
     }
 
@@ -130,6 +169,35 @@ impl Ledger {
         if let Some(stats) = self.lock().workers.get_mut(worker) {
             update(stats);
         }
+    }
+
+    pub(crate) fn close_batch(&self, closed: Closed) {
+        let shared = &mut self.lock().shared;
+        *match closed {
+            Closed::Full => &mut shared.full,
+            Closed::Idle => &mut shared.idle,
+            Closed::WaitOver => &mut shared.wait_over,
+        } += 1;
+    }
+
+    /// Nothing is run any more on any worker of this device.
+    pub(crate) fn lose(&self, device: Device, reason: String) {
+        self.lost.send_if_modified(|lost| {
+            let is_first = lost.is_none();
+            lost.get_or_insert(LostDevice { device, reason });
+            is_first
+        });
+    }
+
+    pub(crate) fn is_lost(&self, device: Device) -> bool {
+        self.lost
+            .borrow()
+            .as_ref()
+            .is_some_and(|lost| lost.device == device)
+    }
+
+    pub(crate) fn lost(&self) -> watch::Receiver<Option<LostDevice>> {
+        self.lost.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolStats> {

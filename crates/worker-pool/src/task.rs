@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::{FaceInput, Generator};
+use lipsync_engine::{Device, FaceInput, Generator};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -51,18 +51,32 @@ struct Open {
     workers: Vec<usize>,
 }
 
-/// Frames of a task that are run as one batch.
-#[derive(Debug)]
+/// Frames of a task that are run together.
+#[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     pub(crate) task: Arc<Task>,
     pub(crate) frames: Range<usize>,
 }
 
-/// A batch that went well.
+/// What a worker runs at once: chunks of one network, not more than one a task.
 #[derive(Debug)]
 pub(crate) struct Batch {
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+/// A chunk that was run.
+#[derive(Debug)]
+pub(crate) struct Done {
     pub(crate) faces: Vec<Vec<u8>>,
+    pub(crate) run: Run,
+}
+
+/// The run that a chunk was a part of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
     pub(crate) worker: usize,
+    /// Frames of all chunks.
+    pub(crate) n_frames: usize,
     pub(crate) start: Instant,
     pub(crate) end: Instant,
 }
@@ -101,6 +115,20 @@ impl Task {
 
     pub(crate) fn generator(&self) -> &dyn Generator {
         &*self.job.generator
+    }
+
+    /// Whether both run on the very same network, so that they may share a batch.
+    pub(crate) fn has_same_generator(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.job.generator, &other.job.generator)
+    }
+
+    /// Where the network runs.
+    pub(crate) fn device(&self) -> Device {
+        self.job.generator.device()
+    }
+
+    pub(crate) fn submitted_at(&self) -> Instant {
+        self.submitted_at
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -163,10 +191,10 @@ impl Task {
     }
 
     /// Adds the faces of `frames`; the last ones complete the job.
-    pub(crate) fn add(&self, frames: Range<usize>, batch: Batch) {
+    pub(crate) fn add(&self, frames: Range<usize>, done: Done) {
         let mut state = self.lock();
         let Some(open) = state.as_mut() else { return };
-        open.add(frames, batch);
+        open.add(frames, done);
         if open.n_missing > 0 {
             return;
         }
@@ -223,18 +251,27 @@ impl Drop for Task {
     }
 }
 
+impl Run {
+    /// The part of its time that fell to `n_frames` of its frames.
+    fn share_of(&self, n_frames: usize) -> Duration {
+        let [part, all] = [n_frames, self.n_frames].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        (self.end - self.start) * part / all.max(1)
+    }
+}
+
 impl Open {
-    fn add(&mut self, frames: Range<usize>, batch: Batch) {
-        self.n_missing -= frames.len();
-        self.batch_frames = self.batch_frames.max(frames.len());
-        for (slot, face) in self.faces[frames].iter_mut().zip(batch.faces) {
+    fn add(&mut self, frames: Range<usize>, Done { faces, run }: Done) {
+        let n_frames = frames.len();
+        self.n_missing -= n_frames;
+        self.batch_frames = self.batch_frames.max(run.n_frames);
+        for (slot, face) in self.faces[frames].iter_mut().zip(faces) {
             *slot = face;
         }
-        let (start, end) = self.ran.unwrap_or((batch.start, batch.end));
-        self.ran = Some((start.min(batch.start), end.max(batch.end)));
-        self.compute += batch.end - batch.start;
-        if let Err(place) = self.workers.binary_search(&batch.worker) {
-            self.workers.insert(place, batch.worker);
+        let (start, end) = self.ran.unwrap_or((run.start, run.end));
+        self.ran = Some((start.min(run.start), end.max(run.end)));
+        self.compute += run.share_of(n_frames);
+        if let Err(place) = self.workers.binary_search(&run.worker) {
+            self.workers.insert(place, run.worker);
         }
     }
 

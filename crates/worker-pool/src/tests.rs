@@ -2,10 +2,12 @@
 //! to be told how to go on.
 
 mod ahead;
+mod batching;
 mod cancelling;
 mod dispatching;
 pub(crate) mod fake;
 mod faults;
+mod memory;
 mod refusing;
 mod stopping;
 mod stress;
@@ -17,6 +19,7 @@ use std::{
 };
 
 use fake::{Call, Fake};
+use lipsync_engine::Device;
 
 use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerPool};
 
@@ -24,12 +27,28 @@ use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerP
 const TOO_LONG: Duration = Duration::from_secs(20);
 
 fn pool(n_workers: usize, queue_capacity: usize, max_batch_frames: usize) -> WorkerPool {
-    WorkerPool::start(PoolConfig {
-        n_workers,
+    start(PoolConfig {
+        devices: vec![Device::Cpu; n_workers],
         queue_capacity,
         max_batch_frames,
+        max_batch_wait: Duration::ZERO,
     })
-    .unwrap()
+}
+
+const GPU: Device = Device::Cuda(0);
+
+/// A pool of one worker on a GPU.
+fn gpu_pool(max_batch_frames: usize, max_batch_wait: Duration) -> WorkerPool {
+    start(PoolConfig {
+        devices: vec![GPU],
+        queue_capacity: 32,
+        max_batch_frames,
+        max_batch_wait,
+    })
+}
+
+fn start(config: PoolConfig) -> WorkerPool {
+    WorkerPool::start(config, Arc::new(())).unwrap()
 }
 
 fn wait(handle: JobHandle) -> Result<JobOutput, PoolError> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     stats::Ledger,
-    task::{Batch, Task},
+    task::{Done, Run, Task},
 };
 
 #[test]
@@ -72,25 +72,29 @@ fn batches_are_bounded() {
 
 #[test]
 fn timings_span_the_chunks() {
-    let ledger = Arc::new(Ledger::new(1, 4));
+    let ledger = Arc::new(Ledger::new(1, &[Device::Cpu; 4]));
     ledger.admit().unwrap();
     let fake = Arc::new(Fake::default());
     let before = Instant::now();
     let (task, handle) = Task::accept(fake::job(&fake, 0..3), ledger);
     let after = Instant::now();
     let ms = Duration::from_millis;
-    let batch = |worker, n_frames, start, end| Batch {
-        faces: vec![Vec::new(); n_frames],
-        worker,
-        start: after + ms(start),
-        end: after + ms(end),
+    let done = |worker, n_own, n_frames, start, end| Done {
+        faces: vec![Vec::new(); n_own],
+        run: Run {
+            worker,
+            n_frames,
+            start: after + ms(start),
+            end: after + ms(end),
+        },
     };
-    task.add(1..3, batch(3, 2, 12, 25));
-    task.add(0..1, batch(1, 1, 10, 15));
+    task.add(1..3, done(3, 2, 2, 12, 25));
+    // Shared with four frames of others.
+    task.add(0..1, done(1, 1, 5, 10, 15));
     let timings = wait(handle).unwrap().timings;
     assert!(timings.queue >= ms(10) && timings.queue <= ms(10) + (after - before));
     assert_eq!(timings.infer, ms(15));
-    assert_eq!(timings.compute, ms(13 + 5));
-    assert_eq!(timings.batch_frames, 2);
+    assert_eq!(timings.compute, ms(13 + 1));
+    assert_eq!(timings.batch_frames, 5);
     assert_eq!(timings.workers, [1, 3]);
 }

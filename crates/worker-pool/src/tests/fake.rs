@@ -4,7 +4,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use lipsync_core::{FaceGeometry, Priority};
-use lipsync_engine::{EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
 
 use super::TOO_LONG;
 use crate::{FramesAhead, Job, JobFrame};
@@ -27,7 +27,16 @@ pub(super) enum Act {
     Panic,
     /// Success is reported, but a face is missing.
     Short,
+    /// The device fails, for good or not.
+    Fault {
+        sticky: bool,
+    },
 }
+
+/// Jobs whose frames have ids with this bit make any batch that they are in fail.
+pub(super) const FAILS: u32 = 1 << 30;
+/// Or panic.
+pub(super) const PANICS: u32 = 1 << 29;
 
 /// A run that has begun and waits.
 pub(super) struct Call {
@@ -60,8 +69,12 @@ impl Calls {
 #[derive(Default)]
 pub(crate) struct Fake {
     act: Act,
+    device: Device,
+    /// Frames that its device has memory for, unless all.
+    capacity: Option<Arc<AtomicUsize>>,
     gate: Option<Sender<Call>>,
     n_calls: AtomicUsize,
+    warm: Mutex<Vec<(String, usize)>>,
     /// Each frame that is prepared, and where its preparer is told to go on.
     preparing: Option<Sender<(u32, Sender<()>)>>,
 }
@@ -83,6 +96,21 @@ impl Fake {
         (Arc::new(fake), Calls(calls))
     }
 
+    /// The same on another device.
+    pub(super) fn on(self: Arc<Self>, device: Device) -> Arc<Self> {
+        let fake = Arc::into_inner(self).expect("just made");
+        Arc::new(Self { device, ..fake })
+    }
+
+    /// One on a GPU that has memory for batches of so many frames.
+    pub(super) fn with_capacity(capacity: &Arc<AtomicUsize>) -> Arc<Self> {
+        Arc::new(Self {
+            device: Device::Cuda(0),
+            capacity: Some(Arc::clone(capacity)),
+            ..Self::default()
+        })
+    }
+
     /// One that says what it prepares, and waits until it is told to go on or must stop.
     pub(super) fn preparing() -> (Arc<Self>, Receiver<(u32, Sender<()>)>) {
         let (preparing, told) = unbounded();
@@ -97,9 +125,36 @@ impl Fake {
         self.n_calls.load(Ordering::SeqCst)
     }
 
+    /// The threads that were warmed up, and for how large batches, sorted.
+    pub(super) fn warm(&self) -> Vec<(String, usize)> {
+        let mut warm = self
+            .warm
+            .lock()
+            .expect("no test panics with it in hand")
+            .clone();
+        warm.sort_unstable();
+        warm
+    }
+
+    fn check_capacity(&self, n_frames: usize) -> Result<(), EngineError> {
+        let free = self.capacity.as_ref().map(|c| c.load(Ordering::SeqCst));
+        match free {
+            Some(free) if free < n_frames => Err(EngineError::OutOfMemory {
+                needed: n_frames as u64,
+                free: free as u64,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn choose_act(&self, frames: &[FaceInput<'_>]) -> Act {
         let Some(gate) = &self.gate else {
-            return self.act;
+            let has = |bit| frames.iter().any(|f| crop_id(f.crop) & bit != 0);
+            return match self.act {
+                Act::Succeed if has(FAILS) => Act::Fail,
+                Act::Succeed if has(PANICS) => Act::Panic,
+                act => act,
+            };
         };
         let (go, told) = bounded(1);
         let call = Call {
@@ -132,6 +187,18 @@ impl Generator for Fake {
         0
     }
 
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn warm_up(&self, _session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
+        self.check_capacity(max_batch)?;
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        let mut warm = self.warm.lock().expect("no test panics with it in hand");
+        warm.push((thread, max_batch));
+        Ok(())
+    }
+
     fn infer(
         &self,
         _session: &mut Session,
@@ -139,6 +206,7 @@ impl Generator for Fake {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         self.n_calls.fetch_add(1, Ordering::SeqCst);
+        self.check_capacity(frames.len())?;
         assert!(frames.iter().all(|f| f.frame == Some(crop_id(f.crop))));
         faces.extend(frames.iter().map(|f| face(crop_id(f.crop), f.audio)));
         match self.choose_act(frames) {
@@ -147,6 +215,11 @@ impl Generator for Fake {
                 reason: "told to fail".to_owned(),
             }),
             Act::Panic => panic!("told to panic"),
+            Act::Fault { sticky } => Err(EngineError::DeviceFault {
+                device: self.device.to_string(),
+                reason: "told to fail".to_owned(),
+                sticky,
+            }),
             Act::Short => {
                 faces.pop();
                 Ok(())

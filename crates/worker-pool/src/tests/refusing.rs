@@ -89,27 +89,28 @@ fn buffers_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_pool_of_nothing_is_refused() {
-    let good = PoolConfig {
-        n_workers: 1,
+    let good = || PoolConfig {
+        devices: vec![Device::Cpu],
         queue_capacity: 1,
         max_batch_frames: 1,
+        max_batch_wait: Duration::ZERO,
     };
-    let setting = |config| match WorkerPool::start(config) {
+    let setting = |config| match WorkerPool::start(config, Arc::new(())) {
         Err(PoolError::BadConfig { setting }) => setting,
         other => panic!("{other:?}"),
     };
-    let n_workers = 0;
-    assert_eq!(setting(PoolConfig { n_workers, ..good }), "worker count");
+    let devices = Vec::new();
+    assert_eq!(setting(PoolConfig { devices, ..good() }), "worker count");
     let queue_capacity = 0;
     let no_queue = PoolConfig {
         queue_capacity,
-        ..good
+        ..good()
     };
     assert_eq!(setting(no_queue), "queue capacity");
     let max_batch_frames = 0;
     let no_batch = PoolConfig {
         max_batch_frames,
-        ..good
+        ..good()
     };
     assert_eq!(setting(no_batch), "batch size");
 }

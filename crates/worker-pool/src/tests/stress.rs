@@ -1,11 +1,12 @@
-//! Many threads, random jobs: every face comes from its own crop and audio, and every count fits.
+//! Many threads, random jobs, the CPU and GPUs: every face comes from its own crop and audio, whoever
+//! shares its batch; only jobs at fault fail; and every count fits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
 use super::{
-    fake::{self, Act, Fake},
+    fake::{self, Fake},
     *,
 };
 
@@ -42,19 +43,20 @@ fn submit(pool: &WorkerPool, job: &Job, refused: &AtomicU64) -> JobHandle {
     }
 }
 
-fn speak(pool: &WorkerPool, client: u32, jobs: &[(u32, Wish)], refused: &AtomicU64) {
-    let good = Arc::new(Fake::default());
+/// All clients speak to the same few networks, so that their jobs share batches where that is done.
+fn speak(pool: &WorkerPool, client: u32, speech: &Speech<'_>) {
     let mut first_id = client << 20;
     let mut handles = Vec::new();
-    for &(n_frames, wish) in jobs {
-        let ids = first_id..first_id + n_frames;
-        first_id = ids.end;
-        let fake = match wish {
-            Wish::Complete | Wish::Cancel => Arc::clone(&good),
-            Wish::Fail => Fake::that(Act::Fail),
-            Wish::Panic => Fake::that(Act::Panic),
+    for (n, &(n_frames, wish)) in speech.jobs.iter().enumerate() {
+        let fault = match wish {
+            Wish::Complete | Wish::Cancel => 0,
+            Wish::Fail => fake::FAILS,
+            Wish::Panic => fake::PANICS,
         };
-        let handle = submit(pool, &fake::job(&fake, ids.clone()), refused);
+        let ids = first_id + fault..first_id + fault + n_frames;
+        first_id += n_frames;
+        let fake = &speech.networks[n % speech.networks.len()];
+        let handle = submit(pool, &fake::job(fake, ids.clone()), speech.refused);
         match wish {
             Wish::Cancel => drop(handle),
             _ => handles.push((handle, ids, wish)),
@@ -70,17 +72,40 @@ fn speak(pool: &WorkerPool, client: u32, jobs: &[(u32, Wish)], refused: &AtomicU
     }
 }
 
+/// What a client says, and to whom.
+struct Speech<'a> {
+    jobs: &'a [(u32, Wish)],
+    networks: &'a [Arc<Fake>],
+    refused: &'a AtomicU64,
+}
+
+/// Workers on the CPU, on one GPU, or on two.
+fn devices() -> impl Strategy<Value = Vec<Device>> {
+    let cpu = (1..6_usize).prop_map(|n| vec![Device::Cpu; n]);
+    let gpu = (1..6_usize).prop_map(|n| vec![GPU; n]);
+    let gpus = (1..4_usize).prop_map(|n| [vec![GPU; n], vec![Device::Cuda(1); n]].concat());
+    prop_oneof![cpu, gpu, gpus]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn nothing_is_mixed_up_lost_or_counted_twice(
         clients in prop::collection::vec(client(), N_CLIENTS as usize),
-        n_workers in 1..6_usize,
+        devices in devices(),
         queue_capacity in 1..20_usize,
-        max_batch_frames in 1..9_usize,
+        max_batch_frames in 1..40_usize,
+        wait_ms in 0..3_u64,
     ) {
-        let pool = pool(n_workers, queue_capacity, max_batch_frames);
+        let pool = start(PoolConfig {
+            devices: devices.clone(),
+            queue_capacity,
+            max_batch_frames,
+            max_batch_wait: Duration::from_millis(wait_ms),
+        });
+        let on = |device: &Device| Arc::new(Fake::default()).on(*device);
+        let networks: Vec<_> = devices.iter().chain(&devices).map(on).collect();
         let refused = AtomicU64::new(0);
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -91,8 +116,9 @@ proptest! {
             let speakers: Vec<_> = (0..)
                 .zip(&clients)
                 .map(|(client, jobs)| {
-                    let (pool, refused) = (&pool, &refused);
-                    scope.spawn(move || speak(pool, client, jobs, refused))
+                    let (pool, networks, refused) = (&pool, &networks[..], &refused);
+                    let speech = Speech { jobs, networks, refused };
+                    scope.spawn(move || speak(pool, client, &speech))
                 })
                 .collect();
             let results: Vec<_> = speakers.into_iter().map(|speaker| speaker.join()).collect();

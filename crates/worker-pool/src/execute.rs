@@ -1,0 +1,291 @@
+//! How a worker runs a batch, and what it does when that does not work.
+//!
+//! - **No memory on the device:** the session's own is given back, then networks that nobody uses
+//!   ([`MakeRoom`]); then the batch is run in halves, and these in halves, down to one frame; a frame for
+//!   which there is no memory fails its job. Nothing is aborted, and results do not depend on it, since no
+//!   frame depends on its neighbours.
+//! - **Any other failure of a batch that several jobs share:** each is run alone, so that only the one whose
+//!   fault it is fails; where the fault was the device's and has passed, none does.
+//! - **A device that is lost** fails what it was given, and everything after it.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use lipsync_engine::{Device, EngineError, FaceInput, Session};
+
+use crate::{
+    PoolError,
+    stats::Ledger,
+    task::{Chunk, Done, Run},
+};
+
+/// Who gives memory of a device back when a run finds too little.
+pub trait MakeRoom: Send + Sync {
+    /// Frees `n_bytes` on `device`, or what can be freed there of what nobody uses; whether that was
+    /// anything. Called on a worker's thread; may block.
+    fn make_room(&self, device: Device, n_bytes: u64) -> bool;
+}
+
+/// Nobody: there is nothing to be given back.
+impl MakeRoom for () {
+    fn make_room(&self, _: Device, _: u64) -> bool {
+        false
+    }
+}
+
+/// What became of a chunk.
+pub(crate) type Outcome = (Chunk, Result<Done, PoolError>);
+
+/// One worker's session, and how it is used.
+pub(crate) struct Executor {
+    pub(crate) worker: usize,
+    pub(crate) device: Device,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) room: Arc<dyn MakeRoom>,
+    pub(crate) session: Session,
+    pub(crate) ceiling: Ceiling,
+}
+
+impl Executor {
+    /// Runs the chunks, of one network, that are still wanted; the others are not among the outcomes.
+    pub(crate) fn run(&mut self, chunks: Vec<Chunk>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(chunks.len());
+        for piece in pieces(chunks, self.ceiling.n_frames) {
+            self.run_piece(piece, &mut outcomes);
+        }
+        outcomes
+    }
+
+    fn run_piece(&mut self, mut chunks: Vec<Chunk>, outcomes: &mut Vec<Outcome>) {
+        let now = Instant::now();
+        chunks.retain(|chunk| chunk.task.start(now));
+        if chunks.is_empty() {
+            return;
+        }
+        let result = if self.ledger.is_lost(self.device) {
+            Err(self.lost())
+        } else {
+            self.attempt_with_room(&chunks)
+        };
+        match result {
+            Ok(done) => {
+                self.ceiling.count_success();
+                outcomes.extend(chunks.into_iter().zip(done.into_iter().map(Ok)));
+            }
+            Err(PoolError::DeviceLost { .. }) => {
+                let lost = chunks.into_iter().map(|chunk| (chunk, Err(self.lost())));
+                outcomes.extend(lost.collect::<Vec<_>>());
+            }
+            Err(PoolError::OutOfMemory { .. }) if n_frames(&chunks) > 1 => {
+                let half = n_frames(&chunks).div_ceil(2);
+                self.ceiling.lower_to(half);
+                for piece in pieces(chunks, half) {
+                    self.run_piece(piece, outcomes);
+                }
+            }
+            Err(error) => {
+                let mut chunks = chunks.into_iter();
+                match (chunks.next(), chunks.len()) {
+                    (Some(only), 0) => outcomes.push((only, Err(error))),
+                    (first, _) => {
+                        tracing::warn!(worker = self.worker, %error, "a batch failed, its jobs are run one by one");
+                        for chunk in first.into_iter().chain(chunks) {
+                            self.run_piece(vec![chunk], outcomes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs all at once; as often as somebody gives memory back after there was too little.
+    fn attempt_with_room(&mut self, chunks: &[Chunk]) -> Result<Vec<Done>, PoolError> {
+        loop {
+            let result = self.attempt(chunks);
+            let Err(PoolError::OutOfMemory { needed, free, .. }) = result else {
+                return result;
+            };
+            let missing = needed.saturating_sub(free).max(1);
+            if !self.room.make_room(self.device, missing) {
+                return result;
+            }
+        }
+    }
+
+    fn attempt(&mut self, chunks: &[Chunk]) -> Result<Vec<Done>, PoolError> {
+        let Some(first) = chunks.first() else {
+            return Ok(Vec::new());
+        };
+        // What is said while several jobs run belongs to none of them.
+        let _entered = (chunks.len() == 1).then(|| first.task.span().enter());
+        let n_frames = n_frames(chunks);
+        let mut faces = Vec::with_capacity(n_frames);
+        let session = &mut self.session;
+        let start = Instant::now();
+        // Unwind safe: after a panic neither the session nor the faces are looked at again.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let inputs: Vec<FaceInput<'_>> = chunks
+                .iter()
+                .flat_map(|chunk| chunk.task.inputs(chunk.frames.clone()))
+                .collect();
+            first.task.generator().infer(session, &inputs, &mut faces)
+        }));
+        let end = Instant::now();
+        let result = match outcome {
+            Ok(Ok(())) if faces.len() == n_frames => Ok(()),
+            Ok(Ok(())) => Err(PoolError::Engine(EngineError::Input {
+                what: "faces from the generator",
+                expected: n_frames,
+                actual: faces.len(),
+            })),
+            Ok(Err(error)) => Err(self.take_stock(error)),
+            Err(panic) => {
+                tracing::error!(
+                    worker = self.worker,
+                    panic = panic_message(&*panic),
+                    "the generator panicked, the worker is rebuilt"
+                );
+                self.session = Session::new();
+                Err(PoolError::Panicked)
+            }
+        };
+        self.ledger.update_worker(self.worker, |stats| {
+            stats.batches += 1;
+            stats.busy += end - start;
+            match &result {
+                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
+                Err(PoolError::Panicked) => stats.restarts += 1,
+                Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
+                Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
+                Err(_) => {}
+            }
+        });
+        result?;
+        let run = Run {
+            worker: self.worker,
+            n_frames,
+            start,
+            end,
+        };
+        let mut faces = VecDeque::from(faces);
+        let done = |chunk: &Chunk| Done {
+            faces: faces.drain(..chunk.frames.len()).collect(),
+            run,
+        };
+        Ok(chunks.iter().map(done).collect())
+    }
+
+    /// What an error means for the device, and for the session, which is rebuilt where it may be broken
+    /// or holds memory that is wanted.
+    pub(crate) fn take_stock(&mut self, error: EngineError) -> PoolError {
+        match error {
+            EngineError::OutOfMemory { needed, free } => {
+                self.session = Session::new();
+                PoolError::OutOfMemory {
+                    device: self.device,
+                    needed,
+                    free,
+                }
+            }
+            EngineError::DeviceFault {
+                device,
+                reason,
+                sticky: true,
+            } => {
+                tracing::error!(device, reason, "the device is lost");
+                self.ledger.lose(self.device, reason);
+                self.lost()
+            }
+            EngineError::DeviceFault { .. } => {
+                tracing::error!(worker = self.worker, %error, "the session is rebuilt");
+                self.session = Session::new();
+                PoolError::Engine(error)
+            }
+            error => PoolError::Engine(error),
+        }
+    }
+
+    pub(crate) fn lost(&self) -> PoolError {
+        let device = self.device;
+        PoolError::DeviceLost { device }
+    }
+}
+
+/// The largest batch that the device has memory for, as far as a worker knows.
+///
+/// Without it, every large batch would first fail and then be halved. Memory that somebody else took may
+/// come back, so the bound is doubled after a while.
+#[derive(Debug)]
+pub(crate) struct Ceiling {
+    pub(crate) n_frames: usize,
+    n_successes: u32,
+}
+
+/// Successes after which a larger batch is tried again.
+const PATIENCE: u32 = 256;
+
+impl Ceiling {
+    /// No bound yet.
+    pub(crate) fn none() -> Self {
+        Self {
+            n_frames: usize::MAX,
+            n_successes: 0,
+        }
+    }
+
+    pub(crate) fn lower_to(&mut self, n_frames: usize) {
+        self.n_frames = self.n_frames.min(n_frames);
+        self.n_successes = 0;
+    }
+
+    fn count_success(&mut self) {
+        if self.n_frames == usize::MAX {
+            return;
+        }
+        self.n_successes += 1;
+        if self.n_successes >= PATIENCE {
+            self.n_frames = self.n_frames.saturating_mul(2);
+            self.n_successes = 0;
+        }
+    }
+}
+
+fn n_frames(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.frames.len()).sum()
+}
+
+/// Cuts chunks into groups of at most `max_frames` frames, in order.
+fn pieces(chunks: Vec<Chunk>, max_frames: usize) -> Vec<Vec<Chunk>> {
+    let mut pieces = vec![Vec::new()];
+    let mut n_left = max_frames;
+    for Chunk { task, mut frames } in chunks {
+        while !frames.is_empty() {
+            if n_left == 0 {
+                pieces.push(Vec::new());
+                n_left = max_frames;
+            }
+            let cut = frames.start + frames.len().min(n_left);
+            n_left -= cut - frames.start;
+            let piece = Chunk {
+                task: Arc::clone(&task),
+                frames: frames.start..cut,
+            };
+            frames.start = cut;
+            if let Some(last) = pieces.last_mut() {
+                last.push(piece);
+            }
+        }
+    }
+    pieces
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
