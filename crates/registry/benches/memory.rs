@@ -3,6 +3,9 @@
 //! `cargo bench -p lipsync-registry --bench memory` copies the demo avatar's frames to a temporary
 //! folder until there are 500, bakes them once, and gives 100 models links to them. The networks are
 //! fakes of a few bytes: only frames are measured. It takes a minute and 0.4 GB of disk.
+//! With `-- held` it measures 2,000 baked frames that are all in memory instead.
+
+mod support;
 
 use std::{
     fs,
@@ -12,28 +15,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::{FaceGeometry, ModelId, background_index};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
-use lipsync_registry::{
-    EvictionPolicy, Model, ModelConfig, ModelSource, NetworkLoader, PackState, PrecisionChoice,
-    Registry, RegistryConfig,
-};
+use lipsync_core::{ModelId, background_index};
+use lipsync_registry::{Model, ModelConfig, PackState, Registry, RegistryConfig};
+
+use support::{Fake, Outcome, config, demo_frames, describe, model};
 
 const N_MODELS: usize = 100;
 const N_FRAMES: usize = 500;
 /// Places that each model walks, so that its cache is full.
 const N_PLACES: u64 = 100;
-/// As in `config.yaml`.
-const CACHE_FRAMES: usize = 50;
-const MAX_FRAME_BYTES: u64 = 3 << 29;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+/// Models whose frames are held all together.
+const N_HELD: usize = 4;
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 fn main() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
-    let registry = Registry::new(config(make_avatars(folder.path())?), Arc::new(Fake));
+    let avatars = make_avatars(folder.path())?;
+    let registry = Registry::new(config(avatars.clone()), Arc::new(Fake));
     let pack = bake_all(&registry, folder.path())?;
+    if std::env::args().any(|arg| arg == "held") {
+        return hold_all(&avatars[..N_HELD]);
+    }
 
     println!("{:44} {:>12} {:>12}", "", "resident MB", "frames MB");
     let line = |what: &str| {
@@ -42,7 +44,7 @@ fn main() -> Outcome<()> {
         println!("{what:44} {resident:12.1} {frames:12.1}");
     };
     line("before");
-    let models = load_all(&registry)?;
+    let models = load_all(&registry, N_MODELS)?;
     line("100 models loaded");
     for is_in_page_cache in [false, true] {
         first_frames(&models, &pack, is_in_page_cache)?;
@@ -56,6 +58,33 @@ fn main() -> Outcome<()> {
     line("100 models, each after 100 frames of its walk");
     registry.tend(Instant::now() + Duration::from_secs(3600));
     line("the same, idle: back to 50 frames each");
+    Ok(())
+}
+
+/// All frames of some models, held by caches that are large enough.
+#[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+fn hold_all(avatars: &[ModelConfig]) -> Outcome<()> {
+    let registry = Registry::new(
+        RegistryConfig {
+            background_cache_frames: N_FRAMES,
+            ..config(avatars.to_vec())
+        },
+        Arc::new(Fake),
+    );
+    let models = load_all(&registry, avatars.len())?;
+    let before = resident_bytes();
+    let mut n_held = 0;
+    for model in &models {
+        for index in 0..model.n_frames() {
+            model.background(index)?;
+        }
+        n_held += model.cache_stats().resident_frames;
+    }
+    println!(
+        "{n_held} baked frames held: {:.0} MB, and {:.0} MB more resident",
+        in_megabytes(registry.frame_bytes()),
+        in_megabytes(resident_bytes().saturating_sub(before)),
+    );
     Ok(())
 }
 
@@ -77,10 +106,10 @@ fn bake_all(registry: &Registry, folder: &Path) -> Outcome<PathBuf> {
     Ok(report.path)
 }
 
-fn load_all(registry: &Registry) -> Outcome<Vec<Arc<Model>>> {
+fn load_all(registry: &Registry, n_models: usize) -> Outcome<Vec<Arc<Model>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut models = Vec::new();
-    for n in 0..N_MODELS {
+    for n in 0..n_models {
         let id = ModelId::new(&format!("m{n:02}"))?;
         let model = runtime.block_on(registry.load(&id))?.model;
         let is_ready = matches!(model.pack_state(), PackState::Ready { .. });
@@ -133,15 +162,7 @@ fn first_frame(model: &Model, index: u32) -> Outcome<Duration> {
 
 /// Avatars that share their frames: folders with links, and the same manifest.
 fn make_avatars(folder: &Path) -> Outcome<Vec<ModelConfig>> {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/avatars/mira");
-    let mut sources: Vec<PathBuf> = demo
-        .join("frames")
-        .read_dir()?
-        .map(|entry| entry.map(|e| e.path()))
-        .collect::<Result<_, _>>()?;
-    sources.sort_unstable();
-    let rectangles = fs::read_to_string(demo.join("crop_rectangles.json"))?;
-    let rectangles: Vec<[i32; 4]> = serde_json::from_str(&rectangles)?;
+    let (sources, rectangles) = demo_frames()?;
     let frames = folder.join("frames");
     fs::create_dir(&frames)?;
     let mut chosen = Vec::new();
@@ -150,49 +171,16 @@ fn make_avatars(folder: &Path) -> Outcome<Vec<ModelConfig>> {
         fs::copy(&sources[n_source], frames.join(format!("frame_{n:04}.jpg")))?;
         chosen.push(rectangles[n_source]);
     }
-    let rectangles = serde_json::to_vec(&chosen)?;
     let mut models = Vec::new();
     for n in 0..N_MODELS {
         let name = format!("m{n:02}");
-        let model = folder.join(&name);
-        fs::create_dir(&model)?;
-        std::os::unix::fs::symlink(&frames, model.join("frames"))?;
-        fs::write(model.join("rects.json"), &rectangles)?;
-        fs::write(model.join("g.onnx"), "fake")?;
-        fs::write(
-            model.join("avatar.yaml"),
-            "audio_kind: ave\ngenerator: g.onnx\nframes: frames\ncrop_rectangles: rects.json\n",
-        )?;
-        models.push(ModelConfig {
-            id: ModelId::new(&name)?,
-            source: ModelSource::Folder(model),
-            audio_kind: None,
-            fps: None,
-            audio_encoder: None,
-            precision: None,
-            preload: false,
-        });
+        let model_folder = folder.join(&name);
+        fs::create_dir(&model_folder)?;
+        std::os::unix::fs::symlink(&frames, model_folder.join("frames"))?;
+        describe(&model_folder, &chosen)?;
+        models.push(model(&name, model_folder)?);
     }
     Ok(models)
-}
-
-fn config(models: Vec<ModelConfig>) -> RegistryConfig {
-    RegistryConfig {
-        models,
-        max_models: N_MODELS,
-        max_bytes: u64::MAX,
-        max_frame_bytes: MAX_FRAME_BYTES,
-        eviction: EvictionPolicy::Lru,
-        idle_timeout: None,
-        frames_idle: Duration::from_secs(60),
-        precision: PrecisionChoice::Auto,
-        background_cache_frames: CACHE_FRAMES,
-        decoded_frames: 8,
-        preload_frames: 8,
-        jpeg_quality: 85,
-        cache_dir: None,
-        bake: false,
-    }
 }
 
 /// Bytes of this process in memory; 0 where the system does not say.
@@ -213,52 +201,4 @@ fn forget_pages(path: &Path) -> Outcome<()> {
 #[expect(clippy::cast_precision_loss, reason = "for a table")]
 fn in_megabytes(n_bytes: u64) -> f64 {
     n_bytes as f64 / 1e6
-}
-
-/// Makes networks of a few bytes.
-struct Fake;
-
-impl NetworkLoader for Fake {
-    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
-        Ok(Arc::new(FakeGenerator))
-    }
-
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        Err(EngineError::Malformed {
-            reason: "not in this benchmark".into(),
-        })
-    }
-
-    fn device(&self) -> String {
-        "fake".into()
-    }
-
-    fn warm_up(&self, _generator: &dyn Generator) -> Result<(), EngineError> {
-        Ok(())
-    }
-}
-
-struct FakeGenerator;
-
-impl Generator for FakeGenerator {
-    fn geometry(&self) -> FaceGeometry {
-        FaceGeometry::LARGE
-    }
-
-    fn audio_shape(&self) -> [usize; 3] {
-        [32, 16, 16]
-    }
-
-    fn weights_bytes(&self) -> u64 {
-        1
-    }
-
-    fn infer(
-        &self,
-        _session: &mut Session,
-        _frames: &[FaceInput<'_>],
-        _faces: &mut Vec<Vec<u8>>,
-    ) -> Result<(), EngineError> {
-        Ok(())
-    }
 }

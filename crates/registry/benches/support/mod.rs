@@ -1,0 +1,123 @@
+//! What the benchmarks of the registry share: a configuration, and networks of a few bytes, since
+//! only frames are measured.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use lipsync_core::{FaceGeometry, ModelId};
+use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_registry::{
+    EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, RegistryConfig,
+};
+
+/// Why a benchmark could not run.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// The frames of the demo avatar, in order, and where the face is in each.
+pub fn demo_frames() -> Outcome<(Vec<PathBuf>, Vec<[i32; 4]>)> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/avatars/mira");
+    let mut frames: Vec<PathBuf> = demo
+        .join("frames")
+        .read_dir()?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<_, _>>()?;
+    frames.sort_unstable();
+    let rectangles = fs::read_to_string(demo.join("crop_rectangles.json"))?;
+    Ok((frames, serde_json::from_str(&rectangles)?))
+}
+
+/// Writes what makes a folder with `frames` in it an avatar.
+pub fn describe(folder: &Path, rectangles: &[[i32; 4]]) -> Outcome<()> {
+    fs::write(folder.join("rects.json"), serde_json::to_vec(rectangles)?)?;
+    fs::write(folder.join("g.onnx"), "fake")?;
+    fs::write(
+        folder.join("avatar.yaml"),
+        "audio_kind: ave\ngenerator: g.onnx\nframes: frames\ncrop_rectangles: rects.json\n",
+    )?;
+    Ok(())
+}
+
+/// A model in a folder.
+pub fn model(name: &str, folder: PathBuf) -> Outcome<ModelConfig> {
+    Ok(ModelConfig {
+        id: ModelId::new(name)?,
+        source: ModelSource::Folder(folder),
+        audio_kind: None,
+        fps: None,
+        audio_encoder: None,
+        precision: None,
+        preload: false,
+    })
+}
+
+/// As in `config.yaml`, with as many models as there are and no baking behind the benchmark's back.
+pub fn config(models: Vec<ModelConfig>) -> RegistryConfig {
+    RegistryConfig {
+        max_models: models.len(),
+        models,
+        max_bytes: u64::MAX,
+        max_frame_bytes: 3 << 29,
+        eviction: EvictionPolicy::Lru,
+        idle_timeout: None,
+        frames_idle: Duration::from_secs(60),
+        precision: PrecisionChoice::Auto,
+        background_cache_frames: 50,
+        decoded_frames: 8,
+        preload_frames: 8,
+        jpeg_quality: 85,
+        cache_dir: None,
+        bake: false,
+    }
+}
+
+/// Makes networks of a few bytes.
+pub struct Fake;
+
+impl NetworkLoader for Fake {
+    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
+        Ok(Arc::new(FakeGenerator))
+    }
+
+    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        Err(EngineError::Malformed {
+            reason: "not in this benchmark".into(),
+        })
+    }
+
+    fn device(&self) -> String {
+        "fake".into()
+    }
+
+    fn warm_up(&self, _generator: &dyn Generator) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+struct FakeGenerator;
+
+impl Generator for FakeGenerator {
+    fn geometry(&self) -> FaceGeometry {
+        FaceGeometry::LARGE
+    }
+
+    fn audio_shape(&self) -> [usize; 3] {
+        [32, 16, 16]
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        1
+    }
+
+    fn infer(
+        &self,
+        _session: &mut Session,
+        _frames: &[FaceInput<'_>],
+        _faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
