@@ -15,16 +15,21 @@ use crate::support::{
 
 /// Mira, and a second model of the 160-pixel family with few channels and seeded weights.
 async fn two_models(folder: &std::path::Path) -> Result<TestServer> {
+    let yaml = write_models(folder)?;
+    TestServer::start_real(&yaml, folder).await
+}
+
+/// Writes the second model, and gives the configuration of both.
+fn write_models(folder: &std::path::Path) -> Result<String> {
     let mut unet = Unet::new(160, AudioKind::Ave);
     unet.channels = [8, 8, 16, 16, 32];
     let encoder = write_audio_encoder(32, 13, false, 7);
     avatar::write(&folder.join("tomo"), 5, &unet.write(), &encoder)?;
     let mira = repository().join("assets/avatars/mira");
-    let yaml = format!(
+    Ok(format!(
         "capacity: {{bake: off}}\nmodels:\n  mira: {{path: {}}}\n  tomo: {{path: tomo}}\n",
         mira.display()
-    );
-    TestServer::start_real(&yaml, folder).await
+    ))
 }
 
 fn request(client: u32) -> v1::InferBatchCompositeRequest {
@@ -95,5 +100,27 @@ async fn a_frame_is_the_same_alone_and_in_any_batch() -> Result<()> {
         let answer = client.infer_batch_composite(one).await?;
         assert!(answer.frames[0].data == expected.data, "frame {n}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_visual_cache_changes_no_frame_and_tells_its_hits() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = write_models(folder.path())?;
+    let cached = TestServer::start_cached(&yaml, folder.path(), 64 << 20).await?;
+    let uncached = TestServer::start_cached(&yaml, folder.path(), 0).await?;
+    for n in [1, 2, 1, 2] {
+        let expected = frames(&uncached.client().await?, n).await?;
+        let found = frames(&cached.client().await?, n).await?;
+        assert!(found == expected, "client {n} got other frames");
+    }
+    let stats = cached.stats().await?.visual_cache.unwrap_or_default();
+    assert_eq!(stats.capacity_bytes, 64 << 20);
+    // The second time, the four frames of client 1 and the five of client 2 are there.
+    assert!(stats.hits >= 9, "{stats:?}");
+    assert!(stats.resident_frames > 0 && stats.resident_bytes > 0);
+    assert!(stats.resident_bytes <= stats.capacity_bytes);
+    let off = uncached.stats().await?.visual_cache.unwrap_or_default();
+    assert_eq!(off, v1::VisualCacheStats::default());
     Ok(())
 }

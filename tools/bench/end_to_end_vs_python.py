@@ -5,7 +5,7 @@ Usage: end_to_end_vs_python.py [--rounds N] [--duration SECONDS] [--only NAME,..
 The load: 4 clients, each asking for 8 frames of the full-size 328 network again as soon as it has the last
 8 (`lipsync-load-test --profile saturate`), 1280x720 JPEG of quality 85, feature windows as input, since the
 peer has no audio encoder. All servers are up all the time; in each round each gets the load for a while.
-The client runs on the same cores. What the peer does to be fast is written in python_server.py; both
+The client runs on the same cores. Before that, all are asked for the same frames, which must be alike. What the peer does to be fast is written in python_server.py; both
 sides have two workers on two cores and all background frames in memory, the peer decoded, ours baked.
 
 Needs `pip install -r tools/bench/requirements.txt` and cargo.
@@ -23,7 +23,9 @@ import sys
 import tempfile
 import time
 
+import cv2
 import grpc
+import numpy as np
 
 import bench
 import wire
@@ -38,6 +40,12 @@ VARIANTS = {
 }
 # Times faster than the peer that are aimed at.
 TARGETS = {"f32": 1.6, "f32 + visual cache": 1.8, "bf16 + visual cache": 3.5}
+
+# Shape of an audio window, and messages that hold a batch.
+WINDOW = (32, 16, 16)
+LARGE = [("grpc.max_receive_message_length", 64 << 20)]
+# Two encoders, two resizes and bf16 differ by less, other faces by more.
+ALIKE_DB = 30
 
 CONFIG = """\
 server: {{port: "127.0.0.1:{port}", worker_count: 2}}
@@ -144,6 +152,37 @@ def load(program, server, arguments, folder):
     server.rss_mb = server.rss()
 
 
+def frames(pb, server):
+    """The faces of a batch with the same audio for everybody, u8."""
+    windows = np.random.default_rng(7).standard_normal((8, *WINDOW), dtype=np.float32)
+    request = pb.InferBatchCompositeRequest(model_id="full")
+    request.windows.data = windows.tobytes()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}", options=LARGE) as channel:
+        call = channel.unary_unary(
+            "/lipsync.v1.LipSync/InferBatchComposite",
+            request_serializer=lambda r: r.SerializeToString(),
+            response_deserializer=pb.InferBatchCompositeResponse.FromString,
+        )
+        answer = call(request, timeout=120)
+    for frame in answer.frames:
+        picture = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+        x, y, r = frame.region.x, frame.region.y, frame.region
+        yield picture[y : y + r.height, x : x + r.width]
+
+
+def compare_frames(pb, servers):
+    """Ends the run where a server's faces are not the peer's."""
+    peer = list(frames(pb, servers["python"]))
+    for name, server in servers.items():
+        if name == "python":
+            continue
+        pairs = zip(frames(pb, server), peer, strict=True)
+        worst = min(cv2.PSNR(ours, theirs) for ours, theirs in pairs)
+        print(f"{name}: faces within {worst:.1f} dB of the peer's")
+        if worst < ALIKE_DB:
+            sys.exit(f"{name}: not the peer's frames: {worst:.1f} dB")
+
+
 def visual_cache(pb, server):
     """Budget and contents of the visual cache, MB, and its hit rate."""
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -212,6 +251,7 @@ def main():
         pb = wire.messages(folder)
         try:
             start_all(arguments, folder, avatar, servers)
+            compare_frames(pb, servers)
             for _ in range(arguments.rounds):
                 for server in servers.values():
                     load(program, server, arguments, folder)

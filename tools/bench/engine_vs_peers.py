@@ -6,7 +6,9 @@ Without a file it is the full-size 328 network with seeded weights. All contesta
 each round each of them runs a few frames, one after the other, so that a busy or throttled machine
 touches all alike. A round has a turn of one thread (ms a frame) and a turn of two (two frames at a time,
 frames/s). The tensors are f32 for everybody. The rows named `faces` run the same network as the server
-does, from and to bytes; `faces-cached` is the best case of the visual cache, all hits.
+does, from and to bytes; `faces-cached` is the best case of the visual cache, all hits. `machine` is no network but
+a product of small matrices that stays in the first-level cache: its two/one says what a second core adds on this
+machine where neither memory nor an engine is to blame.
 
 Fairness: every peer has one intra-op thread per frame, because that is what serves most frames a second;
 for two threads it has two streams (OpenVINO) or two callers of one session (ONNX Runtime), as our engine
@@ -152,6 +154,7 @@ def contestants(path, arguments):
         every[f"engine {precision}"] = engine(precision, "tensors")
         every[f"engine {precision} faces"] = engine(precision, "faces")
         every[f"engine {precision} faces-cached"] = engine(precision, "faces-cached")
+    every["machine"] = engine("f32", "product")
     every["onnxruntime f32"] = lambda: OnnxRuntime(path)
     every["openvino f32"] = lambda: OpenVino(path, "f32")
     every["openvino bf16"] = lambda: OpenVino(path, "bf16")

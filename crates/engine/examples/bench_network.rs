@@ -4,7 +4,9 @@
 //! prints one line of milliseconds per frame, one number for each of FRAMES runs (20), after a few
 //! warm-up runs. RUN is `tensors` (any network, f32 in and out) or `faces` (a generator from and to bytes, as the
 //! server runs it), or `faces-cached`: the same with a visual cache, which the warm-up fills for all
-//! background frames, so that every measured frame is a hit.
+//! background frames, so that every measured frame is a hit. `product` runs no network, but a matrix product that
+//! stays in the first-level cache, as often as takes some 50 ms: what the cores can do, and how much a second one
+//! adds, where memory plays no part.
 //!
 //! With FRAMES `serve`, each line of its standard input is FRAMES [THREADS], so that another program
 //! can take turns with it. Several threads share the weights, each runs as many frames, and the
@@ -14,6 +16,7 @@ use std::{
     env,
     error::Error,
     fs,
+    hint::black_box,
     io::{self, BufRead, Write},
     panic::resume_unwind,
     sync::Arc,
@@ -23,13 +26,21 @@ use std::{
 
 use lipsync_engine::{
     CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, Session,
-    VisualCache, load_generator, network_writer::SplitMix64,
+    VisualCache,
+    kernels::{Epilogue, MatMut, MatRef, PackedMatrix, gemm},
+    load_generator,
+    network_writer::SplitMix64,
 };
 
 /// Background frames that a run of faces walks over.
 const N_BACKGROUNDS: u32 = 4;
 /// Room for all of them.
 const CACHE_BYTES: u64 = 256 << 20;
+
+/// Rows of the product that stands for no network, and its inputs and outputs.
+const PRODUCT: (usize, usize) = (24, 64);
+/// How often it is computed for one "frame".
+const PRODUCTS: usize = 60_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -58,7 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             Subject::faces(load_generator(&onnx, options)?)
         }
-        _ => return Err("RUN is tensors, faces or faces-cached".into()),
+        "product" => Subject::product(isa)?,
+        _ => return Err("RUN is tensors, faces, faces-cached or product".into()),
     };
     let mut sessions = vec![Session::new()];
     subject.measure(2 * N_BACKGROUNDS, &mut sessions)?;
@@ -90,6 +102,10 @@ enum Subject {
         crop: Vec<u8>,
         audio: Vec<f32>,
     },
+    Product {
+        weights: PackedMatrix,
+        rows: Vec<f32>,
+    },
 }
 
 impl Subject {
@@ -114,6 +130,17 @@ impl Subject {
         }
     }
 
+    fn product(isa: CpuIsa) -> Result<Self, Box<dyn Error>> {
+        let (n_rows, width) = PRODUCT;
+        let mut random = SplitMix64::new(7);
+        let weights = random.floats(width * width, 0.0, 1.0);
+        let bias = vec![0.0; width];
+        Ok(Self::Product {
+            weights: PackedMatrix::pack(isa.resolve()?, &weights, &bias, width, width),
+            rows: random.floats(n_rows * width, 0.0, 1.0),
+        })
+    }
+
     fn run(&self, session: &mut Session, frame: u32) -> Result<(), EngineError> {
         match self {
             Self::Tensors { network, inputs } => {
@@ -131,6 +158,10 @@ impl Subject {
                     audio,
                 };
                 generator.infer(session, &[frame], &mut vec![])
+            }
+            Self::Product { weights, rows } => {
+                multiply(weights, rows);
+                Ok(())
             }
         }
     }
@@ -162,5 +193,23 @@ impl Subject {
                 .try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })?;
         Ok(format!("{:.3}", milliseconds(start) / n_runs))
+    }
+}
+
+fn multiply(weights: &PackedMatrix, rows: &[f32]) {
+    let (n_rows, width) = PRODUCT;
+    let mut out = vec![0.0; n_rows * width];
+    for _ in 0..PRODUCTS {
+        let operand = MatRef {
+            data: black_box(rows),
+            rows: n_rows,
+            stride: width,
+        };
+        let result = MatMut {
+            data: &mut out,
+            stride: width,
+        };
+        gemm(weights, operand, result, Epilogue::default());
+        black_box(&mut out);
     }
 }

@@ -31,7 +31,12 @@ impl TestServer {
 
     /// Starts with the real CPU engine.
     pub async fn start_real(yaml: &str, base: &Path) -> Result<Self> {
-        let loader = CpuLoader::new(lipsync_engine::CpuIsa::Auto, VISUAL_CACHE_BYTES);
+        Self::start_cached(yaml, base, VISUAL_CACHE_BYTES).await
+    }
+
+    /// As [`Self::start_real`], with so much room for what depends on background frames alone.
+    pub async fn start_cached(yaml: &str, base: &Path, visual_cache_bytes: u64) -> Result<Self> {
+        let loader = CpuLoader::new(lipsync_engine::CpuIsa::Auto, visual_cache_bytes);
         Self::start(yaml, base, Arc::new(loader)).await
     }
 
