@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use lipsync::{
     client::Client,
@@ -23,7 +23,7 @@ use lipsync::{
 };
 use lipsync_core::{FaceGeometry, ModelId};
 use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
-use lipsync_registry::NetworkLoader;
+use lipsync_registry::{NetworkLoader, PackState};
 use lipsync_server::{Config, RunningServer, Server};
 
 const N_CLIENTS: usize = 4;
@@ -89,13 +89,19 @@ async fn start(folder: &Path) -> Result<RunningServer> {
     );
     let config = Config::parse(&yaml, &root.join("config.yaml"), [])?;
     let server = Server::bind(config, Arc::new(FreeLoader)).await?;
-    let registry = server.shared().registry.clone();
+    let id = ModelId::new("mira")?;
+    let (registry, baked_id) = (server.shared().registry.clone(), id.clone());
     let baked = tokio::task::spawn_blocking(move || {
         let two = NonZeroUsize::MIN.saturating_add(1);
-        registry.bake(&ModelId::new("mira")?, two, &mut |_| ())?;
+        registry.bake(&baked_id, two, &mut |_| ())?;
         anyhow::Ok(())
     });
     baked.await??;
+    let state = server.shared().registry.load(&id).await?.model.pack_state();
+    ensure!(
+        matches!(state, PackState::Ready { .. }),
+        "frames do not come from the pack: {state:?}"
+    );
     Ok(server.start().await?)
 }
 
