@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     counters::{Alive, SessionCounters},
+    inbox::Came,
     plan::Planned,
     session::{Batch, Next, Popped, Session},
 };
@@ -172,9 +173,9 @@ impl Conversation {
     }
 
     /// Takes what audio has become.
-    pub(super) fn plan(&self, planned: Vec<Planned>, arrived: Instant) {
+    pub(super) fn plan(&self, planned: Vec<Planned>, came: Came) {
         if let Some(session) = &mut self.lock().session {
-            session.plan(planned, arrived);
+            session.plan(planned, came);
         }
     }
 

@@ -15,14 +15,40 @@ use crate::error::ServeError;
 /// What to do next, in the order in which it was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Audio of a segment, at most a second of it, that began to come at `arrived`.
+    /// Audio of a segment, at most a second of it.
     Audio {
         segment_id: u64,
         data: Bytes,
-        arrived: Instant,
+        came: Came,
     },
-    /// A segment has no more audio, as became known at `arrived`.
-    End { segment_id: u64, arrived: Instant },
+    /// A segment has no more audio.
+    End { segment_id: u64, came: Came },
+}
+
+/// When something came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Came {
+    /// The first of it.
+    pub(super) began: Instant,
+    /// All of it.
+    pub(super) whole: Instant,
+}
+
+impl Came {
+    /// At once.
+    pub(super) fn at(now: Instant) -> Self {
+        Self {
+            began: now,
+            whole: now,
+        }
+    }
+
+    /// When part `n` of `n_parts` was there, if they came evenly.
+    pub(super) fn part(&self, n: usize, n_parts: usize) -> Instant {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let took = self.whole.saturating_duration_since(self.began);
+        self.began + took / count(n_parts).max(1) * count(n + 1)
+    }
 }
 
 /// Whether audio was kept.
@@ -61,11 +87,11 @@ enum Queued {
     Audio {
         segment_id: u64,
         data: Vec<u8>,
-        arrived: Instant,
+        came: Came,
     },
     End {
         segment_id: u64,
-        arrived: Instant,
+        came: Came,
     },
 }
 
@@ -135,7 +161,7 @@ impl Inbox {
         Ok(Pushed::Queued)
     }
 
-    fn begin(&mut self, segment_id: u64, arrived: Instant) -> Result<(), ServeError> {
+    fn begin(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
         let is_end = |queued: &&Queued| matches!(queued, Queued::End { .. });
         if self.queue.iter().filter(is_end).count() >= MAX_QUEUED_SEGMENTS {
             return Err(ServeError::TooManyMessages {
@@ -143,7 +169,7 @@ impl Inbox {
                 limit: MAX_QUEUED_SEGMENTS,
             });
         }
-        self.end_newest(arrived);
+        self.end_newest(now);
         self.newest = segment_id;
         self.newest_is_open = true;
         // Even without audio it is worked on, so that its end is told.
@@ -151,7 +177,7 @@ impl Inbox {
         self.queue.push_back(Queued::Audio {
             segment_id,
             data,
-            arrived,
+            came: Came::at(now),
         });
         Ok(())
     }
@@ -162,14 +188,17 @@ impl Inbox {
         if let Some(Queued::Audio {
             segment_id: last_id,
             data: last,
-            arrived,
+            came,
         }) = self.queue.back_mut()
             && *last_id == segment_id
         {
             let room = self.block_bytes.saturating_sub(last.len());
             let (fits, rest) = data.split_at(room.min(data.len()));
             if last.is_empty() {
-                *arrived = now;
+                came.began = now;
+            }
+            if !fits.is_empty() {
+                came.whole = now;
             }
             last.extend_from_slice(fits);
             data = rest;
@@ -178,7 +207,7 @@ impl Inbox {
             self.queue.push_back(Queued::Audio {
                 segment_id,
                 data: block.to_vec(),
-                arrived: now,
+                came: Came::at(now),
             });
         }
     }
@@ -238,19 +267,13 @@ impl Inbox {
             Queued::Audio {
                 segment_id,
                 data,
-                arrived,
+                came,
             } => Work::Audio {
                 segment_id,
                 data: data.into(),
-                arrived,
+                came,
             },
-            Queued::End {
-                segment_id,
-                arrived,
-            } => Work::End {
-                segment_id,
-                arrived,
-            },
+            Queued::End { segment_id, came } => Work::End { segment_id, came },
         })
     }
 
@@ -264,12 +287,12 @@ impl Inbox {
         segment_id <= self.cleared_to || self.cleared.contains(&segment_id)
     }
 
-    fn end_newest(&mut self, arrived: Instant) {
+    fn end_newest(&mut self, now: Instant) {
         if self.newest_is_open {
             self.newest_is_open = false;
             self.queue.push_back(Queued::End {
                 segment_id: self.newest,
-                arrived,
+                came: Came::at(now),
             });
         }
     }

@@ -10,7 +10,7 @@ use lipsync_audio::{
 use lipsync_compositor::Encoding;
 use lipsync_registry::Model;
 
-use super::session::{FRAME_BUFFER, Rules};
+use super::{pace::FRAME_BUFFER, session::Rules};
 use crate::{
     clip::{StepsNeeded, window_floats},
     config::SessionLimits,

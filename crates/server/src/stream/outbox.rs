@@ -10,6 +10,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use lipsync::v1::{self, stream_composite_response::Message};
 use lipsync_core::pts_us;
+use tokio::time::Instant;
 
 use super::plan::{Planned, Slot};
 use crate::error::ServeError;
@@ -104,8 +105,8 @@ enum Ending {
 pub(super) enum Popped {
     /// A notice, or the end of a segment.
     Message(Message),
-    /// A frame, and how it came about.
-    Frame(v1::CompositedFrame, Kind),
+    /// A frame, how it came about, and when its audio was there.
+    Frame(v1::CompositedFrame, Kind, Option<Instant>),
     /// Nothing yet.
     Empty,
     /// The stream ends, well or with a status.
@@ -219,7 +220,7 @@ impl Outbox {
             place: frame.frame_index + 1,
             look: made.look,
         };
-        Popped::Frame(frame, made.kind)
+        Popped::Frame(frame, made.kind, made.slot.and_then(|slot| slot.heard))
     }
 
     /// Whether the next message is a frame.

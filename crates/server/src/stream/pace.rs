@@ -1,38 +1,127 @@
 //! The clock of a session that is paced in real time: when each frame is due.
 //!
 //! Pure arithmetic on the times that it is given: tests run a day of it in a moment.
+//!
+//! Audio that stalls in the middle of a segment moves the clock, and the clock *owes* that time: later
+//! frames follow each other a tenth faster until it is back where it would be without the stall. It
+//! gives back only what audio that lies in wait makes up for: what came in the last second would
+//! also have been in time for a clock moved forward so far ([`Needs`]). So a speaker who has paused, or
+//! sends a packet now and then, is not hurried into the next stall.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
+/// A paced frame leaves so long after it could: what may go wrong meanwhile is not seen.
+pub(super) const FRAME_BUFFER: Duration = Duration::from_millis(40);
+/// Who says nothing for longer has paused, and nothing is owed. Never more than this is.
+const LONGEST_STALL: Duration = Duration::from_secs(2);
+/// What the audio of a frame has to be there ahead of its time: at least, and at most.
+const AHEAD: (Duration, Duration) = (FRAME_BUFFER, Duration::from_millis(120));
+/// The part of an interval that is given back.
+const HURRY: u32 = 10;
+/// How long audio is watched before time is given back, s: usually, and where it stalls again and again.
+const PATIENCE_S: (u64, u64) = (1, 16);
+/// Stalls less than this apart are seen as belonging together, s.
+const PEACE_S: u64 = 60;
+
 /// Frames are numbered as they leave, from 0. Frame `n` is due `(n - a) / fps` after frame `a`, the last
-/// one at which the clock was started; each time is computed from there, so that nothing adds up.
+/// one at which the clock was set; each time is computed from there, so that nothing adds up.
 #[derive(Debug)]
 pub(super) struct Pacer {
     fps: u32,
     anchor: Option<(u64, Instant)>,
+    /// Given back since the anchor: all is due so much earlier.
+    returned: Duration,
+    /// Still to be given back.
+    owed: Duration,
+    /// What the stall under way has cost.
+    lost: Duration,
+    needs: Needs,
 }
 
 impl Pacer {
     /// A clock that stands.
     pub(super) fn new(fps: u32) -> Self {
-        Self { fps, anchor: None }
+        Self {
+            fps,
+            anchor: None,
+            returned: Duration::ZERO,
+            owed: Duration::ZERO,
+            lost: Duration::ZERO,
+            needs: Needs::new(fps),
+        }
     }
 
     /// When frame `n` is due; `None` while the clock stands.
     pub(super) fn due(&self, n: u64) -> Option<Instant> {
         let (first, at) = self.anchor?;
+        let at = at.checked_sub(self.returned).unwrap_or(at);
         Some(match n.checked_sub(first) {
             Some(later) => at + self.span(later),
             None => at.checked_sub(self.span(first - n)).unwrap_or(at),
         })
     }
 
-    /// Lets frame `n` be due at `at`, and all others accordingly, unless it is due later anyway.
+    /// Begins anew with frame `n` at `at`, or when it is due if that is later. Nothing is owed.
     pub(super) fn start(&mut self, n: u64, at: Instant) {
+        self.set(n, at);
+        self.lost = Duration::ZERO;
+        self.owed = Duration::ZERO;
+        self.needs = Needs::new(self.fps);
+    }
+
+    /// Frame `n` is the first one of what is said, and its audio was there from `heard` on: so much ahead
+    /// of its time that of the others has to be as well.
+    pub(super) fn begin(&mut self, n: u64, heard: Instant) {
+        let due = self.due(n).unwrap_or(heard);
+        let ahead = due.saturating_duration_since(heard);
+        self.needs.ahead = ahead.clamp(AHEAD.0, AHEAD.1);
+    }
+
+    /// Waits for frame `n` until `at`, because its audio came late.
+    pub(super) fn hold(&mut self, n: u64, at: Instant) {
+        let due = self.due(n).unwrap_or(at);
+        self.lost += at.saturating_duration_since(due);
+        self.set(n, at);
+    }
+
+    /// A frame that no audio belongs to takes a place in the middle of a segment.
+    pub(super) fn bridge(&mut self) {
+        self.lost += self.span(1);
+    }
+
+    /// Frame `n` is one of the segment: if there was a stall, it is over.
+    pub(super) fn resume(&mut self, n: u64) {
+        if self.lost.is_zero() {
+            return;
+        }
+        let lost = std::mem::take(&mut self.lost);
+        self.owed = if lost > LONGEST_STALL {
+            Duration::ZERO
+        } else {
+            (self.owed + lost).min(LONGEST_STALL)
+        };
+        self.needs.stalled(n);
+    }
+
+    /// Frame `n`, whose audio was there from `heard` on, leaves in time: the next one may come sooner.
+    pub(super) fn sent(&mut self, n: u64, heard: Instant) {
+        let Some(due) = self.due(n).filter(|_| !self.owed.is_zero()) else {
+            return;
+        };
+        let needed_at = due.checked_sub(self.owed).unwrap_or(due);
+        let need = (heard + self.needs.ahead).saturating_duration_since(needed_at);
+        let may_return = self.owed.saturating_sub(self.needs.seen(n, need));
+        let step = may_return.min(self.span(1) / HURRY);
+        self.owed -= step;
+        self.returned += step;
+    }
+
+    fn set(&mut self, n: u64, at: Instant) {
         if self.due(n).is_none_or(|due| due < at) {
             self.anchor = Some((n, at));
+            self.returned = Duration::ZERO;
         }
     }
 
@@ -43,36 +132,58 @@ impl Pacer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How far behind a clock without stalls the audio of the last frames came: the most of it has to stay owed.
+#[derive(Debug)]
+struct Needs {
+    /// Numbers and needs of frames in the window, each need smaller than the one before it.
+    falling: VecDeque<(u64, Duration)>,
+    /// Frames.
+    window: u64,
+    fps: u64,
+    /// The frame after the last stall.
+    last_stall: Option<u64>,
+    /// Audio has to be there so long before its frame is due.
+    ahead: Duration,
+}
 
-    #[test]
-    fn a_day_does_not_drift() {
-        let start = Instant::now();
-        for fps in [20, 25, 30, 60] {
-            let mut pacer = Pacer::new(fps);
-            assert_eq!(pacer.due(0), None);
-            pacer.start(0, start);
-            let day = u64::from(fps) * 24 * 3600;
-            for n in (0..=day).step_by(7) {
-                let nanos = n * 1_000_000_000 / u64::from(fps);
-                assert_eq!(pacer.due(n), Some(start + Duration::from_nanos(nanos)));
-            }
-            assert_eq!(pacer.due(day), Some(start + Duration::from_secs(24 * 3600)));
+impl Needs {
+    fn new(fps: u32) -> Self {
+        Self {
+            falling: VecDeque::new(),
+            window: PATIENCE_S.0 * u64::from(fps),
+            fps: fps.into(),
+            last_stall: None,
+            ahead: AHEAD.0,
         }
     }
 
-    #[test]
-    fn a_hold_moves_all_that_follows_and_never_back() {
-        let start = Instant::now();
-        let ms = |n| start + Duration::from_millis(n);
-        let mut pacer = Pacer::new(25);
-        pacer.start(5, ms(1000));
-        assert_eq!(pacer.due(4), Some(ms(960)));
-        pacer.start(10, ms(1190));
-        assert_eq!(pacer.due(10), Some(ms(1200)), "it is due later anyway");
-        pacer.start(10, ms(1300));
-        assert_eq!(pacer.due(11), Some(ms(1340)));
+    /// Audio that has stalled before frame `n`, and not long before that, is watched for longer.
+    fn stalled(&mut self, n: u64) {
+        let last = self.last_stall.replace(n);
+        self.window = if last.is_some_and(|last| n < last + PEACE_S * self.fps) {
+            (2 * self.window).min(PATIENCE_S.1 * self.fps)
+        } else {
+            PATIENCE_S.0 * self.fps
+        };
+        self.falling.clear();
+    }
+
+    /// Takes the need of frame `n` and gives the most of those in the window.
+    fn seen(&mut self, n: u64, need: Duration) -> Duration {
+        while self.falling.back().is_some_and(|last| last.1 <= need) {
+            self.falling.pop_back();
+        }
+        self.falling.push_back((n, need));
+        while self
+            .falling
+            .front()
+            .is_some_and(|first| first.0 + self.window <= n)
+        {
+            self.falling.pop_front();
+        }
+        self.falling.front().map_or(need, |first| first.1)
     }
 }
+
+#[cfg(test)]
+mod tests;

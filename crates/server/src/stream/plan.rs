@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use lipsync::v1;
+use tokio::time::Instant;
 
 /// One frame of a segment, before it is made.
 #[derive(Debug, Clone)]
@@ -20,8 +21,19 @@ pub(super) struct Slot {
     pub(super) speaks: bool,
     /// The audio under it, as it came; empty unless the session asked for echo.
     pub(super) audio: Bytes,
-    /// Its audio came after its time: the clock starts anew with it.
-    pub(super) restarts_clock: bool,
+    /// When its audio was all there; known once it is planned.
+    pub(super) heard: Option<Instant>,
+    /// What it does to the clock.
+    pub(super) restart: Option<Restart>,
+}
+
+/// Why the clock does not simply go on with a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restart {
+    /// It is the first one of what is said: whatever was before is over.
+    Begin,
+    /// Its audio came after its time.
+    Hold,
 }
 
 /// An entry of the plan.
@@ -113,9 +125,9 @@ impl Plan {
         self.queue.iter().filter(is_slot).count()
     }
 
-    /// Whether the clock will start anew with a slot in the plan.
+    /// Whether a slot in the plan will set the clock.
     pub(super) fn restarts_clock(&self) -> bool {
-        let restarts = |p: &Planned| matches!(p, Planned::Frame(slot) if slot.restarts_clock);
+        let restarts = |p: &Planned| matches!(p, Planned::Frame(slot) if slot.restart.is_some());
         self.queue.iter().any(restarts)
     }
 

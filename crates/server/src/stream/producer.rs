@@ -63,7 +63,7 @@ impl Producer {
             Work::Audio {
                 segment_id,
                 data,
-                arrived,
+                came,
             } => {
                 let segment = match self.segment.take().filter(|s| s.id() == segment_id) {
                     Some(segment) => segment,
@@ -71,18 +71,15 @@ impl Producer {
                 };
                 let (segment, slots) = self.heard(segment, data).await?;
                 self.segment = Some(segment);
-                self.conversation.plan(slots, arrived);
+                self.conversation.plan(slots, came);
             }
-            Work::End {
-                segment_id,
-                arrived,
-            } => {
+            Work::End { segment_id, came } => {
                 let Some(segment) = self.segment.take().filter(|s| s.id() == segment_id) else {
                     return Ok(());
                 };
                 let cpu = &self.shared.pipeline.cpu;
                 let slots = cpu.run(move || segment.finish()).await?;
-                self.conversation.plan(slots, arrived);
+                self.conversation.plan(slots, came);
             }
         }
         Ok(())

@@ -138,7 +138,8 @@ impl Segment {
                 window: Arc::from(window),
                 speaks,
                 audio,
-                restarts_clock: false,
+                heard: None,
+                restart: None,
             })
         });
         slots.collect()

@@ -19,11 +19,11 @@ pub(super) use batch::Batch;
 use super::{
     counters::SessionCounters,
     fade::FULL,
-    inbox::{Inbox, Pushed, Work},
+    inbox::{Came, Inbox, Pushed, Work},
     late::LateFrames,
     outbox::{self, Cursor, Look, Made, Outbox},
-    pace::Pacer,
-    plan::{Plan, Planned},
+    pace::{FRAME_BUFFER, Pacer},
+    plan::{Plan, Planned, Restart, Slot},
 };
 use crate::error::ServeError;
 
@@ -51,8 +51,8 @@ pub(super) struct Session {
     outbox: Outbox,
     /// In sessions that are paced.
     pacer: Option<Pacer>,
-    /// The segment whose last frame is in the plan or beyond while more of it is to come.
-    mid_segment: Option<u64>,
+    /// The segment that the last frame made of audio belongs to, while more of it is to come.
+    speaking: Option<u64>,
     /// An interruption has cut the stream: the clock waits for what comes next.
     was_cut: bool,
     /// How long the first batch of a segment takes, roughly.
@@ -85,8 +85,6 @@ pub(super) enum Popped {
     End(Option<ServeError>),
 }
 
-/// A paced frame leaves so long after it could: what may go wrong meanwhile is not seen.
-pub(super) const FRAME_BUFFER: Duration = Duration::from_millis(40);
 /// Audio that is late by less than this is waited for before the face comes to rest.
 const HOLD: Duration = Duration::from_millis(200);
 /// Idle frames are made so long before their time: they take a few milliseconds.
@@ -125,7 +123,7 @@ impl Session {
             plan: Plan::default(),
             outbox: Outbox::new(rules.fps, cursor),
             pacer,
-            mid_segment: None,
+            speaking: None,
             was_cut: false,
             first_batch_time: FIRST_BATCH_TIME.0,
             late: LateFrames::default(),
@@ -170,13 +168,13 @@ impl Session {
         let is_cleared = |id| id != 0 && inbox.is_cleared(id);
         self.plan.clear(is_cleared);
         let displaced = self.outbox.clear(segment_id, is_cleared)?;
-        if self.mid_segment.is_some_and(is_cleared) {
-            self.mid_segment = None;
+        if self.speaking.is_some_and(is_cleared) {
+            self.speaking = None;
         }
         self.plan.put_back(displaced);
         // What follows the cut is made now, so that it may come after its time.
         match self.plan.first_slot_mut() {
-            Some(slot) => slot.restarts_clock = true,
+            Some(slot) => slot.restart = Some(Restart::Begin),
             None => self.was_cut = true,
         }
         Ok(())
@@ -220,6 +218,7 @@ impl Session {
         while self.outbox.has_room(0, usize::MAX)
             && let Some(end) = self.plan.take_end()
         {
+            self.speaking = None;
             self.outbox.push_end(end);
         }
         let n_slots = self.plan.n_slots();
@@ -248,7 +247,7 @@ impl Session {
         };
         let cursor = self.outbox.cursor();
         let due = pacer.due(self.outbox.next_number()).unwrap_or(now);
-        let begin = if self.mid_segment.is_some() && !cursor.look.is_idle {
+        let begin = if self.speaking.is_some() && !cursor.look.is_idle {
             due + HOLD
         } else {
             due.checked_sub(IDLE_AHEAD).unwrap_or(now)
@@ -261,36 +260,38 @@ impl Session {
 
     /// Takes what audio has become: slots in order, and the end of the segment.
     ///
-    /// `arrived` is when that audio came.
-    pub(super) fn plan(&mut self, planned: Vec<Planned>, arrived: Instant) {
-        for mut planned in planned {
+    /// `came` is when that audio came.
+    pub(super) fn plan(&mut self, planned: Vec<Planned>, came: Came) {
+        let n_planned = planned.len();
+        for (n, mut planned) in planned.into_iter().enumerate() {
             let id = planned.segment_id();
             if self.inbox.is_cleared(id) {
                 continue;
             }
-            self.mid_segment = match &mut planned {
-                Planned::Frame(slot) => {
-                    slot.restarts_clock = self.comes_late(arrived);
-                    Some(id)
-                }
-                Planned::End(_) => None,
-            };
+            if let Planned::Frame(slot) = &mut planned {
+                slot.heard = Some(came.part(n, n_planned));
+                slot.restart = self.restart(slot, came.began);
+            }
             self.plan.push(planned);
         }
     }
 
     /// Whether the clock has to wait for the next slot, whose audio came at `arrived`.
-    fn comes_late(&mut self, arrived: Instant) -> bool {
-        let Some(pacer) = &self.pacer else {
-            return false;
-        };
+    fn restart(&mut self, slot: &Slot, arrived: Instant) -> Option<Restart> {
+        let pacer = self.pacer.as_ref()?;
         // Of several late ones only the first moves the clock.
         if self.plan.restarts_clock() {
-            return false;
+            return None;
         }
         let n_slots = u64::try_from(self.plan.n_slots()).unwrap_or(u64::MAX);
         let due = pacer.due(self.outbox.next_number() + n_slots);
-        std::mem::take(&mut self.was_cut) || due.is_none_or(|due| due < arrived)
+        let was_cut = std::mem::take(&mut self.was_cut);
+        match due.filter(|_| !was_cut) {
+            None => Some(Restart::Begin),
+            Some(due) if due >= arrived => None,
+            Some(_) if slot.n == 0 => Some(Restart::Begin),
+            Some(_) => Some(Restart::Hold),
+        }
     }
 
     /// Whether a batch is still what has to be made next.
@@ -322,19 +323,14 @@ impl Session {
         }
         for (shot, mut frame) in batch.shots.into_iter().zip(frames) {
             let n = self.outbox.next_number();
-            let restarts_clock = match &shot.slot {
-                // The plan's own flag: an interruption may have set it meanwhile.
-                Some(slot) => self.plan.take(slot).is_some_and(|slot| slot.restarts_clock),
-                None => false,
-            };
-            if let Some(pacer) = &mut self.pacer {
-                if restarts_clock {
-                    pacer.start(n, now + FRAME_BUFFER);
-                } else if shot.slot.is_none() && pacer.due(n).is_none_or(|due| due + HOLD / 2 < now)
-                {
-                    // Nobody hears idle frames: after a hold they do not hurry.
-                    pacer.start(n, now);
+            match &shot.slot {
+                Some(slot) => {
+                    // The plan's own word: an interruption may have changed it meanwhile.
+                    let restart = self.plan.take(slot).and_then(|slot| slot.restart);
+                    self.keep_time(n, slot, restart, now);
+                    self.speaking = Some(slot.segment_id);
                 }
+                None => self.idle_time(n, now),
             }
             if shot.kind == outbox::Kind::Skipped {
                 self.late.skipped();
@@ -349,29 +345,61 @@ impl Session {
         }
     }
 
+    /// Sets the clock for a frame that is made of audio.
+    fn keep_time(&mut self, n: u64, slot: &Slot, restart: Option<Restart>, now: Instant) {
+        let Some(pacer) = &mut self.pacer else { return };
+        match restart {
+            Some(Restart::Begin) => pacer.start(n, now + FRAME_BUFFER),
+            Some(Restart::Hold) => pacer.hold(n, now + FRAME_BUFFER),
+            None => {}
+        }
+        if slot.n == 0 || restart == Some(Restart::Begin) {
+            pacer.begin(n, slot.heard.unwrap_or(now));
+        }
+        pacer.resume(n);
+    }
+
+    /// Sets the clock for an idle frame. Nobody hears them: after a hold they do not hurry.
+    fn idle_time(&mut self, n: u64, now: Instant) {
+        let Some(pacer) = &mut self.pacer else { return };
+        let due = pacer.due(n).filter(|&due| due + HOLD / 2 >= now);
+        let at = due.unwrap_or(now);
+        if self.speaking.is_some() {
+            pacer.hold(n, at);
+            pacer.bridge();
+        } else {
+            pacer.start(n, at);
+        }
+    }
+
     /// The next message, if its time has come.
     pub(super) fn pop(&mut self, now: Instant) -> Popped {
         if let Some(warning) = self.late.warning(now) {
             self.outbox.warn(warning);
         }
+        let n = self.outbox.n_sent();
+        let mut is_in_time = false;
         if let Some(pacer) = &mut self.pacer
             && self.outbox.next_is_frame()
         {
-            let n = self.outbox.n_sent();
             match pacer.due(n) {
                 Some(due) if due > now => return Popped::Wait(Some(due)),
                 Some(due) if due + pacer.span(1) < now => {
                     self.late.late();
                     self.counters.late();
                 }
-                Some(_) => {}
+                Some(_) => is_in_time = true,
                 None => pacer.start(n, now),
             }
         }
         match self.outbox.pop() {
             outbox::Popped::Message(message) => Popped::Message(message),
-            outbox::Popped::Frame(frame, kind) => {
+            outbox::Popped::Frame(frame, kind, heard) => {
                 self.counters.sent(kind);
+                if let (Some(pacer), Some(heard)) = (&mut self.pacer, heard.filter(|_| is_in_time))
+                {
+                    pacer.sent(n, heard);
+                }
                 Popped::Message(Message::Frame(frame))
             }
             outbox::Popped::Empty => Popped::Wait(None),

@@ -84,8 +84,9 @@ class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFo
     OUTPUT_FORMAT_UNSPECIFIED: _OutputFormat.ValueType  # 0
     """The server's `output.format`, JPEG unless configured otherwise."""
     OUTPUT_FORMAT_JPEG: _OutputFormat.ValueType  # 1
-    """Baseline JPEG, 4:2:0, with restart markers. As PNG, it carries IPTC's digital source type
-    `trainedAlgorithmicMedia` in XMP, unless the server's `output.mark_generated` is off.
+    """Baseline JPEG, 4:2:0; whole frames have restart markers, those of `region_only` have none. As PNG,
+    it carries IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
+    `output.mark_generated` is off.
     """
     OUTPUT_FORMAT_PNG: _OutputFormat.ValueType  # 2
     """PNG, 8-bit RGB, lossless."""
@@ -106,8 +107,9 @@ class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
 OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
 """The server's `output.format`, JPEG unless configured otherwise."""
 OUTPUT_FORMAT_JPEG: OutputFormat.ValueType  # 1
-"""Baseline JPEG, 4:2:0, with restart markers. As PNG, it carries IPTC's digital source type
-`trainedAlgorithmicMedia` in XMP, unless the server's `output.mark_generated` is off.
+"""Baseline JPEG, 4:2:0; whole frames have restart markers, those of `region_only` have none. As PNG,
+it carries IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
+`output.mark_generated` is off.
 """
 OUTPUT_FORMAT_PNG: OutputFormat.ValueType  # 2
 """PNG, 8-bit RGB, lossless."""
@@ -155,9 +157,12 @@ class _PacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pacing.ValueTy
     """At their time, one frame duration apart. The clock starts with the first frame of a segment,
     Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
     Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
-    still until then and the clock goes on from there. A frame that the server is late with keeps its
-    pts; when they are more than 120 ms late, frames are shown without the network (generated =
-    false) until the clock is caught up with, and a warning `late_frames` says so. No audio is skipped.
+    still until then and the clock goes on from there. Inside a segment a stall of up to 2 s is made up
+    for: while audio lies in wait, frames follow each other a tenth sooner until they leave when they
+    would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
+    that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
+    without the network (generated = false) until the clock is caught up with, and a warning
+    `late_frames` says so. No audio is skipped.
     """
 
 class Pacing(_Pacing, metaclass=_PacingEnumTypeWrapper):
@@ -171,9 +176,12 @@ PACING_REALTIME: Pacing.ValueType  # 2
 """At their time, one frame duration apart. The clock starts with the first frame of a segment,
 Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
 Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
-still until then and the clock goes on from there. A frame that the server is late with keeps its
-pts; when they are more than 120 ms late, frames are shown without the network (generated =
-false) until the clock is caught up with, and a warning `late_frames` says so. No audio is skipped.
+still until then and the clock goes on from there. Inside a segment a stall of up to 2 s is made up
+for: while audio lies in wait, frames follow each other a tenth sooner until they leave when they
+would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
+that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
+without the network (generated = false) until the clock is caught up with, and a warning
+`late_frames` says so. No audio is skipped.
 """
 Global___Pacing: _TypeAlias = Pacing  # noqa: Y015
 

@@ -134,14 +134,14 @@ fn after_the_end_nothing_is_taken() {
 }
 
 #[test]
-fn a_block_came_when_its_first_piece_did() {
+fn a_block_knows_when_its_first_and_its_last_piece_came() {
     let mut inbox = Inbox::new(10, 1);
     let start = Instant::now();
     let at = |ms| start + std::time::Duration::from_millis(ms);
     inbox.push_audio(1, &[0; 4], at(0)).unwrap();
     inbox.push_audio(1, &[0; 4], at(7)).unwrap();
-    let Some(Work::Audio { arrived, .. }) = inbox.pop() else {
+    let Some(Work::Audio { came, .. }) = inbox.pop() else {
         panic!("audio")
     };
-    assert_eq!(arrived, at(0));
+    assert_eq!((came.began, came.whole), (at(0), at(7)));
 }

@@ -16,7 +16,8 @@ fn slot(segment_id: u64, n: u64) -> Slot {
         window: [].into(),
         speaks: true,
         audio: bytes::Bytes::new(),
-        restarts_clock: false,
+        heard: None,
+        restart: None,
     }
 }
 
@@ -40,7 +41,7 @@ fn sent(outbox: &mut Outbox) -> Vec<(u64, u64, u64)> {
     let mut all = Vec::new();
     loop {
         match outbox.pop() {
-            Popped::Frame(f, _) => all.push((f.segment_id, f.frame_index, f.pts_us)),
+            Popped::Frame(f, ..) => all.push((f.segment_id, f.frame_index, f.pts_us)),
             Popped::Message(_) => {}
             Popped::Empty | Popped::End(_) => return all,
         }

@@ -5,10 +5,11 @@ use lipsync_core::pts_us;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-use super::{FRAME_BUFFER, Session};
+use super::Session;
 use crate::stream::{
     fade::{FULL, follow},
     outbox::{Cursor, Kind, Look},
+    pace::FRAME_BUFFER,
     plan::Slot,
 };
 

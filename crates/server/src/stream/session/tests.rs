@@ -3,3 +3,4 @@
 mod interruption;
 mod pacing;
 mod stage;
+mod stalls;

@@ -141,7 +141,7 @@ impl Stage {
             Work::Audio {
                 segment_id,
                 data,
-                arrived,
+                came,
             } => {
                 if self.heard.back().is_none_or(|last| last.0 != segment_id) {
                     self.heard.push_back((segment_id, 0));
@@ -152,18 +152,15 @@ impl Stage {
                     slot(segment_id, *n_heard - 1, byte)
                 });
                 let slots = slots.collect();
-                self.session.plan(slots, arrived);
+                self.session.plan(slots, came);
             }
-            Work::End {
-                segment_id,
-                arrived,
-            } => {
+            Work::End { segment_id, came } => {
                 let n_frames = self.heard.back().map_or(0, |last| last.1);
                 let end = v1::SegmentEnd {
                     segment_id,
                     n_frames,
                 };
-                self.session.plan(vec![Planned::End(end)], arrived);
+                self.session.plan(vec![Planned::End(end)], came);
             }
         }
     }
@@ -225,7 +222,8 @@ fn slot(segment_id: u64, n: u64, byte: u8) -> Planned {
         window: Arc::new([]),
         speaks: byte != 0,
         audio: Bytes::new(),
-        restarts_clock: false,
+        heard: None,
+        restart: None,
     })
 }
 
