@@ -22,7 +22,7 @@ use lipsync::{
     v1::{self, infer_batch_composite_request::Audio},
 };
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
 use lipsync_registry::{NetworkLoader, PackState};
 use lipsync_server::{Config, RunningServer, Server};
 
@@ -167,7 +167,12 @@ async fn ask_for_ever(
 struct FreeLoader;
 
 impl NetworkLoader for FreeLoader {
-    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
+    fn generator(
+        &self,
+        _onnx: &[u8],
+        _: Device,
+        _: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
         Ok(Arc::new(FreeNetwork))
     }
 

@@ -1,68 +1,146 @@
-//! How much memory models may take, and who holds it.
+//! How much memory models may take, on each device, and who holds it.
+//!
+//! A model's generator lies on one device and is charged there. Where that is not the host, its audio
+//! encoder, which always runs on the host, is charged to the host. Beside the models there is what
+//! workers need to run them: one arena each, as large as the largest model asks for, kept for ever.
 
 use std::{
     mem,
     sync::{Arc, Mutex},
 };
 
-use crate::{RegistryError, lock};
+use lipsync_engine::Device;
+
+use crate::{DeviceRoom, RegistryError, lock};
 
 /// An amount of memory: models, and the bytes that they may come to take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub models: usize,
+    /// On the device of the charge.
     pub bytes: u64,
+    /// On the host, where that is another device.
+    pub host_bytes: u64,
+}
+
+/// What a model asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    pub amount: Amount,
+    /// Bytes that all workers of the device together need to run it.
+    pub arena_bytes: u64,
 }
 
 /// The limits and what is held of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    limit: Amount,
-    held: Mutex<Amount>,
+    max_models: usize,
+    max_host_bytes: u64,
+    rooms: Vec<DeviceRoom>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    models: usize,
+    host_bytes: u64,
+    /// Of each device: what models hold, and what the workers' arenas may have grown to.
+    devices: Vec<(u64, u64)>,
 }
 
 impl Budget {
-    pub(crate) fn new(limit: Amount) -> Arc<Self> {
+    /// `max_bytes` bounds every device, beside what the device itself says; and the host.
+    pub(crate) fn new(max_models: usize, max_bytes: u64, rooms: Vec<DeviceRoom>) -> Arc<Self> {
+        let limited = |room: DeviceRoom| DeviceRoom {
+            max_bytes: room.max_bytes.min(max_bytes),
+            ..room
+        };
         Arc::new(Self {
-            limit,
-            held: Mutex::new(Amount::default()),
+            max_models,
+            max_host_bytes: max_bytes,
+            held: Mutex::new(Held {
+                models: 0,
+                host_bytes: 0,
+                devices: vec![(0, 0); rooms.len()],
+            }),
+            rooms: rooms.into_iter().map(limited).collect(),
         })
     }
 
-    pub(crate) fn held(&self) -> Amount {
-        *lock(&self.held)
+    pub(crate) fn room(&self, place: usize) -> &DeviceRoom {
+        &self.rooms[place]
     }
 
-    /// Whether `wanted` would be there once `freed` of what is held were given back.
-    pub(crate) fn fits(&self, wanted: Amount, freed: Amount) -> bool {
-        let held = self.held();
-        let fits = |held: u64, wanted: u64, freed: u64, limit: u64| {
+    /// Where `device` stands in the list.
+    pub(crate) fn place_of(&self, device: Device) -> Option<usize> {
+        self.rooms.iter().position(|room| room.device == device)
+    }
+
+    /// Places in the order in which models are put there: the least charged device first.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let held = lock(&self.held);
+        let mut places: Vec<usize> = (0..self.rooms.len()).collect();
+        places.sort_by_key(|&place| held.devices[place].0);
+        places
+    }
+
+    /// Bytes that models hold, on all devices.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let held = lock(&self.held);
+        held.host_bytes + held.devices.iter().map(|(bytes, _)| bytes).sum::<u64>()
+    }
+
+    /// Whether `wanted` would be there, on the device at `place`, once `freed` of what is held there
+    /// and in all were given back.
+    pub(crate) fn fits(&self, place: usize, wanted: Wanted, freed: Amount) -> bool {
+        let held = lock(&self.held);
+        let fits = |held: u64, freed: u64, wanted: u64, limit: u64| {
             (held - freed.min(held))
                 .checked_add(wanted)
                 .is_some_and(|n| n <= limit)
         };
-        let models = held.models.saturating_sub(freed.models) + wanted.models;
-        models <= self.limit.models && fits(held.bytes, wanted.bytes, freed.bytes, self.limit.bytes)
+        let Wanted {
+            amount,
+            arena_bytes,
+        } = wanted;
+        let (bytes, arenas) = held.devices[place];
+        let with_arenas = amount.bytes.saturating_add(arenas.max(arena_bytes));
+        held.models.saturating_sub(freed.models) + amount.models <= self.max_models
+            && fits(bytes, freed.bytes, with_arenas, self.rooms[place].max_bytes)
+            && fits(
+                held.host_bytes,
+                freed.host_bytes,
+                amount.host_bytes,
+                self.max_host_bytes,
+            )
     }
 
-    /// Why `wanted` cannot be had.
-    pub(crate) fn refusal(&self, wanted: Amount, needed_bytes: u64) -> RegistryError {
-        if self.fits(
-            Amount {
-                models: 0,
-                ..wanted
-            },
-            Amount::default(),
-        ) {
+    /// Why `wanted` cannot be had, by a model that needs `needed` in all.
+    pub(crate) fn refusal(&self, place: usize, wanted: Wanted, needed: Amount) -> RegistryError {
+        let no_model = Amount {
+            models: 0,
+            ..wanted.amount
+        };
+        let bytes_alone = Wanted {
+            amount: no_model,
+            ..wanted
+        };
+        if self.fits(place, bytes_alone, Amount::default()) {
             RegistryError::TooManyModels {
-                max_models: self.limit.models,
+                max_models: self.max_models,
             }
         } else {
             RegistryError::OutOfMemory {
-                needed: needed_bytes,
-                budget: self.limit.bytes,
+                needed: needed.bytes + needed.host_bytes,
+                budget: self.rooms[place].max_bytes,
             }
         }
+    }
+
+    /// Workers have run a model that needs arenas of so many bytes, and keep them.
+    pub(crate) fn keep_arenas(&self, place: usize, n_bytes: u64) {
+        let arenas = &mut lock(&self.held).devices[place].1;
+        *arenas = n_bytes.max(*arenas);
     }
 }
 
@@ -70,14 +148,16 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
+    place: usize,
     amount: Amount,
 }
 
 impl Charge {
-    /// A share of nothing.
-    pub(crate) fn none(budget: &Arc<Budget>) -> Self {
+    /// A share of nothing, on the device at `place`.
+    pub(crate) fn none(budget: &Arc<Budget>, place: usize) -> Self {
         Self {
             budget: Arc::clone(budget),
+            place,
             amount: Amount::default(),
         }
     }
@@ -86,17 +166,40 @@ impl Charge {
         self.amount
     }
 
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    pub(crate) fn room(&self) -> &DeviceRoom {
+        self.budget.room(self.place)
+    }
+
+    /// What of it is of use to a model on the device at `place`.
+    pub(crate) fn amount_for(&self, place: usize) -> Amount {
+        let here = place == self.place;
+        Amount {
+            bytes: if here { self.amount.bytes } else { 0 },
+            ..self.amount
+        }
+    }
+
     /// Leaves nothing behind.
     pub(crate) fn take(&mut self) -> Self {
-        let nothing = Self::none(&self.budget);
+        let nothing = Self::none(&self.budget, self.place);
         mem::replace(self, nothing)
     }
 
-    /// Takes over another share of the same budget.
+    /// Takes over what is of use here of another share of the same budget; the rest is given back.
     pub(crate) fn absorb(&mut self, mut other: Self) {
-        let theirs = mem::take(&mut other.amount);
+        let theirs = other.amount_for(self.place);
+        let rest = Amount {
+            bytes: other.amount.bytes - theirs.bytes,
+            ..Amount::default()
+        };
+        other.amount = rest;
         self.amount.models += theirs.models;
         self.amount.bytes += theirs.bytes;
+        self.amount.host_bytes += theirs.host_bytes;
     }
 
     /// Whether there is more to take is the caller's to know ([`Budget::fits`]).
@@ -104,7 +207,9 @@ impl Charge {
         let mut held = lock(&self.budget.held);
         // Never below zero: what a charge has is part of what is held.
         held.models = held.models - self.amount.models + amount.models;
-        held.bytes = held.bytes - self.amount.bytes + amount.bytes;
+        held.host_bytes = held.host_bytes - self.amount.host_bytes + amount.host_bytes;
+        let bytes = &mut held.devices[self.place].0;
+        *bytes = *bytes - self.amount.bytes + amount.bytes;
         self.amount = amount;
     }
 
@@ -113,6 +218,7 @@ impl Charge {
         self.resize(Amount {
             models: self.amount.models.max(amount.models),
             bytes: self.amount.bytes.max(amount.bytes),
+            host_bytes: self.amount.host_bytes.max(amount.host_bytes),
         });
     }
 
@@ -121,6 +227,7 @@ impl Charge {
         self.resize(Amount {
             models: self.amount.models.min(amount.models),
             bytes: self.amount.bytes.min(amount.bytes),
+            host_bytes: self.amount.host_bytes.min(amount.host_bytes),
         });
     }
 }

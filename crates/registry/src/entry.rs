@@ -7,8 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
-    budget::{Amount, Budget},
-    usage::Usage,
+    budget::Amount, usage::Usage,
 };
 
 /// What everyone who waits for a load is told.
@@ -57,7 +56,7 @@ impl Entry {
         }
     }
 
-    pub(crate) fn status(&self, device: impl FnOnce() -> String) -> ModelStatus {
+    pub(crate) fn status(&self) -> ModelStatus {
         let (state, failure, model) = match &self.state {
             State::Unloaded => (ModelState::Unloaded, None, None),
             State::Loading(_) => (ModelState::Loading, None, None),
@@ -69,7 +68,7 @@ impl Entry {
             id: self.config.id.clone(),
             state,
             failure,
-            device: model.map(|_| device()),
+            device: model.map(|m| m.charge.room().name.clone()),
             precision: model.map(|m| m.precision().clone()),
             info: self.info,
             weights_bytes: model.map_or(0, |m| m.weights_bytes()),
@@ -88,31 +87,53 @@ impl Entry {
     }
 }
 
-/// Which unused models have to go so that `wanted` fits the budget; `None` where even all of them
-/// would not be enough, so that nothing is dropped in vain.
+/// Which unused models have to go, the least worth first, so that what they free is enough for the device
+/// at `place`; an error, with all that hold something there, where even they are not.
 pub(crate) fn victims(
     book: &mut Book,
     policy: EvictionPolicy,
-    budget: &Budget,
-    wanted: Amount,
-) -> Option<Vec<ModelId>> {
+    place: usize,
+    is_enough: impl Fn(Amount) -> bool,
+) -> Result<Vec<ModelId>, Vec<ModelId>> {
     let mut candidates: Vec<_> = book
         .iter_mut()
         .filter_map(|(id, entry)| {
             let worth = entry.usage.record().worth(policy);
-            let amount = entry.unused()?.charge.amount();
+            let amount = entry.unused()?.charge.amount_for(place);
             Some((worth, id.clone(), amount))
         })
         .collect();
     candidates.sort_unstable_by_key(|candidate| candidate.0);
-    let mut freed = Amount::default();
     let mut chosen = Vec::new();
     let mut candidates = candidates.into_iter();
-    while !budget.fits(wanted, freed) {
-        let (_, id, amount) = candidates.next()?;
-        freed.models += amount.models;
-        freed.bytes += amount.bytes;
-        chosen.push(id);
+    while !is_enough(sum(&chosen)) {
+        let Some((_, id, amount)) = candidates.next() else {
+            chosen.retain(|(_, amount): &(ModelId, Amount)| amount.bytes > 0);
+            return Err(ids(chosen));
+        };
+        chosen.push((id, amount));
     }
-    Some(chosen)
+    // Of models on other devices not all that were passed on the way are of any help.
+    let mut next = 0;
+    while next < chosen.len() {
+        let spared = chosen.remove(next);
+        if !is_enough(sum(&chosen)) {
+            chosen.insert(next, spared);
+            next += 1;
+        }
+    }
+    Ok(ids(chosen))
+}
+
+fn sum(chosen: &[(ModelId, Amount)]) -> Amount {
+    let add = |sum: Amount, (_, amount): &(ModelId, Amount)| Amount {
+        models: sum.models + amount.models,
+        bytes: sum.bytes + amount.bytes,
+        host_bytes: sum.host_bytes + amount.host_bytes,
+    };
+    chosen.iter().fold(Amount::default(), add)
+}
+
+fn ids(chosen: Vec<(ModelId, Amount)>) -> Vec<ModelId> {
+    chosen.into_iter().map(|(id, _)| id).collect()
 }

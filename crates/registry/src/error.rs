@@ -222,6 +222,8 @@ pub enum ErrorClass {
     BrokenModel,
     /// No room now; trying later may help.
     NoRoom,
+    /// The device failed for good.
+    DeviceLost,
     /// A mistake of ours.
     Internal,
 }
@@ -235,6 +237,7 @@ impl RegistryError {
             Self::OutOfMemory { .. } | Self::TooManyModels { .. } => ErrorClass::NoRoom,
             Self::Network { source, .. } => match **source {
                 EngineError::OutOfMemory { .. } => ErrorClass::NoRoom,
+                EngineError::DeviceFault { sticky: true, .. } => ErrorClass::DeviceLost,
                 EngineError::Device { .. }
                 | EngineError::DeviceFault { .. }
                 | EngineError::DeviceUnavailable { .. } => ErrorClass::Internal,

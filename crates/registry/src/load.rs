@@ -3,12 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use lipsync_core::{AudioKind, FaceGeometry};
-use lipsync_engine::{AudioEncoder, EngineError, Generator};
+use lipsync_engine::{AudioEncoder, Device, EngineError, Generator};
 
 use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
     RegistryError, Verdict,
-    budget::Charge,
+    budget::{Amount, Charge, Wanted},
     files::{self, MAX_ONNX_BYTES},
     frame_budget::FrameBudget,
     frame_files::FrameFiles,
@@ -21,10 +21,19 @@ use crate::{
 const GENERATOR: &str = "generator";
 const AUDIO_ENCODER: &str = "audio encoder";
 
-/// Gets room for a model: makes the charge one model of so many bytes.
+/// Gets room for a model.
 pub(crate) trait Room {
-    fn charge(&self, charge: &mut Charge, n_bytes: u64) -> Result<(), RegistryError>;
-    fn nothing(&self) -> Charge;
+    /// Chooses a device and charges what is wanted there.
+    fn place(&self, wanted: Wanted) -> Result<Charge, RegistryError>;
+
+    /// Makes a charge what is wanted, on the device where it is.
+    fn charge(&self, charge: &mut Charge, wanted: Wanted) -> Result<(), RegistryError>;
+
+    /// Takes note of the workers' memory for a model that has run.
+    fn keep_arenas(&self, charge: &Charge, n_bytes: u64);
+
+    /// Drops unused models of `device` until `n_bytes` are free or there are no more; whether any was.
+    fn evict_idle(&self, device: Device, n_bytes: u64) -> bool;
 }
 
 /// What loading needs to know besides the model's own configuration.
@@ -51,10 +60,23 @@ impl Loading<'_> {
         if let Some(path) = &avatar.audio_encoder {
             estimate += files::size(path, AUDIO_ENCODER)?;
         }
-        let mut charge = room.nothing();
-        room.charge(&mut charge, estimate)?;
+        let charge = room.place(Wanted {
+            amount: Amount {
+                models: 1,
+                bytes: estimate,
+                host_bytes: 0,
+            },
+            arena_bytes: 0,
+        })?;
 
-        let (generator, precision) = self.generator(&avatar.generator, avatar.audio_kind)?;
+        let onnx = files::read(&avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let device = charge.room().device;
+        let source = (&*avatar.generator, &*onnx);
+        let (generator, precision) = with_room(room, device, || {
+            self.generator(source, device, avatar.audio_kind)
+        })?;
+        let arena_bytes = self.loader.arena_bytes(&onnx, device);
+        drop(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder(path, avatar.audio_kind))
@@ -72,14 +94,16 @@ impl Loading<'_> {
             usage: Arc::clone(usage),
             charge,
         };
-        self.make_ready(model, room)
+        self.make_ready(model, arena_bytes, room)
     }
 
     /// The frames of a model, which need its generator only to know the size of the face crops.
     pub(crate) fn find_frames(&self) -> Result<Frames, RegistryError> {
         let avatar = Avatar::find(self.config)?;
         let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
-        let (generator, _) = self.generator(&avatar.generator, avatar.audio_kind)?;
+        let onnx = files::read(&avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let source = (&*avatar.generator, &*onnx);
+        let (generator, _) = self.generator(source, Device::Cpu, avatar.audio_kind)?;
         Ok(self.frames(files, &*generator))
     }
 
@@ -94,20 +118,34 @@ impl Loading<'_> {
         )
     }
 
-    fn make_ready(&self, mut model: Model, room: &dyn Room) -> Result<Model, RegistryError> {
-        let n_bytes = model.weights_bytes();
-        room.charge(&mut model.charge, n_bytes)?;
-        self.loader
-            .warm_up(&*model.generator)
-            .map_err(|e| network("warm-up of the generator", e))?;
+    fn make_ready(
+        &self,
+        mut model: Model,
+        arena_bytes: u64,
+        room: &dyn Room,
+    ) -> Result<Model, RegistryError> {
+        let wanted = Wanted {
+            amount: model.amount(),
+            arena_bytes,
+        };
+        room.charge(&mut model.charge, wanted)?;
+        let generator = &model.generator;
+        with_room(room, generator.device(), || {
+            let warm_up = self.loader.warm_up(generator);
+            warm_up.map_err(|e| network("warm-up of the generator", e))
+        })?;
+        room.keep_arenas(&model.charge, arena_bytes);
         // Without a good one, frames are made from their files.
         let _ = model.frames.open_pack();
         model.preload(self.registry.preload_frames)?;
         Ok(model)
     }
 
-    /// In which numbers the generator of the file `path`, which holds `onnx`, is to run.
-    fn precision(&self, path: &Path, onnx: &[u8]) -> PrecisionInUse {
+    /// In which numbers the generator of the file `path`, which holds `onnx`, is to run on `device`.
+    fn precision(&self, (path, onnx): (&Path, &[u8]), device: Device) -> PrecisionInUse {
+        if device != Device::Cpu {
+            return PrecisionInUse::of_device();
+        }
         let choice = self.config.precision.unwrap_or(self.registry.precision);
         let verdict = Verdict::find(path, onnx, self.registry.cache_dir.as_deref());
         let in_use = PrecisionInUse::choose(choice, self.loader.has_bf16(), verdict);
@@ -117,14 +155,15 @@ impl Loading<'_> {
         in_use
     }
 
+    /// The generator of a file, by its path and contents.
     fn generator(
         &self,
-        path: &Path,
+        (path, onnx): (&Path, &[u8]),
+        device: Device,
         kind: AudioKind,
     ) -> Result<(Arc<dyn Generator>, PrecisionInUse), RegistryError> {
-        let onnx = files::read(path, GENERATOR, MAX_ONNX_BYTES)?;
-        let precision = self.precision(path, &onnx);
-        let generator = self.loader.generator(&onnx, precision.precision);
+        let precision = self.precision((path, onnx), device);
+        let generator = self.loader.generator(onnx, device, precision.precision);
         let generator = generator.map_err(|e| network(GENERATOR, e))?;
         let geometry = generator.geometry();
         if FaceGeometry::for_region(geometry.region_px) != Some(geometry) {
@@ -175,6 +214,26 @@ fn audio_shapes(kind: AudioKind) -> &'static [[usize; 3]] {
         AudioKind::Ave => &[[32, 16, 16]],
         AudioKind::Hubert => &[[32, 32, 32], [16, 32, 32]],
         AudioKind::Wenet => &[[256, 16, 32], [128, 16, 32]],
+    }
+}
+
+/// Does what needs memory on `device`, and again each time that unused models could go for it.
+fn with_room<T>(
+    room: &dyn Room,
+    device: Device,
+    attempt: impl Fn() -> Result<T, RegistryError>,
+) -> Result<T, RegistryError> {
+    loop {
+        let result = attempt();
+        let Err(RegistryError::Network { source, .. }) = &result else {
+            return result;
+        };
+        let EngineError::OutOfMemory { needed, free } = **source else {
+            return result;
+        };
+        if !room.evict_idle(device, needed.saturating_sub(free).max(1)) {
+            return result;
+        }
     }
 }
 

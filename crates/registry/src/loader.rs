@@ -3,36 +3,67 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, EngineError, FaceInput, Generator, Precision, Session, VisualCacheStats,
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session, VisualCacheStats,
 };
 
-/// Makes networks from the bytes of ONNX files, for one device.
+/// A device that generators can be loaded for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRoom {
+    /// Which.
+    pub device: Device,
+    /// What people call it, for example `cpu (avx512)` or `cuda:0 (NVIDIA H200)`.
+    pub name: String,
+    /// Bytes that it has for models and for what workers need to run them; [`u64::MAX`] where nothing is
+    /// known.
+    pub max_bytes: u64,
+}
+
+/// Makes networks from the bytes of ONNX files.
 ///
 /// Called on the registry's load threads, several at a time. A panic is contained and becomes a
 /// failed load.
 pub trait NetworkLoader: Send + Sync {
-    /// Makes a generator that runs in the given numbers.
+    /// Makes a generator for `device`, one of [`devices`](Self::devices) or the host. There, it runs in
+    /// the given numbers; on others, in those of the device.
     ///
     /// # Errors
     /// What the engine finds wrong with the file or the device.
     fn generator(
         &self,
         onnx: &[u8],
+        device: Device,
         precision: Precision,
     ) -> Result<Arc<dyn Generator>, EngineError>;
 
-    /// Whether the device multiplies bf16 numbers faster than f32.
+    /// Where generators go, at least one device; models are spread over all of them. The default is the
+    /// host.
+    fn devices(&self) -> Vec<DeviceRoom> {
+        vec![DeviceRoom {
+            device: Device::Cpu,
+            name: self.device(),
+            max_bytes: u64::MAX,
+        }]
+    }
+
+    /// Bytes that all workers of `device` together need there to run the generator of this file, besides
+    /// its weights. The default is 0: nothing is counted.
+    fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
+        let _ = (onnx, device);
+        0
+    }
+
+    /// Whether the host multiplies bf16 numbers faster than f32.
     fn has_bf16(&self) -> bool {
         false
     }
 
-    /// Makes an audio encoder.
+    /// Makes an audio encoder, which runs on the host.
     ///
     /// # Errors
     /// What the engine finds wrong with the file or the device.
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError>;
 
-    /// Where the networks run, for example `cpu (avx512)`.
+    /// Where the networks run, in words, for example `cpu (avx512)`.
     fn device(&self) -> String;
 
     /// How what all generators keep of background frames has fared. The default: nothing is kept.
@@ -45,7 +76,7 @@ pub trait NetworkLoader: Send + Sync {
     ///
     /// # Errors
     /// What the run reports.
-    fn warm_up(&self, generator: &dyn Generator) -> Result<(), EngineError> {
+    fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
         let crop = vec![0; generator.geometry().crop_bytes()];
         let audio = vec![0.0; generator.audio_shape().iter().product()];
         let frame = FaceInput {

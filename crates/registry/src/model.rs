@@ -9,11 +9,14 @@ use std::{
 
 use lipsync_compositor::{BakeSettings, FaceCrop, Picture};
 use lipsync_core::{AudioKind, FaceGeometry, ModelId, background_index};
-use lipsync_engine::{AudioEncoder, Generator};
+use lipsync_engine::{AudioEncoder, Device, Generator};
 
 use crate::{
     BackgroundFrame, CacheStats, ModelInfo, PackState, PrecisionInUse, RegistryError,
-    budget::Charge, frames::Frames, read_ahead::ReadAhead, usage::Usage,
+    budget::{Amount, Charge},
+    frames::Frames,
+    read_ahead::ReadAhead,
+    usage::Usage,
 };
 
 /// A loaded model: its networks and its background frames.
@@ -117,10 +120,25 @@ impl Model {
         self.generator.weights_bytes() + encoder.map_or(0, |e| e.weights_bytes())
     }
 
-    /// Bytes that the model counts against the budget of weights.
+    /// Bytes that the model counts against the budget of weights, of its device and of the host.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
-        self.charge.amount().bytes
+        let amount = self.charge.amount();
+        amount.bytes + amount.host_bytes
+    }
+
+    /// What it takes, and where.
+    pub(crate) fn amount(&self) -> Amount {
+        let encoder = self.audio_encoder.as_ref().map_or(0, |e| e.weights_bytes());
+        let (bytes, host_bytes) = match self.generator.device() {
+            Device::Cpu => (self.generator.weights_bytes() + encoder, 0),
+            Device::Cuda(_) => (self.generator.device_bytes(), encoder),
+        };
+        Amount {
+            models: 1,
+            bytes,
+            host_bytes,
+        }
     }
 
     /// How its background frames are coded.

@@ -22,7 +22,7 @@ pub enum PrecisionChoice {
 /// The numbers that a model's generator runs in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrecisionInUse {
-    /// Which.
+    /// Which, on the host; see [`name`](Self::name).
     pub precision: Precision,
     /// Why.
     pub reason: PrecisionReason,
@@ -45,9 +45,29 @@ pub enum PrecisionReason {
     Good,
     /// A frame compared is not good enough in bf16.
     NotGood,
+    /// The device has numbers of its own, fp16, and no others.
+    OfDevice,
 }
 
 impl PrecisionInUse {
+    /// What runs on another device than the host: whatever was asked for, its own.
+    pub(crate) fn of_device() -> Self {
+        Self {
+            precision: Precision::F32,
+            reason: PrecisionReason::OfDevice,
+            verdict: None,
+        }
+    }
+
+    /// What people call the numbers: `f32`, `bf16` or `f16`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.reason {
+            PrecisionReason::OfDevice => "f16".to_owned(),
+            _ => self.precision.to_string(),
+        }
+    }
+
     /// Decides. `has_bf16` tells whether the device multiplies bf16 numbers.
     pub(crate) fn choose(
         choice: PrecisionChoice,
@@ -85,6 +105,7 @@ impl fmt::Display for PrecisionReason {
             Self::NotCompared => "bf16 has not been compared with f32: compare-precision does it",
             Self::Good => "the worst frame compared is good enough in bf16",
             Self::NotGood => "the worst frame compared is not good enough in bf16",
+            Self::OfDevice => "the CUDA engine stores f16 and sums in f32",
         })
     }
 }

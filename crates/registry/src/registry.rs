@@ -8,18 +8,18 @@ use std::{
 };
 
 use lipsync_core::ModelId;
-use lipsync_engine::VisualCacheStats;
+use lipsync_engine::{Device, VisualCacheStats};
 use tokio::sync::oneshot;
 
 use crate::{
     Model, ModelConfig, ModelStatus, NetworkLoader, PackFault, PackState, RegistryConfig,
     RegistryError,
     baker::Baker,
-    budget::{Amount, Budget, Charge},
-    entry::{Book, Entry, Outcome, State, victims},
+    budget::Budget,
+    entry::{Book, Entry, Outcome, State},
     frame_budget::FrameBudget,
     frames::Frames,
-    load::{Loading, Room},
+    load::{Loading, Room as _},
     lock,
     read_ahead::ReadAhead,
     usage::Usage,
@@ -36,9 +36,10 @@ pub struct Lease {
 
 /// All configured models, the ones in memory among them. Clones are the same registry.
 ///
-/// The weights of models in memory, in use after an unload, and being loaded never take more than
-/// [`RegistryConfig::max_bytes`] together. A load that does not fit drops models that nobody uses;
-/// what is in use is never dropped, and a load that does not fit beside it is refused.
+/// Models are spread over the loader's devices. On each, the weights of models in memory, in use after an
+/// unload, and being loaded never take more than [`RegistryConfig::max_bytes`] and what the device has.
+/// A load that does not fit drops models that nobody uses; what is in use is never dropped, and a load that
+/// does not fit beside it is refused.
 ///
 /// Their background frames never take more than [`RegistryConfig::max_frame_bytes`]. Nothing is ever
 /// refused for them: frames that do not fit are dropped, or not kept.
@@ -48,14 +49,14 @@ pub struct Registry {
 }
 
 pub(crate) struct Shared {
-    config: RegistryConfig,
+    pub(crate) config: RegistryConfig,
     loader: Arc<dyn NetworkLoader>,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     frame_budget: Arc<FrameBudget>,
     read_ahead: ReadAhead,
     baker: Arc<Baker>,
     /// Held for book-keeping only, never while files are read, networks made or memory freed.
-    book: Mutex<Book>,
+    pub(crate) book: Mutex<Book>,
 }
 
 impl Registry {
@@ -75,10 +76,7 @@ impl Registry {
             (model.id.clone(), entry)
         };
         let book = Mutex::new(config.models.iter().map(entry).collect());
-        let budget = Budget::new(Amount {
-            models: config.max_models,
-            bytes: config.max_bytes,
-        });
+        let budget = Budget::new(config.max_models, config.max_bytes, loader.devices());
         let frame_budget = FrameBudget::new(config.max_frame_bytes, config.frames_idle);
         Self {
             shared: Arc::new(Shared {
@@ -219,7 +217,7 @@ impl Registry {
     #[must_use]
     pub fn list(&self) -> Vec<ModelStatus> {
         let book = lock(&self.shared.book);
-        book.values().map(|entry| self.status_of(entry)).collect()
+        book.values().map(Entry::status).collect()
     }
 
     /// One configured model.
@@ -227,7 +225,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::UnknownModel`].
     pub fn status(&self, id: &ModelId) -> Result<ModelStatus, RegistryError> {
-        self.with_entry(id, |entry| self.status_of(entry))
+        self.with_entry(id, |entry| entry.status())
     }
 
     /// How what all generators keep of background frames has fared.
@@ -251,11 +249,19 @@ impl Registry {
         self.shared.frame_budget.held()
     }
 
-    /// Bytes of weights that are taken: by models in memory, by those that finish after an unload,
-    /// and by loads under way. Never more than [`RegistryConfig::max_bytes`].
+    /// Bytes of weights that are taken, on all devices: by models in memory, by those that finish after an
+    /// unload, and by loads under way. Never more than [`RegistryConfig::max_bytes`] a device.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
-        self.shared.budget.held().bytes
+        self.shared.budget.held_bytes()
+    }
+
+    /// Drops models that nobody uses and that lie on `device`, in the order of eviction, until `n_bytes`
+    /// are free or there are no more; whether any was dropped.
+    ///
+    /// For a run that found no memory on the device. Blocks while memory is given back.
+    pub fn evict_idle(&self, device: Device, n_bytes: u64) -> bool {
+        self.shared.evict_idle(device, n_bytes)
     }
 
     /// Models that are ready.
@@ -279,10 +285,6 @@ impl Registry {
             Some(entry) => Ok(look(entry)),
             None => Err(RegistryError::UnknownModel { id: id.clone() }),
         }
-    }
-
-    fn status_of(&self, entry: &Entry) -> ModelStatus {
-        entry.status(|| self.shared.loader.device())
     }
 
     /// The model, or a place among those who wait for it; the first to wait starts the load.
@@ -378,8 +380,9 @@ impl Shared {
             Ok(model) => {
                 let weights_bytes = model.weights_bytes();
                 let in_use = model.precision();
-                let (precision, reason) = (in_use.precision, in_use.reason);
-                tracing::info!(model = %id, ?load_time, weights_bytes, %precision, %reason, "model ready");
+                let (precision, reason) = (in_use.name(), in_use.reason);
+                let device = model.generator.device();
+                tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
                 self.bake_if_needed(id, &model.frames);
             }
             Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),
@@ -422,47 +425,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Without waiting: what is half baked is given up by its own thread.
         self.baker.stop(Duration::ZERO);
-    }
-}
-
-impl Room for Shared {
-    fn nothing(&self) -> Charge {
-        Charge::none(&self.budget)
-    }
-
-    /// What is dropped for the newcomer is counted until its memory is really free, so that the
-    /// budget holds at every moment and not only on paper.
-    fn charge(&self, charge: &mut Charge, n_bytes: u64) -> Result<(), RegistryError> {
-        let wanted = Amount {
-            models: 1,
-            bytes: n_bytes,
-        };
-        let have = charge.amount();
-        let missing = Amount {
-            models: wanted.models.saturating_sub(have.models),
-            bytes: wanted.bytes.saturating_sub(have.bytes),
-        };
-        let mut dropped = Vec::new();
-        if missing != Amount::default() {
-            let mut book = lock(&self.book);
-            let ids = victims(&mut book, self.config.eviction, &self.budget, missing)
-                .ok_or_else(|| self.budget.refusal(missing, n_bytes))?;
-            for id in ids {
-                let Some(entry) = book.get_mut(&id) else {
-                    continue;
-                };
-                if let Some(model) = entry.unused() {
-                    charge.absorb(model.charge.take());
-                }
-                dropped.extend(entry.unload());
-            }
-            charge.grow_to(wanted);
-        }
-        for model in dropped {
-            tracing::info!(model = %model.id(), "model evicted");
-        }
-        charge.shrink_to(wanted);
-        Ok(())
     }
 }
 

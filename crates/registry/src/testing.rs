@@ -1,6 +1,7 @@
 //! Models on a temporary disk and a loader of fake networks, for tests.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -12,10 +13,10 @@ use std::{
 
 use image::{Rgb, RgbImage};
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
 
 use crate::{
-    EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, Registry,
+    DeviceRoom, EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, Registry,
     RegistryConfig, lock, manifest,
 };
 
@@ -169,7 +170,7 @@ impl Gate {
 
 /// Makes networks from the words at the start of their files: `bad`, `panic`, `cold` (fails when
 /// it runs), `small` (160 px), `hubert` (its audio shape), `short` (an encoder's steps), `heavy`
-/// (takes ten times its file).
+/// (takes ten times its file). On GPUs there is memory for as much as `gpus` says.
 #[derive(Default)]
 pub(crate) struct FakeLoader {
     pub n_generators: AtomicUsize,
@@ -177,6 +178,11 @@ pub(crate) struct FakeLoader {
     pub live: Arc<Live>,
     pub gate: Gate,
     pub has_bf16: AtomicBool,
+    /// Instead of the host: each GPU's limit as the registry is told it, and what it really has.
+    pub gpus: Vec<(u64, u64)>,
+    /// Bytes held on each GPU.
+    pub on_gpus: Arc<Mutex<BTreeMap<Device, u64>>>,
+    pub arena_bytes: u64,
     /// What generators were asked to run in, one after the other.
     pub precisions: Mutex<Vec<Precision>>,
 }
@@ -185,6 +191,7 @@ impl NetworkLoader for FakeLoader {
     fn generator(
         &self,
         onnx: &[u8],
+        device: Device,
         precision: Precision,
     ) -> Result<Arc<dyn Generator>, EngineError> {
         self.gate.pass();
@@ -199,11 +206,25 @@ impl NetworkLoader for FakeLoader {
         }
         let factor = if words.contains("heavy") { 10 } else { 1 };
         let n_bytes = onnx.len() as u64 * factor;
+        if let Device::Cuda(ordinal) = device {
+            let mut on_gpus = lock(&self.on_gpus);
+            let held = on_gpus.entry(device).or_default();
+            let free = self.gpus[ordinal as usize].1 - *held;
+            if free < n_bytes {
+                return Err(EngineError::OutOfMemory {
+                    needed: n_bytes,
+                    free,
+                });
+            }
+            *held += n_bytes;
+        }
         let now = self.live.now.fetch_add(n_bytes, Ordering::SeqCst) + n_bytes;
         self.live.peak.fetch_max(now, Ordering::SeqCst);
         Ok(Arc::new(FakeGenerator {
             words,
             n_bytes,
+            device,
+            on_gpus: Arc::clone(&self.on_gpus),
             live: Arc::clone(&self.live),
             n_runs: Arc::clone(&self.n_warm_ups),
         }))
@@ -223,11 +244,33 @@ impl NetworkLoader for FakeLoader {
     fn device(&self) -> String {
         "fake".into()
     }
+
+    fn devices(&self) -> Vec<DeviceRoom> {
+        if self.gpus.is_empty() {
+            return vec![DeviceRoom {
+                device: Device::Cpu,
+                name: self.device(),
+                max_bytes: u64::MAX,
+            }];
+        }
+        let room = |(ordinal, &(max_bytes, _)): (u32, &(u64, u64))| DeviceRoom {
+            device: Device::Cuda(ordinal),
+            name: Device::Cuda(ordinal).to_string(),
+            max_bytes,
+        };
+        (0..).zip(&self.gpus).map(room).collect()
+    }
+
+    fn arena_bytes(&self, _onnx: &[u8], _: Device) -> u64 {
+        self.arena_bytes
+    }
 }
 
 struct FakeGenerator {
     words: String,
     n_bytes: u64,
+    device: Device,
+    on_gpus: Arc<Mutex<BTreeMap<Device, u64>>>,
     live: Arc<Live>,
     n_runs: Arc<AtomicUsize>,
 }
@@ -235,6 +278,9 @@ struct FakeGenerator {
 impl Drop for FakeGenerator {
     fn drop(&mut self) {
         self.live.now.fetch_sub(self.n_bytes, Ordering::SeqCst);
+        if let Some(held) = lock(&self.on_gpus).get_mut(&self.device) {
+            *held -= self.n_bytes;
+        }
     }
 }
 
@@ -256,6 +302,14 @@ impl Generator for FakeGenerator {
     }
 
     fn weights_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn device_bytes(&self) -> u64 {
         self.n_bytes
     }
 

@@ -2,8 +2,6 @@
 
 use std::{fmt, net::SocketAddr};
 
-use lipsync_engine::Precision;
-
 /// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
 pub struct Banner<'a> {
@@ -17,8 +15,8 @@ pub struct Banner<'a> {
     pub n_workers: usize,
     /// Places in the queue.
     pub queue_capacity: usize,
-    /// Ids of the configured models, and in which numbers each runs that is loaded.
-    pub models: Vec<(String, Option<Precision>)>,
+    /// Ids of the configured models, and of each that is loaded in which numbers it runs, and where.
+    pub models: Vec<(String, Option<String>)>,
 }
 
 /// Ids beyond this many are only counted.
@@ -70,7 +68,7 @@ mod tests {
     #[test]
     fn says_what_an_operator_looks_for() {
         let models = (0..10)
-            .map(|i| (format!("m{i}"), (i == 0).then_some(Precision::Bf16)))
+            .map(|i| (format!("m{i}"), (i == 0).then(|| "bf16".to_owned())))
             .collect();
         let banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),

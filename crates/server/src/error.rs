@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
-use lipsync_engine::Device;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
 
@@ -87,10 +86,10 @@ pub enum ServeError {
         reason: String,
     },
     /// The device that runs the model failed for good; the server is about to end.
-    #[error("{device} is lost: the server is about to end")]
+    #[error("{reason}: the server is about to end")]
     DeviceLost {
-        /// Which one.
-        device: Device,
+        /// Which one, and what it said.
+        reason: String,
     },
     /// The server is not ready yet.
     #[error("the server is starting")]
@@ -166,7 +165,9 @@ impl From<PoolError> for ServeError {
             PoolError::OutOfMemory { .. } => Self::OutOfMemory {
                 reason: error.to_string(),
             },
-            PoolError::DeviceLost { device } => Self::DeviceLost { device },
+            PoolError::DeviceLost { .. } => Self::DeviceLost {
+                reason: error.to_string(),
+            },
             other => Self::internal(other),
         }
     }
@@ -194,6 +195,9 @@ impl From<RegistryError> for ServeError {
                 reason: error.to_string(),
             },
             ErrorClass::NoRoom => Self::OutOfMemory {
+                reason: error.to_string(),
+            },
+            ErrorClass::DeviceLost => Self::DeviceLost {
                 reason: error.to_string(),
             },
             ErrorClass::BrokenModel => Self::BrokenModel {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, CpuIsa, EngineError, Generator, LoadOptions, Precision, VisualCache,
+    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, Precision, VisualCache,
     VisualCacheStats, kernels::Isa, load_audio_encoder, load_generator,
 };
 use lipsync_registry::NetworkLoader;
@@ -32,6 +32,7 @@ impl NetworkLoader for CpuLoader {
     fn generator(
         &self,
         onnx: &[u8],
+        _: Device,
         precision: Precision,
     ) -> Result<Arc<dyn Generator>, EngineError> {
         let visual_cache =

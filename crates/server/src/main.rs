@@ -9,6 +9,7 @@ use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use lipsync_registry::PrecisionInUse;
 use lipsync_server::{Config, CpuLoader, RunningServer, Server, banner::Banner, config};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -103,7 +104,12 @@ fn announce(running: &RunningServer) {
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()
-            .map(|m| (m.id.to_string(), m.precision.as_ref().map(|p| p.precision)))
+            .map(|m| {
+                (
+                    m.id.to_string(),
+                    m.precision.as_ref().map(PrecisionInUse::name),
+                )
+            })
             .collect(),
     };
     command_line::say(&banner);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use lipsync_core::FaceGeometry;
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
 use lipsync_registry::NetworkLoader;
 
 /// A gate that generators stop at; open unless it was closed.
@@ -86,7 +86,12 @@ pub struct FakeLoader {
 }
 
 impl NetworkLoader for FakeLoader {
-    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
+    fn generator(
+        &self,
+        _onnx: &[u8],
+        _: Device,
+        _: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
         Ok(Arc::new(FakeGenerator {
             gate: Arc::clone(&self.gate),
         }))
@@ -100,7 +105,7 @@ impl NetworkLoader for FakeLoader {
         "fake".into()
     }
 
-    fn warm_up(&self, _generator: &dyn Generator) -> Result<(), EngineError> {
+    fn warm_up(&self, _generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
         Ok(())
     }
 }

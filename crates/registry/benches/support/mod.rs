@@ -9,7 +9,7 @@ use std::{
 };
 
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
 use lipsync_registry::{
     EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, RegistryConfig,
 };
@@ -78,7 +78,12 @@ pub fn config(models: Vec<ModelConfig>) -> RegistryConfig {
 pub struct Fake;
 
 impl NetworkLoader for Fake {
-    fn generator(&self, _onnx: &[u8], _: Precision) -> Result<Arc<dyn Generator>, EngineError> {
+    fn generator(
+        &self,
+        _onnx: &[u8],
+        _: Device,
+        _: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
         Ok(Arc::new(FakeGenerator))
     }
 
@@ -92,7 +97,7 @@ impl NetworkLoader for Fake {
         "fake".into()
     }
 
-    fn warm_up(&self, _generator: &dyn Generator) -> Result<(), EngineError> {
+    fn warm_up(&self, _generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 mod baking;
+mod devices;
 mod eviction;
 mod frames;
 mod loading;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
 use lipsync_engine::VisualCacheStats;
-use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState};
+use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse};
 use tonic::{Request, Response, Status};
 
 use crate::{core_state::Shared, error::ServeError, request::parse_model_id};
@@ -112,7 +112,7 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         n_background_frames: info.map_or(0, |i| i.n_frames),
         width: info.map_or(0, |i| px(i.width)),
         height: info.map_or(0, |i| px(i.height)),
-        precision: precision.map_or_else(String::new, |p| p.precision.to_string()),
+        precision: precision.map_or_else(String::new, PrecisionInUse::name),
         precision_reason: precision.map_or_else(String::new, |p| p.reason.to_string()),
         bf16_psnr_min_db: verdict.map_or(0.0, |v| v.psnr_min_db),
         bf16_psnr_mean_db: verdict.map_or(0.0, |v| v.psnr_mean_db),

@@ -1,0 +1,104 @@
+//! Making room: where a model goes, and who goes for it.
+
+use std::sync::Arc;
+
+use lipsync_engine::Device;
+
+use crate::{
+    Model, RegistryError,
+    budget::{Amount, Charge, Wanted},
+    entry::victims,
+    load::Room,
+    lock,
+    registry::Shared,
+};
+
+impl Room for Shared {
+    /// On the device that has the fewest bytes charged, of those where it fits beside what is there;
+    /// where it fits nowhere, on the first where others can go for it.
+    fn place(&self, wanted: Wanted) -> Result<Charge, RegistryError> {
+        let places = self.budget.places();
+        let nothing = Amount::default();
+        let free = places
+            .iter()
+            .find(|&&place| self.budget.fits(place, wanted, nothing));
+        let mut refusal = None;
+        for &place in free.into_iter().chain(&places) {
+            let mut charge = Charge::none(&self.budget, place);
+            match self.charge(&mut charge, wanted) {
+                Ok(()) => return Ok(charge),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or(RegistryError::OutOfMemory {
+            needed: wanted.amount.bytes,
+            budget: 0,
+        }))
+    }
+
+    /// What is dropped for the newcomer is counted until its memory is really free, so that the
+    /// budget holds at every moment and not only on paper.
+    fn charge(&self, charge: &mut Charge, wanted: Wanted) -> Result<(), RegistryError> {
+        let have = charge.amount();
+        let amount = wanted.amount;
+        let missing = Amount {
+            models: amount.models.saturating_sub(have.models),
+            bytes: amount.bytes.saturating_sub(have.bytes),
+            host_bytes: amount.host_bytes.saturating_sub(have.host_bytes),
+        };
+        let mut dropped = Vec::new();
+        if missing != Amount::default() {
+            let place = charge.place();
+            let missing = Wanted {
+                amount: missing,
+                ..wanted
+            };
+            let mut book = lock(&self.book);
+            let policy = self.config.eviction;
+            let enough = |freed| self.budget.fits(place, missing, freed);
+            let ids = victims(&mut book, policy, place, enough)
+                .map_err(|_| self.budget.refusal(place, missing, amount))?;
+            for id in ids {
+                let Some(entry) = book.get_mut(&id) else {
+                    continue;
+                };
+                if let Some(model) = entry.unused() {
+                    charge.absorb(model.charge.take());
+                }
+                dropped.extend(entry.unload());
+            }
+            charge.grow_to(amount);
+        }
+        drop_models(dropped);
+        charge.shrink_to(amount);
+        Ok(())
+    }
+
+    fn keep_arenas(&self, charge: &Charge, n_bytes: u64) {
+        self.budget.keep_arenas(charge.place(), n_bytes);
+    }
+
+    fn evict_idle(&self, device: Device, n_bytes: u64) -> bool {
+        let Some(place) = self.budget.place_of(device) else {
+            return false;
+        };
+        let mut book = lock(&self.book);
+        let policy = self.config.eviction;
+        let is_enough = |freed: Amount| freed.bytes >= n_bytes;
+        // Fewer bytes than were asked for are better than none.
+        let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
+        let unload = |id| book.get_mut(&id)?.unload();
+        let dropped: Vec<_> = ids.into_iter().filter_map(unload).collect();
+        drop(book);
+        let any = !dropped.is_empty();
+        drop_models(dropped);
+        any
+    }
+}
+
+/// Gives their memory back; never under a lock.
+fn drop_models(models: Vec<Arc<Model>>) {
+    for model in models {
+        tracing::info!(model = %model.id(), "model evicted");
+    }
+}
