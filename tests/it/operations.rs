@@ -1,9 +1,8 @@
 //! The operations port: probes, the page, statistics, and sessions over a WebSocket.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use futures_util::{SinkExt as _, StreamExt as _};
+use anyhow::{Context as _, Result, ensure};
 use lipsync::v1::{
     self, audio_chunk::Audio, stream_composite_request::Message as Ask,
     stream_composite_response::Message as Answer,
@@ -15,19 +14,16 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
+    client_async,
     tungstenite::{
         Error, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
     },
 };
 
 use crate::support::{
-    FakeLoader, Gate, HeldGate, TestServer, avatar,
+    FakeLoader, Gate, HeldGate, Http, PATIENCE, Socket, TestServer, avatar,
     speech::{babble, to_bytes},
 };
-
-/// No wait of these tests is meant to end by this.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn fake_server(folder: &Path, yaml: &str) -> Result<(TestServer, Arc<Gate>)> {
     avatar::write_fake(&folder.join("a"), 4)?;
@@ -36,126 +32,6 @@ async fn fake_server(folder: &Path, yaml: &str) -> Result<(TestServer, Arc<Gate>
     let yaml = format!("models: {{a: {{path: a, preload: true}}}}\n{yaml}");
     let server = TestServer::start(&yaml, folder, Arc::new(loader)).await?;
     Ok((server, gate))
-}
-
-/// An answer over HTTP.
-#[derive(Debug)]
-struct Http {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Http {
-    async fn get(server: &TestServer, path: &str) -> Result<Self> {
-        Self::request(server, &format!("GET {path}"), "").await
-    }
-
-    /// One request on a connection of its own; `more` are further lines of its head.
-    async fn request(server: &TestServer, verb_and_path: &str, more: &str) -> Result<Self> {
-        let host = server.operations()?;
-        let mut socket = TcpStream::connect(&host).await?;
-        let head =
-            format!("{verb_and_path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}\r\n");
-        socket.write_all(head.as_bytes()).await?;
-        let mut all = Vec::new();
-        timeout(PATIENCE, socket.read_to_end(&mut all)).await??;
-        let end = all.windows(4).position(|w| w == b"\r\n\r\n");
-        let end = end.context("no end of the head")?;
-        let head = std::str::from_utf8(&all[..end])?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|l| l.split(' ').nth(1));
-        let header = |line: &str| {
-            let (name, value) = line.split_once(": ")?;
-            Some((name.to_owned(), value.to_owned()))
-        };
-        Ok(Self {
-            status: status.context("no status")?.parse()?,
-            headers: lines.filter_map(header).collect(),
-            body: all[end + 4..].to_vec(),
-        })
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap_or("")
-    }
-}
-
-/// A session over the WebSocket.
-struct Socket(WebSocketStream<TcpStream>);
-
-impl Socket {
-    async fn connect(server: &TestServer) -> Result<Self> {
-        let host = server.operations()?;
-        let tcp = TcpStream::connect(&host).await?;
-        let request = format!("ws://{host}/session").into_client_request()?;
-        Ok(Self(client_async(request, tcp).await?.0))
-    }
-
-    async fn open(server: &TestServer, open: v1::OpenSession) -> Result<Self> {
-        let mut socket = Self::connect(server).await?;
-        socket.ask(Ask::Open(open)).await?;
-        Ok(socket)
-    }
-
-    async fn ask(&mut self, message: Ask) -> Result<()> {
-        let request = v1::StreamCompositeRequest {
-            message: Some(message),
-        };
-        self.send(Message::Binary(request.encode_to_vec().into()))
-            .await
-    }
-
-    async fn audio(&mut self, segment_id: u64, samples: &[i16]) -> Result<()> {
-        let audio = Some(Audio::Pcm(to_bytes(samples)));
-        self.ask(Ask::Audio(v1::AudioChunk { segment_id, audio }))
-            .await
-    }
-
-    async fn half_close(&mut self) -> Result<()> {
-        self.send(Message::Binary(Vec::new().into())).await
-    }
-
-    async fn send(&mut self, message: Message) -> Result<()> {
-        Ok(timeout(PATIENCE, self.0.send(message)).await??)
-    }
-
-    /// Everything up to the close; its code and reason.
-    async fn rest(&mut self) -> Result<(Vec<Answer>, u16, String)> {
-        let mut answers = Vec::new();
-        loop {
-            let message = timeout(PATIENCE, self.0.next()).await?;
-            match message.context("the end came without a close")?? {
-                Message::Binary(data) => {
-                    let response = v1::StreamCompositeResponse::decode(data)?;
-                    answers.push(response.message.context("an empty response")?);
-                }
-                Message::Close(frame) => {
-                    let frame = frame.context("a close without a reason")?;
-                    return Ok((answers, frame.code.into(), frame.reason.to_string()));
-                }
-                other => bail!("unexpected: {other:?}"),
-            }
-        }
-    }
-
-    async fn opened(&mut self) -> Result<()> {
-        match timeout(PATIENCE, self.0.next())
-            .await?
-            .context("the end")??
-        {
-            Message::Binary(data) => {
-                let response = v1::StreamCompositeResponse::decode(data)?;
-                ensure!(matches!(response.message, Some(Answer::Opened(_))));
-                Ok(())
-            }
-            other => bail!("unexpected: {other:?}"),
-        }
-    }
 }
 
 fn pcm_session(model: &str) -> v1::OpenSession {

@@ -75,13 +75,14 @@ export class Panel {
     put("sessions-of", `of ${server.max_sessions}`);
     put("queue", server.queue_depth);
     put("queue-of", `of ${server.queue_capacity}`);
-    const late = server.session_stats.late_frames;
+    const { late_frames: late, max_late_us: mostUs, too_slow: cut } = server.session_stats;
     put("about", `${server.version} on ${server.device}`);
     put(
       "foot",
       `Up ${duration(server.uptime_us)}, ${bytes(server.resident_bytes)} of models in memory, ` +
         `${server.completed} batches done, ${server.rejected} refused, ${server.failed} failed` +
-        (late > 0 ? `, ${late} frames late.` : "."),
+        (late > 0 ? `, ${late} frames late by up to ${(mostUs / 1e6).toFixed(1)} s` : "") +
+        (cut > 0 ? `, ${cut} sessions too slow.` : "."),
     );
   }
 

@@ -112,6 +112,15 @@ pub enum ServeError {
         /// `session.send_timeout_s`.
         limit: Duration,
     },
+    /// Frames of a paced session leave late, and it gets no better.
+    #[error(
+        "frames leave {:.1} s after their time, and it gets no better: the server or the connection is too slow for this session",
+        late.as_secs_f32()
+    )]
+    TooSlow {
+        /// By how much.
+        late: Duration,
+    },
     /// A session has reached its longest life.
     #[error("the session has reached the limit of {} s", limit.as_secs())]
     SessionTooLong {

@@ -28,6 +28,7 @@ pub mod speech;
 pub mod stages;
 pub mod status;
 mod stream;
+mod transport;
 
 pub use config::Config;
 pub use error::ServeError;

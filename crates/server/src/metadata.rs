@@ -20,7 +20,7 @@ pub struct RequestHeaders {
     pub deadline: Option<Instant>,
 }
 
-/// The stack answers an expired `grpc-timeout` itself, with the wrong code. Ours must come first.
+/// A client's own timer ends a call with whatever code it likes. Our answer is to come first.
 pub(crate) const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
 
 impl RequestHeaders {

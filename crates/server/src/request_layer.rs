@@ -74,7 +74,7 @@ impl<S> Layer<S> for RequestLayer {
 /// the stack's codes for an oversize or a broken message into those of the contract.
 ///
 /// Keeps the deadline up to the response's headers, for every method: it covers the time in which
-/// the request's message arrives, before any handler runs. The stack does so too, with another code.
+/// the request's message arrives, before any handler runs.
 #[derive(Debug, Clone)]
 pub struct RequestService<S> {
     inner: S,

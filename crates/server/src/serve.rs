@@ -14,13 +14,10 @@ use lipsync::v1::{
 use lipsync_engine::Device;
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_worker_pool::{PoolConfig, PoolError, WorkerPool};
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
-use tonic::transport::server::TcpIncoming;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
+use tower::Layer as _;
 
 use crate::{
     admission::Admission,
@@ -32,14 +29,9 @@ use crate::{
     pipeline::Pipeline,
     request_layer::RequestLayer,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
+    transport,
 };
 
-/// Calls in flight on one connection; the stack's own default has no bound.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
-/// A peer that vanished without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// See [`KEEPALIVE_INTERVAL`].
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a graceful close of the connections may take once nothing runs any more. A connection that
 /// never spoke would hold it up for ever.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -100,8 +92,8 @@ pub struct RunningServer {
     operations: Option<Operations>,
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
-    close: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    close: watch::Sender<()>,
+    serving: JoinHandle<()>,
     tending: JoinHandle<()>,
 }
 
@@ -169,13 +161,11 @@ impl Server {
             address: shared.limits.address,
             source,
         })?;
-        let (close, closed) = oneshot::channel::<()>();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let router = router(&shared)?;
-        let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
-            // A dropped sender means the same.
-            drop(closed.await);
-        }));
+        let (close, closing) = watch::channel(());
+        let calls = RequestLayer::new(Arc::clone(&shared)).layer(routes(&shared)?);
+        // A session is over after half of it; the rest is for its client to come and see why.
+        let unread_limit = 2 * shared.session.send_timeout;
+        let serving = tokio::spawn(transport::serve(listener, calls, unread_limit, closing));
         let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let running = RunningServer {
             address,
@@ -214,8 +204,7 @@ impl RunningServer {
     /// Returns only if the server stops listening by itself, which it should never do.
     pub async fn ended(&mut self) {
         match (&mut self.serving).await {
-            Ok(Ok(())) => tracing::error!("the server ended"),
-            Ok(Err(error)) => tracing::error!(%error, "the server ended"),
+            Ok(()) => tracing::error!("the server ended"),
             Err(error) => tracing::error!(%error, "the server ended"),
         }
     }
@@ -243,7 +232,7 @@ impl RunningServer {
             .await
             .is_ok();
         // Answers are on their way; the connections close when they are written.
-        let _gone_already = self.close.send(());
+        drop(self.close);
         let mut serving = self.serving;
         if tokio::time::timeout(CLOSE_LIMIT, &mut serving)
             .await
@@ -292,14 +281,7 @@ async fn bind_operations(
     }
 }
 
-fn router(
-    shared: &Arc<Shared>,
-) -> Result<
-    tonic::transport::server::Router<
-        tower::layer::util::Stack<RequestLayer, tower::layer::util::Identity>,
-    >,
-    StartError,
-> {
+fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
     let limit = shared.limits.max_message_bytes;
     let broken = |e: tonic_reflection::server::Error| StartError::Reflection(e.to_string());
     let reflection = || {
@@ -311,12 +293,7 @@ fn router(
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let health = HealthService::new(shared.phase.clone(), shared.registry.clone());
-    Ok(tonic::transport::Server::builder()
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(RequestLayer::new(Arc::clone(shared)))
-        .add_service(lip_sync)
+    Ok(Routes::new(lip_sync)
         .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
             shared,
         ))))

@@ -29,7 +29,8 @@ impl From<ServeError> for Status {
             ServeError::AnswerTooLarge { .. }
             | ServeError::MessageTooLarge { .. }
             | ServeError::TooMuchAudio { .. }
-            | ServeError::TooManyMessages { .. } => Self::resource_exhausted(text),
+            | ServeError::TooManyMessages { .. }
+            | ServeError::TooSlow { .. } => Self::resource_exhausted(text),
             ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
                 retry_later(Code::Unavailable, text, RETRY_AFTER)
             }

@@ -66,14 +66,9 @@ async fn a_drain_finishes_what_a_session_sent_and_says_why_it_ends() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_keeps_no_place() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _gate) = fake_server(folder.path(), "session: {send_timeout_s: 1}").await?;
-    let mut open = pcm_session("a");
-    open.output = Some(v1::OutputOptions {
-        format: v1::OutputFormat::Rgb.into(),
-        ..Default::default()
-    });
-    let mut session = Session::open(&server, open).await?;
-    // 9 MB of frames, more than the connection buffers.
+    // The client is told if it reads within twice the time.
+    let (server, _gate) = fake_server(folder.path(), "session: {send_timeout_s: 5}").await?;
+    let mut session = Session::open(&server, raw_session()).await?;
     session.audio(1, &babble(1, 640 * 500));
     server
         .until("no session is left", |s| s.sessions == 0)
@@ -81,6 +76,37 @@ async fn a_client_that_never_reads_keeps_no_place() -> Result<()> {
     let status = session.failure().await?;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(status.message().contains("read"), "{status}");
+    Ok(())
+}
+
+/// Raw frames: those of 20 s are 9 MB, more than a connection buffers.
+fn raw_session() -> v1::OpenSession {
+    v1::OpenSession {
+        output: Some(v1::OutputOptions {
+            format: v1::OutputFormat::Rgb.into(),
+            ..Default::default()
+        }),
+        ..pcm_session("a")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_reads_is_taken_back_and_its_connection_lives_on() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "session: {send_timeout_s: 1}").await?;
+    let client = server.client().await?;
+    let mut unread = Session::over(&client, raw_session()).await?;
+    unread.audio(1, &babble(1, 640 * 500));
+    server
+        .until("nothing of the session is left", |s| {
+            let sessions = s.session_stats.unwrap_or_default();
+            sessions.opened == 1 && sessions.alive == 0
+        })
+        .await?;
+    let mut other = Session::over(&client, pcm_session("a")).await?;
+    other.half_close();
+    assert_eq!(other.rest().await?.len(), 1);
+    assert_eq!(unread.failure().await?.code(), Code::Cancelled);
     Ok(())
 }
 

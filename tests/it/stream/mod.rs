@@ -12,6 +12,7 @@ mod silence;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
+use lipsync::client::Client;
 use lipsync::v1::{
     self, audio_chunk::Audio, stream_composite_request::Message as Ask,
     stream_composite_response::Message as Answer,
@@ -33,10 +34,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn open(server: &TestServer, open: v1::OpenSession) -> Result<Self> {
+        Self::over(&server.client().await?, open).await
+    }
+
+    /// On a connection that others use, too.
+    pub(super) async fn over(client: &Client, open: v1::OpenSession) -> Result<Self> {
         let (asks, requests) = mpsc::unbounded_channel();
-        let answers = server
-            .client()
-            .await?
+        let answers = client
             .lip_sync()
             .stream_composite(UnboundedReceiverStream::new(requests))
             .await?

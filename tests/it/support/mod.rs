@@ -2,8 +2,18 @@
 
 pub mod avatar;
 pub mod fake;
+pub mod http;
+pub mod process;
 pub mod server;
+pub mod socket;
 pub mod speech;
 
+use std::time::Duration;
+
 pub use fake::{FakeLoader, Gate, HeldGate};
+pub use http::Http;
 pub use server::TestServer;
+pub use socket::Socket;
+
+/// No wait is meant to end by this.
+pub const PATIENCE: Duration = Duration::from_secs(60);

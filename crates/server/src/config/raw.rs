@@ -128,6 +128,7 @@ pub(super) struct RawSession {
     pub(super) max_unsent_ms: Option<u32>,
     pub(super) idle_timeout_s: Option<u64>,
     pub(super) send_timeout_s: Option<u64>,
+    pub(super) lag_timeout_s: Option<u64>,
     pub(super) max_session_s: Option<u64>,
 }
 

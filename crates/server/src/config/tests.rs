@@ -256,8 +256,11 @@ fn a_section_may_be_commented_out_as_a_whole() {
 fn sessions_are_bounded_in_time() {
     let session = parse("").unwrap().session;
     assert_eq!(session.send_timeout.as_secs(), 60);
+    assert_eq!(session.lag_timeout.unwrap().as_secs(), 10);
     assert_eq!(session.max_session, None);
-    let session = parse("session: {send_timeout_s: 5, max_session_s: 3600}").unwrap();
+    let yaml = "session: {send_timeout_s: 5, lag_timeout_s: 0, max_session_s: 3600}";
+    let session = parse(yaml).unwrap();
+    assert_eq!(session.session.lag_timeout, None);
     assert_eq!(session.session.send_timeout.as_secs(), 5);
     assert_eq!(session.session.max_session.unwrap().as_secs(), 3600);
     for (key, value) in [("send_timeout_s", 0), ("max_session_s", 31_536_001)] {

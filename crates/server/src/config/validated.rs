@@ -112,6 +112,8 @@ pub struct SessionLimits {
     pub idle_timeout: Duration,
     /// A session whose client has not read for so long is ended.
     pub send_timeout: Duration,
+    /// A paced session that is behind for so long, and no nearer then, is ended.
+    pub lag_timeout: Option<Duration>,
     /// A session lives so long at most.
     pub max_session: Option<Duration>,
 }
@@ -295,6 +297,11 @@ fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
         raw.send_timeout_s.unwrap_or(60),
         1..=86_400,
     )?;
+    let lag = in_range(
+        "session.lag_timeout_s",
+        raw.lag_timeout_s.unwrap_or(10),
+        0..=86_400,
+    )?;
     let life = in_range(
         "session.max_session_s",
         raw.max_session_s.unwrap_or(0),
@@ -306,6 +313,7 @@ fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
         max_unsent_ms: u32::try_from(unsent).unwrap_or(u32::MAX),
         idle_timeout: Duration::from_secs(idle),
         send_timeout: Duration::from_secs(send),
+        lag_timeout: (lag > 0).then(|| Duration::from_secs(lag)),
         max_session: (life > 0).then(|| Duration::from_secs(life)),
     })
 }

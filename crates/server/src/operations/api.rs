@@ -42,6 +42,8 @@ struct Sessions {
     idle_frames: u64,
     skipped_frames: u64,
     late_frames: u64,
+    max_late_us: u64,
+    too_slow: u64,
     clears: u64,
 }
 
@@ -145,6 +147,8 @@ impl Server {
                 idle_frames: sessions.idle_frames,
                 skipped_frames: sessions.skipped_frames,
                 late_frames: sessions.late_frames,
+                max_late_us: sessions.max_late_us,
+                too_slow: sessions.too_slow,
                 clears: sessions.clears,
             },
         }

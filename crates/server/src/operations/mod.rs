@@ -17,7 +17,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::core_state::Shared;
+use crate::{core_state::Shared, transport::closed};
 
 /// Connections beside those of sessions: pages, probes, scrapers.
 const SPARE_CONNECTIONS: usize = 64;
@@ -87,10 +87,4 @@ impl Operations {
             tracing::error!("the operations port did not close cleanly");
         }
     }
-}
-
-/// Returns when the port closes.
-async fn closed(closing: &mut watch::Receiver<()>) {
-    // Nothing is ever sent: it ends when the sender is gone.
-    while closing.changed().await.is_ok() {}
 }

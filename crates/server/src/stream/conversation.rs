@@ -35,7 +35,7 @@ struct State {
     early_end: Option<ServeError>,
     activity: Activity,
     /// Given back when the session has failed or its response stream is gone, whichever is first: a
-    /// client that never reads keeps its response stream for as long as it likes.
+    /// client that does not read keeps its response stream until that is reset.
     ticket: Option<Ticket>,
 }
 
@@ -225,7 +225,7 @@ impl Conversation {
     }
 
     fn pop(&self) -> Popped {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let now = Instant::now();
         if let Some(error) = state.early_end.take() {
             return Popped::End(Some(error));
@@ -233,6 +233,9 @@ impl Conversation {
         let Some(session) = &mut state.session else {
             return Popped::Wait(None);
         };
+        if let Some(since) = state.activity.unread_since {
+            session.was_unread(now.saturating_duration_since(since));
+        }
         let popped = session.pop(now);
         state.activity.unread_since = match &popped {
             Popped::Message(message) => {

@@ -1,8 +1,11 @@
 //! What the server counts about its sessions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use lipsync::v1;
@@ -20,6 +23,8 @@ pub struct SessionCounters {
     idle_frames: AtomicU64,
     skipped_frames: AtomicU64,
     late_frames: AtomicU64,
+    max_late_us: AtomicU64,
+    too_slow: AtomicU64,
     clears: AtomicU64,
 }
 
@@ -35,6 +40,8 @@ impl SessionCounters {
             idle_frames: self.idle_frames.load(Relaxed),
             skipped_frames: self.skipped_frames.load(Relaxed),
             late_frames: self.late_frames.load(Relaxed),
+            max_late_us: self.max_late_us.load(Relaxed),
+            too_slow: self.too_slow.load(Relaxed),
             clears: self.clears.load(Relaxed),
         }
     }
@@ -54,8 +61,14 @@ impl SessionCounters {
         special.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn late(&self) {
+    pub(super) fn late(&self, late: Duration) {
         self.late_frames.fetch_add(1, Relaxed);
+        let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.max_late_us.fetch_max(late_us, Relaxed);
+    }
+
+    pub(super) fn too_slow(&self) {
+        self.too_slow.fetch_add(1, Relaxed);
     }
 
     pub(super) fn cleared(&self) {

@@ -8,12 +8,13 @@
 //!
 //! What they do is decided in [`session`], a state machine without a lock, a task or a clock of its
 //! own: `inbox` (audio that came), `plan` (frames whose audio is there), `outbox` (frames made), `pace`
-//! (when they leave). `segment` makes slots of audio, `fade` mixes faces where speech and rest meet.
+//! (when they leave), `lag` (whether they can). `segment` makes slots of audio, `fade` mixes faces where speech and rest meet.
 
 mod conversation;
 mod counters;
 mod fade;
 mod inbox;
+mod lag;
 mod late;
 mod open;
 mod outbox;
@@ -94,7 +95,7 @@ impl Drop for Responses {
     }
 }
 
-/// Reads, at most until the client's deadline: the stack holds it only against the response's headers.
+/// Reads, at most until the client's deadline: the gate holds it only against the response's headers.
 async fn until(
     deadline: Option<Instant>,
     reading: impl Future<Output = ()>,

@@ -146,6 +146,7 @@ impl Opening {
             shows_idle: self.shows_idle,
             max_queued_frames: usize::try_from(n_frames.max(1)).unwrap_or(usize::MAX),
             max_batch_frames,
+            max_lag: session.lag_timeout,
         }
     }
 

@@ -20,6 +20,7 @@ use super::{
     counters::SessionCounters,
     fade::FULL,
     inbox::{Came, Inbox, Pushed, Work},
+    lag::Lag,
     late::LateFrames,
     outbox::{self, Cursor, Look, Made, Outbox},
     pace::{FRAME_BUFFER, Pacer},
@@ -40,6 +41,8 @@ pub(super) struct Rules {
     pub(super) max_queued_frames: usize,
     /// Frames of a batch.
     pub(super) max_batch_frames: usize,
+    /// A session that is behind for so long, and no nearer then, ends.
+    pub(super) max_lag: Option<Duration>,
 }
 
 /// The state of a session.
@@ -58,6 +61,7 @@ pub(super) struct Session {
     /// How long the first batch of a segment takes, roughly.
     first_batch_time: Duration,
     late: LateFrames,
+    lag: Lag,
     counters: Arc<SessionCounters>,
 }
 
@@ -127,6 +131,7 @@ impl Session {
             was_cut: false,
             first_batch_time: FIRST_BATCH_TIME.0,
             late: LateFrames::default(),
+            lag: Lag::default(),
             counters,
         }
     }
@@ -345,6 +350,21 @@ impl Session {
         }
     }
 
+    /// The client has not asked for more for so long.
+    pub(super) fn was_unread(&mut self, unread: Duration) {
+        self.lag.excuse(unread);
+    }
+
+    /// How late the next frame is, if that is hopeless.
+    fn falls_behind(&mut self, now: Instant) -> Option<Duration> {
+        let (pacer, limit) = (self.pacer.as_ref()?, self.rules.max_lag?);
+        let is_waiting = self.outbox.next_is_frame()
+            || (self.plan.slots().next().is_some() && !self.plan.restarts_clock());
+        let due = pacer.due(self.outbox.n_sent()).filter(|_| is_waiting)?;
+        let late = now.saturating_duration_since(due);
+        self.lag.lasts(late, now, limit).then_some(late)
+    }
+
     /// Sets the clock for a frame that is made of audio.
     fn keep_time(&mut self, n: u64, slot: &Slot, restart: Option<Restart>, now: Instant) {
         let Some(pacer) = &mut self.pacer else { return };
@@ -377,6 +397,10 @@ impl Session {
         if let Some(warning) = self.late.warning(now) {
             self.outbox.warn(warning);
         }
+        if let Some(late) = self.falls_behind(now) {
+            self.counters.too_slow();
+            self.end(Some(ServeError::TooSlow { late }));
+        }
         let n = self.outbox.n_sent();
         let mut is_in_time = false;
         if let Some(pacer) = &mut self.pacer
@@ -386,7 +410,7 @@ impl Session {
                 Some(due) if due > now => return Popped::Wait(Some(due)),
                 Some(due) if due + pacer.span(1) < now => {
                     self.late.late();
-                    self.counters.late();
+                    self.counters.late(now.saturating_duration_since(due));
                 }
                 Some(_) => is_in_time = true,
                 None => pacer.start(n, now),

@@ -162,7 +162,9 @@ class _PacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pacing.ValueTy
     would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
     that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
     without the network (generated = false) until the clock is caught up with, and a warning
-    `late_frames` says so. No audio is skipped.
+    `late_frames` says so. Where that does not help either, and frames more than a second late are no
+    less late `session.lag_timeout_s` later, the stream ends with RESOURCE_EXHAUSTED. No audio is
+    skipped.
     """
 
 class Pacing(_Pacing, metaclass=_PacingEnumTypeWrapper):
@@ -181,7 +183,9 @@ for: while audio lies in wait, frames follow each other a tenth sooner until the
 would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
 that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
 without the network (generated = false) until the clock is caught up with, and a warning
-`late_frames` says so. No audio is skipped.
+`late_frames` says so. Where that does not help either, and frames more than a second late are no
+less late `session.lag_timeout_s` later, the stream ends with RESOURCE_EXHAUSTED. No audio is
+skipped.
 """
 Global___Pacing: _TypeAlias = Pacing  # noqa: Y015
 
@@ -1539,6 +1543,8 @@ class SessionStats(_message.Message):
     SKIPPED_FRAMES_FIELD_NUMBER: _builtins.int
     LATE_FRAMES_FIELD_NUMBER: _builtins.int
     CLEARS_FIELD_NUMBER: _builtins.int
+    TOO_SLOW_FIELD_NUMBER: _builtins.int
+    MAX_LATE_US_FIELD_NUMBER: _builtins.int
     alive: _builtins.int
     """Sessions that hold memory; once all streams have ended it is 0."""
     opened: _builtins.int
@@ -1554,6 +1560,10 @@ class SessionStats(_message.Message):
     """Paced frames that left more than one frame duration after their time."""
     clears: _builtins.int
     """Interruptions."""
+    too_slow: _builtins.int
+    """Sessions ended because the server or their connection was too slow for them."""
+    max_late_us: _builtins.int
+    """The most that a paced frame has left after its time, microseconds."""
     def __init__(
         self,
         *,
@@ -1565,10 +1575,12 @@ class SessionStats(_message.Message):
         skipped_frames: _builtins.int = ...,
         late_frames: _builtins.int = ...,
         clears: _builtins.int = ...,
+        too_slow: _builtins.int = ...,
+        max_late_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "clears", b"clears", "frames", b"frames", "idle_frames", b"idle_frames", "late_frames", b"late_frames", "opened", b"opened", "silent_frames", b"silent_frames", "skipped_frames", b"skipped_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "clears", b"clears", "frames", b"frames", "idle_frames", b"idle_frames", "late_frames", b"late_frames", "max_late_us", b"max_late_us", "opened", b"opened", "silent_frames", b"silent_frames", "skipped_frames", b"skipped_frames", "too_slow", b"too_slow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

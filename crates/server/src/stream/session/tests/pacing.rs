@@ -224,3 +224,44 @@ fn as_soon_as_possible_is_as_soon_as_possible() {
     stage.play(5000);
     assert_eq!(stage.frames().len(), 500, "no idle frames between segments");
 }
+
+#[test]
+fn a_reader_that_was_away_for_long_catches_up() {
+    let mut stage = Stage::new(rules());
+    stage.cost.1 = super::stage::ms(30);
+    stage.speak(1, &[1; 2500]);
+    stage.play(2000);
+    stage.reads = false;
+    stage.play(50_000);
+    stage.reads = true;
+    stage.play(30_000);
+    assert_eq!(stage.failure, None);
+    let frames = stage.frames();
+    let last = frames.last().unwrap();
+    assert!(last.at_ms - (frames[0].at_ms + 40 * last.n.unwrap()) <= 120);
+}
+
+#[test]
+fn a_server_too_slow_for_pictures_alone_says_so_and_ends() {
+    for rules in [rules(), idling()] {
+        let mut stage = Stage::new(rules);
+        stage.cost.1 = super::stage::ms(70);
+        stage.idle_cost = super::stage::ms(50);
+        for _ in 0..120 {
+            stage.speak(1, &[1; 25]);
+            stage.play(1000);
+        }
+        let (at_ms, why) = stage.failure.clone().expect("it ends");
+        assert!(at_ms < 30_000, "{at_ms}");
+        assert!(why.contains("too slow"), "{why}");
+        let frames: Vec<Seen> = stage
+            .frames()
+            .into_iter()
+            .filter(|f| f.n.is_some())
+            .collect();
+        let last = frames.last().unwrap();
+        let late = last.at_ms - (frames[0].at_ms + 40 * last.n.unwrap());
+        assert!((1000..8000).contains(&late), "{late}");
+        assert!(stage.warnings() > 5, "and was announced");
+    }
+}

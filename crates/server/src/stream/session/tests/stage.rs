@@ -20,6 +20,8 @@ pub(super) struct Stage {
     now: Instant,
     /// What a batch takes, and each of its frames.
     pub(super) cost: (Duration, Duration),
+    /// What a frame takes without the network.
+    pub(super) idle_cost: Duration,
     /// Whether the client reads.
     pub(super) reads: bool,
     /// Frames that the network made.
@@ -28,6 +30,9 @@ pub(super) struct Stage {
     work: Option<(Batch, Instant, Instant)>,
     /// What was sent, and when, in ms.
     pub(super) sent: Vec<(u64, Message)>,
+    /// When the stream failed, in ms, and why.
+    pub(super) failure: Option<(u64, String)>,
+    stopped_reading: Option<Instant>,
 }
 
 /// What a test looks at in a frame.
@@ -50,6 +55,7 @@ pub(super) fn rules() -> Rules {
         shows_idle: false,
         max_queued_frames: 8,
         max_batch_frames: 64,
+        max_lag: Some(ms(10_000)),
     }
 }
 
@@ -66,11 +72,14 @@ impl Stage {
             start,
             now: start,
             cost: (ms(5), ms(10)),
+            idle_cost: ms(2),
             reads: true,
             n_network: 0,
             heard: VecDeque::new(),
             work: None,
             sent: Vec::new(),
+            failure: None,
+            stopped_reading: None,
         }
     }
 
@@ -122,7 +131,7 @@ impl Stage {
                         self.n_network += batch.shots.len();
                         self.cost.0 + self.cost.1 * n
                     } else {
-                        ms(2) * n
+                        self.idle_cost * n
                     };
                     self.work = Some((batch, self.now, self.now + cost));
                 }
@@ -167,17 +176,28 @@ impl Stage {
 
     /// Sends what can leave now, and says when more can.
     fn read(&mut self) -> Instant {
-        while self.reads {
+        if !self.reads {
+            self.stopped_reading.get_or_insert(self.now);
+            return self.far();
+        }
+        if let Some(stopped) = self.stopped_reading.take() {
+            self.session.was_unread(self.now - stopped);
+        }
+        loop {
             match self.session.pop(self.now) {
-                Popped::Message(message) => {
-                    let at = (self.now - self.start).as_millis();
-                    self.sent.push((u64::try_from(at).unwrap(), message));
-                }
+                Popped::Message(message) => self.sent.push((self.at_ms(), message)),
                 Popped::Wait(Some(until)) => return until,
-                Popped::Wait(None) | Popped::End(_) => break,
+                Popped::End(Some(error)) => {
+                    self.failure = Some((self.at_ms(), error.to_string()));
+                    return self.far();
+                }
+                Popped::Wait(None) | Popped::End(None) => return self.far(),
             }
         }
-        self.far()
+    }
+
+    fn at_ms(&self) -> u64 {
+        u64::try_from((self.now - self.start).as_millis()).unwrap()
     }
 
     fn far(&self) -> Instant {

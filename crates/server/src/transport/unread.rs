@@ -1,0 +1,129 @@
+//! Streams whose client takes nothing of what waits for it.
+//!
+//! A client's window keeps a stream's task waiting for as long as the connection lives, and with it all
+//! that the answer holds. Its body is not asked for more meanwhile, so that it could not end the stream;
+//! the task is ended instead, which resets the stream and leaves the others of the connection alone.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+use tonic::{Status, body::Body};
+
+tokio::task_local! {
+    /// Of the stream whose task this is.
+    static READER: Arc<Reader>;
+}
+
+/// Runs the tasks of streams.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    unread_limit: Duration,
+}
+
+/// What is known of a stream's client.
+#[derive(Debug, Default)]
+struct Reader {
+    /// Since when something waits for it.
+    waiting: Mutex<Option<Instant>>,
+}
+
+/// The body of an answer.
+pub(super) struct Answer {
+    body: Body,
+    reader: Option<Arc<Reader>>,
+}
+
+impl Streams {
+    /// Tasks that end when their client has taken nothing for so long.
+    pub(super) fn new(unread_limit: Duration) -> Self {
+        Self { unread_limit }
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let reader = Arc::<Reader>::default();
+        let (watched, limit) = (Arc::clone(&reader), self.unread_limit);
+        tokio::spawn(READER.scope(reader, async move {
+            tokio::select! {
+                biased;
+                () = stream => {}
+                () = watched.gone(limit) => tracing::debug!("a client does not read: its stream is reset"),
+            }
+        }));
+    }
+}
+
+impl Reader {
+    fn set(&self, waiting: Option<Instant>) {
+        *self.lock() = waiting;
+    }
+
+    /// Returns when something has waited for so long.
+    async fn gone(&self, limit: Duration) {
+        loop {
+            let waiting = *self.lock();
+            let now = Instant::now();
+            let over = waiting.unwrap_or(now) + limit;
+            if over <= now {
+                return;
+            }
+            sleep_until(over).await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// The answer of the stream whose task this is.
+    pub(super) fn new(body: Body) -> Self {
+        let reader = READER.try_with(Arc::clone).ok();
+        Self { body, reader }
+    }
+
+    fn waits(&self, waiting: Option<Instant>) {
+        if let Some(reader) = &self.reader {
+            reader.set(waiting);
+        }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // Being asked means that all before was taken.
+        self.waits(None);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.waits(Some(Instant::now()));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

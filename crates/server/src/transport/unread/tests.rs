@@ -1,0 +1,132 @@
+//! A connection in memory and in virtual time.
+
+use std::{convert::Infallible, future::Ready};
+
+use futures_util::stream;
+use h2::client::SendRequest;
+use http::{Request, Response};
+use tokio::{io::duplex, sync::watch, time::sleep};
+
+use super::*;
+use crate::transport::{converse, protocol};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// More than the client's window.
+const PIECE_BYTES: usize = 100_000;
+
+/// Answers `/silent` with nothing for an hour, and everything else with pieces without end.
+#[derive(Clone)]
+struct Pieces {
+    /// Held by every body.
+    bodies: Arc<()>,
+}
+
+impl tower::Service<Request<Body>> for Pieces {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_silent = request.uri().path() == "/silent";
+        let pieces = stream::unfold(Arc::clone(&self.bodies), move |held| async move {
+            if is_silent {
+                sleep(Duration::from_secs(3600)).await;
+            }
+            let piece = Bytes::from(vec![0; PIECE_BYTES]);
+            Some((Ok::<_, Status>(piece), held))
+        });
+        let body = Body::new(axum::body::Body::from_stream(pieces));
+        std::future::ready(Ok(Response::new(body)))
+    }
+}
+
+struct Client {
+    send: SendRequest<Bytes>,
+    bodies: Arc<()>,
+    _close: watch::Sender<()>,
+}
+
+impl Client {
+    async fn connect() -> Self {
+        let (ours, theirs) = duplex(1 << 16);
+        let bodies = Arc::new(());
+        let (close, closing) = watch::channel(());
+        let pieces = Pieces {
+            bodies: Arc::clone(&bodies),
+        };
+        tokio::spawn(converse(protocol(LIMIT), theirs, pieces, closing));
+        // What one stream does not read must not be the window of all.
+        let client = h2::client::Builder::new()
+            .initial_connection_window_size(1 << 20)
+            .handshake(ours);
+        let (send, connection) = client.await.unwrap();
+        tokio::spawn(async move { connection.await.unwrap() });
+        Self {
+            send,
+            bodies,
+            _close: close,
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> h2::RecvStream {
+        let request = Request::get(format!("http://a{path}")).body(()).unwrap();
+        let (response, _) = self.send.send_request(request, true).unwrap();
+        response.await.unwrap().into_body()
+    }
+}
+
+/// Takes a piece's worth of bytes.
+async fn read(body: &mut h2::RecvStream) {
+    let mut n_bytes = 0;
+    while n_bytes < PIECE_BYTES {
+        let data = body.data().await.unwrap().unwrap();
+        n_bytes += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_read_is_reset_and_the_others_go_on() {
+    let mut client = Client::connect().await;
+    let n_before = Arc::strong_count(&client.bodies);
+    let mut unread = client.get("/unread").await;
+    let began = Instant::now();
+    for _ in 0..4 {
+        let mut other = client.get("/other").await;
+        read(&mut other).await;
+    }
+    // Its window's worth came, and then the end.
+    let reset = loop {
+        match unread.data().await.unwrap() {
+            Ok(_not_released) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(reset.reason(), Some(h2::Reason::CANCEL));
+    assert!(began.elapsed() >= LIMIT && began.elapsed() < LIMIT + Duration::from_secs(1));
+    let mut later = client.get("/later").await;
+    read(&mut later).await;
+    drop(later);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        Arc::strong_count(&client.bodies),
+        n_before,
+        "nothing is left"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_now_and_then_or_waits_for_the_server_is_left_alone() {
+    let mut client = Client::connect().await;
+    let mut silent = client.get("/silent").await;
+    let mut slow = client.get("/slow").await;
+    for _ in 0..10 {
+        sleep(LIMIT - Duration::from_secs(1)).await;
+        read(&mut slow).await;
+    }
+    read(&mut silent).await;
+}
