@@ -11,9 +11,11 @@ use lipsync_core::FaceGeometry;
 use crate::{
     AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Session,
     VisualCacheStats,
+    cuda::CudaGenerator,
     encoder::{N_MELS, N_ROWS},
-    graph::{Activation, Graph, Op, Shape},
-    network::Network,
+    graph::{Activation, Graph, Op, Shape, ValueId},
+    import::TensorInfo,
+    network::{Network, describe_ends, import_simplified},
     plan::{
         Frame,
         ends::{Drain, Feed},
@@ -33,7 +35,7 @@ pub fn load_generator(
 ) -> Result<Arc<dyn Generator>, EngineError> {
     let options = options.into();
     match &options.device {
-        Some(cuda) => cuda.load_generator(onnx, &options),
+        Some(cuda) => CudaGenerator::load(onnx, cuda, options.visual_cache.clone()),
         None => Ok(Arc::new(network_generator(onnx, &options)?)),
     }
 }
@@ -50,32 +52,17 @@ pub(crate) fn load_generator_network(
 /// not once more in whichever crate calls [`load_generator`].
 fn network_generator(onnx: &[u8], options: &LoadOptions) -> Result<NetworkGenerator, EngineError> {
     let mut ends_in_sigmoid = false;
-    let visual = |s: &Shape| s.c == 6 && s.h == s.w && FaceGeometry::for_region(s.h).is_some();
     let cut = |graph: &mut Graph| {
         ends_in_sigmoid = cut_sigmoid(graph);
-        graph
-            .inputs
-            .iter()
-            .position(|&id| visual(&graph.shapes[id]))
+        let mut shapes = graph.inputs.iter().map(|&id| graph.shapes[id]);
+        shapes.position(is_visual)
     };
     let network = Network::load_with(onnx, options, cut)?;
-    let (inputs, outputs) = (network.input_shapes(), network.output_shapes());
-    let refused = || EngineError::Contract {
-        expected: "visual [B, 6, S, S] (S 320 or 160) and audio [B, C, H, W] to [B, 3, S, S]"
-            .into(),
-        found: network.describe_ends(),
-    };
-    let visual_index = inputs.iter().position(visual).ok_or_else(refused)?;
-    let geometry = FaceGeometry::for_region(inputs[visual_index].h).ok_or_else(refused)?;
-    let face = Shape {
-        c: 3,
-        h: geometry.region_px,
-        w: geometry.region_px,
-    };
-    let ranks_fit = network.inputs().iter().all(|i| i.dims.len() == 4);
-    if inputs.len() != 2 || !ranks_fit || outputs != [face] {
-        return Err(refused());
-    }
+    let (geometry, visual_index) = fit_contract(
+        network.ends(),
+        &network.input_shapes(),
+        &network.output_shapes(),
+    )?;
     let kept_bytes = network.kept_bytes();
     let cache = options.visual_cache.clone().filter(|_| kept_bytes > 0);
     Ok(NetworkGenerator {
@@ -85,6 +72,67 @@ fn network_generator(onnx: &[u8], options: &LoadOptions) -> Result<NetworkGenera
         visual_index,
         ends_in_sigmoid,
     })
+}
+
+/// A generator's graph, simplified, its ends cut to fit.
+pub(crate) struct GeneratorGraph {
+    pub graph: Graph,
+    pub geometry: FaceGeometry,
+    /// Which of the two inputs is the face.
+    pub visual_index: usize,
+    /// Whether the output is the logit of what the contract asks for.
+    pub ends_in_sigmoid: bool,
+}
+
+impl GeneratorGraph {
+    /// Reads a file and checks that it is a generator; see [`load_generator`].
+    pub fn read(onnx: &[u8]) -> Result<Self, EngineError> {
+        let mut imported = import_simplified(onnx)?;
+        let ends_in_sigmoid = cut_sigmoid(&mut imported.graph);
+        let graph = imported.graph;
+        let shapes = |ids: &[ValueId]| ids.iter().map(|&id| graph.shapes[id]).collect::<Vec<_>>();
+        let ends = (&imported.inputs[..], &imported.outputs[..]);
+        let (geometry, visual_index) =
+            fit_contract(ends, &shapes(&graph.inputs), &shapes(&graph.outputs))?;
+        Ok(Self {
+            graph,
+            geometry,
+            visual_index,
+            ends_in_sigmoid,
+        })
+    }
+}
+
+fn is_visual(shape: Shape) -> bool {
+    shape.c == 6 && shape.h == shape.w && FaceGeometry::for_region(shape.h).is_some()
+}
+
+/// The geometry of a generator with these ends, and which input is the visual one.
+fn fit_contract(
+    (inputs, outputs): (&[TensorInfo], &[TensorInfo]),
+    input_shapes: &[Shape],
+    output_shapes: &[Shape],
+) -> Result<(FaceGeometry, usize), EngineError> {
+    let refused = || EngineError::Contract {
+        expected: "visual [B, 6, S, S] (S 320 or 160) and audio [B, C, H, W] to [B, 3, S, S]"
+            .into(),
+        found: describe_ends(inputs, outputs),
+    };
+    let visual_index = input_shapes
+        .iter()
+        .position(|&s| is_visual(s))
+        .ok_or_else(refused)?;
+    let geometry = FaceGeometry::for_region(input_shapes[visual_index].h).ok_or_else(refused)?;
+    let face = Shape {
+        c: 3,
+        h: geometry.region_px,
+        w: geometry.region_px,
+    };
+    let ranks_fit = inputs.iter().all(|i| i.dims.len() == 4);
+    if input_shapes.len() != 2 || !ranks_fit || output_shapes != [face] {
+        return Err(refused());
+    }
+    Ok((geometry, visual_index))
 }
 
 /// Loads an audio encoder: `[N, 1, 80, 16]` to `[N, D]`.
@@ -273,7 +321,11 @@ impl AudioEncoder for NetworkEncoder {
     }
 }
 
-fn check_length(what: &'static str, expected: usize, actual: usize) -> Result<(), EngineError> {
+pub(crate) fn check_length(
+    what: &'static str,
+    expected: usize,
+    actual: usize,
+) -> Result<(), EngineError> {
     if expected == actual {
         Ok(())
     } else {

@@ -23,6 +23,28 @@ pub struct Network {
     outputs: Vec<TensorInfo>,
 }
 
+/// Reads a file, refuses what nothing executes, and simplifies the graph.
+pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
+    let mut imported = import(onnx)?;
+    if !imported.unsupported.is_empty() {
+        return Err(imported.unsupported.swap_remove(0));
+    }
+    simplify(&mut imported.graph);
+    Ok(imported)
+}
+
+/// Inputs and outputs in words, for messages.
+pub(crate) fn describe_ends(inputs: &[TensorInfo], outputs: &[TensorInfo]) -> String {
+    let list = |infos: &[TensorInfo]| {
+        infos
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    format!("{} to {}", list(inputs), list(outputs))
+}
+
 impl Network {
     /// Loads any graph of the family.
     ///
@@ -57,13 +79,8 @@ impl Network {
             mut graph,
             inputs,
             outputs,
-            unsupported,
             ..
-        } = import(onnx)?;
-        if let Some(error) = unsupported.into_iter().next() {
-            return Err(error);
-        }
-        simplify(&mut graph);
+        } = import_simplified(onnx)?;
         let visual = rewrite(&mut graph);
         let plan: Box<dyn Executable> = match options.precision {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual)),
@@ -94,17 +111,15 @@ impl Network {
         self.plan.output_shapes()
     }
 
+    /// Names and declared shapes of inputs and outputs.
+    pub(crate) fn ends(&self) -> (&[TensorInfo], &[TensorInfo]) {
+        (&self.inputs, &self.outputs)
+    }
+
     /// Inputs and outputs in words, for messages.
     #[must_use]
     pub fn describe_ends(&self) -> String {
-        let list = |infos: &[TensorInfo]| {
-            infos
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        format!("{} to {}", list(&self.inputs), list(&self.outputs))
+        describe_ends(&self.inputs, &self.outputs)
     }
 
     /// Bytes that the weights take in memory.

@@ -1,6 +1,10 @@
 //! What one worker owns of the engine.
 
+use std::sync::Arc;
+
 use crate::{
+    EngineError,
+    cuda::{Cuda, Worker},
     kernels::{Aligned, Bf16, Element},
     plan::visual::Kept,
 };
@@ -11,6 +15,8 @@ use crate::{
 pub struct Session {
     pub(crate) f32: Arena<f32>,
     pub(crate) bf16: Arena<Bf16>,
+    /// One for each device that the worker has run on, made on first use.
+    cuda: Vec<Worker>,
 }
 
 impl Session {
@@ -20,10 +26,29 @@ impl Session {
         Self::default()
     }
 
-    /// Bytes held now.
+    /// Bytes of the host's memory held now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         (self.f32.bytes() + self.bf16.bytes()) as u64
+    }
+
+    /// Bytes of devices' memory held now.
+    #[must_use]
+    pub fn device_bytes(&self) -> u64 {
+        self.cuda.iter().map(Worker::device_bytes).sum()
+    }
+
+    /// The worker's part on a device.
+    pub(crate) fn on(&mut self, cuda: &Arc<Cuda>) -> Result<&mut Worker, EngineError> {
+        let index = self.cuda.iter().position(|worker| worker.is_of(cuda));
+        let index = match index {
+            Some(index) => index,
+            None => {
+                self.cuda.push(Worker::new(cuda)?);
+                self.cuda.len() - 1
+            }
+        };
+        Ok(&mut self.cuda[index])
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    DeviceInfo,
+    DeviceInfo, cases,
     driver::{Driver, nvidia::Nvidia},
 };
-use crate::{Device, EngineError, Generator, LoadOptions};
+use crate::{Device, EngineError};
 
 /// An opened CUDA device, shared by all that is loaded for it.
 #[derive(Debug)]
@@ -15,14 +15,39 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// Opens the device of this ordinal and compiles the kernels for it.
+    /// Opens the device of this ordinal, compiles the kernels for it and checks what they compute.
     ///
     /// # Errors
     /// [`EngineError::DeviceUnavailable`] with a sentence that says what is missing: the driver, a driver
     /// recent enough, a device of that ordinal, or one of compute capability 8.0 or more. What the device
     /// reports otherwise.
     pub fn open(ordinal: u32) -> Result<Arc<Self>, EngineError> {
-        Ok(Self::over(Arc::new(Nvidia::open(ordinal)?)))
+        let cuda = Self::over(Arc::new(Nvidia::open(ordinal)?));
+        match cuda.check_kernels(1, 1)? {
+            None => Ok(cuda),
+            Some(wrong) => Err(EngineError::DeviceUnavailable {
+                reason: format!(
+                    "{} ({}) computes something else than it should, so it is not used: {wrong}",
+                    cuda.device(),
+                    cuda.info().name
+                ),
+            }),
+        }
+    }
+
+    /// Runs `rounds` launches of every kernel over random shapes and compares them with what the kernels'
+    /// scalar twins make of the same; what is wrong first, if anything.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn check_kernels(&self, seed: u64, rounds: usize) -> Result<Option<String>, EngineError> {
+        for case in cases::draw(seed, rounds) {
+            let wrong = case.run(&self.driver)?;
+            if wrong.is_some() {
+                return Ok(wrong);
+            }
+        }
+        Ok(None)
     }
 
     /// A device behind a driver of any kind.
@@ -50,15 +75,7 @@ impl Cuda {
         self.driver.memory()
     }
 
-    /// Loads a generator for this device.
-    pub(crate) fn load_generator(
-        &self,
-        onnx: &[u8],
-        options: &LoadOptions,
-    ) -> Result<Arc<dyn Generator>, EngineError> {
-        let _ = (onnx, options);
-        Err(EngineError::DeviceUnavailable {
-            reason: format!("{}: generators cannot be loaded for it", self.device()),
-        })
+    pub(super) fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
     }
 }

@@ -1,6 +1,11 @@
 //! How much of a device's memory a generator will take.
 
-use crate::EngineError;
+use super::{
+    bucket::{BUCKETS, bucket_of},
+    program::Program,
+    worker::{ALIGNMENT, bytes_for},
+};
+use crate::{EngineError, load::GeneratorGraph};
 
 /// Bytes that a generator takes on a device, known from its file alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,10 +14,8 @@ pub struct Footprint {
     pub weights_bytes: u64,
     /// What is kept of one background frame.
     pub visual_cache_bytes_per_frame: u64,
-    /// A worker's arena for one frame.
-    pub(super) arena_bytes_per_frame: u64,
-    /// What a worker keeps besides, whatever the batch.
-    pub(super) fixed_bytes: u64,
+    /// What a worker holds, by bucket.
+    arena_bytes: [u64; BUCKETS.len()],
 }
 
 impl Footprint {
@@ -21,16 +24,26 @@ impl Footprint {
     /// # Errors
     /// As [`load_generator`](crate::load_generator).
     pub fn of(onnx: &[u8]) -> Result<Self, EngineError> {
-        crate::inspect(onnx)?;
-        Err(EngineError::DeviceUnavailable {
-            reason: "the footprint on a CUDA device is not known".into(),
+        let program = Program::new(GeneratorGraph::read(onnx)?)?;
+        let kept_bytes = if program.keeps_values {
+            program.entry_bytes
+        } else {
+            0
+        };
+        Ok(Self {
+            weights_bytes: program.weights_bytes().next_multiple_of(ALIGNMENT) as u64,
+            visual_cache_bytes_per_frame: kept_bytes as u64,
+            arena_bytes: BUCKETS.map(|bucket| bytes_for(&program, bucket) as u64),
         })
     }
 
-    /// Bytes that one worker holds for batches of up to `bucket` frames. Its arena serves all generators
-    /// that it runs: a worker needs the largest of theirs, not the sum.
+    /// Bytes that one worker holds for batches of up to `max_batch` frames, at most: activations, and
+    /// entries of frames that are not kept. It serves all generators that the worker runs: a worker needs
+    /// the largest of theirs, not the sum.
     #[must_use]
-    pub fn arena_bytes_per_worker(&self, bucket: usize) -> u64 {
-        self.arena_bytes_per_frame * bucket as u64 + self.fixed_bytes
+    pub fn arena_bytes_per_worker(&self, max_batch: usize) -> u64 {
+        let bucket = bucket_of(max_batch);
+        let index = BUCKETS.iter().position(|&b| b == bucket).unwrap_or(0);
+        self.arena_bytes[index]
     }
 }

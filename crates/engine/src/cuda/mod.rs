@@ -8,14 +8,36 @@
 //! A device's memory holds weights once, an entry for every background frame that is kept, and one
 //! arena for each worker: [`Footprint`] says how much before anything is loaded.
 
+mod args;
 mod bucket;
+mod cases;
 mod context;
 mod devices;
 mod driver;
+mod entries;
 mod footprint;
+mod generator;
+mod half;
+mod launch;
+mod pack;
+mod program;
+mod twin;
+mod worker;
+
+/// Launches of every kernel over random shapes, as the emulator of `tools/cuda-kernels` reads them.
+#[must_use]
+pub fn kernel_cases(seed: u64, rounds: usize) -> Vec<u8> {
+    let cases = cases::draw(seed, rounds);
+    cases.iter().flat_map(cases::Case::to_bytes).collect()
+}
 
 pub use bucket::{BUCKETS, bucket_of};
 pub use context::Cuda;
 pub use devices::{DeviceInfo, Devices};
 pub use driver::fake::{Call, FakeDevice, Fault};
 pub use footprint::Footprint;
+pub(crate) use generator::CudaGenerator;
+pub(crate) use worker::Worker;
+
+#[cfg(test)]
+mod source_tests;

@@ -20,22 +20,24 @@ struct Home {
 }
 
 /// Views by value, and the length of the arena in elements.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// None for values that do not live in the arena.
     pub views: Vec<Option<View>>,
     pub len: usize,
 }
 
 /// Decides where every value lives while `units` run in order, except those that `is_streamed`.
-pub(super) fn plan(graph: &Graph, units: &[Unit], is_streamed: &[bool]) -> Memory {
-    let homes = place(graph, units);
+///
+/// Pixels are a multiple of `multiple` elements apart, and begin at one.
+pub(crate) fn plan(graph: &Graph, units: &[Unit], is_streamed: &[bool], multiple: usize) -> Memory {
+    let homes = place(graph, units, multiple);
     let lives = lives(graph, units, &homes, is_streamed);
-    let (places, len) = assign(graph, &lives);
+    let (places, len) = assign(graph, &lives, multiple);
     let view = |(id, home): (usize, &Home)| {
         Some(View {
             tensor: places[home.tensor].clone()?,
             offset: home.offset,
-            stride: graph.shapes[home.tensor].c,
+            stride: graph.shapes[home.tensor].c.next_multiple_of(multiple),
             shape: graph.shapes[id],
         })
     };
@@ -46,7 +48,7 @@ pub(super) fn plan(graph: &Graph, units: &[Unit], is_streamed: &[bool]) -> Memor
 }
 
 /// Lets the parts of a concatenation live in its result, where all that touch them can cope.
-fn place(graph: &Graph, units: &[Unit]) -> Vec<Home> {
+fn place(graph: &Graph, units: &[Unit], multiple: usize) -> Vec<Home> {
     let mut homes: Vec<Home> = (0..graph.shapes.len())
         .map(|tensor| Home { tensor, offset: 0 })
         .collect();
@@ -57,7 +59,8 @@ fn place(graph: &Graph, units: &[Unit]) -> Vec<Home> {
         let mut offset = 0;
         for &part in &concat.inputs {
             let n_times = concat.inputs.iter().filter(|&&p| p == part).count();
-            if n_times == 1 && may_move(graph, units, &homes, (part, concat.output)) {
+            let is_aligned = offset % multiple == 0;
+            if n_times == 1 && is_aligned && may_move(graph, units, &homes, (part, concat.output)) {
                 homes[part] = Home {
                     tensor: concat.output,
                     offset,
@@ -119,13 +122,21 @@ fn lives(
 
 /// Gives each tensor the first place in the arena that nothing else needs meanwhile, large tensors
 /// first; also how long the arena is.
-fn assign(graph: &Graph, lives: &[Option<Range<usize>>]) -> (Vec<Option<Range<usize>>>, usize) {
+fn assign(
+    graph: &Graph,
+    lives: &[Option<Range<usize>>],
+    multiple: usize,
+) -> (Vec<Option<Range<usize>>>, usize) {
+    let len_of = |tensor: ValueId| {
+        let shape = graph.shapes[tensor];
+        shape.h * shape.w * shape.c.next_multiple_of(multiple)
+    };
     let mut by_size: Vec<(ValueId, &Range<usize>)> = lives
         .iter()
         .enumerate()
         .filter_map(|(tensor, life)| Some((tensor, life.as_ref()?)))
         .collect();
-    by_size.sort_by_key(|&(tensor, _)| std::cmp::Reverse(graph.shapes[tensor].len()));
+    by_size.sort_by_key(|&(tensor, _)| std::cmp::Reverse(len_of(tensor)));
     let mut placed: Vec<(&Range<usize>, Range<usize>)> = vec![];
     let mut places = vec![None; lives.len()];
     for (tensor, life) in by_size {
@@ -135,7 +146,7 @@ fn assign(graph: &Graph, lives: &[Option<Range<usize>>]) -> (Vec<Option<Range<us
             .map(|(_, place)| place)
             .collect();
         taken.sort_by_key(|place| place.start);
-        let len = graph.shapes[tensor].len();
+        let len = len_of(tensor);
         let mut start: usize = 0;
         for other in taken {
             if start + len <= other.start {
@@ -166,8 +177,8 @@ mod tests {
             simplify(&mut graph);
             let units = group(&graph);
             let streamed = vec![false; graph.shapes.len()];
-            let memory = plan(&graph, &units, &streamed);
-            let homes = place(&graph, &units);
+            let memory = plan(&graph, &units, &streamed, 1);
+            let homes = place(&graph, &units, 1);
             // Which tensor each element of the arena was last written for.
             let mut owner = vec![usize::MAX; memory.len];
             let range = |v: ValueId| memory.views[v].clone().unwrap().tensor;

@@ -11,11 +11,11 @@
 mod block;
 pub(crate) mod ends;
 mod lift;
-mod memory;
+pub(crate) mod memory;
 mod plain;
 pub(crate) mod report;
 mod step;
-mod tensor;
+pub(crate) mod tensor;
 pub(crate) mod units;
 pub(crate) mod visual;
 
@@ -126,7 +126,7 @@ impl<E: Stored> Plan<E> {
         });
         let ends = streamed_ends(&graph, &units);
         let is_streamed: Vec<bool> = ends.iter().map(Option::is_some).collect();
-        let memory = memory::plan(&graph, &units, &is_streamed);
+        let memory = memory::plan(&graph, &units, &is_streamed, 1);
         let visual = VisualPart::find(&graph, &units, n_visual, &memory.views);
         let place = |&value: &ValueId| match (&memory.views[value], ends[value]) {
             (Some(view), _) => Some(Place::Arena {

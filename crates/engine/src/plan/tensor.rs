@@ -9,7 +9,7 @@ use crate::{
 
 /// Where a value is: pixel `p` starts at `offset + p * stride` of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
+pub(crate) struct View {
     /// The tensor's elements in the arena.
     pub tensor: Range<usize>,
     /// First channel's place in the tensor.
@@ -40,7 +40,7 @@ pub(super) struct Target<'a, E> {
 
 impl View {
     /// The value, given all elements of its tensor.
-    pub fn source<'a, E>(&self, tensor: &'a [E]) -> Source<'a, E> {
+    pub(super) fn source<'a, E>(&self, tensor: &'a [E]) -> Source<'a, E> {
         Source {
             data: &tensor[self.offset..],
             stride: self.stride,
@@ -49,7 +49,7 @@ impl View {
     }
 
     /// The value, given all elements of its tensor.
-    pub fn target<'a, E>(&self, tensor: &'a mut [E]) -> Target<'a, E> {
+    pub(super) fn target<'a, E>(&self, tensor: &'a mut [E]) -> Target<'a, E> {
         Target {
             data: &mut tensor[self.offset..],
             stride: self.stride,

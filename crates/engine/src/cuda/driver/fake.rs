@@ -1,14 +1,22 @@
 //! A device that exists in the host's memory only: for tests, on any machine.
 //!
 //! It does what a CUDA device is asked to, numerically, with the kernels' scalar twins, counts what is
-//! allocated against a total, and fails where it is told to.
+//! allocated against a total, and fails where it is told to. Work that is started runs when it is waited
+//! for and not before, so that what is read too early is wrong.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use super::Driver;
+use super::{Captured, Driver, Stream};
 use crate::{
     Device, EngineError,
-    cuda::{Cuda, DeviceInfo},
+    cuda::{
+        Cuda, DeviceInfo,
+        launch::Launch,
+        twin::{self, BadAddress, Memory},
+    },
 };
 
 /// What a device is asked to do, as far as it can be told to fail at it.
@@ -44,6 +52,7 @@ pub struct FakeDevice {
 
 #[derive(Debug, Default)]
 struct State {
+    memory: Memory,
     used_bytes: u64,
     n_calls: [u64; 4],
     /// Call, its number, what happens.
@@ -62,7 +71,7 @@ impl FakeDevice {
                 compute_capability: (9, 0),
                 total_bytes,
                 driver_version: (12, 0),
-                pci_bus_id: format!("0000:{ordinal:02x}:00.0"),
+                pci_bus_id: format!("00000000:{ordinal:02x}:00.0"),
             },
             state: Arc::default(),
         }
@@ -97,12 +106,47 @@ impl FakeDevice {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fault(&self, sticky: bool) -> EngineError {
+    /// Counts a call, which fails where that is planned.
+    fn begin(&self, call: Call, needed: u64) -> Result<MutexGuard<'_, State>, EngineError> {
+        let mut state = self.lock();
+        let number = state.n_calls[call as usize];
+        state.n_calls[call as usize] += 1;
+        if state.is_broken {
+            return Err(self.fault("it is broken".into(), true));
+        }
+        let is_due = |&(of, at, _): &(Call, u64, Fault)| of == call && at == number;
+        let Some(due) = state.planned.iter().position(is_due) else {
+            return Ok(state);
+        };
+        match state.planned.swap_remove(due).2 {
+            Fault::OutOfMemory => Err(EngineError::OutOfMemory {
+                needed,
+                free: self.info.total_bytes - state.used_bytes,
+            }),
+            Fault::Recoverable => Err(self.fault("told to fail".into(), false)),
+            Fault::Sticky => {
+                state.is_broken = true;
+                Err(self.fault("told to break".into(), true))
+            }
+        }
+    }
+
+    fn fault(&self, reason: String, sticky: bool) -> EngineError {
         EngineError::DeviceFault {
             device: Device::Cuda(self.info.ordinal).to_string(),
-            reason: "told to fail".into(),
+            reason,
             sticky,
         }
+    }
+
+    /// What a real device does about an address that is nobody's: it breaks.
+    fn illegal(&self, state: &mut State, bad: BadAddress) -> EngineError {
+        state.is_broken = true;
+        let BadAddress { address, n_bytes } = bad;
+        self.fault(
+            format!("illegal address {address:#x}, {n_bytes} bytes"),
+            true,
+        )
     }
 }
 
@@ -114,9 +158,147 @@ impl Driver for FakeDevice {
     fn memory(&self) -> Result<(u64, u64), EngineError> {
         let state = self.lock();
         if state.is_broken {
-            return Err(self.fault(true));
+            return Err(self.fault("it is broken".into(), true));
         }
         let total = self.info.total_bytes;
         Ok((total - state.used_bytes, total))
+    }
+
+    fn allocate(&self, n_bytes: usize) -> Result<u64, EngineError> {
+        let needed = n_bytes as u64;
+        let mut state = self.begin(Call::Allocate, needed)?;
+        let free = self.info.total_bytes - state.used_bytes;
+        if needed > free {
+            return Err(EngineError::OutOfMemory { needed, free });
+        }
+        state.used_bytes += needed;
+        Ok(state.memory.allocate(n_bytes))
+    }
+
+    fn free(&self, address: u64) {
+        let mut state = self.lock();
+        let freed = state.memory.free(address);
+        state.used_bytes -= freed;
+    }
+
+    fn write(&self, bytes: &[u8], to: u64) -> Result<(), EngineError> {
+        let mut state = self.begin(Call::Copy, 0)?;
+        match state.memory.bytes_mut(to, bytes.len()) {
+            Ok(place) => place.copy_from_slice(bytes),
+            Err(bad) => return Err(self.illegal(&mut state, bad)),
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError> {
+        let mut state = self.begin(Call::Copy, 0)?;
+        match state.memory.bytes(from, bytes.len()) {
+            Ok(place) => bytes.copy_from_slice(place),
+            Err(bad) => return Err(self.illegal(&mut state, bad)),
+        }
+        Ok(())
+    }
+
+    fn stream(self: Arc<Self>) -> Result<Box<dyn Stream>, EngineError> {
+        Ok(Box::new(FakeStream {
+            device: Self::clone(&self),
+            staging: vec![],
+            started: vec![],
+        }))
+    }
+}
+
+/// Work that was started and not waited for.
+#[derive(Debug)]
+enum Work {
+    Upload(Range<usize>, u64),
+    Download(u64, Range<usize>),
+    Launch(Launch),
+}
+
+#[derive(Debug)]
+struct FakeStream {
+    device: FakeDevice,
+    staging: Vec<u8>,
+    started: Vec<Work>,
+}
+
+impl FakeStream {
+    fn run(&mut self, work: &Work, memory: &mut Memory) -> Result<(), BadAddress> {
+        match work {
+            Work::Upload(from, to) => {
+                let bytes = &self.staging[from.clone()];
+                memory.bytes_mut(*to, bytes.len())?.copy_from_slice(bytes);
+            }
+            Work::Download(from, to) => {
+                let bytes = memory.bytes(*from, to.len())?;
+                self.staging[to.clone()].copy_from_slice(bytes);
+            }
+            Work::Launch(launch) => twin::run(launch, memory)?,
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), EngineError> {
+        let device = self.device.clone();
+        let mut state = device.lock();
+        for work in std::mem::take(&mut self.started) {
+            if let Err(bad) = self.run(&work, &mut state.memory) {
+                return Err(device.illegal(&mut state, bad));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stream for FakeStream {
+    fn staging(&mut self, n_bytes: usize) -> Result<&mut [u8], EngineError> {
+        self.finish()?;
+        if self.staging.len() < n_bytes {
+            self.staging.resize(n_bytes, 0);
+        }
+        Ok(&mut self.staging)
+    }
+
+    fn upload(&mut self, from: Range<usize>, to: u64) -> Result<(), EngineError> {
+        drop(self.device.begin(Call::Copy, 0)?);
+        self.started.push(Work::Upload(from, to));
+        Ok(())
+    }
+
+    fn download(&mut self, from: u64, to: Range<usize>) -> Result<(), EngineError> {
+        drop(self.device.begin(Call::Copy, 0)?);
+        self.started.push(Work::Download(from, to));
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {
+        drop(self.device.begin(Call::Launch, 0)?);
+        self.started.push(Work::Launch(*launch));
+        Ok(())
+    }
+
+    fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError> {
+        Ok(Captured::Launches(launches.to_vec()))
+    }
+
+    fn replay(&mut self, captured: &Captured) -> Result<(), EngineError> {
+        drop(self.device.begin(Call::Launch, 0)?);
+        if let Captured::Launches(launches) = captured {
+            self.started
+                .extend(launches.iter().copied().map(Work::Launch));
+        }
+        Ok(())
+    }
+
+    fn synchronize(&mut self) -> Result<(), EngineError> {
+        match self.device.begin(Call::Synchronize, 0) {
+            Ok(state) => drop(state),
+            Err(error) => {
+                self.started.clear();
+                return Err(error);
+            }
+        }
+        self.finish()
     }
 }

@@ -1,20 +1,94 @@
 //! What the engine asks of a device: a small seam with two sides.
 //!
-//! [`nvidia`] is the real thing, [`fake`] a device that exists in the host's memory only.
+//! [`nvidia`] is the real thing, [`fake`] a device that exists in the host's memory only. Device memory is
+//! named by addresses; host memory never is: copies go through a stream's own staging memory, which is
+//! not handed out while a copy may be under way.
 
-use std::fmt;
+use std::{fmt, ops::Range, sync::Arc};
 
-use super::DeviceInfo;
+use super::{DeviceInfo, launch::Launch};
 use crate::EngineError;
 
 pub(crate) mod fake;
 pub(crate) mod nvidia;
 
-/// An opened device.
+/// An opened device, its kernels compiled.
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
 
     /// Free and total memory, in bytes.
     fn memory(&self) -> Result<(u64, u64), EngineError>;
+
+    /// Reserves memory; what it holds is arbitrary.
+    fn allocate(&self, n_bytes: usize) -> Result<u64, EngineError>;
+
+    /// Gives memory back that [`allocate`](Self::allocate) gave, once nothing uses it any more.
+    fn free(&self, address: u64);
+
+    /// Copies to the device and waits until that is done.
+    fn write(&self, bytes: &[u8], to: u64) -> Result<(), EngineError>;
+
+    /// Copies from the device what work that was waited for has left there.
+    fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError>;
+
+    /// A queue of work of its own.
+    fn stream(self: Arc<Self>) -> Result<Box<dyn Stream>, EngineError>;
+}
+
+/// A CUDA stream: work that is done in order, beside that of other streams. One thread's.
+pub(crate) trait Stream: fmt::Debug + Send {
+    /// Host memory that copies go through, at least so long; waits for copies that are under way.
+    fn staging(&mut self, n_bytes: usize) -> Result<&mut [u8], EngineError>;
+
+    /// Copies a range of the staging memory to the device.
+    fn upload(&mut self, from: Range<usize>, to: u64) -> Result<(), EngineError>;
+
+    /// Copies from the device to a range of the staging memory.
+    fn download(&mut self, from: u64, to: Range<usize>) -> Result<(), EngineError>;
+
+    /// Starts a kernel.
+    fn launch(&mut self, launch: &Launch) -> Result<(), EngineError>;
+
+    /// Records launches without running them, to be started together later.
+    fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError>;
+
+    /// Starts what was captured.
+    fn replay(&mut self, captured: &Captured) -> Result<(), EngineError>;
+
+    /// Waits until all that was started is done.
+    fn synchronize(&mut self) -> Result<(), EngineError>;
+}
+
+/// Launches that were recorded, ready to run on any stream of their device.
+#[derive(Debug)]
+pub(crate) enum Captured {
+    /// A CUDA graph.
+    Graph(nvidia::Graph),
+    /// The launches themselves.
+    Launches(Vec<Launch>),
+}
+
+/// Device memory that is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    driver: Arc<dyn Driver>,
+    pub address: u64,
+    pub n_bytes: usize,
+}
+
+impl Allocation {
+    pub fn new(driver: &Arc<dyn Driver>, n_bytes: usize) -> Result<Self, EngineError> {
+        Ok(Self {
+            address: driver.allocate(n_bytes)?,
+            driver: Arc::clone(driver),
+            n_bytes,
+        })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        self.driver.free(self.address);
+    }
 }

@@ -1,4 +1,6 @@
 //! A CUDA device through its driver, found when the program runs.
+//!
+//! Which devices there are, and what errors mean; `device` is an opened one, `stream` a worker's queue.
 #![expect(unsafe_code, reason = "calls into the CUDA driver")]
 
 use std::ffi::c_int;
@@ -8,25 +10,16 @@ use cudarc::driver::{
     sys::{self, CUdevice_attribute as Attribute, CUresult},
 };
 
-use super::Driver;
-use crate::{Device, EngineError, cuda::DeviceInfo};
+use crate::{EngineError, cuda::DeviceInfo};
 
 /// The interface of CUDA 12.0, which the embedded PTX (ISA 8.0) asks for: driver 525.60 and later.
 const MIN_DRIVER_VERSION: (u32, u32) = (12, 0);
 
-/// An opened device.
-#[derive(Debug)]
-pub(crate) struct Nvidia {
-    info: DeviceInfo,
-    device: sys::CUdevice,
-    context: sys::CUcontext,
-}
+mod device;
+mod stream;
 
-// SAFETY: a context may be made current in any thread, and the driver's functions may be called by
-// several threads at a time; all that is kept here are handles.
-unsafe impl Send for Nvidia {}
-// SAFETY: as above; nothing here changes after `open`.
-unsafe impl Sync for Nvidia {}
+pub(crate) use device::Nvidia;
+pub(crate) use stream::Graph;
 
 fn unavailable(reason: String) -> EngineError {
     EngineError::DeviceUnavailable { reason }
@@ -119,78 +112,27 @@ fn text(error: DriverError) -> String {
     }
 }
 
-impl Nvidia {
-    /// Opens the device of this ordinal.
-    pub fn open(ordinal: u32) -> Result<Self, EngineError> {
-        let devices = discover()?;
-        let n_devices = devices.len();
-        let Some(info) = devices.into_iter().find(|info| info.ordinal == ordinal) else {
-            return Err(unavailable(format!(
-                "there is no cuda:{ordinal}: the driver shows {n_devices} device(s), numbered from 0"
-            )));
-        };
-        if let Some(reason) = info.unusable() {
-            return Err(unavailable(reason));
-        }
-        let refused = |error: DriverError| {
-            unavailable(format!(
-                "cuda:{ordinal} ({}) cannot be opened: {}",
-                info.name,
-                text(error)
-            ))
-        };
-        let index = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-        let device = result::device::get(index).map_err(refused)?;
-        // SAFETY: `device` is a handle that the driver has just given; the context is released once,
-        // when this is dropped.
-        let context = unsafe { result::primary_ctx::retain(device) }.map_err(refused)?;
-        Ok(Self {
-            info,
-            device,
-            context,
-        })
-    }
-
-    /// Makes the device current in this thread.
-    fn bind(&self) -> Result<(), EngineError> {
-        // SAFETY: the context is retained as long as `self` lives.
-        unsafe { result::ctx::set_current(self.context) }.map_err(|error| self.fault(error))
-    }
-
-    fn fault(&self, error: DriverError) -> EngineError {
-        EngineError::DeviceFault {
-            device: Device::Cuda(self.info.ordinal).to_string(),
-            reason: text(error),
-            sticky: is_sticky(error.0),
-        }
-    }
-}
-
 /// Whether a result means that the context is lost for the whole process.
 fn is_sticky(result: CUresult) -> bool {
+    // Not initialised any more; ECC and NVLink errors; all that a kernel can do wrong; unknown.
     let code = result as u32;
-    // Deinitialised; ECC and NVLink errors; everything that a kernel can do wrong.
     matches!(
         code,
-        4 | 214 | 220 | 700 | 702 | 709 | 710 | 714..=719 | 999
+        4 | 214 | 220 | 226 | 700 | 702 | 709 | 710 | 714..=719 | 721 | 999
     )
 }
 
-impl Driver for Nvidia {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn memory(&self) -> Result<(u64, u64), EngineError> {
-        self.bind()?;
-        let (free, total) = result::mem_get_info().map_err(|error| self.fault(error))?;
-        Ok((free as u64, total as u64))
-    }
-}
-
-impl Drop for Nvidia {
-    fn drop(&mut self) {
-        // SAFETY: retained by `open`, released only here. What it reports changes nothing any more.
-        let _ = unsafe { result::primary_ctx::release(self.device) };
+    #[test]
+    fn faults_of_kernels_are_sticky_and_refusals_are_not() {
+        assert!(is_sticky(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
+        assert!(is_sticky(CUresult::CUDA_ERROR_LAUNCH_FAILED));
+        assert!(is_sticky(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE));
+        assert!(!is_sticky(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        assert!(!is_sticky(CUresult::CUDA_ERROR_INVALID_VALUE));
+        assert!(!is_sticky(CUresult::CUDA_ERROR_NOT_READY));
     }
 }

@@ -1,0 +1,237 @@
+//! A generator on a CUDA device.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lipsync_core::FaceGeometry;
+
+use super::{
+    Cuda,
+    bucket::{BUCKETS, bucket_of},
+    driver::Allocation,
+    entries::{Entry, EntryPool},
+    program::{Phase, Program},
+    worker::{ALIGNMENT, Loaded, Work, Worker},
+};
+use crate::{
+    Device, EngineError, FaceInput, Generator, Session, VisualCache, VisualCacheStats,
+    load::{GeneratorGraph, check_length},
+    visual_cache::{Claim, Found, Shelf},
+};
+
+/// Tells generators apart, also from those that are gone.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Weights on a device, and how to run them.
+#[derive(Debug)]
+pub(crate) struct CudaGenerator {
+    id: u64,
+    token: Arc<()>,
+    cuda: Arc<Cuda>,
+    program: Program,
+    weights: Allocation,
+    entries: Arc<EntryPool>,
+    /// Where entries are kept, if they are.
+    shelf: Option<Shelf>,
+}
+
+/// A frame's entry, as a batch finds it.
+enum Source<'a> {
+    /// Kept from before.
+    Kept(Arc<Entry>),
+    /// To be made and kept.
+    Fresh(Entry, Claim<'a>),
+    /// To be made for this batch alone.
+    Spare,
+}
+
+impl CudaGenerator {
+    /// Lowers a generator's file and copies its weights to the device.
+    pub fn load(
+        onnx: &[u8],
+        cuda: &Arc<Cuda>,
+        cache: Option<Arc<VisualCache>>,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
+        let mut program = Program::new(GeneratorGraph::read(onnx)?)?;
+        let bytes = program.take_weights();
+        let weights = Allocation::new(cuda.driver(), bytes.len().next_multiple_of(ALIGNMENT))?;
+        cuda.driver().write(&bytes, weights.address)?;
+        let cache = cache.filter(|_| program.keeps_values);
+        Ok(Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            token: Arc::new(()),
+            cuda: Arc::clone(cuda),
+            entries: EntryPool::new(cuda.driver(), program.entry_bytes),
+            shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
+            program,
+            weights,
+        }))
+    }
+
+    fn loaded(&self) -> Loaded<'_> {
+        Loaded {
+            id: self.id,
+            token: &self.token,
+            program: &self.program,
+            weights: self.weights.address,
+        }
+    }
+
+    fn find(&self, frame: Option<u32>) -> Source<'_> {
+        let (Some(shelf), Some(frame)) = (&self.shelf, frame) else {
+            return Source::Spare;
+        };
+        match shelf.look_up::<Entry>(frame) {
+            Found::Kept(entry) => Source::Kept(entry),
+            // A device without room for the entry may still have it for the frame.
+            Found::Absent(claim) => match self.entries.take() {
+                Ok(entry) => Source::Fresh(entry, claim),
+                Err(_) => Source::Spare,
+            },
+            Found::NoRoom => Source::Spare,
+        }
+    }
+
+    /// Runs at most as many frames as the largest bucket has. Where they do not fit, the worker lets go of
+    /// what it has on the device.
+    fn infer_batch(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        let worker = session.on(&self.cuda)?;
+        let done = self.infer_on(worker, frames, faces);
+        if let Err(EngineError::OutOfMemory { .. }) = done {
+            worker.release();
+        }
+        done
+    }
+
+    fn infer_on(
+        &self,
+        worker: &mut Worker,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        let found: Vec<Source<'_>> = frames.iter().map(|frame| self.find(frame.frame)).collect();
+        let is_spare = |found: &&Source<'_>| matches!(found, Source::Spare);
+        let n_spare = found.iter().filter(is_spare).count();
+        let mut spare = worker.spare_entries(self.program.entry_bytes, n_spare)?;
+        let batch: Vec<Work<'_>> = frames
+            .iter()
+            .zip(&found)
+            .map(|(frame, found)| {
+                let (entry, is_kept) = match found {
+                    Source::Kept(entry) => (entry.address(), true),
+                    Source::Fresh(entry, _) => (entry.address(), false),
+                    Source::Spare => (spare.next().unwrap_or(0), false),
+                };
+                Work {
+                    entry,
+                    crop: (!is_kept).then_some(frame.crop),
+                    audio: frame.audio,
+                }
+            })
+            .collect();
+        let bytes = worker.run(self.loaded(), &batch)?;
+        let regions = bytes.chunks_exact(self.program.geometry.region_bytes());
+        faces.extend(regions.map(<[u8]>::to_vec));
+        for found in found {
+            if let Source::Fresh(entry, claim) = found {
+                claim.fill(Arc::new(entry));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Generator for CudaGenerator {
+    fn geometry(&self) -> FaceGeometry {
+        self.program.geometry
+    }
+
+    fn audio_shape(&self) -> [usize; 3] {
+        let audio = self.program.audio;
+        [audio.c, audio.h, audio.w]
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        self.weights.n_bytes as u64
+    }
+
+    fn device(&self) -> Device {
+        self.cuda.device()
+    }
+
+    fn device_bytes(&self) -> u64 {
+        self.weights.n_bytes as u64
+    }
+
+    fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
+        let worker = session.on(&self.cuda)?;
+        let largest = bucket_of(max_batch);
+        worker.reserve(&self.program, largest)?;
+        for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
+            for phase in [Phase::Visual, Phase::Frame] {
+                worker.capture(self.loaded(), (phase, bucket))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn infer(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        faces.clear();
+        for frame in frames {
+            check_length("crop", self.program.geometry.crop_bytes(), frame.crop.len())?;
+            check_length("audio", self.program.audio.len(), frame.audio.len())?;
+        }
+        let largest = BUCKETS[BUCKETS.len() - 1];
+        frames
+            .chunks(largest)
+            .try_for_each(|frames| self.infer_batch(session, frames, faces))
+    }
+
+    fn prepare(
+        &self,
+        session: &mut Session,
+        frame: u32,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let Some(shelf) = &self.shelf else {
+            return Ok(());
+        };
+        let Some(claim) = shelf.claim(frame) else {
+            return Ok(());
+        };
+        let Some(crop) = crop() else { return Ok(()) };
+        check_length("crop", self.program.geometry.crop_bytes(), crop.len())?;
+        if stop() {
+            return Ok(());
+        }
+        let Ok(entry) = self.entries.take() else {
+            return Ok(());
+        };
+        let work = Work {
+            entry: entry.address(),
+            crop: Some(&crop),
+            audio: &[],
+        };
+        session.on(&self.cuda)?.prepare(self.loaded(), work)?;
+        shelf.count_prepared();
+        claim.fill(Arc::new(entry));
+        Ok(())
+    }
+
+    fn visual_cache(&self) -> Option<VisualCacheStats> {
+        self.shelf.as_ref().map(Shelf::stats)
+    }
+}

@@ -1,0 +1,162 @@
+// What the kernels need of the device and not of C++: types, tensor-core instructions, asynchronous copies.
+//
+// NVRTC has no headers by itself, so there are none here: instructions are written as PTX. Compiled for the
+// host (LIPSYNC_HOST), the same names come from the emulator.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef float f32;
+
+// Eight fp16 numbers: what a thread reads or writes at once.
+struct alignas(16) Eight {
+    u32 pairs[4];
+};
+
+#ifdef LIPSYNC_HOST
+#include "host.h"
+#else
+
+#define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
+#define KERNEL(name, Args, n_threads) \
+    extern "C" __global__ void __launch_bounds__(n_threads) name(const Args a)
+#define SHARED(name) extern __shared__ __align__(16) u8 name[]
+
+DEVICE u32 thread_index() { return threadIdx.x; }
+DEVICE u32 block_index() { return blockIdx.x; }
+DEVICE u32 block_size() { return blockDim.x; }
+DEVICE void barrier() { __syncthreads(); }
+
+// The address of shared memory as instructions take it.
+DEVICE u32 shared_address(const void* pointer) {
+    return (u32)__cvta_generic_to_shared(pointer);
+}
+
+// Starts copying the first `n_bytes` of 16 bytes to shared memory; the rest becomes zero.
+DEVICE void copy_async(u32 to, const void* from, u32 n_bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :: "r"(to), "l"(from), "r"(n_bytes) : "memory");
+}
+
+// Ends a group of copies.
+DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most `N` of this thread's groups are under way.
+template <int N>
+DEVICE void copy_wait() {
+    asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
+}
+
+// Four 8x8 matrices of fp16: lane l names row l % 8 of matrix l / 8, and gets of every matrix the numbers
+// 2 (l % 4) and 2 (l % 4) + 1 of row l / 4.
+DEVICE void load_matrices(u32 (&matrices)[4], u32 row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+                 : "r"(row) : "memory");
+}
+
+// Adds the product of a 16x16 matrix and a 16x8 matrix (by columns) to a 16x8 matrix.
+DEVICE void multiply_add(f32 (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+DEVICE f32 to_float(u16 half) {
+    f32 x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+}
+
+// To the nearest fp16 number; x must lie in their range.
+DEVICE u16 round_to_half(f32 x) {
+    u16 half;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    return half;
+}
+
+DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return __fmaf_rn(x, y, z); }
+DEVICE f32 larger(f32 x, f32 y) { return fmaxf(x, y); }
+DEVICE f32 smaller(f32 x, f32 y) { return fminf(x, y); }
+DEVICE f32 exponential(f32 x) { return expf(x); }
+
+#endif
+
+// To the nearest fp16 number, the largest where there is none so large.
+DEVICE u16 to_half(f32 x) {
+    return round_to_half(smaller(larger(x, -65504.0f), 65504.0f));
+}
+
+DEVICE void unpack(const Eight& eight, f32 (&values)[8]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        values[2 * i] = to_float((u16)(eight.pairs[i] & 0xffff));
+        values[2 * i + 1] = to_float((u16)(eight.pairs[i] >> 16));
+    }
+}
+
+DEVICE Eight pack(const f32 (&values)[8]) {
+    Eight eight;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        eight.pairs[i] = (u32)to_half(values[2 * i]) | (u32)to_half(values[2 * i + 1]) << 16;
+    }
+    return eight;
+}
+
+DEVICE Eight load_eight(const u16* from) { return *(const Eight*)from; }
+
+// The first `n` of eight numbers; all at once where they are eight.
+DEVICE void store(u16* to, const f32 (&values)[8], u32 n) {
+    if (n >= 8) {
+        *(Eight*)to = pack(values);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if ((u32)i < n) to[i] = to_half(values[i]);
+    }
+}
+
+// The number of this thread among all of the launch.
+DEVICE u32 global_index() { return block_index() * block_size() + thread_index(); }
+
+// The positions that position `i` of `n_out` lies between, of `n_in`, and how far, corners on corners.
+struct Between {
+    u32 first, second;
+    f32 fraction;
+};
+
+DEVICE Between between(u32 i, u32 n_in, u32 n_out) {
+    u32 last_in = n_in - 1, last_out = n_out > 1 ? n_out - 1 : 1;
+    Between place;
+    place.first = i * last_in / last_out;
+    place.second = place.first < last_in ? place.first + 1 : last_in;
+    place.fraction = (f32)(i * last_in % last_out) / (f32)last_out;
+    return place;
+}
+
+// Eight channels of a map, `stride` elements from pixel to pixel, at a place between its pixels: first
+// between rows, then between columns.
+DEVICE void blend(const u16* map, u32 w, u32 stride, const Between& y, const Between& x,
+                  f32 (&values)[8]) {
+    f32 left[8], right[8], below[8];
+    const u16* top_row = map + (u64)y.first * w * stride;
+    const u16* bottom_row = map + (u64)y.second * w * stride;
+    unpack(load_eight(top_row + (u64)x.first * stride), left);
+    unpack(load_eight(bottom_row + (u64)x.first * stride), below);
+#pragma unroll
+    for (int i = 0; i < 8; i++) left[i] = multiply_and_add(below[i] - left[i], y.fraction, left[i]);
+    unpack(load_eight(top_row + (u64)x.second * stride), right);
+    unpack(load_eight(bottom_row + (u64)x.second * stride), below);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        right[i] = multiply_and_add(below[i] - right[i], y.fraction, right[i]);
+        values[i] = multiply_and_add(right[i] - left[i], x.fraction, left[i]);
+    }
+}

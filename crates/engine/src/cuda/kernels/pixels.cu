@@ -1,0 +1,103 @@
+// The network's ends, entries of frames that are kept, and resizing.
+
+KERNEL(pack_face, PackFaceArgs, 256) {
+    u32 index = global_index();
+    u32 x = index % a.region, y = index / a.region % a.region;
+    u32 frame = index / (a.region * a.region);
+    if (frame >= a.frames) return;
+    const u8* crop = (const u8*)((const u64*)a.table)[frame];
+    if (!crop) return;
+    const u8* pixel = crop + ((y + a.ring) * a.crop + x + a.ring) * 3;
+    bool is_masked = x >= a.mask_x0 && x < a.mask_x1 && y >= a.mask_y0 && y < a.mask_y1;
+    f32 values[8] = {};
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        values[i] = (f32)pixel[i] / 255.0f;
+        values[3 + i] = is_masked ? 0.0f : values[i];
+    }
+    store((u16*)a.out + (u64)index * 8, values, 8);
+}
+
+KERNEL(pack_floats, PackFloatsArgs, 256) {
+    u32 index = global_index();
+    u32 channel = index % a.out_stride, pixel = index / a.out_stride;
+    u32 frame = pixel / a.plane;
+    if (frame >= a.frames) return;
+    const f32* input = (const f32*)a.input;
+    f32 value = channel < a.channels
+        ? input[((u64)frame * a.channels + channel) * a.plane + pixel % a.plane]
+        : 0.0f;
+    ((u16*)a.out)[index] = to_half(value);
+}
+
+KERNEL(head, HeadArgs, 256) {
+    u32 pixel = global_index();
+    if (pixel >= a.pixels) return;
+    const u16* input = (const u16*)a.input + (u64)pixel * a.in_stride;
+    const f32* weights = (const f32*)a.weights;
+    const f32* bias = (const f32*)a.bias;
+    f32 results[3];
+    if (weights) {
+#pragma unroll
+        for (int i = 0; i < 3; i++) results[i] = bias[i];
+        for (u32 channel = 0; channel < a.channels; channel += 8) {
+            f32 values[8];
+            unpack(load_eight(input + channel), values);
+            u32 n = a.channels - channel;
+#pragma unroll
+            for (int c = 0; c < 8; c++) {
+                if ((u32)c >= n) break;
+#pragma unroll
+                for (int i = 0; i < 3; i++) {
+                    f32 weight = weights[i * a.channels + channel + c];
+                    results[i] = multiply_and_add(values[c], weight, results[i]);
+                }
+            }
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < 3; i++) results[i] = to_float(input[i]);
+    }
+    u8* out = (u8*)a.out + (u64)pixel * 3;
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        f32 y = results[i];
+        if (a.relu) y = larger(y, 0.0f);
+        if (a.sigmoid) y = 1.0f / (1.0f + exponential(-y));
+        out[i] = (u8)(255.0f * smaller(larger(y, 0.0f), 1.0f));
+    }
+}
+
+// Where a thread's eight channels are in the tensor and in the entry; false where there is no entry.
+DEVICE bool find_entry(const EntryArgs& a, u16*& tensor, u16*& kept) {
+    u32 index = global_index();
+    u32 chunk = index % a.chunks, pixel = index / a.chunks;
+    u32 frame = pixel / a.plane;
+    if (frame >= a.frames) return false;
+    u64 entry = ((const u64*)a.table)[frame];
+    tensor = (u16*)a.tensor + (u64)pixel * a.stride + chunk * 8;
+    kept = (u16*)(entry + a.offset) + ((u64)(pixel % a.plane) * a.chunks + chunk) * 8;
+    return entry != 0;
+}
+
+KERNEL(save_entry, EntryArgs, 256) {
+    u16 *tensor, *kept;
+    if (find_entry(a, tensor, kept)) *(Eight*)kept = load_eight(tensor);
+}
+
+KERNEL(restore_entry, EntryArgs, 256) {
+    u16 *tensor, *kept;
+    if (find_entry(a, tensor, kept)) *(Eight*)tensor = load_eight(kept);
+}
+
+KERNEL(resize, ResizeArgs, 256) {
+    u32 index = global_index();
+    u32 chunks = (a.channels + 7) / 8;
+    u32 chunk = index % chunks, pixel = index / chunks;
+    u32 x = pixel % a.out_w, y = pixel / a.out_w % a.out_h, frame = pixel / (a.out_w * a.out_h);
+    if (frame >= a.frames) return;
+    const u16* map = (const u16*)a.input + (u64)frame * a.in_h * a.in_w * a.in_stride + chunk * 8;
+    f32 values[8];
+    blend(map, a.in_w, a.in_stride, between(y, a.in_h, a.out_h), between(x, a.in_w, a.out_w), values);
+    store((u16*)a.out + (u64)pixel * a.out_stride + chunk * 8, values, a.channels - chunk * 8);
+}

@@ -1,0 +1,507 @@
+//! From a graph to steps.
+
+use std::collections::HashMap;
+
+use super::{Part, Program, Spot, Step, split::Split};
+use crate::{
+    EngineError,
+    cuda::{
+        args::{
+            Args, DepthwiseArgs, ElementwiseArgs, EntryArgs, GemmArgs, HeadArgs, PackFaceArgs,
+            PackFloatsArgs, ReshapeArgs, ResizeArgs, WindowArgs,
+        },
+        bucket::BUCKETS,
+        launch::K_MULTIPLE,
+        pack::{Weights, small},
+    },
+    graph::{Activation, Conv, Graph, Op, Pool, PoolKind, Shape, ValueId},
+    load::GeneratorGraph,
+    plan::{
+        memory,
+        tensor::View,
+        units::{Unit, UnitKind},
+    },
+};
+
+/// Pixels begin at multiples of so many channels: a vector of 16 bytes.
+const CHANNELS_MULTIPLE: usize = 8;
+/// Kernels count threads and elements of a batch in 32 bits.
+const MAX_ELEMENTS: usize = u32::MAX as usize / BUCKETS[BUCKETS.len() - 1];
+/// Values in entries begin at multiples of so many bytes.
+const ENTRY_ALIGNMENT: usize = 256;
+
+pub(super) fn lower(generator: GeneratorGraph) -> Result<Program, EngineError> {
+    let GeneratorGraph {
+        mut graph,
+        geometry,
+        visual_index,
+        ends_in_sigmoid,
+    } = generator;
+    let [face, audio] = [visual_index, 1 - visual_index].map(|i| graph.inputs[i]);
+    let split = Split::new(&mut graph, face);
+    check_sizes(&graph)?;
+    let output = graph.outputs[0];
+    let mut offsets = vec![];
+    let mut entry_bytes = geometry.crop_bytes().next_multiple_of(ENTRY_ALIGNMENT);
+    for &value in &split.kept {
+        offsets.push((value, entry_bytes));
+        let Shape { c, h, w } = graph.shapes[value];
+        let len = c.next_multiple_of(CHANNELS_MULTIPLE) * h * w;
+        entry_bytes = (entry_bytes + len * size_of::<u16>()).next_multiple_of(ENTRY_ALIGNMENT);
+    }
+    let mut lowering = Lowering {
+        graph: &mut graph,
+        weights: Weights::new(),
+        packed: HashMap::new(),
+        views: vec![],
+        steps: vec![],
+    };
+    let pack_face = |lowering: &mut Lowering<'_>| lowering.pack_face(face, &geometry);
+    let mut visual = Part::default();
+    if !split.visual.is_empty() {
+        let arena_len = lowering.place(&split.visual, (&[face], &split.kept), None);
+        pack_face(&mut lowering);
+        lowering.units(&split.visual);
+        offsets.iter().for_each(|&kept| lowering.entry(kept, false));
+        visual = lowering.finish(arena_len);
+    }
+    let head = fused_head(lowering.graph, &split.frame, output);
+    let reads_face = split.frame.iter().any(|unit| unit.inputs.contains(&face));
+    let mut inputs = split.kept.clone();
+    inputs.push(audio);
+    inputs.extend(reads_face.then_some(face));
+    let arena_len = lowering.place(&split.frame, (&inputs, &[output]), head.map(|_| output));
+    if reads_face {
+        pack_face(&mut lowering);
+    }
+    lowering.pack_audio(audio);
+    offsets.iter().for_each(|&kept| lowering.entry(kept, true));
+    let n_units = split.frame.len() - usize::from(head.is_some());
+    lowering.units(&split.frame[..n_units]);
+    lowering.head(output, head, ends_in_sigmoid);
+    let frame = lowering.finish(arena_len);
+    let weights = lowering.weights;
+    Ok(Program {
+        weights,
+        geometry,
+        audio: graph.shapes[audio],
+        entry_bytes,
+        keeps_values: !split.kept.is_empty(),
+        visual,
+        frame,
+    })
+}
+
+fn check_sizes(graph: &Graph) -> Result<(), EngineError> {
+    let len = |s: &Shape| s.c.next_multiple_of(CHANNELS_MULTIPLE) * s.h * s.w;
+    match graph.shapes.iter().map(len).find(|&len| len > MAX_ELEMENTS) {
+        None => Ok(()),
+        Some(len) => Err(EngineError::Contract {
+            expected: format!("tensors of at most {MAX_ELEMENTS} values a frame on a CUDA device"),
+            found: format!("one of {len}"),
+        }),
+    }
+}
+
+/// The node of a last unit that is a 1x1 convolution and can convert its own result.
+fn fused_head(graph: &Graph, units: &[Unit], output: ValueId) -> Option<usize> {
+    let unit = units.last().filter(|unit| unit.output == output)?;
+    let node = unit.last();
+    let is_plain = |conv: &Conv| conv.is_pointwise() && unit.inputs.len() == 1;
+    let is_read_once = graph.use_counts()[output] == 1;
+    let fits = matches!(&graph.nodes[node].op, Op::Conv(conv) if is_plain(conv));
+    (fits && is_read_once).then_some(node)
+}
+
+/// A part in the making.
+struct Lowering<'a> {
+    graph: &'a mut Graph,
+    weights: Weights,
+    /// What is packed already, by node: both parts may need it.
+    packed: HashMap<usize, [u64; 2]>,
+    views: Vec<Option<View>>,
+    steps: Vec<Step>,
+}
+
+impl Lowering<'_> {
+    /// Decides where values live; how long the arena is.
+    fn place(
+        &mut self,
+        units: &[Unit],
+        (inputs, outputs): (&[ValueId], &[ValueId]),
+        streamed: Option<ValueId>,
+    ) -> usize {
+        let ends = (inputs.to_vec(), outputs.to_vec());
+        let old = (
+            std::mem::replace(&mut self.graph.inputs, ends.0),
+            std::mem::replace(&mut self.graph.outputs, ends.1),
+        );
+        let is_streamed: Vec<bool> = (0..self.graph.shapes.len())
+            .map(|value| streamed == Some(value))
+            .collect();
+        let memory = memory::plan(self.graph, units, &is_streamed, CHANNELS_MULTIPLE);
+        (self.graph.inputs, self.graph.outputs) = old;
+        self.views = memory.views;
+        memory.len
+    }
+
+    fn finish(&mut self, arena_len: usize) -> Part {
+        Part {
+            steps: std::mem::take(&mut self.steps),
+            arena_len,
+        }
+    }
+
+    /// Where a value is, and how many elements its pixels are apart.
+    fn spot(&self, value: ValueId) -> (Spot, u32) {
+        let view = self.views[value].as_ref();
+        let spot = Spot::Arena {
+            start: view.map_or(0, |view| view.tensor.start),
+            channel: view.map_or(0, |view| view.offset),
+        };
+        (spot, small(view.map_or(0, |view| view.stride)))
+    }
+
+    fn push(&mut self, args: Args, spots: (Spot, Option<Spot>, Spot)) {
+        self.push_variant(args, spots, false);
+    }
+
+    fn push_variant(
+        &mut self,
+        args: Args,
+        (input, other, output): (Spot, Option<Spot>, Spot),
+        is_variant: bool,
+    ) {
+        self.steps.push(Step {
+            args,
+            is_variant,
+            input,
+            other,
+            output,
+        });
+    }
+
+    fn pack_face(&mut self, face: ValueId, geometry: &lipsync_core::FaceGeometry) {
+        let args = PackFaceArgs {
+            region: small(geometry.region_px),
+            crop: small(geometry.crop_px),
+            ring: small(geometry.ring_px),
+            mask_x0: small(geometry.mask_x.0),
+            mask_x1: small(geometry.mask_x.1),
+            mask_y0: small(geometry.mask_y.0),
+            mask_y1: small(geometry.mask_y.1),
+            ..PackFaceArgs::default()
+        };
+        let to = self.spot(face).0;
+        self.push(Args::PackFaceArgs(args), (Spot::Entries, None, to));
+    }
+
+    fn pack_audio(&mut self, audio: ValueId) {
+        let Shape { c, h, w } = self.graph.shapes[audio];
+        let (to, out_stride) = self.spot(audio);
+        let args = PackFloatsArgs {
+            channels: small(c),
+            plane: small(h * w),
+            out_stride,
+            ..PackFloatsArgs::default()
+        };
+        self.push(Args::PackFloatsArgs(args), (Spot::Audio, None, to));
+    }
+
+    /// A kept value, to its entry or from it.
+    fn entry(&mut self, (value, offset): (ValueId, usize), restores: bool) {
+        let Shape { c, h, w } = self.graph.shapes[value];
+        let (tensor, stride) = self.spot(value);
+        let args = EntryArgs {
+            offset: small(offset),
+            plane: small(h * w),
+            chunks: small(c.div_ceil(CHANNELS_MULTIPLE)),
+            stride,
+            ..EntryArgs::default()
+        };
+        let (from, to) = if restores {
+            (Spot::Entries, tensor)
+        } else {
+            (tensor, Spot::Entries)
+        };
+        self.push_variant(Args::EntryArgs(args), (from, None, to), restores);
+    }
+
+    fn head(&mut self, output: ValueId, conv: Option<usize>, sigmoid: bool) {
+        let read = conv.map_or(output, |node| self.graph.nodes[node].inputs[0]);
+        let shape = self.graph.shapes[read];
+        let (from, in_stride) = self.spot(read);
+        let mut args = HeadArgs {
+            pixels: small(shape.h * shape.w),
+            channels: small(shape.c),
+            in_stride,
+            sigmoid: u32::from(sigmoid),
+            ..HeadArgs::default()
+        };
+        if let Some(node) = conv
+            && let Op::Conv(conv) = &self.graph.nodes[node].op
+        {
+            args.weights = self.weights.add_floats(&conv.weights, 0);
+            args.bias = self.weights.add_floats(&conv.bias, 0);
+            args.relu = u32::from(conv.relu);
+        }
+        self.push(Args::HeadArgs(args), (from, None, Spot::Faces));
+    }
+
+    fn units(&mut self, units: &[Unit]) {
+        for unit in units {
+            let UnitKind::Single(index) = unit.kind else {
+                continue;
+            };
+            let op = std::mem::replace(&mut self.graph.nodes[index].op, Op::Add);
+            match &op {
+                Op::Conv(conv) if conv.groups == 1 => self.product(conv, (unit, index)),
+                Op::Conv(conv) if conv.is_depthwise_3x3() => self.depthwise(conv, (unit, index)),
+                Op::Conv(conv) => self.grouped(conv, (unit, index)),
+                Op::Affine { scale, shift } => {
+                    let c = scale.len();
+                    let [scale, shift] = [scale, shift].map(|x| self.weights.add_floats(x, c));
+                    self.elementwise(unit, |a| (a.scale, a.shift) = (scale, shift));
+                }
+                Op::Add => self.elementwise(unit, |_| ()),
+                Op::Activation(activation) => {
+                    let (code, low, high) = match *activation {
+                        Activation::Relu => (1, 0.0, 0.0),
+                        Activation::Sigmoid => (2, 0.0, 0.0),
+                        Activation::LeakyRelu { slope } => (3, slope, 0.0),
+                        Activation::Clip { min, max } => (4, min, max),
+                    };
+                    self.elementwise(unit, |a| (a.activation, a.low, a.high) = (code, low, high));
+                }
+                Op::Concat => self.concat(unit),
+                Op::ResizeBilinear => self.resize(unit),
+                Op::Pad { pads, value } => self.window(unit, |a| {
+                    (a.kind, a.value) = (4, *value);
+                    (a.pad_top, a.pad_left) = (small(pads[0]), small(pads[1]));
+                }),
+                Op::Pool(pool) => self.pool(*pool, unit),
+                Op::Reshape => self.reshape(unit),
+            }
+            self.graph.nodes[index].op = op;
+        }
+    }
+
+    /// Input, what is added, and output; with their strides.
+    fn spots(&self, unit: &Unit) -> ((Spot, Option<Spot>, Spot), [u32; 3]) {
+        let (input, in_stride) = self.spot(unit.inputs[0]);
+        let other = unit.inputs.get(1).map(|&value| self.spot(value));
+        let (output, out_stride) = self.spot(unit.output);
+        let strides = [in_stride, other.map_or(0, |(_, stride)| stride), out_stride];
+        ((input, other.map(|(spot, _)| spot), output), strides)
+    }
+
+    fn product(&mut self, conv: &Conv, (unit, index): (&Unit, usize)) {
+        let shape = self.graph.shapes[unit.inputs[0]];
+        let out = self.graph.shapes[unit.output];
+        let (spots, [a_stride, added_stride, out_stride]) = self.spots(unit);
+        let [kernel_h, kernel_w] = conv.window.kernel;
+        let matrix = self.weights_of(index, |weights| weights.add_matrix(conv));
+        let k = kernel_h * kernel_w * shape.c.next_multiple_of(CHANNELS_MULTIPLE);
+        let low = unit.inputs.get(1).map(|&value| self.graph.shapes[value]);
+        let low = low.filter(|low| (low.h, low.w) != (out.h, out.w));
+        let args = GemmArgs {
+            weights: matrix[0],
+            bias: matrix[1],
+            m: small(out.h * out.w),
+            n: small(out.c),
+            k: small(k),
+            weights_stride: small(k).next_multiple_of(K_MULTIPLE),
+            a_stride,
+            added_stride,
+            out_stride,
+            channels: small(shape.c),
+            relu: u32::from(conv.relu),
+            in_h: small(shape.h),
+            in_w: small(shape.w),
+            out_h: small(out.h),
+            out_w: small(out.w),
+            kernel_w: small(kernel_w),
+            stride_h: small(conv.window.stride[0]),
+            stride_w: small(conv.window.stride[1]),
+            pad_top: small(conv.window.pads[0]),
+            pad_left: small(conv.window.pads[1]),
+            low_h: low.map_or(0, |low| small(low.h)),
+            low_w: low.map_or(0, |low| small(low.w)),
+            ..GemmArgs::default()
+        };
+        self.push_variant(Args::GemmArgs(args), spots, !conv.is_pointwise());
+    }
+
+    /// What is packed for a node, once.
+    fn weights_of(
+        &mut self,
+        index: usize,
+        pack: impl FnOnce(&mut Weights) -> [u64; 2],
+    ) -> [u64; 2] {
+        if let Some(packed) = self.packed.get(&index) {
+            return *packed;
+        }
+        let packed = pack(&mut self.weights);
+        self.packed.insert(index, packed);
+        packed
+    }
+
+    fn depthwise(&mut self, conv: &Conv, (unit, index): (&Unit, usize)) {
+        let shape = self.graph.shapes[unit.inputs[0]];
+        let out = self.graph.shapes[unit.output];
+        let (spots, [in_stride, added_stride, out_stride]) = self.spots(unit);
+        let [weights, bias] = self.weights_of(index, |weights| weights.add_depthwise(conv));
+        let args = DepthwiseArgs {
+            weights,
+            bias,
+            chunks: small(shape.c.div_ceil(CHANNELS_MULTIPLE)),
+            in_h: small(shape.h),
+            in_w: small(shape.w),
+            out_h: small(out.h),
+            out_w: small(out.w),
+            in_stride,
+            added_stride,
+            out_stride,
+            stride: small(conv.window.stride[0]),
+            relu: u32::from(conv.relu),
+            ..DepthwiseArgs::default()
+        };
+        self.push(Args::DepthwiseArgs(args), spots);
+    }
+
+    fn grouped(&mut self, conv: &Conv, (unit, index): (&Unit, usize)) {
+        let in_channels = self.graph.shapes[unit.inputs[0]].c;
+        let out_channels = self.graph.shapes[unit.output].c;
+        let [weights, bias] = self.weights_of(index, |weights| {
+            [&conv.weights, &conv.bias].map(|floats| weights.add_floats(floats, 0))
+        });
+        self.window(unit, |a| {
+            (a.weights, a.bias) = (weights, bias);
+            a.group_in = small(in_channels / conv.groups);
+            a.group_out = small(out_channels / conv.groups);
+            set_window(a, conv.window);
+            a.relu = u32::from(conv.relu);
+        });
+    }
+
+    fn pool(&mut self, pool: Pool, unit: &Unit) {
+        let kind = match pool.kind {
+            PoolKind::Max => 1,
+            PoolKind::Average { include_pad: false } => 2,
+            PoolKind::Average { include_pad: true } => 3,
+        };
+        self.window(unit, |a| {
+            a.kind = kind;
+            set_window(a, pool.window);
+        });
+    }
+
+    /// Something of a window; of a single pixel, unless `change` says otherwise.
+    fn window(&mut self, unit: &Unit, change: impl FnOnce(&mut WindowArgs)) {
+        let shape = self.graph.shapes[unit.inputs[0]];
+        let out = self.graph.shapes[unit.output];
+        let (spots, [in_stride, added_stride, out_stride]) = self.spots(unit);
+        let mut args = WindowArgs {
+            channels: small(out.c),
+            group_in: 1,
+            group_out: 1,
+            in_h: small(shape.h),
+            in_w: small(shape.w),
+            out_h: small(out.h),
+            out_w: small(out.w),
+            kernel_h: 1,
+            kernel_w: 1,
+            stride_h: 1,
+            stride_w: 1,
+            in_stride,
+            added_stride,
+            out_stride,
+            ..WindowArgs::default()
+        };
+        change(&mut args);
+        self.push(Args::WindowArgs(args), spots);
+    }
+
+    fn elementwise(&mut self, unit: &Unit, change: impl FnOnce(&mut ElementwiseArgs)) {
+        let Shape { c, h, w } = self.graph.shapes[unit.output];
+        let (spots, [in_stride, other_stride, out_stride]) = self.spots(unit);
+        let mut args = ElementwiseArgs {
+            pixels: small(h * w),
+            channels: small(c),
+            in_stride,
+            other_stride,
+            out_stride,
+            ..ElementwiseArgs::default()
+        };
+        change(&mut args);
+        self.push(Args::ElementwiseArgs(args), spots);
+    }
+
+    /// Copies the parts that were not written at their place.
+    fn concat(&mut self, unit: &Unit) {
+        let Spot::Arena { start, channel } = self.spot(unit.output).0 else {
+            return;
+        };
+        let out_stride = self.spot(unit.output).1;
+        let mut end = 0;
+        for &part in &unit.inputs {
+            let Shape { c, h, w } = self.graph.shapes[part];
+            end += c;
+            let (input, in_stride) = self.spot(part);
+            let is_there = matches!(input, Spot::Arena { start: s, .. } if s == start);
+            if is_there {
+                continue;
+            }
+            let args = ElementwiseArgs {
+                pixels: small(h * w),
+                channels: small(c),
+                in_stride,
+                out_stride,
+                ..ElementwiseArgs::default()
+            };
+            let output = Spot::Arena {
+                start,
+                channel: channel + end - c,
+            };
+            self.push(Args::ElementwiseArgs(args), (input, None, output));
+        }
+    }
+
+    fn resize(&mut self, unit: &Unit) {
+        let Shape { c, h, w } = self.graph.shapes[unit.inputs[0]];
+        let out = self.graph.shapes[unit.output];
+        let (spots, [in_stride, _, out_stride]) = self.spots(unit);
+        let args = ResizeArgs {
+            channels: small(c),
+            in_h: small(h),
+            in_w: small(w),
+            out_h: small(out.h),
+            out_w: small(out.w),
+            in_stride,
+            out_stride,
+            ..ResizeArgs::default()
+        };
+        self.push(Args::ResizeArgs(args), spots);
+    }
+
+    fn reshape(&mut self, unit: &Unit) {
+        let shape = self.graph.shapes[unit.inputs[0]];
+        let out = self.graph.shapes[unit.output];
+        let (spots, [in_stride, _, out_stride]) = self.spots(unit);
+        let args = ReshapeArgs {
+            len: small(shape.len()),
+            in_plane: small(shape.h * shape.w),
+            out_plane: small(out.h * out.w),
+            in_stride,
+            out_stride,
+            ..ReshapeArgs::default()
+        };
+        self.push(Args::ReshapeArgs(args), spots);
+    }
+}
+
+fn set_window(a: &mut WindowArgs, window: crate::graph::op::Window) {
+    [a.kernel_h, a.kernel_w] = window.kernel.map(small);
+    [a.stride_h, a.stride_w] = window.stride.map(small);
+    (a.pad_top, a.pad_left) = (small(window.pads[0]), small(window.pads[1]));
+}

@@ -1,0 +1,213 @@
+//! A generator as launches of kernels: the same graph and the same placing as on the CPU.
+//!
+//! A program has two parts. The *visual* part turns a face crop into what depends on it alone and leaves
+//! that in the frame's entry; the *frame* part makes a face of an entry and an audio window. Every frame
+//! runs both or, where its entry is kept, the second only: the values are the same, so the bits are.
+//! The cheap first block runs in both, since its result would be two thirds of an entry.
+//!
+//! An entry is the crop, as bytes, and then the kept values, fp16 and dense. Frames of a batch lie one
+//! after the other in every tensor, so a tensor's place for a batch is its place for one frame times
+//! the number of frames. Kernels get addresses of entries through a table, so that captured launches
+//! serve whatever frames there are.
+
+mod lower;
+mod split;
+
+use lipsync_core::FaceGeometry;
+
+use super::{args::Args, launch::Launch, pack::Weights};
+use crate::{EngineError, graph::Shape, load::GeneratorGraph};
+
+/// A generator's launches for any batch, and its packed weights.
+#[derive(Debug)]
+pub(crate) struct Program {
+    weights: Weights,
+    pub geometry: FaceGeometry,
+    /// Of an audio window.
+    pub audio: Shape,
+    /// Bytes of what is kept of a frame.
+    pub entry_bytes: usize,
+    /// Whether an entry holds more than the crop.
+    pub keeps_values: bool,
+    visual: Part,
+    frame: Part,
+}
+
+/// Which launches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// From crops in entries to values in entries.
+    Visual,
+    /// From entries and audio to faces.
+    Frame,
+}
+
+/// Launches that run one after the other, and the memory that they need.
+#[derive(Debug, Default)]
+struct Part {
+    steps: Vec<Step>,
+    /// Elements of the arena for one frame.
+    arena_len: usize,
+}
+
+/// A launch for one frame, without addresses.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Sizes for one frame; addresses of weights from the start of all weights.
+    args: Args,
+    /// A product that reads windows, or a copy from entries.
+    is_variant: bool,
+    input: Spot,
+    /// What is added.
+    other: Option<Spot>,
+    output: Spot,
+}
+
+/// Where a step reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    /// A tensor that starts at element `start` of one frame's arena, from a channel on.
+    Arena { start: usize, channel: usize },
+    /// Entries, through the table.
+    Entries,
+    /// The audio windows.
+    Audio,
+    /// The faces that are handed out.
+    Faces,
+}
+
+/// Where things are on the device.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bases {
+    pub weights: u64,
+    pub arena: u64,
+    /// Addresses of entries, one a frame.
+    pub table: u64,
+    pub audio: u64,
+    pub faces: u64,
+}
+
+impl Program {
+    /// Lowers a generator's graph.
+    ///
+    /// # Errors
+    /// [`EngineError::Contract`] where a tensor is larger than kernels can count.
+    pub fn new(generator: GeneratorGraph) -> Result<Self, EngineError> {
+        lower::lower(generator)
+    }
+
+    /// The packed weights, which nothing else needs: they are handed out once.
+    pub fn take_weights(&mut self) -> Vec<u8> {
+        self.weights.take()
+    }
+
+    /// Bytes of the packed weights, until they are taken.
+    pub fn weights_bytes(&self) -> usize {
+        self.weights.bytes().len()
+    }
+
+    fn part(&self, phase: Phase) -> &Part {
+        match phase {
+            Phase::Visual => &self.visual,
+            Phase::Frame => &self.frame,
+        }
+    }
+
+    /// The launches of a phase for `bucket` frames.
+    pub fn launches(&self, phase: Phase, bases: &Bases, bucket: usize) -> Vec<Launch> {
+        let steps = self.part(phase).steps.iter();
+        steps.map(|step| step.bind(bases, bucket)).collect()
+    }
+
+    /// Whether a phase has anything to do.
+    pub fn has(&self, phase: Phase) -> bool {
+        !self.part(phase).steps.is_empty()
+    }
+
+    /// Bytes of the arena for `bucket` frames.
+    pub fn arena_bytes(&self, bucket: usize) -> usize {
+        self.visual.arena_len.max(self.frame.arena_len) * bucket * size_of::<u16>()
+    }
+}
+
+impl Spot {
+    fn address(self, bases: &Bases, bucket: usize) -> u64 {
+        match self {
+            Self::Arena { start, channel } => {
+                bases.arena + ((start * bucket + channel) * size_of::<u16>()) as u64
+            }
+            Self::Entries => bases.table,
+            Self::Audio => bases.audio,
+            Self::Faces => bases.faces,
+        }
+    }
+}
+
+impl Step {
+    /// The launch for `bucket` frames, told where things are.
+    fn bind(&self, bases: &Bases, bucket: usize) -> Launch {
+        let at = |spot: Spot| spot.address(bases, bucket);
+        let (input, output) = (at(self.input), at(self.output));
+        let added = self.other.map_or(0, at);
+        let frames = super::pack::small(bucket);
+        // Of all addresses only those of weights are known, and none of them is offset 0.
+        let of_weights = |offset: u64| match offset {
+            0 => 0,
+            _ => bases.weights + offset,
+        };
+        match self.args.with_addresses(of_weights) {
+            Args::GemmArgs(mut a) => {
+                (a.a, a.added, a.out) = (input, added, output);
+                a.m *= frames;
+                Launch::gemm(a, self.is_variant)
+            }
+            Args::DepthwiseArgs(mut a) => {
+                (a.input, a.added, a.out, a.frames) = (input, added, output, frames);
+                Launch::of(Args::DepthwiseArgs(a))
+            }
+            Args::PackFaceArgs(mut a) => {
+                (a.table, a.out, a.frames) = (input, output, frames);
+                Launch::of(Args::PackFaceArgs(a))
+            }
+            Args::PackFloatsArgs(mut a) => {
+                (a.input, a.out, a.frames) = (input, output, frames);
+                Launch::of(Args::PackFloatsArgs(a))
+            }
+            Args::HeadArgs(mut a) => {
+                (a.input, a.out) = (input, output);
+                a.pixels *= frames;
+                Launch::of(Args::HeadArgs(a))
+            }
+            Args::EntryArgs(mut a) => {
+                a.frames = frames;
+                if self.is_variant {
+                    (a.table, a.tensor) = (input, output);
+                    Launch::restore(a)
+                } else {
+                    (a.table, a.tensor) = (output, input);
+                    Launch::of(Args::EntryArgs(a))
+                }
+            }
+            Args::ResizeArgs(mut a) => {
+                (a.input, a.out, a.frames) = (input, output, frames);
+                Launch::of(Args::ResizeArgs(a))
+            }
+            Args::ElementwiseArgs(mut a) => {
+                (a.input, a.other, a.out) = (input, added, output);
+                a.pixels *= frames;
+                Launch::of(Args::ElementwiseArgs(a))
+            }
+            Args::WindowArgs(mut a) => {
+                (a.input, a.added, a.out, a.frames) = (input, added, output, frames);
+                Launch::of(Args::WindowArgs(a))
+            }
+            Args::ReshapeArgs(mut a) => {
+                (a.input, a.out, a.frames) = (input, output, frames);
+                Launch::of(Args::ReshapeArgs(a))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Which nodes run in which part of a program.
+
+use crate::{
+    graph::{Graph, Op, ValueId, upsampling::convolve_before_upsampling},
+    plan::units::{self, Unit, UnitKind},
+};
+
+/// A graph's units by the part that they run in.
+#[derive(Debug, Default)]
+pub(super) struct Split {
+    /// What runs where an entry is made.
+    pub visual: Vec<Unit>,
+    /// What runs for every frame.
+    pub frame: Vec<Unit>,
+    /// The values that an entry keeps.
+    pub kept: Vec<ValueId>,
+}
+
+impl Split {
+    /// Rewrites the graph and splits it; `visual` is the value that is the face.
+    pub fn new(graph: &mut Graph, visual: ValueId) -> Self {
+        convolve_before_upsampling(graph);
+        let mut units = single_nodes(graph);
+        let n_visual = units::order_by_input(graph, &mut units, visual);
+        let (of_face, others) = units.split_at(n_visual);
+        let is_read = |value: &ValueId| others.iter().any(|unit| unit.inputs.contains(value));
+        let written: Vec<ValueId> = of_face.iter().map(|unit| unit.output).collect();
+        let crossings: Vec<ValueId> = written.iter().copied().filter(|v| is_read(v)).collect();
+        let first = first_block(graph, visual).filter(|value| crossings.contains(value));
+        let again = ancestors(of_face, &first.into_iter().collect::<Vec<_>>());
+        let is_again = |value: ValueId| again.iter().any(|unit| unit.output == value);
+        let kept: Vec<ValueId> = crossings.into_iter().filter(|&v| !is_again(v)).collect();
+        if kept.is_empty() || graph.outputs.iter().any(|v| written.contains(v)) {
+            return Self {
+                frame: units,
+                ..Self::default()
+            };
+        }
+        Self {
+            visual: ancestors(of_face, &kept),
+            frame: again.into_iter().chain(others.iter().cloned()).collect(),
+            kept,
+        }
+    }
+}
+
+/// One unit a node, except that a resized value which only a 1x1 convolution adds is resized there.
+fn single_nodes(graph: &Graph) -> Vec<Unit> {
+    let use_counts = graph.use_counts();
+    let resized = |conv: usize| {
+        let node = &graph.nodes[conv];
+        let added = *node.inputs.get(1)?;
+        let fits = matches!(&node.op, Op::Conv(conv) if conv.is_pointwise());
+        let writer = graph.nodes.iter().position(|node| node.output == added)?;
+        let is_resize = matches!(graph.nodes[writer].op, Op::ResizeBilinear);
+        (fits && is_resize && use_counts[added] == 1).then_some(writer)
+    };
+    let taken_up: Vec<usize> = (0..graph.nodes.len()).filter_map(resized).collect();
+    let unit = |index: usize| {
+        let mut inputs = graph.nodes[index].inputs.clone();
+        if let Some(resize) = resized(index) {
+            inputs[1] = graph.nodes[resize].inputs[0];
+        }
+        Unit {
+            kind: UnitKind::Single(index),
+            inputs,
+            output: graph.nodes[index].output,
+        }
+    };
+    (0..graph.nodes.len())
+        .filter(|index| !taken_up.contains(index))
+        .map(unit)
+        .collect()
+}
+
+/// The result of what the CPU runs first of the visual part as one step.
+fn first_block(graph: &Graph, visual: ValueId) -> Option<ValueId> {
+    let mut units = units::group(graph);
+    let n_visual = units::order_by_input(graph, &mut units, visual);
+    (n_visual > 0).then(|| units[0].output)
+}
+
+/// Those of `units` that `values` depend on, in their order.
+fn ancestors(units: &[Unit], values: &[ValueId]) -> Vec<Unit> {
+    let mut needed = values.to_vec();
+    let mut found: Vec<Unit> = vec![];
+    for unit in units.iter().rev() {
+        if needed.contains(&unit.output) {
+            needed.extend(&unit.inputs);
+            found.push(unit.clone());
+        }
+    }
+    found.reverse();
+    found
+}

@@ -1,0 +1,103 @@
+//! What programs of networks look like.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::{
+    cuda::{bucket::BUCKETS, launch::Kernel},
+    network_writer::variants::write_variant,
+};
+
+fn program(variant: &str) -> Program {
+    let onnx = write_variant(variant).unwrap();
+    Program::new(GeneratorGraph::read(&onnx).unwrap()).unwrap()
+}
+
+fn counts(program: &Program, phase: Phase) -> HashMap<&'static str, usize> {
+    let mut counts = HashMap::new();
+    for launch in program.launches(phase, &Bases::default(), 1) {
+        let kind = match launch.kernel {
+            Kernel::Gemm(_) => "gemm",
+            Kernel::Conv(_) => "conv",
+            other => other.entry(),
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn the_full_size_network_is_products_and_depthwise_convolutions() {
+    let program = program("328-ave");
+    let visual = counts(&program, Phase::Visual);
+    assert_eq!((visual["pack_face"], visual["save_entry"]), (1, 5));
+    let frame = counts(&program, Phase::Frame);
+    // Upsampling and the last convolution are parts of products; nothing is left for the slow kernels.
+    let kinds = [
+        "gemm",
+        "conv",
+        "depthwise",
+        "pack_face",
+        "pack_floats",
+        "head",
+        "restore_entry",
+        "elementwise",
+    ];
+    assert!(frame.keys().all(|kind| kinds.contains(kind)), "{frame:?}");
+    assert_eq!((frame["restore_entry"], frame["head"]), (5, 1));
+    // The visual half of what is joined with the audio is copied, since it comes from an entry.
+    assert!(
+        frame.get("elementwise").is_none_or(|&n| n <= 2),
+        "{frame:?}"
+    );
+    let n_launches: usize = visual.values().chain(frame.values()).sum();
+    assert!(n_launches < 120, "{n_launches}");
+    // The visual cache of the engine's f32 plan holds 6.4 MB; this one is fp16 and has the crop besides.
+    let crop = program.geometry.crop_bytes();
+    assert!(
+        (3_100_000..3_300_000).contains(&(program.entry_bytes - crop)),
+        "{}",
+        program.entry_bytes
+    );
+}
+
+/// Whatever the bucket, every launch stays inside the memory that the program asks for, and sums are those of
+/// one frame.
+#[test]
+fn launches_of_every_bucket_stay_inside_the_arena() {
+    let program = program("160-wenet");
+    for bucket in BUCKETS {
+        let bases = Bases {
+            weights: 1 << 50,
+            arena: 1 << 40,
+            table: 1 << 30,
+            audio: 1 << 31,
+            faces: 1 << 32,
+        };
+        let arena = bases.arena..bases.arena + program.arena_bytes(bucket) as u64;
+        for phase in [Phase::Visual, Phase::Frame] {
+            for launch in program.launches(phase, &bases, bucket) {
+                let (Args::GemmArgs(args), true) = (launch.args, launch.blocks > 0) else {
+                    continue;
+                };
+                let frames = args.m / (args.out_h * args.out_w);
+                assert_eq!(frames as usize, bucket);
+                for (address, stride) in [(args.a, args.a_stride), (args.out, args.out_stride)] {
+                    assert!(arena.contains(&address) && address % 16 == 0 && stride % 8 == 0);
+                }
+                let last = args.out
+                    + (u64::from(args.m - 1) * u64::from(args.out_stride) + u64::from(args.n)) * 2;
+                assert!(last <= arena.end, "{phase:?} {args:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_without_an_audio_part_of_its_own_is_refused() {
+    let encoder = write_variant("ave-encoder").unwrap();
+    assert!(matches!(
+        GeneratorGraph::read(&encoder),
+        Err(EngineError::Contract { .. })
+    ));
+}

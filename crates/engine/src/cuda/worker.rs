@@ -1,0 +1,342 @@
+//! What one worker thread has on a device: a stream, memory, captured launches.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Weak},
+};
+
+use super::{
+    Cuda,
+    bucket::{BUCKETS, bucket_of},
+    driver::{Allocation, Captured, Stream},
+    program::{Bases, Phase, Program},
+};
+use crate::EngineError;
+
+/// Places in device memory begin at multiples of so many bytes.
+pub(super) const ALIGNMENT: usize = 256;
+/// Bytes of a table of entries.
+pub(super) const TABLE_BYTES: usize = BUCKETS[BUCKETS.len() - 1] * size_of::<u64>();
+
+/// A worker's share of a device. It grows with the batches that come and is kept between them.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    cuda: Arc<Cuda>,
+    /// By generator; they hold addresses of `memory`.
+    captured: HashMap<u64, CapturedPhases>,
+    memory: Option<Allocation>,
+    sizes: Sizes,
+    /// Entries of frames that are not kept.
+    spare: Option<Allocation>,
+    stream: Box<dyn Stream>,
+}
+
+/// A generator's captured launches, for as long as it lives.
+#[derive(Debug)]
+struct CapturedPhases {
+    generator: Weak<()>,
+    by_bucket: HashMap<(Phase, usize), Captured>,
+}
+
+/// A generator, as a worker needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loaded<'a> {
+    pub id: u64,
+    /// Dead when the generator is.
+    pub token: &'a Arc<()>,
+    pub program: &'a Program,
+    /// Where its weights are.
+    pub weights: u64,
+}
+
+/// Bytes of each part of a worker's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sizes {
+    audio: usize,
+    faces: usize,
+    arena: usize,
+}
+
+/// A frame's input and where its entry is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub entry: u64,
+    /// The crop, where the entry is to be made.
+    pub crop: Option<&'a [u8]>,
+    pub audio: &'a [f32],
+}
+
+impl Sizes {
+    fn of(program: &Program, bucket: usize) -> Self {
+        let aligned = |n_bytes: usize| n_bytes.next_multiple_of(ALIGNMENT);
+        Self {
+            audio: aligned(program.audio.len() * size_of::<f32>() * bucket),
+            faces: aligned(program.geometry.region_bytes() * bucket),
+            arena: aligned(program.arena_bytes(bucket)),
+        }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            audio: self.audio.max(other.audio),
+            faces: self.faces.max(other.faces),
+            arena: self.arena.max(other.arena),
+        }
+    }
+
+    fn total(self) -> usize {
+        TABLE_BYTES + self.audio + self.faces + self.arena
+    }
+}
+
+/// Bytes of a worker's memory for batches of `bucket` frames of one program, spare entries included.
+pub(super) fn bytes_for(program: &Program, bucket: usize) -> usize {
+    Sizes::of(program, bucket).total() + bucket * program.entry_bytes
+}
+
+impl Worker {
+    pub fn new(cuda: &Arc<Cuda>) -> Result<Self, EngineError> {
+        Ok(Self {
+            stream: Arc::clone(cuda.driver()).stream()?,
+            cuda: Arc::clone(cuda),
+            captured: HashMap::new(),
+            memory: None,
+            sizes: Sizes::default(),
+            spare: None,
+        })
+    }
+
+    /// Whether it is a worker of this device.
+    pub fn is_of(&self, cuda: &Arc<Cuda>) -> bool {
+        Arc::ptr_eq(&self.cuda, cuda)
+    }
+
+    /// Bytes held on the device.
+    pub fn device_bytes(&self) -> u64 {
+        let held = [&self.memory, &self.spare].into_iter().flatten();
+        held.map(|held| held.n_bytes as u64).sum()
+    }
+
+    /// Makes room for batches of `bucket` frames.
+    pub fn reserve(&mut self, program: &Program, bucket: usize) -> Result<(), EngineError> {
+        let sizes = self.sizes.max(Sizes::of(program, bucket));
+        if self.memory.is_some() && sizes == self.sizes {
+            return Ok(());
+        }
+        // Captured launches hold addresses of the memory, which goes before the larger one comes.
+        self.captured.clear();
+        self.memory = None;
+        self.sizes = Sizes::default();
+        self.memory = Some(Allocation::new(self.cuda.driver(), sizes.total())?);
+        self.sizes = sizes;
+        Ok(())
+    }
+
+    /// Gives all device memory back, so that a smaller batch finds room.
+    pub fn release(&mut self) {
+        self.captured.clear();
+        self.memory = None;
+        self.sizes = Sizes::default();
+        self.spare = None;
+    }
+
+    /// Addresses of `n` entries that are nobody's after the run.
+    pub fn spare_entries(
+        &mut self,
+        entry_bytes: usize,
+        n: usize,
+    ) -> Result<impl Iterator<Item = u64> + use<>, EngineError> {
+        let n_bytes = entry_bytes * n;
+        if self
+            .spare
+            .as_ref()
+            .is_none_or(|spare| spare.n_bytes < n_bytes)
+            && n > 0
+        {
+            self.spare = None;
+            self.spare = Some(Allocation::new(self.cuda.driver(), n_bytes)?);
+        }
+        let first = self.spare.as_ref().map_or(0, |spare| spare.address);
+        Ok((0..n).map(move |i| first + (i * entry_bytes) as u64))
+    }
+
+    /// Captures the launches of a phase for a bucket, unless that is done.
+    pub fn capture(
+        &mut self,
+        loaded: Loaded<'_>,
+        (phase, bucket): (Phase, usize),
+    ) -> Result<(), EngineError> {
+        self.captured
+            .retain(|_, phases| phases.generator.strong_count() > 0);
+        let bases = self.bases(loaded);
+        let phases = self
+            .captured
+            .entry(loaded.id)
+            .or_insert_with(|| CapturedPhases {
+                generator: Arc::downgrade(loaded.token),
+                by_bucket: HashMap::new(),
+            });
+        if loaded.program.has(phase) && !phases.by_bucket.contains_key(&(phase, bucket)) {
+            let launches = loaded.program.launches(phase, &bases, bucket);
+            let captured = self.stream.capture(&launches)?;
+            phases.by_bucket.insert((phase, bucket), captured);
+        }
+        Ok(())
+    }
+
+    fn bases(&self, loaded: Loaded<'_>) -> Bases {
+        let table = self.memory.as_ref().map_or(0, |memory| memory.address);
+        let audio = table + TABLE_BYTES as u64;
+        let faces = audio + self.sizes.audio as u64;
+        Bases {
+            weights: loaded.weights,
+            arena: faces + self.sizes.faces as u64,
+            table,
+            audio,
+            faces,
+        }
+    }
+
+    /// Runs a batch, makes the entries that have a crop on the way, and waits; the faces, one after the
+    /// other.
+    pub fn run(&mut self, loaded: Loaded<'_>, batch: &[Work<'_>]) -> Result<&[u8], EngineError> {
+        let layout = Layout::new(loaded.program, batch, true);
+        let faces = layout.faces.clone();
+        self.start_and_wait(loaded, batch, &layout)?;
+        Ok(&self.stream.staging(0)?[faces])
+    }
+
+    /// Makes an entry and waits.
+    pub fn prepare(&mut self, loaded: Loaded<'_>, work: Work<'_>) -> Result<(), EngineError> {
+        let batch = [work];
+        let layout = Layout::new(loaded.program, &batch, false);
+        self.start_and_wait(loaded, &batch, &layout)
+    }
+
+    fn start_and_wait(
+        &mut self,
+        loaded: Loaded<'_>,
+        batch: &[Work<'_>],
+        layout: &Layout,
+    ) -> Result<(), EngineError> {
+        let started = self.start(loaded, batch, layout);
+        // What was started before a failure must not outlive what it reads and writes.
+        let waited = self.stream.synchronize();
+        started.and(waited)
+    }
+
+    /// Starts everything that a batch needs.
+    fn start(
+        &mut self,
+        loaded: Loaded<'_>,
+        batch: &[Work<'_>],
+        layout: &Layout,
+    ) -> Result<(), EngineError> {
+        let n_missing = layout.crops.len();
+        let buckets = [n_missing, batch.len()].map(bucket_of);
+        self.reserve(loaded.program, buckets[0].max(buckets[1]))?;
+        if n_missing > 0 {
+            self.capture(loaded, (Phase::Visual, buckets[0]))?;
+        }
+        if layout.wants_faces() {
+            self.capture(loaded, (Phase::Frame, buckets[1]))?;
+        }
+        layout.fill(batch, self.stream.staging(layout.end)?);
+        let bases = self.bases(loaded);
+        let missing = batch.iter().filter(|work| work.crop.is_some());
+        for (crop, work) in layout.crops.iter().zip(missing) {
+            self.stream.upload(crop.clone(), work.entry)?;
+        }
+        if n_missing > 0 && loaded.program.has(Phase::Visual) {
+            self.stream.upload(layout.missing.clone(), bases.table)?;
+            self.replay(loaded, (Phase::Visual, buckets[0]))?;
+        }
+        if layout.wants_faces() {
+            self.stream.upload(layout.entries.clone(), bases.table)?;
+            self.stream.upload(layout.audio.clone(), bases.audio)?;
+            self.replay(loaded, (Phase::Frame, buckets[1]))?;
+            self.stream.download(bases.faces, layout.faces.clone())?;
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, loaded: Loaded<'_>, key: (Phase, usize)) -> Result<(), EngineError> {
+        let phases = self.captured.get(&loaded.id);
+        match phases.and_then(|phases| phases.by_bucket.get(&key)) {
+            Some(captured) => self.stream.replay(captured),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Memory and captured launches go next; nothing may use them then. A failure changes nothing.
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// Where the parts of a batch are in the staging memory.
+#[derive(Debug)]
+struct Layout {
+    /// Table of the entries to make.
+    missing: Range<usize>,
+    /// Table of all entries.
+    entries: Range<usize>,
+    audio: Range<usize>,
+    crops: Vec<Range<usize>>,
+    faces: Range<usize>,
+    end: usize,
+}
+
+impl Layout {
+    fn new(program: &Program, batch: &[Work<'_>], wants_faces: bool) -> Self {
+        let mut end = 0;
+        let mut add = |n_bytes: usize| {
+            let start = end;
+            end = (start + n_bytes).next_multiple_of(ALIGNMENT);
+            start..start + n_bytes
+        };
+        let n_faces = if wants_faces { batch.len() } else { 0 };
+        let n_missing = batch.iter().filter(|work| work.crop.is_some()).count();
+        let crop_bytes = program.geometry.crop_bytes();
+        let audio_bytes = program.audio.len() * size_of::<f32>();
+        Self {
+            missing: add(TABLE_BYTES),
+            entries: add(TABLE_BYTES),
+            audio: add(audio_bytes * n_faces),
+            crops: (0..n_missing).map(|_| add(crop_bytes)).collect(),
+            faces: add(program.geometry.region_bytes() * n_faces),
+            end,
+        }
+    }
+
+    fn wants_faces(&self) -> bool {
+        !self.faces.is_empty()
+    }
+
+    /// Writes what is to be uploaded. Tables end in zeros: frames that are nobody's.
+    fn fill(&self, batch: &[Work<'_>], staging: &mut [u8]) {
+        let missing = batch.iter().filter(|work| work.crop.is_some());
+        fill_table(&mut staging[self.missing.clone()], missing.clone());
+        fill_table(&mut staging[self.entries.clone()], batch.iter());
+        for (crop, place) in missing.filter_map(|work| work.crop).zip(&self.crops) {
+            staging[place.clone()].copy_from_slice(crop);
+        }
+        if self.wants_faces() {
+            let floats = batch.iter().flat_map(|work| work.audio);
+            let places = staging[self.audio.clone()].chunks_exact_mut(size_of::<f32>());
+            for (to, x) in places.zip(floats) {
+                to.copy_from_slice(&x.to_ne_bytes());
+            }
+        }
+    }
+}
+
+fn fill_table<'a>(table: &mut [u8], batch: impl Iterator<Item = &'a Work<'a>>) {
+    table.fill(0);
+    for (place, work) in table.chunks_exact_mut(size_of::<u64>()).zip(batch) {
+        place.copy_from_slice(&work.entry.to_ne_bytes());
+    }
+}
