@@ -11,6 +11,9 @@ use crate::{
     CompositorError, EncodeOptions, ImageFormat, marking::JPEG_MARKING, picture::PIXEL_BYTES,
 };
 
+/// What encodes JPEG, and its version: another one may give other bytes for the same picture.
+pub const ENCODER: &str = "libjpeg-turbo-rs 0.9.0";
+
 /// Side of a minimum coded unit, px.
 pub(crate) const MCU_PX: usize = 16;
 /// Start of image, then the JFIF segment: 2 and 18 bytes. What is inserted goes behind them.
@@ -172,4 +175,20 @@ impl Scan {
 /// The marker behind a segment that is not the last one.
 pub(crate) fn restart_marker(segment: usize) -> u8 {
     RESTART | (segment.to_le_bytes()[0] & 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ENCODER;
+
+    #[test]
+    fn the_encoder_is_the_one_that_is_built_in() {
+        let (name, version) = ENCODER.split_once(' ').expect("name and version");
+        let locked = include_str!("../../../Cargo.lock");
+        let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(
+            locked.contains(&entry),
+            "ENCODER is not what Cargo.lock says"
+        );
+    }
 }

@@ -45,5 +45,6 @@ pub use encode::{EncodeOptions, Encoding, encode, encode_with};
 pub use error::{CompositorError, ImageFormat};
 pub use face_crop::FaceCrop;
 pub use header::probe;
+pub use jpeg::ENCODER;
 pub use picture::Picture;
 pub use splice::{BakeSettings, BakedFrame, bake, choose_restart_interval};

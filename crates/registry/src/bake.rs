@@ -88,25 +88,34 @@ impl Registry {
             n_bytes,
             was_current,
         };
-        let mut n_done = 0;
-        let verified = frames.verify_pack(|| {
-            n_done += 1;
-            step(BakeStep::Verified { n_done, n_frames });
-        });
-        if let Ok(pack) = verified {
-            return Ok(report(pack.n_bytes(), true));
-        }
         let effort = BakeEffort {
             n_threads,
             is_background: false,
             stop: &AtomicBool::new(false),
         };
-        match frames.bake(&effort, step) {
-            Ok(pack) => Ok(report(pack.n_bytes(), false)),
-            Err(fault) => Err(RegistryError::Pack {
+        loop {
+            let mut n_done = 0;
+            let verified = frames.verify_pack(|| {
+                n_done += 1;
+                step(BakeStep::Verified { n_done, n_frames });
+            });
+            if let Ok(pack) = verified {
+                return Ok(report(pack.n_bytes(), true));
+            }
+            let baked = frames.bake(&effort, step);
+            let fault = match baked {
+                Ok(pack) => return Ok(report(pack.n_bytes(), false)),
+                // Another process is at it: what it makes is as good, once it is there.
+                Err(PackFault::Busy) => match Draft::wait(&frames.pack_path) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                },
+                Err(fault) => fault,
+            };
+            return Err(RegistryError::Pack {
                 fault,
                 path: frames.pack_path.clone(),
-            }),
+            });
         }
     }
 }
@@ -123,7 +132,7 @@ impl Frames {
     ) -> Result<Arc<Pack>, PackFault> {
         let baked = self.try_bake(effort, step);
         if let Err(fault) = &baked {
-            self.set_fault(fault);
+            self.complain(fault);
         }
         baked
     }
@@ -146,6 +155,8 @@ impl Frames {
         };
         let out = BufWriter::with_capacity(BUFFER_BYTES, draft.file());
         self.write_pack(out, effort, &mut count)?;
+        // A frame may have been replaced after it was read.
+        self.current_recipe()?;
         draft.publish().map_err(|e| unwritable(&e))?;
         self.open_pack()
     }
@@ -233,13 +244,14 @@ fn unwritable(error: &std::io::Error) -> PackFault {
     PackFault::Unwritable { kind: error.kind() }
 }
 
-/// Gives this thread the lowest priority: it runs when nobody else wants its core.
+/// Gives this thread a low priority: beside threads that want its core, it gets a tenth of it. With the lowest
+/// one a pack would take minutes where the server is busy, which is when it is missed most.
 fn let_others_go_first() {
     #[cfg(target_os = "linux")]
     {
         use rustix::{process::setpriority_process, thread::gettid};
         // On Linux a thread's id stands for that thread alone.
-        if let Err(error) = setpriority_process(Some(gettid()), 19) {
+        if let Err(error) = setpriority_process(Some(gettid()), 10) {
             tracing::debug!(%error, "baking at normal priority");
         }
     }

@@ -141,6 +141,16 @@ pub enum RegistryError {
         /// The model's height, px.
         height: usize,
     },
+    /// A frame's file is another one than when the model was loaded.
+    #[error(
+        "background frame {index} has changed since the model was loaded: unload the model and load it again"
+    )]
+    FrameChanged {
+        /// The frame's index.
+        index: usize,
+        /// Its file.
+        path: PathBuf,
+    },
     /// A frame cannot be decoded.
     #[error("background frame {index} cannot be decoded: {reason}")]
     Frame {
@@ -260,6 +270,7 @@ impl RegistryError {
             | Self::NoFrames
             | Self::Numbering { .. }
             | Self::FrameSize { .. }
+            | Self::FrameChanged { .. }
             | Self::Frame { .. }
             | Self::Pack { .. }
             | Self::Contract { .. } => ErrorClass::BrokenModel,
@@ -292,6 +303,7 @@ impl RegistryError {
             | Self::Rectangles { path, .. }
             | Self::Numbering { path, .. }
             | Self::Frame { path, .. }
+            | Self::FrameChanged { path, .. }
             | Self::Pack { path, .. } => Some(path),
             _ => None,
         }

@@ -11,7 +11,10 @@ use lipsync_compositor::{
 };
 use lipsync_core::{CropRect, FaceGeometry, PixelRect};
 
-use crate::{BackgroundFrame, RegistryError, files, pack::Recipe};
+use crate::{
+    BackgroundFrame, RegistryError, files,
+    pack::{Recipe, Stamp},
+};
 
 const WHAT: &str = "background frame";
 
@@ -19,6 +22,8 @@ const WHAT: &str = "background frame";
 #[derive(Debug)]
 pub(crate) struct FrameFiles {
     frames: Vec<(PathBuf, PixelRect)>,
+    /// Of each frame when the model was loaded; `None` where the file could not be looked at.
+    stamps: Vec<Option<Stamp>>,
     width: usize,
     height: usize,
 }
@@ -51,7 +56,9 @@ impl FrameFiles {
             .enumerate()
             .map(clamp)
             .collect::<Result<_, _>>()?;
+        let stamps = paths.iter().map(|path| stamp(path)).collect();
         Ok(Self {
+            stamps,
             frames: paths.into_iter().zip(rectangles).collect(),
             width,
             height,
@@ -77,6 +84,12 @@ impl FrameFiles {
     /// The face rectangle of a frame.
     pub(crate) fn rect(&self, index: u32) -> Result<PixelRect, RegistryError> {
         self.find(index).map(|(_, _, rect)| rect)
+    }
+
+    /// The file of a frame.
+    #[cfg(test)]
+    pub(crate) fn path(&self, index: u32) -> Result<&Path, RegistryError> {
+        self.find(index).map(|(_, path, _)| path)
     }
 
     /// What a pack of these frames must have been baked from.
@@ -124,6 +137,14 @@ impl FrameFiles {
     ) -> Result<T, RegistryError> {
         let (place, path, rect) = self.find(index)?;
         let bytes = read(path)?;
+        // Asked for after it was read: a file that was changed meanwhile is noticed, too. Its face may be
+        // elsewhere, and other frames of the model come from what it was before.
+        if stamp(path) != self.stamps[place] {
+            return Err(RegistryError::FrameChanged {
+                index: place,
+                path: path.to_owned(),
+            });
+        }
         check_size(place, path, &bytes, (self.width, self.height))?;
         let made = catch_unwind(AssertUnwindSafe(|| {
             from(decode(&bytes, DecodeLimits::default())?, rect)
@@ -150,6 +171,10 @@ impl FrameFiles {
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
     files::read(path, WHAT, files::MAX_FRAME_BYTES)
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    path.metadata().ok().map(|metadata| Stamp::of(&metadata))
 }
 
 fn size_of(index: usize, path: &Path, bytes: &[u8]) -> Result<(usize, usize), RegistryError> {

@@ -3,9 +3,12 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
-use lipsync_compositor::{BakeSettings, BakedFrame, FaceCrop, Picture, choose_restart_interval};
+use lipsync_compositor::{
+    BakeSettings, BakedFrame, ENCODER, FaceCrop, Picture, choose_restart_interval,
+};
 use lipsync_core::{FaceGeometry, PixelRect};
 
 use crate::{
@@ -14,8 +17,11 @@ use crate::{
     frame_cache::{Bounds, FrameCache, Weighed},
     frame_files::FrameFiles,
     lock,
-    pack::{Pack, Recipe},
+    pack::{Pack, PackIdentity, Recipe},
 };
+
+/// How long after a pack could not be written that is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A background frame, ready to be served.
 #[derive(Debug, Clone)]
@@ -42,7 +48,7 @@ impl Weighed for Picture {
 /// All background frames of an avatar.
 ///
 /// What is served never depends on where a frame came from: the pack holds what [`FrameFiles`] would
-/// make of its source.
+/// make of its source, and a source that has changed since the avatar was loaded is refused.
 pub(crate) struct Frames {
     pub(crate) files: FrameFiles,
     pub(crate) geometry: FaceGeometry,
@@ -58,6 +64,10 @@ pub(crate) struct Frames {
 struct Slot {
     pack: Option<Arc<Pack>>,
     state: PackState,
+    /// Which pack was used last, be it good or bad.
+    last: Option<PackIdentity>,
+    /// When something was last found wrong.
+    failed_at: Option<Instant>,
 }
 
 impl Frames {
@@ -88,6 +98,8 @@ impl Frames {
             slot: Mutex::new(Slot {
                 pack: None,
                 state: PackState::None,
+                last: None,
+                failed_at: None,
             }),
             baked: FrameCache::new(bounds(config.background_cache_frames, n_frames), budget),
             pictures: FrameCache::new(bounds(decoded, decoded), budget),
@@ -106,13 +118,7 @@ impl Frames {
     pub(crate) fn crop(&self, index: u32) -> Result<FaceCrop, RegistryError> {
         let rect = self.files.rect(index)?;
         if let Some(pack) = self.pack() {
-            let crop = pack.crop(index).and_then(|pixels| {
-                FaceCrop::from_pixels(rect, self.geometry, pixels).map_err(|_| PackFault::Damaged {
-                    part: "face crop",
-                    frame: Some(index),
-                })
-            });
-            match crop {
+            match self.unpack_crop(&pack, index, rect) {
                 Ok(crop) => return Ok(crop),
                 Err(fault) => self.refuse(&pack, &fault),
             }
@@ -183,17 +189,34 @@ impl Frames {
         opened
     }
 
-    /// Opens the pack, and uses it if every byte of it is good.
-    pub(crate) fn verify_pack(&self, seen: impl FnMut()) -> Result<Arc<Pack>, PackFault> {
-        let verified = self.find_pack().and_then(|pack| {
-            pack.verify(seen)?;
-            Ok(pack)
-        });
-        match &verified {
-            Ok(pack) => self.adopt(pack),
-            Err(fault) => self.set_fault(fault),
+    /// Opens the pack, and uses it if all its frames can be served from it; `seen` is told after each.
+    ///
+    /// Whatever was in use stays in use otherwise.
+    pub(crate) fn verify_pack(&self, mut seen: impl FnMut()) -> Result<Arc<Pack>, PackFault> {
+        let pack = self.find_pack()?;
+        for (index, rect) in (0..).zip(self.files.rects()) {
+            unpack(&pack, index)?;
+            self.unpack_crop(&pack, index, rect)?;
+            seen();
         }
-        verified
+        self.adopt(&pack);
+        Ok(pack)
+    }
+
+    /// Uses a pack that somebody else has baked since none was found, or a bad one.
+    pub(crate) fn look_for_pack(&self) {
+        let is_missed = matches!(
+            self.pack_state(),
+            PackState::None | PackState::Refused { .. }
+        );
+        if !is_missed {
+            return;
+        }
+        if let Ok(pack) = self.find_pack()
+            && lock(&self.slot).last != Some(pack.identity())
+        {
+            self.adopt(&pack);
+        }
     }
 
     fn find_pack(&self) -> Result<Arc<Pack>, PackFault> {
@@ -204,6 +227,7 @@ impl Frames {
     fn adopt(&self, pack: &Arc<Pack>) {
         let mut slot = lock(&self.slot);
         slot.pack = Some(Arc::clone(pack));
+        slot.last = Some(pack.identity());
         slot.state = PackState::Ready {
             n_bytes: pack.n_bytes(),
         };
@@ -213,7 +237,13 @@ impl Frames {
     }
 
     /// Uses no pack, and says why, once.
-    pub(crate) fn set_fault(&self, fault: &PackFault) {
+    fn set_fault(&self, fault: &PackFault) {
+        lock(&self.slot).pack = None;
+        self.complain(fault);
+    }
+
+    /// Says what is wrong with the pack or the baking of it, once. A pack that is in use stays so.
+    pub(crate) fn complain(&self, fault: &PackFault) {
         let state = match fault {
             PackFault::Missing => PackState::None,
             _ => PackState::Refused {
@@ -221,15 +251,35 @@ impl Frames {
             },
         };
         let mut slot = lock(&self.slot);
-        slot.pack = None;
+        slot.failed_at = Some(Instant::now());
         let is_news = std::mem::replace(&mut slot.state, state.clone()) != state;
+        let is_used = slot.pack.is_some();
         drop(slot);
         if is_news && state != PackState::None {
-            tracing::warn!(
-                pack = %self.pack_path.display(),
-                %fault,
-                "no pack: frames are made from their files"
-            );
+            let pack = self.pack_path.display();
+            if is_used {
+                tracing::warn!(%pack, %fault, "the pack is used for what is good of it");
+            } else {
+                tracing::warn!(%pack, %fault, "no pack: frames are made from their files");
+            }
+        }
+    }
+
+    /// Whether a pack that was missing or bad `now` is worth baking.
+    pub(crate) fn needs_bake(&self, now: Instant) -> bool {
+        let slot = lock(&self.slot);
+        let fault = match &slot.state {
+            PackState::Ready { .. } | PackState::Baking { .. } => return false,
+            PackState::None => return true,
+            PackState::Refused { fault } => fault,
+        };
+        match fault {
+            PackFault::Changing | PackFault::Frame { .. } | PackFault::Stopped => false,
+            // There may be room, or permission, by then.
+            PackFault::Unwritable { .. } => slot
+                .failed_at
+                .is_none_or(|at| now.saturating_duration_since(at) >= RETRY_AFTER),
+            _ => true,
         }
     }
 
@@ -249,12 +299,26 @@ impl Frames {
         lock(&self.slot).pack.clone()
     }
 
-    /// Stops using a pack in which something was found wrong, unless it was replaced meanwhile.
+    /// Stops using a pack in which something was found wrong, unless it was replaced meanwhile. Where that
+    /// is a single frame, the others are still read from it: each is checked whenever it is.
     fn refuse(&self, pack: &Arc<Pack>, fault: &PackFault) {
-        let current = lock(&self.slot).pack.clone();
-        if current.is_some_and(|current| Arc::ptr_eq(&current, pack)) {
+        let current = self.pack();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, pack)) {
+            return;
+        }
+        if matches!(fault, PackFault::Damaged { frame: Some(_), .. }) {
+            self.complain(fault);
+        } else {
             self.set_fault(fault);
         }
+    }
+
+    fn unpack_crop(&self, pack: &Pack, index: u32, rect: PixelRect) -> Result<FaceCrop, PackFault> {
+        let damaged = PackFault::Damaged {
+            part: "face crop",
+            frame: Some(index),
+        };
+        FaceCrop::from_pixels(rect, self.geometry, pack.crop(index)?).map_err(|_| damaged)
     }
 
     fn load(&self, index: u32) -> Result<BackgroundFrame, RegistryError> {
@@ -283,7 +347,7 @@ fn unpack(pack: &Pack, index: u32) -> Result<BackgroundFrame, PackFault> {
 /// Everything but pictures and rectangles that decides about a pack's bytes.
 fn describe(files: &FrameFiles, geometry: FaceGeometry, settings: BakeSettings) -> String {
     format!(
-        "{}x{} pixels, crops of {}, {settings:?}",
+        "{}x{} pixels, crops of {}, {settings:?}, {ENCODER}",
         files.width(),
         files.height(),
         geometry.crop_px

@@ -12,8 +12,7 @@ use lipsync_engine::{Device, VisualCacheStats};
 use tokio::sync::oneshot;
 
 use crate::{
-    Model, ModelConfig, ModelStatus, NetworkLoader, PackFault, PackState, RegistryConfig,
-    RegistryError,
+    Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
     baker::Baker,
     budget::Budget,
     entry::{Book, Entry, Outcome, State},
@@ -181,7 +180,8 @@ impl Registry {
             .map(|model| (model.id.clone(), Arc::clone(&model.frames)))
             .collect();
         for (id, frames) in frames {
-            self.shared.bake_if_needed(&id, &frames);
+            frames.look_for_pack();
+            self.shared.bake_if_needed(&id, &frames, now);
         }
         dropped
     }
@@ -348,20 +348,9 @@ impl Shared {
         }
     }
 
-    /// Has a missing or bad pack baked, unless that was tried and did not work.
-    fn bake_if_needed(&self, id: &ModelId, frames: &Arc<Frames>) {
-        let is_needed = match frames.pack_state() {
-            PackState::Ready { .. } | PackState::Baking { .. } => false,
-            PackState::None => true,
-            PackState::Refused { fault } => !matches!(
-                fault,
-                PackFault::Changing
-                    | PackFault::Frame { .. }
-                    | PackFault::Stopped
-                    | PackFault::Unwritable { .. }
-            ),
-        };
-        if is_needed && self.config.bake {
+    /// Has a missing or bad pack baked, unless that was tried and did not work, or not long ago.
+    fn bake_if_needed(&self, id: &ModelId, frames: &Arc<Frames>, now: Instant) {
+        if self.config.bake && frames.needs_bake(now) {
             self.baker.enqueue(id, frames);
         }
     }
@@ -383,7 +372,7 @@ impl Shared {
                 let (precision, reason) = (in_use.name(), in_use.reason);
                 let device = model.generator.device();
                 tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
-                self.bake_if_needed(id, &model.frames);
+                self.bake_if_needed(id, &model.frames, Instant::now());
             }
             Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),
         }

@@ -3,11 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use super::PackFault;
+use rustix::fs::OFlags;
+
+use super::{PackFault, open_flags};
 
 /// How often a draft that somebody else has just finished or given up is looked for anew.
 const MAX_ATTEMPTS: usize = 8;
@@ -30,17 +32,9 @@ impl Draft {
     /// # Errors
     /// [`PackFault::Busy`] where another process, or thread, has it; [`PackFault::Unwritable`].
     pub(crate) fn begin(target: &Path) -> Result<Self, PackFault> {
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let path = target.with_file_name(name);
+        let path = path_of(target);
         for _ in 0..MAX_ATTEMPTS {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                // What is in it may be another's; it is emptied when the lock is held.
-                .truncate(false)
-                .open(&path)
-                .map_err(|e| unwritable(&e))?;
+            let file = open(&path).map_err(|e| unwritable(&e))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(PackFault::Busy),
@@ -60,6 +54,15 @@ impl Draft {
         Err(PackFault::Busy)
     }
 
+    /// Blocks until whoever has the draft of `target` has published it or given it up.
+    ///
+    /// # Errors
+    /// [`PackFault::Unwritable`].
+    pub(crate) fn wait(target: &Path) -> Result<(), PackFault> {
+        let file = open(&path_of(target)).map_err(|e| unwritable(&e))?;
+        file.lock().map_err(|e| unwritable(&e))
+    }
+
     /// Where to write to.
     pub(crate) fn file(&self) -> &File {
         &self.file
@@ -68,6 +71,10 @@ impl Draft {
     /// Makes the draft the file: whole and on the disk, or not at all.
     pub(crate) fn publish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
+        // Somebody who cleans up may have removed it, and another have begun anew in its place.
+        if !is_at(&self.file, &self.path)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         fs::rename(&self.path, &self.target)?;
         self.is_published = true;
         // So that the name survives a power failure, too; not every file system can promise that,
@@ -82,7 +89,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if self.is_published {
+        // What lies in its place may be another's.
+        if self.is_published || !is_at(&self.file, &self.path).unwrap_or(false) {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
@@ -91,9 +99,31 @@ impl Drop for Draft {
     }
 }
 
+fn path_of(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    target.with_file_name(name)
+}
+
+/// Opens a draft, or makes it. A link is not followed, since what it names would be overwritten.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        // What is in it may be another's; it is emptied when the lock is held.
+        .truncate(false)
+        .custom_flags(open_flags(OFlags::NOFOLLOW))
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
-    match path.metadata() {
+    match path.symlink_metadata() {
         Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use lipsync_core::PixelRect;
 
-use super::{N_BAKED, N_PARTS, PackFault};
+use super::{MAX_PART_BYTES, N_BAKED, N_PARTS, PackFault};
 
 const MAGIC: &[u8; 8] = b"LIPSPACK";
 const END: &[u8; 8] = b"PACK-END";
@@ -59,7 +59,8 @@ impl Entry {
     fn lies_within(&self, file_bytes: u64) -> bool {
         let n_bytes: u64 = self.parts.iter().map(|(n, _)| u64::from(*n)).sum();
         let end = self.offset.checked_add(n_bytes);
-        end.is_some_and(|end| end <= file_bytes)
+        let are_short = self.parts.iter().all(|(n, _)| *n <= MAX_PART_BYTES);
+        are_short && end.is_some_and(|end| end <= file_bytes)
     }
 }
 

@@ -24,7 +24,7 @@
 //!
 //! Sources are told by name, size and modification time, as `make` and `rsync` do: to read 2,000
 //! frames of 1.5 MB at every load would take seconds. Copying a model without its times therefore
-//! makes its pack stale, never wrong.
+//! makes its pack stale; a picture that is replaced by another of the same length and time is not noticed.
 //!
 //! Writing is in [`write`], what happens to the file system in [`draft`].
 
@@ -34,14 +34,23 @@ mod format;
 mod recipe;
 mod write;
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lipsync_core::PixelRect;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 
 pub use fault::PackFault;
-pub(crate) use {draft::Draft, recipe::Recipe, write::PackWriter};
+pub(crate) use {
+    draft::Draft,
+    recipe::{Recipe, Stamp},
+    write::PackWriter,
+};
 
 use format::{Entry, Extent, START_BYTES, TRAILER_BYTES, Trailer};
 
@@ -58,21 +67,34 @@ const PART_NAMES: [&str; N_PARTS] = [
     "face crop",
 ];
 
+/// Longer than any section or part is; lengths become allocations.
+const MAX_PART_BYTES: u32 = 64 << 20;
+
 /// An open pack whose sections were found whole and current.
 pub(crate) struct Pack {
     file: File,
     n_bytes: u64,
+    identity: PackIdentity,
     index: Vec<Entry>,
 }
+
+/// Tells one file from another at the same place: device, number, and time of the last change.
+pub(crate) type PackIdentity = (u64, u64, i64, i64);
 
 impl Pack {
     /// Opens the pack at `path` if it was baked as the recipe says.
     pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<Self, PackFault> {
-        let file = File::open(path).map_err(|e| match e.kind() {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(open_flags(OFlags::empty()));
+        let file = options.open(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => PackFault::Missing,
             kind => PackFault::Unreadable { kind },
         })?;
-        let n_bytes = file.metadata().map_err(|e| unreadable(&e))?.len();
+        let metadata = file.metadata().map_err(|e| unreadable(&e))?;
+        if !metadata.is_file() {
+            return Err(PackFault::Foreign);
+        }
+        let n_bytes = metadata.len();
         let mut start = [0; START_BYTES];
         file.read_exact_at(&mut start, 0)
             .map_err(|_| PackFault::Foreign)?;
@@ -91,6 +113,12 @@ impl Pack {
         Ok(Self {
             file,
             n_bytes,
+            identity: (
+                metadata.dev(),
+                metadata.ino(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            ),
             index,
         })
     }
@@ -98,6 +126,11 @@ impl Pack {
     /// Size of the file.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
+    }
+
+    /// Which file it is.
+    pub(crate) fn identity(&self) -> PackIdentity {
+        self.identity
     }
 
     /// What the splice needs of a frame: slices of one buffer, read at once and verified.
@@ -144,16 +177,6 @@ impl Pack {
         }
     }
 
-    /// Reads and verifies all frames; `seen` is told after each.
-    pub(crate) fn verify(&self, mut seen: impl FnMut()) -> Result<(), PackFault> {
-        for index in (0..u32::MAX).take(self.index.len()) {
-            self.baked(index)?;
-            self.crop(index)?;
-            seen();
-        }
-        Ok(())
-    }
-
     fn entry(&self, index: u32) -> Result<&Entry, PackFault> {
         let entry = self.index.get(format::to_usize(index));
         entry.ok_or(PackFault::Damaged {
@@ -161,6 +184,12 @@ impl Pack {
             frame: Some(index),
         })
     }
+}
+
+/// Flags for opening a file that may be anything: to open a pipe does not wait for its other end.
+fn open_flags(more: OFlags) -> i32 {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+    i32::try_from(flags.bits()).unwrap_or_default()
 }
 
 fn read_section(
@@ -173,7 +202,7 @@ fn read_section(
         part: name,
         frame: None,
     };
-    if !extent.lies_within(file_bytes) {
+    if !extent.lies_within(file_bytes) || extent.n_bytes > MAX_PART_BYTES {
         return Err(damaged);
     }
     let mut bytes = vec![0; format::to_usize(extent.n_bytes)];

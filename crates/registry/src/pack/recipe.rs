@@ -1,10 +1,19 @@
 //! What a pack must have been baked from and with, to be used.
 
-use std::{fmt::Write as _, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fmt::{self, Write as _},
+    fs::Metadata,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
 use lipsync_core::PixelRect;
 
 use super::PackFault;
+
+/// Of the settings that a pack has, so many are shown.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// Settings, sources and rectangles of a model as they are today.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +24,35 @@ pub(crate) struct Recipe {
     pub sources: String,
     /// One per frame.
     pub rects: Vec<PixelRect>,
+}
+
+/// What a file is told from another by without being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    n_bytes: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            n_bytes: metadata.len(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        }
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            n_bytes,
+            seconds,
+            nanoseconds,
+        } = self;
+        write!(f, "{n_bytes} {seconds}.{nanoseconds:09}")
+    }
 }
 
 impl Recipe {
@@ -30,14 +68,9 @@ impl Recipe {
         for (path, rect) in frames {
             let metadata = path.metadata()?;
             let name = path.file_name().unwrap_or_default();
-            let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+            let stamp = Stamp::of(&metadata);
             // Quoted, so that no name can look like the end of its line.
-            writeln!(
-                sources,
-                "{name:?} {} {seconds}.{nanoseconds:09}",
-                metadata.len()
-            )
-            .map_err(io::Error::other)?;
+            writeln!(sources, "{name:?} {stamp}").map_err(io::Error::other)?;
             rects.push(rect);
         }
         Ok(Self {
@@ -52,7 +85,11 @@ impl Recipe {
             return Ok(());
         }
         Err(PackFault::Settings {
-            found: String::from_utf8_lossy(found).into_owned(),
+            // It may be as long as somebody likes, and goes to clients.
+            found: String::from_utf8_lossy(found)
+                .chars()
+                .take(MAX_SHOWN_CHARS)
+                .collect(),
             wanted: self.settings.clone(),
         })
     }

@@ -103,7 +103,10 @@ fn assert_whole(pack: &Pack) {
         assert_eq!(*pack.crop(index).expect("a crop"), expected[N_BAKED][..]);
         pack.will_need_crop(index);
     }
-    pack.verify(|| ()).expect("whole");
+}
+
+fn is_whole(pack: &Pack) -> bool {
+    (0..N_FRAMES).all(|index| pack.baked(index).is_ok() && pack.crop(index).is_ok())
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn every_flipped_byte_is_found_and_harms_its_own_frame_only() {
         damaged[place] ^= 0x40;
         fs::write(avatar.pack(), damaged).expect("written");
         let Ok(pack) = avatar.open() else { continue };
-        assert!(pack.verify(|| ()).is_err(), "byte {place}");
+        assert!(!is_whole(&pack), "byte {place}");
         let is_harmed = |index: &u32| {
             let (baked, crop) = (pack.baked(*index), pack.crop(*index));
             let expected = parts(*index);

@@ -2,4 +2,5 @@ mod baking;
 mod devices;
 mod eviction;
 mod frames;
+mod hostile_packs;
 mod loading;

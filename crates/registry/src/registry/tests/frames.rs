@@ -97,7 +97,7 @@ fn frames_that_do_not_exist_are_refused_without_a_miss() {
 }
 
 #[test]
-fn a_truncated_frame_fails_alone_and_only_while_it_is_broken() {
+fn a_truncated_frame_fails_alone_until_it_is_repaired_and_loaded_again() {
     let disk = Disk::new();
     let avatar = disk.avatar("mira", 3, "small");
     let path = disk.path("mira/frames/frame_0001.png");
@@ -113,6 +113,14 @@ fn a_truncated_frame_fails_alone_and_only_while_it_is_broken() {
     assert!(!error.to_string().contains("frames/"), "{error}");
     assert!(error.detail().contains("frame_0001.png"));
     fs::write(&path, whole).expect("written");
+    let error = model
+        .background(1)
+        .expect_err("not the file that was loaded");
+    assert!(matches!(
+        error,
+        RegistryError::FrameChanged { index: 1, .. }
+    ));
+    let model = load(settings(vec![avatar.clone()])).expect("a model");
     model.background(1).expect("repaired");
 
     // Among the hot frames it is found when the model is loaded.
