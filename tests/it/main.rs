@@ -8,6 +8,7 @@ mod arrows;
 mod background;
 mod bad_input;
 mod deadlines;
+mod devices;
 mod health;
 mod idle;
 mod isolation;

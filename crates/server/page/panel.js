@@ -76,6 +76,7 @@ export class Panel {
     put("queue", server.queue_depth);
     put("queue-of", `of ${server.queue_capacity}`);
     const { late_frames: late, max_late_us: mostUs, too_slow: cut } = server.session_stats;
+    this.#showGpus(server.gpus);
     put("about", `${server.version} on ${server.device}`);
     put(
       "foot",
@@ -84,6 +85,15 @@ export class Panel {
         (late > 0 ? `, ${late} frames late by up to ${(mostUs / 1e6).toFixed(1)} s` : "") +
         (cut > 0 ? `, ${cut} sessions too slow.` : "."),
     );
+  }
+
+  #showGpus(gpus) {
+    $("gpus-part").hidden = gpus.length === 0;
+    const line = (gpu) =>
+      `${gpu.device} ${gpu.name}: ${gpu.utilization_percent} % busy, ` +
+      `${bytes(gpu.memory_used_bytes)} of ${bytes(gpu.memory_total_bytes)}, ` +
+      `${gpu.temperature_c} °C, ${Math.round(gpu.power_mw / 1000)} of ${Math.round(gpu.power_limit_mw / 1000)} W`;
+    $("gpus").replaceChildren(...gpus.map((gpu) => element("li", "", line(gpu))));
   }
 
   #showRates(server, before, elapsedUs) {

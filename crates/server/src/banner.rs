@@ -2,6 +2,10 @@
 
 use std::{fmt, net::SocketAddr};
 
+use lipsync::v1;
+
+use crate::gpus::InWords;
+
 /// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
 pub struct Banner<'a> {
@@ -11,6 +15,8 @@ pub struct Banner<'a> {
     pub operations: Option<SocketAddr>,
     /// What runs the networks.
     pub device: &'a str,
+    /// How the GPUs are among it, where that is known.
+    pub gpus: Vec<v1::GpuStatus>,
     /// Worker threads.
     pub n_workers: usize,
     /// Places in the queue.
@@ -39,6 +45,9 @@ impl fmt::Display for Banner<'_> {
         }
         writeln!(f, "lipsync-server {}", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  device   {}", self.device)?;
+        for gpu in &self.gpus {
+            writeln!(f, "  gpu      {}", InWords(gpu))?;
+        }
         writeln!(
             f,
             "  workers  {}, queue {}",
@@ -74,6 +83,11 @@ mod tests {
             address: ([127, 0, 0, 1], 50051).into(),
             operations: Some(([0, 0, 0, 0], 8080).into()),
             device: "cpu (avx2)",
+            gpus: vec![v1::GpuStatus {
+                device: "cuda:0".into(),
+                temperature_c: 41,
+                ..v1::GpuStatus::default()
+            }],
             n_workers: 4,
             queue_capacity: 100,
             models,
@@ -81,6 +95,8 @@ mod tests {
         let text = banner.to_string();
         for part in [
             "cpu (avx2)",
+            "cuda:0",
+            "41 °C",
             "4, queue 100",
             "10: m0 (ready, bf16), m1",
             "and 2 more",

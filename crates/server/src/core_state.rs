@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::{
     admission::Admission,
     config::{Output, ServerLimits, SessionLimits},
+    gpus::Gpus,
     health::Phase,
     pipeline::Pipeline,
     stream::SessionCounters,
@@ -31,6 +32,8 @@ pub struct Shared {
     pub output: Output,
     /// What runs the networks.
     pub device: String,
+    /// How the GPUs are that run the networks, if any do.
+    pub gpus: Gpus,
     /// When the server started.
     pub started: Instant,
     /// Where it is in its life.

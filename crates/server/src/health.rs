@@ -15,6 +15,7 @@ use tonic_health::pb::{
 };
 
 use lipsync_registry::Registry;
+use lipsync_worker_pool::LostDevice;
 
 /// Where the server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ const SERVICES: [&str; 4] = [
     "lipsync.v1.ModelAdmin",
     "lipsync.v1.ServerAdmin",
 ];
-/// Serving as long as the process lives and can answer.
+/// Serving as long as the process lives, can answer, and has not lost a device.
 const LIVENESS: &str = "liveness";
 /// `model/<id>`: serving when it can be loaded.
 const MODEL_PREFIX: &str = "model/";
@@ -45,19 +46,28 @@ const MODEL_PREFIX: &str = "model/";
 #[derive(Clone)]
 pub struct HealthService {
     phase: watch::Receiver<Phase>,
+    lost: watch::Receiver<Option<LostDevice>>,
     registry: Registry,
 }
 
 impl HealthService {
-    /// A service that follows `phase`.
+    /// A service that follows `phase`, which must change after `lost` does.
     #[must_use]
-    pub fn new(phase: watch::Receiver<Phase>, registry: Registry) -> Self {
-        Self { phase, registry }
+    pub fn new(
+        phase: watch::Receiver<Phase>,
+        lost: watch::Receiver<Option<LostDevice>>,
+        registry: Registry,
+    ) -> Self {
+        Self {
+            phase,
+            lost,
+            registry,
+        }
     }
 
     fn status(&self, service: &str, phase: Phase) -> ServingStatus {
         let serving = match service {
-            LIVENESS => true,
+            LIVENESS => self.lost.borrow().is_none(),
             name if SERVICES.contains(&name) => phase == Phase::Serving,
             name => {
                 let model = name

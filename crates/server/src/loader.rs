@@ -1,12 +1,17 @@
-//! How the registry gets its networks: from the engine that the configuration chose.
+//! How the registry gets its networks: from the engines that the configuration chose.
 
 use std::sync::Arc;
 
 use lipsync_engine::{
     AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, Precision, VisualCache,
-    VisualCacheStats, kernels::Isa, load_audio_encoder, load_generator,
+    VisualCacheStats,
+    cuda::{Cuda, Footprint, bucket_of},
+    kernels::Isa,
+    load_audio_encoder, load_generator,
 };
-use lipsync_registry::NetworkLoader;
+use lipsync_registry::{DeviceRoom, NetworkLoader};
+
+use crate::{Config, devices};
 
 /// Loads networks for the embedded CPU engine.
 #[derive(Debug, Clone)]
@@ -14,6 +19,29 @@ pub struct CpuLoader {
     isa: CpuIsa,
     visual_cache: Arc<VisualCache>,
 }
+
+/// Loads generators for CUDA devices, and what belongs on the host for it.
+#[derive(Debug)]
+pub struct EngineLoader {
+    host: CpuLoader,
+    /// At least one.
+    gpus: Vec<Gpu>,
+    max_batch: usize,
+}
+
+#[derive(Debug)]
+struct Gpu {
+    cuda: Arc<Cuda>,
+    /// Of its own: the entries lie in the device's memory.
+    visual_cache: Arc<VisualCache>,
+    /// For weights and workers.
+    max_bytes: u64,
+    n_workers: usize,
+}
+
+/// The most that a device's visual cache takes of what is free there, whatever is configured: a part in
+/// so many.
+const VISUAL_CACHE_PART: u64 = 4;
 
 impl CpuLoader {
     /// A loader whose networks use the given instructions, and keep up to so many bytes of what
@@ -28,6 +56,50 @@ impl CpuLoader {
     }
 }
 
+impl EngineLoader {
+    /// A loader for these devices, of which the workers of `config` are dealt in turn. Where there are
+    /// none, it is the CPU's.
+    ///
+    /// # Errors
+    /// What a device reports when it is asked for its memory.
+    pub fn choose(
+        config: &Config,
+        cudas: Vec<Arc<Cuda>>,
+    ) -> Result<Arc<dyn NetworkLoader>, EngineError> {
+        let engine = &config.engine;
+        let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes);
+        if cudas.is_empty() {
+            return Ok(Arc::new(host));
+        }
+        let all: Vec<Device> = cudas.iter().map(|cuda| cuda.device()).collect();
+        let workers = devices::of_workers(&all, config.server.n_workers);
+        let gpu = |cuda: Arc<Cuda>| {
+            let (free, _) = cuda.memory()?;
+            let cache_bytes = engine.visual_cache_bytes.min(free / VISUAL_CACHE_PART);
+            Ok(Gpu {
+                visual_cache: Arc::new(VisualCache::new(cache_bytes)),
+                max_bytes: free - cache_bytes,
+                n_workers: workers.iter().filter(|&&of| of == cuda.device()).count(),
+                cuda,
+            })
+        };
+        let gpus = cudas.into_iter().map(gpu);
+        Ok(Arc::new(Self {
+            host,
+            gpus: gpus.collect::<Result<_, EngineError>>()?,
+            max_batch: engine.max_batch,
+        }))
+    }
+
+    fn gpu(&self, device: Device) -> Option<&Gpu> {
+        self.gpus.iter().find(|gpu| gpu.cuda.device() == device)
+    }
+}
+
+fn kept(cache: &Arc<VisualCache>) -> Option<Arc<VisualCache>> {
+    (cache.stats().capacity_bytes > 0).then(|| Arc::clone(cache))
+}
+
 impl NetworkLoader for CpuLoader {
     fn generator(
         &self,
@@ -35,13 +107,11 @@ impl NetworkLoader for CpuLoader {
         _: Device,
         precision: Precision,
     ) -> Result<Arc<dyn Generator>, EngineError> {
-        let visual_cache =
-            (self.visual_cache.stats().capacity_bytes > 0).then(|| Arc::clone(&self.visual_cache));
         let options = LoadOptions {
             isa: self.isa,
             precision,
-            visual_cache,
-            ..LoadOptions::default()
+            visual_cache: kept(&self.visual_cache),
+            device: None,
         };
         load_generator(onnx, options)
     }
@@ -60,5 +130,79 @@ impl NetworkLoader for CpuLoader {
 
     fn device(&self) -> String {
         lipsync_engine::device_name(self.isa)
+    }
+}
+
+impl NetworkLoader for EngineLoader {
+    fn generator(
+        &self,
+        onnx: &[u8],
+        device: Device,
+        precision: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
+        let Some(gpu) = self.gpu(device) else {
+            return self.host.generator(onnx, device, precision);
+        };
+        let options = LoadOptions {
+            device: Some(Arc::clone(&gpu.cuda)),
+            visual_cache: kept(&gpu.visual_cache),
+            ..LoadOptions::default()
+        };
+        load_generator(onnx, options)
+    }
+
+    fn devices(&self) -> Vec<DeviceRoom> {
+        let room = |gpu: &Gpu| DeviceRoom {
+            device: gpu.cuda.device(),
+            name: gpu.name(),
+            max_bytes: gpu.max_bytes,
+        };
+        self.gpus.iter().map(room).collect()
+    }
+
+    fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
+        // A file that is not understood here was refused before.
+        match (self.gpu(device), Footprint::of(onnx)) {
+            (Some(gpu), Ok(footprint)) => {
+                let bytes = footprint.arena_bytes_per_worker(bucket_of(self.max_batch));
+                bytes.saturating_mul(gpu.n_workers as u64)
+            }
+            _ => 0,
+        }
+    }
+
+    fn has_bf16(&self) -> bool {
+        self.host.has_bf16()
+    }
+
+    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        self.host.audio_encoder(onnx)
+    }
+
+    fn visual_cache(&self) -> VisualCacheStats {
+        let add = |sum: VisualCacheStats, gpu: &Gpu| {
+            let stats = gpu.visual_cache.stats();
+            VisualCacheStats {
+                hits: sum.hits + stats.hits,
+                misses: sum.misses + stats.misses,
+                prepared: sum.prepared + stats.prepared,
+                evictions: sum.evictions + stats.evictions,
+                resident_frames: sum.resident_frames + stats.resident_frames,
+                resident_bytes: sum.resident_bytes + stats.resident_bytes,
+                capacity_bytes: sum.capacity_bytes + stats.capacity_bytes,
+            }
+        };
+        self.gpus.iter().fold(VisualCacheStats::default(), add)
+    }
+
+    fn device(&self) -> String {
+        let names: Vec<_> = self.gpus.iter().map(Gpu::name).collect();
+        names.join(", ")
+    }
+}
+
+impl Gpu {
+    fn name(&self) -> String {
+        format!("{} ({})", self.cuda.device(), self.cuda.info().name)
     }
 }

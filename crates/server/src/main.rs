@@ -5,18 +5,25 @@ mod bake_command;
 mod command_line;
 mod compare_command;
 
-use std::{io::IsTerminal as _, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use lipsync_registry::PrecisionInUse;
-use lipsync_server::{Config, CpuLoader, RunningServer, Server, banner::Banner, config};
+use lipsync_server::{
+    Config, DeviceRefused, EngineLoader, RunningServer, Server, banner::Banner, config, devices,
+    gpus::NvmlProbe,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use command_line::{Command, CommandLine};
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
+/// The configuration asks for a device that cannot be had.
+const EXIT_NO_DEVICE: u8 = 3;
+/// A device failed for good: start the process anew.
+const EXIT_DEVICE_LOST: u8 = 4;
 /// A second signal came while draining.
 const EXIT_FORCED: u8 = 130;
 
@@ -39,7 +46,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             command_line::complain(&error);
-            ExitCode::from(EXIT_USAGE)
+            let code = match error.downcast_ref::<DeviceRefused>() {
+                Some(_) => EXIT_NO_DEVICE,
+                None => EXIT_USAGE,
+            };
+            ExitCode::from(code)
         }
     }
 }
@@ -61,24 +72,38 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     // Before anything is said to be ready, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let loader = Arc::new(CpuLoader::new(
-        config.engine.cpu_isa,
-        config.engine.visual_cache_bytes,
-    ));
-    let starting = async { Server::bind(config, loader).await?.start().await };
+    // Opening a device compiles kernels for it, which takes its time.
+    let choice = config.engine.device;
+    let cudas = tokio::task::spawn_blocking(move || devices::open(choice)).await??;
+    let probe = NvmlProbe::find(cudas.iter().map(|cuda| cuda.info().clone()).collect());
+    let loader = EngineLoader::choose(&config, cudas)?;
+    let starting = async {
+        let mut server = Server::bind(config, loader).await?;
+        if let Some(probe) = probe {
+            server.watch_gpus(probe).await;
+        }
+        server.start().await
+    };
     let mut running = tokio::select! {
         started = starting => started?,
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
     announce(&running);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let lost = running.device_lost();
+    let is_lost = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        lost = lost => {
+            tracing::error!(device = %lost.device, reason = lost.reason, "a device is lost, the server ends");
+            true
+        }
         () = running.ended() => return Ok(ExitCode::FAILURE),
-    }
+    };
     let draining = async {
-        running.pre_drain().await;
+        if !is_lost {
+            running.pre_drain().await;
+        }
         running.shut_down().await
     };
     tokio::select! {
@@ -86,7 +111,11 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
             if !all_done {
                 tracing::warn!("the grace ended before everything was finished");
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(if is_lost {
+                ExitCode::from(EXIT_DEVICE_LOST)
+            } else {
+                ExitCode::SUCCESS
+            })
         }
         _ = terminate.recv() => Ok(ExitCode::from(EXIT_FORCED)),
         _ = interrupt.recv() => Ok(ExitCode::from(EXIT_FORCED)),
@@ -100,7 +129,8 @@ fn announce(running: &RunningServer) {
         address: running.address(),
         operations: running.operations_address(),
         device: &shared.device,
-        n_workers: shared.limits.n_workers,
+        gpus: shared.gpus.latest(),
+        n_workers: shared.pipeline.workers.stats().workers.len(),
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()

@@ -13,7 +13,7 @@ use lipsync::v1::{
 };
 use lipsync_engine::Device;
 use lipsync_registry::{NetworkLoader, Registry};
-use lipsync_worker_pool::{PoolConfig, PoolError, WorkerPool};
+use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -24,10 +24,13 @@ use crate::{
     config::{self, Config},
     core_state::Shared,
     cpu_pool::CpuPool,
+    devices::of_workers,
+    gpus::{GpuProbe, Gpus},
     health::{HealthService, Phase},
     operations::{Listening, Operations},
     pipeline::Pipeline,
     request_layer::RequestLayer,
+    seam::{IdleModels, WarmLoader},
     service::{LipSyncService, ModelAdminService, ServerAdminService},
     transport,
 };
@@ -83,6 +86,7 @@ pub struct Server {
     listener: TcpListener,
     operations: Option<Listening>,
     phase: watch::Sender<Phase>,
+    watching_gpus: Option<JoinHandle<()>>,
 }
 
 /// A server that serves.
@@ -94,7 +98,8 @@ pub struct RunningServer {
     phase: watch::Sender<Phase>,
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
-    tending: JoinHandle<()>,
+    /// What goes on beside serving, until the end.
+    attendants: [Option<JoinHandle<()>>; 3],
 }
 
 impl Server {
@@ -109,18 +114,24 @@ impl Server {
         let operations = bind_operations(config.operations).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
+        let rooms = loader.devices();
+        let devices: Vec<Device> = rooms.iter().map(|room| room.device).collect();
+        let loader = Arc::new(WarmLoader::new(loader));
+        let registry = Registry::new(config.registry, Arc::clone(&loader) as _);
         let pool = PoolConfig {
-            devices: vec![Device::Cpu; config.server.n_workers],
+            devices: of_workers(&devices, config.server.n_workers),
             queue_capacity: config.server.queue_capacity,
-            max_batch_frames: config.server.max_batch_frames,
-            max_batch_wait: Duration::ZERO,
+            max_batch_frames: config.engine.max_batch,
+            max_batch_wait: config.engine.max_batch_wait,
         };
-        let workers = WorkerPool::start(pool, Arc::new(()))?;
+        let workers = WorkerPool::start(pool, Arc::new(IdleModels(registry.clone())))?;
+        let workers = Arc::new(workers);
+        loader.connect(&workers);
         let shared = Arc::new(Shared {
             admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
-            registry: Registry::new(config.registry, loader),
+            registry,
             pipeline: Pipeline {
-                workers: Arc::new(workers),
+                workers,
                 cpu: CpuPool::new(),
                 clocks: Arc::default(),
             },
@@ -129,6 +140,7 @@ impl Server {
             session: config.session,
             output: config.output,
             device,
+            gpus: Gpus::default(),
             started: Instant::now(),
             phase: phase_seen,
         });
@@ -137,6 +149,7 @@ impl Server {
             listener,
             operations,
             phase,
+            watching_gpus: None,
         })
     }
 
@@ -144,6 +157,13 @@ impl Server {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Has GPUs looked after while the server runs, beginning now.
+    pub async fn watch_gpus(&mut self, probe: Arc<dyn GpuProbe>) {
+        let gpus = self.shared.gpus.clone();
+        gpus.look(&probe).await;
+        self.watching_gpus = Some(tokio::spawn(async move { gpus.keep_looking(probe).await }));
     }
 
     /// Begins to serve: health answers "not serving" until the models marked `preload` are ready.
@@ -156,6 +176,7 @@ impl Server {
             listener,
             operations,
             phase,
+            watching_gpus,
         } = self;
         let address = listener.local_addr().map_err(|source| StartError::Bind {
             address: shared.limits.address,
@@ -167,6 +188,8 @@ impl Server {
         let unread_limit = 2 * shared.session.send_timeout;
         let serving = tokio::spawn(transport::serve(listener, calls, unread_limit, closing));
         let tending = tokio::spawn(tend_models(shared.registry.clone()));
+        let lost = shared.pipeline.workers.lost_device();
+        let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));
         let running = RunningServer {
             address,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
@@ -174,10 +197,10 @@ impl Server {
             phase,
             close,
             serving,
-            tending,
+            attendants: [Some(tending), Some(watching), watching_gpus],
         };
         running.preload().await?;
-        running.phase.send_replace(Phase::Serving);
+        running.advance(Phase::Starting, Phase::Serving);
         Ok(running)
     }
 }
@@ -207,6 +230,31 @@ impl RunningServer {
             Ok(()) => tracing::error!("the server ended"),
             Err(error) => tracing::error!(%error, "the server ended"),
         }
+    }
+
+    /// Returns when a device has failed for good. New work is refused by then, and liveness is not serving:
+    /// what is left to do is to shut down and to start anew.
+    pub fn device_lost(&self) -> impl Future<Output = LostDevice> + use<> {
+        let mut lost = self.shared.pipeline.workers.lost_device();
+        async move {
+            let found = lost.wait_for(Option::is_some).await;
+            match found.ok().and_then(|found| found.clone()) {
+                Some(lost) => lost,
+                // The pool is gone, and nothing can be lost any more.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// From one phase to another, unless it has gone further already.
+    fn advance(&self, from: Phase, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_there = *phase == from;
+            if is_there {
+                *phase = to;
+            }
+            is_there
+        });
     }
 
     async fn preload(&self) -> Result<(), StartError> {
@@ -244,7 +292,9 @@ impl RunningServer {
         if let Some(operations) = self.operations {
             operations.close().await;
         }
-        self.tending.abort();
+        for attendant in self.attendants.iter().flatten() {
+            attendant.abort();
+        }
         let shared = Arc::clone(&self.shared);
         let rest = limits.shutdown_grace.min(CLOSE_LIMIT);
         let ending = tokio::task::spawn_blocking(move || {
@@ -263,7 +313,7 @@ impl RunningServer {
     pub async fn pre_drain(&self) {
         let pause = self.shared.limits.pre_drain;
         if !pause.is_zero() {
-            self.phase.send_replace(Phase::Leaving);
+            self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
         }
     }
@@ -292,7 +342,11 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
     let lip_sync = LipSyncServer::new(LipSyncService::new(Arc::clone(shared)))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
-    let health = HealthService::new(shared.phase.clone(), shared.registry.clone());
+    let health = HealthService::new(
+        shared.phase.clone(),
+        shared.pipeline.workers.lost_device(),
+        shared.registry.clone(),
+    );
     Ok(Routes::new(lip_sync)
         .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
             shared,
@@ -303,6 +357,17 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?))
+}
+
+/// Nothing can be promised any more once a device is lost: its workers are, and the others' turn comes
+/// with the end of the process.
+async fn refuse_when_lost(
+    mut lost: watch::Receiver<Option<LostDevice>>,
+    phase: watch::Sender<Phase>,
+) {
+    if lost.wait_for(Option::is_some).await.is_ok() {
+        phase.send_replace(Phase::Draining);
+    }
 }
 
 async fn tend_models(registry: Registry) {

@@ -242,6 +242,12 @@ impl WorkerPool {
         self.ledger.lost()
     }
 
+    /// Says that a device has failed for good, noticed elsewhere than in a run: nothing is run on it any
+    /// more.
+    pub fn report_lost(&self, device: Device, reason: &str) {
+        self.ledger.lose(device, reason.to_owned());
+    }
+
     /// Stops accepting jobs, waits until all accepted ones have ended, and joins the threads.
     ///
     /// When `grace` is over, jobs with a chunk that has not been started fail with

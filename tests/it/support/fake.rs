@@ -10,7 +10,7 @@ use std::{
 
 use lipsync_core::FaceGeometry;
 use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
-use lipsync_registry::NetworkLoader;
+use lipsync_registry::{DeviceRoom, NetworkLoader};
 
 /// A gate that generators stop at; open unless it was closed.
 #[derive(Debug, Default)]
@@ -83,16 +83,19 @@ impl Drop for HeldGate {
 #[derive(Debug, Default)]
 pub struct FakeLoader {
     pub gate: Arc<Gate>,
+    /// As many CUDA devices instead of the CPU.
+    pub n_gpus: u32,
 }
 
 impl NetworkLoader for FakeLoader {
     fn generator(
         &self,
         _onnx: &[u8],
-        _: Device,
+        device: Device,
         _: Precision,
     ) -> Result<Arc<dyn Generator>, EngineError> {
         Ok(Arc::new(FakeGenerator {
+            device,
             gate: Arc::clone(&self.gate),
         }))
     }
@@ -105,6 +108,21 @@ impl NetworkLoader for FakeLoader {
         "fake".into()
     }
 
+    fn devices(&self) -> Vec<DeviceRoom> {
+        let room = |device: Device| DeviceRoom {
+            device,
+            name: device.to_string(),
+            max_bytes: u64::MAX,
+        };
+        match self.n_gpus {
+            0 => vec![DeviceRoom {
+                name: self.device(),
+                ..room(Device::Cpu)
+            }],
+            n => (0..n).map(Device::Cuda).map(room).collect(),
+        }
+    }
+
     fn warm_up(&self, _generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
         Ok(())
     }
@@ -113,6 +131,7 @@ impl NetworkLoader for FakeLoader {
 /// Paints the whole face in a grey that depends on the audio window.
 struct FakeGenerator {
     gate: Arc<Gate>,
+    device: Device,
 }
 
 impl Generator for FakeGenerator {
@@ -128,6 +147,14 @@ impl Generator for FakeGenerator {
         1000
     }
 
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn device_bytes(&self) -> u64 {
+        1000
+    }
+
     fn infer(
         &self,
         _session: &mut Session,
@@ -139,6 +166,17 @@ impl Generator for FakeGenerator {
             !frames.iter().any(|f| f.audio[0] == PANIC),
             "asked to panic"
         );
+        let has = |mark| frames.iter().any(|f| f.audio[0] == mark);
+        if has(NO_MEMORY) {
+            return Err(EngineError::OutOfMemory { needed: 9, free: 1 });
+        }
+        if has(LOST) || has(FAULT) {
+            return Err(EngineError::DeviceFault {
+                device: self.device.to_string(),
+                reason: "asked to fail".into(),
+                sticky: has(LOST),
+            });
+        }
         faces.clear();
         faces.extend(
             frames
@@ -151,6 +189,12 @@ impl Generator for FakeGenerator {
 
 /// A window that begins with this makes the generator panic.
 pub const PANIC: f32 = -666.0;
+/// Or find no memory.
+pub const NO_MEMORY: f32 = -667.0;
+/// Or its device fail once.
+pub const FAULT: f32 = -668.0;
+/// Or for good.
+pub const LOST: f32 = -669.0;
 
 /// The grey of a window: from its first value, so that a test can choose it.
 pub fn grey(window: &[f32]) -> u8 {

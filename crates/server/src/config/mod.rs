@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize as _;
 
 pub use validated::{
-    Config, Device, Engine, LogFormat, Logging, Operations, Output, ServerLimits, SessionLimits,
+    Config, DeviceChoice, Engine, LogFormat, Logging, Operations, Output, ServerLimits,
+    SessionLimits,
 };
 
 /// Why a configuration is refused. The text names file, place and what was expected.

@@ -101,6 +101,8 @@ pub(super) struct RawEngine {
     pub(super) cpu_isa: Option<String>,
     pub(super) visual_cache_mb: Option<u32>,
     pub(super) precision: Option<RawPrecision>,
+    pub(super) max_batch: Option<u32>,
+    pub(super) max_batch_wait_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

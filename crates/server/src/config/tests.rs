@@ -105,9 +105,9 @@ fn errors_name_file_line_column_and_what_was_expected() {
         ),
         ("output:\n  format: webp\n", ":2:11", ["webp", "jpeg"]),
         (
-            "engine:\n  device: cuda\n",
+            "engine:\n  device: cuda:first\n",
             ":2:3",
-            ["engine.device", "no CUDA engine"],
+            ["engine.device", "cuda:0"],
         ),
         (
             "engine:\n  cpu_isa: mmx\n",
@@ -267,4 +267,24 @@ fn sessions_are_bounded_in_time() {
         let message = parse(&format!("session: {{{key}: {value}}}")).unwrap_err();
         assert!(message.contains(&format!("session.{key}")), "{message}");
     }
+}
+
+#[test]
+fn devices_are_named_in_four_ways() {
+    let device = |yaml: &str| {
+        let yaml = format!("engine: {{device: '{yaml}'}}");
+        Config::parse(&yaml, Path::new("c"), [])
+            .map(|c| c.engine.device)
+            .ok()
+    };
+    assert_eq!(device("auto"), Some(DeviceChoice::Auto));
+    assert_eq!(device("cpu"), Some(DeviceChoice::Cpu));
+    assert_eq!(device("cuda"), Some(DeviceChoice::Cuda));
+    assert_eq!(device("cuda:3"), Some(DeviceChoice::CudaAt(3)));
+    for wrong in ["cuda:", "cuda:-1", "cuda:1x", "gpu", "cuda0", "CUDA"] {
+        assert_eq!(device(wrong), None, "{wrong}");
+    }
+    let variables = [("LIPSYNC_ENGINE__DEVICE".to_owned(), "cuda:1".to_owned())];
+    let config = Config::parse("engine: {device: cpu}", Path::new("c"), variables).unwrap();
+    assert_eq!(config.engine.device, DeviceChoice::CudaAt(1));
 }

@@ -72,20 +72,28 @@ pub struct Operations {
 #[derive(Debug, Clone, Copy)]
 pub struct Engine {
     /// Where the networks run.
-    pub device: Device,
+    pub device: DeviceChoice,
     /// Which instructions the CPU engine uses.
     pub cpu_isa: CpuIsa,
-    /// Bytes for what depends on background frames alone; 0 keeps nothing.
+    /// Bytes for what depends on background frames alone, on each device; 0 keeps nothing.
     pub visual_cache_bytes: u64,
+    /// Frames of one executed batch.
+    pub max_batch: usize,
+    /// How long a job may be held back for others to share its batch.
+    pub max_batch_wait: Duration,
 }
 
 /// `engine.device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// The best that there is.
+pub enum DeviceChoice {
+    /// All CUDA devices that can be used; the CPU where there is none.
     Auto,
     /// The embedded CPU engine.
     Cpu,
+    /// All CUDA devices that can be used, at least one.
+    Cuda,
+    /// The CUDA device of this ordinal.
+    CudaAt(u32),
 }
 
 /// `output`.
@@ -220,24 +228,14 @@ fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValue> {
 }
 
 fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
-    let device = match raw.device.as_deref().unwrap_or("auto") {
-        "auto" => Device::Auto,
-        "cpu" => Device::Cpu,
-        other if other == "cuda" || other.starts_with("cuda:") => {
-            return Err(BadValue {
-                key: "engine.device".into(),
-                message: format!(
-                    "{other:?} was asked for, but this version has no CUDA engine; use auto or cpu"
-                ),
-            });
-        }
-        other => {
-            return Err(BadValue {
-                key: "engine.device".into(),
-                message: format!("expected auto or cpu, found {other:?}"),
-            });
-        }
-    };
+    let device = device_choice(raw.device.as_deref().unwrap_or("auto"))?;
+    let max_batch = in_range(
+        "engine.max_batch",
+        raw.max_batch.unwrap_or(64).into(),
+        1..=64,
+    )?;
+    let wait_ms = raw.max_batch_wait_ms.unwrap_or(2);
+    let wait_ms = in_range("engine.max_batch_wait_ms", wait_ms, 0..=1000)?;
     let isa = raw.cpu_isa.as_deref().unwrap_or("auto");
     let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
         key: "engine.cpu_isa".into(),
@@ -252,7 +250,23 @@ fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         device,
         cpu_isa,
         visual_cache_bytes: u64::from(visual_cache_mb) << 20,
+        max_batch: to_usize(max_batch),
+        max_batch_wait: Duration::from_millis(wait_ms),
     })
+}
+
+fn device_choice(text: &str) -> Result<DeviceChoice, BadValue> {
+    let ordinal = text.strip_prefix("cuda:").map(str::parse);
+    match (text, ordinal) {
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        ("cuda", _) => Ok(DeviceChoice::Cuda),
+        (_, Some(Ok(ordinal))) => Ok(DeviceChoice::CudaAt(ordinal)),
+        _ => Err(BadValue {
+            key: "engine.device".into(),
+            message: format!("expected auto, cpu, cuda or cuda:0 (a number), found {text:?}"),
+        }),
+    }
 }
 
 fn validate_output(raw: &RawOutput) -> Result<Output, BadValue> {

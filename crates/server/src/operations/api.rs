@@ -32,6 +32,29 @@ struct Server {
     workers: Vec<Worker>,
     stages: Vec<Stage>,
     session_stats: Sessions,
+    gpus: Vec<Gpu>,
+    shared_batches: Shared,
+}
+
+/// `GpuStatus`.
+#[derive(Serialize)]
+struct Gpu {
+    device: String,
+    name: String,
+    memory_used_bytes: u64,
+    memory_total_bytes: u64,
+    utilization_percent: u32,
+    temperature_c: u32,
+    power_mw: u32,
+    power_limit_mw: u32,
+}
+
+/// `SharedBatches`.
+#[derive(Serialize)]
+struct Shared {
+    full: u64,
+    idle: u64,
+    wait_over: u64,
 }
 
 /// `SessionStats`.
@@ -50,9 +73,12 @@ struct Sessions {
 /// `WorkerStats`.
 #[derive(Serialize)]
 struct Worker {
+    device: String,
     frames: u64,
     busy_us: u64,
     restarts: u64,
+    faults: u64,
+    out_of_memory: u64,
 }
 
 /// `StageStats`.
@@ -68,6 +94,7 @@ struct Stage {
 #[derive(Serialize)]
 struct Model {
     model_id: String,
+    device: String,
     state: &'static str,
     failure: String,
     fps: u32,
@@ -113,10 +140,14 @@ fn list(context: &Context) -> Vec<Model> {
 impl Server {
     fn new(stats: v1::GetServerStatsResponse, max_sessions: usize) -> Self {
         let worker = |worker: v1::WorkerStats| Worker {
+            device: worker.device,
             frames: worker.frames,
             busy_us: worker.busy_us,
             restarts: worker.restarts,
+            faults: worker.faults,
+            out_of_memory: worker.out_of_memory,
         };
+        let shared = stats.shared_batches.unwrap_or_default();
         let stage = |stage: v1::StageStats| Stage {
             stage: stage.stage,
             runs: stage.runs,
@@ -151,6 +182,27 @@ impl Server {
                 too_slow: sessions.too_slow,
                 clears: sessions.clears,
             },
+            gpus: stats.gpus.into_iter().map(Gpu::from).collect(),
+            shared_batches: Shared {
+                full: shared.full,
+                idle: shared.idle,
+                wait_over: shared.wait_over,
+            },
+        }
+    }
+}
+
+impl From<v1::GpuStatus> for Gpu {
+    fn from(gpu: v1::GpuStatus) -> Self {
+        Self {
+            device: gpu.device,
+            name: gpu.name,
+            memory_used_bytes: gpu.memory_used_bytes,
+            memory_total_bytes: gpu.memory_total_bytes,
+            utilization_percent: gpu.utilization_percent,
+            temperature_c: gpu.temperature_c,
+            power_mw: gpu.power_mw,
+            power_limit_mw: gpu.power_limit_mw,
         }
     }
 }
@@ -166,6 +218,7 @@ impl From<v1::ModelStats> for Model {
         let cache = model.background_cache.unwrap_or_default();
         Self {
             model_id: model.model_id,
+            device: model.device,
             state,
             failure: model.failure,
             fps: model.fps,

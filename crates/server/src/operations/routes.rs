@@ -48,7 +48,7 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 /// Everything. No handler reads a request's body; one that comes all the same is not read either.
 pub(super) fn router(context: Context) -> Router {
     Router::new()
-        .route("/livez", get(async || (FRESH, "alive\n")))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/session", get(session::open))
         .route("/api/models", get(api::models))
@@ -61,6 +61,14 @@ pub(super) fn router(context: Context) -> Router {
 /// Answers that are true only now.
 pub(super) const FRESH: [(HeaderName, HeaderValue); 1] =
     [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+async fn livez(State(context): State<Context>) -> impl IntoResponse {
+    let lost = context.shared.pipeline.workers.lost_device();
+    match *lost.borrow() {
+        None => (StatusCode::OK, FRESH, "alive\n"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, FRESH, "a device is lost\n"),
+    }
+}
 
 async fn readyz(State(context): State<Context>) -> impl IntoResponse {
     let (status, text) = match *context.shared.phase.borrow() {

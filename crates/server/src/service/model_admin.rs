@@ -119,6 +119,7 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         bf16_frames_compared: verdict.map_or(0, |v| v.frames),
         loads: status.loads,
         unloads: status.unloads,
+        reserved_bytes: status.reserved_bytes,
         visual_cache: status.visual_cache.map(visual_cache_to_proto),
         ..pack.map(pack_to_proto).unwrap_or_default()
     }

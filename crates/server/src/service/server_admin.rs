@@ -73,6 +73,9 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
             frames: worker.frames,
             busy_us: micros(worker.busy),
             restarts: worker.restarts,
+            device: worker.device.to_string(),
+            faults: worker.faults,
+            out_of_memory: worker.out_of_memory,
         });
     v1::GetServerStatsResponse {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -99,6 +102,12 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         resident_bytes: shared.registry.resident_bytes(),
         session_stats: Some(shared.sessions.to_proto()),
         visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
+        gpus: shared.gpus.latest(),
+        shared_batches: Some(v1::SharedBatches {
+            full: pool.shared.full,
+            idle: pool.shared.idle,
+            wait_over: pool.shared.wait_over,
+        }),
         stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
     }
 }

@@ -34,8 +34,8 @@ fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
             ["config.yaml:2:3", "wrokers", "worker_count"],
         ),
         (
-            "engine:\n  device: cuda\n",
-            ["config.yaml:2:3", "engine.device", "no CUDA engine"],
+            "engine:\n  device: gpu\n",
+            ["config.yaml:2:3", "engine.device", "cuda:0"],
         ),
         (
             "models: {a: {path: nowhere}}\n",
@@ -188,5 +188,20 @@ fn compare_precision_writes_what_it_found_beside_the_generator() -> Result<()> {
     let (code, _, stderr) = run(folder.path(), &["compare-precision", "--model", "b"])?;
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("unknown model"), "{stderr}");
+    Ok(())
+}
+
+/// With a driver of NVIDIA's there may be a device; nothing here may depend on that, so a device is asked
+/// for that no machine has.
+#[test]
+fn a_device_that_is_not_there_is_refused_with_its_own_exit_code() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    write_avatar(folder.path(), "engine: {device: 'cuda:4000000000'}")?;
+    let (code, _, stderr) = run(folder.path(), &[])?;
+    assert_eq!(code, Some(3), "{stderr}");
+    for words in ["engine.device asks for cuda:4000000000", "auto or cpu"] {
+        assert!(stderr.contains(words), "{words} in {stderr}");
+    }
+    assert_eq!(run(folder.path(), &["check-config"])?.0, Some(0));
     Ok(())
 }

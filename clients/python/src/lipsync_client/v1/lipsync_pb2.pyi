@@ -1245,12 +1245,13 @@ class ModelStats(_message.Message):
     PACK_FRAMES_BAKED_FIELD_NUMBER: _builtins.int
     DECODED_CACHE_FIELD_NUMBER: _builtins.int
     VISUAL_CACHE_FIELD_NUMBER: _builtins.int
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     state: Global___ModelState.ValueType
     failure: _builtins.str
     """Why the last load failed; empty otherwise. No paths."""
     device: _builtins.str
-    """Where it runs, for example `cpu`; empty when unloaded."""
+    """Where it runs, for example `cpu (avx512)` or `cuda:1 (NVIDIA H200)`; empty when unloaded."""
     weights_bytes: _builtins.int
     """Bytes in memory by part; 0 when unloaded. The second is the two frame caches together."""
     cache_bytes: _builtins.int
@@ -1271,7 +1272,7 @@ class ModelStats(_message.Message):
     """Times that it was loaded and dropped since the server started."""
     unloads: _builtins.int
     precision: _builtins.str
-    """In which numbers the generator runs, `f32` or `bf16`, and why; empty unless ready."""
+    """In which numbers the generator runs, `f32`, `bf16` or `f16` (on GPUs), and why; empty unless ready."""
     precision_reason: _builtins.str
     bf16_psnr_min_db: _builtins.float
     """What `lipsync-server compare-precision` found: PSNR of the generator's frames in bf16 against those
@@ -1286,6 +1287,8 @@ class ModelStats(_message.Message):
     """Size of the pack on the disk; 0 unless ready."""
     pack_frames_baked: _builtins.int
     """While baking: frames done."""
+    reserved_bytes: _builtins.int
+    """Bytes that count against `capacity.max_memory_gb`, on its device and the host; 0 unless ready."""
     @_builtins.property
     def background_cache(self) -> Global___CacheStats: ...
     @_builtins.property
@@ -1328,10 +1331,11 @@ class ModelStats(_message.Message):
         pack_frames_baked: _builtins.int = ...,
         decoded_cache: Global___CacheStats | None = ...,
         visual_cache: Global___VisualCacheStats | None = ...,
+        reserved_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "bf16_frames_compared", b"bf16_frames_compared", "bf16_psnr_mean_db", b"bf16_psnr_mean_db", "bf16_psnr_min_db", b"bf16_psnr_min_db", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "precision", b"precision", "precision_reason", b"precision_reason", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "bf16_frames_compared", b"bf16_frames_compared", "bf16_psnr_mean_db", b"bf16_psnr_mean_db", "bf16_psnr_min_db", b"bf16_psnr_min_db", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "precision", b"precision", "precision_reason", b"precision_reason", "reserved_bytes", b"reserved_bytes", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1504,6 +1508,9 @@ class WorkerStats(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     BUSY_US_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    OUT_OF_MEMORY_FIELD_NUMBER: _builtins.int
     worker: _builtins.int
     batches: _builtins.int
     """Batches and frames executed."""
@@ -1512,6 +1519,12 @@ class WorkerStats(_message.Message):
     """Time spent computing, microseconds."""
     restarts: _builtins.int
     """Times that it was rebuilt after a panic."""
+    device: _builtins.str
+    """The device whose models it runs: `cpu`, `cuda:0`."""
+    faults: _builtins.int
+    """Times that its session was rebuilt after a fault of the device that passed."""
+    out_of_memory: _builtins.int
+    """Runs for which the device had too little memory; they were tried again with less."""
     def __init__(
         self,
         *,
@@ -1520,10 +1533,13 @@ class WorkerStats(_message.Message):
         frames: _builtins.int = ...,
         busy_us: _builtins.int = ...,
         restarts: _builtins.int = ...,
+        device: _builtins.str = ...,
+        faults: _builtins.int = ...,
+        out_of_memory: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "busy_us", b"busy_us", "frames", b"frames", "restarts", b"restarts", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "busy_us", b"busy_us", "device", b"device", "faults", b"faults", "frames", b"frames", "out_of_memory", b"out_of_memory", "restarts", b"restarts", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1625,6 +1641,8 @@ class GetServerStatsResponse(_message.Message):
     SESSION_STATS_FIELD_NUMBER: _builtins.int
     VISUAL_CACHE_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    SHARED_BATCHES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_us: _builtins.int
     device: _builtins.str
@@ -1659,6 +1677,16 @@ class GetServerStatsResponse(_message.Message):
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]:
         """Where the time of frames goes, unary requests and streams together; in the order of the path."""
 
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
+        """The GPUs that networks run on, as NVIDIA's management library tells of them about once a second. Empty
+        on the CPU and where there is no such library.
+        """
+
+    @_builtins.property
+    def shared_batches(self) -> Global___SharedBatches:
+        """Batches on devices where requests of one model share them; all 0 on the CPU."""
+
     def __init__(
         self,
         *,
@@ -1682,14 +1710,94 @@ class GetServerStatsResponse(_message.Message):
         session_stats: Global___SessionStats | None = ...,
         visual_cache: Global___VisualCacheStats | None = ...,
         stages: _abc.Iterable[Global___StageStats] | None = ...,
+        gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
+        shared_batches: Global___SharedBatches | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats", "visual_cache", b"visual_cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats", "shared_batches", b"shared_batches", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "visual_cache", b"visual_cache", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "gpus", b"gpus", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "shared_batches", b"shared_batches", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "visual_cache", b"visual_cache", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerStatsResponse: _TypeAlias = GetServerStatsResponse  # noqa: Y015
+
+@_typing.final
+class GpuStatus(_message.Message):
+    """A GPU now. What the card does not tell is 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    UTILIZATION_PERCENT_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_C_FIELD_NUMBER: _builtins.int
+    POWER_MW_FIELD_NUMBER: _builtins.int
+    POWER_LIMIT_MW_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """As in ModelStats.device: `cuda:0`."""
+    name: _builtins.str
+    """The card's name."""
+    memory_used_bytes: _builtins.int
+    """Of the whole card, whoever holds it."""
+    memory_total_bytes: _builtins.int
+    utilization_percent: _builtins.int
+    """Share of the last moments in which a kernel ran, percent."""
+    temperature_c: _builtins.int
+    """Degrees Celsius."""
+    power_mw: _builtins.int
+    """Milliwatts: now, and the limit."""
+    power_limit_mw: _builtins.int
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        name: _builtins.str = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        utilization_percent: _builtins.int = ...,
+        temperature_c: _builtins.int = ...,
+        power_mw: _builtins.int = ...,
+        power_limit_mw: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "power_limit_mw", b"power_limit_mw", "power_mw", b"power_mw", "temperature_c", b"temperature_c", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuStatus: _TypeAlias = GpuStatus  # noqa: Y015
+
+@_typing.final
+class SharedBatches(_message.Message):
+    """Batches by what closed them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULL_FIELD_NUMBER: _builtins.int
+    IDLE_FIELD_NUMBER: _builtins.int
+    WAIT_OVER_FIELD_NUMBER: _builtins.int
+    full: _builtins.int
+    """They had their share of what waited, or `engine.max_batch` frames."""
+    idle: _builtins.int
+    """A worker was idle and nothing else waited: they went at once."""
+    wait_over: _builtins.int
+    """All workers were busy, and they had been held back for `engine.max_batch_wait_ms`."""
+    def __init__(
+        self,
+        *,
+        full: _builtins.int = ...,
+        idle: _builtins.int = ...,
+        wait_over: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "idle", b"idle", "wait_over", b"wait_over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedBatches: _TypeAlias = SharedBatches  # noqa: Y015
 
 @_typing.final
 class StageStats(_message.Message):

@@ -1,0 +1,170 @@
+//! Which devices networks run on: what the configuration asks for, and what this machine has.
+
+use std::{fmt, sync::Arc};
+
+use lipsync_engine::{
+    Device, EngineError,
+    cuda::{self, Cuda, DeviceInfo},
+};
+
+use crate::config::DeviceChoice;
+
+/// The configuration asks for a CUDA device that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "engine.device asks for {choice}, but {reason}; with auto or cpu the server runs on the processor"
+)]
+pub struct DeviceRefused {
+    /// What was asked for.
+    pub choice: DeviceChoice,
+    /// What is missing, as a sentence.
+    pub reason: String,
+}
+
+/// The CUDA devices to be used; none: the CPU.
+///
+/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used, or that there is none.
+///
+/// # Errors
+/// [`DeviceRefused`] where CUDA is asked for and there is not a single device that can be used.
+pub fn open(choice: DeviceChoice) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
+    let found = match choice {
+        DeviceChoice::Cpu => return Ok(Vec::new()),
+        _ => cuda::Devices::discover(),
+    };
+    choose(choice, found, Cuda::open)
+}
+
+fn choose(
+    choice: DeviceChoice,
+    found: Result<Vec<DeviceInfo>, EngineError>,
+    open: impl Fn(u32) -> Result<Arc<Cuda>, EngineError>,
+) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
+    let refused = |reason| DeviceRefused { choice, reason };
+    let mut opened = Vec::new();
+    let mut reasons = Vec::new();
+    match found {
+        Err(error) => reasons.push(error.to_string()),
+        Ok(found) => {
+            let is_wanted = |info: &&DeviceInfo| match choice {
+                DeviceChoice::CudaAt(ordinal) => info.ordinal == ordinal,
+                _ => true,
+            };
+            let wanted: Vec<_> = found.iter().filter(is_wanted).collect();
+            if let ([], DeviceChoice::CudaAt(ordinal)) = (&*wanted, choice) {
+                let n = found.len();
+                reasons.push(format!(
+                    "there is no device {ordinal}: this machine shows {n}, counted from 0"
+                ));
+            }
+            for info in wanted {
+                match info
+                    .unusable()
+                    .map_or_else(|| open(info.ordinal), unavailable)
+                {
+                    Ok(cuda) => opened.push(cuda),
+                    Err(error) => reasons.push(error.to_string()),
+                }
+            }
+        }
+    }
+    let reason = reasons.join("; ");
+    match (opened.is_empty(), choice) {
+        (false, _) if reason.is_empty() => {}
+        (false, _) => tracing::warn!("not every CUDA device is used: {reason}"),
+        (true, DeviceChoice::Auto) => tracing::warn!("networks run on the CPU: {reason}"),
+        (true, _) => return Err(refused(reason)),
+    }
+    Ok(opened)
+}
+
+fn unavailable(reason: String) -> Result<Arc<Cuda>, EngineError> {
+    Err(EngineError::DeviceUnavailable { reason })
+}
+
+/// The device of each of `n_workers`, in turn; at least one worker for every device.
+#[must_use]
+pub fn of_workers(devices: &[Device], n_workers: usize) -> Vec<Device> {
+    let n_workers = n_workers.max(devices.len());
+    devices.iter().copied().cycle().take(n_workers).collect()
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda => f.write_str("cuda"),
+            Self::CudaAt(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lipsync_engine::cuda::FakeDevice;
+
+    use super::*;
+
+    fn info(ordinal: u32, major: u32) -> DeviceInfo {
+        DeviceInfo {
+            compute_capability: (major, 0),
+            ..FakeDevice::new(ordinal, 1 << 30).open().info().clone()
+        }
+    }
+
+    fn open_fake(ordinal: u32) -> Result<Arc<Cuda>, EngineError> {
+        match ordinal {
+            9 => unavailable("cuda:9 does not open".into()),
+            _ => Ok(FakeDevice::new(ordinal, 1 << 30).open()),
+        }
+    }
+
+    fn ordinals(choice: DeviceChoice, found: Vec<DeviceInfo>) -> Result<Vec<u32>, String> {
+        let chosen = choose(choice, Ok(found), open_fake).map_err(|e| e.to_string())?;
+        Ok(chosen.iter().map(|cuda| cuda.info().ordinal).collect())
+    }
+
+    #[test]
+    fn every_device_that_can_be_used_is() {
+        use DeviceChoice::{Auto, Cuda, CudaAt};
+        let found = || vec![info(0, 9), info(1, 7), info(2, 8), info(9, 9)];
+        for choice in [Auto, Cuda] {
+            assert_eq!(ordinals(choice, found()), Ok(vec![0, 2]));
+        }
+        assert_eq!(ordinals(CudaAt(2), found()), Ok(vec![2]));
+    }
+
+    #[test]
+    fn without_one_auto_means_the_cpu_and_the_rest_is_refused_in_words() {
+        use DeviceChoice::{Auto, Cpu, Cuda, CudaAt};
+        let none = || EngineError::DeviceUnavailable {
+            reason: "there is no driver here".into(),
+        };
+        assert!(choose(Auto, Err(none()), open_fake).unwrap().is_empty());
+        assert!(open(Cpu).unwrap().is_empty());
+        let refusal = choose(Cuda, Err(none()), open_fake)
+            .unwrap_err()
+            .to_string();
+        for words in ["engine.device asks for cuda", "no driver", "auto or cpu"] {
+            assert!(refusal.contains(words), "{words} in {refusal}");
+        }
+        let refusal = |choice, found| ordinals(choice, found).unwrap_err();
+        assert!(refusal(CudaAt(4), vec![info(0, 9)]).contains("shows 1"));
+        assert!(refusal(Cuda, vec![info(1, 7)]).contains("8.0"));
+        let both = refusal(Cuda, vec![info(1, 7), info(9, 9)]);
+        assert!(
+            both.contains("8.0") && both.contains("does not open"),
+            "{both}"
+        );
+        assert_eq!(ordinals(Auto, vec![info(1, 7)]), Ok(vec![]));
+    }
+
+    #[test]
+    fn workers_are_dealt_to_devices_in_turn() {
+        let [a, b] = [Device::Cuda(0), Device::Cuda(1)];
+        assert_eq!(of_workers(&[a, b], 5), [a, b, a, b, a]);
+        assert_eq!(of_workers(&[a, b], 1), [a, b], "none is left without");
+        assert_eq!(of_workers(&[Device::Cpu], 2), [Device::Cpu; 2]);
+    }
+}

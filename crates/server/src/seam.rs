@@ -1,0 +1,116 @@
+//! Where the registry and the worker pool meet. They never import each other, but a model is ready only
+//! when the workers of its device are, and a worker without memory asks for models that nobody uses.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats};
+use lipsync_registry::{DeviceRoom, NetworkLoader, Registry};
+use lipsync_worker_pool::{MakeRoom, PoolError, WorkerPool};
+
+/// The registry, as a worker pool sees it.
+pub(crate) struct IdleModels(pub(crate) Registry);
+
+impl MakeRoom for IdleModels {
+    fn make_room(&self, device: Device, n_bytes: u64) -> bool {
+        self.0.evict_idle(device, n_bytes)
+    }
+}
+
+/// A loader that warms networks up where they will run, and tells the pool when a device is lost.
+pub(crate) struct WarmLoader {
+    inner: Arc<dyn NetworkLoader>,
+    workers: OnceLock<Weak<WorkerPool>>,
+}
+
+impl WarmLoader {
+    pub(crate) fn new(inner: Arc<dyn NetworkLoader>) -> Self {
+        Self {
+            inner,
+            workers: OnceLock::new(),
+        }
+    }
+
+    /// Says where networks run; before that nothing is loaded.
+    pub(crate) fn connect(&self, workers: &Arc<WorkerPool>) {
+        // A second time would change nothing.
+        let _ = self.workers.set(Arc::downgrade(workers));
+    }
+
+    fn workers(&self) -> Option<Arc<WorkerPool>> {
+        self.workers.get()?.upgrade()
+    }
+
+    fn watched<T>(&self, device: Device, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Err(EngineError::DeviceFault {
+            reason,
+            sticky: true,
+            ..
+        }) = &result
+            && let Some(workers) = self.workers()
+        {
+            workers.report_lost(device, reason);
+        }
+        result
+    }
+}
+
+impl NetworkLoader for WarmLoader {
+    fn generator(
+        &self,
+        onnx: &[u8],
+        device: Device,
+        precision: Precision,
+    ) -> Result<Arc<dyn Generator>, EngineError> {
+        self.watched(device, self.inner.generator(onnx, device, precision))
+    }
+
+    fn devices(&self) -> Vec<DeviceRoom> {
+        self.inner.devices()
+    }
+
+    fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
+        self.inner.arena_bytes(onnx, device)
+    }
+
+    fn has_bf16(&self) -> bool {
+        self.inner.has_bf16()
+    }
+
+    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        self.inner.audio_encoder(onnx)
+    }
+
+    fn device(&self) -> String {
+        self.inner.device()
+    }
+
+    fn visual_cache(&self) -> VisualCacheStats {
+        self.inner.visual_cache()
+    }
+
+    /// On the host one run is enough. On other devices a first run costs each worker far more than the
+    /// next, so all of them get ready.
+    fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
+        let device = generator.device();
+        if device == Device::Cpu {
+            return self.inner.warm_up(generator);
+        }
+        let Some(workers) = self.workers() else {
+            return Ok(());
+        };
+        workers.warm_up(generator).map_err(|error| match error {
+            PoolError::Engine(error) => error,
+            PoolError::OutOfMemory { needed, free, .. } => {
+                EngineError::OutOfMemory { needed, free }
+            }
+            PoolError::DeviceLost { .. } => EngineError::DeviceFault {
+                device: device.to_string(),
+                reason: error.to_string(),
+                sticky: true,
+            },
+            other => EngineError::Device {
+                reason: other.to_string(),
+            },
+        })
+    }
+}
