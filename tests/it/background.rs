@@ -176,3 +176,24 @@ async fn backgrounds_that_do_not_exist_or_are_too_many_are_refused() -> Result<(
     assert_eq!(status.map(|s| s.code()), Some(Code::NotFound));
     Ok(())
 }
+
+#[tokio::test]
+async fn an_answer_of_faces_that_would_not_fit_is_refused_before_anything_is_decoded() -> Result<()>
+{
+    let folder = tempfile::tempdir()?;
+    let limits = "server: {max_message_size_mb: 1, max_batch_frames: 512}";
+    let server = serve(folder.path(), limits).await?;
+    let registry = &server.running().shared().registry;
+    let model = registry.model(&ModelId::new("a")?).await?.model;
+    let faces = options(OutputFormat::Rgb, 0, true);
+    // A face is 4.8 kB.
+    let refused = backgrounds(&server, &[0; 300], faces).await;
+    let status = refused.err().context("refused")?;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("1440000 bytes"), "{status}");
+    assert_eq!(model.decoded_stats().requests, 0);
+    let answer = backgrounds(&server, &[0; 200], faces).await?;
+    assert_eq!(answer.frames.len(), 200);
+    assert_eq!(model.decoded_stats().loads, 1);
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lipsync_compositor::{BakeSettings, FaceCrop, Picture};
-use lipsync_core::{AudioKind, FaceGeometry, ModelId, background_index};
+use lipsync_core::{AudioKind, FaceGeometry, ModelId, PixelRect, background_index};
 use lipsync_engine::{AudioEncoder, Device, Generator};
 
 use crate::{
@@ -158,6 +158,14 @@ impl Model {
     /// kept: the next request reads the file again.
     pub fn background(&self, index: u32) -> Result<Arc<BackgroundFrame>, RegistryError> {
         self.frames.get(index)
+    }
+
+    /// Where the face of a background frame is. Known without reading anything.
+    ///
+    /// # Errors
+    /// [`RegistryError::FrameIndex`].
+    pub fn face_rect(&self, index: u32) -> Result<PixelRect, RegistryError> {
+        self.frames.files.rect(index)
     }
 
     /// The face of a background frame, as the network wants it.

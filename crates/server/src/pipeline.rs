@@ -221,8 +221,29 @@ impl Pipeline {
     }
 }
 
+/// What frames over these backgrounds will take when they are coded, roughly. Reads and decodes nothing.
+///
+/// # Errors
+/// That there is no such background frame.
+pub fn estimated_bytes(
+    model: &Model,
+    indices: &[u32],
+    output: OutputSpec,
+) -> Result<u64, ServeError> {
+    indices.iter().try_fold(0_u64, |sum, &index| {
+        let rect = model.face_rect(index)?;
+        let (width, height) = if output.region_only {
+            (rect.width, rect.height)
+        } else {
+            (model.width(), model.height())
+        };
+        Ok(sum.saturating_add(output.estimated_bytes(width, height)))
+    })
+}
+
 /// The background frames of `n_frames` places from `start_frame_index` on.
-fn walk(model: &Model, start_frame_index: u64, n_frames: usize) -> Vec<u32> {
+#[must_use]
+pub fn walk(model: &Model, start_frame_index: u64, n_frames: usize) -> Vec<u32> {
     (start_frame_index..)
         .take(n_frames)
         .map(|place| background_index(place, model.n_frames()))
@@ -345,20 +366,5 @@ impl Backgrounds {
                 frame: Arc::clone(frame),
                 crop: crop.clone(),
             })
-    }
-
-    /// What their coded form will take, roughly.
-    #[must_use]
-    pub fn estimated_bytes(&self, output: OutputSpec) -> u64 {
-        let sides = self.crops.iter().map(|crop| {
-            if output.region_only {
-                (crop.rect().width, crop.rect().height)
-            } else {
-                (self.model.width(), self.model.height())
-            }
-        });
-        sides
-            .map(|(width, height)| output.estimated_bytes(width, height))
-            .sum()
     }
 }

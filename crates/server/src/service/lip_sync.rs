@@ -18,7 +18,7 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     metadata::{RequestHeaders, ResponseHeaders},
-    pipeline::Urgency,
+    pipeline::{Urgency, estimated_bytes, walk},
     request::{BackgroundRequest, BatchRequest},
     stages::Stage,
     stream,
@@ -57,12 +57,13 @@ impl LipSyncService {
             .await?;
         let clocks = &shared.pipeline.clocks;
         clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        let indices = walk(&model, request.start_frame_index, windows.n_frames);
+        let limits = &shared.limits;
+        limits.check_answer_bytes(estimated_bytes(&model, &indices, request.output)?)?;
         let backgrounds = shared
             .pipeline
             .backgrounds(&model, request.start_frame_index, windows.n_frames)
             .await?;
-        let limits = &shared.limits;
-        limits.check_answer_bytes(backgrounds.estimated_bytes(request.output))?;
         let prepare = begun.elapsed();
         if windows.n_frames == 0 {
             return Ok(v1::InferBatchCompositeResponse {
@@ -122,14 +123,8 @@ impl LipSyncService {
                 format!("the model has {n_background_frames} background frames, found {index}"),
             ));
         }
-        // The face's size is not known yet; the answer is checked again when it is made.
-        if !output.region_only {
-            let n_bytes = output.estimated_bytes(model.width(), model.height());
-            let n_frames = u64::try_from(indices.len()).unwrap_or(u64::MAX);
-            shared
-                .limits
-                .check_answer_bytes(n_bytes.saturating_mul(n_frames))?;
-        }
+        let n_bytes = estimated_bytes(&model, &indices, output)?;
+        shared.limits.check_answer_bytes(n_bytes)?;
         let frames = shared
             .pipeline
             .background_frames(&model, indices, output)
