@@ -20,6 +20,7 @@ mod generator;
 mod half;
 mod launch;
 mod pack;
+mod profile;
 mod program;
 mod twin;
 mod worker;
@@ -37,6 +38,7 @@ pub use devices::{DeviceInfo, Devices};
 pub use driver::fake::{Call, FakeDevice, Fault};
 pub use footprint::Footprint;
 pub(crate) use generator::CudaGenerator;
+pub use profile::{LaunchTime, profile};
 pub(crate) use worker::Worker;
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use crate::{
 
 /// Pixels begin at multiples of so many channels: a vector of 16 bytes.
 const CHANNELS_MULTIPLE: usize = 8;
-/// Kernels count threads and elements of a batch in 32 bits.
-const MAX_ELEMENTS: usize = u32::MAX as usize / BUCKETS[BUCKETS.len() - 1];
+/// Kernels count threads and elements of a batch in 32 bits, with room for the threads that have nothing to do.
+const MAX_ELEMENTS: usize = i32::MAX as usize / BUCKETS[BUCKETS.len() - 1];
 /// Values in entries begin at multiples of so many bytes.
 const ENTRY_ALIGNMENT: usize = 256;
 
