@@ -7,10 +7,11 @@ DEVICE void depthwise_row(const DepthwiseArgs& a, u32 frame, u32 y, u32 first_x,
     const f32* weights = (const f32*)a.weights + chunk * 8;
     const f32* bias = (const f32*)a.bias + chunk * 8;
     f32 sums[PIXELS][8];
+    load_floats(bias, sums[0]);
 #pragma unroll
-    for (int p = 0; p < PIXELS; p++) {
+    for (int p = 1; p < PIXELS; p++) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) sums[p][i] = bias[i];
+        for (int i = 0; i < 8; i++) sums[p][i] = sums[0][i];
     }
 #pragma unroll
     for (int ky = 0; ky < 3; ky++) {
@@ -20,8 +21,7 @@ DEVICE void depthwise_row(const DepthwiseArgs& a, u32 frame, u32 y, u32 first_x,
         f32 taps[3][8];
 #pragma unroll
         for (int kx = 0; kx < 3; kx++) {
-#pragma unroll
-            for (int i = 0; i < 8; i++) taps[kx][i] = weights[(u64)(ky * 3 + kx) * a.chunks * 8 + i];
+            load_floats(weights + (u64)(ky * 3 + kx) * a.chunks * 8, taps[kx]);
         }
 #pragma unroll
         for (int column = 0; column < (PIXELS - 1) * STRIDE + 3; column++) {

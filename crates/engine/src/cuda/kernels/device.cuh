@@ -111,6 +111,20 @@ DEVICE Eight pack(const f32 (&values)[8]) {
 
 DEVICE Eight load_eight(const u16* from) { return *(const Eight*)from; }
 
+// Four floats: what a thread reads of them at once.
+struct alignas(16) Four {
+    f32 values[4];
+};
+
+DEVICE void load_floats(const f32* from, f32 (&values)[8]) {
+    Four low = *(const Four*)from, high = *(const Four*)(from + 4);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        values[i] = low.values[i];
+        values[4 + i] = high.values[i];
+    }
+}
+
 // The first `n` of eight numbers; all at once where they are eight.
 DEVICE void store(u16* to, const f32 (&values)[8], u32 n) {
     if (n >= 8) {

@@ -154,9 +154,10 @@ struct Product {
                 u32 m = first_m + (warp_m * TILES + tile) * 16 + half * 8 + lane / 4;
                 if (m >= a.m) continue;
                 f32 values[8];
+                load_floats(bias, values);
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
-                    values[i] = sums[tile][i / 2][half * 2 + i % 2] + bias[i];
+                    values[i] = sums[tile][i / 2][half * 2 + i % 2] + values[i];
                 }
                 if (a.added) add(m, n, values);
                 if (a.relu) {
