@@ -8,8 +8,11 @@
 const LEAD_S = 0.15;
 // Sound must be scheduled so long before it is heard.
 const MARGIN_S = 0.02;
-// More lead than this is cut while nobody speaks: it came from a pause that is over.
+// More lead than this is cut while nobody speaks: it came from a pause that is over, or from a stall that
+// the server has made up for since.
 const SLACK_S = 0.12;
+// Samples below this, of 32768, are silence: leaving out a slice of them is not heard.
+const QUIET = 200;
 // Slices further apart than this are not joined.
 const JOIN_S = 0.02;
 // Pictures kept, should the page not be drawn.
@@ -28,6 +31,7 @@ export class Player {
   #pictures = [];
   #onShown;
   #sound = { segmentId: 0, nextSample: 0 };
+  #lastPts = 0;
 
   // `onShown(frame)` is called for each picture as it is drawn.
   constructor(canvas, onShown) {
@@ -71,6 +75,7 @@ export class Player {
   // A new session, whose presentation times begin again, or another clock.
   restart() {
     this.#origin = undefined;
+    this.#lastPts = 0;
     this.flush();
   }
 
@@ -87,14 +92,17 @@ export class Player {
 
   // Takes a frame of the session.
   push(frame) {
-    const time = this.#timeOf(frame);
-    if (frame.audio?.length) this.#play(frame, time);
+    const samples = frame.audio?.length ? new Int16Array(frame.audio.slice().buffer) : undefined;
+    const time = this.#timeOf(frame, samples);
+    if (time === undefined) return;
+    if (samples) this.#play(samples, frame.segmentId, time);
     // Nobody sees a hidden page: its pictures are not even decoded.
     if (!document.hidden) this.#load(frame, time);
   }
 
-  // When to show it; moves the clock's origin where frames come too late, or needlessly early.
-  #timeOf(frame) {
+  // When to show it; undefined: not at all. Moves the clock's origin where frames come too late, or
+  // needlessly early.
+  #timeOf(frame, samples) {
     const pts = seconds(frame.ptsUs);
     const now = this.#now;
     const lead = LEAD_S + this.#latency;
@@ -102,24 +110,31 @@ export class Player {
     const ahead = this.#origin + pts - now;
     const isLate = ahead < this.#latency + MARGIN_S;
     const rests = frame.audioTimeUs === undefined && !this.#pictures.some((p) => p.audioTimeUs !== undefined);
-    if (isLate || (rests && ahead > lead + SLACK_S)) this.#origin += lead - ahead;
+    const isEarly = ahead > lead + SLACK_S;
+    const span = Math.max(pts - this.#lastPts, 0);
+    this.#lastPts = pts;
+    if (isLate || (rests && isEarly)) this.#origin += lead - ahead;
+    else if (isEarly && samples?.every((sample) => Math.abs(sample) < QUIET)) {
+      // What follows takes its place.
+      this.#origin -= span;
+      return undefined;
+    }
     return this.#origin + pts;
   }
 
-  #play(frame, time) {
+  #play(samples, segmentId, time) {
     const context = this.#context;
     if (!this.#hasSound) return;
-    const samples = new Int16Array(frame.audio.slice().buffer);
     const buffer = context.createBuffer(1, samples.length, context.sampleRate);
     const channel = buffer.getChannelData(0);
     samples.forEach((sample, i) => (channel[i] = sample / 32768));
     const wanted = Math.round(time * context.sampleRate);
     const sound = this.#sound;
     const joins =
-      sound.segmentId === frame.segmentId &&
+      sound.segmentId === segmentId &&
       Math.abs(wanted - sound.nextSample) < JOIN_S * context.sampleRate;
     const start = joins ? sound.nextSample : wanted;
-    this.#sound = { segmentId: frame.segmentId, nextSample: start + samples.length };
+    this.#sound = { segmentId, nextSample: start + samples.length };
     const source = context.createBufferSource();
     source.buffer = buffer;
     source.connect(this.#voice);
