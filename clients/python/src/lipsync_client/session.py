@@ -250,6 +250,11 @@ class Session:
             raise SessionClosedError("the session is over") from self._error
 
     async def _requests(self) -> AsyncIterator[pb.StreamCompositeRequest]:
+        # A refusal comes without headers, before anything is read. A message written meanwhile
+        # would fail, and grpcio report that instead of the refusal.
+        if self._call is not None and not await self._call.initial_metadata():
+            await self._call.code()
+            return
         while (message := await self._outgoing.get()) is not None:
             self._bell.set()
             yield message
