@@ -35,7 +35,9 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Budget {
     max_models: usize,
-    max_host_bytes: u64,
+    /// For weights, on each device and the host.
+    max_bytes: u64,
+    /// With what each device has, for weights and arenas.
     rooms: Vec<DeviceRoom>,
     held: Mutex<Held>,
 }
@@ -49,21 +51,17 @@ struct Held {
 }
 
 impl Budget {
-    /// `max_bytes` bounds every device, beside what the device itself says; and the host.
+    /// `max_bytes` bounds the weights on every device, beside what the device itself has; and on the host.
     pub(crate) fn new(max_models: usize, max_bytes: u64, rooms: Vec<DeviceRoom>) -> Arc<Self> {
-        let limited = |room: DeviceRoom| DeviceRoom {
-            max_bytes: room.max_bytes.min(max_bytes),
-            ..room
-        };
         Arc::new(Self {
             max_models,
-            max_host_bytes: max_bytes,
+            max_bytes,
             held: Mutex::new(Held {
                 models: 0,
                 host_bytes: 0,
                 devices: vec![(0, 0); rooms.len()],
             }),
-            rooms: rooms.into_iter().map(limited).collect(),
+            rooms,
         })
     }
 
@@ -105,14 +103,11 @@ impl Budget {
         } = wanted;
         let (bytes, arenas) = held.devices[place];
         let with_arenas = amount.bytes.saturating_add(arenas.max(arena_bytes));
+        let host = (held.host_bytes, freed.host_bytes, amount.host_bytes);
         held.models.saturating_sub(freed.models) + amount.models <= self.max_models
+            && fits(bytes, freed.bytes, amount.bytes, self.max_bytes)
             && fits(bytes, freed.bytes, with_arenas, self.rooms[place].max_bytes)
-            && fits(
-                held.host_bytes,
-                freed.host_bytes,
-                amount.host_bytes,
-                self.max_host_bytes,
-            )
+            && fits(host.0, host.1, host.2, self.max_bytes)
     }
 
     /// Why `wanted` cannot be had, by a model that needs `needed` in all.
@@ -132,7 +127,7 @@ impl Budget {
         } else {
             RegistryError::OutOfMemory {
                 needed: needed.bytes + needed.host_bytes,
-                budget: self.rooms[place].max_bytes,
+                budget: self.rooms[place].max_bytes.min(self.max_bytes),
             }
         }
     }

@@ -67,7 +67,7 @@ pub use loader::{DeviceRoom, NetworkLoader};
 pub use model::Model;
 pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
-pub use registry::{Lease, Registry};
+pub use registry::{Lease, ModelFiles, Registry};
 pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
 pub use verdict::Verdict;
 

@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicU64},
     thread,
     time::{Duration, Instant},
@@ -18,6 +19,7 @@ use crate::{
     entry::{Book, Entry, Outcome, State},
     frame_budget::FrameBudget,
     frames::Frames,
+    layout::Avatar,
     load::{Loading, Room as _},
     lock,
     read_ahead::ReadAhead,
@@ -31,6 +33,17 @@ pub struct Lease {
     pub model: Arc<Model>,
     /// How long the caller waited for it to load; zero when it was in memory.
     pub load_time: Duration,
+}
+
+/// The files of a configured model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// Its generator's ONNX file.
+    pub generator: PathBuf,
+    /// Its audio encoder's, where it has one.
+    pub audio_encoder: Option<PathBuf>,
+    /// Background frames.
+    pub n_frames: u64,
 }
 
 /// All configured models, the ones in memory among them. Clones are the same registry.
@@ -226,6 +239,20 @@ impl Registry {
     /// [`RegistryError::UnknownModel`].
     pub fn status(&self, id: &ModelId) -> Result<ModelStatus, RegistryError> {
         self.with_entry(id, |entry| entry.status())
+    }
+
+    /// Where the files of a configured model are; nothing is loaded.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`], and what is wrong with the model's description.
+    pub fn files(&self, id: &ModelId) -> Result<ModelFiles, RegistryError> {
+        let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
+        let avatar = Avatar::find(&config)?;
+        Ok(ModelFiles {
+            generator: avatar.generator,
+            audio_encoder: avatar.audio_encoder,
+            n_frames: avatar.frames.len() as u64,
+        })
     }
 
     /// How what all generators keep of background frames has fared.

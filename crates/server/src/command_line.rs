@@ -51,6 +51,13 @@ pub enum Command {
         #[arg(long, default_value = "100")]
         frames: std::num::NonZeroU32,
     },
+    /// Say what the configured models take of memory, on the CPU and on GPUs, and how many more fit. Needs no
+    /// GPU.
+    Plan {
+        /// Plan for GPUs of so much memory, GiB, instead of those of this machine.
+        #[arg(long)]
+        device_memory_gb: Option<u32>,
+    },
     /// Say what an ONNX file holds: inputs, outputs, operators, work, what is fused, what is
     /// unsupported.
     InspectModel {

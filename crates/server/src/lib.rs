@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod banner;
+pub mod capacity_plan;
 pub mod clip;
 mod coding;
 pub mod comparison;

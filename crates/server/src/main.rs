@@ -4,6 +4,7 @@
 mod bake_command;
 mod command_line;
 mod compare_command;
+mod plan_command;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::ComparePrecision { model, frames } => {
             compare_command::compare_precision(&arguments.config, &model, frames)
+        }
+        Command::Plan { device_memory_gb } => {
+            plan_command::plan(&arguments.config, device_memory_gb)
         }
         Command::InspectModel {
             file,

@@ -205,3 +205,27 @@ fn a_device_that_is_not_there_is_refused_with_its_own_exit_code() -> Result<()> 
     assert_eq!(run(folder.path(), &["check-config"])?.0, Some(0));
     Ok(())
 }
+
+#[test]
+fn plan_says_what_a_configuration_takes_without_a_gpu() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    write_avatar(folder.path(), "server: {worker_count: 8}")?;
+    let arguments = ["plan", "--device-memory-gb", "80"];
+    let (code, stdout, stderr) = run(folder.path(), &arguments)?;
+    assert_eq!(code, Some(0), "{stderr}");
+    let words = [
+        "weights + visual cache",
+        "a  ",
+        "8 workers",
+        "85899.3 MB",
+        "fits on each GPU",
+    ];
+    for word in words {
+        assert!(stdout.contains(word), "{word} in {stdout}");
+    }
+    fs::remove_file(folder.path().join("a/g.onnx"))?;
+    let (code, _, stderr) = run(folder.path(), &["plan"])?;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("g.onnx"), "{stderr}");
+    Ok(())
+}

@@ -107,8 +107,12 @@ fn what_workers_keep_is_counted_once() {
     let models = ["a", "b", "c"]
         .map(|name| disk.avatar(name, 1, ""))
         .to_vec();
-    // Room for three models, or for two and the workers' memory.
-    let (registry, _) = with(settings(models), &[(3, 9)], WEIGHTS);
+    // The device has room for three models, or for two and the workers' memory, which are no weights.
+    let config = RegistryConfig {
+        max_bytes: 2 * WEIGHTS,
+        ..settings(models)
+    };
+    let (registry, _) = with(config, &[(3, 9)], WEIGHTS);
     for name in ["a", "b", "c"] {
         load(&registry, name).unwrap();
     }

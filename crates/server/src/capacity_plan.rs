@@ -1,0 +1,302 @@
+//! What a configuration takes of memory, and what fits: `weights + caches + workers x arena`, known from the
+//! files alone.
+
+use std::fmt;
+
+use lipsync_core::ModelId;
+use lipsync_engine::{CpuIsa, EngineError, cuda::Footprint, inspect_plan};
+
+/// A capacity plan; its `Display` is the answer of `lipsync-server plan`.
+#[derive(Debug)]
+pub struct CapacityPlan {
+    /// Worker threads in all.
+    pub n_workers: usize,
+    /// CUDA devices that they are spread over, as far as there are any.
+    pub n_gpus: usize,
+    /// Frames of one executed batch.
+    pub max_batch: usize,
+    /// `capacity.max_memory_gb`, bytes.
+    pub max_bytes: u64,
+    /// `engine.visual_cache_mb`, bytes.
+    pub visual_cache_bytes: u64,
+    /// `capacity.max_host_memory_gb`, bytes.
+    pub max_frame_bytes: u64,
+    /// Memory of the smallest device, if one was found or given.
+    pub device_bytes: Option<u64>,
+    /// Every configured model.
+    pub models: Vec<ModelPlan>,
+}
+
+/// What one model takes.
+#[derive(Debug)]
+pub struct ModelPlan {
+    /// Its id.
+    pub id: ModelId,
+    /// Background frames.
+    pub n_frames: u64,
+    /// Bytes of the audio encoder's file, which its weights take on the host; 0 without one.
+    pub encoder_bytes: u64,
+    /// On the CPU, in f32.
+    pub cpu: Needs,
+    /// On a CUDA device, in f16.
+    pub gpu: Needs,
+}
+
+/// Bytes on one kind of device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Once a device.
+    pub weights: u64,
+    /// For each worker; a worker needs the largest of its models' only.
+    pub arena: u64,
+    /// For each background frame that is kept.
+    pub kept_frame: u64,
+}
+
+impl ModelPlan {
+    /// Reads what a generator's file says.
+    ///
+    /// # Errors
+    /// What the engine finds wrong with the file.
+    pub fn read(
+        (id, n_frames, encoder_bytes): (ModelId, u64, u64),
+        onnx: &[u8],
+        isa: CpuIsa,
+        max_batch: usize,
+    ) -> Result<Self, EngineError> {
+        let report = inspect_plan(onnx, isa)?;
+        let footprint = Footprint::of(onnx)?;
+        Ok(Self {
+            id,
+            n_frames,
+            encoder_bytes,
+            cpu: Needs {
+                weights: report.weights_bytes,
+                arena: report.arena_bytes + report.scratch_bytes,
+                kept_frame: report.kept_bytes,
+            },
+            gpu: Needs {
+                weights: footprint.weights_bytes,
+                arena: footprint.arena_bytes_per_worker(max_batch),
+                kept_frame: footprint.visual_cache_bytes_per_frame,
+            },
+        })
+    }
+}
+
+/// What all models together need on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNeeds {
+    /// Weights of its share of the models: all of them, dealt to the least charged device.
+    pub weights: u64,
+    /// Workers x the largest arena.
+    pub arenas: u64,
+    /// The visual cache, as far as there are frames to fill it.
+    pub visual_cache: u64,
+}
+
+impl DeviceNeeds {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights + self.arenas + self.visual_cache
+    }
+}
+
+impl CapacityPlan {
+    /// The host, if networks run there.
+    #[must_use]
+    pub fn on_cpu(&self) -> DeviceNeeds {
+        let encoders = self.models.iter().map(|m| m.encoder_bytes).sum::<u64>();
+        let needs = self.on_one(|m| m.cpu, 1);
+        DeviceNeeds {
+            weights: needs.weights + encoders,
+            ..needs
+        }
+    }
+
+    /// The fullest of the CUDA devices; of one, if none is there.
+    #[must_use]
+    pub fn on_gpu(&self) -> DeviceNeeds {
+        self.on_one(|m| m.gpu, self.n_gpus.max(1))
+    }
+
+    fn on_one(&self, needs: impl Fn(&ModelPlan) -> Needs, n_devices: usize) -> DeviceNeeds {
+        // As the registry places them, if they are asked for in this order.
+        let mut weights = vec![0; n_devices];
+        for model in &self.models {
+            if let Some(least) = weights.iter_mut().min() {
+                *least += needs(model).weights;
+            }
+        }
+        let arena = self.models.iter().map(|m| needs(m).arena).max();
+        let kept = self.models.iter().map(|m| needs(m).kept_frame * m.n_frames);
+        let n_workers = self.n_workers.div_ceil(n_devices) as u64;
+        DeviceNeeds {
+            weights: weights.into_iter().max().unwrap_or(0),
+            arenas: n_workers * arena.unwrap_or(0),
+            visual_cache: kept.sum::<u64>().min(self.visual_cache_bytes),
+        }
+    }
+
+    /// Models as heavy as the heaviest that fit `capacity.max_memory_gb`, and the device's own memory
+    /// where it is known.
+    #[must_use]
+    pub fn n_models_that_fit(&self) -> Option<u64> {
+        let heaviest = self.models.iter().map(|m| m.gpu.weights).max()?;
+        let needs = self.on_gpu();
+        let left = self.device_bytes.unwrap_or(u64::MAX);
+        let left = left.saturating_sub(needs.visual_cache + needs.arenas);
+        left.min(self.max_bytes).checked_div(heaviest)
+    }
+}
+
+/// Bytes as megabytes (10^6) with one digit.
+struct Mb(u64);
+
+impl fmt::Display for Mb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.saturating_add(50_000) / 100_000;
+        f.pad(&format!("{}.{}", tenths / 10, tenths % 10))
+    }
+}
+
+impl fmt::Display for CapacityPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Memory in MB (10^6 bytes): weights + visual cache + workers x arena\n"
+        )?;
+        writeln!(
+            f,
+            "{:24} {:>8} | {:>9} {:>9} {:>9} | {:>9} {:>9} {:>9}",
+            "model", "frames", "CPU: f32", "arena", "a frame", "GPU: f16", "arena", "a frame"
+        )?;
+        for ModelPlan {
+            id,
+            n_frames,
+            cpu,
+            gpu,
+            ..
+        } in &self.models
+        {
+            let [a, b, c] = [cpu.weights, cpu.arena, cpu.kept_frame].map(Mb);
+            let [d, e, g] = [gpu.weights, gpu.arena, gpu.kept_frame].map(Mb);
+            writeln!(
+                f,
+                "{:24} {n_frames:>8} | {a:>9} {b:>9} {c:>9} | {d:>9} {e:>9} {g:>9}",
+                id.as_str()
+            )?;
+        }
+        self.fmt_devices(f)
+    }
+}
+
+impl CapacityPlan {
+    fn fmt_devices(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n_gpus = self.n_gpus.max(1);
+        let n_workers = self.n_workers.div_ceil(n_gpus);
+        let (cpu, gpu) = (self.on_cpu(), self.on_gpu());
+        writeln!(f, "\non the CPU, audio encoders included: {cpu}")?;
+        writeln!(
+            f,
+            "on each of {n_gpus} GPUs, {n_workers} workers, batches of up to {}: {gpu}",
+            self.max_batch
+        )?;
+        let encoders: u64 = self.models.iter().map(|m| m.encoder_bytes).sum();
+        writeln!(
+            f,
+            "on the host beside GPUs: {} audio encoders; frames of all models at most {} MB",
+            Mb(encoders),
+            Mb(self.max_frame_bytes)
+        )?;
+        match self.device_bytes {
+            Some(bytes) => write!(f, "the smallest GPU has {} MB", Mb(bytes))?,
+            None => write!(f, "no GPU was found or given (--device-memory-gb)")?,
+        }
+        writeln!(
+            f,
+            "; capacity.max_memory_gb allows {} MB",
+            Mb(self.max_bytes)
+        )?;
+        match self.n_models_that_fit() {
+            Some(n) => write!(
+                f,
+                "fits on each GPU: {n} models as heavy as the heaviest of these, beside arenas and visual cache"
+            ),
+            None => write!(f, "no models are configured"),
+        }
+    }
+}
+
+impl fmt::Display for DeviceNeeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [weights, cache, arenas] = [self.weights, self.visual_cache, self.arenas].map(Mb);
+        let total = Mb(self.total());
+        write!(
+            f,
+            "{weights} weights + {cache} visual cache + {arenas} workers' arenas = {total} MB"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(n_gpus: usize, weights: &[u64]) -> CapacityPlan {
+        let model = |(n, &weights): (usize, &u64)| ModelPlan {
+            id: ModelId::new(&format!("m{n}")).unwrap(),
+            n_frames: 10,
+            encoder_bytes: 5,
+            cpu: Needs {
+                weights: 2 * weights,
+                arena: 7,
+                kept_frame: 3,
+            },
+            gpu: Needs {
+                weights,
+                arena: weights / 10,
+                kept_frame: 1,
+            },
+        };
+        CapacityPlan {
+            n_workers: 8,
+            n_gpus,
+            max_batch: 64,
+            max_bytes: 1000,
+            visual_cache_bytes: 25,
+            max_frame_bytes: 99,
+            device_bytes: None,
+            models: weights.iter().enumerate().map(model).collect(),
+        }
+    }
+
+    #[test]
+    fn the_formula_is_weights_plus_caches_plus_workers_times_arena() {
+        let needs = plan(0, &[100, 60, 50]).on_gpu();
+        assert_eq!(needs.weights, 210);
+        assert_eq!(needs.arenas, 8 * 10, "the largest, not the sum");
+        assert_eq!(needs.visual_cache, 25, "no more than is configured");
+        assert_eq!(needs.total(), 210 + 80 + 25);
+        let cpu = plan(0, &[100, 60, 50]).on_cpu();
+        assert_eq!((cpu.weights, cpu.arenas), (2 * 210 + 3 * 5, 8 * 7));
+        // The least charged device gets the next model.
+        let needs = plan(2, &[100, 60, 50]).on_gpu();
+        assert_eq!((needs.weights, needs.arenas), (110, 4 * 10));
+        assert_eq!(plan(1, &[100]).on_gpu().visual_cache, 10, "all its frames");
+    }
+
+    #[test]
+    fn what_fits_is_bounded_by_the_budget_and_the_device() {
+        let mut plan = plan(1, &[100]);
+        assert_eq!(plan.n_models_that_fit(), Some(1000 / 100));
+        plan.device_bytes = Some(500);
+        assert_eq!(plan.n_models_that_fit(), Some((500 - 10 - 80) / 100));
+        plan.device_bytes = Some(5);
+        assert_eq!(plan.n_models_that_fit(), Some(0));
+        plan.models.clear();
+        assert_eq!(plan.n_models_that_fit(), None);
+        assert!(plan.to_string().contains("no models are configured"));
+    }
+}

@@ -1,0 +1,73 @@
+//! `lipsync-server plan`: what a configuration takes of memory, before a server or a GPU is there.
+
+use std::{fs, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use lipsync_engine::cuda::Devices;
+use lipsync_registry::Registry;
+use lipsync_server::{
+    Config, CpuLoader,
+    capacity_plan::{CapacityPlan, ModelPlan},
+    config::DeviceChoice,
+};
+
+use crate::command_line::{complain, say};
+
+/// Plans for the devices that are there, or for one of `device_memory_gb`; exits with 1 when a model's
+/// files cannot be read.
+pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let found: Vec<u64> = match config.engine.device {
+        DeviceChoice::Cpu => Vec::new(),
+        // A machine without one can still plan for one.
+        _ => Devices::discover().map_or_else(
+            |_| Vec::new(),
+            |found| {
+                let usable = found.iter().filter(|info| info.unusable().is_none());
+                usable.map(|info| info.total_bytes).collect()
+            },
+        ),
+    };
+    let given = device_memory_gb.map(|gb| u64::from(gb) << 30);
+    let engine = config.engine;
+    let mut plan = CapacityPlan {
+        n_workers: config.server.n_workers,
+        n_gpus: found.len(),
+        max_batch: engine.max_batch,
+        max_bytes: config.registry.max_bytes,
+        visual_cache_bytes: engine.visual_cache_bytes,
+        max_frame_bytes: config.registry.max_frame_bytes,
+        device_bytes: given.or_else(|| found.iter().min().copied()),
+        models: Vec::new(),
+    };
+    let loader = CpuLoader::new(engine.cpu_isa, 0);
+    let registry = Registry::new(config.registry, std::sync::Arc::new(loader));
+    let mut code = ExitCode::SUCCESS;
+    for status in registry.list() {
+        let read = || -> anyhow::Result<ModelPlan> {
+            let files = registry
+                .files(&status.id)
+                .map_err(|error| anyhow::anyhow!(error.detail()))?;
+            let onnx = fs::read(&files.generator)
+                .with_context(|| format!("cannot read {}", files.generator.display()))?;
+            let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose()?;
+            let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
+            let about = (status.id.clone(), files.n_frames, encoder_bytes);
+            Ok(ModelPlan::read(
+                about,
+                &onnx,
+                engine.cpu_isa,
+                engine.max_batch,
+            )?)
+        };
+        match read() {
+            Ok(model) => plan.models.push(model),
+            Err(error) => {
+                complain(&error.context(status.id.to_string()));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    say(&plan);
+    Ok(code)
+}
