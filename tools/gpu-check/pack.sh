@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Makes one file to carry to a machine with an NVIDIA GPU, a driver and PyTorch, and without Rust.
+#
+#   tools/gpu-check/pack.sh gpu-check.tar.gz
+#
+# There: tar xf gpu-check.tar.gz && python3 gpu-check/run.py
+# The C library there must be no older than here.
+set -euo pipefail
+out=$(realpath -m "${1:-gpu-check.tar.gz}")
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$root"
+
+cargo build --release --locked -p lipsync-server -p lipsync-load-test
+cargo build --release --locked -p lipsync-engine --example gpu_check --example write_network
+
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+folder=$made/gpu-check
+mkdir -p "$folder/bin" "$folder/full" "$folder/networks"
+target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+for binary in lipsync-server lipsync-load-test examples/gpu_check; do
+  strip -o "$folder/bin/$(basename "$binary")" "$target/release/$binary"
+done
+"$target/release/examples/write_network" "$folder/networks" 328-ave 160-hubert
+cp tools/gpu-check/*.py "$folder/"
+
+# Mira, and the same pictures with a network of full size, which costs what a real one costs.
+mkdir -p "$folder/mira"
+cp -r assets/avatars/mira/{avatar.yaml,generator.onnx,audio_encoder.onnx,crop_rectangles.json,frames} "$folder/mira/"
+cp "$folder/networks/328-ave.onnx" "$folder/full/generator.onnx"
+cp -r assets/avatars/mira/{frames,crop_rectangles.json,audio_encoder.onnx} "$folder/full/"
+cat > "$folder/full/avatar.yaml" <<'YAML'
+name: Full size
+audio_kind: ave
+fps: 25
+generator: generator.onnx
+audio_encoder: audio_encoder.onnx
+frames: frames
+crop_rectangles: crop_rectangles.json
+YAML
+cat > "$folder/config.yaml" <<'YAML'
+server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000}
+operations: {enabled: false}
+engine: {device: cuda}
+models: {mira: {path: mira, preload: true}, full: {path: full, preload: true}}
+YAML
+git rev-parse HEAD > "$folder/COMMIT"
+tar -C "$made" -czf "$out" gpu-check
+ls -lh "$out"
