@@ -2,7 +2,6 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
 use lipsync::v1;
 use lipsync_compositor::FaceCrop;
 use lipsync_core::{Priority, background_index};
@@ -55,6 +54,15 @@ pub struct Urgency {
 }
 
 impl Pipeline {
+    /// The same, for a session whose frames have their time.
+    #[must_use]
+    pub fn live(&self) -> Self {
+        Self {
+            cpu: self.cpu.live(),
+            ..self.clone()
+        }
+    }
+
     /// Reads the background frames of `n_frames` places from `start_frame_index` on.
     ///
     /// # Errors
@@ -206,18 +214,7 @@ impl Pipeline {
         } else {
             1
         };
-        let mut items = items;
-        let tasks = std::iter::from_fn(|| {
-            let some: Vec<T> = items.by_ref().take(n_together).collect();
-            let code = code.clone();
-            (!some.is_empty()).then(|| {
-                self.cpu
-                    .run(move || some.iter().map(code).collect::<Result<Vec<_>, _>>())
-            })
-        });
-        let tasks: Vec<_> = tasks.collect();
-        let coded = try_join_all(tasks).await?;
-        Ok(coded.into_iter().flatten().collect())
+        self.cpu.run_each(items, n_together, code).await
     }
 }
 

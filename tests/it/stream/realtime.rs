@@ -5,7 +5,10 @@ use anyhow::{Context as _, Result};
 use lipsync::v1::{self, stream_composite_response::Message as Answer};
 
 use super::{Session, fake_server, frames, pcm_session};
-use crate::support::{TestServer, speech::babble};
+use crate::support::{
+    TestServer,
+    speech::{babble, windows_request},
+};
 
 fn realtime_session(model: &str) -> v1::OpenSession {
     v1::OpenSession {
@@ -35,6 +38,27 @@ async fn paced_frames_are_those_of_the_same_session_in_a_hurry() -> Result<()> {
         assert_eq!(hurried.pts_us, paced.pts_us);
         assert_eq!(hurried.audio_time_us, paced.audio_time_us);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paced_session_goes_on_where_batch_work_is_kept_from_the_cpu_pool() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let cpu = &server.running().shared().pipeline.cpu;
+    let held = cpu.hold_batch().await?;
+    let client = server.client().await?;
+    let batch = tokio::spawn(async move {
+        let request = windows_request("a", &[7.0]);
+        client.infer_batch_composite(request).await
+    });
+    let mut session = Session::open(&server, realtime_session("a")).await?;
+    session.audio(1, &babble(1, 640 * 20));
+    session.half_close();
+    assert_eq!(frames(&session.rest().await?).len(), 20);
+    assert!(!batch.is_finished());
+    drop(held);
+    assert_eq!(batch.await??.frames.len(), 1);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use super::{
     segment::Segment,
     session::{Batch, Next},
 };
-use crate::{core_state::Shared, error::ServeError, stages::Stage};
+use crate::{core_state::Shared, error::ServeError, pipeline::Pipeline, stages::Stage};
 
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(
@@ -25,8 +25,14 @@ pub(super) async fn run(
     conversation: Arc<Conversation>,
 ) {
     let _guard = EndOnDrop(Arc::clone(&conversation));
+    let pipeline = if opening.is_realtime {
+        shared.pipeline.live()
+    } else {
+        shared.pipeline.clone()
+    };
     let mut producer = Producer {
         shared,
+        pipeline,
         opening,
         conversation,
         segment: None,
@@ -37,6 +43,8 @@ pub(super) async fn run(
 
 struct Producer {
     shared: Arc<Shared>,
+    /// As urgent as the session.
+    pipeline: Pipeline,
     opening: Arc<Opening>,
     conversation: Arc<Conversation>,
     /// The one that audio comes for.
@@ -77,7 +85,7 @@ impl Producer {
                 let Some(segment) = self.segment.take().filter(|s| s.id() == segment_id) else {
                     return Ok(());
                 };
-                let cpu = &self.shared.pipeline.cpu;
+                let cpu = &self.pipeline.cpu;
                 let slots = cpu.run(move || segment.finish()).await?;
                 self.conversation.plan(slots, came);
             }
@@ -93,7 +101,7 @@ impl Producer {
         if data.is_empty() {
             return Ok((segment, Vec::new()));
         }
-        let pipeline = &self.shared.pipeline;
+        let pipeline = &self.pipeline;
         let began = Instant::now();
         let heard = pipeline.cpu.run(move || {
             let slots = segment.push(&data)?;
@@ -122,7 +130,7 @@ impl Producer {
     }
 
     async fn frames(&self, batch: &Batch) -> Result<Vec<v1::CompositedFrame>, ServeError> {
-        let pipeline = &self.shared.pipeline;
+        let pipeline = &self.pipeline;
         let Opening { model, output, .. } = &*self.opening;
         let n_frames = batch.shots.len();
         if !batch.needs_network() {
