@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lipsync::v1;
-use prost::Message as _;
 use tonic::{Code, Request, codegen::http::uri::PathAndQuery, transport::Endpoint};
 use tonic_prost::ProstCodec;
 
-use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
+use crate::support::{
+    FakeLoader, HeldGate, RawClient, TestServer, avatar, raw::status_code, speech::windows_request,
+};
 
 async fn held_server(folder: &Path) -> Result<(TestServer, HeldGate)> {
     avatar::write_fake(&folder.join("a"), 3)?;
@@ -57,27 +58,13 @@ async fn ask_with(server: &TestServer, header: (&'static str, &str)) -> Result<(
 /// Asks without tonic's client, which keeps a timer of its own for `grpc-timeout` and gives up with
 /// CANCELLED when that fires before the server's answer has arrived.
 async fn ask_raw(server: &TestServer, timeout: &str) -> Result<Code> {
-    let socket = tokio::net::TcpStream::connect(server.address()).await?;
-    let (mut sender, connection) = h2::client::handshake(socket).await?;
-    tokio::spawn(connection);
-    let path = "/lipsync.v1.LipSync/InferBatchComposite";
-    let request = tonic::codegen::http::Request::post(format!("http://{}{path}", server.address()))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("grpc-timeout", timeout)
-        .body(())?;
-    let (response, mut body) = sender.send_request(request, false)?;
-    let message = windows_request("a", &[1.0]).encode_to_vec();
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(message.len())?.to_be_bytes());
-    framed.extend(message);
-    body.send_data(framed.into(), true)?;
-    let answer = response.await?;
-    let status = answer
-        .headers()
-        .get("grpc-status")
-        .context("a status without a body")?;
-    Ok(Code::from_bytes(status.as_bytes()))
+    let mut client = RawClient::connect(server, &h2::client::Builder::new()).await?;
+    let message = windows_request("a", &[1.0]);
+    let headers = [("grpc-timeout", timeout)];
+    let answer = client
+        .call("InferBatchComposite", &message, &headers)
+        .await?;
+    status_code(answer.headers()).context("a status without a body")
 }
 
 #[tokio::test(flavor = "multi_thread")]

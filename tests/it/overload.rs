@@ -5,11 +5,15 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
 use lipsync::v1;
+use tokio::time::timeout;
 use tonic::{Code, codegen::http::uri::PathAndQuery, transport::Endpoint};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
-use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
+use crate::support::{
+    FakeLoader, HeldGate, PATIENCE, RawClient, TestServer, avatar, raw::status_code,
+    speech::windows_request,
+};
 
 /// A server with one worker and a queue of four, whose network stands at a closed gate.
 async fn held_server(folder: &Path) -> Result<(TestServer, HeldGate)> {
@@ -140,6 +144,57 @@ async fn clients_that_vanish_leave_nothing_behind() -> Result<()> {
     );
     // Only what already stood at the gate went through it: the rest was never launched.
     assert!(gate.n_passed() <= 3, "{} batches ran", gate.n_passed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_have_a_budget_and_are_taken_back() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let yaml = "server: {max_message_size_mb: 1, max_unsent_mb: 2}\n\
+                session: {send_timeout_s: 2}\nmodels: {a: {path: a, preload: true}}";
+    let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
+    // 0.92 MB: there is room for two.
+    let request = v1::GetBackgroundRequest {
+        model_id: "a".into(),
+        background_indices: vec![0; 50],
+        output: Some(v1::OutputOptions {
+            format: v1::OutputFormat::Rgb.into(),
+            ..Default::default()
+        }),
+    };
+    let mut deaf = h2::client::Builder::new();
+    deaf.initial_window_size(0);
+    let mut deaf = RawClient::connect(&server, &deaf).await?;
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let answer = deaf.call("GetBackground", &request, &[]).await?;
+        assert_eq!(status_code(answer.headers()), None);
+        unread.push(answer.into_body());
+    }
+    let refused = deaf.call("GetBackground", &request, &[]).await?;
+    let code = status_code(refused.headers());
+    assert_eq!(code, Some(Code::ResourceExhausted));
+    assert!(refused.headers().contains_key("grpc-retry-pushback-ms"));
+    assert_eq!(server.stats().await?.rejected, 1);
+    for mut body in unread {
+        let end = timeout(PATIENCE, body.data()).await?.context("the end")?;
+        assert_eq!(
+            end.expect_err("no window").reason(),
+            Some(h2::Reason::CANCEL)
+        );
+    }
+    let mut client = server.client().await?.lip_sync();
+    let retrying = async {
+        loop {
+            match client.get_background(request.clone()).await {
+                Err(status) if status.code() == Code::ResourceExhausted => {}
+                other => return other,
+            }
+        }
+    };
+    let answer = timeout(PATIENCE, retrying).await??.into_inner();
+    assert_eq!(answer.frames.len(), 50);
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub struct Admission {
     requests: Gate,
     sessions: Gate,
     answers: Gate,
+    /// In bytes.
+    unsent: Gate,
     n_rejected: AtomicU64,
 }
 
@@ -31,13 +33,14 @@ struct Gate {
     free: Arc<Semaphore>,
 }
 
-/// As good as no limit.
+/// As good as no limit: they are only counted. What they hold is bounded in bytes, for unary calls all
+/// together, and for each session.
 const ANSWERS: usize = 1 << 24;
 
-/// The right to be served; dropping it makes room for another.
+/// The right to be served, or to take memory; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Ticket {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
@@ -56,6 +59,7 @@ impl Admission {
             requests: Gate::new("too many requests at once", n_requests),
             sessions: Gate::new("too many sessions", session.max_sessions),
             answers: Gate::new("answers", ANSWERS),
+            unsent: Gate::new("too many bytes of unread answers", server.max_unsent_bytes),
             n_rejected: AtomicU64::new(0),
         }
     }
@@ -78,27 +82,52 @@ impl Admission {
 
     /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
     pub(crate) fn answer(&self) -> Option<Ticket> {
-        let permit = Arc::clone(&self.answers.free).try_acquire_owned().ok()?;
-        Some(Ticket { _permit: permit })
+        self.answers.take(1)
+    }
+
+    /// Room for a unary answer of so many bytes, from before it is made until it is written.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn reserve(&self, n_bytes: u64) -> Result<Ticket, ServeError> {
+        let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX);
+        let room = self.unsent.take(n_bytes);
+        room.ok_or_else(|| self.refuse(&self.unsent))
+    }
+
+    /// Makes a reservation as large as the answer has become.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn resize(&self, room: &mut Ticket, n_bytes: usize) -> Result<(), ServeError> {
+        let n_held = room.permit.num_permits();
+        if let Some(n_missing) = n_bytes.checked_sub(n_held) {
+            let more = self.reserve(u64::try_from(n_missing).unwrap_or(u64::MAX))?;
+            room.permit.merge(more.permit);
+        } else {
+            drop(room.permit.split(n_held - n_bytes));
+        }
+        Ok(())
     }
 
     fn admit(&self, gate: &Gate) -> Result<Ticket, ServeError> {
-        let permit = Arc::clone(&gate.free).try_acquire_owned();
-        // Looked at with the permit in hand: whoever is let in before the drain begins is waited for.
+        let ticket = gate.take(1);
+        // Looked at with the ticket in hand: whoever is let in before the drain begins is waited for.
         match *self.phase.borrow() {
             Phase::Starting => return Err(ServeError::Starting),
             Phase::Draining => return Err(ServeError::Draining),
             Phase::Serving | Phase::Leaving => {}
         }
-        let permit = permit.map_err(|_| {
-            self.n_rejected.fetch_add(1, Ordering::Relaxed);
-            ServeError::Overloaded {
-                what: gate.what,
-                limit: gate.limit,
-                retry: RETRY_AFTER,
-            }
-        })?;
-        Ok(Ticket { _permit: permit })
+        ticket.ok_or_else(|| self.refuse(gate))
+    }
+
+    fn refuse(&self, gate: &Gate) -> ServeError {
+        self.n_rejected.fetch_add(1, Ordering::Relaxed);
+        ServeError::Overloaded {
+            what: gate.what,
+            limit: gate.limit,
+            retry: RETRY_AFTER,
+        }
     }
 
     /// Whether new work is refused.
@@ -143,6 +172,11 @@ impl Gate {
         }
     }
 
+    fn take(&self, n: u32) -> Option<Ticket> {
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(n).ok()?;
+        Some(Ticket { permit })
+    }
+
     fn n_inside(&self) -> usize {
         self.limit.saturating_sub(self.free.available_permits())
     }
@@ -155,15 +189,16 @@ impl Gate {
 }
 
 impl ServerLimits {
-    /// Refuses an answer that would not fit a message.
+    /// Refuses an answer that would not fit a message; gives its size in bytes.
     ///
     /// The stack would refuse it as well, but after the work and with another code.
     ///
     /// # Errors
     /// [`ServeError::AnswerTooLarge`].
-    pub(crate) fn check_answer(&self, answer: &impl prost::Message) -> Result<(), ServeError> {
+    pub(crate) fn check_answer(&self, answer: &impl prost::Message) -> Result<usize, ServeError> {
         let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
-        self.check_answer_bytes(u64::try_from(n_bytes).unwrap_or(u64::MAX))
+        self.check_answer_bytes(u64::try_from(n_bytes).unwrap_or(u64::MAX))?;
+        Ok(n_bytes)
     }
 
     /// As [`Self::check_answer`], for an estimate.
@@ -210,5 +245,30 @@ mod tests {
         drop(inside);
         assert!(matches!(gate.admit_session(), Err(ServeError::Draining)));
         assert_eq!(gate.n_rejected(), 1, "a drain is no want of room");
+    }
+
+    #[test]
+    fn answers_take_what_they_have_become_and_give_all_of_it_back() {
+        let config = "server: {max_message_size_mb: 1, max_unsent_mb: 1}";
+        let config = Config::parse(config, Path::new("c"), []).unwrap();
+        let (_phase, seen) = watch::channel(Phase::Serving);
+        let gate = Admission::new(&config.server, &config.session, seen);
+        let all = config.server.max_unsent_bytes;
+        let mut one = gate.reserve(1000).unwrap();
+        gate.resize(&mut one, 10).unwrap();
+        let mut other = gate.reserve(all as u64 - 100).unwrap();
+        gate.resize(&mut one, 100).unwrap();
+        for refused in [
+            gate.resize(&mut other, all - 99),
+            gate.resize(&mut one, 101),
+        ] {
+            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
+        }
+        assert!(gate.reserve(1).is_err());
+        assert_eq!(gate.n_rejected(), 3);
+        drop(other);
+        gate.resize(&mut one, all).unwrap();
+        drop(one);
+        assert!(gate.reserve(all as u64).is_ok());
     }
 }

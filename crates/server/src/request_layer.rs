@@ -123,10 +123,14 @@ where
                     .insert(GRPC_STATUS, code_header(code));
             }
             response.headers_mut().insert(REQUEST_ID, id);
-            match shared.admission.answer().filter(|_| is_work) {
-                Some(ticket) => Ok(response.map(|body| Body::new(Unwritten::new(body, ticket)))),
-                None => Ok(response),
+            if !is_work {
+                return Ok(response);
             }
+            let held = Held {
+                _ticket: shared.admission.answer(),
+                _room: response.extensions_mut().remove(),
+            };
+            Ok(response.map(|body| Body::new(Unwritten::new(body, held))))
         };
         Box::pin(answer.instrument(span))
     }
@@ -148,23 +152,30 @@ async fn answered_by<E>(
     }
 }
 
-/// A body that holds a ticket until its last byte has left the server: a large answer to a slow
+/// A body that holds something until its last byte has left the server: a large answer to a slow
 /// reader waits in the connection for long after the handler has returned it.
 struct Unwritten {
     inner: Body,
-    ticket: Arc<Ticket>,
+    held: Arc<Held>,
 }
 
-/// Bytes of a body, and its ticket.
+/// What an answer holds until it is written.
+struct Held {
+    _ticket: Option<Ticket>,
+    /// Its bytes, where the handler has reserved some.
+    _room: Option<Arc<Ticket>>,
+}
+
+/// Bytes of a body, and what that holds.
 struct Piece {
     bytes: Bytes,
-    _ticket: Arc<Ticket>,
+    _held: Arc<Held>,
 }
 
 impl Unwritten {
-    fn new(inner: Body, ticket: Ticket) -> Self {
-        let ticket = Arc::new(ticket);
-        Self { inner, ticket }
+    fn new(inner: Body, held: Held) -> Self {
+        let held = Arc::new(held);
+        Self { inner, held }
     }
 }
 
@@ -183,10 +194,10 @@ impl http_body::Body for Unwritten {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        let ticket = &self.ticket;
+        let held = &self.held;
         let hold = |bytes| {
-            let _ticket = Arc::clone(ticket);
-            Bytes::from_owner(Piece { bytes, _ticket })
+            let _held = Arc::clone(held);
+            Bytes::from_owner(Piece { bytes, _held })
         };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
     }

@@ -4,6 +4,7 @@ pub mod avatar;
 pub mod fake;
 pub mod http;
 pub mod process;
+pub mod raw;
 pub mod server;
 pub mod socket;
 pub mod speech;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use fake::{FakeLoader, Gate, HeldGate};
 pub use http::Http;
+pub use raw::RawClient;
 pub use server::TestServer;
 pub use socket::Socket;
 

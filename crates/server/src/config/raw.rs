@@ -47,6 +47,7 @@ pub(super) struct RawServer {
     #[serde(deserialize_with = "text")]
     pub(super) port: Option<String>,
     pub(super) max_message_size_mb: Option<u32>,
+    pub(super) max_unsent_mb: Option<u32>,
     pub(super) worker_count: Option<u32>,
     pub(super) queue_size: Option<u32>,
     pub(super) max_batch_frames: Option<u32>,

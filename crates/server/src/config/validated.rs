@@ -47,6 +47,8 @@ pub struct ServerLimits {
     pub address: SocketAddr,
     /// Largest message, both ways.
     pub max_message_bytes: usize,
+    /// Unary answers that are being made or not read yet, all together.
+    pub max_unsent_bytes: usize,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -180,6 +182,13 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
     let queue = number("queue_size", raw.queue_size, 100, 1..=1_000_000)?;
     let frames = number("max_batch_frames", raw.max_batch_frames, 64, 1..=4096)?;
     let message = number("max_message_size_mb", raw.max_message_size_mb, 50, 1..=1024)?;
+    // The largest answer must fit.
+    let unsent = number(
+        "max_unsent_mb",
+        raw.max_unsent_mb,
+        1024,
+        message..=1_048_576,
+    )?;
     let timeout = raw.request_timeout_ms.unwrap_or(30_000);
     let timeout = in_range("server.request_timeout_ms", timeout, 1..=3_600_000)?;
     let pre_drain = in_range(
@@ -195,6 +204,7 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
     Ok(ServerLimits {
         address: parse_address("server.port", raw.port.as_deref().unwrap_or(":50051"))?,
         max_message_bytes: to_usize(message) * 1024 * 1024,
+        max_unsent_bytes: to_usize(unsent) * 1024 * 1024,
         n_workers: to_usize(n_workers),
         queue_capacity: to_usize(queue),
         max_batch_frames: to_usize(frames),

@@ -7,19 +7,20 @@ use std::{
 };
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
-use lipsync_registry::Lease;
+use lipsync_registry::{Lease, Model};
 use lipsync_worker_pool::JobTimings;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::model_admin::micros;
 use crate::{
-    clip::windows_of_clip,
+    admission::Ticket,
+    clip::{ClipWindows, windows_of_clip},
     core_state::Shared,
     error::ServeError,
     metadata::{RequestHeaders, ResponseHeaders},
-    pipeline::{Urgency, estimated_bytes, walk},
-    request::{BackgroundRequest, BatchRequest},
+    pipeline::{Pipeline, Urgency, estimated_bytes, walk},
+    request::{BackgroundRequest, BatchRequest, Clip},
     stages::Stage,
     stream,
 };
@@ -43,38 +44,33 @@ impl LipSyncService {
         request: BatchRequest,
         urgency: Urgency,
         arrived: Instant,
-    ) -> Result<v1::InferBatchCompositeResponse, ServeError> {
+    ) -> Result<(v1::InferBatchCompositeResponse, Ticket), ServeError> {
         let shared = &*self.shared;
         let Lease { model, load_time } = shared.registry.model(&request.model_id).await?;
         let begun = Instant::now();
-        let (n_wanted, max_frames) = (request.n_frames, shared.limits.max_batch_frames);
-        let clip = request.clip;
-        let speaker = Arc::clone(&model);
-        let windows = shared
-            .pipeline
-            .cpu
-            .run(move || windows_of_clip(&speaker, &clip, n_wanted, max_frames))
-            .await?;
-        let clocks = &shared.pipeline.clocks;
-        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        let windows = self.windows(&model, request.clip, request.n_frames).await?;
         let indices = walk(&model, request.start_frame_index, windows.n_frames);
         let limits = &shared.limits;
-        limits.check_answer_bytes(estimated_bytes(&model, &indices, request.output)?)?;
+        let n_bytes = estimated_bytes(&model, &indices, request.output)?;
+        limits.check_answer_bytes(n_bytes)?;
+        let mut room = shared.admission.reserve(n_bytes)?;
         let backgrounds = shared
             .pipeline
             .backgrounds(&model, request.start_frame_index, windows.n_frames)
             .await?;
         let prepare = begun.elapsed();
         if windows.n_frames == 0 {
-            return Ok(v1::InferBatchCompositeResponse {
-                timings: Some(v1::Timings {
-                    total_us: micros(arrived.elapsed()),
-                    model_load_us: micros(load_time),
-                    prepare_us: micros(prepare),
-                    ..Default::default()
-                }),
+            let timings = v1::Timings {
+                total_us: micros(arrived.elapsed()),
+                model_load_us: micros(load_time),
+                prepare_us: micros(prepare),
                 ..Default::default()
-            });
+            };
+            let answer = v1::InferBatchCompositeResponse {
+                timings: Some(timings),
+                ..Default::default()
+            };
+            return Ok((answer, room));
         }
         let output = shared
             .pipeline
@@ -99,16 +95,32 @@ impl LipSyncService {
             frames,
             timings: Some(timings),
         };
-        limits.check_answer(&answer)?;
-        Ok(answer)
+        let n_bytes = limits.check_answer(&answer)?;
+        shared.admission.resize(&mut room, n_bytes)?;
+        Ok((answer, room))
     }
 }
 
 impl LipSyncService {
+    async fn windows(
+        &self,
+        model: &Arc<Model>,
+        clip: Clip,
+        n_wanted: Option<usize>,
+    ) -> Result<ClipWindows, ServeError> {
+        let begun = Instant::now();
+        let Pipeline { cpu, clocks, .. } = &self.shared.pipeline;
+        let (model, max_frames) = (Arc::clone(model), self.shared.limits.max_batch_frames);
+        let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
+        let windows = windows.await?;
+        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        Ok(windows)
+    }
+
     async fn serve_backgrounds(
         &self,
         request: BackgroundRequest,
-    ) -> Result<v1::GetBackgroundResponse, ServeError> {
+    ) -> Result<(v1::GetBackgroundResponse, Ticket), ServeError> {
         let BackgroundRequest {
             model_id,
             indices,
@@ -125,6 +137,7 @@ impl LipSyncService {
         }
         let n_bytes = estimated_bytes(&model, &indices, output)?;
         shared.limits.check_answer_bytes(n_bytes)?;
+        let mut room = shared.admission.reserve(n_bytes)?;
         let frames = shared
             .pipeline
             .background_frames(&model, indices, output)
@@ -133,8 +146,9 @@ impl LipSyncService {
             frames: frames.into_iter().map(to_background).collect(),
             n_background_frames,
         };
-        shared.limits.check_answer(&answer)?;
-        Ok(answer)
+        let n_bytes = shared.limits.check_answer(&answer)?;
+        shared.admission.resize(&mut room, n_bytes)?;
+        Ok((answer, room))
     }
 }
 
@@ -195,11 +209,11 @@ impl LipSync for LipSyncService {
             waits_for_room: false,
         };
         let served = self.serve_batch(request, urgency, arrived);
-        let answer = tokio::time::timeout_at(deadline.into(), served)
+        let (answer, room) = tokio::time::timeout_at(deadline.into(), served)
             .await
             .unwrap_or(Err(ServeError::DeadlineExceeded))?;
         let figures = answer.timings.as_ref().map(response_headers);
-        let mut response = Response::new(answer);
+        let mut response = unwritten(answer, room);
         if let Some(figures) = figures {
             figures.write(response.metadata_mut());
         }
@@ -216,7 +230,8 @@ impl LipSync for LipSyncService {
         let limits = &self.shared.limits;
         let request =
             BackgroundRequest::from_proto(request, &self.shared.output, limits.max_batch_frames)?;
-        Ok(Response::new(self.serve_backgrounds(request).await?))
+        let (answer, room) = self.serve_backgrounds(request).await?;
+        Ok(unwritten(answer, room))
     }
 
     type StreamCompositeStream =
@@ -236,6 +251,13 @@ impl LipSync for LipSyncService {
         );
         Ok(Response::new(Box::pin(responses)))
     }
+}
+
+/// An answer that keeps its room until it is written: [`crate::request_layer`] sees to that.
+fn unwritten<T>(answer: T, room: Ticket) -> Response<T> {
+    let mut response = Response::new(answer);
+    response.extensions_mut().insert(Arc::new(room));
+    response
 }
 
 /// The earlier of the client's and the server's.

@@ -34,11 +34,16 @@ struct Reader {
     waiting: Mutex<Option<Instant>>,
 }
 
-/// The body of an answer.
+/// The body of an answer, in pieces: who takes a large message slowly is told from who takes nothing.
 pub(super) struct Answer {
     body: Body,
+    /// Of its last frame.
+    rest: Bytes,
     reader: Option<Arc<Reader>>,
 }
+
+/// Who takes less than this in the time does not read.
+const PIECE_BYTES: usize = 1 << 20;
 
 impl Streams {
     /// Tasks that end when their client has taken nothing for so long.
@@ -90,8 +95,14 @@ impl Reader {
 impl Answer {
     /// The answer of the stream whose task this is.
     pub(super) fn new(body: Body) -> Self {
-        let reader = READER.try_with(Arc::clone).ok();
-        Self { body, reader }
+        let answer = Self {
+            body,
+            rest: Bytes::new(),
+            reader: READER.try_with(Arc::clone).ok(),
+        };
+        // A body is not asked before there is a window.
+        answer.waits(Some(Instant::now()));
+        answer
     }
 
     fn waits(&self, waiting: Option<Instant>) {
@@ -111,17 +122,34 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         // Being asked means that all before was taken.
         self.waits(None);
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let mut frame = None;
+        if self.rest.is_empty() {
+            frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()?;
+        }
         self.waits(Some(Instant::now()));
-        Poll::Ready(frame)
+        match frame.map(Frame::into_data) {
+            None if self.rest.is_empty() => return Poll::Ready(None),
+            None => {}
+            Some(Ok(data)) => self.rest = data,
+            Some(Err(other)) => return Poll::Ready(Some(Ok(other))),
+        }
+        let n_bytes = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(n_bytes);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }
 

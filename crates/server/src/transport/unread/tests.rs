@@ -11,10 +11,13 @@ use super::*;
 use crate::transport::{converse, protocol};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// The client's, of each stream.
+const WINDOW: u32 = 65_535;
 /// More than the client's window.
 const PIECE_BYTES: usize = 100_000;
 
-/// Answers `/silent` with nothing for an hour, and everything else with pieces without end.
+/// Answers `/silent` with nothing for an hour, `/large` with large pieces without end, and everything else
+/// with small ones.
 #[derive(Clone)]
 struct Pieces {
     /// Held by every body.
@@ -32,11 +35,13 @@ impl tower::Service<Request<Body>> for Pieces {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let is_silent = request.uri().path() == "/silent";
+        let is_large = request.uri().path() == "/large";
+        let n_bytes = if is_large { 8 << 20 } else { PIECE_BYTES };
         let pieces = stream::unfold(Arc::clone(&self.bodies), move |held| async move {
             if is_silent {
                 sleep(Duration::from_secs(3600)).await;
             }
-            let piece = Bytes::from(vec![0; PIECE_BYTES]);
+            let piece = Bytes::from(vec![0; n_bytes]);
             Some((Ok::<_, Status>(piece), held))
         });
         let body = Body::new(axum::body::Body::from_stream(pieces));
@@ -51,7 +56,7 @@ struct Client {
 }
 
 impl Client {
-    async fn connect() -> Self {
+    async fn connect(window: u32) -> Self {
         let (ours, theirs) = duplex(1 << 16);
         let bodies = Arc::new(());
         let (close, closing) = watch::channel(());
@@ -62,6 +67,7 @@ impl Client {
         // What one stream does not read must not be the window of all.
         let client = h2::client::Builder::new()
             .initial_connection_window_size(1 << 20)
+            .initial_window_size(window)
             .handshake(ours);
         let (send, connection) = client.await.unwrap();
         tokio::spawn(async move { connection.await.unwrap() });
@@ -79,10 +85,14 @@ impl Client {
     }
 }
 
-/// Takes a piece's worth of bytes.
+/// Takes a small piece's worth of bytes.
 async fn read(body: &mut h2::RecvStream) {
+    read_bytes(body, PIECE_BYTES).await;
+}
+
+async fn read_bytes(body: &mut h2::RecvStream, n_wanted: usize) {
     let mut n_bytes = 0;
-    while n_bytes < PIECE_BYTES {
+    while n_bytes < n_wanted {
         let data = body.data().await.unwrap().unwrap();
         n_bytes += data.len();
         body.flow_control().release_capacity(data.len()).unwrap();
@@ -91,7 +101,7 @@ async fn read(body: &mut h2::RecvStream) {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_not_read_is_reset_and_the_others_go_on() {
-    let mut client = Client::connect().await;
+    let mut client = Client::connect(WINDOW).await;
     let n_before = Arc::strong_count(&client.bodies);
     let mut unread = client.get("/unread").await;
     let began = Instant::now();
@@ -121,7 +131,7 @@ async fn a_stream_that_is_not_read_is_reset_and_the_others_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn who_reads_now_and_then_or_waits_for_the_server_is_left_alone() {
-    let mut client = Client::connect().await;
+    let mut client = Client::connect(WINDOW).await;
     let mut silent = client.get("/silent").await;
     let mut slow = client.get("/slow").await;
     for _ in 0..10 {
@@ -129,4 +139,27 @@ async fn who_reads_now_and_then_or_waits_for_the_server_is_left_alone() {
         read(&mut slow).await;
     }
     read(&mut silent).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_never_has_a_window_is_reset() {
+    let mut client = Client::connect(0).await;
+    let n_before = Arc::strong_count(&client.bodies);
+    let began = Instant::now();
+    let mut unread = client.get("/unread").await;
+    let end = unread.data().await.unwrap().unwrap_err();
+    assert_eq!(end.reason(), Some(h2::Reason::CANCEL));
+    assert!(began.elapsed() >= LIMIT && began.elapsed() < LIMIT + Duration::from_secs(1));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(Arc::strong_count(&client.bodies), n_before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_large_message_slowly_is_reading() {
+    let mut client = Client::connect(WINDOW).await;
+    let mut large = client.get("/large").await;
+    for _ in 0..8 {
+        sleep(LIMIT - Duration::from_secs(1)).await;
+        read_bytes(&mut large, super::PIECE_BYTES).await;
+    }
 }
