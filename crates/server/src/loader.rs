@@ -206,3 +206,56 @@ impl Gpu {
         format!("{} ({})", self.cuda.device(), self.cuda.info().name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lipsync_engine::{cuda::FakeDevice, network_writer::variants::write_variant};
+
+    use super::*;
+
+    #[test]
+    fn generators_go_to_the_device_that_they_are_asked_for() {
+        const TOTAL: u64 = 4 << 30;
+        let yaml = "server: {worker_count: 3}\nengine: {visual_cache_mb: 64}";
+        let config = Config::parse(yaml, Path::new("config.yaml"), []).unwrap();
+        let gpus = [0, 1].map(|ordinal| FakeDevice::new(ordinal, TOTAL));
+        let cudas = gpus.iter().map(FakeDevice::open).collect();
+        let loader = EngineLoader::choose(&config, cudas).unwrap();
+        let rooms = loader.devices();
+        let names: Vec<_> = rooms.iter().map(|room| &*room.name).collect();
+        assert_eq!(
+            names,
+            ["cuda:0 (fake CUDA device)", "cuda:1 (fake CUDA device)"]
+        );
+        assert!(
+            rooms
+                .iter()
+                .all(|room| room.max_bytes <= TOTAL - (64 << 20))
+        );
+
+        let onnx = write_variant("small-opset13").unwrap();
+        let [first, second] = [0, 1].map(Device::Cuda);
+        let before = gpus[1].used_bytes();
+        let generator = loader.generator(&onnx, second, Precision::F32).unwrap();
+        assert_eq!(generator.device(), second);
+        assert!(gpus[1].used_bytes() > before, "its weights are there");
+        // Two of three workers belong to the first device.
+        let [two, one] = [first, second].map(|device| loader.arena_bytes(&onnx, device));
+        assert_eq!(two, 2 * one);
+        assert!(one > 0);
+        let host = loader
+            .generator(&onnx, Device::Cpu, Precision::F32)
+            .unwrap();
+        assert_eq!(host.device(), Device::Cpu);
+    }
+
+    #[test]
+    fn without_devices_it_is_the_loader_of_the_cpu() {
+        let config = Config::parse("", Path::new("config.yaml"), []).unwrap();
+        let loader = EngineLoader::choose(&config, Vec::new()).unwrap();
+        assert_eq!(loader.devices()[0].device, Device::Cpu);
+        assert_eq!(loader.arena_bytes(b"", Device::Cpu), 0);
+    }
+}
