@@ -58,8 +58,10 @@ def in_graph(network, inputs):
 def ways(network, inputs):
     yield "eager", lambda: (lambda: network(*inputs))
     yield "cuda graph", lambda: in_graph(network, inputs)
-    # This mode captures CUDA graphs of what it compiled, too.
-    compiled = torch.compile(network, mode="max-autotune")
+    # This mode captures CUDA graphs of what it compiled, too. For each batch anew: a program for any batch
+    # would be slower.
+    torch.compiler.reset()
+    compiled = torch.compile(network, mode="max-autotune", dynamic=False)
     yield "compiled", lambda: (lambda: compiled(*inputs))
 
 
