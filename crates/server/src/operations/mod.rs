@@ -3,8 +3,9 @@
 //! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
 //! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/livez` and `/readyz`
 //! what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
-//! authentication here: a web page of somebody else may not use a visitor's browser to get in
-//! ([`origin`]), but whoever reaches the port may do what the page does.
+//! authentication here: a web page of somebody else may not use a visitor's browser to open a session
+//! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
+//! `Host` keeps out), and whoever reaches the port may do what the page does.
 
 mod api;
 mod assets;

@@ -3,9 +3,10 @@
 //! hyper under tonic's router, and not tonic's own server: that gives no hold on the task of a stream,
 //! and only who ends that task can take the stream back from a client that never reads ([`unread`]).
 
+mod preface;
 mod unread;
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -13,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -37,6 +38,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: usually the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Most connections at a time, whatever the system allows.
+const MAX_CONNECTIONS: u64 = 4096;
+/// Of the files that the process may open, connections take this part at most: models, packs and the
+/// operations port need some, too.
+const FILES_SHARE: u64 = 2;
 
 /// What serves requests; there is one for all connections, and each call gets a clone.
 pub(crate) trait Calls:
@@ -69,6 +76,7 @@ pub(crate) async fn serve(
     mut closing: watch::Receiver<()>,
 ) {
     let protocol = protocol(unread_limit);
+    let places = Arc::new(Semaphore::new(max_connections()));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -77,11 +85,19 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _peer)) => {
+            Ok((socket, peer)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::warn!(%peer, "too many connections: one more is closed");
+                    continue;
+                };
                 // Only slower without.
                 let _set = socket.set_nodelay(true);
                 let (protocol, closing) = (protocol.clone(), closing.clone());
-                connections.spawn(converse(protocol, socket, calls.clone(), closing));
+                let calls = calls.clone();
+                connections.spawn(async move {
+                    converse(protocol, socket, calls, closing).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -91,6 +107,13 @@ pub(crate) async fn serve(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// How many connections the files that the process may open are enough for.
+fn max_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let share = files.map_or(MAX_CONNECTIONS, |files| files / FILES_SHARE);
+    usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
 }
 
 /// Returns when a port closes: its sender is dropped.
@@ -118,6 +141,13 @@ async fn converse(
     calls: impl Calls,
     mut closing: watch::Receiver<()>,
 ) {
+    let begun = tokio::select! {
+        begun = preface::read(socket) => begun,
+        () = closed(&mut closing) => return,
+    };
+    let Some(socket) = begun else {
+        return tracing::debug!("a connection said nothing");
+    };
     let service = service_fn(move |request: Request<Incoming>| {
         let mut calls = calls.clone();
         async move {
