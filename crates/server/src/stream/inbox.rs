@@ -79,6 +79,8 @@ pub(super) struct Inbox {
     cleared_to: u64,
     /// Segments above `cleared_to` that were cleared one by one.
     cleared: BTreeSet<u64>,
+    /// The segment that was worked on last: more may yet come of what was taken out.
+    taken: u64,
     is_finished: bool,
 }
 
@@ -95,8 +97,9 @@ enum Queued {
     },
 }
 
-/// Clearing single old segments for ever must not fill memory: the oldest of more are forgotten, and
-/// late audio for one of those is an error like that for any other old segment.
+/// Clearing single segments for ever must not fill memory. The oldest of more that have begun are
+/// forgotten: late audio for one of those is an error like that for any other old segment. Those to come
+/// cannot be forgotten: more of them are refused.
 const MAX_SINGLE_CLEARS: usize = 1024;
 /// Segments that may wait: without audio they take no bytes of the limit.
 const MAX_QUEUED_SEGMENTS: usize = 1024;
@@ -115,6 +118,7 @@ impl Inbox {
             newest_is_open: false,
             cleared_to: 0,
             cleared: BTreeSet::new(),
+            taken: 0,
             is_finished: false,
         }
     }
@@ -226,31 +230,60 @@ impl Inbox {
         Ok(())
     }
 
-    /// Drops what is queued for one segment, or for all that were begun so far.
-    pub(super) fn clear(&mut self, segment_id: Option<u64>) {
+    /// Drops what is queued for one segment, or for all that were begun so far; says whether there was
+    /// any.
+    ///
+    /// # Errors
+    /// [`ServeError::TooManyMessages`] where too many segments are cleared before they begin.
+    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<bool, ServeError> {
         match segment_id {
-            None => {
-                self.queue.clear();
-                self.n_bytes = 0;
-                self.cleared_to = self.newest;
-                self.newest_is_open = false;
-                // Segments that were cleared before they began stay so.
-                self.cleared = self.cleared.split_off(&self.newest.saturating_add(1));
-            }
-            Some(id) => {
-                if !self.is_cleared(id) {
-                    self.cleared.insert(id);
-                }
-                if self.cleared.len() > MAX_SINGLE_CLEARS {
-                    self.cleared.pop_first();
-                }
-                self.queue.retain(|queued| queued.segment_id() != id);
-                self.n_bytes = self.queue.iter().map(Queued::n_bytes).sum();
-                if id == self.newest {
-                    self.newest_is_open = false;
-                }
-            }
+            None => Ok(self.clear_all()),
+            Some(id) => self.clear_one(id),
         }
+    }
+
+    /// Drops what is queued, and all segments that were begun so far; says whether anything was queued.
+    pub(super) fn clear_all(&mut self) -> bool {
+        let was_queued = !self.queue.is_empty();
+        self.queue.clear();
+        self.n_bytes = 0;
+        self.cleared_to = self.newest;
+        self.newest_is_open = false;
+        // Segments that were cleared before they began stay so.
+        self.cleared = self.cleared.split_off(&self.newest.saturating_add(1));
+        was_queued
+    }
+
+    fn clear_one(&mut self, id: u64) -> Result<bool, ServeError> {
+        if !self.is_cleared(id) {
+            self.remember_clear(id)?;
+        }
+        let n_queued = self.queue.len();
+        self.queue.retain(|queued| queued.segment_id() != id);
+        self.n_bytes = self.queue.iter().map(Queued::n_bytes).sum();
+        if id == self.newest {
+            self.newest_is_open = false;
+        }
+        Ok(self.queue.len() < n_queued)
+    }
+
+    fn remember_clear(&mut self, id: u64) -> Result<(), ServeError> {
+        let begun = self.cleared.range(..=self.newest);
+        let n_begun = begun.clone().count();
+        if id > self.newest && self.cleared.len() - n_begun >= MAX_SINGLE_CLEARS {
+            return Err(ServeError::TooManyMessages {
+                what: "clears of segments to come",
+                limit: MAX_SINGLE_CLEARS,
+            });
+        }
+        let n_forgotten = (n_begun + 1).saturating_sub(MAX_SINGLE_CLEARS);
+        let can_forget = begun.filter(|&&begun| begun != self.taken);
+        let forgotten: Vec<u64> = can_forget.take(n_forgotten).copied().collect();
+        for id in forgotten {
+            self.cleared.remove(&id);
+        }
+        self.cleared.insert(id);
+        Ok(())
     }
 
     /// The client has closed its side: the open segment ends, nothing more comes.
@@ -263,6 +296,7 @@ impl Inbox {
     pub(super) fn pop(&mut self) -> Option<Work> {
         let queued = self.queue.pop_front()?;
         self.n_bytes -= queued.n_bytes();
+        self.taken = queued.segment_id();
         Some(match queued {
             Queued::Audio {
                 segment_id,
@@ -275,6 +309,11 @@ impl Inbox {
             },
             Queued::End { segment_id, came } => Work::End { segment_id, came },
         })
+    }
+
+    /// The segment that was begun last; 0 before any was.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// Whether nothing more will ever come out.

@@ -223,6 +223,13 @@ impl Outbox {
         Popped::Frame(frame, made.kind, made.slot.and_then(|slot| slot.heard))
     }
 
+    /// Whether a frame waits for which `is_cleared` holds.
+    pub(super) fn has_frame(&self, is_cleared: impl Fn(u64) -> bool) -> bool {
+        let is_frame = |queued: &Queued| matches!(queued, Queued::Frame(_));
+        let mut queue = self.queue.iter();
+        queue.any(|queued| is_frame(queued) && is_cleared(queued.segment_id()))
+    }
+
     /// Whether the next message is a frame.
     pub(super) fn next_is_frame(&self) -> bool {
         self.notices.is_empty() && matches!(self.queue.front(), Some(Queued::Frame(_)))

@@ -105,17 +105,19 @@ impl Plan {
         }
     }
 
-    /// Drops what belongs to cleared segments.
-    pub(super) fn clear(&mut self, is_cleared: impl Fn(u64) -> bool) {
+    /// Drops what belongs to cleared segments; says whether there was a slot among it.
+    pub(super) fn clear(&mut self, is_cleared: impl Fn(u64) -> bool) -> bool {
+        let n_slots = self.n_slots();
         self.queue
             .retain(|planned| !is_cleared(planned.segment_id()));
+        self.n_slots() < n_slots
     }
 
-    /// The first slot, whatever ends lie before it.
-    pub(super) fn first_slot_mut(&mut self) -> Option<&mut Slot> {
+    /// The first slot of a later segment than this.
+    pub(super) fn first_slot_after(&mut self, segment_id: u64) -> Option<&mut Slot> {
         self.queue.iter_mut().find_map(|planned| match planned {
-            Planned::Frame(slot) => Some(slot),
-            Planned::End(_) => None,
+            Planned::Frame(slot) if slot.segment_id > segment_id => Some(slot),
+            Planned::Frame(_) | Planned::End(_) => None,
         })
     }
 

@@ -56,8 +56,8 @@ pub(super) struct Session {
     pacer: Option<Pacer>,
     /// The segment that the last frame made of audio belongs to, while more of it is to come.
     speaking: Option<u64>,
-    /// An interruption has cut the stream: the clock waits for what comes next.
-    was_cut: bool,
+    /// An interruption has cut the stream in this segment: the clock waits for what comes after it.
+    cut: Option<u64>,
     /// How long the first batch of a segment takes, roughly.
     first_batch_time: Duration,
     late: LateFrames,
@@ -128,7 +128,7 @@ impl Session {
             outbox: Outbox::new(rules.fps, cursor),
             pacer,
             speaking: None,
-            was_cut: false,
+            cut: None,
             first_batch_time: FIRST_BATCH_TIME.0,
             late: LateFrames::default(),
             lag: Lag::default(),
@@ -168,21 +168,27 @@ impl Session {
     /// Interrupts: one segment, or everything.
     pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<(), ServeError> {
         self.counters.cleared();
-        self.inbox.clear(segment_id);
+        let was_queued = self.inbox.clear(segment_id)?;
         let inbox = &self.inbox;
         let is_cleared = |id| id != 0 && inbox.is_cleared(id);
-        self.plan.clear(is_cleared);
+        let was_planned = self.plan.clear(is_cleared);
+        let was_made = self.outbox.has_frame(is_cleared);
         let displaced = self.outbox.clear(segment_id, is_cleared)?;
-        if self.speaking.is_some_and(is_cleared) {
-            self.speaking = None;
-        }
+        let was_speaking = self.speaking.take_if(|id| is_cleared(*id)).is_some();
         self.plan.put_back(displaced);
-        // What follows the cut is made now, so that it may come after its time.
-        match self.plan.first_slot_mut() {
-            Some(slot) => slot.restart = Some(Restart::Begin),
-            None => self.was_cut = true,
+        // One that drops nothing must not make the clock forget what it owes.
+        if was_queued || was_planned || was_made || was_speaking {
+            self.cut_at(segment_id.unwrap_or(self.inbox.newest()));
         }
         Ok(())
+    }
+
+    /// What follows this segment is made now, so that it may come after its time.
+    fn cut_at(&mut self, segment_id: u64) {
+        match self.plan.first_slot_after(segment_id) {
+            Some(slot) => slot.restart = Some(Restart::Begin),
+            None => self.cut = Some(segment_id),
+        }
     }
 
     fn is_planned(&self) -> bool {
@@ -205,7 +211,7 @@ impl Session {
     pub(super) fn end(&mut self, error: Option<ServeError>) {
         if error.is_some() {
             self.plan = Plan::default();
-            self.inbox.clear(None);
+            self.inbox.clear_all();
         }
         self.outbox.finish(error);
     }
@@ -290,8 +296,8 @@ impl Session {
         }
         let n_slots = u64::try_from(self.plan.n_slots()).unwrap_or(u64::MAX);
         let due = pacer.due(self.outbox.next_number() + n_slots);
-        let was_cut = std::mem::take(&mut self.was_cut);
-        match due.filter(|_| !was_cut) {
+        let was_cut = self.cut.take_if(|cut| *cut < slot.segment_id);
+        match due.filter(|_| was_cut.is_none()) {
             None => Some(Restart::Begin),
             Some(due) if due >= arrived => None,
             Some(_) if slot.n == 0 => Some(Restart::Begin),

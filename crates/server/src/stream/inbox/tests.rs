@@ -59,10 +59,10 @@ fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
         push(&mut inbox, 1, 1),
         Err(ServeError::TooMuchAudio { .. })
     ));
-    inbox.clear(Some(1));
+    inbox.clear(Some(1)).unwrap();
     assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Cleared);
     assert_eq!(push(&mut inbox, 2, 10).unwrap(), Pushed::Queued);
-    inbox.clear(None);
+    inbox.clear(None).unwrap();
     assert_eq!(push(&mut inbox, 2, 4).unwrap(), Pushed::Cleared);
     assert_eq!(inbox.pop(), None);
     assert_eq!(push(&mut inbox, 3, 10).unwrap(), Pushed::Queued);
@@ -71,7 +71,7 @@ fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
 #[test]
 fn a_future_segment_can_be_cleared_before_its_audio_comes() {
     let mut inbox = Inbox::new(10, 1);
-    inbox.clear(Some(7));
+    inbox.clear(Some(7)).unwrap();
     assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Cleared);
     inbox.end_segment(7, Instant::now()).unwrap();
     assert_eq!(push(&mut inbox, 6, 1).unwrap(), Pushed::Queued);
@@ -81,8 +81,8 @@ fn a_future_segment_can_be_cleared_before_its_audio_comes() {
 fn a_segment_cleared_before_it_began_stays_so_when_everything_is_cleared() {
     let mut inbox = Inbox::new(10, 1);
     push(&mut inbox, 1, 1).unwrap();
-    inbox.clear(Some(7));
-    inbox.clear(None);
+    inbox.clear(Some(7)).unwrap();
+    inbox.clear(None).unwrap();
     assert_eq!(push(&mut inbox, 7, 1).unwrap(), Pushed::Cleared);
     assert_eq!(push(&mut inbox, 8, 1).unwrap(), Pushed::Queued);
 }
@@ -92,10 +92,54 @@ fn interruptions_one_by_one_never_end() {
     let mut inbox = Inbox::new(10, 1);
     for id in 1..5000 {
         push(&mut inbox, id, 1).unwrap();
-        inbox.clear(Some(id));
+        inbox.clear(Some(id)).unwrap();
         assert_eq!(push(&mut inbox, id, 1).unwrap(), Pushed::Cleared);
     }
     assert_eq!(inbox.cleared.len(), MAX_SINGLE_CLEARS);
+}
+
+#[test]
+fn segments_cleared_before_they_begin_are_never_forgotten() {
+    let mut inbox = Inbox::new(10, 1);
+    let to_come = 1_000_000;
+    for n in 0..MAX_SINGLE_CLEARS as u64 {
+        assert!(!inbox.clear(Some(to_come + n)).unwrap());
+    }
+    let refused = inbox.clear(Some(to_come - 1));
+    assert!(matches!(refused, Err(ServeError::TooManyMessages { .. })));
+    push(&mut inbox, 5, 1).unwrap();
+    assert!(inbox.clear(Some(5)).unwrap());
+    assert!(
+        inbox.is_cleared(5),
+        "nor is the one that begins before them"
+    );
+    for id in 6..5000 {
+        push(&mut inbox, id, 1).unwrap();
+        inbox.clear(Some(id)).unwrap();
+        assert!(inbox.is_cleared(id));
+    }
+    assert_eq!(push(&mut inbox, to_come, 1).unwrap(), Pushed::Cleared);
+    // Once they are old, they make room like others.
+    for n in 1..10 {
+        let newest = n * 10 * to_come;
+        push(&mut inbox, newest, 1).unwrap();
+        for n in 1..=MAX_SINGLE_CLEARS as u64 {
+            inbox.clear(Some(newest + n)).unwrap();
+        }
+        assert!(inbox.cleared.len() <= 2 * MAX_SINGLE_CLEARS);
+    }
+}
+
+#[test]
+fn a_clear_is_not_forgotten_while_its_audio_is_worked_on() {
+    let mut inbox = Inbox::new(10, 1);
+    push(&mut inbox, 1, 1).unwrap();
+    assert!(inbox.pop().is_some());
+    for id in 1..5000 {
+        push(&mut inbox, id, 1).unwrap();
+        inbox.clear(Some(id)).unwrap();
+    }
+    assert!(inbox.is_cleared(1));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use lipsync::v1::stream_composite_response::Message;
 use proptest::prelude::*;
@@ -34,10 +34,10 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Plays the acts, and says which segments were never cleared.
-fn play(stage: &mut Stage, acts: &[Act]) -> BTreeSet<u64> {
+/// Plays the acts, and says which segments were never cleared, and the newest one at each clear.
+fn play(stage: &mut Stage, acts: &[Act]) -> (BTreeSet<u64>, VecDeque<u64>) {
     let (mut newest, mut is_open) = (0, false);
-    let mut whole = BTreeSet::new();
+    let (mut whole, mut newest_at_clear) = (BTreeSet::new(), VecDeque::new());
     for act in acts {
         match act {
             Act::Speak { begins, frames } => {
@@ -55,6 +55,7 @@ fn play(stage: &mut Stage, acts: &[Act]) -> BTreeSet<u64> {
             Act::Clear(back) => {
                 let cleared = back.map(|back| newest.saturating_sub(back).max(1));
                 stage.clear(cleared);
+                newest_at_clear.push_back(newest);
                 match cleared {
                     Some(id) => whole.remove(&id),
                     None => {
@@ -70,7 +71,7 @@ fn play(stage: &mut Stage, acts: &[Act]) -> BTreeSet<u64> {
             Act::Read(reads) => stage.reads = *reads,
         }
     }
-    whole
+    (whole, newest_at_clear)
 }
 
 proptest! {
@@ -85,7 +86,7 @@ proptest! {
     ) {
         let mut stage = Stage::new(Rules { is_realtime, shows_idle, ..rules() });
         stage.cost.1 = super::stage::ms(slowness);
-        let whole = play(&mut stage, &acts);
+        let (whole, mut newest_at_clear) = play(&mut stage, &acts);
         stage.reads = true;
         stage.session.finish_input(tokio::time::Instant::now());
         stage.play(200_000);
@@ -105,11 +106,15 @@ proptest! {
                 Message::Cleared(answer) => {
                     prop_assert_eq!(answer.last_pts_us, last.map(|l| l.0));
                     prop_assert_eq!(answer.last_audio_time_us, last.and_then(|l| l.1));
+                    let newest = newest_at_clear.pop_front();
                     match answer.segment_id {
                         Some(id) => { cleared.insert(id); }
-                        // What was begun by then is not known here; what was sent is.
-                        None => cleared_to = newest_sent,
+                        None => cleared_to = newest.unwrap_or_default(),
                     }
+                }
+                Message::SegmentEnd(end) => {
+                    let id = end.segment_id;
+                    prop_assert!(id > cleared_to && !cleared.contains(&id), "end of segment {id}");
                 }
                 _ => {}
             }
@@ -128,6 +133,24 @@ proptest! {
             prop_assert!(ended, "segment {} ends", id);
         }
     }
+}
+
+#[test]
+fn however_many_clears_came_before_no_frame_follows_one() {
+    let mut stage = Stage::new(rules());
+    for n in 0..2000 {
+        if stage.session.clear(Some(1_000_000 + n)).is_err() {
+            break;
+        }
+        stage.play(0);
+    }
+    stage.speak(5, &[1; 100]);
+    stage.play(1000);
+    assert!(!stage.frames().is_empty());
+    let n_sent = stage.frames().len();
+    stage.clear(Some(5));
+    stage.play(5000);
+    assert_eq!(stage.frames().len(), n_sent);
 }
 
 #[test]

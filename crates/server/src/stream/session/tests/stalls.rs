@@ -104,6 +104,39 @@ fn a_stall_is_made_up_for_in_ten_seconds() {
 }
 
 #[test]
+fn clears_that_drop_nothing_do_not_make_it_permanent() {
+    let mut voice = Voice::new(Stage::new(rules()));
+    voice.speak(50);
+    voice.stall(5);
+    voice.burst();
+    for _ in 0..245 {
+        voice.speak(1);
+        // One that was never begun, and one to come.
+        voice.stage.clear(Some(0));
+        voice.stage.clear(Some(2));
+    }
+    let frames = spoken(&voice.stage);
+    assert_eq!(late_ms(frames.last().unwrap()), 0);
+}
+
+#[test]
+fn a_clear_of_what_waits_behind_leaves_the_clock_alone() {
+    let mut voice = Voice::new(Stage::new(rules()));
+    voice.speak(50);
+    voice.stall(5);
+    voice.n_stuck += 245;
+    voice.burst();
+    for id in 2..200 {
+        voice.stage.speak(id, &[1; 5]);
+        voice.stage.clear(Some(id));
+        voice.pause(200);
+    }
+    voice.pause(20_000);
+    let frames = spoken(&voice.stage);
+    assert_eq!(late_ms(frames.last().unwrap()), 0);
+}
+
+#[test]
 fn stalls_that_repeat_are_made_up_for() {
     let mut voice = Voice::new(Stage::new(rules()));
     for _ in 0..10 {
