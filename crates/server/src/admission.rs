@@ -20,6 +20,8 @@ pub struct Admission {
     phase: watch::Receiver<Phase>,
     requests: Gate,
     sessions: Gate,
+    /// The same, and those that have failed while their clients do not read.
+    unread_sessions: Gate,
     answers: Gate,
     /// In bytes.
     unsent: Gate,
@@ -43,6 +45,13 @@ pub struct Ticket {
     permit: OwnedSemaphorePermit,
 }
 
+/// What a session holds: its place until it has failed or is gone, and room for its memory until it is gone.
+#[derive(Debug)]
+pub struct SessionTicket {
+    pub(crate) place: Ticket,
+    pub(crate) memory: Ticket,
+}
+
 impl Admission {
     /// A gate for a queue and workers of the given sizes.
     #[must_use]
@@ -58,6 +67,10 @@ impl Admission {
             phase,
             requests: Gate::new("too many requests at once", n_requests),
             sessions: Gate::new("too many sessions", session.max_sessions),
+            unread_sessions: Gate::new(
+                "too many sessions that nobody reads",
+                session.max_sessions.saturating_mul(2),
+            ),
             answers: Gate::new("answers", ANSWERS),
             unsent: Gate::new("too many bytes of unread answers", server.max_unsent_bytes),
             n_rejected: AtomicU64::new(0),
@@ -76,8 +89,11 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Draining`], [`ServeError::Overloaded`].
-    pub fn admit_session(&self) -> Result<Ticket, ServeError> {
-        self.admit(&self.sessions)
+    pub fn admit_session(&self) -> Result<SessionTicket, ServeError> {
+        Ok(SessionTicket {
+            place: self.admit(&self.sessions)?,
+            memory: self.admit(&self.unread_sessions)?,
+        })
     }
 
     /// For an answer until it is written: the drain waits for it, but it takes nobody's place.

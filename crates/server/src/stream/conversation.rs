@@ -15,7 +15,10 @@ use super::{
     plan::Planned,
     session::{Batch, Next, Popped, Session},
 };
-use crate::{admission::Ticket, error::ServeError};
+use crate::{
+    admission::{SessionTicket, Ticket},
+    error::ServeError,
+};
 
 /// One live conversation.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Conversation {
     for_producer: Notify,
     /// Something for the response stream.
     for_responses: Notify,
+    /// Given back with the response stream, which the transport keeps until it is read or reset.
+    _memory: Ticket,
     _alive: Alive,
 }
 
@@ -36,7 +41,7 @@ struct State {
     activity: Activity,
     /// Given back when the session has failed or its response stream is gone, whichever is first: a
     /// client that does not read keeps its response stream until that is reset.
-    ticket: Option<Ticket>,
+    place: Option<Ticket>,
 }
 
 /// When things happened.
@@ -49,7 +54,7 @@ pub(super) struct Activity {
 }
 
 impl Conversation {
-    pub(super) fn new(ticket: Ticket, counters: Arc<SessionCounters>) -> Self {
+    pub(super) fn new(ticket: SessionTicket, counters: Arc<SessionCounters>) -> Self {
         let now = Instant::now();
         let state = State {
             session: None,
@@ -58,12 +63,13 @@ impl Conversation {
                 last: now,
                 unread_since: None,
             },
-            ticket: Some(ticket),
+            place: Some(ticket.place),
         };
         Self {
             state: Mutex::new(state),
             for_producer: Notify::new(),
             for_responses: Notify::new(),
+            _memory: ticket.memory,
             _alive: Alive::new(counters),
         }
     }
@@ -116,7 +122,7 @@ impl Conversation {
         {
             let mut state = self.lock();
             if error.is_some() {
-                state.ticket = None;
+                state.place = None;
             }
             match &mut state.session {
                 Some(session) => session.end(error),
@@ -148,7 +154,7 @@ impl Conversation {
 
     /// The response stream is gone.
     pub(super) fn release(&self) {
-        self.lock().ticket = None;
+        self.lock().place = None;
     }
 
     /// Waits for something that the producer can do; [`Next::Wait`] is waited for here.
@@ -258,5 +264,33 @@ impl Conversation {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole, so that a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{Config, admission::Admission, health::Phase};
+
+    #[test]
+    fn sessions_that_have_failed_and_are_not_read_are_bounded_too() {
+        let config = Config::parse("session: {max_sessions: 1}", Path::new("c"), []).unwrap();
+        let (_phase, seen) = watch::channel(Phase::Serving);
+        let gate = Admission::new(&config.server, &config.session, seen);
+        let fail = || {
+            let conversation = Conversation::new(gate.admit_session()?, Arc::default());
+            assert!(gate.admit_session().is_err());
+            conversation.end(Some(ServeError::DeadlineExceeded));
+            Ok(conversation)
+        };
+        let unread: Vec<Conversation> = [fail(), fail()].into_iter().map(Result::unwrap).collect();
+        assert_eq!(gate.n_sessions(), 0, "their places are free");
+        assert!(matches!(fail(), Err(ServeError::Overloaded { .. })));
+        drop(unread);
+        assert!(fail().is_ok());
     }
 }

@@ -35,7 +35,9 @@ use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::{admission::Ticket, core_state::Shared, error::ServeError, metadata::RequestHeaders};
+use crate::{
+    admission::SessionTicket, core_state::Shared, error::ServeError, metadata::RequestHeaders,
+};
 use conversation::Conversation;
 
 /// What a client sends, from whatever transport: gRPC or a WebSocket. A `Status` in it is a message that
@@ -55,7 +57,7 @@ impl<T> Requests for T where
 pub(crate) fn begin<R: Requests + 'static>(
     shared: Arc<Shared>,
     headers: RequestHeaders,
-    ticket: Ticket,
+    ticket: SessionTicket,
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
     let deadline = headers.deadline;
