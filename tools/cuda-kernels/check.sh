@@ -9,7 +9,7 @@ mkdir -p "$here/.nvrtc"
 for version in 12.0.140 12.9.86; do
   folder=$here/.nvrtc/$version
   [ ! -d "$folder" ] || continue
-  if ! python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder.part" \
+  if ! python3 -m pip install --quiet --retries 1 --timeout 20 --disable-pip-version-check --no-deps --target "$folder.part" \
       "nvidia-cuda-nvrtc-cu12==$version" > "$log" 2>&1; then
     rm -rf "$folder.part"
     echo "not checked: NVRTC $version cannot be installed with pip here (see $log)"
