@@ -17,7 +17,7 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     metadata::RequestHeaders,
-    pipeline::Urgency,
+    pipeline::{Urgency, estimated_bytes, walk},
     request::{
         OutputSpec, PcmFormat, parse_model_id, parse_pcm_format, parse_priority, parse_start,
         unknown_value,
@@ -26,6 +26,8 @@ use crate::{
 
 /// Bytes of audio that may wait in one session, whatever its form.
 const MAX_BUFFERED_BYTES: usize = 32 << 20;
+/// Bytes of finished frames that may wait in one session, whatever their format, unless two frames are more.
+const MAX_UNSENT_BYTES: u64 = 32 << 20;
 /// Video that is made ahead of its time in a paced session: one batch and what it takes to make it.
 const MAX_PACED_MS: u32 = 320;
 
@@ -54,6 +56,8 @@ pub(super) struct Opening {
     /// Silence and pauses show the face at rest.
     pub(super) shows_idle: bool,
     pub(super) echoes_audio: bool,
+    /// What a frame takes, roughly.
+    frame_bytes: u64,
 }
 
 impl Opening {
@@ -90,6 +94,8 @@ impl Opening {
             let n_bytes = output.estimated_bytes(model.width(), model.height());
             shared.limits.check_answer_bytes(n_bytes)?;
         }
+        let first = walk(&model, start_frame_index, 1);
+        let frame_bytes = estimated_bytes(&model, &first, output)?;
         let urgency = Urgency {
             priority,
             deadline: headers.deadline,
@@ -105,6 +111,7 @@ impl Opening {
             is_realtime,
             shows_idle: open.idle_frames,
             echoes_audio: open.audio_echo,
+            frame_bytes,
         })
     }
 
@@ -138,24 +145,33 @@ impl Opening {
     /// What the session's parts have to know of it.
     pub(super) fn rules(&self, session: &SessionLimits, max_batch_frames: usize) -> Rules {
         let fps = self.model.fps();
-        let n_frames = u64::from(self.max_unsent_ms(session)) * u64::from(fps) / 1000;
+        let n_frames = n_frames_in(self.max_unsent_ms(session), fps);
         Rules {
             fps,
             start_frame_index: self.start_frame_index,
             is_realtime: self.is_realtime,
             shows_idle: self.shows_idle,
-            max_queued_frames: usize::try_from(n_frames.max(1)).unwrap_or(usize::MAX),
+            max_queued_frames: usize::try_from(n_frames).unwrap_or(usize::MAX),
             max_batch_frames,
             max_lag: session.lag_timeout,
         }
     }
 
-    /// `session.max_unsent_ms`, or less where frames wait for their time: an interruption drops them.
+    /// `session.max_unsent_ms`, or less where frames wait for their time, as an interruption drops them, or
+    /// where that would be more bytes than one session may hold.
     fn max_unsent_ms(&self, session: &SessionLimits) -> u32 {
-        if self.is_realtime {
-            session.max_unsent_ms.min(MAX_PACED_MS)
+        let fps = self.model.fps().max(1);
+        let echo_bytes = if self.echoes_audio {
+            u64::try_from(self.bytes_per_s()).unwrap_or(u64::MAX) / u64::from(fps)
         } else {
-            session.max_unsent_ms
+            0
+        };
+        let max_ms = unsent_ms(self.frame_bytes.saturating_add(echo_bytes), fps);
+        let max_ms = max_ms.min(session.max_unsent_ms);
+        if self.is_realtime {
+            max_ms.min(MAX_PACED_MS)
+        } else {
+            max_ms
         }
     }
 
@@ -202,11 +218,46 @@ impl AudioForm {
     }
 }
 
+/// The most video that may wait, ms, where a frame takes so many bytes.
+fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
+    let n_frames = (MAX_UNSENT_BYTES / frame_bytes.max(1)).max(2);
+    let ms = (n_frames * 1000).div_ceil(u64::from(fps));
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}
+
+/// Whole frames in so much video; at least one.
+fn n_frames_in(ms: u32, fps: u32) -> u64 {
+    (u64::from(ms) * u64::from(fps) / 1000).max(1)
+}
+
 /// Whether frames leave at their time.
 fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
     match v1::Pacing::try_from(pacing) {
         Ok(v1::Pacing::Unspecified | v1::Pacing::Asap) => Ok(false),
         Ok(v1::Pacing::Realtime) => Ok(true),
         Err(_) => Err(unknown_value("open.pacing", pacing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_frames_wait_in_small_numbers() {
+        let rgb_720p = 1280 * 720 * 3;
+        assert_eq!(unsent_ms(rgb_720p, 25), 12 * 40);
+        for fps in 1..=120 {
+            for frame_bytes in [0, 1, 80_000, rgb_720p, 4 * rgb_720p, 1 << 40] {
+                let n_frames = n_frames_in(unsent_ms(frame_bytes, fps), fps);
+                assert!(n_frames == 2 || n_frames * frame_bytes <= MAX_UNSENT_BYTES);
+                let one_more = (n_frames + 1).saturating_mul(frame_bytes);
+                let is_unlimited = frame_bytes < 2;
+                assert!(
+                    is_unlimited || one_more > MAX_UNSENT_BYTES,
+                    "{frame_bytes} {fps}"
+                );
+            }
+        }
     }
 }

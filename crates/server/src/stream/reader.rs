@@ -1,10 +1,13 @@
 //! The reader of a session: takes every message at once, whatever the producer is doing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lipsync::v1::{self, audio_chunk::Audio, stream_composite_request::Message};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 
@@ -20,6 +23,9 @@ use super::{
 use crate::{
     core_state::Shared, error::ServeError, metadata::RequestHeaders, request::check_samples, status,
 };
+
+/// Who opens a session says at once what it is: it holds a place from then on.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads until the client closes its side or an error, then waits for the producer; ends what the watch
 /// finds to last too long.
@@ -76,11 +82,20 @@ async fn read_open(
     headers: &RequestHeaders,
     requests: &mut impl Requests,
 ) -> Result<Opening, Failure> {
-    let first = requests.try_next().await;
+    let limit = OPEN_LIMIT.min(shared.session.idle_timeout);
+    let first = first_message(requests, limit).await?;
     match transport(shared, first)?.and_then(|request| request.message) {
         Some(Message::Open(open)) => Ok(Opening::from_proto(shared, headers, open).await?),
         _ => Err(ServeError::invalid("message", "the first message must be open").into()),
     }
+}
+
+async fn first_message(
+    requests: &mut impl Requests,
+    limit: Duration,
+) -> Result<Result<Option<v1::StreamCompositeRequest>, Status>, ServeError> {
+    let first = timeout(limit, requests.try_next()).await;
+    first.map_err(|_| ServeError::SessionIdle { limit })
 }
 
 fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
@@ -180,4 +195,21 @@ fn check_audio(
         ));
     }
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_says_nothing_is_ended_soon() {
+        let began = Instant::now();
+        let first = first_message(&mut tokio_stream::pending(), OPEN_LIMIT).await;
+        assert!(matches!(first, Err(ServeError::SessionIdle { .. })));
+        assert_eq!(began.elapsed(), OPEN_LIMIT);
+        let open = v1::StreamCompositeRequest::default();
+        let mut requests = tokio_stream::iter([Ok(open.clone())]);
+        let first = first_message(&mut requests, OPEN_LIMIT).await;
+        assert_eq!(first.unwrap().unwrap(), Some(open));
+    }
 }
