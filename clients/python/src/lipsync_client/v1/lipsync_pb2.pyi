@@ -807,7 +807,8 @@ class OpenSession(_message.Message):
     """The face at rest where nobody speaks. Frames of a segment that lie in silence show the background
     without the network (generated = false); a few frames are mixed where speech and rest meet. What is
     silence is judged from PCM only, from no more audio than a frame needs anyway; windows and steps
-    count as speech. With PACING_REALTIME there are also idle frames between segments, and
+    count as speech, and so does steady noise above -50 dB full scale, such as that of a room at -45 dB,
+    in the first 3 s of each segment: only then is it known to be steady. With PACING_REALTIME there are also idle frames between segments, and
     inside one whose audio is late by more than 200 ms: segment_id 0, no audio_time_us. Default: every
     frame of a segment comes from the network, and between segments there are none.
     """
