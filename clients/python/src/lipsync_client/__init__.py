@@ -7,6 +7,7 @@ from .audio import AudioFormat, PcmF32, PcmS16, Steps, Windows
 from .client import Client
 from .errors import (
     CallError,
+    EndedWhileSendingError,
     FieldViolation,
     LipsyncError,
     ProtocolError,
@@ -33,6 +34,7 @@ __all__ = [
     "CallError",
     "Cleared",
     "Client",
+    "EndedWhileSendingError",
     "Event",
     "FieldViolation",
     "Frame",

@@ -9,6 +9,8 @@ from .v1 import details_pb2
 
 _DETAILS = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
+_WRITE_FAILED = "Internal error from Core"
+"""What grpcio says of a call that ended under a message on its way out; its own status is lost."""
 
 
 class LipsyncError(Exception):
@@ -76,6 +78,13 @@ class CallError(LipsyncError):
         """When to try again, seconds; None where that does not help."""
 
 
+class EndedWhileSendingError(CallError):
+    """A session ended while a message was on its way to the server; why is not known.
+
+    grpcio loses the status then; `code` is UNKNOWN. The server's log has it under `request_id`.
+    """
+
+
 def call_error(error: grpc.aio.AioRpcError, request_id: str | None = None) -> CallError:
     """Read the details of a failed call; `request_id` came with the headers of a stream."""
     violations: list[FieldViolation] = []
@@ -86,6 +95,10 @@ def call_error(error: grpc.aio.AioRpcError, request_id: str | None = None) -> Ca
                 request_id = value if isinstance(value, str) else value.decode("ascii", "replace")
             elif key == _DETAILS and isinstance(value, bytes):
                 violations, retry_after = _read_details(value)
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WRITE_FAILED:
+        return EndedWhileSendingError(
+            grpc.StatusCode.UNKNOWN, "ended while sending", request_id=request_id
+        )
     return CallError(
         error.code(),
         error.details() or "",
