@@ -54,7 +54,7 @@ async def test_nobody_at_the_address() -> None:
 
 
 async def test_models_are_listed_loaded_and_known(client: Client) -> None:
-    assert [model.model_id for model in await client.list_models()] == ["mira"]
+    assert [model.model_id for model in await client.list_models()] == ["mira", "tomo"]
     loaded = await client.load_model("mira")
     assert (loaded.state, loaded.fps) == (pb.MODEL_STATE_READY, 25)
     assert (await client.model_stats("mira")).weights_bytes > 0

@@ -40,10 +40,10 @@ impl TestServer {
         Self::start(yaml, base, Arc::new(loader)).await
     }
 
-    /// The demo avatar on the real engine.
+    /// The demo avatars on the real engine.
     pub async fn mira() -> Result<Self> {
         Self::start_real(
-            "capacity: {bake: off}\nmodels: {mira: {path: assets/avatars/mira}}\n",
+            "capacity: {bake: off}\nmodels: {mira: {path: assets/avatars/mira}, tomo: {path: assets/avatars/tomo}}\n",
             repository(),
         )
         .await

@@ -63,7 +63,7 @@ fn the_documented_file_holds_the_defaults() {
         (documented.bake, documented.cache_dir),
         (defaults.bake, None)
     );
-    assert_eq!(documented.models.len(), 1);
+    assert_eq!(documented.models.len(), 2);
 }
 
 #[test]

@@ -1,1 +1,0 @@
-"""Mira: an illustrated demo avatar, drawn, voiced and trained by code alone."""

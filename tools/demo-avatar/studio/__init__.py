@@ -1,0 +1,1 @@
+"""Illustrated demo avatars: drawn, voiced and trained by code alone."""

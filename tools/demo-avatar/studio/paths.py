@@ -1,0 +1,20 @@
+"""Where things are. AVATAR_WORK moves the (large) scratch folder elsewhere."""
+import os
+from pathlib import Path
+
+TOOL = Path(__file__).resolve().parent.parent
+REPO = TOOL.parent.parent
+SPEECH = REPO / "assets" / "speech"
+WORK = Path(os.environ.get("AVATAR_WORK", TOOL / "work"))
+
+
+def avatar_folder(name):
+    """What is shipped of a character."""
+    return REPO / "assets" / "avatars" / name
+
+
+def work_folder(name):
+    """What only its training needs."""
+    folder = WORK / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,206 @@
+"""The generator learns to redraw the mouth.
+
+    python -m studio.train_generator mira
+
+The audio branch comes trained and frozen, so its maps are computed once. The
+U-Net is convolutional: most of the training runs on aligned crops around the
+mouth (with the matching crop of the audio map), which costs a fraction; the
+last part runs on whole regions so that padding and batch-norm statistics are
+those of the real input. What is kept is a running mean of the weights, which is
+quieter than any single step.
+"""
+import argparse
+import copy
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .characters import by_name
+from .corpus import load
+from .nets import AudioBranch, Encoder, Generator
+from .paths import WORK, work_folder
+from .restore import restore
+from .train_encoder import features
+from .windows import Clips, unfold
+
+CELLS = 10  # the bottleneck is 10x10 whatever the region
+RING = 4    # px of the crop that the region leaves out on each side
+
+
+def region(rect_picture, side):
+    """Face rectangle -> the side x side region that the network sees."""
+    crop = cv2.resize(rect_picture, (side + 2 * RING, side + 2 * RING), interpolation=cv2.INTER_CUBIC)
+    return crop[RING:-RING, RING:-RING]
+
+
+def masked(real):
+    """The region with the mouth blacked out: channels 3-5."""
+    side = len(real)
+    out = real.copy()
+    out[5:side - 10, 5:side - 5] = 0
+    return out
+
+
+def audio_maps(index, branch, encoder):
+    """Audio branch output for every target, float16 [N, 128, 10, 10]."""
+    clips = Clips(load("train"))
+    encoder.eval(), branch.eval()
+    maps = np.zeros((len(index), 128, CELLS, CELLS), np.float16)
+    for at in range(0, len(index), 64):
+        steps, mask = zip(*(clips.stretch(c, f, 1) for _, c, f in index[at:at + 64]))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            audio = unfold(features(encoder, np.stack(steps), np.stack(mask)), 1, 1)
+            maps[at:at + 64] = branch(audio).float().numpy()
+    return maps
+
+
+class Data:
+    def __init__(self, who, branch, encoder):
+        work = work_folder(who.name)
+        self.side = who.region
+        self.photos = np.load(work / "photos.npy")
+        self.targets = np.load(work / "targets.npy", mmap_mode="r")
+        self.index = np.load(work / "targets_index.npy")[:int(np.load(work / "targets_done.npy"))]
+        self.branch = branch.state_dict()
+        self.maps = audio_maps(self.index, branch, encoder)
+
+    def first(self, n_pictures, n_maps):
+        """Inputs of the first targets: pictures, encoder steps and their mask, audio maps."""
+        clips = Clips(load("train"))
+        real = [region(self.photos[k], self.side) for k in self.index[:n_pictures, 0]]
+        x = np.stack([np.concatenate([r, masked(r)], 2) for r in real])
+        stretches = zip(*(clips.stretch(c, f, 1) for _, c, f in self.index[:n_maps]))
+        return (torch.from_numpy(x).permute(0, 3, 1, 2).float().div_(255), tuple(np.stack(s) for s in stretches),
+                torch.from_numpy(self.maps[:n_maps].astype(np.float32)))
+
+    def batch(self, rng, size, n):
+        """n x n cells around the mouth, all of them for n = 10."""
+        k = np.sort(rng.choice(len(self.index), size, replace=False))
+        # Crops keep the mouth (rows 3 to 8, columns 2.5 to 7.5) inside.
+        r = 0 if n == CELLS else (3 if n < 6 else int(rng.integers(2, 4)))
+        c = 0 if n == CELLS else (int(rng.integers(2, 4)) if n < 6 else 2)
+        px = self.side // CELLS
+        box = (slice(px * r, px * (r + n)), slice(px * c, px * (c + n)))
+        xs, ys = [], []
+        for j in k:
+            real = region(self.photos[self.index[j, 0]], self.side)
+            xs.append(np.concatenate([real, masked(real)], 2)[box])
+            ys.append(region(self.targets[j], self.side)[box])
+        x = torch.from_numpy(np.stack(xs)).permute(0, 3, 1, 2).float().div_(255)
+        y = torch.from_numpy(np.stack(ys)).permute(0, 3, 1, 2).float().div_(255)
+        a = torch.from_numpy(self.maps[k][:, :, r:r + n, c:c + n].astype(np.float32))
+        return (x.contiguous(memory_format=torch.channels_last), y,
+                a.contiguous(memory_format=torch.channels_last))
+
+
+def picture_loss(out, y, x):
+    """L1, heavier where the mouth changed the picture, plus L1 of the edges."""
+    change = (y - x[:, :3]).abs().amax(1, keepdim=True)
+    near = F.max_pool2d((change > 0.03).float(), 9, 1, 4)
+    w = 1 + 5 * near
+    d = out - y
+    flat = (d.abs() * w).mean()
+    edges = ((d[..., 1:] - d[..., :-1]).abs() * w[..., 1:]).mean() + ((d[..., 1:, :] - d[..., :-1, :]).abs() * w[..., 1:, :]).mean()
+    mouth = (d.abs() * near).sum() / (near.sum() * 3 + 1)
+    return flat + 0.7 * edges, mouth.item()
+
+
+def follow(mean, net, keep):
+    """Moves the running mean of weights and statistics towards the network."""
+    with torch.no_grad():
+        for m, n in zip(mean.state_dict().values(), net.state_dict().values()):
+            if m.is_floating_point():
+                m.lerp_(n, 1 - keep)
+            else:
+                m.copy_(n)
+
+
+def begin(who, data, args):
+    """Network, running mean, optimiser and the step to go on from."""
+    net = Generator(who.channels, who.region)
+    if args.restore and not args.resume:
+        restore(net, args.restore, *data.first(16, 800))
+    net.audio.load_state_dict(data.branch)
+    net.to(memory_format=torch.channels_last)
+    net.audio.requires_grad_(False)
+    params = [p for p in net.parameters() if p.requires_grad]
+    opt = torch.optim.AdamW(params, lr=args.lr, weight_decay=1e-4, betas=(0.9, 0.98))
+    mean, step = copy.deepcopy(net), 0
+    if args.resume:
+        state = torch.load(work_folder(who.name) / "generator.pt", weights_only=True)
+        net.load_state_dict(state["net"])
+        mean.load_state_dict(state["mean"])
+        opt.load_state_dict(state["optimizer"])
+        step = state["step"]
+        for n in (net, mean):  # which may have been trained further meanwhile
+            n.audio.load_state_dict(data.branch)
+    return net, mean, params, opt, step
+
+
+def save(folder, net, mean, opt, step):
+    torch.save({"net": net.state_dict(), "mean": mean.state_dict(), "optimizer": opt.state_dict(), "step": step},
+               folder / "generator.part")
+    (folder / "generator.part").replace(folder / "generator.pt")  # never half a file
+
+
+def arguments():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("avatar")
+    ap.add_argument("--steps", type=int, default=4000)
+    ap.add_argument("--lr", type=float, default=6e-3)
+    ap.add_argument("--batch", type=int, default=8)
+    ap.add_argument("--plan", default="5:0.5,6:0.2,10:0.3", help="sides of the crops in cells, and each one's share of the steps")
+    ap.add_argument("--settle", type=float, default=0.25, help="last share of the steps, with batch norms held still")
+    ap.add_argument("--restore", type=Path, help="begin with the networks in this avatar's folder")
+    ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    return ap.parse_args()
+
+
+def main():
+    args = arguments()
+    torch.manual_seed(5)
+    who = by_name(args.avatar)
+    state, encoder, branch = torch.load(WORK / "audio.pt", weights_only=True), Encoder(), AudioBranch()
+    encoder.load_state_dict(state["encoder"])
+    branch.load_state_dict(state["branch"])
+    data = Data(who, branch, encoder)
+    net, mean, params, opt, first = begin(who, data, args)
+    rng = np.random.default_rng(5 + first)
+    plan, total = [], 0.0
+    for part in args.plan.split(","):
+        cells, share = part.split(":")
+        total += float(share)
+        plan.append((total, int(cells)))
+    log = []
+    for it in range(first, args.steps):
+        done = it / args.steps
+        cells = next((n for t, n in plan if done < t), plan[-1][1])
+        # The end runs on the statistics that inference uses: with those of a batch, the
+        # network learns to read a mouth by its difference from the others of the batch.
+        net.train(done < 1 - args.settle)
+        net.audio.eval()
+        for g in opt.param_groups:
+            g["lr"] = args.lr * min(1, (it + 1) / 30) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        x, y, a = data.batch(rng, args.batch if cells * who.region < 3200 else max(4, args.batch // 2), cells)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = net.picture(x, a)
+        loss, mouth = picture_loss(out.float(), y, x)
+        opt.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        opt.step()
+        follow(mean, net, min(0.99, it / (it + 20)))
+        log.append((loss.item(), mouth))
+        if (it + 1) % 50 == 0:
+            m = np.mean(log[-50:], 0)
+            print(f"{it + 1} cells {cells} loss {m[0]:.4f} mouth L1 {255 * m[1]:.2f}", flush=True)
+            save(work_folder(who.name), net, mean, opt, it + 1)
+    save(work_folder(who.name), net, mean, opt, args.steps)
+
+
+if __name__ == "__main__":
+    main()
