@@ -16,7 +16,7 @@ cargo build --release --locked -p lipsync-engine --example gpu_check --example w
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 folder=$made/gpu-check
-mkdir -p "$folder/bin" "$folder/full" "$folder/networks"
+mkdir -p "$folder/bin" "$folder/networks"
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 for binary in lipsync-server lipsync-load-test examples/gpu_check; do
   strip -o "$folder/bin/$(basename "$binary")" "$target/release/$binary"
@@ -27,17 +27,7 @@ cp tools/gpu-check/*.py "$folder/"
 # Mira, and the same pictures with a network of full size, which costs what a real one costs.
 mkdir -p "$folder/mira"
 cp -r assets/avatars/mira/{avatar.yaml,generator.onnx,audio_encoder.onnx,crop_rectangles.json,frames} "$folder/mira/"
-cp "$folder/networks/328-ave.onnx" "$folder/full/generator.onnx"
-cp -r assets/avatars/mira/{frames,crop_rectangles.json,audio_encoder.onnx} "$folder/full/"
-cat > "$folder/full/avatar.yaml" <<'YAML'
-name: Full size
-audio_kind: ave
-fps: 25
-generator: generator.onnx
-audio_encoder: audio_encoder.onnx
-frames: frames
-crop_rectangles: crop_rectangles.json
-YAML
+tools/bench/full_size_avatar.sh "$folder/full"
 cat > "$folder/config.yaml" <<'YAML'
 server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000}
 operations: {enabled: false}
