@@ -7,6 +7,7 @@ mod admin;
 mod arrows;
 mod background;
 mod bad_input;
+mod cuda;
 mod deadlines;
 mod devices;
 mod health;

@@ -23,6 +23,7 @@ pub mod loader;
 pub mod metadata;
 mod operations;
 pub mod pipeline;
+pub mod process;
 pub mod request;
 pub mod request_layer;
 mod seam;

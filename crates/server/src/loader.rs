@@ -10,8 +10,9 @@ use lipsync_engine::{
     load_audio_encoder, load_generator,
 };
 use lipsync_registry::{DeviceRoom, NetworkLoader};
+use lipsync_worker_pool::LostDevice;
 
-use crate::{Config, devices};
+use crate::{Config, StartError, devices};
 
 /// Loads networks for the embedded CPU engine.
 #[derive(Debug, Clone)]
@@ -61,11 +62,12 @@ impl EngineLoader {
     /// none, it is the CPU's.
     ///
     /// # Errors
-    /// What a device reports when it is asked for its memory.
+    /// [`StartError::Device`] and [`StartError::DeviceLost`]: what a device reports when it is asked for its
+    /// memory.
     pub fn choose(
         config: &Config,
         cudas: Vec<Arc<Cuda>>,
-    ) -> Result<Arc<dyn NetworkLoader>, EngineError> {
+    ) -> Result<Arc<dyn NetworkLoader>, StartError> {
         let engine = &config.engine;
         let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes);
         if cudas.is_empty() {
@@ -74,7 +76,7 @@ impl EngineLoader {
         let all: Vec<Device> = cudas.iter().map(|cuda| cuda.device()).collect();
         let workers = devices::of_workers(&all, config.server.n_workers);
         let gpu = |cuda: Arc<Cuda>| {
-            let (free, _) = cuda.memory()?;
+            let (free, _) = cuda.memory().map_err(|error| unready(&cuda, error))?;
             let cache_bytes = engine.visual_cache_bytes.min(free / VISUAL_CACHE_PART);
             Ok(Gpu {
                 visual_cache: Arc::new(VisualCache::new(cache_bytes)),
@@ -86,13 +88,28 @@ impl EngineLoader {
         let gpus = cudas.into_iter().map(gpu);
         Ok(Arc::new(Self {
             host,
-            gpus: gpus.collect::<Result<_, EngineError>>()?,
+            gpus: gpus.collect::<Result<_, StartError>>()?,
             max_batch: engine.max_batch,
         }))
     }
 
     fn gpu(&self, device: Device) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.cuda.device() == device)
+    }
+}
+
+/// What it means that a device says this instead of how much memory it has.
+fn unready(cuda: &Cuda, error: EngineError) -> StartError {
+    match error {
+        EngineError::DeviceFault {
+            reason,
+            sticky: true,
+            ..
+        } => StartError::DeviceLost(LostDevice {
+            device: cuda.device(),
+            reason,
+        }),
+        error => StartError::Device(error),
     }
 }
 

@@ -12,10 +12,12 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
-    Config, DeviceRefused, EngineLoader, RunningServer, Server, banner::Banner, config, devices,
-    gpus::NvmlProbe,
+    Config, DeviceRefused, RunningServer, banner::Banner, config, devices, process,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use command_line::{Command, CommandLine};
 
@@ -23,10 +25,6 @@ use command_line::{Command, CommandLine};
 const EXIT_USAGE: u8 = 2;
 /// The configuration asks for a device that cannot be had.
 const EXIT_NO_DEVICE: u8 = 3;
-/// A device failed for good: start the process anew.
-const EXIT_DEVICE_LOST: u8 = 4;
-/// A second signal came while draining.
-const EXIT_FORCED: u8 = 130;
 
 fn main() -> ExitCode {
     let arguments = CommandLine::parse();
@@ -74,56 +72,30 @@ fn serve(file: &std::path::Path) -> anyhow::Result<ExitCode> {
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     // Before anything is said to be ready, so that no signal is lost.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = signals()?;
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice)).await??;
-    let probe = NvmlProbe::find(cudas.iter().map(|cuda| cuda.info().clone()).collect());
-    let loader = EngineLoader::choose(&config, cudas)?;
-    let starting = async {
-        let mut server = Server::bind(config, loader).await?;
-        if let Some(probe) = probe {
-            server.watch_gpus(probe).await;
-        }
-        server.start().await
-    };
-    let mut running = tokio::select! {
-        started = starting => started?,
-        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
-    };
-    announce(&running);
-    let lost = running.device_lost();
-    let is_lost = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        lost = lost => {
-            tracing::error!(device = %lost.device, reason = lost.reason, "a device is lost, the server ends");
-            true
-        }
-        () = running.ended() => return Ok(ExitCode::FAILURE),
-    };
-    let draining = async {
-        if !is_lost {
-            running.pre_drain().await;
-        }
-        running.shut_down().await
-    };
-    tokio::select! {
-        all_done = draining => {
-            if !all_done {
-                tracing::warn!("the grace ended before everything was finished");
+    let ending = process::run(config, cudas, &mut signals, announce).await?;
+    Ok(ExitCode::from(ending.exit_code()))
+}
+
+/// SIGTERM and SIGINT, as they come.
+fn signals() -> anyhow::Result<mpsc::Receiver<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (sender, signals) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-            Ok(if is_lost {
-                ExitCode::from(EXIT_DEVICE_LOST)
-            } else {
-                ExitCode::SUCCESS
-            })
+            // The second one ends the process, whatever becomes of a third.
+            let _ = sender.try_send(());
         }
-        _ = terminate.recv() => Ok(ExitCode::from(EXIT_FORCED)),
-        _ = interrupt.recv() => Ok(ExitCode::from(EXIT_FORCED)),
-    }
+    });
+    Ok(signals)
 }
 
 fn announce(running: &RunningServer) {

@@ -11,7 +11,7 @@ use lipsync::v1::{
     lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
     server_admin_server::ServerAdminServer,
 };
-use lipsync_engine::Device;
+use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -77,6 +77,12 @@ pub enum StartError {
         /// What is wrong, with paths: this goes to the operator.
         detail: String,
     },
+    /// A device failed for good before the server was ready.
+    #[error("{} is lost: {}", .0.device, .0.reason)]
+    DeviceLost(LostDevice),
+    /// A device does not say how much memory it has.
+    #[error(transparent)]
+    Device(EngineError),
 }
 
 /// A server that listens but serves nothing yet.
@@ -199,7 +205,11 @@ impl Server {
             serving,
             attendants: [Some(tending), Some(watching), watching_gpus],
         };
-        running.preload().await?;
+        // A device that was lost meanwhile is why a model could not be loaded.
+        if let Err(error) = running.preload().await {
+            let lost = running.shared.pipeline.workers.lost_device();
+            return Err(lost.borrow().clone().map_or(error, StartError::DeviceLost));
+        }
         running.advance(Phase::Starting, Phase::Serving);
         Ok(running)
     }

@@ -39,7 +39,8 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
+    /// Stops while it is closed.
+    pub fn pass(&self) {
         let closed = self
             .is_closed
             .lock()

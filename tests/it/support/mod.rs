@@ -2,6 +2,7 @@
 
 pub mod avatar;
 pub mod fake;
+pub mod gated;
 pub mod http;
 pub mod process;
 pub mod raw;
@@ -12,6 +13,7 @@ pub mod speech;
 use std::time::Duration;
 
 pub use fake::{FakeLoader, Gate, HeldGate};
+pub use gated::GatedLoader;
 pub use http::Http;
 pub use raw::RawClient;
 pub use server::TestServer;
