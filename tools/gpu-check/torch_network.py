@@ -31,12 +31,15 @@ class Network(torch.nn.Module):
                 slots[name] = f"weight_{len(slots)}"
                 self.register_buffer(slots[name], torch.from_numpy(np.array(array)))
         self.slots = slots
-        self.nodes = [(OPERATORS[checked(node)], node) for node in graph.nodes]
+        dead = last_reads(graph)
+        self.nodes = [(OPERATORS[checked(node)], node, dead.get(at, ())) for at, node in enumerate(graph.nodes)]
 
     def forward(self, *inputs):
         values = dict(zip(self.inputs, inputs))
-        for run, node in self.nodes:
+        for run, node, dead in self.nodes:
             values[node.outputs[0]] = run(self, node, values)
+            for name in dead:
+                del values[name]
         outputs = [values[name] for name in self.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -52,6 +55,20 @@ class Network(torch.nn.Module):
         if place >= len(node.inputs) or not node.inputs[place]:
             return None
         return self.small[node.inputs[place]].reshape(-1).tolist()
+
+
+def last_reads(graph):
+    """By the place of a node, the values that nobody reads after it.
+
+    Kept to the end, all of them would take 0.4 GB a frame of the 328 network in f32, and eager PyTorch would
+    take fresh memory for each instead of what it has just given back.
+    """
+    last = {name: at for at, node in enumerate(graph.nodes) for name in [*node.inputs, node.outputs[0]]}
+    dead = {}
+    for name, at in last.items():
+        if name and name not in graph.constants and name not in graph.outputs:
+            dead.setdefault(at, []).append(name)
+    return dead
 
 
 def checked(node):
