@@ -9,6 +9,10 @@ use lipsync_engine::{
 
 use crate::config::DeviceChoice;
 
+/// Whether the CUDA engine has run on a GPU. Until it has, nobody gets it without asking for it by name: a
+/// kernel that hangs, or a driver that is called wrongly, would take down servers that the CPU serves well.
+const HAS_RUN_ON_A_GPU: bool = false;
+
 /// The configuration asks for a CUDA device that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -23,7 +27,8 @@ pub struct DeviceRefused {
 
 /// The CUDA devices to be used; none: the CPU.
 ///
-/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used, or that there is none.
+/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used, or that there is none. As long
+/// as the CUDA engine has not run on a GPU, none is.
 ///
 /// # Errors
 /// [`DeviceRefused`] where CUDA is asked for and there is not a single device that can be used.
@@ -32,7 +37,32 @@ pub fn open(choice: DeviceChoice) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
         DeviceChoice::Cpu => return Ok(Vec::new()),
         _ => cuda::Devices::discover(),
     };
+    if choice == DeviceChoice::Auto
+        && !HAS_RUN_ON_A_GPU
+        && let Some(unproven) = found.as_deref().ok().and_then(unproven)
+    {
+        tracing::warn!("{unproven}");
+        return Ok(Vec::new());
+    }
     choose(choice, found, Cuda::open)
+}
+
+/// Why none of the devices that could be used is; `None` where there is none that could be.
+fn unproven(found: &[DeviceInfo]) -> Option<String> {
+    let usable = found.iter().filter(|info| info.unusable().is_none());
+    let names: Vec<_> = usable
+        .map(|info| format!("cuda:{} ({})", info.ordinal, info.name))
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "networks run on the CPU, and {} not used: the CUDA engine has not run on a GPU yet, so it has to be \
+             asked for with engine.device: cuda; tools/gpu-check says beforehand whether it works there",
+            match &*names {
+                [one] => format!("{one} is"),
+                several => format!("{} are", several.join(", ")),
+            }
+        )
+    })
 }
 
 fn choose(
@@ -158,6 +188,23 @@ mod tests {
             "{both}"
         );
         assert_eq!(ordinals(Auto, vec![info(1, 7)]), Ok(vec![]));
+    }
+
+    #[test]
+    fn auto_names_the_devices_that_it_leaves_alone() {
+        let said = unproven(&[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
+        for words in [
+            "cuda:0 (fake CUDA device), cuda:2 (fake CUDA device) are not used",
+            "engine.device: cuda;",
+        ] {
+            assert!(said.contains(words), "{words} in {said}");
+        }
+        assert!(
+            unproven(&[info(4, 9)])
+                .unwrap()
+                .contains("device) is not used")
+        );
+        assert_eq!(unproven(&[info(1, 7)]), None);
     }
 
     #[test]

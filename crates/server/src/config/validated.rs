@@ -88,7 +88,8 @@ pub struct Engine {
 /// `engine.device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// All CUDA devices that can be used; the CPU where there is none.
+    /// All CUDA devices that can be used; the CPU where there is none, and as long as the CUDA engine has
+    /// not run on a GPU.
     Auto,
     /// The embedded CPU engine.
     Cpu,
