@@ -39,7 +39,7 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// audio was spoken than those of its first second (medians). The worst session is shown.
 ///
 /// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 the error budget was passed (or,
-/// with --find-max-users, not even one user could be served).
+/// with --find-max-users, not even one user could be served; with --compare-alone, frames differ).
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "lipsync-load-test", version)]
 pub struct Args {
@@ -124,6 +124,10 @@ pub struct Args {
     /// then bisection to 5 %. --users is ignored.
     #[arg(long, conflicts_with = "rate")]
     pub find_max_users: bool,
+    /// Measure nothing, but have each of --users ask for the same frames alone and then all at once, and
+    /// compare them byte by byte.
+    #[arg(long, conflicts_with_all = ["find_max_users", "stream", "rate"])]
+    pub compare_alone: bool,
     /// The 95th percentile of latency that --find-max-users allows, ms.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub slo_p95_ms: u64,
@@ -332,6 +336,8 @@ mod tests {
             "--pacing realtime",
             "--interrupt-every 2s",
             "--stream --pacing slow",
+            "--compare-alone --find-max-users",
+            "--compare-alone --stream",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -8,12 +8,14 @@
 //! [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
 //! [`unary_user`] and [`stream_user`] send them, [`conversation`] and
 //! [`check`] judge the answers, [`stats`] and [`live`] count,
-//! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints.
+//! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints. [`equality`]
+//! measures nothing: it compares what users get alone and together.
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod check;
 pub mod conversation;
+pub mod equality;
 mod error;
 pub mod live;
 pub mod machine;

@@ -22,7 +22,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let machine = Machine::here();
     let plan = Plan::prepare(args.clone()).await?;
     let mut stop = stop_on_ctrl_c();
-    let outcome = if args.find_max_users {
+    let outcome = if args.compare_alone {
+        Outcome::Equality(plan.compare_alone().await?)
+    } else if args.find_max_users {
         Outcome::Search(plan.find_max_users(&stop).await)
     } else {
         Outcome::Run(Box::new(plan.run(args.users, &mut stop).await))

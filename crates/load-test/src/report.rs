@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Pace},
+    equality::Equality,
     live::LiveStats,
     machine::Machine,
     model::Model,
@@ -285,6 +286,8 @@ pub enum Outcome {
     Run(Box<Summary>),
     /// A search.
     Search(Capacity),
+    /// A comparison.
+    Equality(Equality),
 }
 
 /// Everything, for `--json`.
@@ -303,6 +306,8 @@ pub struct Document<'a> {
     max_users: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probes: Option<&'a [Summary]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    equality: Option<&'a Equality>,
 }
 
 /// What the server says of itself.
@@ -324,12 +329,14 @@ impl From<&GetServerStatsResponse> for Server {
 }
 
 impl Outcome {
-    /// Whether the error budget was kept; for a search, whether at least one user could be served.
+    /// Whether the error budget was kept; for a search, whether at least one user could be served; for a
+    /// comparison, whether all frames were equal.
     #[must_use]
     pub fn passed(&self, args: &Args) -> bool {
         match self {
             Self::Run(summary) => summary.within_budget(args.max_error_rate),
             Self::Search(capacity) => capacity.max_users > 0,
+            Self::Equality(found) => found.different == 0,
         }
     }
 
@@ -341,21 +348,27 @@ impl Outcome {
         plan: &'a Plan,
         machine: &'a Machine,
     ) -> Document<'a> {
-        let (run, max_users, probes) = match self {
-            Self::Run(summary) => (Some(summary.as_ref()), None, None),
-            Self::Search(found) => (None, Some(found.max_users), Some(found.probes.as_slice())),
-        };
-        Document {
+        let mut document = Document {
             machine,
             server: plan.server().map(Server::from),
             settings: args,
             load: args.profile.describe(),
             models: plan.models().collect(),
             passed: self.passed(args),
-            run,
-            max_users,
-            probes,
+            run: None,
+            max_users: None,
+            probes: None,
+            equality: None,
+        };
+        match self {
+            Self::Run(summary) => document.run = Some(summary),
+            Self::Search(found) => {
+                document.max_users = Some(found.max_users);
+                document.probes = Some(&found.probes);
+            }
+            Self::Equality(found) => document.equality = Some(found),
         }
+        document
     }
 
     /// The report for people.
@@ -378,9 +391,14 @@ impl Outcome {
                     text.push_str(&best.table(unit));
                 }
             }
+            Self::Equality(found) => text.push_str(&found.to_string()),
         }
         if !self.passed(args) {
-            text.push_str("\nFAILED: the error budget was passed, or nothing could be measured\n");
+            text.push_str("\nFAILED: ");
+            text.push_str(match self {
+                Self::Equality(_) => "frames differ\n",
+                _ => "the error budget was passed, or nothing could be measured\n",
+            });
         }
         text
     }

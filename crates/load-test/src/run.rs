@@ -12,6 +12,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     Error,
     args::{Args, Input},
+    equality::{self, Equality},
     model::{self, Model},
     profile::{self, Profile},
     random::Random,
@@ -126,6 +127,16 @@ impl Plan {
         }
         bar.finish_and_clear();
         Summary::new(n_users, &stats.lock(), clock.now())
+    }
+
+    /// Compares what users get alone with what they get at once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: a request was not answered.
+    pub async fn compare_alone(&self) -> Result<Equality, Error> {
+        let client = |user| self.clients[place(user, self.clients.len())].lip_sync();
+        let users = (0..self.args.users).map(|user| (client(user), self.speaker(user)));
+        equality::compare(users.collect(), self.args.batch, self.args.timeout).await
     }
 
     /// Searches the most users that are served within the goals.
