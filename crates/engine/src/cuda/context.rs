@@ -1,6 +1,6 @@
 //! An opened device.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     DeviceInfo, cases,
@@ -22,32 +22,54 @@ impl Cuda {
     /// recent enough, a device of that ordinal, or one of compute capability 8.0 or more. What the device
     /// reports otherwise.
     pub fn open(ordinal: u32) -> Result<Arc<Self>, EngineError> {
-        let cuda = Self::over(Arc::new(Nvidia::open(ordinal)?));
-        match cuda.check_kernels(1, 1)? {
-            None => Ok(cuda),
-            Some(wrong) => Err(EngineError::DeviceUnavailable {
-                reason: format!(
-                    "{} ({}) computes something else than it should, so it is not used: {wrong}",
-                    cuda.device(),
-                    cuda.info().name
-                ),
-            }),
+        let cuda = Self::open_unproven(ordinal)?;
+        let wrong = cuda.wrong_kernels(1, 1);
+        if wrong.is_empty() {
+            return Ok(cuda);
         }
+        Err(EngineError::DeviceUnavailable {
+            reason: format!(
+                "{} ({}) computes something else than it should, so it is not used: {}",
+                cuda.device(),
+                cuda.info().name,
+                wrong.join("; ")
+            ),
+        })
+    }
+
+    /// Opens a device whatever its kernels compute, for finding out what is wrong with them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_unproven(ordinal: u32) -> Result<Arc<Self>, EngineError> {
+        Ok(Self::over(Arc::new(Nvidia::open(ordinal)?)))
     }
 
     /// Runs `rounds` launches of every kernel over random shapes and compares them with what the kernels'
-    /// scalar twins make of the same; what is wrong first, if anything.
-    ///
-    /// # Errors
-    /// What the device reports.
-    pub fn check_kernels(&self, seed: u64, rounds: usize) -> Result<Option<String>, EngineError> {
+    /// scalar twins make of the same; a sentence for each kernel that fails or computes something else.
+    #[must_use]
+    pub fn wrong_kernels(&self, seed: u64, rounds: usize) -> Vec<String> {
+        let mut wrong = BTreeMap::new();
         for case in cases::draw(seed, rounds) {
-            let wrong = case.run(&self.driver)?;
-            if wrong.is_some() {
-                return Ok(wrong);
+            let kernel = case.launch.kernel.entry();
+            if wrong.contains_key(kernel) {
+                continue;
+            }
+            match case.run(&self.driver) {
+                Ok(None) => {}
+                Ok(Some(difference)) => {
+                    wrong.insert(kernel, difference);
+                }
+                Err(error) => {
+                    wrong.insert(kernel, format!("{kernel}: {error}"));
+                    // Nothing runs on a lost device.
+                    if let EngineError::DeviceFault { sticky: true, .. } = error {
+                        break;
+                    }
+                }
             }
         }
-        Ok(None)
+        wrong.into_values().collect()
     }
 
     /// A device behind a driver of any kind.
@@ -77,5 +99,26 @@ impl Cuda {
 
     pub(super) fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cuda::{Call, FakeDevice, Fault};
+
+    #[test]
+    fn a_kernel_that_fails_is_named_and_the_others_are_tried() {
+        let device = FakeDevice::new(0, 1 << 30);
+        let cuda = device.open();
+        assert_eq!(cuda.wrong_kernels(1, 1), Vec::<String>::new());
+        device.inject(Call::Launch, 0, Fault::Recoverable);
+        device.inject(Call::Launch, 2, Fault::Recoverable);
+        assert_eq!(cuda.wrong_kernels(1, 1).len(), 2);
+        device.inject(Call::Launch, 1, Fault::Sticky);
+        let wrong = cuda.wrong_kernels(1, 1);
+        assert!(
+            wrong.len() == 1 && wrong[0].contains("told to break"),
+            "{wrong:?}"
+        );
     }
 }

@@ -1,0 +1,239 @@
+//! Checks and measures the CUDA engine on a machine with a GPU; prints a JSON object a line.
+//!
+//! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--parts P,P...] [NETWORK...]`, where a network is
+//! an ONNX file or a name of `network_writer::variants`; by default the full-size ones. It needs no file, no
+//! Rust and no CUDA toolkit where it runs: build it anywhere (`cargo build --release -p lipsync-engine --example
+//! gpu_check`) and carry it over. `--fake` runs the same on a made-up device, to try the program itself.
+//!
+//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed` and `launches`; all of them, where none is
+//! named. A line is printed as soon as something is known, so that what is known stays where the rest fails.
+//!
+//! Exit code: 0 where everything agrees, 1 where something is wrong, 2 for a mistake in the arguments, 3 where
+//! there is no usable device.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_precision_loss,
+    reason = "a command line; counts are small"
+)]
+
+mod checks;
+mod speed;
+mod subject;
+
+use std::{env, process::ExitCode, sync::Arc, time::Duration};
+
+use lipsync_engine::{
+    EngineError,
+    cuda::{Cuda, FakeDevice, Footprint},
+};
+use serde_json::{Value, json};
+
+use speed::Run;
+use subject::Subject;
+
+const PARTS: [&str; 6] = [
+    "kernels", "numerics", "equality", "memory", "speed", "launches",
+];
+/// Kept, batch and streams of what is measured; what matters most is first.
+const RUNS: [(bool, usize, usize); 16] = [
+    (true, 16, 8),
+    (true, 64, 8),
+    (true, 32, 8),
+    (true, 1, 1),
+    (false, 16, 8),
+    (false, 64, 8),
+    (true, 8, 1),
+    (true, 16, 1),
+    (true, 64, 1),
+    (true, 1, 8),
+    (true, 8, 8),
+    (true, 16, 4),
+    (true, 16, 2),
+    (false, 1, 1),
+    (false, 16, 1),
+    (false, 64, 1),
+];
+const QUICK_RUNS: [(bool, usize, usize); 3] = [(true, 2, 2), (true, 1, 1), (false, 2, 1)];
+
+struct Options {
+    device: u32,
+    time: Duration,
+    is_quick: bool,
+    is_fake: bool,
+    parts: Vec<String>,
+    networks: Vec<String>,
+}
+
+impl Options {
+    fn parse() -> Option<Self> {
+        let mut options = Self {
+            device: 0,
+            time: Duration::from_secs(1),
+            is_quick: false,
+            is_fake: false,
+            parts: PARTS.map(String::from).to_vec(),
+            networks: vec![],
+        };
+        let mut args = env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--device" => options.device = args.next()?.parse().ok()?,
+                "--seconds" => {
+                    options.time = Duration::try_from_secs_f64(args.next()?.parse().ok()?).ok()?;
+                }
+                "--quick" => options.is_quick = true,
+                "--fake" => options.is_fake = true,
+                "--parts" => options.parts = args.next()?.split(',').map(String::from).collect(),
+                name if name.starts_with("--") => return None,
+                name => options.networks.push(name.to_owned()),
+            }
+        }
+        if options.networks.is_empty() {
+            options.networks = vec!["328-ave".into(), "160-hubert".into()];
+        }
+        let is_known = |part: &String| PARTS.contains(&part.as_str());
+        options.parts.iter().all(is_known).then_some(options)
+    }
+
+    fn open(&self) -> Result<Arc<Cuda>, EngineError> {
+        if self.is_fake {
+            return Ok(FakeDevice::new(self.device, 8 << 30).open());
+        }
+        // Kernels that are wrong are to be told, not refused.
+        Cuda::open_unproven(self.device)
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.parts.iter().any(|name| name == part)
+    }
+
+    fn runs(&self) -> &'static [(bool, usize, usize)] {
+        if self.is_quick { &QUICK_RUNS } else { &RUNS }
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse() else {
+        eprintln!(
+            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--parts {}] [NETWORK...]",
+            PARTS.join(",")
+        );
+        return ExitCode::from(2);
+    };
+    let cuda = match options.open() {
+        Ok(cuda) => cuda,
+        Err(error) => {
+            println!(
+                "{}",
+                json!({ "part": "device", "unavailable": error.to_string() })
+            );
+            eprintln!("{error}");
+            return ExitCode::from(3);
+        }
+    };
+    let info = cuda.info();
+    let mut report = Report { is_right: true };
+    report.add(
+        "device",
+        None,
+        Ok(json!({
+            "name": info.name,
+            "ordinal": info.ordinal,
+            "compute_capability": info.compute_capability,
+            "total_bytes": info.total_bytes,
+            "cuda_of_driver": info.driver_version,
+            "is_fake": options.is_fake,
+        })),
+    );
+    if options.has("kernels") {
+        let rounds = if options.is_quick { 1 } else { 20 };
+        let wrong = cuda.wrong_kernels(2, rounds);
+        let is_right = wrong.is_empty();
+        let found = json!({ "rounds": rounds, "wrong": wrong, "is_right": is_right });
+        report.add("kernels", None, Ok(found));
+    }
+    for network in &options.networks {
+        match Subject::read(network) {
+            Ok(subject) => check(&options, &cuda, (network, &subject), &mut report),
+            Err(error) => report.add("network", Some(network), Err(error)),
+        }
+    }
+    if report.is_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// All that is asked about one network.
+fn check(
+    options: &Options,
+    cuda: &Arc<Cuda>,
+    (name, subject): (&str, &Subject),
+    report: &mut Report,
+) {
+    let quick = |quick: usize, thorough: usize| if options.is_quick { quick } else { thorough };
+    let mut add = |part, found: Result<Value, EngineError>| {
+        report.add(part, Some(name), found.map_err(|error| error.to_string()));
+    };
+    if options.has("numerics") {
+        add("numerics", checks::numerics(subject, cuda));
+    }
+    if options.has("equality") {
+        let n_frames = quick(3, 33);
+        add(
+            "equality",
+            checks::equality(subject, cuda, n_frames, options.time * 3),
+        );
+    }
+    if options.has("memory") {
+        add("memory", checks::memory(subject, cuda, quick(2, 100)));
+        add("footprint", footprint(subject));
+    }
+    if options.has("speed") {
+        for &(keeps, batch, n_streams) in options.runs() {
+            let run = Run {
+                keeps,
+                batch,
+                n_streams,
+            };
+            add("speed", run.measure(subject, cuda, options.time));
+        }
+    }
+    if options.has("launches") {
+        let n_runs = if options.is_quick { 1 } else { 50 };
+        add(
+            "launches",
+            speed::launches(subject, cuda, quick(1, 16), n_runs),
+        );
+    }
+}
+
+fn footprint(subject: &Subject) -> Result<Value, EngineError> {
+    let footprint = Footprint::of(&subject.onnx)?;
+    Ok(json!({
+        "weights_bytes": footprint.weights_bytes,
+        "visual_cache_bytes_per_frame": footprint.visual_cache_bytes_per_frame,
+        "arena_bytes_per_worker_16": footprint.arena_bytes_per_worker(16),
+        "arena_bytes_per_worker_64": footprint.arena_bytes_per_worker(64),
+    }))
+}
+
+/// What was found so far.
+struct Report {
+    is_right: bool,
+}
+
+impl Report {
+    /// Prints what a part found, and takes note of what is wrong.
+    fn add(&mut self, part: &str, network: Option<&str>, found: Result<Value, String>) {
+        let mut line = found.unwrap_or_else(|error| json!({ "error": error, "is_right": false }));
+        self.is_right &= line["is_right"] != false;
+        line["part"] = part.into();
+        if let Some(network) = network {
+            line["network"] = network.into();
+        }
+        println!("{line}");
+    }
+}

@@ -1,0 +1,101 @@
+//! How fast it is: batches and streams, and every launch.
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lipsync_engine::{
+    EngineError, Session,
+    cuda::{Cuda, profile},
+};
+use serde_json::{Value, json};
+
+use crate::subject::Subject;
+
+/// One measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What depends on background frames alone.
+    pub keeps: bool,
+    /// Frames at once.
+    pub batch: usize,
+    /// Streams beside each other.
+    pub n_streams: usize,
+}
+
+impl Run {
+    /// Frames a second, and how long a batch takes, from bytes on the host to bytes on the host.
+    pub fn measure(
+        &self,
+        subject: &Subject,
+        cuda: &Arc<Cuda>,
+        time: Duration,
+    ) -> Result<Value, EngineError> {
+        let generator = subject.load(cuda, self.keeps)?;
+        let start = Barrier::new(self.n_streams);
+        let worker = || -> Result<Vec<f64>, EngineError> {
+            let mut session = Session::new();
+            let frames = subject.frames(self.batch);
+            let mut faces = vec![];
+            let warmed = generator
+                .warm_up(&mut session, self.batch)
+                .and_then(|()| generator.infer(&mut session, &frames, &mut faces));
+            // Before anything can fail: the others wait for this one.
+            start.wait();
+            warmed?;
+            let begun = Instant::now();
+            let mut latencies = vec![];
+            while begun.elapsed() < time || latencies.is_empty() {
+                let each = Instant::now();
+                generator.infer(&mut session, &frames, &mut faces)?;
+                latencies.push(each.elapsed().as_secs_f64());
+            }
+            Ok(latencies)
+        };
+        let per_stream: Result<Vec<Vec<f64>>, EngineError> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.n_streams).map(|_| scope.spawn(worker)).collect();
+            workers
+                .into_iter()
+                .map(|w| w.join().unwrap_or_else(|_| Ok(vec![])))
+                .collect()
+        });
+        let per_stream = per_stream?;
+        let speed =
+            |times: &Vec<f64>| (times.len() * self.batch) as f64 / times.iter().sum::<f64>();
+        let frames_per_second: f64 = per_stream.iter().map(speed).sum();
+        let mut all: Vec<f64> = per_stream.into_iter().flatten().collect();
+        all.sort_by(f64::total_cmp);
+        let quantile = |q: usize| all.get(all.len() * q / 100).map(|seconds| seconds * 1e3);
+        Ok(json!({
+            "kept": self.keeps,
+            "batch": self.batch,
+            "streams": self.n_streams,
+            "frames_per_second": frames_per_second,
+            "p50_ms": quantile(50),
+            "p99_ms": quantile(99),
+        }))
+    }
+}
+
+/// The time of every launch of a batch of `bucket` frames.
+pub fn launches(
+    subject: &Subject,
+    cuda: &Arc<Cuda>,
+    bucket: usize,
+    n_runs: u32,
+) -> Result<Value, EngineError> {
+    let times = profile(cuda, &subject.onnx, bucket, n_runs)?;
+    let each = times.into_iter().map(|launch| {
+        let seconds = launch.time.as_secs_f64();
+        json!({
+            "visual": launch.is_visual,
+            "kernel": launch.kernel,
+            "shape": launch.shape,
+            "us": seconds * 1e6,
+            "tflops": launch.macs as f64 * 2e-12 / seconds.max(1e-9),
+        })
+    });
+    Ok(json!({ "batch": bucket, "each": each.collect::<Vec<_>>() }))
+}

@@ -1,0 +1,81 @@
+//! A network, and frames to run.
+
+use std::{fs, sync::Arc};
+
+use lipsync_engine::{
+    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache,
+    cuda::Cuda,
+    load_generator,
+    network_writer::{SplitMix64, variants::write_variant},
+};
+
+/// Background frames of the made-up avatar.
+const N_CROPS: usize = 8;
+/// Bytes for what depends on a background frame alone.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// A network, and frames to run.
+pub struct Subject {
+    pub onnx: Vec<u8>,
+    crops: Vec<Vec<u8>>,
+    audio: Vec<Vec<f32>>,
+}
+
+impl Subject {
+    pub fn read(name: &str) -> Result<Self, String> {
+        let onnx = match write_variant(name) {
+            Some(onnx) => onnx,
+            None => fs::read(name).map_err(|error| format!("{name}: {error}"))?,
+        };
+        let cpu =
+            load_generator(&onnx, CpuIsa::Auto).map_err(|error| format!("{name}: {error}"))?;
+        let geometry = cpu.geometry();
+        let window = cpu.audio_shape().iter().product();
+        let crop = |n: usize| smooth_crop(geometry.crop_px, n);
+        Ok(Self {
+            crops: (0..N_CROPS).map(crop).collect(),
+            audio: (0..N_CROPS as u64)
+                .map(|seed| SplitMix64::new(seed).floats(window, -1.0, 1.0))
+                .collect(),
+            onnx,
+        })
+    }
+
+    fn frame(&self, n: usize) -> FaceInput<'_> {
+        FaceInput {
+            crop: &self.crops[n % N_CROPS],
+            frame: u32::try_from(n % N_CROPS).ok(),
+            audio: &self.audio[n / 3 % N_CROPS],
+        }
+    }
+
+    pub fn frames(&self, n: usize) -> Vec<FaceInput<'_>> {
+        (0..n).map(|n| self.frame(n)).collect()
+    }
+
+    /// The network on a device; `keeps` what depends on background frames alone, or computes it each time.
+    pub fn load(&self, cuda: &Arc<Cuda>, keeps: bool) -> Result<Arc<dyn Generator>, EngineError> {
+        let cache = keeps.then(|| Arc::new(VisualCache::new(CACHE_BYTES)));
+        let options = LoadOptions {
+            device: Some(Arc::clone(cuda)),
+            visual_cache: cache,
+            ..LoadOptions::default()
+        };
+        load_generator(&self.onnx, options)
+    }
+}
+
+/// A picture with slopes and edges, and no noise.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "values lie between 20 and 236"
+)]
+fn smooth_crop(side: usize, n: usize) -> Vec<u8> {
+    let value = |i: usize| {
+        let (x, y) = ((i / 3 % side) as f32, (i / 3 / side) as f32);
+        let wave = ((x + 7.0 * n as f32) / 17.0).sin() + (y / 23.0 + (i % 3) as f32).cos();
+        (128.0 + 54.0 * wave) as u8
+    };
+    (0..side * side * 3).map(value).collect()
+}
