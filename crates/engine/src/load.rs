@@ -35,7 +35,7 @@ pub fn load_generator(
 ) -> Result<Arc<dyn Generator>, EngineError> {
     let options = options.into();
     match &options.device {
-        Some(cuda) => CudaGenerator::load(onnx, cuda, options.visual_cache.clone()),
+        Some(cuda) => CudaGenerator::load(onnx, cuda, &options),
         None => Ok(Arc::new(network_generator(onnx, &options)?)),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{CpuIsa, VisualCache, cuda::Cuda};
+use crate::{
+    CpuIsa, VisualCache,
+    cuda::{Blocks, Cuda},
+};
 
 /// What a loader is told besides the file.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +20,8 @@ pub struct LoadOptions {
     /// Where a generator keeps what depends on background frames alone; `None`: it keeps nothing. The
     /// entries of a CUDA generator lie in its device's memory, so it wants a cache of its own.
     pub visual_cache: Option<Arc<VisualCache>>,
+    /// How a CUDA generator runs its inverted residual blocks.
+    pub blocks: Blocks,
 }
 
 impl From<CpuIsa> for LoadOptions {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lipsync_engine::{
     CpuIsa, Device, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCache,
-    cuda::{Call, Cuda, FakeDevice, Fault, Footprint},
+    cuda::{Blocks, Call, Cuda, FakeDevice, Fault, Footprint},
     load_generator,
     network_writer::{SplitMix64, variants::write_variant},
 };
@@ -184,6 +184,23 @@ fn a_frame_is_bit_equal_whatever_batch_and_cache() {
             assert!(stats.hits >= 5, "{stats:?}");
         }
     }
+}
+
+#[test]
+fn fused_blocks_give_the_faces_of_separate_kernels() {
+    let cuda = FakeDevice::new(0, 4 * GIB).open();
+    let [fused, separate] = [Blocks::Fused, Blocks::Separate].map(|blocks| {
+        let options = LoadOptions {
+            device: Some(Arc::clone(&cuda)),
+            blocks,
+            ..LoadOptions::default()
+        };
+        load_generator(&write_variant("small-opset12").unwrap(), options).unwrap()
+    });
+    let scene = Scene::new(&*fused, 2, 2);
+    let mut session = Session::new();
+    let [fused, separate] = [fused, separate].map(|g| infer(&*g, &mut session, &scene.frames(2)));
+    assert!(fused == separate);
 }
 
 #[test]

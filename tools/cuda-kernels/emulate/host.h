@@ -13,6 +13,7 @@
     static emulator::Entry entry_of_##name(#name, sizeof(Args), n_threads,               \
         [](const void* args) { name(*static_cast<const Args*>(args)); });                \
     static void name(const Args a)
+#define KERNEL_OF_MANY(name, Args, n_threads, n_blocks) KERNEL(name, Args, n_threads)
 #define SHARED(name) u8* name = emulator::shared_memory()
 
 namespace emulator {
@@ -70,10 +71,27 @@ DEVICE u16 round_to_half(f32 x) {
     return half;
 }
 
+DEVICE u32 round_to_halves(f32 low, f32 high) {
+    return round_to_half(low) | static_cast<u32>(round_to_half(high)) << 16;
+}
+
+DEVICE u32 limit_halves(u32 pair, u32 least, u32 most) {
+    auto limit = [=](int shift) {
+        auto half = [=](u32 two) { return to_float(static_cast<u16>(two >> shift)); };
+        f32 limited = std::fmin(std::fmax(half(pair), half(least)), half(most));
+        return static_cast<u32>(round_to_half(limited)) << shift;
+    };
+    return limit(0) | limit(16);
+}
+
 DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return std::fma(x, y, z); }
 DEVICE f32 larger(f32 x, f32 y) { return std::fmax(x, y); }
 DEVICE f32 smaller(f32 x, f32 y) { return std::fmin(x, y); }
 DEVICE f32 exponential(f32 x) { return std::exp(x); }
+
+DEVICE void warp_barrier() {
+    emulator::with_warp(nullptr, [](void* (&)[32]) {});
+}
 
 struct MatrixLoad {
     u32* matrices;

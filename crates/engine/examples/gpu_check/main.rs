@@ -1,12 +1,15 @@
 //! Checks and measures the CUDA engine on a machine with a GPU; prints a JSON object a line.
 //!
-//! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--parts P,P...] [NETWORK...]`, where a network is
-//! an ONNX file or a name of `network_writer::variants`; by default the full-size ones. It needs no file, no
+//! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--parts P,P...] [NETWORK...]`, where a
+//! network is an ONNX file or a name of `network_writer::variants`; by default the full-size ones. It needs no file, no
 //! Rust and no CUDA toolkit where it runs: build it anywhere (`cargo build --release -p lipsync-engine --example
 //! gpu_check`) and carry it over. `--fake` runs the same on a made-up device, to try the program itself.
 //!
-//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed` and `launches`; all of them, where none is
-//! named. A line is printed as soon as something is known, so that what is known stays where the rest fails.
+//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed`, `blocks` and `launches`; all of them, where
+//! none is named. `blocks` times networks whose blocks are one kernel against those whose blocks are three;
+//! `--unfused` lets all other parts run the latter. A line is printed as soon as something is known, so that what is known stays where the rest fails.
+//!
+//! `gpu_check --traffic [NETWORK...]` needs no device: how many bytes of a device's memory a frame touches, both ways.
 //!
 //! Exit code: 0 where everything agrees, 1 where something is wrong, 2 for a mistake in the arguments, 3 where
 //! there is no usable device.
@@ -17,6 +20,7 @@
     reason = "a command line; counts are small"
 )]
 
+mod blocks;
 mod checks;
 mod speed;
 mod subject;
@@ -25,15 +29,15 @@ use std::{env, process::ExitCode, sync::Arc, time::Duration};
 
 use lipsync_engine::{
     EngineError,
-    cuda::{Cuda, FakeDevice, Footprint},
+    cuda::{Blocks, Cuda, FakeDevice, Footprint},
 };
 use serde_json::{Value, json};
 
 use speed::Run;
 use subject::Subject;
 
-const PARTS: [&str; 6] = [
-    "kernels", "numerics", "equality", "memory", "speed", "launches",
+const PARTS: [&str; 7] = [
+    "kernels", "numerics", "equality", "memory", "speed", "blocks", "launches",
 ];
 /// Kept, batch and streams of what is measured; what matters most is first.
 const RUNS: [(bool, usize, usize); 16] = [
@@ -61,6 +65,8 @@ struct Options {
     time: Duration,
     is_quick: bool,
     is_fake: bool,
+    is_traffic: bool,
+    blocks: Blocks,
     parts: Vec<String>,
     networks: Vec<String>,
 }
@@ -72,6 +78,8 @@ impl Options {
             time: Duration::from_secs(1),
             is_quick: false,
             is_fake: false,
+            is_traffic: false,
+            blocks: Blocks::Fused,
             parts: PARTS.map(String::from).to_vec(),
             networks: vec![],
         };
@@ -84,6 +92,8 @@ impl Options {
                 }
                 "--quick" => options.is_quick = true,
                 "--fake" => options.is_fake = true,
+                "--unfused" => options.blocks = Blocks::Separate,
+                "--traffic" => options.is_traffic = true,
                 "--parts" => options.parts = args.next()?.split(',').map(String::from).collect(),
                 name if name.starts_with("--") => return None,
                 name => options.networks.push(name.to_owned()),
@@ -116,11 +126,14 @@ impl Options {
 fn main() -> ExitCode {
     let Some(options) = Options::parse() else {
         eprintln!(
-            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--parts {}] [NETWORK...]",
+            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--traffic] [--parts {}] [NETWORK...]",
             PARTS.join(",")
         );
         return ExitCode::from(2);
     };
+    if options.is_traffic {
+        return traffic(&options);
+    }
     let cuda = match options.open() {
         Ok(cuda) => cuda,
         Err(error) => {
@@ -154,16 +167,12 @@ fn main() -> ExitCode {
         report.add("kernels", None, Ok(found));
     }
     for network in &options.networks {
-        match Subject::read(network) {
+        match Subject::read(network, options.blocks) {
             Ok(subject) => check(&options, &cuda, (network, &subject), &mut report),
             Err(error) => report.add("network", Some(network), Err(error)),
         }
     }
-    if report.is_right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    report.exit_code()
 }
 
 /// All that is asked about one network.
@@ -201,6 +210,12 @@ fn check(
             add("speed", run.measure(subject, cuda, options.time));
         }
     }
+    if options.has("blocks") {
+        add(
+            "blocks",
+            blocks::compare(subject, cuda, quick(2, 16), options.time),
+        );
+    }
     if options.has("launches") {
         let n_runs = if options.is_quick { 1 } else { 50 };
         add(
@@ -208,6 +223,17 @@ fn check(
             speed::launches(subject, cuda, quick(1, 16), n_runs),
         );
     }
+}
+
+/// What networks touch of a device's memory, whatever the device.
+fn traffic(options: &Options) -> ExitCode {
+    let mut report = Report { is_right: true };
+    for network in &options.networks {
+        let found = subject::read_network(network)
+            .and_then(|onnx| blocks::traffic(&onnx).map_err(|error| error.to_string()));
+        report.add("traffic", Some(network), found);
+    }
+    report.exit_code()
 }
 
 fn footprint(subject: &Subject) -> Result<Value, EngineError> {
@@ -226,6 +252,14 @@ struct Report {
 }
 
 impl Report {
+    fn exit_code(&self) -> ExitCode {
+        if self.is_right {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
     /// Prints what a part found, and takes note of what is wrong.
     fn add(&mut self, part: &str, network: Option<&str>, found: Result<Value, String>) {
         let mut line = found.unwrap_or_else(|error| json!({ "error": error, "is_right": false }));

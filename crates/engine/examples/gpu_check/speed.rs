@@ -86,15 +86,16 @@ pub fn launches(
     bucket: usize,
     n_runs: u32,
 ) -> Result<Value, EngineError> {
-    let times = profile(cuda, &subject.onnx, bucket, n_runs)?;
-    let each = times.into_iter().map(|launch| {
-        let seconds = launch.time.as_secs_f64();
+    let times = profile(cuda, &subject.onnx, subject.blocks, (bucket, n_runs))?;
+    let each = times.into_iter().map(|timed| {
+        let (launch, seconds) = (timed.launch, timed.time.as_secs_f64());
         json!({
             "visual": launch.is_visual,
             "kernel": launch.kernel,
             "shape": launch.shape,
             "us": seconds * 1e6,
             "tflops": launch.macs as f64 * 2e-12 / seconds.max(1e-9),
+            "gb_per_s": launch.bytes as f64 * 1e-9 / seconds.max(1e-9),
         })
     });
     Ok(json!({ "batch": bucket, "each": each.collect::<Vec<_>>() }))

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use lipsync_engine::{
     CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache,
-    cuda::Cuda,
+    cuda::{Blocks, Cuda},
     load_generator,
     network_writer::{SplitMix64, variants::write_variant},
 };
@@ -15,18 +15,17 @@ const N_CROPS: usize = 8;
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// A network, and frames to run.
+#[derive(Clone)]
 pub struct Subject {
     pub onnx: Vec<u8>,
+    pub blocks: Blocks,
     crops: Vec<Vec<u8>>,
     audio: Vec<Vec<f32>>,
 }
 
 impl Subject {
-    pub fn read(name: &str) -> Result<Self, String> {
-        let onnx = match write_variant(name) {
-            Some(onnx) => onnx,
-            None => fs::read(name).map_err(|error| format!("{name}: {error}"))?,
-        };
+    pub fn read(name: &str, blocks: Blocks) -> Result<Self, String> {
+        let onnx = read_network(name)?;
         let cpu =
             load_generator(&onnx, CpuIsa::Auto).map_err(|error| format!("{name}: {error}"))?;
         let geometry = cpu.geometry();
@@ -38,7 +37,16 @@ impl Subject {
                 .map(|seed| SplitMix64::new(seed).floats(window, -1.0, 1.0))
                 .collect(),
             onnx,
+            blocks,
         })
+    }
+
+    /// The same with its blocks run otherwise.
+    pub fn with(&self, blocks: Blocks) -> Self {
+        Self {
+            blocks,
+            ..self.clone()
+        }
     }
 
     fn frame(&self, n: usize) -> FaceInput<'_> {
@@ -59,9 +67,18 @@ impl Subject {
         let options = LoadOptions {
             device: Some(Arc::clone(cuda)),
             visual_cache: cache,
+            blocks: self.blocks,
             ..LoadOptions::default()
         };
         load_generator(&self.onnx, options)
+    }
+}
+
+/// The file of a network, or one that is written for the name.
+pub fn read_network(name: &str) -> Result<Vec<u8>, String> {
+    match write_variant(name) {
+        Some(onnx) => Ok(onnx),
+        None => fs::read(name).map_err(|error| format!("{name}: {error}")),
     }
 }
 

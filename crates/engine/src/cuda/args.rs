@@ -156,6 +156,67 @@ kernel_args! {
         /// Whether negative results become zero.
         relu: u32,
     }
+    /// An inverted residual block: 1x1 expansion, depthwise 3x3 convolution with a border of one zero, 1x1
+    /// projection.
+    BlockArgs {
+        /// fp16 `[frames x in_h x in_w][in_stride]`.
+        input: u64,
+        /// As [`GemmArgs::weights`].
+        expand_weights: u64,
+        /// As [`GemmArgs::bias`].
+        expand_bias: u64,
+        /// fp16 `[frames x low_h x low_w][lifted_stride]`: resized and added to what is expanded; or 0,
+        /// as always where the stride is 2.
+        lifted: u64,
+        /// As [`DepthwiseArgs::weights`].
+        depthwise_weights: u64,
+        /// As [`DepthwiseArgs::bias`].
+        depthwise_bias: u64,
+        /// As [`GemmArgs::weights`].
+        project_weights: u64,
+        /// As [`GemmArgs::bias`].
+        project_bias: u64,
+        /// fp16 `[frames x out_h x out_w][added_stride]`, or 0.
+        added: u64,
+        /// fp16 `[frames x out_h x out_w][out_stride]`.
+        out: u64,;
+        /// Frames.
+        frames: u32,
+        /// Channels of the input.
+        channels: u32,
+        /// Channels in between.
+        expanded: u32,
+        /// Channels of the result.
+        n: u32,
+        /// Rows of the input.
+        in_h: u32,
+        /// Columns of the input.
+        in_w: u32,
+        /// Rows of the result.
+        out_h: u32,
+        /// Columns of the result.
+        out_w: u32,
+        /// Elements from pixel to pixel.
+        in_stride: u32,
+        /// Elements from pixel to pixel.
+        lifted_stride: u32,
+        /// Elements from pixel to pixel.
+        added_stride: u32,
+        /// Elements from pixel to pixel.
+        out_stride: u32,
+        /// Rows of what is resized.
+        low_h: u32,
+        /// Columns of that.
+        low_w: u32,
+        /// 1 or 2.
+        stride: u32,
+        /// Whether negative expanded values become zero.
+        expand_relu: u32,
+        /// Whether negative convolved values become zero.
+        depthwise_relu: u32,
+        /// Whether negative results become zero.
+        relu: u32,
+    }
     /// Face crops to the network's six channels, in pixels of eight.
     PackFaceArgs {
         /// Addresses of entries, whose first bytes are the crop; 0: the frame is left alone.

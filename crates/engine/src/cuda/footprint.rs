@@ -2,7 +2,7 @@
 
 use super::{
     bucket::{BUCKETS, bucket_of},
-    program::Program,
+    program::{Blocks, Program},
     worker::{ALIGNMENT, bytes_for},
 };
 use crate::{EngineError, load::GeneratorGraph};
@@ -24,7 +24,7 @@ impl Footprint {
     /// # Errors
     /// As [`load_generator`](crate::load_generator).
     pub fn of(onnx: &[u8]) -> Result<Self, EngineError> {
-        let program = Program::new(GeneratorGraph::read(onnx)?)?;
+        let program = Program::new(GeneratorGraph::read(onnx)?, Blocks::default())?;
         let kept_bytes = if program.keeps_values {
             program.entry_bytes
         } else {

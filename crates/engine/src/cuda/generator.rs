@@ -16,7 +16,7 @@ use super::{
     worker::{ALIGNMENT, Loaded, Work, Worker},
 };
 use crate::{
-    Device, EngineError, FaceInput, Generator, Session, VisualCache, VisualCacheStats,
+    Device, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
     load::{GeneratorGraph, check_length},
     visual_cache::{Claim, Found, Shelf},
 };
@@ -52,12 +52,13 @@ impl CudaGenerator {
     pub fn load(
         onnx: &[u8],
         cuda: &Arc<Cuda>,
-        cache: Option<Arc<VisualCache>>,
+        options: &LoadOptions,
     ) -> Result<Arc<dyn Generator>, EngineError> {
-        let mut program = Program::new(GeneratorGraph::read(onnx)?)?;
+        let mut program = Program::new(GeneratorGraph::read(onnx)?, options.blocks)?;
         let bytes = program.take_weights();
         let weights = Allocation::new(cuda.driver(), bytes.len().next_multiple_of(ALIGNMENT))?;
         cuda.driver().write(&bytes, weights.address)?;
+        let cache = options.visual_cache.clone();
         let cache = cache.filter(|_| program.keeps_values);
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

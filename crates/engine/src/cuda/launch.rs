@@ -1,5 +1,9 @@
 //! One start of a kernel: which, how many blocks, told what.
 
+mod block;
+
+pub(crate) use block::BlockTile;
+
 use super::args::Args;
 
 /// A kernel, by its entry in the embedded PTX.
@@ -9,6 +13,8 @@ pub(crate) enum Kernel {
     /// The same, reading the windows of a convolution.
     Conv(Tile),
     Depthwise,
+    /// An inverted residual block.
+    Block(BlockTile),
     PackFace,
     PackFloats,
     Head,
@@ -83,7 +89,7 @@ impl Tile {
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Gemm(Tile::M128N128),
         Self::Gemm(Tile::M128N64),
         Self::Gemm(Tile::M64N32),
@@ -91,6 +97,10 @@ impl Kernel {
         Self::Conv(Tile::M128N64),
         Self::Conv(Tile::M64N32),
         Self::Depthwise,
+        Self::Block(BlockTile::S1N32),
+        Self::Block(BlockTile::S1N64),
+        Self::Block(BlockTile::S2N32),
+        Self::Block(BlockTile::S2N64),
         Self::PackFace,
         Self::PackFloats,
         Self::Head,
@@ -112,6 +122,7 @@ impl Kernel {
             Self::Conv(Tile::M128N64) => "conv_m128n64",
             Self::Conv(Tile::M64N32) => "conv_m64n32",
             Self::Depthwise => "depthwise",
+            Self::Block(tile) => tile.entry(),
             Self::PackFace => "pack_face",
             Self::PackFloats => "pack_floats",
             Self::Head => "head",
@@ -167,10 +178,23 @@ impl Launch {
         }
     }
 
+    /// An inverted residual block.
+    fn block(args: super::args::BlockArgs) -> Self {
+        let tile = BlockTile::of(args.stride, args.n);
+        Self {
+            kernel: Kernel::Block(tile),
+            blocks: tile.blocks(&args),
+            threads: BlockTile::threads(),
+            shared_bytes: tile.shared_bytes(args.channels),
+            args: Args::BlockArgs(args),
+        }
+    }
+
     /// Any kernel but the products and the copies of entries.
     pub fn of(args: Args) -> Self {
         let (kernel, n_threads) = match args {
             Args::GemmArgs(args) => return Self::gemm(args, false),
+            Args::BlockArgs(args) => return Self::block(args),
             Args::DepthwiseArgs(a) => (
                 Kernel::Depthwise,
                 a.frames * a.out_h * a.out_w.div_ceil(DEPTHWISE_PIXELS) * a.chunks,

@@ -22,6 +22,7 @@ mod launch;
 mod pack;
 mod profile;
 mod program;
+mod traffic;
 mod twin;
 mod worker;
 
@@ -38,7 +39,8 @@ pub use devices::{DeviceInfo, Devices};
 pub use driver::fake::{Call, FakeDevice, Fault};
 pub use footprint::Footprint;
 pub(crate) use generator::CudaGenerator;
-pub use profile::{LaunchTime, profile};
+pub use profile::{LaunchShape, LaunchTime, launches, profile};
+pub use program::Blocks;
 pub(crate) use worker::Worker;
 
 #[cfg(test)]

@@ -10,14 +10,15 @@ use super::{
     args::Args,
     driver::Allocation,
     launch::Launch,
-    program::{Bases, Phase, Program},
+    program::{Bases, Blocks, Phase, Program},
+    traffic,
     worker::TABLE_BYTES,
 };
 use crate::{EngineError, load::GeneratorGraph};
 
-/// One launch of a network and how long it takes.
-#[derive(Debug, Clone)]
-pub struct LaunchTime {
+/// One launch of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchShape {
     /// Whether it runs for every frame, or only where what depends on a background frame is not kept.
     pub is_visual: bool,
     /// The kernel's name.
@@ -26,8 +27,40 @@ pub struct LaunchTime {
     pub shape: String,
     /// Multiplications and additions, in pairs.
     pub macs: u64,
+    /// Bytes that are read and written in the device's memory, every value once.
+    pub bytes: u64,
+}
+
+/// A launch and how long it takes.
+#[derive(Debug, Clone)]
+pub struct LaunchTime {
+    /// Which.
+    pub launch: LaunchShape,
     /// The mean of many in a row.
     pub time: Duration,
+}
+
+/// The launches of a generator for batches of `bucket` frames; needs no device.
+///
+/// # Errors
+/// As [`load_generator`](crate::load_generator).
+pub fn launches(
+    onnx: &[u8],
+    blocks: Blocks,
+    bucket: usize,
+) -> Result<Vec<LaunchShape>, EngineError> {
+    let program = Program::new(GeneratorGraph::read(onnx)?, blocks)?;
+    // No address is 0, which would say that there is nothing.
+    let bases = Bases {
+        weights: 1 << 40,
+        arena: 1 << 48,
+        ..Bases::default()
+    };
+    let of = |phase| {
+        let launches = program.launches(phase, &bases, bucket).into_iter();
+        launches.map(move |launch| describe(phase, &launch))
+    };
+    Ok(of(Phase::Visual).chain(of(Phase::Frame)).collect())
 }
 
 /// Times every launch of a generator for batches of `bucket` frames, each `n_runs` times in a row. Inputs and
@@ -38,10 +71,10 @@ pub struct LaunchTime {
 pub fn profile(
     cuda: &Arc<Cuda>,
     onnx: &[u8],
-    bucket: usize,
-    n_runs: u32,
+    blocks: Blocks,
+    (bucket, n_runs): (usize, u32),
 ) -> Result<Vec<LaunchTime>, EngineError> {
-    let mut program = Program::new(GeneratorGraph::read(onnx)?)?;
+    let mut program = Program::new(GeneratorGraph::read(onnx)?, blocks)?;
     let packed = program.take_weights();
     let allocate = |n_bytes: usize| Allocation::new(cuda.driver(), n_bytes.max(1));
     let weights = allocate(packed.len())?;
@@ -72,12 +105,8 @@ pub fn profile(
                 stream.launch(&launch)?;
             }
             stream.synchronize()?;
-            let (shape, macs) = describe(&launch);
             times.push(LaunchTime {
-                is_visual: phase == Phase::Visual,
-                kernel: launch.kernel.entry(),
-                shape,
-                macs,
+                launch: describe(phase, &launch),
                 time: begun.elapsed() / n_runs.max(1),
             });
         }
@@ -85,7 +114,20 @@ pub fn profile(
     Ok(times)
 }
 
-fn describe(launch: &Launch) -> (String, u64) {
+fn describe(phase: Phase, launch: &Launch) -> LaunchShape {
+    let (shape, macs) = sizes(launch);
+    LaunchShape {
+        is_visual: phase == Phase::Visual,
+        kernel: launch.kernel.entry(),
+        shape,
+        macs,
+        bytes: traffic::bytes(&launch.args),
+    }
+}
+
+/// In words, and multiplications.
+fn sizes(launch: &Launch) -> (String, u64) {
+    let count = |sizes: &[u32]| sizes.iter().copied().map(u64::from).product::<u64>();
     match launch.args {
         Args::GemmArgs(a) => {
             let added = match (a.added, a.low_h) {
@@ -93,13 +135,29 @@ fn describe(launch: &Launch) -> (String, u64) {
                 (_, 0) => ", a sum",
                 _ => ", a sum with what is resized",
             };
-            let macs = u64::from(a.m) * u64::from(a.n) * u64::from(a.k);
-            (format!("{} pixels, {} to {}{added}", a.m, a.k, a.n), macs)
+            let text = format!("{} pixels, {} to {}{added}", a.m, a.k, a.n);
+            (text, count(&[a.m, a.n, a.k]))
         }
         Args::DepthwiseArgs(a) => {
             let (pixels, channels) = (a.frames * a.out_h * a.out_w, a.chunks * 8);
             let text = format!("{pixels} pixels, {channels} channels, stride {}", a.stride);
-            (text, u64::from(pixels) * u64::from(channels) * 9)
+            (text, count(&[pixels, channels, 9]))
+        }
+        Args::BlockArgs(a) => {
+            let [seen, pixels] =
+                [[a.in_h, a.in_w], [a.out_h, a.out_w]].map(|[h, w]| a.frames * h * w);
+            let lifted = if a.lifted == 0 {
+                ""
+            } else {
+                ", a sum with what is resized"
+            };
+            let added = if a.added == 0 { "" } else { ", a sum" };
+            let text = format!(
+                "{pixels} pixels, {} to {}{lifted} to {}{added}, stride {}",
+                a.channels, a.expanded, a.n, a.stride
+            );
+            let convolved = count(&[pixels, a.expanded]) * u64::from(9 + a.n);
+            (text, count(&[seen, a.channels, a.expanded]) + convolved)
         }
         _ => (format!("{} blocks", launch.blocks), 0),
     }
@@ -110,14 +168,37 @@ mod tests {
     use super::*;
     use crate::{cuda::FakeDevice, network_writer::variants::write_variant};
 
+    /// Bytes a frame of the full-size network: those of every frame, and those of a background frame.
+    fn traffic(blocks: Blocks) -> [u64; 2] {
+        let onnx = write_variant("328-ave").unwrap();
+        let launches = launches(&onnx, blocks, 16).unwrap();
+        [false, true].map(|is_visual| {
+            let phase = launches
+                .iter()
+                .filter(|launch| launch.is_visual == is_visual);
+            phase.map(|launch| launch.bytes).sum::<u64>() / 16
+        })
+    }
+
+    #[test]
+    fn fused_blocks_halve_what_crosses_the_memory() {
+        let (fused, separate) = (traffic(Blocks::Fused), traffic(Blocks::Separate));
+        println!("{fused:?} {separate:?}");
+        assert!(
+            fused[0] < 100_000_000 && fused[0] * 2 < separate[0],
+            "{fused:?} {separate:?}"
+        );
+        assert!(fused[1] * 2 < separate[1], "{fused:?} {separate:?}");
+    }
+
     #[test]
     fn every_launch_is_timed() {
         let device = FakeDevice::new(0, 1 << 30);
         let onnx = write_variant("small-opset13").unwrap();
-        let times = profile(&device.open(), &onnx, 1, 1).unwrap();
-        let n_macs: u64 = times.iter().map(|time| time.macs).sum();
+        let times = profile(&device.open(), &onnx, Blocks::Fused, (1, 1)).unwrap();
+        let n_macs: u64 = times.iter().map(|time| time.launch.macs).sum();
         assert!(
-            times.iter().any(|time| time.is_visual) && n_macs > 1_000_000,
+            times.iter().any(|time| time.launch.is_visual) && n_macs > 1_000_000,
             "{n_macs}"
         );
         assert_eq!(device.used_bytes(), 0);

@@ -57,6 +57,7 @@ fn sample(kernel: Kernel) -> Args {
     match kernel {
         Kernel::Gemm(_) | Kernel::Conv(_) => Args::GemmArgs(Default::default()),
         Kernel::Depthwise => Args::DepthwiseArgs(Default::default()),
+        Kernel::Block(_) => Args::BlockArgs(Default::default()),
         Kernel::PackFace => Args::PackFaceArgs(Default::default()),
         Kernel::PackFloats => Args::PackFloatsArgs(Default::default()),
         Kernel::Head => Args::HeadArgs(Default::default()),

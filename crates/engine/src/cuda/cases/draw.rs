@@ -4,11 +4,11 @@ use super::{Case, Content};
 use crate::{
     cuda::{
         args::{
-            Args, DepthwiseArgs, ElementwiseArgs, EntryArgs, GemmArgs, HeadArgs, PackFaceArgs,
-            PackFloatsArgs, ReshapeArgs, ResizeArgs, WindowArgs,
+            Args, BlockArgs, DepthwiseArgs, ElementwiseArgs, EntryArgs, GemmArgs, HeadArgs,
+            PackFaceArgs, PackFloatsArgs, ReshapeArgs, ResizeArgs, WindowArgs,
         },
         half,
-        launch::{K_MULTIPLE, Launch, Tile},
+        launch::{BlockTile, K_MULTIPLE, Launch, Tile},
         pack::{Weights, small},
         twin::Memory,
     },
@@ -25,6 +25,9 @@ pub(crate) fn draw(seed: u64, rounds: usize) -> Vec<Case> {
             for windowed in [false, true] {
                 cases.push(Draft::new(&mut random).product(tile, windowed));
             }
+        }
+        for tile in BlockTile::ALL {
+            cases.push(Draft::new(&mut random).block(tile));
         }
         for kind in 0..5 {
             cases.push(Draft::new(&mut random).window(kind));
@@ -90,6 +93,30 @@ impl<'a> Draft<'a> {
             .flat_map(|&x| half::from_f32(x).to_ne_bytes())
             .collect();
         self.bytes(&bytes, content)
+    }
+
+    /// Pixels that are only read, of so many channels; what lies between them are no numbers.
+    fn pixels(&mut self, n: u32, channels: u32, stride: u32) -> u64 {
+        let mut bytes = vec![0xff; (n * stride * 2) as usize];
+        for pixel in bytes.chunks_exact_mut(stride as usize * 2) {
+            let floats = self.random.floats(channels as usize, -1.0, 1.0);
+            for (to, x) in pixel.chunks_exact_mut(2).zip(floats) {
+                to.copy_from_slice(&half::from_f32(x).to_ne_bytes());
+            }
+        }
+        self.bytes(&bytes, Content::Exact)
+    }
+
+    /// A 1x1 convolution whose results are about as large as what it reads.
+    fn pointwise(&mut self, channels: u32, n: u32) -> Conv {
+        let scale = 2.0 / (channels as f32).sqrt();
+        Conv {
+            weights: self.random.floats((n * channels) as usize, -scale, scale),
+            bias: self.random.floats(n as usize, -1.0, 1.0),
+            window: Window::POINT,
+            groups: 1,
+            relu: false,
+        }
     }
 
     fn floats(&mut self, n: u32) -> u64 {
@@ -180,6 +207,76 @@ impl<'a> Draft<'a> {
             low_w,
         };
         self.done(Launch::gemm_tiled(args, windowed, tile))
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one structure, field by field")]
+    fn block(mut self, tile: BlockTile) -> Case {
+        let stride = tile.stride();
+        let (frames, channels) = (self.pick(1, 2), self.pick(1, 64));
+        let (expanded, n) = (
+            self.pick(1, 100),
+            self.pick(tile.results() - 31, tile.results()),
+        );
+        let [in_h, in_w] = [self.pick(1, 21), self.pick(1, 35)];
+        let [out_h, out_w] = [in_h, in_w].map(|n| n.div_ceil(stride));
+        let [expand, project] =
+            [[channels, expanded], [expanded, n]].map(|[from, to]| self.pointwise(from, to));
+        let depthwise = Conv {
+            weights: self.random.floats(9 * expanded as usize, -0.7, 0.7),
+            ..self.pointwise(1, expanded)
+        };
+        let mut weights = Weights::new();
+        let [expand_weights, expand_bias] = weights.add_matrix(&expand);
+        let [depthwise_weights, depthwise_bias] = weights.add_depthwise(&depthwise);
+        let [project_weights, project_bias] = weights.add_matrix(&project);
+        let base = self.bytes(weights.bytes(), Content::Exact);
+        let [in_stride, lifted_stride] = [channels, expanded].map(|c| self.stride(c));
+        let [added_stride, out_stride] = [n; 2].map(|c| self.stride(c));
+        let n_out = frames * out_h * out_w;
+        let is_lifted = stride == 1 && self.chance();
+        let low = [in_h, in_w].map(|n| n.div_ceil(2));
+        let [low_h, low_w] = if is_lifted { low } else { [0; 2] };
+        let n_low = frames * low_h * low_w;
+        let is_added = self.chance();
+        let args = BlockArgs {
+            input: self.pixels(frames * in_h * in_w, channels, in_stride),
+            expand_weights: base + expand_weights,
+            expand_bias: base + expand_bias,
+            lifted: if is_lifted {
+                self.pixels(n_low, expanded, lifted_stride)
+            } else {
+                0
+            },
+            depthwise_weights: base + depthwise_weights,
+            depthwise_bias: base + depthwise_bias,
+            project_weights: base + project_weights,
+            project_bias: base + project_bias,
+            added: if is_added {
+                self.pixels(n_out, n, added_stride)
+            } else {
+                0
+            },
+            out: self.halves(n_out * out_stride, Content::Halves),
+            frames,
+            channels,
+            expanded,
+            n,
+            in_h,
+            in_w,
+            out_h,
+            out_w,
+            in_stride,
+            lifted_stride,
+            added_stride,
+            out_stride,
+            low_h,
+            low_w,
+            stride,
+            expand_relu: self.flag(),
+            depthwise_relu: self.flag(),
+            relu: self.flag(),
+        };
+        self.done(Launch::of(Args::BlockArgs(args)))
     }
 
     fn depthwise(mut self, stride: u32) -> Case {

@@ -48,6 +48,37 @@ struct DepthwiseArgs {
     u32 relu;
 };
 
+struct BlockArgs {
+    u64 input;
+    u64 expand_weights;
+    u64 expand_bias;
+    u64 lifted;
+    u64 depthwise_weights;
+    u64 depthwise_bias;
+    u64 project_weights;
+    u64 project_bias;
+    u64 added;
+    u64 out;
+    u32 frames;
+    u32 channels;
+    u32 expanded;
+    u32 n;
+    u32 in_h;
+    u32 in_w;
+    u32 out_h;
+    u32 out_w;
+    u32 in_stride;
+    u32 lifted_stride;
+    u32 added_stride;
+    u32 out_stride;
+    u32 low_h;
+    u32 low_w;
+    u32 stride;
+    u32 expand_relu;
+    u32 depthwise_relu;
+    u32 relu;
+};
+
 struct PackFaceArgs {
     u64 table;
     u64 out;

@@ -52,11 +52,7 @@ DEVICE void depthwise_row(const DepthwiseArgs& a, u32 frame, u32 y, u32 first_x,
 #pragma unroll
             for (int i = 0; i < 8; i++) sums[p][i] += others[i];
         }
-        if (a.relu) {
-#pragma unroll
-            for (int i = 0; i < 8; i++) sums[p][i] = larger(sums[p][i], 0.0f);
-        }
-        store((u16*)a.out + pixel * a.out_stride + chunk * 8, sums[p], 8);
+        store((u16*)a.out + pixel * a.out_stride + chunk * 8, sums[p], 8, a.relu);
     }
 }
 

@@ -23,12 +23,16 @@ struct alignas(16) Eight {
 #define DEVICE_MEMBER __device__ __forceinline__
 #define KERNEL(name, Args, n_threads) \
     extern "C" __global__ void __launch_bounds__(n_threads) name(const Args a)
+// With so few registers that so many blocks fit onto a multiprocessor.
+#define KERNEL_OF_MANY(name, Args, n_threads, n_blocks) \
+    extern "C" __global__ void __launch_bounds__(n_threads, n_blocks) name(const Args a)
 #define SHARED(name) extern __shared__ __align__(16) u8 name[]
 
 DEVICE u32 thread_index() { return threadIdx.x; }
 DEVICE u32 block_index() { return blockIdx.x; }
 DEVICE u32 block_size() { return blockDim.x; }
 DEVICE void barrier() { __syncthreads(); }
+DEVICE void warp_barrier() { __syncwarp(); }
 
 // The address of shared memory as instructions take it.
 DEVICE u32 shared_address(const void* pointer) {
@@ -80,6 +84,21 @@ DEVICE u16 round_to_half(f32 x) {
     return half;
 }
 
+// Two numbers to the nearest fp16 numbers, the first one below; infinite where there is none so large.
+DEVICE u32 round_to_halves(f32 low, f32 high) {
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// Two fp16 numbers, limited to others; what is no number becomes the lower limit.
+DEVICE u32 limit_halves(u32 pair, u32 least, u32 most) {
+    u32 limited;
+    asm("{ .reg .b32 raised; max.f16x2 raised, %1, %2; min.f16x2 %0, raised, %3; }"
+        : "=r"(limited) : "r"(pair), "r"(least), "r"(most));
+    return limited;
+}
+
 DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return __fmaf_rn(x, y, z); }
 DEVICE f32 larger(f32 x, f32 y) { return fmaxf(x, y); }
 DEVICE f32 smaller(f32 x, f32 y) { return fminf(x, y); }
@@ -92,6 +111,11 @@ DEVICE u16 to_half(f32 x) {
     return round_to_half(smaller(larger(x, -65504.0f), 65504.0f));
 }
 
+// The same of two. With `relu`, negative numbers become zero: a limit costs less than it does among floats.
+DEVICE u32 to_halves(f32 low, f32 high, bool relu) {
+    return limit_halves(round_to_halves(low, high), relu ? 0 : 0xfbfffbff, 0x7bff7bff);
+}
+
 DEVICE void unpack(const Eight& eight, f32 (&values)[8]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -100,11 +124,11 @@ DEVICE void unpack(const Eight& eight, f32 (&values)[8]) {
     }
 }
 
-DEVICE Eight pack(const f32 (&values)[8]) {
+DEVICE Eight pack(const f32 (&values)[8], bool relu) {
     Eight eight;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        eight.pairs[i] = (u32)to_half(values[2 * i]) | (u32)to_half(values[2 * i + 1]) << 16;
+        eight.pairs[i] = to_halves(values[2 * i], values[2 * i + 1], relu);
     }
     return eight;
 }
@@ -125,15 +149,17 @@ DEVICE void load_floats(const f32* from, f32 (&values)[8]) {
     }
 }
 
-// The first `n` of eight numbers; all at once where they are eight.
-DEVICE void store(u16* to, const f32 (&values)[8], u32 n) {
+// The first `n` of eight numbers, or zero where they are negative and `relu` says so; all at once where they
+// are eight.
+DEVICE void store(u16* to, const f32 (&values)[8], u32 n, bool relu) {
+    Eight eight = pack(values, relu);
     if (n >= 8) {
-        *(Eight*)to = pack(values);
+        *(Eight*)to = eight;
         return;
     }
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        if ((u32)i < n) to[i] = to_half(values[i]);
+        if ((u32)i < n) to[i] = (u16)(eight.pairs[i / 2] >> i % 2 * 16);
     }
 }
 
@@ -141,7 +167,7 @@ DEVICE void store(u16* to, const f32 (&values)[8], u32 n) {
 DEVICE u32 global_index() { return block_index() * block_size() + thread_index(); }
 
 // The positions that position `i` of `n_out` lies between, of `n_in`, and how far, corners on corners.
-struct Between {
+struct alignas(16) Between {
     u32 first, second;
     f32 fraction;
 };
@@ -155,19 +181,25 @@ DEVICE Between between(u32 i, u32 n_in, u32 n_out) {
     return place;
 }
 
-// Eight channels of a map, `stride` elements from pixel to pixel, at a place between its pixels: first
-// between rows, then between columns.
-DEVICE void blend(const u16* map, u32 w, u32 stride, const Between& y, const Between& x,
-                  f32 (&values)[8]) {
+// The same places in elements, where neighbours are `stride` apart.
+DEVICE Between scaled(Between place, u32 stride) {
+    place.first *= stride;
+    place.second *= stride;
+    return place;
+}
+
+// Eight channels of a map at a place between its pixels, in elements: first between rows, then between
+// columns.
+DEVICE void blend(const u16* map, const Between& y, const Between& x, f32 (&values)[8]) {
     f32 left[8], right[8], below[8];
-    const u16* top_row = map + (u64)y.first * w * stride;
-    const u16* bottom_row = map + (u64)y.second * w * stride;
-    unpack(load_eight(top_row + (u64)x.first * stride), left);
-    unpack(load_eight(bottom_row + (u64)x.first * stride), below);
+    const u16* top_row = map + y.first;
+    const u16* bottom_row = map + y.second;
+    unpack(load_eight(top_row + x.first), left);
+    unpack(load_eight(bottom_row + x.first), below);
 #pragma unroll
     for (int i = 0; i < 8; i++) left[i] = multiply_and_add(below[i] - left[i], y.fraction, left[i]);
-    unpack(load_eight(top_row + (u64)x.second * stride), right);
-    unpack(load_eight(bottom_row + (u64)x.second * stride), below);
+    unpack(load_eight(top_row + x.second), right);
+    unpack(load_eight(bottom_row + x.second), below);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         right[i] = multiply_and_add(below[i] - right[i], y.fraction, right[i]);

@@ -5,5 +5,6 @@
 
 #include "product.cu"
 #include "depthwise.cu"
+#include "block.cu"
 #include "pixels.cu"
 #include "rare.cu"

@@ -15,7 +15,7 @@ KERNEL(pack_face, PackFaceArgs, 256) {
         values[i] = (f32)pixel[i] / 255.0f;
         values[3 + i] = is_masked ? 0.0f : values[i];
     }
-    store((u16*)a.out + (u64)index * 8, values, 8);
+    store((u16*)a.out + (u64)index * 8, values, 8, false);
 }
 
 KERNEL(pack_floats, PackFloatsArgs, 256) {
@@ -98,6 +98,8 @@ KERNEL(resize, ResizeArgs, 256) {
     if (frame >= a.frames) return;
     const u16* map = (const u16*)a.input + (u64)frame * a.in_h * a.in_w * a.in_stride + chunk * 8;
     f32 values[8];
-    blend(map, a.in_w, a.in_stride, between(y, a.in_h, a.out_h), between(x, a.in_w, a.out_w), values);
-    store((u16*)a.out + (u64)pixel * a.out_stride + chunk * 8, values, a.channels - chunk * 8);
+    blend(map, scaled(between(y, a.in_h, a.out_h), a.in_w * a.in_stride),
+          scaled(between(x, a.in_w, a.out_w), a.in_stride), values);
+    store((u16*)a.out + (u64)pixel * a.out_stride + chunk * 8, values,
+          a.channels - chunk * 8, false);
 }

@@ -14,6 +14,32 @@ DEVICE u32 place_in_slice(u32 line, u32 chunk) {
     return line * LINE_BYTES + ((chunk ^ (line >> 1 & 3)) << 4);
 }
 
+// Adds the products of a slice: 16 TILES lines of A, from `first_a` on, with 32 lines of B.
+template <int TILES>
+DEVICE void multiply_lines(u32 of_a, u32 first_a, u32 of_b, u32 first_b, f32 (&sums)[TILES][4][4]) {
+    u32 lane = thread_index() % 32;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        // Of four neighbouring 8-column tiles, both halves of 16 products.
+        u32 b[2][4];
+#pragma unroll
+        for (int pair = 0; pair < 2; pair++) {
+            u32 at = first_b + pair * 16 + lane / 16 * 8 + lane % 8;
+            load_matrices(b[pair], of_b + place_in_slice(at, half * 2 + lane / 8 % 2));
+        }
+#pragma unroll
+        for (int tile = 0; tile < TILES; tile++) {
+            u32 pixels[4];
+            load_matrices(pixels, of_a + place_in_slice(first_a + tile * 16 + lane % 16, half * 2 + lane / 16));
+#pragma unroll
+            for (int column = 0; column < 4; column++) {
+                multiply_add(sums[tile][column], pixels, b[column / 2][column % 2 * 2],
+                             b[column / 2][column % 2 * 2 + 1]);
+            }
+        }
+    }
+}
+
 template <int M, int N, int WARPS_M, int WARPS_N, bool WINDOWED>
 struct Product {
     static constexpr int THREADS = WARPS_M * WARPS_N * 32;
@@ -95,34 +121,6 @@ struct Product {
         }
     }
 
-    // Adds the products of a stage.
-    DEVICE_MEMBER void multiply(u32 stage, u32 warp_m, u32 warp_n, f32 (&sums)[TILES][4][4]) {
-        u32 of_a = shared + stage * STAGE_BYTES;
-        u32 of_b = of_a + M * LINE_BYTES;
-        u32 lane = thread_index() % 32;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            // Of four neighbouring 8-column tiles, both halves of 16 products.
-            u32 b[2][4];
-#pragma unroll
-            for (int pair = 0; pair < 2; pair++) {
-                u32 at = warp_n * 32 + pair * 16 + lane / 16 * 8 + lane % 8;
-                load_matrices(b[pair], of_b + place_in_slice(at, half * 2 + lane / 8 % 2));
-            }
-#pragma unroll
-            for (int tile = 0; tile < TILES; tile++) {
-                u32 pixels[4];
-                u32 at = (warp_m * TILES + tile) * 16 + lane % 16;
-                load_matrices(pixels, of_a + place_in_slice(at, half * 2 + lane / 16));
-#pragma unroll
-                for (int column = 0; column < 4; column++) {
-                    multiply_add(sums[tile][column], pixels, b[column / 2][column % 2 * 2],
-                                 b[column / 2][column % 2 * 2 + 1]);
-                }
-            }
-        }
-    }
-
     // What is added to eight channels of pixel `m`, from `n` on.
     DEVICE_MEMBER void add(u32 m, u32 n, f32 (&values)[8]) {
         const u16* added = (const u16*)a.added + n;
@@ -134,8 +132,8 @@ struct Product {
             u32 plane = a.out_h * a.out_w;
             u32 frame = m / plane, place = m % plane;
             const u16* map = added + (u64)frame * a.low_h * a.low_w * a.added_stride;
-            blend(map, a.low_w, a.added_stride, between(place / a.out_w, a.low_h, a.out_h),
-                  between(place % a.out_w, a.low_w, a.out_w), others);
+            blend(map, scaled(between(place / a.out_w, a.low_h, a.out_h), a.low_w * a.added_stride),
+                  scaled(between(place % a.out_w, a.low_w, a.out_w), a.added_stride), others);
         }
 #pragma unroll
         for (int i = 0; i < 8; i++) values[i] += others[i];
@@ -160,11 +158,7 @@ struct Product {
                     values[i] = sums[tile][i / 2][half * 2 + i % 2] + values[i];
                 }
                 if (a.added) add(m, n, values);
-                if (a.relu) {
-#pragma unroll
-                    for (int i = 0; i < 8; i++) values[i] = larger(values[i], 0.0f);
-                }
-                store((u16*)a.out + (u64)m * a.out_stride + n, values, a.n - n);
+                store((u16*)a.out + (u64)m * a.out_stride + n, values, a.n - n, a.relu);
             }
         }
     }
@@ -187,7 +181,8 @@ struct Product {
             u32 next = slice + STAGES - 1;
             if (next < n_slices) bring(next, next % STAGES);
             copy_commit();
-            multiply(slice % STAGES, warp_m, warp_n, sums);
+            u32 stage = shared + slice % STAGES * STAGE_BYTES;
+            multiply_lines<TILES>(stage, warp_m * TILES * 16, stage + M * LINE_BYTES, warp_n * 32, sums);
         }
         finish(warp_m, warp_n, sums);
     }

@@ -1,10 +1,11 @@
 //! From a graph to steps.
 
+mod block;
 mod rare;
 
 use std::collections::HashMap;
 
-use super::{Part, Program, Spot, Step, split::Split};
+use super::{Blocks, Part, Program, Spot, Step, split::Split};
 use crate::{
     EngineError,
     cuda::{
@@ -32,7 +33,7 @@ const MAX_ELEMENTS: usize = i32::MAX as usize / BUCKETS[BUCKETS.len() - 1];
 /// Values in entries begin at multiples of so many bytes.
 const ENTRY_ALIGNMENT: usize = 256;
 
-pub(super) fn lower(generator: GeneratorGraph) -> Result<Program, EngineError> {
+pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program, EngineError> {
     let GeneratorGraph {
         mut graph,
         geometry,
@@ -40,7 +41,7 @@ pub(super) fn lower(generator: GeneratorGraph) -> Result<Program, EngineError> {
         ends_in_sigmoid,
     } = generator;
     let [face, audio] = [visual_index, 1 - visual_index].map(|i| graph.inputs[i]);
-    let split = Split::new(&mut graph, face);
+    let split = Split::new(&mut graph, face).with(blocks, &graph);
     check_sizes(&graph)?;
     let output = graph.outputs[0];
     let mut offsets = vec![];
@@ -179,6 +180,7 @@ impl Lowering<'_> {
             is_variant,
             input,
             other,
+            lifted: None,
             output,
         });
     }
@@ -252,8 +254,12 @@ impl Lowering<'_> {
 
     fn units(&mut self, units: &[Unit]) {
         for unit in units {
-            let UnitKind::Single(index) = unit.kind else {
-                continue;
+            let index = match unit.kind {
+                UnitKind::Single(index) => index,
+                UnitKind::Block(nodes) => {
+                    self.block(nodes, unit);
+                    continue;
+                }
             };
             let op = std::mem::replace(&mut self.graph.nodes[index].op, Op::Add);
             match &op {

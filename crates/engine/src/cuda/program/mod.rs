@@ -10,12 +10,17 @@
 //! the number of frames. Kernels get addresses of entries through a table, so that captured launches
 //! serve whatever frames there are.
 
+mod fuse;
 mod lower;
 mod split;
 
 use lipsync_core::FaceGeometry;
 
-use super::{args::Args, launch::Launch, pack::Weights};
+use super::{
+    args::{Args, EntryArgs},
+    launch::Launch,
+    pack::Weights,
+};
 use crate::{EngineError, graph::Shape, load::GeneratorGraph};
 
 /// A generator's launches for any batch, and its packed weights.
@@ -31,6 +36,17 @@ pub(crate) struct Program {
     pub keeps_values: bool,
     visual: Part,
     frame: Part,
+}
+
+/// How inverted residual blocks run on a CUDA device. Results are the same, bit for bit, wherever tensor cores
+/// add the same products in the same order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// By one kernel, where there is one for the block's sizes: what is expanded stays on the chip.
+    #[default]
+    Fused,
+    /// By three: expansion, depthwise convolution, projection. To compare.
+    Separate,
 }
 
 /// Which launches.
@@ -60,6 +76,8 @@ struct Step {
     input: Spot,
     /// What is added.
     other: Option<Spot>,
+    /// What a block adds to what it expands.
+    lifted: Option<Spot>,
     output: Spot,
 }
 
@@ -92,8 +110,8 @@ impl Program {
     ///
     /// # Errors
     /// [`EngineError::Contract`] where a tensor is larger than kernels can count.
-    pub fn new(generator: GeneratorGraph) -> Result<Self, EngineError> {
-        lower::lower(generator)
+    pub fn new(generator: GeneratorGraph, blocks: Blocks) -> Result<Self, EngineError> {
+        lower::lower(generator, blocks)
     }
 
     /// The packed weights, which nothing else needs: they are handed out once.
@@ -165,6 +183,11 @@ impl Step {
                 (a.input, a.added, a.out, a.frames) = (input, added, output, frames);
                 Launch::of(Args::DepthwiseArgs(a))
             }
+            Args::BlockArgs(mut a) => {
+                (a.input, a.added, a.out, a.frames) = (input, added, output, frames);
+                a.lifted = self.lifted.map_or(0, at);
+                Launch::of(Args::BlockArgs(a))
+            }
             Args::PackFaceArgs(mut a) => {
                 (a.table, a.out, a.frames) = (input, output, frames);
                 Launch::of(Args::PackFaceArgs(a))
@@ -180,13 +203,7 @@ impl Step {
             }
             Args::EntryArgs(mut a) => {
                 a.frames = frames;
-                if self.is_variant {
-                    (a.table, a.tensor) = (input, output);
-                    Launch::restore(a)
-                } else {
-                    (a.table, a.tensor) = (output, input);
-                    Launch::of(Args::EntryArgs(a))
-                }
+                self.bind_entry(a, [input, output])
             }
             Args::ResizeArgs(mut a) => {
                 (a.input, a.out, a.frames) = (input, output, frames);
@@ -205,6 +222,16 @@ impl Step {
                 (a.input, a.out, a.frames) = (input, output, frames);
                 Launch::of(Args::ReshapeArgs(a))
             }
+        }
+    }
+
+    /// A copy to entries or from them.
+    fn bind_entry(&self, a: EntryArgs, [input, output]: [u64; 2]) -> Launch {
+        let with = |[table, tensor]: [u64; 2]| EntryArgs { table, tensor, ..a };
+        if self.is_variant {
+            Launch::restore(with([input, output]))
+        } else {
+            Launch::of(Args::EntryArgs(with([output, input])))
         }
     }
 }

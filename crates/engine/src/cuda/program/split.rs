@@ -1,5 +1,6 @@
 //! Which nodes run in which part of a program.
 
+use super::{Blocks, fuse::fuse};
 use crate::{
     graph::{Graph, Op, ValueId, upsampling::convolve_before_upsampling},
     plan::units::{self, Unit, UnitKind},
@@ -41,6 +42,15 @@ impl Split {
             frame: again.into_iter().chain(others.iter().cloned()).collect(),
             kept,
         }
+    }
+
+    /// The same, with the units of inverted residual blocks joined where that is asked for.
+    pub fn with(mut self, blocks: Blocks, graph: &Graph) -> Self {
+        if blocks == Blocks::Fused {
+            self.visual = fuse(graph, self.visual);
+            self.frame = fuse(graph, self.frame);
+        }
+        self
     }
 }
 

@@ -3,6 +3,7 @@
 //! The fake device runs them in place of the kernels, and the kernels are tested against them. They
 //! round to fp16 where a kernel stores, and sum in f32; only the order inside a sum may differ.
 
+mod block;
 mod memory;
 mod pixels;
 mod product;
@@ -22,6 +23,7 @@ pub(crate) fn run(launch: &Launch, memory: &mut Memory) -> Result<(), BadAddress
             product::gemm(args, matches!(launch.kernel, Kernel::Conv(_)), memory)
         }
         Args::DepthwiseArgs(args) => product::depthwise(args, memory),
+        Args::BlockArgs(args) => block::block(args, memory),
         Args::PackFaceArgs(args) => pixels::pack_face(args, memory),
         Args::PackFloatsArgs(args) => pixels::pack_floats(args, memory),
         Args::HeadArgs(args) => pixels::head(args, memory),

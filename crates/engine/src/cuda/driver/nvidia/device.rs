@@ -131,7 +131,13 @@ impl Nvidia {
         let registers = FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
         // SAFETY: the function has just been found.
         unsafe { result::function::get_function_attribute(function, registers) }?;
-        if let Kernel::Gemm(_) | Kernel::Conv(_) = kernel {
+        if let Kernel::Block(tile) = kernel {
+            let most = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let n_bytes = c_int::try_from(tile.max_shared_bytes()).unwrap_or(c_int::MAX);
+            // SAFETY: the function has just been found.
+            unsafe { result::function::set_function_attribute(function, most, n_bytes) }?;
+        }
+        if let Kernel::Gemm(_) | Kernel::Conv(_) | Kernel::Block(_) = kernel {
             let carveout = FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
             // SAFETY: the function has just been found; the attribute is a hint.
             unsafe {

@@ -1,0 +1,64 @@
+//! Inverted residual blocks as one kernel, against expansion, depthwise convolution and projection by three.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use lipsync_engine::{
+    EngineError, Session,
+    cuda::{Blocks, Cuda, launches},
+};
+use serde_json::{Value, json};
+
+use crate::{speed::Run, subject::Subject};
+
+const BOTH: [Blocks; 2] = [Blocks::Fused, Blocks::Separate];
+
+/// Whether faces are equal, and frames a second, on one stream and on several.
+pub fn compare(
+    subject: &Subject,
+    cuda: &Arc<Cuda>,
+    batch: usize,
+    time: Duration,
+) -> Result<Value, EngineError> {
+    let mut faces = vec![];
+    let mut speeds = vec![];
+    for blocks in BOTH {
+        let subject = subject.with(blocks);
+        let mut found = vec![];
+        let generator = subject.load(cuda, false)?;
+        generator.infer(&mut Session::new(), &subject.frames(4), &mut found)?;
+        faces.push(found);
+        for n_streams in [1, 8] {
+            let run = Run {
+                keeps: true,
+                batch,
+                n_streams,
+            };
+            let mut speed = run.measure(&subject, cuda, time)?;
+            speed["blocks"] = json!(format!("{blocks:?}"));
+            speeds.push(speed);
+        }
+    }
+    Ok(json!({ "faces_are_equal": faces[0] == faces[1], "speeds": speeds }))
+}
+
+/// Megabytes of a device's memory that a frame touches, in batches of 16: of every frame, and of a background
+/// frame once; by kernel.
+pub fn traffic(onnx: &[u8]) -> Result<Value, EngineError> {
+    let of = |blocks: Blocks| {
+        let each = launches(onnx, blocks, 16)?;
+        let phase = |is_visual: bool| {
+            let mut by_kernel = BTreeMap::<&str, f64>::new();
+            for launch in each.iter().filter(|launch| launch.is_visual == is_visual) {
+                // Tiles of one kind together.
+                let (kind, _) = launch.kernel.split_once('_').unwrap_or((launch.kernel, ""));
+                for kind in [kind, "all"] {
+                    *by_kernel.entry(kind).or_default() += launch.bytes as f64 / 16e6;
+                }
+            }
+            by_kernel
+        };
+        Ok(json!({ "frame": phase(false), "visual": phase(true) }))
+    };
+    let [fused, separate] = BOTH.map(of);
+    Ok(json!({ "unit": "MB", "fused": fused?, "separate": separate? }))
+}

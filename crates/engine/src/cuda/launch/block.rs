@@ -1,0 +1,120 @@
+//! Which kernel computes an inverted residual block, and which blocks are computed so.
+
+use super::K_MULTIPLE;
+use crate::cuda::args::BlockArgs;
+
+/// Columns of the result that four warps compute.
+const COLUMNS: u32 = 16;
+/// Warps of a block.
+const WARPS: u32 = 4;
+/// Bytes of a line of shared memory: a slice of one pixel or of one result channel.
+const LINE_BYTES: u32 = 2 * K_MULTIPLE;
+/// Channels of the input up to which all that is seen of it fits into shared memory.
+const MAX_CHANNELS: usize = 64;
+/// Channels of the result up to which the sums fit into registers.
+const MAX_RESULTS: usize = 64;
+
+/// A kernel for blocks: its stride, and the channels of the result that it has sums for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum BlockTile {
+    S1N32,
+    S1N64,
+    S2N32,
+    S2N64,
+}
+
+impl BlockTile {
+    /// Every kernel.
+    pub const ALL: [Self; 4] = [Self::S1N32, Self::S1N64, Self::S2N32, Self::S2N64];
+
+    /// Whether a block is computed by one kernel, by its sizes alone, so that all batches are the same: channels
+    /// of its input and of its result, rows and columns of the result. Maps smaller than a tile are left to the
+    /// separate kernels, and so are wide blocks, whose weights cross the device's memory and not their maps.
+    pub fn suits(channels: usize, n: usize, [out_h, out_w]: [usize; 2]) -> bool {
+        let is_narrow = channels <= MAX_CHANNELS && n <= MAX_RESULTS;
+        is_narrow && out_h >= 8 && out_w >= COLUMNS as usize
+    }
+
+    /// The kernel for a block.
+    pub fn of(stride: u32, n: u32) -> Self {
+        match (stride, n) {
+            (1, ..=32) => Self::S1N32,
+            (1, _) => Self::S1N64,
+            (_, ..=32) => Self::S2N32,
+            _ => Self::S2N64,
+        }
+    }
+
+    /// The entry's name.
+    pub fn entry(self) -> &'static str {
+        match self {
+            Self::S1N32 => "block_s1n32",
+            Self::S1N64 => "block_s1n64",
+            Self::S2N32 => "block_s2n32",
+            Self::S2N64 => "block_s2n64",
+        }
+    }
+
+    /// Pixels of the input from result to result.
+    pub fn stride(self) -> u32 {
+        match self {
+            Self::S1N32 | Self::S1N64 => 1,
+            Self::S2N32 | Self::S2N64 => 2,
+        }
+    }
+
+    /// Rows of the result that four warps compute.
+    fn rows(self) -> u32 {
+        8 / self.stride()
+    }
+
+    /// Sums of so many channels.
+    pub fn results(self) -> u32 {
+        match self {
+            Self::S1N32 | Self::S2N32 => 32,
+            Self::S1N64 | Self::S2N64 => 64,
+        }
+    }
+
+    pub(super) fn threads() -> u32 {
+        WARPS * 32
+    }
+
+    pub(super) fn blocks(self, a: &BlockArgs) -> u32 {
+        a.frames * a.out_h.div_ceil(self.rows()) * a.out_w.div_ceil(COLUMNS)
+    }
+
+    /// Shared memory for an input of so many channels: what `kernels/block.cu` lays out there.
+    pub(super) fn shared_bytes(self, channels: u32) -> u32 {
+        let (stride, rows) = (self.stride(), self.rows());
+        let [seen_h, seen_w] = [rows, COLUMNS].map(|n| (n - 1) * stride + 3);
+        let pixels = (seen_h * seen_w).next_multiple_of(16) * LINE_BYTES;
+        let convolved = rows * COLUMNS * LINE_BYTES;
+        let taps = 10 * K_MULTIPLE * 4;
+        let projection = self.results() * LINE_BYTES;
+        let between = ((seen_h + seen_w) * 16).next_multiple_of(128);
+        let expansion = 32 * LINE_BYTES;
+        let slices = channels.div_ceil(K_MULTIPLE);
+        pixels + convolved + taps + projection + between + slices * (expansion + pixels)
+    }
+
+    /// The most shared memory that it is ever started with.
+    pub fn max_shared_bytes(self) -> u32 {
+        self.shared_bytes(crate::cuda::pack::small(MAX_CHANNELS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_has_the_shared_memory() {
+        for tile in BlockTile::ALL {
+            // Compute capabilities 8.6 and 8.9 let a block have 99 KB.
+            assert!(tile.max_shared_bytes() <= 99 * 1024, "{tile:?}");
+        }
+        // What most blocks of the full-size network take: five of them on a multiprocessor of 228 KB.
+        assert!(BlockTile::S1N32.shared_bytes(32) <= 44 * 1024);
+    }
+}
