@@ -128,7 +128,7 @@ impl NetworkLoader for CpuLoader {
             isa: self.isa,
             precision,
             visual_cache: kept(&self.visual_cache),
-            device: None,
+            ..LoadOptions::default()
         };
         load_generator(onnx, options)
     }
