@@ -120,10 +120,7 @@ fn gemms<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
                 rows,
                 stride: n_in,
             };
-            let out = MatMut {
-                data: black_box(&mut out),
-                stride: n_out,
-            };
+            let out = MatMut::new(black_box(&mut out), n_out);
             let epilogue = Epilogue::new(true);
             E::gemm(&m, a, out, epilogue);
         });
@@ -155,13 +152,18 @@ fn depthwises<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
         }
         let d = PackedDepthwise::pack(isa, &floats(9 * c), &floats(c), c);
         let (oh, ow) = ((h - 1) / stride + 1, (w - 1) / stride + 1);
-        let (input, mut out) = (elements::<E::Wide>(h * w * c), elements::<E>(oh * ow * c));
+        // In planes, as the expansion of a block leaves it.
+        let plane = h * w * isa.lanes();
+        let wide = c.next_multiple_of(isa.lanes());
+        let input = elements::<E::Wide>(h * w * wide);
+        let mut out = elements::<E>(oh * ow * wide);
         let seconds = fastest(|| {
             let strip = Strip {
                 data: &input,
+                plane: Some(plane),
+                rows: 0..h,
                 width: w,
                 height: h,
-                first_row: 0,
             };
             depthwise3x3(&d, strip, 0..oh, stride, true, black_box(&mut out));
         });
@@ -171,6 +173,7 @@ fn depthwises<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
 
 /// One inverted residual block, `c -> 2 c -> c`, expand, depthwise and project on strips of rows.
 struct Block {
+    isa: Isa,
     expand: PackedMatrix,
     depthwise: PackedDepthwise,
     project: PackedMatrix,
@@ -182,6 +185,7 @@ impl Block {
     fn new(isa: Isa, side: usize, c: usize) -> Self {
         let wide = 2 * c;
         Self {
+            isa,
             expand: PackedMatrix::pack(isa, &floats(wide * c), &floats(wide), wide, c),
             depthwise: PackedDepthwise::pack(isa, &floats(9 * wide), &floats(wide), wide),
             project: PackedMatrix::pack(isa, &floats(wide * c), &floats(c), c, wide),
@@ -194,38 +198,35 @@ impl Block {
         self.side * 2 * self.c * (2 * self.c + 9)
     }
 
-    /// Keeps the expanded rows in a window that slides down by `height` rows: the two that the next
-    /// strip needs again are moved up, not computed again. `out` says how many rows are wanted.
+    /// Keeps the expanded rows in a ring of `height + 2` places. `out` says how many rows are wanted.
     fn run(&self, height: usize, input: &[f32], scratch: &mut [f32], out: &mut [f32]) {
         let n_out_rows = out.len() / (self.side * self.c);
-        let (side, wide) = (self.side, 2 * self.c);
-        let row = side * wide;
-        let (expanded, filtered) = scratch.split_at_mut((height + 2) * row);
-        let relu = Epilogue::new(true);
-        let (mut first_row, mut n_rows) = (0, 0);
+        let (side, wide, lanes) = (self.side, 2 * self.c, self.isa.lanes());
+        let (row, places) = (side * wide, height + 2);
+        let plane = places * side * lanes;
+        let (expanded, filtered) = scratch.split_at_mut(places * row);
+        let mut n_expanded = 0;
         for start in (0..n_out_rows).step_by(height) {
             let end = (start + height).min(n_out_rows);
-            let keep_from = start.saturating_sub(1);
-            expanded.copy_within((keep_from - first_row) * row..n_rows * row, 0);
-            n_rows -= keep_from - first_row;
-            first_row = keep_from;
-            let (from, to) = (first_row + n_rows, (end + 1).min(side));
-            let a = MatRef {
-                data: &input[from * side * self.c..],
-                rows: (to - from) * side,
-                stride: self.c,
-            };
-            let fresh = MatMut {
-                data: &mut expanded[n_rows * row..],
-                stride: wide,
-            };
-            gemm(&self.expand, a, fresh, relu);
-            n_rows = to - first_row;
+            let needed = start.saturating_sub(1)..(end + 1).min(side);
+            while n_expanded < needed.end {
+                let place = n_expanded % places;
+                let to = needed.end.min(n_expanded + places - place);
+                let a = MatRef {
+                    data: &input[n_expanded * side * self.c..],
+                    rows: (to - n_expanded) * side,
+                    stride: self.c,
+                };
+                let fresh = MatMut::planes(&mut expanded[place * side * lanes..], plane, lanes);
+                gemm(&self.expand, a, fresh, Epilogue::new(true));
+                n_expanded = to;
+            }
             let strip = Strip {
-                data: &expanded[..n_rows * row],
+                data: expanded,
+                plane: Some(plane),
+                rows: needed,
                 width: side,
                 height: side,
-                first_row,
             };
             let filtered = &mut filtered[..(end - start) * row];
             depthwise3x3(&self.depthwise, strip, start..end, 1, true, filtered);
@@ -234,10 +235,7 @@ impl Block {
                 rows: (end - start) * side,
                 stride: wide,
             };
-            let out = MatMut {
-                data: &mut out[start * side * self.c..],
-                stride: self.c,
-            };
+            let out = MatMut::new(&mut out[start * side * self.c..], self.c);
             gemm(&self.project, a, out, Epilogue::default());
         }
     }

@@ -205,10 +205,7 @@ fn multiply(weights: &PackedMatrix, rows: &[f32]) {
             rows: n_rows,
             stride: width,
         };
-        let result = MatMut {
-            data: &mut out,
-            stride: width,
-        };
+        let result = MatMut::new(&mut out, width);
         gemm(weights, operand, result, Epilogue::default());
         black_box(&mut out);
     }

@@ -6,7 +6,8 @@
 //! result depends on that row alone. The sum is never split into blocks, for the same reason.
 
 use super::{
-    AlignedFloats, Element, Isa, aligned::LINE_FLOATS, element::Weights, isa::Kernel, simd::Simd,
+    AlignedFloats, Element, Isa, Resized, aligned::LINE_FLOATS, element::Weights, isa::Kernel,
+    resized::widen_tile, simd::Simd,
 };
 
 /// Operands with rows up to this long are fetched a tile ahead: the hardware takes a tile for a dozen
@@ -39,9 +40,54 @@ pub struct MatRef<'a, E = f32> {
 #[derive(Debug)]
 pub struct MatMut<'a, E = f32> {
     /// Row after row; the last row may end before its stride does.
-    pub data: &'a mut [E],
+    pub(super) data: &'a mut [E],
     /// Elements from one row's start to the next one's.
-    pub stride: usize,
+    pub(super) stride: usize,
+    /// Elements from one vector of columns to the next, where each is a plane of its own.
+    pub(super) plane: Option<usize>,
+}
+
+impl<'a, E> MatMut<'a, E> {
+    /// Rows of columns, `stride` elements from one to the next.
+    #[must_use]
+    pub fn new(data: &'a mut [E], stride: usize) -> Self {
+        Self {
+            data,
+            stride,
+            plane: None,
+        }
+    }
+
+    /// Planes of one vector of columns each, `[rows][lanes]`, `plane` elements from one to the next. The last
+    /// one is whole: what lies past the matrix's columns gets the results of weights that are zeros.
+    #[must_use]
+    pub fn planes(data: &'a mut [E], plane: usize, lanes: usize) -> Self {
+        Self {
+            data,
+            stride: lanes,
+            plane: Some(plane),
+        }
+    }
+
+    /// Panics unless there is room for all rows.
+    pub(super) fn check(&self, (rows, columns): (usize, usize), lanes: usize) {
+        let Some(plane) = self.plane else {
+            return check_rows(self.data.len(), (rows, columns), self.stride, "result");
+        };
+        assert_eq!(self.stride, lanes, "result: planes of another width");
+        let needed = (columns.div_ceil(lanes) - 1) * plane + rows * lanes;
+        assert!(
+            rows * lanes <= plane && needed <= self.data.len(),
+            "result: {needed} elements needed, {} given",
+            self.data.len()
+        );
+    }
+
+    /// Where in `data` columns from `first` on of row `row` are, `first` being that of a vector.
+    #[inline(always)]
+    pub(super) fn place<S: Simd>(&self, row: usize, first: usize) -> usize {
+        row * self.stride + first / S::LANES * self.plane.unwrap_or(S::LANES)
+    }
 }
 
 /// What happens to a sum before it is stored.
@@ -60,8 +106,8 @@ pub enum Added<'a, E = f32> {
     Nothing,
     /// A matrix of as many rows as the operand and as many columns as the result.
     Matrix(MatRef<'a, E>),
-    /// What is at the result's place already.
-    Result,
+    /// A smaller tensor, resized; for results in planes.
+    Resized(Resized<'a>),
 }
 
 impl<E> Default for Epilogue<'_, E> {
@@ -174,17 +220,38 @@ pub fn gemm<O: Element>(
         return;
     }
     a.check(m.n_in, "operand");
-    check_rows(out.data.len(), (a.rows, m.n_out), out.stride, "result");
-    if let Added::Matrix(residual) = epilogue.added {
-        residual.check(m.n_out, "residual");
-        assert_eq!(residual.rows, a.rows, "residual has the operand's rows");
-    }
+    out.check((a.rows, m.n_out), m.isa.lanes());
+    epilogue
+        .added
+        .check((a.rows, m.n_out), m.isa.lanes(), out.plane);
     m.isa.run(Gemm {
         m,
         a,
         out,
         epilogue,
     });
+}
+
+impl<E> Added<'_, E> {
+    /// Panics unless it fits a product of `rows` rows and `columns` columns, written in planes or not.
+    pub(super) fn check(
+        &self,
+        (rows, columns): (usize, usize),
+        lanes: usize,
+        plane: Option<usize>,
+    ) {
+        match self {
+            Self::Nothing => {}
+            Self::Matrix(residual) => {
+                residual.check(columns, "residual");
+                assert_eq!(residual.rows, rows, "residual has the operand's rows");
+            }
+            Self::Resized(resized) => {
+                assert!(plane.is_some(), "resized: the result is not in planes");
+                resized.check(rows, columns.div_ceil(lanes), lanes);
+            }
+        }
+    }
 }
 
 impl<'a, E> MatRef<'a, E> {
@@ -313,6 +380,9 @@ impl<O: Element> Gemm<'_, O> {
         panel: &Panel,
         row: usize,
     ) {
+        if let Added::Resized(resized) = &self.epilogue.added {
+            widen_tile::<S, O, R, V>(s, resized, (row, panel.first), &mut self.out);
+        }
         let n_in = self.m.n_in;
         let (bias, weights) = panel.data.split_at(V * S::LANES);
         let a = self.a.rows_from::<R>(row, n_in);
@@ -346,11 +416,10 @@ impl<O: Element> Gemm<'_, O> {
         match self.epilogue.added {
             Added::Nothing => {}
             Added::Matrix(MatRef { data, stride, .. }) => {
-                add_rows::<S, f32, R, V, PART>(s, &mut sums, &data[row * stride..], stride, panel);
+                add_rows::<S, R, V, PART>(s, &mut sums, &data[row * stride..], stride, panel);
             }
-            Added::Result => {
-                let MatMut { data, stride } = &self.out;
-                add_rows::<S, O, R, V, PART>(s, &mut sums, &data[row * stride..], *stride, panel);
+            Added::Resized(_) => {
+                add_result::<S, O, R, V>(s, &mut sums, &self.out, row, panel.first)
             }
         }
         if self.epilogue.relu {
@@ -358,18 +427,36 @@ impl<O: Element> Gemm<'_, O> {
                 *sum = s.relu(*sum);
             }
         }
+        self.store::<S, R, V, PART>(s, &sums, panel, row);
+    }
+
+    /// Writes a tile's results.
+    #[inline(always)]
+    fn store<S: Simd, const R: usize, const V: usize, const PART: bool>(
+        &mut self,
+        s: S,
+        sums: &[[S::Vector; V]; R],
+        panel: &Panel,
+        row: usize,
+    ) {
+        if let Some(plane) = self.out.plane {
+            let data = &mut self.out.data[panel.first / S::LANES * plane + row * S::LANES..];
+            for v in 0..V {
+                let lines = &mut data[v * plane..][..R * S::LANES];
+                for (r, sums) in sums.iter().enumerate() {
+                    O::store(s, &mut lines[r * S::LANES..], sums[v]);
+                }
+            }
+            return;
+        }
         for (r, sums) in sums.iter().enumerate() {
             let out = &mut self.out.data[(row + r) * self.out.stride + panel.first..];
             for (v, &sum) in sums.iter().enumerate() {
+                let out = &mut out[v * S::LANES..];
                 if PART && v == V - 1 {
-                    O::store_part(
-                        s,
-                        &mut out[v * S::LANES..],
-                        panel.columns - v * S::LANES,
-                        sum,
-                    );
+                    O::store_part(s, out, panel.columns - v * S::LANES, sum);
                 } else {
-                    O::store(s, &mut out[v * S::LANES..], sum);
+                    O::store(s, out, sum);
                 }
             }
         }
@@ -387,10 +474,10 @@ impl<O: Element> Gemm<'_, O> {
 
 /// Adds a tile of `data`, which starts with the tile's first row, to `sums`.
 #[inline(always)]
-fn add_rows<S: Simd, E: Element, const R: usize, const V: usize, const PART: bool>(
+fn add_rows<S: Simd, const R: usize, const V: usize, const PART: bool>(
     s: S,
     sums: &mut [[S::Vector; V]; R],
-    data: &[E],
+    data: &[f32],
     stride: usize,
     panel: &Panel,
 ) {
@@ -398,11 +485,28 @@ fn add_rows<S: Simd, E: Element, const R: usize, const V: usize, const PART: boo
         let added = &data[r * stride + panel.first..];
         for (v, sum) in sums.iter_mut().enumerate() {
             let added = if PART && v == V - 1 {
-                E::load_part(s, &added[v * S::LANES..], panel.columns - v * S::LANES)
+                s.load_part(&added[v * S::LANES..], panel.columns - v * S::LANES)
             } else {
-                E::load(s, &added[v * S::LANES..])
+                s.load(&added[v * S::LANES..])
             };
             *sum = s.add(*sum, added);
+        }
+    }
+}
+
+/// Adds what is at the tile's place in the result, whose columns are planes.
+#[inline(always)]
+fn add_result<S: Simd, E: Element, const R: usize, const V: usize>(
+    s: S,
+    sums: &mut [[S::Vector; V]; R],
+    out: &MatMut<'_, E>,
+    row: usize,
+    first: usize,
+) {
+    for v in 0..V {
+        let lines = &out.data[out.place::<S>(row, first + v * S::LANES)..][..R * S::LANES];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            sums[v] = s.add(sums[v], E::load(s, &lines[r * S::LANES..]));
         }
     }
 }

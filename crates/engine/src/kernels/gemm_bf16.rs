@@ -6,9 +6,7 @@
 
 use super::{
     Added, Aligned, AlignedFloats, Bf16, Element, Epilogue, Isa, MatMut, MatRef, Weights,
-    gemm::{check_rows, panel_widths},
-    isa::Kernel,
-    simd::Simd,
+    gemm::panel_widths, isa::Kernel, resized::widen_tile, simd::Simd, unrolled::unrolled,
 };
 
 /// Operands with rows up to this long are fetched a tile ahead: the hardware takes a tile for a dozen
@@ -109,11 +107,10 @@ pub fn gemm_bf16<O: Element>(
         return;
     }
     a.check(m.n_in, "operand");
-    check_rows(out.data.len(), (a.rows, m.n_out), out.stride, "result");
-    if let Added::Matrix(residual) = epilogue.added {
-        residual.check(m.n_out, "residual");
-        assert_eq!(residual.rows, a.rows, "residual has the operand's rows");
-    }
+    out.check((a.rows, m.n_out), m.isa.lanes());
+    epilogue
+        .added
+        .check((a.rows, m.n_out), m.isa.lanes(), out.plane);
     m.isa.run(Gemm {
         m,
         a,
@@ -175,20 +172,6 @@ impl<O: Element> Kernel for Gemm<'_, O> {
             row = end;
         }
     }
-}
-
-/// The body for each `r < R`, written out: LLVM does not unroll a dozen times what is this long, and
-/// indexes that are no constants would keep the sums out of the registers.
-macro_rules! unrolled {
-    ($r:ident < $n:ident, $body:block) => {
-        unrolled!(@ $r, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11);
-    };
-    (@ $r:ident, $n:ident, $body:block, $($i:literal)*) => {
-        $(if $i < $n {
-            let $r: usize = $i;
-            $body
-        })*
-    };
 }
 
 impl<O: Element> Gemm<'_, O> {
@@ -255,6 +238,9 @@ impl<O: Element> Gemm<'_, O> {
         panel: &Panel,
         row: usize,
     ) {
+        if let Added::Resized(resized) = &self.epilogue.added {
+            widen_tile::<S, O, R, V>(s, resized, (row, panel.first), &mut self.out);
+        }
         let n_in = self.m.n_in;
         let a = self.a.rows_from::<R>(row, n_in);
         let mut sums = [[s.splat(0.0); V]; R];
@@ -272,12 +258,10 @@ impl<O: Element> Gemm<'_, O> {
             Added::Nothing => {}
             Added::Matrix(MatRef { data, stride, .. }) => {
                 let data = &data[row * stride + panel.first..];
-                add::<S, Bf16, R, V, PART>(s, &mut sums, (data, stride), last);
+                add::<S, R, V, PART>(s, &mut sums, (data, stride), last);
             }
-            Added::Result => {
-                let MatMut { data, stride } = &self.out;
-                let data = &data[row * stride + panel.first..];
-                add::<S, O, R, V, PART>(s, &mut sums, (data, *stride), last);
+            Added::Resized(_) => {
+                add_result::<S, O, R, V>(s, &mut sums, &self.out, row, panel.first)
             }
         }
         if self.epilogue.relu {
@@ -285,13 +269,24 @@ impl<O: Element> Gemm<'_, O> {
                 *sum = s.relu(*sum);
             }
         }
+        if let Some(plane) = self.out.plane {
+            let data = &mut self.out.data[panel.first / S::LANES * plane + row * S::LANES..];
+            for v in 0..V {
+                let lines = &mut data[v * plane..][..R * S::LANES];
+                unrolled!(r < R, {
+                    O::store(s, &mut lines[r * S::LANES..], sums[r][v]);
+                });
+            }
+            return;
+        }
         unrolled!(r < R, {
             let out = &mut self.out.data[(row + r) * self.out.stride + panel.first..];
             for (v, &sum) in sums[r].iter().enumerate() {
+                let out = &mut out[v * S::LANES..];
                 if PART && v == V - 1 {
-                    O::store_part(s, &mut out[v * S::LANES..], last, sum);
+                    O::store_part(s, out, last, sum);
                 } else {
-                    O::store(s, &mut out[v * S::LANES..], sum);
+                    O::store(s, out, sum);
                 }
             }
         });
@@ -349,21 +344,39 @@ fn multiply<S: Simd, const R: usize, const V: usize, const FETCH: bool>(
 
 /// Adds a tile of `data` to the sums, of which the last vector has `last` columns where `PART`.
 #[inline(always)]
-fn add<S: Simd, E: Element, const R: usize, const V: usize, const PART: bool>(
+fn add<S: Simd, const R: usize, const V: usize, const PART: bool>(
     s: S,
     sums: &mut [[S::Vector; V]; R],
-    (data, stride): (&[E], usize),
+    (data, stride): (&[Bf16], usize),
     last: usize,
 ) {
     unrolled!(r < R, {
         let added = &data[r * stride..];
         for (v, sum) in sums[r].iter_mut().enumerate() {
             let added = if PART && v == V - 1 {
-                E::load_part(s, &added[v * S::LANES..], last)
+                s.widen(&added[v * S::LANES..], last)
             } else {
-                E::load(s, &added[v * S::LANES..])
+                s.widen(&added[v * S::LANES..], S::LANES)
             };
             *sum = s.add(*sum, added);
         }
     });
+}
+
+/// Adds what is at the tile's place in the result, whose columns are planes.
+#[expect(clippy::needless_range_loop, reason = "the rows are written out")]
+#[inline(always)]
+fn add_result<S: Simd, E: Element, const R: usize, const V: usize>(
+    s: S,
+    sums: &mut [[S::Vector; V]; R],
+    out: &MatMut<'_, E>,
+    row: usize,
+    first: usize,
+) {
+    for v in 0..V {
+        let lines = &out.data[out.place::<S>(row, first + v * S::LANES)..][..R * S::LANES];
+        unrolled!(r < R, {
+            sums[r][v] = s.add(sums[r][v], E::load(s, &lines[r * S::LANES..]));
+        });
+    }
 }

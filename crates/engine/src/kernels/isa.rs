@@ -107,7 +107,8 @@ impl Isa {
     }
 
     /// Floats of a vector.
-    pub(super) fn lanes(self) -> usize {
+    #[must_use]
+    pub fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) | Self::Avx512(_) => Avx512::LANES,

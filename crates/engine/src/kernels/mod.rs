@@ -3,7 +3,8 @@
 //! All tensors are NHWC, row-major, one frame, so a tensor is also a matrix: one row a pixel, one
 //! column a channel. A 1x1 convolution is then [`gemm`] itself, a dense convolution is
 //! [`im2col`] and `gemm`, and concatenation costs nothing: a producer writes its channels at an
-//! offset of wider rows ([`MatMut::stride`]).
+//! offset of wider rows ([`MatMut::new`]). The wide middle of a block, which only the depthwise
+//! convolution reads, is in planes of one vector of channels each ([`MatMut::planes`]).
 //!
 //! Numbers are stored as an [`Element`] and computed with in f32. Every kernel is written once, generic over
 //! the vectors of `simd`, and compiled for each instruction
@@ -13,7 +14,7 @@
 //!
 //! Nothing here allocates per pixel, starts threads or knows what a network is. `unsafe` is confined
 //! to `isa` (entering code compiled for an instruction set), the vectors under `simd`, and the loads and
-//! stores of `element` and `depthwise` that do not check bounds again.
+//! stores of `element`, `depthwise` and `resized` that do not check bounds again.
 
 mod aligned;
 mod bf16;
@@ -25,7 +26,9 @@ mod gemm;
 mod gemm_bf16;
 mod im2col;
 mod isa;
+mod resized;
 mod simd;
+mod unrolled;
 mod upsample;
 
 #[cfg(test)]
@@ -45,4 +48,5 @@ pub use im2col::im2col;
 pub use isa::{Isa, UnsupportedIsa};
 
 pub use crate::cpu_isa::CpuIsa;
-pub use upsample::{Resize, resize_row, upsample_bilinear_align_corners};
+pub use resized::Resized;
+pub use upsample::{Resize, blend_rows, upsample_bilinear_align_corners};

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod bf16;
+mod planes;
 
 /// Deterministic values in -1..1.
 fn values(n: usize, seed: u64) -> Vec<f32> {
@@ -36,14 +37,6 @@ fn mat(data: &[f32], rows: usize, stride: usize) -> MatRef<'_> {
 /// What the tests leave where a kernel must not write.
 const UNTOUCHED: f32 = 77.0;
 
-/// What a product is added to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Addition {
-    Nothing,
-    Matrix,
-    Result,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct GemmCase {
     rows: usize,
@@ -51,7 +44,7 @@ struct GemmCase {
     n_out: usize,
     gap: usize,
     relu: bool,
-    added: Addition,
+    is_added: bool,
 }
 
 fn gemm_case() -> impl Strategy<Value = GemmCase> {
@@ -61,22 +54,22 @@ fn gemm_case() -> impl Strategy<Value = GemmCase> {
         1..80usize,
         0..5usize,
         any::<bool>(),
-        prop::sample::select(vec![Addition::Nothing, Addition::Matrix, Addition::Result]),
+        any::<bool>(),
     )
-        .prop_map(|(rows, n_in, n_out, gap, relu, added)| GemmCase {
+        .prop_map(|(rows, n_in, n_out, gap, relu, is_added)| GemmCase {
             rows,
             n_in,
             n_out,
             gap,
             relu,
-            added,
+            is_added,
         })
 }
 
 proptest! {
     #[test]
     fn gemm_is_the_dot_products(case in gemm_case(), seed in any::<u64>()) {
-        let GemmCase { rows, n_in, n_out, gap, relu, .. } = case;
+        let GemmCase { rows, n_in, n_out, gap, relu, is_added } = case;
         let a = values(rows * (n_in + gap), seed);
         let weights = values(n_out * n_in, seed ^ 1);
         let bias = values(n_out, seed ^ 2);
@@ -85,19 +78,10 @@ proptest! {
         for isa in Isa::available() {
             let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
             let mut out = vec![UNTOUCHED; rows * stride];
-            let added = match case.added {
-                Addition::Nothing => Added::Nothing,
-                Addition::Matrix => Added::Matrix(mat(&residual, rows, stride)),
-                Addition::Result => {
-                    for (x, r) in out.chunks_exact_mut(stride).zip(residual.chunks_exact(stride)) {
-                        x[gap..gap + n_out].copy_from_slice(&r[..n_out]);
-                    }
-                    Added::Result
-                }
-            };
-            let epilogue = Epilogue { relu, added };
+            let added = is_added.then(|| mat(&residual, rows, stride));
+            let epilogue = Epilogue::with_residual(relu, added);
             // As a producer that places its channels after `gap` others.
-            let result = MatMut { data: &mut out[gap..], stride };
+            let result = MatMut::new(&mut out[gap..], stride);
             gemm(&m, mat(&a, rows, n_in + gap), result, epilogue);
             for (i, &x) in out.iter().enumerate() {
                 let (r, column) = (i / stride, i % stride);
@@ -106,7 +90,7 @@ proptest! {
                     prop_assert_eq!(x, UNTOUCHED);
                     continue;
                 };
-                let added = if case.added == Addition::Nothing { 0.0 } else { residual[r * stride + column] };
+                let added = if is_added { residual[r * stride + column] } else { 0.0 };
                 let row = &a[r * (n_in + gap)..][..n_in];
                 let w = &weights[column * n_in..][..n_in];
                 assert_close(x, scalar::dot(w, row, bias[column], added, relu), isa.name());
@@ -124,10 +108,10 @@ proptest! {
             let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
             let epilogue = Epilogue::new(relu);
             let mut together = vec![0.0; rows * n_out];
-            gemm(&m, mat(&a, rows, n_in), MatMut { data: &mut together, stride: n_out }, epilogue);
+            gemm(&m, mat(&a, rows, n_in), MatMut::new(&mut together, n_out), epilogue);
             for r in 0..rows {
                 let mut alone = vec![0.0; n_out];
-                gemm(&m, mat(&a[r * n_in..], 1, n_in), MatMut { data: &mut alone, stride: n_out }, epilogue);
+                gemm(&m, mat(&a[r * n_in..], 1, n_in), MatMut::new(&mut alone, n_out), epilogue);
                 prop_assert_eq!(bits(&alone), bits(&together[r * n_out..][..n_out]), "{} row {}", isa.name(), r);
             }
         }
@@ -137,7 +121,7 @@ proptest! {
     fn depthwise_in_strips_is_the_whole_one(
         (h, w, c) in (1..9usize, 1..9usize, 1..40usize),
         stride in 1..3usize,
-        cut in 0..9usize,
+        (cut, spare) in (0..9usize, 0..3usize),
         relu in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -149,7 +133,7 @@ proptest! {
         for isa in Isa::available() {
             let d = PackedDepthwise::pack(isa, &weights, &bias, c);
             let mut whole = vec![0.0; oh * ow * c];
-            let strip = Strip { data: &input, width: w, height: h, first_row: 0 };
+            let strip = Strip { data: &input, plane: None, rows: 0..h, width: w, height: h };
             depthwise3x3(&d, strip, 0..oh, stride, relu, &mut whole);
             for (&x, &e) in whole.iter().zip(&expected) {
                 assert_close(x, e, isa.name());
@@ -158,11 +142,16 @@ proptest! {
             let mut parts = vec![0.0; oh * ow * c];
             let (upper, lower) = parts.split_at_mut(cut * ow * c);
             for (rows, out) in [(0..cut, upper), (cut..oh, lower)] {
-                // Exactly the input rows that the output rows need.
-                let first_row = (rows.start * stride).saturating_sub(1).min(h);
-                let end = (rows.end * stride + 1).min(h).max(first_row);
-                let data = &input[first_row * w * c..end * w * c];
-                depthwise3x3(&d, Strip { data, width: w, height: h, first_row }, rows, stride, relu, out);
+                // Exactly the input rows that the output rows need, in a ring with some room left.
+                let first = (rows.start * stride).saturating_sub(1).min(h);
+                let needed = first..(rows.end * stride + 1).min(h).max(first);
+                let places = needed.len() + spare;
+                let mut ring = vec![UNTOUCHED; places * w * c];
+                for y in needed.clone() {
+                    ring[y % places * w * c..][..w * c].copy_from_slice(&input[y * w * c..][..w * c]);
+                }
+                let strip = Strip { data: &ring, plane: None, rows: needed, width: w, height: h };
+                depthwise3x3(&d, strip, rows, stride, relu, out);
             }
             prop_assert_eq!(bits(&parts), bits(&whole), "{}", isa.name());
         }
@@ -188,7 +177,7 @@ proptest! {
         let mut patches = vec![UNTOUCHED; rows.len() * ow * taps * c];
         im2col(&input, (h, w, c), kernel, stride, pad, rows.clone(), &mut patches);
         let mut out = vec![0.0; rows.len() * ow];
-        gemm(&m, mat(&patches, out.len(), taps * c), MatMut { data: &mut out, stride: 1 }, Epilogue::default());
+        gemm(&m, mat(&patches, out.len(), taps * c), MatMut::new(&mut out, 1), Epilogue::default());
         for (i, &x) in out.iter().enumerate() {
             let y0 = ((rows.start + i / ow) * stride.0).cast_signed() - top.cast_signed();
             let x0 = (i % ow * stride.1).cast_signed() - left.cast_signed();
@@ -249,10 +238,7 @@ fn a_large_gemm_is_the_dot_products() {
     for isa in Isa::available() {
         let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
         let mut out = vec![UNTOUCHED; rows * n_out];
-        let result = MatMut {
-            data: &mut out,
-            stride: n_out,
-        };
+        let result = MatMut::new(&mut out, n_out);
         gemm(&m, mat(&a, rows, n_in), result, Epilogue::default());
         for (i, &x) in out.iter().enumerate() {
             let (r, column) = (i / n_out, i % n_out);
@@ -301,10 +287,7 @@ fn what_is_not_a_number_is_not_hidden() {
         gemm(
             &m,
             mat(&[f32::NAN], 1, 1),
-            MatMut {
-                data: &mut out,
-                stride: 40,
-            },
+            MatMut::new(&mut out, 40),
             epilogue,
         );
         assert!(out.iter().all(|x| x.is_nan()), "{}", isa.name());
@@ -343,10 +326,7 @@ fn a_short_operand_is_refused() {
     gemm(
         &m,
         mat(&[0.0; 10], 3, 4),
-        MatMut {
-            data: &mut out,
-            stride: 1,
-        },
+        MatMut::new(&mut out, 1),
         Epilogue::default(),
     );
 }
@@ -357,9 +337,24 @@ fn a_strip_without_its_borders_is_refused() {
     let d = PackedDepthwise::pack(Isa::Portable, &[0.0; 9], &[0.0], 1);
     let strip = Strip {
         data: &[0.0; 4],
+        plane: None,
+        rows: 1..3,
         width: 2,
         height: 4,
-        first_row: 1,
+    };
+    depthwise3x3(&d, strip, 1..3, 1, false, &mut [0.0; 4]);
+}
+
+#[test]
+#[should_panic(expected = "4 rows in 2 places")]
+fn a_strip_that_is_too_short_for_its_rows_is_refused() {
+    let d = PackedDepthwise::pack(Isa::Portable, &[0.0; 9], &[0.0], 1);
+    let strip = Strip {
+        data: &[0.0; 4],
+        plane: None,
+        rows: 0..4,
+        width: 2,
+        height: 4,
     };
     depthwise3x3(&d, strip, 1..3, 1, false, &mut [0.0; 4]);
 }

@@ -52,17 +52,18 @@ pub fn upsample_bilinear_align_corners<I: Element, O: Element>(
 pub struct Resize {
     ys: Vec<Place>,
     xs: Vec<Place>,
+    in_width: usize,
 }
 
 /// Where an output row or column lies between two of the input.
-#[derive(Debug)]
-struct Place {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
     /// The input's row or column at or before it.
-    first: usize,
+    pub first: usize,
     /// The one after, or the same at the end.
-    second: usize,
+    pub second: usize,
     /// How far from the first to the second, 0 to 1.
-    fraction: f32,
+    pub fraction: f32,
 }
 
 impl Resize {
@@ -76,7 +77,20 @@ impl Resize {
         Self {
             ys: places(h, oh),
             xs: places(w, ow),
+            in_width: w,
         }
+    }
+
+    /// Columns of the source.
+    #[must_use]
+    pub fn in_width(&self) -> usize {
+        self.in_width
+    }
+
+    /// Rows of the result.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        self.ys.len()
     }
 
     /// Columns of the result.
@@ -89,6 +103,12 @@ impl Resize {
     #[must_use]
     pub fn source_rows(&self, y: usize) -> [usize; 2] {
         [self.ys[y].first, self.ys[y].second]
+    }
+
+    /// Where the columns of the result lie; `first` and `second` are below [`in_width`](Self::in_width).
+    #[inline(always)]
+    pub(super) fn columns(&self) -> &[Place] {
+        &self.xs
     }
 }
 
@@ -106,37 +126,42 @@ fn places(n_in: usize, n_out: usize) -> Vec<Place> {
         .collect()
 }
 
-/// Row `y` of a resized tensor; `rows` are its [`Resize::source_rows`], dense.
-///
-/// # Shapes
-/// The rows are `[w][c]`, `out` is `[out_width][c]`; `blended` is working memory of the length of a
-/// source row.
+/// Row `y` of the result, still as wide as the source: blended of two of its rows, which are those of
+/// [`Resize::source_rows`].
 ///
 /// # Panics
-/// When a length does not fit.
-pub fn resize_row<I: Element, O: Element>(
+/// When lengths differ.
+pub fn blend_rows<I: Element, O: Element>(
     isa: Isa,
     resize: &Resize,
     y: usize,
-    rows: [&[I]; 2],
-    (blended, out): (&mut [I], &mut [O]),
+    [a, b]: [&[I]; 2],
+    out: &mut [O],
 ) {
-    let n_columns = resize.xs.last().map_or(1, |x| x.second + 1);
-    let c = out.len() / resize.out_width().max(1);
-    assert_eq!(out.len(), resize.out_width() * c, "out is [out_width][c]");
-    assert!(
-        rows.iter().all(|row| row.len() == blended.len()) && blended.len() == n_columns * c,
-        "rows are [w][c]"
-    );
-    isa.run(ResizeRow {
-        rows,
-        fraction: resize.ys[y].fraction,
-        xs: &resize.xs,
-        c,
-        blended,
+    assert!(a.len() == out.len() && b.len() == out.len(), "rows differ");
+    let fraction = resize.ys[y].fraction;
+    isa.run(BlendRows {
+        a,
+        b,
+        fraction,
         out,
-        stride: c,
     });
+}
+
+struct BlendRows<'a, I, O> {
+    a: &'a [I],
+    b: &'a [I],
+    fraction: f32,
+    out: &'a mut [O],
+}
+
+impl<I: Element, O: Element> Kernel for BlendRows<'_, I, O> {
+    const BF16: bool = I::IS_BF16 || O::IS_BF16;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        blend(s, self.a, self.b, self.fraction, self.out);
+    }
 }
 
 struct ResizeRow<'a, I, O> {

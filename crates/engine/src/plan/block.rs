@@ -2,7 +2,7 @@
 //!
 //! Expansion, depthwise convolution and projection run on strips of rows, so that the expanded
 //! tensor, which is the largest by far, never leaves the second-level cache. Rows that the next strip
-//! needs again are kept, not recomputed.
+//! needs again stay where they are: its own take the places of the others.
 //!
 //! What is added to the expansion (see [`Lift`]), the packing of an input and the last convolution
 //! with the conversion of its result run on the same strips.
@@ -11,7 +11,8 @@ use std::{fmt, ops::Range};
 
 use super::{
     ends::{Drain, Feed},
-    lift::{Lift, Lifted},
+    lift::Lift,
+    ring,
     tensor::{Source, Target},
     units::BlockNodes,
 };
@@ -102,10 +103,14 @@ impl<E: Element> Block<E> {
         let out = graph.shapes[graph.nodes[project].output];
         let [expand, depthwise, project] = [conv(expand)?, conv(depthwise)?, conv(project)?];
         let wide = depthwise.groups;
+        let n_weights = expand.weights.len() + project.weights.len();
+        let stride = depthwise.window.stride[0];
+        let strip_rows = strip_rows::<E>(shape, out, (wide, stride), n_weights);
         let lift = match nodes.lift {
             Some(node) => {
                 let low = graph.shapes[graph.nodes[node].inputs[0]];
-                Some(Lift::pack(isa, conv(node)?, low, shape))
+                let n_rows = (STRIP_PIXELS / shape.w).max(1).min(strip_rows * stride + 1);
+                Some(Lift::pack(isa, conv(node)?, [low, shape], n_rows))
             }
             None => None,
         };
@@ -120,8 +125,6 @@ impl<E: Element> Block<E> {
             }
             None => None,
         };
-        let n_weights = expand.weights.len() + project.weights.len();
-        let stride = depthwise.window.stride[0];
         let matrix =
             |conv: &Conv, n_in| E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), n_in);
         let depthwise_filter =
@@ -133,7 +136,7 @@ impl<E: Element> Block<E> {
             project: matrix(project, wide),
             relu: [expand, depthwise, project].map(|conv| conv.relu),
             stride,
-            strip_rows: strip_rows::<E>(shape, out, (wide, stride), n_weights),
+            strip_rows,
             shape,
             out,
             lift,
@@ -163,10 +166,10 @@ impl<E: Element> Block<E> {
         let lift = self.lift.as_ref().map_or(0, Lift::scratch_len);
         let head = self.head.as_ref().map_or(0, |head| head.matrix.n_out());
         ScratchSize {
-            wide: self.expanded_rows() * self.expanded_row() + lift,
+            wide: self.expanded_rows() * self.expanded_row(),
             narrow: (self.filtered_len() + self.projected_len())
                 .max(self.expanded_rows() * self.shape.w * self.shape.c),
-            floats: self.strip_rows * self.out.w * head,
+            floats: lift + self.strip_rows * self.out.w * head,
         }
     }
 
@@ -176,11 +179,16 @@ impl<E: Element> Block<E> {
     }
 
     fn expanded_row(&self) -> usize {
-        self.shape.w * self.depthwise.channels()
+        self.shape.w * self.wide_channels()
+    }
+
+    /// Channels of the wide middle, in whole vectors.
+    fn wide_channels(&self) -> usize {
+        self.depthwise.channels().next_multiple_of(self.isa.lanes())
     }
 
     fn filtered_len(&self) -> usize {
-        self.strip_rows * self.out.w * self.depthwise.channels()
+        self.strip_rows * self.out.w * self.wide_channels()
     }
 
     /// Length of a strip of the projection's result, where it is not written straight to a tensor.
@@ -198,39 +206,40 @@ impl<E: Element> Block<E> {
         out: &mut Output<'_, '_, E>,
         scratch: &mut Scratch<E>,
     ) {
-        let row_len = self.expanded_row();
-        let (expanded, products) = scratch.wide.split_at_mut(self.expanded_rows() * row_len);
+        let (plane_row, places) = (self.shape.w * self.isa.lanes(), self.expanded_rows());
+        let expanded = &mut scratch.wide[..places * self.expanded_row()];
+        let n_products = self.lift.as_ref().map_or(0, Lift::scratch_len);
+        let (products, floats) = scratch.floats.split_at_mut(n_products);
         let mut lifted = match (&self.lift, inputs.lifted) {
-            (Some(lift), Some(source)) => Some((lift, Lifted::new(source, products))),
+            (Some(lift), Some(source)) => Some((lift, lift.start(source, products))),
             _ => None,
         };
-        // Rows `first..end` of the expanded tensor are in `expanded`.
-        let (mut first, mut end) = (0, 0);
+        let most = self.lift.as_ref().map_or(places, |lift| lift.most_rows);
+        // Rows of the expanded tensor that are there.
+        let mut held = 0..0;
         for start in (0..self.out.h).step_by(self.strip_rows) {
             let rows = start..(start + self.strip_rows).min(self.out.h);
             let needed = (start * self.stride).saturating_sub(1)
                 ..((rows.end - 1) * self.stride + 2).min(self.shape.h);
-            let kept = needed.start.min(end)..end;
-            let moved = (kept.start - first) * row_len..(kept.end - first) * row_len;
-            expanded.copy_within(moved, 0);
-            first = needed.start;
-            let fresh = &mut expanded[kept.len() * row_len..][..(needed.end - end) * row_len];
-            let mut added = Added::Nothing;
-            if let Some((lift, lifted)) = &mut lifted {
-                lift.rows(lifted, end..needed.end, fresh);
-                added = Added::Result;
+            for (fresh, place) in ring::parts(held.end..needed.end, places, most) {
+                let added = match &mut lifted {
+                    Some((lift, lifted)) => Added::Resized(lift.rows(lifted, fresh.clone())),
+                    None => Added::Nothing,
+                };
+                let to = &mut expanded[place * plane_row..];
+                let to = MatMut::planes(to, places * plane_row, self.isa.lanes());
+                self.expand(inputs.main, fresh, (added, to), &mut scratch.narrow);
             }
-            let fresh_rows = end..needed.end;
-            self.expand(inputs.main, fresh_rows, (added, fresh), &mut scratch.narrow);
-            end = needed.end;
+            held = needed;
 
             let strip = Strip {
-                data: &expanded[..(end - first) * row_len],
+                data: expanded,
+                plane: Some(places * plane_row),
+                rows: held.clone(),
                 width: self.shape.w,
                 height: self.shape.h,
-                first_row: first,
             };
-            let working = (&mut scratch.narrow[..], &mut scratch.floats[..]);
+            let working = (&mut scratch.narrow[..], &mut *floats);
             self.finish(strip, rows, (inputs.residual, out), working);
         }
     }
@@ -240,7 +249,7 @@ impl<E: Element> Block<E> {
         &self,
         input: Input<'_, E>,
         rows: Range<usize>,
-        (added, out): (Added<'_, E>, &mut [E::Wide]),
+        (added, out): (Added<'_, E>, MatMut<'_, E::Wide>),
         packed: &mut [E],
     ) {
         let matrix = match input {
@@ -255,10 +264,6 @@ impl<E: Element> Block<E> {
                     stride: c,
                 }
             }
-        };
-        let out = MatMut {
-            data: out,
-            stride: self.depthwise.channels(),
         };
         let epilogue = Epilogue {
             relu: self.relu[0],
@@ -275,7 +280,7 @@ impl<E: Element> Block<E> {
         (residual, out): (Option<Source<'_, E>>, &mut Output<'_, '_, E>),
         (narrow, floats): (&mut [E], &mut [f32]),
     ) {
-        let wide = self.depthwise.channels();
+        let wide = self.wide_channels();
         let n_pixels = rows.len() * self.out.w;
         let (filtered, projected) = narrow.split_at_mut(self.filtered_len());
         let filtered = &mut filtered[..n_pixels * wide];
@@ -303,7 +308,7 @@ impl<E: Element> Block<E> {
         };
         let stride = self.out.c;
         let data = &mut *projected;
-        E::gemm(&self.project, filtered, MatMut { data, stride }, epilogue);
+        E::gemm(&self.project, filtered, MatMut::new(data, stride), epilogue);
         let projected = MatRef {
             data: &*projected,
             rows: n_pixels,
@@ -326,7 +331,7 @@ impl<E: Element> Block<E> {
                 let stride = head.matrix.n_out();
                 let values = &mut floats[..projected.rows * stride];
                 let data = &mut *values;
-                E::gemm(&head.matrix, projected, MatMut { data, stride }, epilogue);
+                E::gemm(&head.matrix, projected, MatMut::new(data, stride), epilogue);
                 let shape = Shape {
                     c: stride,
                     ..self.out

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::tensor::Source;
+use super::{ring, tensor::Source};
 use crate::{
     graph::{Conv, Shape},
-    kernels::{Element, Epilogue, Isa, MatMut, Resize, Weights, resize_row},
+    kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
 };
 
 /// Pixels that are multiplied at once, since each product reads all weights again.
@@ -20,39 +20,53 @@ pub(super) struct Lift<E: Element> {
     low: Shape,
     /// Rows of the small tensor that are multiplied at once.
     chunk_rows: usize,
+    /// Rows of products that are kept.
+    places: usize,
+    /// Rows of the result that can be asked for at once.
+    pub most_rows: usize,
 }
 
 /// How far a run has come.
 #[derive(Debug)]
 pub(super) struct Lifted<'a, E: Element> {
     source: Source<'a, E>,
-    /// A row blended of two, then products of rows `first..end`.
-    memory: &'a mut [E::Wide],
-    first: usize,
+    /// The last rows of products up to `end`, each at its number modulo the places.
+    products: &'a mut [f32],
     end: usize,
-}
-
-impl<'a, E: Element> Lifted<'a, E> {
-    /// Nothing is computed yet.
-    pub fn new(source: Source<'a, E>, memory: &'a mut [E::Wide]) -> Self {
-        Self {
-            source,
-            memory,
-            first: 0,
-            end: 0,
-        }
-    }
+    /// The rows asked for, still as wide as the small tensor.
+    blended: &'a mut [f32],
 }
 
 impl<E: Element> Lift<E> {
-    /// Packs a convolution of a tensor of shape `low` whose result is resized to the size of `high`.
-    pub fn pack(isa: Isa, conv: &Conv, low: Shape, high: Shape) -> Self {
+    /// Packs a convolution of a tensor of shape `low` whose result is resized to the size of `high`, to
+    /// be asked for `most_rows` rows at once at most.
+    pub fn pack(isa: Isa, conv: &Conv, [low, high]: [Shape; 2], most_rows: usize) -> Self {
+        let resize = Resize::new((low.h, low.w), (high.h, high.w));
+        let read = |first: usize| {
+            let last = (first + most_rows).min(high.h) - 1;
+            resize.source_rows(last)[1] + 1 - resize.source_rows(first)[0]
+        };
+        let most_read = (0..high.h).map(read).max().unwrap_or(0);
+        let chunk_rows = CHUNK_PIXELS.div_ceil(low.w);
         Self {
             isa,
             matrix: E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), low.c),
-            resize: Resize::new((low.h, low.w), (high.h, high.w)),
             low,
-            chunk_rows: CHUNK_PIXELS.div_ceil(low.w).min(low.h),
+            chunk_rows,
+            places: (most_read + chunk_rows - 1).min(low.h),
+            most_rows,
+            resize,
+        }
+    }
+
+    /// Nothing of `source` is computed yet; `memory` are [`scratch_len`](Self::scratch_len) numbers.
+    pub fn start<'a>(&self, source: Source<'a, E>, memory: &'a mut [f32]) -> Lifted<'a, E> {
+        let (products, blended) = memory.split_at_mut(self.places * self.row_len());
+        Lifted {
+            source,
+            products,
+            end: 0,
+            blended,
         }
     }
 
@@ -71,49 +85,55 @@ impl<E: Element> Lift<E> {
         self.matrix.n_in() * self.matrix.n_out() * self.low.h * self.low.w
     }
 
-    /// Elements of working memory.
+    /// Numbers of working memory.
     pub fn scratch_len(&self) -> usize {
-        (self.chunk_rows + 2) * self.row_len()
+        (self.places + self.most_rows) * self.row_len()
     }
 
-    /// Columns of the small tensor times channels of the result.
+    /// Columns of the small tensor times channels of the result, in whole vectors.
     fn row_len(&self) -> usize {
-        self.low.w * self.matrix.n_out()
+        self.low.w * self.matrix.n_out().next_multiple_of(self.isa.lanes())
     }
 
-    /// Writes rows `rows` of the result, which must follow those asked for before.
-    pub fn rows(&self, lifted: &mut Lifted<'_, E>, rows: Range<usize>, out: &mut [E::Wide]) {
-        let out_row = self.resize.out_width() * self.matrix.n_out();
-        for (y, out) in rows.zip(out.chunks_exact_mut(out_row)) {
-            let pair = self.resize.source_rows(y);
-            while lifted.end <= pair[1] {
-                self.multiply(lifted);
+    /// Numbers of one row of a plane.
+    fn plane_row(&self) -> usize {
+        self.low.w * self.isa.lanes()
+    }
+
+    /// What is added to rows `rows`, which must follow those asked for before.
+    pub fn rows<'a>(&'a self, lifted: &'a mut Lifted<'_, E>, rows: Range<usize>) -> Resized<'a> {
+        let first_needed = self.resize.source_rows(rows.start)[0];
+        let last_needed = self.resize.source_rows(rows.end - 1)[1];
+        while lifted.end <= last_needed {
+            let end = (lifted.end + self.chunk_rows).min(first_needed + self.places);
+            self.multiply(lifted, end.min(self.low.h));
+        }
+        let row_len = self.plane_row();
+        let blended = &mut lifted.blended[..rows.len() * self.row_len()];
+        let products = lifted.products.chunks_exact(self.places * row_len);
+        for (blended, products) in blended.chunks_exact_mut(rows.len() * row_len).zip(products) {
+            for (y, out) in rows.clone().zip(blended.chunks_exact_mut(row_len)) {
+                let row = |y: usize| &products[y % self.places * row_len..][..row_len];
+                let pair = self.resize.source_rows(y).map(row);
+                blend_rows(self.isa, &self.resize, y, pair, out);
             }
-            let (blended, products) = lifted.memory.split_at_mut(self.row_len());
-            let row = |y: usize| &products[(y - lifted.first) * self.row_len()..][..self.row_len()];
-            resize_row(self.isa, &self.resize, y, pair.map(row), (blended, out));
+        }
+        Resized {
+            resize: &self.resize,
+            data: blended,
+            plane: rows.len() * row_len,
         }
     }
 
-    /// Multiplies the next rows; the last ones of before stay.
-    fn multiply(&self, lifted: &mut Lifted<'_, E>) {
-        let row_len = self.row_len();
-        let products = &mut lifted.memory[row_len..];
-        let kept = usize::from(lifted.end > lifted.first);
-        let last = lifted.end - kept - lifted.first;
-        products.copy_within(last * row_len..(last + kept) * row_len, 0);
-        lifted.first = lifted.end - kept;
-        let rows = lifted.end..(lifted.end + self.chunk_rows).min(self.low.h);
-        let out = MatMut {
-            data: &mut products[kept * row_len..],
-            stride: self.matrix.n_out(),
-        };
-        lifted.end = rows.end;
-        E::gemm(
-            &self.matrix,
-            lifted.source.rows(rows),
-            out,
-            Epilogue::new(false),
-        );
+    /// Multiplies the rows before `end` that are not there yet, in the places of the oldest.
+    fn multiply(&self, lifted: &mut Lifted<'_, E>, end: usize) {
+        let row_len = self.plane_row();
+        for (rows, place) in ring::parts(lifted.end..end, self.places, self.places) {
+            let data = &mut lifted.products[place * row_len..];
+            let out = MatMut::planes(data, self.places * row_len, self.isa.lanes());
+            let operand = lifted.source.rows(rows);
+            E::gemm(&self.matrix, operand, out, Epilogue::new(false));
+        }
+        lifted.end = end;
     }
 }

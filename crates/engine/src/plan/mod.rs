@@ -14,6 +14,7 @@ mod lift;
 pub(crate) mod memory;
 mod plain;
 pub(crate) mod report;
+mod ring;
 mod step;
 pub(crate) mod tensor;
 pub(crate) mod units;

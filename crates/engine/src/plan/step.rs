@@ -302,9 +302,10 @@ fn run_depthwise<E: Element>(
     let Shape { h, w, .. } = input.shape;
     let strip = Strip {
         data: input.dense(),
+        plane: None,
+        rows: 0..h,
         width: w,
         height: h,
-        first_row: 0,
     };
     let rows = 0..target.shape.h;
     depthwise3x3(

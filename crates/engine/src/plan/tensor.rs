@@ -90,10 +90,7 @@ impl<E: Element> Target<'_, E> {
     /// Rows of pixels as a matrix, one line a pixel.
     pub fn rows(&mut self, rows: Range<usize>) -> MatMut<'_, E> {
         let start = rows.start * self.shape.w * self.stride;
-        MatMut {
-            data: &mut self.data[start..],
-            stride: self.stride,
-        }
+        MatMut::new(&mut self.data[start..], self.stride)
     }
 
     /// The channels of every pixel, in order.

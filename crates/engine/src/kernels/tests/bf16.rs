@@ -23,7 +23,7 @@ fn mat16(data: &[Bf16], rows: usize, stride: usize) -> MatRef<'_, Bf16> {
 proptest! {
     #[test]
     fn gemm_gives_the_bits_of_the_twin(case in gemm_case(), seed in any::<u64>()) {
-        let GemmCase { rows, n_in, n_out, gap, relu, .. } = case;
+        let GemmCase { rows, n_in, n_out, gap, relu, is_added } = case;
         let a = rounded(&values(rows * (n_in + gap), seed));
         let weights = values(n_out * n_in, seed ^ 1);
         let bias = values(n_out, seed ^ 2);
@@ -32,23 +32,13 @@ proptest! {
         for isa in Isa::available() {
             let m = PackedPairs::pack(isa, &weights, &bias, n_out, n_in);
             let mut out = rounded(&vec![UNTOUCHED; rows * stride]);
-            let added = match case.added {
-                Addition::Nothing => Added::Nothing,
-                Addition::Matrix => Added::Matrix(mat16(&residual, rows, stride)),
-                Addition::Result => {
-                    for (x, r) in out.chunks_exact_mut(stride).zip(residual.chunks_exact(stride)) {
-                        x[gap..gap + n_out].copy_from_slice(&r[..n_out]);
-                    }
-                    Added::Result
-                }
-            };
-            let result = MatMut { data: &mut out[gap..], stride };
-            gemm_bf16(&m, mat16(&a, rows, n_in + gap), result, Epilogue { relu, added });
+            let added = is_added.then(|| mat16(&residual, rows, stride));
+            let result = MatMut::new(&mut out[gap..], stride);
+            gemm_bf16(&m, mat16(&a, rows, n_in + gap), result, Epilogue::with_residual(relu, added));
             for (i, x) in out.iter().enumerate() {
                 let (r, column) = (i / stride, i % stride);
                 let inside = column.checked_sub(gap).filter(|&column| column < n_out);
                 let expected = inside.map_or(UNTOUCHED, |column| {
-                    let is_added = case.added != Addition::Nothing;
                     let added = if is_added { residual[r * stride + column].to_f32() } else { 0.0 };
                     let row = &a[r * (n_in + gap)..][..n_in];
                     scalar::dot_bf16(&weights[column * n_in..][..n_in], row, bias[column], added, relu)
@@ -67,7 +57,7 @@ proptest! {
         for isa in Isa::available() {
             let m = PackedPairs::pack(isa, &weights, &bias, n_out, n_in);
             let mut out = vec![UNTOUCHED; rows * n_out];
-            let result = MatMut { data: &mut out, stride: n_out };
+            let result = MatMut::new(&mut out, n_out);
             gemm_bf16(&m, mat16(&a, rows, n_in), result, Epilogue::new(relu));
             for (i, &x) in out.iter().enumerate() {
                 let (r, column) = (i / n_out, i % n_out);
@@ -92,11 +82,11 @@ proptest! {
         for isa in Isa::available() {
             let d = PackedDepthwise::pack(isa, &weights, &bias, c);
             let mut expected = vec![0.0; oh * ow * c];
-            let strip = Strip { data: &wide, width: w, height: h, first_row: 0 };
-            depthwise3x3(&d, strip, 0..oh, stride, relu, &mut expected);
+            let strip = Strip { data: &wide, plane: None, rows: 0..h, width: w, height: h };
+            depthwise3x3(&d, strip.clone(), 0..oh, stride, relu, &mut expected);
             let (mut from_f32, mut from_bf16) = (zeros(oh * ow * c), zeros(oh * ow * c));
             depthwise3x3(&d, strip, 0..oh, stride, relu, &mut from_f32);
-            let strip = Strip { data: &input, width: w, height: h, first_row: 0 };
+            let strip = Strip { data: &input, plane: None, rows: 0..h, width: w, height: h };
             depthwise3x3(&d, strip, 0..oh, stride, relu, &mut from_bf16);
             prop_assert_eq!(&from_f32, &rounded(&expected), "{}", isa.name());
             prop_assert_eq!(&from_bf16, &rounded(&expected), "{}", isa.name());
@@ -215,10 +205,7 @@ fn a_large_gemm_gives_the_bits_of_the_twin() {
     let mut results = Isa::available().into_iter().map(|isa| {
         let m = PackedPairs::pack(isa, &weights, &bias, n_out, n_in);
         let mut out = vec![0.0; rows * n_out];
-        let result = MatMut {
-            data: &mut out,
-            stride: n_out,
-        };
+        let result = MatMut::new(&mut out, n_out);
         gemm_bf16(&m, mat16(&a, rows, n_in), result, Epilogue::default());
         bits(&out)
     });

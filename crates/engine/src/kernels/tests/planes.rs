@@ -1,0 +1,156 @@
+//! What is in planes: the same bits as in rows.
+
+use super::*;
+
+/// `[rows][columns]` as planes of whole vectors, `room` rows each.
+fn planes(data: &[f32], columns: usize, lanes: usize, room: usize) -> Vec<f32> {
+    let mut planes = vec![0.0; columns.div_ceil(lanes) * room * lanes];
+    for (i, &x) in data.iter().enumerate() {
+        let (r, column) = (i / columns, i % columns);
+        planes[(column / lanes * room + r) * lanes + column % lanes] = x;
+    }
+    planes
+}
+
+proptest! {
+    #[test]
+    fn gemm_into_planes_is_gemm_into_rows(case in gemm_case(), seed in any::<u64>()) {
+        let GemmCase { rows, n_in, n_out, gap, relu, is_added } = case;
+        let a = values(rows * n_in, seed);
+        let (weights, bias) = (values(n_out * n_in, seed ^ 1), values(n_out, seed ^ 2));
+        let residual = values(rows * n_out, seed ^ 3);
+        let added = is_added.then(|| mat(&residual, rows, n_out));
+        for isa in Isa::available() {
+            let (lanes, room) = (isa.lanes(), rows + gap);
+            let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
+            let epilogue = || Epilogue::with_residual(relu, added);
+            let mut expected = vec![0.0; rows * n_out];
+            gemm(&m, mat(&a, rows, n_in), MatMut::new(&mut expected, n_out), epilogue());
+            let mut out = vec![UNTOUCHED; n_out.div_ceil(lanes) * room * lanes];
+            gemm(&m, mat(&a, rows, n_in), MatMut::planes(&mut out, room * lanes, lanes), epilogue());
+            for (i, (&x, &e)) in out.iter().zip(&planes(&expected, n_out, lanes, room)).enumerate() {
+                let is_row = i / lanes % room < rows;
+                prop_assert_eq!(x.to_bits(), if is_row { e } else { UNTOUCHED }.to_bits(), "{}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_resized_addition_is_resized_and_added(
+        case in gemm_case(),
+        (h, w) in (1..5usize, 1..7usize),
+        (oh, ow) in (1..9usize, 1..30usize),
+        rows in (0..9usize, 1..9usize),
+        seed in any::<u64>(),
+    ) {
+        let GemmCase { n_in, n_out, relu, .. } = case;
+        let rows = rows.0.min(oh - 1)..(rows.0 + rows.1).min(oh);
+        let n_pixels = rows.len() * ow;
+        let a = values(n_pixels * n_in, seed);
+        let (weights, bias) = (values(n_out * n_in, seed ^ 1), values(n_out, seed ^ 2));
+        let small = values(h * w * n_out, seed ^ 3);
+        let resize = Resize::new((h, w), (oh, ow));
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            let (in_row, vectors) = (w * lanes, n_out.div_ceil(lanes));
+            let small_planes = planes(&small, n_out, lanes, h * w);
+            let mut blended = vec![0.0; vectors * rows.len() * in_row];
+            for (plane, out) in small_planes.chunks_exact(h * in_row).zip(blended.chunks_exact_mut(rows.len() * in_row)) {
+                for (y, out) in rows.clone().zip(out.chunks_exact_mut(in_row)) {
+                    let pair = resize.source_rows(y).map(|y| &plane[y * in_row..][..in_row]);
+                    blend_rows(isa, &resize, y, pair, out);
+                }
+            }
+            let added = Added::Resized(Resized { resize: &resize, data: &blended, plane: rows.len() * in_row });
+            let mut out = vec![UNTOUCHED; vectors * n_pixels * lanes];
+            let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
+            gemm(&m, mat(&a, n_pixels, n_in), MatMut::planes(&mut out, n_pixels * lanes, lanes), Epilogue { relu, added });
+
+            let mut large = vec![0.0; oh * ow * n_out];
+            upsample_bilinear_align_corners(isa, &small, (h, w, n_out), &mut large, (oh, ow), n_out);
+            let large = mat(&large[rows.start * ow * n_out..], n_pixels, n_out);
+            let mut expected = vec![0.0; n_pixels * n_out];
+            let epilogue = Epilogue { relu, added: Added::Matrix(large) };
+            gemm(&m, mat(&a, n_pixels, n_in), MatMut::new(&mut expected, n_out), epilogue);
+            let expected = planes(&expected, n_out, lanes, n_pixels);
+            prop_assert_eq!(bits(&out), bits(&expected), "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn a_resized_addition_to_bf16_products_is_the_same(
+        (n_in, n_out) in (1..40usize, 1..80usize),
+        (w, ow) in (1..7usize, 1..40usize),
+        seed in any::<u64>(),
+    ) {
+        let a: Vec<Bf16> = values(ow * n_in, seed).into_iter().map(Bf16::from_f32).collect();
+        let (weights, bias) = (values(n_out * n_in, seed ^ 1), values(n_out, seed ^ 2));
+        let small = values(w * n_out, seed ^ 3);
+        let resize = Resize::new((1, w), (1, ow));
+        let a = MatRef { data: &a, rows: ow, stride: n_in };
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            let m = PackedPairs::pack(isa, &weights, &bias, n_out, n_in);
+            let mut products = vec![0.0; ow * n_out];
+            gemm_bf16(&m, a, MatMut::new(&mut products, n_out), Epilogue::new(false));
+            let mut large = vec![0.0; ow * n_out];
+            upsample_bilinear_align_corners(isa, &small, (1, w, n_out), &mut large, (1, ow), n_out);
+            let expected: Vec<f32> = products.iter().zip(&large).map(|(p, l)| p + l).collect();
+
+            let blended = planes(&small, n_out, lanes, w);
+            let added = Added::Resized(Resized { resize: &resize, data: &blended, plane: w * lanes });
+            let mut out = vec![UNTOUCHED; n_out.div_ceil(lanes) * ow * lanes];
+            gemm_bf16(&m, a, MatMut::planes(&mut out, ow * lanes, lanes), Epilogue { relu: false, added });
+            prop_assert_eq!(bits(&out), bits(&planes(&expected, n_out, lanes, ow)), "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn depthwise_of_planes_is_depthwise_of_pixels(
+        (h, w, c) in (1..7usize, 1..9usize, 1..40usize),
+        stride in 1..3usize,
+        spare in 0..3usize,
+        relu in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let input = values(h * w * c, seed);
+        let (weights, bias) = (values(9 * c, seed ^ 1), values(c, seed ^ 2));
+        let n_out = h.div_ceil(stride) * w.div_ceil(stride);
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            let d = PackedDepthwise::pack(isa, &weights, &bias, c);
+            let mut expected = vec![0.0; n_out * c];
+            let strip = Strip { data: &input, plane: None, rows: 0..h, width: w, height: h };
+            depthwise3x3(&d, strip, 0..h.div_ceil(stride), stride, relu, &mut expected);
+
+            let room = (h + spare) * w;
+            let data = planes(&input, c, lanes, room);
+            let strip = Strip { data: &data, plane: Some(room * lanes), rows: 0..h, width: w, height: h };
+            let whole = c.next_multiple_of(lanes);
+            let mut out = vec![UNTOUCHED; n_out * whole];
+            depthwise3x3(&d, strip, 0..h.div_ceil(stride), stride, relu, &mut out);
+            for (pixel, expected) in out.chunks_exact(whole).zip(expected.chunks_exact(c)) {
+                prop_assert_eq!(bits(&pixel[..c]), bits(expected), "{}", isa.name());
+                prop_assert!(pixel[c..].iter().all(|&x| x == 0.0));
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "resized: 12 numbers needed, 8 given")]
+fn a_short_resized_addition_is_refused() {
+    let lanes = Isa::Portable.lanes();
+    let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
+    let resize = Resize::new((1, 3), (1, 6));
+    let data = vec![0.0; 2 * lanes];
+    let added = Added::Resized(Resized {
+        resize: &resize,
+        data: &data,
+        plane: 3 * lanes,
+    });
+    let mut out = vec![0.0; 6 * lanes];
+    let result = MatMut::planes(&mut out, 6 * lanes, lanes);
+    let epilogue = Epilogue { relu: false, added };
+    gemm(&m, mat(&[0.0; 6], 6, 1), result, epilogue);
+}
