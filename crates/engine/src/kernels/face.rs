@@ -46,12 +46,14 @@ pub fn pack_face<E: Element>(
     if side == 0 {
         return;
     }
+    // Rounded once for all pixels of the call.
+    let unit = UNIT.map(E::from_f32);
     let (mask_start, mask_end) = geometry.mask_x;
     for (y, out) in rows.zip(out.chunks_exact_mut(side * 6)) {
         let start = ((geometry.ring_px + y) * geometry.crop_px + geometry.ring_px) * 3;
         let crop = &crop[start..start + side * 3];
         for (out, bgr) in out.chunks_exact_mut(6).zip(crop.chunks_exact(3)) {
-            let bgr = [bgr[0], bgr[1], bgr[2]].map(|byte| E::from_f32(UNIT[usize::from(byte)]));
+            let bgr = [bgr[0], bgr[1], bgr[2]].map(|byte| unit[usize::from(byte)]);
             out[..3].copy_from_slice(&bgr);
             out[3..].copy_from_slice(&bgr);
         }

@@ -25,6 +25,7 @@ mod face;
 mod gemm;
 mod gemm_bf16;
 mod im2col;
+mod interleave;
 mod isa;
 mod resized;
 mod simd;
@@ -45,6 +46,7 @@ pub use face::pack_face;
 pub use gemm::{Added, Epilogue, MatMut, MatRef, PackedMatrix, gemm};
 pub use gemm_bf16::{PackedPairs, gemm_bf16};
 pub use im2col::im2col;
+pub use interleave::interleave;
 pub use isa::{Isa, UnsupportedIsa};
 
 pub use crate::cpu_isa::CpuIsa;

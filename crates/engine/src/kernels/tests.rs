@@ -210,6 +210,28 @@ proptest! {
     }
 
     #[test]
+    fn interleaving_moves_every_number(
+        (plane, c) in (1..70usize, 1..9usize),
+        (start, n) in (0..70usize, 0..70usize),
+        seed in any::<u64>(),
+    ) {
+        let nchw = values(plane * c, seed);
+        let start = start.min(plane);
+        let pixels = start..(start + n).min(plane);
+        let expected: Vec<f32> = pixels.clone().flat_map(|p| (0..c).map(move |channel| (p, channel)))
+            .map(|(p, channel)| nchw[channel * plane + p])
+            .collect();
+        for isa in Isa::available() {
+            let mut out = vec![UNTOUCHED; pixels.len() * c];
+            interleave(isa, &nchw, plane, pixels.clone(), &mut out);
+            prop_assert_eq!(bits(&out), bits(&expected), "{}", isa.name());
+            let mut rounded = vec![Bf16::ZERO; pixels.len() * c];
+            interleave(isa, &nchw, plane, pixels.clone(), &mut rounded);
+            prop_assert!(rounded.iter().zip(&expected).all(|(r, &e)| *r == Bf16::from_f32(e)));
+        }
+    }
+
+    #[test]
     fn elementwise(n in 0..100usize, seed in any::<u64>()) {
         let (a, b) = (values(n, seed), values(n, seed ^ 1));
         for isa in Isa::available() {

@@ -257,7 +257,7 @@ impl<E: Element> Block<E> {
             Input::Feed(feed) => {
                 let Shape { c, w, .. } = self.shape;
                 let packed = &mut packed[..rows.len() * w * c];
-                feed.rows(self.shape, rows.clone(), packed);
+                feed.rows(self.isa, self.shape, rows.clone(), packed);
                 MatRef {
                     data: &*packed,
                     rows: rows.len() * w,

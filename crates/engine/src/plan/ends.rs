@@ -10,8 +10,8 @@ use lipsync_core::FaceGeometry;
 
 use crate::{
     graph::Shape,
-    kernels::{Element, Isa, pack_face, sigmoid_to_u8},
-    layout::{to_nchw, to_nhwc},
+    kernels::{Element, Isa, interleave, pack_face, sigmoid_to_u8},
+    layout::to_nchw,
 };
 
 /// An input of one frame.
@@ -37,9 +37,12 @@ pub(crate) enum Drain<'a> {
 
 impl Feed<'_> {
     /// Writes rows `rows` as `[rows][w][c]`.
-    pub fn rows<E: Element>(&self, shape: Shape, rows: Range<usize>, out: &mut [E]) {
+    pub fn rows<E: Element>(&self, isa: Isa, shape: Shape, rows: Range<usize>, out: &mut [E]) {
         match self {
-            Self::Nchw(nchw) => to_nhwc(nchw, shape, rows, out),
+            Self::Nchw(nchw) => {
+                let pixels = rows.start * shape.w..rows.end * shape.w;
+                interleave(isa, nchw, shape.h * shape.w, pixels, out);
+            }
             Self::Face { crop, geometry } => pack_face(crop, geometry, rows, out),
         }
     }

@@ -317,7 +317,8 @@ impl<E: Stored> Plan<E> {
         for (end, feed) in self.inputs.iter().zip(feeds) {
             if let Some(view) = &end.view {
                 let shape = end.shape;
-                feed.rows(shape, 0..shape.h, &mut arena.tensors[view.tensor.clone()]);
+                let tensor = &mut arena.tensors[view.tensor.clone()];
+                feed.rows(self.isa, shape, 0..shape.h, tensor);
             }
         }
         arena
