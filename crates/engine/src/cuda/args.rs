@@ -165,9 +165,13 @@ kernel_args! {
         expand_weights: u64,
         /// As [`GemmArgs::bias`].
         expand_bias: u64,
-        /// fp16 `[frames x low_h x low_w][lifted_stride]`: resized and added to what is expanded; or 0,
-        /// as always where the stride is 2.
+        /// fp16 `[frames x low_h x low_w][lifted_stride]`: what a product of its own makes of it is resized and
+        /// added to what is expanded. 0 where there is no such thing, as always where the stride is 2.
         lifted: u64,
+        /// As [`GemmArgs::weights`].
+        lift_weights: u64,
+        /// As [`GemmArgs::bias`].
+        lift_bias: u64,
         /// As [`DepthwiseArgs::weights`].
         depthwise_weights: u64,
         /// As [`DepthwiseArgs::bias`].
@@ -184,6 +188,8 @@ kernel_args! {
         frames: u32,
         /// Channels of the input.
         channels: u32,
+        /// Channels of what is lifted.
+        lifted_channels: u32,
         /// Channels in between.
         expanded: u32,
         /// Channels of the result.
@@ -204,7 +210,7 @@ kernel_args! {
         added_stride: u32,
         /// Elements from pixel to pixel.
         out_stride: u32,
-        /// Rows of what is resized.
+        /// Rows of what is lifted; at most half of the input's, rounded up.
         low_h: u32,
         /// Columns of that.
         low_w: u32,

@@ -185,7 +185,7 @@ impl Launch {
             kernel: Kernel::Block(tile),
             blocks: tile.blocks(&args),
             threads: BlockTile::threads(),
-            shared_bytes: tile.shared_bytes(args.channels),
+            shared_bytes: tile.shared_bytes_for(&args),
             args: Args::BlockArgs(args),
         }
     }

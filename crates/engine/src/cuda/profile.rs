@@ -144,20 +144,21 @@ fn sizes(launch: &Launch) -> (String, u64) {
             (text, count(&[pixels, channels, 9]))
         }
         Args::BlockArgs(a) => {
-            let [seen, pixels] =
-                [[a.in_h, a.in_w], [a.out_h, a.out_w]].map(|[h, w]| a.frames * h * w);
-            let lifted = if a.lifted == 0 {
-                ""
-            } else {
-                ", a sum with what is resized"
+            let [low, seen, pixels] = [[a.low_h, a.low_w], [a.in_h, a.in_w], [a.out_h, a.out_w]]
+                .map(|[h, w]| a.frames * h * w);
+            let lifted = match a.lifted_channels {
+                0 => String::new(),
+                n => format!(" and {n} lifted"),
             };
             let added = if a.added == 0 { "" } else { ", a sum" };
             let text = format!(
-                "{pixels} pixels, {} to {}{lifted} to {}{added}, stride {}",
+                "{pixels} pixels, {}{lifted} to {} to {}{added}, stride {}",
                 a.channels, a.expanded, a.n, a.stride
             );
+            let expanded = count(&[seen, a.channels, a.expanded])
+                + count(&[low, a.lifted_channels, a.expanded]);
             let convolved = count(&[pixels, a.expanded]) * u64::from(9 + a.n);
-            (text, count(&[seen, a.channels, a.expanded]) + convolved)
+            (text, expanded + convolved)
         }
         _ => (format!("{} blocks", launch.blocks), 0),
     }
@@ -183,9 +184,8 @@ mod tests {
     #[test]
     fn fused_blocks_halve_what_crosses_the_memory() {
         let (fused, separate) = (traffic(Blocks::Fused), traffic(Blocks::Separate));
-        println!("{fused:?} {separate:?}");
         assert!(
-            fused[0] < 100_000_000 && fused[0] * 2 < separate[0],
+            fused[0] < 80_000_000 && fused[0] * 2 < separate[0],
             "{fused:?} {separate:?}"
         );
         assert!(fused[1] * 2 < separate[1], "{fused:?} {separate:?}");

@@ -88,7 +88,11 @@ fn block(a: &BlockArgs) -> u64 {
     let other = if a.added == a.input { 0 } else { a.added };
     halves([a.frames * a.in_h, a.in_w], a.channels)
         + matrix(a.expanded, a.channels)
-        + added(a.lifted, 0, low, a.expanded)
+        + low * u64::from(a.lifted_channels.next_multiple_of(8)) * 2
+        + matrix(
+            if a.lifted == 0 { 0 } else { a.expanded },
+            a.lifted_channels,
+        )
         + count([10, a.expanded.next_multiple_of(8), 4])
         + matrix(a.n, a.expanded)
         + added(other, count(out), 0, a.n)

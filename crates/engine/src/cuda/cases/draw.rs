@@ -225,16 +225,26 @@ impl<'a> Draft<'a> {
             weights: self.random.floats(9 * expanded as usize, -0.7, 0.7),
             ..self.pointwise(1, expanded)
         };
+        let is_lifted = stride == 1 && self.chance();
+        let lifted_channels = if is_lifted { self.pick(1, 64) } else { 0 };
+        let lift = self.pointwise(lifted_channels.max(1), expanded);
         let mut weights = Weights::new();
+        let [lift_weights, lift_bias] = weights.add_matrix(&lift);
         let [expand_weights, expand_bias] = weights.add_matrix(&expand);
         let [depthwise_weights, depthwise_bias] = weights.add_depthwise(&depthwise);
         let [project_weights, project_bias] = weights.add_matrix(&project);
         let base = self.bytes(weights.bytes(), Content::Exact);
-        let [in_stride, lifted_stride] = [channels, expanded].map(|c| self.stride(c));
+        let [in_stride, lifted_stride] = [channels, lifted_channels].map(|c| self.stride(c));
         let [added_stride, out_stride] = [n; 2].map(|c| self.stride(c));
         let n_out = frames * out_h * out_w;
-        let is_lifted = stride == 1 && self.chance();
+        // The largest that may be lifted, as networks have it, or any smaller one.
+        let is_half = self.chance();
         let low = [in_h, in_w].map(|n| n.div_ceil(2));
+        let low = if is_half {
+            low
+        } else {
+            low.map(|n| self.pick(1, n))
+        };
         let [low_h, low_w] = if is_lifted { low } else { [0; 2] };
         let n_low = frames * low_h * low_w;
         let is_added = self.chance();
@@ -242,8 +252,10 @@ impl<'a> Draft<'a> {
             input: self.pixels(frames * in_h * in_w, channels, in_stride),
             expand_weights: base + expand_weights,
             expand_bias: base + expand_bias,
+            lift_weights: base + lift_weights,
+            lift_bias: base + lift_bias,
             lifted: if is_lifted {
-                self.pixels(n_low, expanded, lifted_stride)
+                self.pixels(n_low, lifted_channels, lifted_stride)
             } else {
                 0
             },
@@ -259,6 +271,7 @@ impl<'a> Draft<'a> {
             out: self.halves(n_out * out_stride, Content::Halves),
             frames,
             channels,
+            lifted_channels,
             expanded,
             n,
             in_h,

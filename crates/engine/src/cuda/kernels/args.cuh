@@ -53,6 +53,8 @@ struct BlockArgs {
     u64 expand_weights;
     u64 expand_bias;
     u64 lifted;
+    u64 lift_weights;
+    u64 lift_bias;
     u64 depthwise_weights;
     u64 depthwise_bias;
     u64 project_weights;
@@ -61,6 +63,7 @@ struct BlockArgs {
     u64 out;
     u32 frames;
     u32 channels;
+    u32 lifted_channels;
     u32 expanded;
     u32 n;
     u32 in_h;

@@ -1,7 +1,7 @@
 //! Which kernel computes an inverted residual block, and which blocks are computed so.
 
 use super::K_MULTIPLE;
-use crate::cuda::args::BlockArgs;
+use crate::{cuda::args::BlockArgs, graph::Shape};
 
 /// Columns of the result that four warps compute.
 const COLUMNS: u32 = 16;
@@ -33,6 +33,12 @@ impl BlockTile {
     pub fn suits(channels: usize, n: usize, [out_h, out_w]: [usize; 2]) -> bool {
         let is_narrow = channels <= MAX_CHANNELS && n <= MAX_RESULTS;
         is_narrow && out_h >= 8 && out_w >= COLUMNS as usize
+    }
+
+    /// Whether a map of this shape can be lifted onto one of `expanded`: what a tile sees of it fits.
+    pub fn lifts(low: Shape, expanded: Shape) -> bool {
+        let is_half = |low: usize, n: usize| low <= n.div_ceil(2);
+        low.c <= MAX_CHANNELS && is_half(low.h, expanded.h) && is_half(low.w, expanded.w)
     }
 
     /// The kernel for a block.
@@ -84,23 +90,40 @@ impl BlockTile {
         a.frames * a.out_h.div_ceil(self.rows()) * a.out_w.div_ceil(COLUMNS)
     }
 
-    /// Shared memory for an input of so many channels: what `kernels/block.cu` lays out there.
-    pub(super) fn shared_bytes(self, channels: u32) -> u32 {
+    /// Shared memory for an input of so many channels, and so many that are lifted: what `kernels/block.cu` lays
+    /// out there.
+    fn shared_bytes(self, channels: u32, lifted: u32) -> u32 {
         let (stride, rows) = (self.stride(), self.rows());
         let [seen_h, seen_w] = [rows, COLUMNS].map(|n| (n - 1) * stride + 3);
-        let pixels = (seen_h * seen_w).next_multiple_of(16) * LINE_BYTES;
-        let convolved = rows * COLUMNS * LINE_BYTES;
+        let lines = |n: u32| n.next_multiple_of(16) * LINE_BYTES;
+        let expanded = seen_h * seen_w * LINE_BYTES;
+        let convolved = (expanded + rows * COLUMNS * LINE_BYTES).next_multiple_of(128);
         let taps = 10 * K_MULTIPLE * 4;
         let projection = self.results() * LINE_BYTES;
         let between = ((seen_h + seen_w) * 16).next_multiple_of(128);
-        let expansion = 32 * LINE_BYTES;
-        let slices = channels.div_ceil(K_MULTIPLE);
-        pixels + convolved + taps + projection + between + slices * (expansion + pixels)
+        let slices =
+            |channels: u32, pixels: u32| channels.div_ceil(K_MULTIPLE) * (32 * LINE_BYTES + pixels);
+        let low = lines((seen_h / 2 + 2) * (seen_w / 2 + 2));
+        let product = if lifted > 0 { low } else { 0 };
+        convolved
+            + taps
+            + projection
+            + between
+            + slices(channels, lines(seen_h * seen_w))
+            + slices(lifted, low)
+            + product
+    }
+
+    /// Shared memory that a block of this kernel needs.
+    pub(super) fn shared_bytes_for(self, a: &BlockArgs) -> u32 {
+        let lifted = if a.lifted == 0 { 0 } else { a.lifted_channels };
+        self.shared_bytes(a.channels, lifted)
     }
 
     /// The most shared memory that it is ever started with.
     pub fn max_shared_bytes(self) -> u32 {
-        self.shared_bytes(crate::cuda::pack::small(MAX_CHANNELS))
+        let most = crate::cuda::pack::small(MAX_CHANNELS);
+        self.shared_bytes(most, if self.stride() == 1 { most } else { 0 })
     }
 }
 
@@ -114,7 +137,8 @@ mod tests {
             // Compute capabilities 8.6 and 8.9 let a block have 99 KB.
             assert!(tile.max_shared_bytes() <= 99 * 1024, "{tile:?}");
         }
-        // What most blocks of the full-size network take: five of them on a multiprocessor of 228 KB.
-        assert!(BlockTile::S1N32.shared_bytes(32) <= 44 * 1024);
+        // What the largest maps of the full-size network take: two fit onto a multiprocessor of these cards,
+        // of whose 100 KB the driver keeps one for each.
+        assert!(BlockTile::S1N32.shared_bytes(32, 32) <= 49 * 1024);
     }
 }

@@ -7,22 +7,33 @@ use crate::{
 };
 
 /// Joins the units of every block that there is a kernel for. It stands where its last unit was, and reads its
-/// input, then what is resized and added to its expansion, then what is added to its result.
+/// input, then what is lifted, then what is added to its result.
 pub(super) fn fuse(graph: &Graph, units: Vec<Unit>) -> Vec<Unit> {
     let finder = Finder {
         graph,
         units: &units,
         use_counts: graph.use_counts(),
     };
-    let blocks: Vec<Option<Unit>> = (0..units.len()).map(|i| finder.block(i)).collect();
-    let nodes = blocks.iter().flatten().filter_map(Unit::block);
-    let joined: Vec<usize> = nodes.flat_map(|nodes| nodes.convs).collect();
+    let mut joined: Vec<usize> = vec![];
+    let mut blocks = vec![];
+    for i in 0..units.len() {
+        // The projection of one block may look like the expansion of another.
+        let is_free = |unit: &Unit| nodes_of(unit).all(|node| !joined.contains(&node));
+        let block = finder.block(i).filter(is_free);
+        joined.extend(block.iter().flat_map(nodes_of));
+        blocks.push(block);
+    }
     units
         .iter()
         .zip(&blocks)
         .filter(|(unit, block)| block.is_some() || !joined.contains(&unit.last()))
         .map(|(unit, block)| block.as_ref().unwrap_or(unit).clone())
         .collect()
+}
+
+fn nodes_of(block: &Unit) -> impl Iterator<Item = usize> {
+    let nodes = block.block().into_iter();
+    nodes.flat_map(|nodes| nodes.convs.into_iter().chain(nodes.lift))
 }
 
 struct Finder<'a> {
@@ -51,29 +62,45 @@ impl Finder<'_> {
             let shape = self.graph.shapes[value];
             (shape.h, shape.w) == (of.h, of.w)
         };
-        let lifted = expand.inputs.get(1).copied();
+        let lift = match expand.inputs.get(1) {
+            None => None,
+            Some(&low) => Some(self.lift(low, expanded)?),
+        };
         let added = project.inputs.get(1).copied();
-        let is_lifted =
-            |value| !is_same_size(value, expanded) && is_same_size(project.output, expanded);
-        let adds_as_it_can =
-            lifted.is_none_or(is_lifted) && added.is_none_or(|value| is_same_size(value, out));
+        let adds_as_it_can = (lift.is_none() || is_same_size(project.output, expanded))
+            && added.is_none_or(|value| is_same_size(value, out));
         if !fits || !adds_as_it_can || !BlockTile::suits(input.c, out.c, [out.h, out.w]) {
             return None;
         }
         let nodes = BlockNodes {
             convs: [expand, depthwise, project].map(Unit::last),
-            lift: None,
+            lift: lift.map(Unit::last),
             residual: added.is_some(),
             head: None,
         };
         Some(Unit {
             kind: UnitKind::Block(nodes),
-            inputs: [Some(expand.inputs[0]), lifted, added]
-                .into_iter()
-                .flatten()
-                .collect(),
+            inputs: [
+                Some(expand.inputs[0]),
+                lift.map(|unit| unit.inputs[0]),
+                added,
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             output: project.output,
         })
+    }
+
+    /// The product whose result `low` is resized and added to what is expanded, if the block can compute it.
+    fn lift(&self, low: ValueId, expanded: Shape) -> Option<&Unit> {
+        let lift = self.sole_writer(low)?;
+        let is_plain = |conv: &Conv| conv.is_pointwise() && !conv.relu;
+        let shape = self.graph.shapes[lift.inputs[0]];
+        let fits = self.is_conv(lift, is_plain)
+            && lift.inputs.len() == 1
+            && BlockTile::lifts(shape, expanded);
+        fits.then_some(lift)
     }
 
     /// The unit that writes a value, if nothing else reads it.

@@ -76,7 +76,7 @@ struct Step {
     input: Spot,
     /// What is added.
     other: Option<Spot>,
-    /// What a block adds to what it expands.
+    /// What a block lifts.
     lifted: Option<Spot>,
     output: Spot,
 }

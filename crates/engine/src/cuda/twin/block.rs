@@ -6,31 +6,57 @@ use super::{
 };
 use crate::cuda::args::{BlockArgs, DepthwiseArgs, GemmArgs};
 
-/// Expansion, depthwise convolution, projection.
+/// What is lifted, expansion, depthwise convolution, projection.
 pub(super) fn block(b: &BlockArgs, memory: &mut Memory) -> Result<(), BadAddress> {
     let depth = b.expanded.next_multiple_of(8);
-    let maps = [[b.in_h, b.in_w], [b.out_h, b.out_w]];
-    let [expanded, convolved] =
-        maps.map(|[h, w]| memory.allocate((b.frames * h * w * depth * 2) as usize));
-    let done = product::gemm(&expansion(b, expanded), false, memory)
-        .and_then(|()| product::depthwise(&convolution(b, [expanded, convolved]), memory))
-        .and_then(|()| product::gemm(&projection(b, convolved), false, memory));
-    memory.free(expanded);
-    memory.free(convolved);
+    let maps = [[b.low_h, b.low_w], [b.in_h, b.in_w], [b.out_h, b.out_w]];
+    let between = maps.map(|[h, w]| memory.allocate((b.frames * h * w * depth * 2) as usize));
+    let done = all(b, between, memory);
+    between.into_iter().for_each(|address| {
+        memory.free(address);
+    });
     done
 }
 
-fn expansion(b: &BlockArgs, out: u64) -> GemmArgs {
+fn all(
+    b: &BlockArgs,
+    [low, expanded, convolved]: [u64; 3],
+    memory: &mut Memory,
+) -> Result<(), BadAddress> {
+    let added = if b.lifted == 0 { 0 } else { low };
+    if b.lifted != 0 {
+        product::gemm(&lift(b, low), false, memory)?;
+    }
+    product::gemm(&expansion(b, [added, expanded]), false, memory)?;
+    product::depthwise(&convolution(b, [expanded, convolved]), memory)?;
+    product::gemm(&projection(b, convolved), false, memory)
+}
+
+fn lift(b: &BlockArgs, out: u64) -> GemmArgs {
+    GemmArgs {
+        a: b.lifted,
+        weights: b.lift_weights,
+        bias: b.lift_bias,
+        out,
+        m: b.frames * b.low_h * b.low_w,
+        n: b.expanded,
+        a_stride: b.lifted_stride,
+        out_stride: b.expanded.next_multiple_of(8),
+        ..point(b.lifted_channels, [b.low_h, b.low_w])
+    }
+}
+
+fn expansion(b: &BlockArgs, [added, out]: [u64; 2]) -> GemmArgs {
     GemmArgs {
         a: b.input,
         weights: b.expand_weights,
         bias: b.expand_bias,
-        added: b.lifted,
+        added,
         out,
         m: b.frames * b.in_h * b.in_w,
         n: b.expanded,
         a_stride: b.in_stride,
-        added_stride: b.lifted_stride,
+        added_stride: b.expanded.next_multiple_of(8),
         out_stride: b.expanded.next_multiple_of(8),
         relu: b.expand_relu,
         low_h: b.low_h,

@@ -142,7 +142,11 @@ impl Network {
 
 /// Runs a network with the twins: which kernels ran, and the faces with what the head reads.
 fn run(sizes: &Sizes, blocks: Blocks, n_frames: usize) -> (Vec<Kernel>, Vec<u8>) {
-    let mut program = Program::new(Network::of(sizes), blocks).unwrap();
+    run_network(Network::of(sizes), blocks, n_frames)
+}
+
+fn run_network(network: GeneratorGraph, blocks: Blocks, n_frames: usize) -> (Vec<Kernel>, Vec<u8>) {
+    let mut program = Program::new(network, blocks).unwrap();
     let mut memory = Memory::default();
     let mut put = |bytes: &[u8]| {
         let address = memory.allocate(bytes.len());
@@ -253,14 +257,41 @@ fn narrow() -> Sizes {
 fn every_block_of_a_narrow_network_is_one_launch() {
     let (kernels, _) = run(&narrow(), Blocks::Fused, 1);
     let is_block = |kernel: &&Kernel| matches!(kernel, Kernel::Block(_));
-    // The first one for either phase; what is resized is a product of its own.
+    // The first one for either phase.
     assert_eq!(kernels.iter().filter(is_block).count(), 7, "{kernels:?}");
-    let n_products = kernels
-        .iter()
-        .filter(|kernel| matches!(kernel, Kernel::Gemm(_)))
-        .count();
-    assert_eq!(n_products, 1, "{kernels:?}");
+    assert!(
+        !kernels
+            .iter()
+            .any(|kernel| matches!(kernel, Kernel::Gemm(_)))
+    );
     assert!(!kernels.contains(&Kernel::Depthwise));
+}
+
+/// 1x1, 3x3, 1x1, 3x3, 1x1: the one in the middle ends a block, and does not begin another.
+#[test]
+fn of_two_blocks_that_share_a_convolution_one_is_fused() {
+    let network = || {
+        let mut generator = Network::of(&narrow());
+        let mut net = Network {
+            graph: Graph::default(),
+            random: SplitMix64::new(3),
+        };
+        let shape = |c: usize| Shape { c, h: 32, w: 32 };
+        let inputs = [6, 4].map(|c| net.graph.add_value(shape(c)));
+        let joined = net.concat(inputs);
+        let middle = net.block(joined, [24, 16], 1, 3);
+        let convolved = net.conv(vec![middle], 16, (3, 1, true));
+        let end = net.conv(vec![convolved], 8, (1, 1, false));
+        let out = net.conv(vec![end], 3, (1, 1, false));
+        (net.graph.inputs, net.graph.outputs) = (inputs.to_vec(), vec![out]);
+        generator.graph = net.graph;
+        generator
+    };
+    let (_, expected) = run_network(network(), Blocks::Separate, 1);
+    let (kernels, actual) = run_network(network(), Blocks::Fused, 1);
+    let is_block = |kernel: &&Kernel| matches!(kernel, Kernel::Block(_));
+    assert_eq!(kernels.iter().filter(is_block).count(), 1, "{kernels:?}");
+    assert!(actual == expected);
 }
 
 #[test]
@@ -295,5 +326,5 @@ fn blocks_that_are_wide_small_or_read_elsewhere_stay_apart() {
     generator.graph.outputs.push(2);
     let units = super::super::split::Split::new(&mut generator.graph, 0).frame;
     let n_units = units.len();
-    assert_eq!(super::fuse(&generator.graph, units).len(), n_units - 10);
+    assert_eq!(super::fuse(&generator.graph, units).len(), n_units - 11);
 }

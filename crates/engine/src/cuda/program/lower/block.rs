@@ -25,6 +25,17 @@ impl Lowering<'_> {
         }
     }
 
+    /// What is packed of the product that is lifted.
+    fn lift(&mut self, node: usize) -> [u64; 2] {
+        let op = std::mem::replace(&mut self.graph.nodes[node].op, Op::Add);
+        let packed = match &op {
+            Op::Conv(lift) => self.weights_of(node, |weights| weights.add_matrix(lift)),
+            _ => [0; 2],
+        };
+        self.graph.nodes[node].op = op;
+        packed
+    }
+
     fn block_of(
         &mut self,
         [expand, depthwise, project]: [&Conv; 3],
@@ -32,8 +43,8 @@ impl Lowering<'_> {
     ) {
         let (input, out) = (unit.inputs[0], unit.output);
         let added = nodes.residual.then(|| unit.inputs[unit.inputs.len() - 1]);
-        let n_plain = 1 + usize::from(nodes.residual);
-        let lifted = (unit.inputs.len() > n_plain).then(|| unit.inputs[1]);
+        let lifted = nodes.lift.map(|_| unit.inputs[1]);
+        let [lift_weights, lift_bias] = nodes.lift.map_or([0; 2], |node| self.lift(node));
         let [expansion, convolution, projection] = nodes.convs;
         let [expand_weights, expand_bias] = self.weights_of(expansion, |w| w.add_matrix(expand));
         let [depthwise_weights, depthwise_bias] =
@@ -49,11 +60,14 @@ impl Lowering<'_> {
         let args = BlockArgs {
             expand_weights,
             expand_bias,
+            lift_weights,
+            lift_bias,
             depthwise_weights,
             depthwise_bias,
             project_weights,
             project_bias,
             channels: small(seen.c),
+            lifted_channels: low.map_or(0, |low| small(low.c)),
             expanded: small(expand.bias.len()),
             n: small(result.c),
             in_h: small(seen.h),
