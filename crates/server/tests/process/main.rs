@@ -4,5 +4,7 @@
 //! its binary.
 
 mod command_line;
+#[cfg(target_os = "linux")]
+mod driver;
 mod server;
 mod signals;
