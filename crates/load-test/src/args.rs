@@ -124,6 +124,10 @@ pub struct Args {
     /// then bisection to 5 %. --users is ignored.
     #[arg(long, conflicts_with = "rate")]
     pub find_max_users: bool,
+    /// Users of the first probe of --find-max-users. Short probes want several: a single user of --profile
+    /// conversational is silent most of the time, and where nobody asks for anything nothing is served.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
+    pub first_users: u64,
     /// Measure nothing, but have each of --users ask for the same frames alone and then all at once, and
     /// compare them byte by byte.
     #[arg(long, conflicts_with_all = ["find_max_users", "stream", "rate"])]

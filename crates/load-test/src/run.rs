@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     Error,
-    args::{Args, Input},
+    args::{Args, Input, MAX_USERS},
     equality::{self, Equality},
     model::{self, Model},
     profile::{self, Profile},
@@ -142,7 +142,7 @@ impl Plan {
     /// Searches the most users that are served within the goals.
     pub async fn find_max_users(&self, stop: &watch::Receiver<bool>) -> Capacity {
         let probes = std::sync::Mutex::new(Vec::new());
-        let found = search::find_max_users(crate::args::MAX_USERS, |n_users| {
+        let found = search::find_max_users(self.args.first_users, MAX_USERS, |n_users| {
             let (probes, mut stop) = (&probes, stop.clone());
             async move {
                 let summary = self.run(n_users, &mut stop).await;

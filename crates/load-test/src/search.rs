@@ -4,16 +4,21 @@ use std::future::Future;
 
 /// Finds the most users, up to `limit`, for which `passes` says yes; 0 when it says no to one user.
 ///
-/// It doubles until the first no, then halves the gap until it is at most 5 % of the answer.
+/// It begins with `first` users and doubles until the first no, then halves the gap until it is at most 5 % of
+/// the answer.
 /// `passes` is taken to be monotone; where noise makes it otherwise, the answer is a count that passed.
 ///
 /// # Errors
 /// The first error of `passes`.
-pub async fn find_max_users<E, F>(limit: u64, mut passes: impl FnMut(u64) -> F) -> Result<u64, E>
+pub async fn find_max_users<E, F>(
+    first: u64,
+    limit: u64,
+    mut passes: impl FnMut(u64) -> F,
+) -> Result<u64, E>
 where
     F: Future<Output = Result<bool, E>>,
 {
-    let (mut good, mut next) = (0, 1);
+    let (mut good, mut next) = (0, first.clamp(1, limit));
     let mut bad = loop {
         if !passes(next).await? {
             break next;
@@ -41,9 +46,9 @@ mod tests {
 
     use super::*;
 
-    async fn search(capacity: u64, limit: u64) -> (u64, usize) {
+    async fn search(first: u64, capacity: u64, limit: u64) -> (u64, usize) {
         let mut n_probes = 0;
-        let found = find_max_users(limit, |users| {
+        let found = find_max_users(first, limit, |users| {
             n_probes += 1;
             async move { Ok::<_, Infallible>(users <= capacity) }
         })
@@ -54,15 +59,17 @@ mod tests {
     #[tokio::test]
     async fn finds_the_capacity_within_five_percent() {
         for capacity in (0..20).chain([99, 100, 1_000, 4_095, 99_999]) {
-            let (found, n_probes) = search(capacity, 100_000).await;
-            assert!(found <= capacity, "{found} of {capacity}");
-            assert!(capacity - found <= found / 20, "{found} of {capacity}");
-            assert!(n_probes < 30);
+            for first in [1, 7, 64, 1_000_000] {
+                let (found, n_probes) = search(first, capacity, 100_000).await;
+                assert!(found <= capacity, "{found} of {capacity}");
+                assert!(capacity - found <= found / 20, "{found} of {capacity}");
+                assert!(n_probes < 30);
+            }
         }
     }
 
     #[tokio::test]
     async fn stops_at_the_limit() {
-        assert_eq!(search(u64::MAX, 100).await, (100, 8));
+        assert_eq!(search(1, u64::MAX, 100).await, (100, 8));
     }
 }
