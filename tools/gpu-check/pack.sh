@@ -16,24 +16,22 @@ cargo build --release --locked -p lipsync-engine --example gpu_check --example w
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 folder=$made/gpu-check
-mkdir -p "$folder/bin" "$folder/networks"
+mkdir -p "$folder/bin"
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
-for binary in lipsync-server lipsync-load-test examples/gpu_check; do
+for binary in lipsync-server lipsync-load-test examples/gpu_check examples/write_network; do
   strip -o "$folder/bin/$(basename "$binary")" "$target/release/$binary"
 done
-"$target/release/examples/write_network" "$folder/networks" 328-ave 160-hubert
-cp tools/gpu-check/*.py "$folder/"
+cp tools/gpu-check/{*.py,README.md} "$folder/"
 
-# Mira, and the same pictures with a network of full size, which costs what a real one costs.
+# Mira. run.py gives the same pictures to a network of full size: 45 MB that need not be carried.
 mkdir -p "$folder/mira"
 cp -r assets/avatars/mira/{avatar.yaml,generator.onnx,audio_encoder.onnx,crop_rectangles.json,frames} "$folder/mira/"
-tools/bench/full_size_avatar.sh "$folder/full"
 cat > "$folder/config.yaml" <<'YAML'
 server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000}
 operations: {enabled: false}
 engine: {device: cuda}
 models: {mira: {path: mira, preload: true}, full: {path: full, preload: true}}
 YAML
-git rev-parse HEAD > "$folder/COMMIT"
+git describe --always --dirty --abbrev=40 > "$folder/COMMIT"
 tar -C "$made" -czf "$out" gpu-check
 ls -lh "$out"

@@ -1,20 +1,24 @@
 """Times a network in PyTorch on a GPU: fp16, channels-last; eager, in a CUDA graph, and compiled.
 
-Usage: peer.py FILE.onnx [--batches 1,8,16,64] [--seconds S] [--json FILE]
+Usage: peer.py FILE.onnx [--batches 1,8,16,64] [--ways eager,graph,compiled] [--seconds S]
+       peer.py FILE.onnx --cpu            the same on the CPU in f32, to try the program
        peer.py FILE.onnx --check          compares it with ONNX Runtime on the CPU, in f32
 
-What is timed favours the peer: inputs lie on the device in fp16, and the output stays there. Our engine takes
-bytes from the host and gives bytes back.
+Prints a JSON object a line, each as soon as it is known. What is timed favours the peer: inputs lie on the device
+in fp16, and the output stays there. Our engine takes bytes from the host and gives bytes back.
 """
 
 import argparse
 import json
 import sys
+import time
 
-import numpy as np
-import torch
+try:
+    import torch
 
-from torch_network import Network
+    from torch_network import Network
+except ImportError as error:
+    sys.exit(f"the peer needs PyTorch and numpy: {error}")
 
 # Runs before anything is timed; compiling happens in the first.
 N_WARM_UPS = 10
@@ -27,10 +31,16 @@ def inputs_of(network, n_frames, **options):
 
 def check(path):
     """The worst relative L2 distance from ONNX Runtime's output, over batches of 1 and 3."""
+    import numpy as np
     import onnxruntime
 
+    # Of one thread each: threads of two libraries that wait for each other by spinning take many minutes on a
+    # machine that has other things to do.
+    torch.set_num_threads(1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
     network = Network(path).eval()
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for n_frames in (1, 3):
         inputs = inputs_of(network, n_frames)
@@ -55,76 +65,89 @@ def in_graph(network, inputs):
     return graph.replay
 
 
-def ways(network, inputs):
-    yield "eager", lambda: (lambda: network(*inputs))
-    yield "cuda graph", lambda: in_graph(network, inputs)
-    # This mode captures CUDA graphs of what it compiled, too. For each batch anew: a program for any batch
-    # would be slower.
+def compiled(network, inputs):
+    # For each batch anew: a program for any batch would be slower. This mode captures CUDA graphs of what it
+    # compiled, too, where there is a GPU.
     torch.compiler.reset()
-    compiled = torch.compile(network, mode="max-autotune", dynamic=False)
-    yield "compiled", lambda: (lambda: compiled(*inputs))
+    program = torch.compile(network, mode="max-autotune", dynamic=False)
+    return lambda: program(*inputs)
 
 
-def time_of(run, seconds):
-    """Milliseconds of a run, the median of several measurements by the device's own clock."""
-    for _ in range(N_WARM_UPS):
-        run()
+WAYS = {
+    "eager": lambda network, inputs: lambda: network(*inputs),
+    "graph": in_graph,
+    "compiled": compiled,
+}
+
+
+def on_gpu(n_runs, run):
+    """Milliseconds of a run by the device's own clock."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-    def measure(n_runs):
-        start.record()
-        for _ in range(n_runs):
-            run()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / n_runs
-
-    n_runs = max(1, int(seconds * 1000 / 7 / max(measure(3), 1e-3)))
-    return sorted(measure(n_runs) for _ in range(7))[3]
+    start.record()
+    for _ in range(n_runs):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / n_runs
 
 
-def measure(path, batches, seconds):
+def on_cpu(n_runs, run):
+    start = time.perf_counter()
+    for _ in range(n_runs):
+        run()
+    return 1000 * (time.perf_counter() - start) / n_runs
+
+
+def time_of(run, seconds, clock):
+    """Milliseconds of a run, the median of several measurements."""
+    first = clock(1, run)
+    n_warm_ups = min(N_WARM_UPS, int(1 + 1000 * seconds / first))
+    once = clock(n_warm_ups, run)
+    n_runs = max(1, int(seconds * 1000 / 7 / max(once, 1e-3)))
+    return sorted(clock(n_runs, run) for _ in range(7))[3]
+
+
+def measure(args):
+    options = {"dtype": torch.float16, "device": "cuda", "memory_format": torch.channels_last}
+    if args.cpu:
+        options.update(dtype=torch.float32, device="cpu")
     torch.backends.cudnn.benchmark = True
-    network = Network(path).eval().half().cuda().to(memory_format=torch.channels_last)
-    rows = []
-    for n_frames in batches:
-        options = {"device": "cuda", "dtype": torch.float16, "memory_format": torch.channels_last}
-        inputs = inputs_of(network, n_frames, **options)
-        for name, make in ways(network, inputs):
-            row = {"way": name, "batch": n_frames}
+    device = "CPU" if args.cpu else torch.cuda.get_device_name()
+    about = {"network": args.file, "device": device, "torch": torch.__version__}
+    print(json.dumps({"part": "torch", **about}), flush=True)
+    network = Network(args.file).eval().to(**options)
+    clock = on_cpu if args.cpu else on_gpu
+    for way in args.ways.split(","):
+        for n_frames in map(int, args.batches.split(",")):
+            row = {"part": "peer", "network": args.file, "way": way, "batch": n_frames}
             try:
+                if args.cpu and way == "graph":
+                    raise RuntimeError("the CPU has no CUDA graphs")
                 with torch.inference_mode():
-                    row["ms"] = time_of(make(), seconds)
-                row["frames_per_s"] = 1000 * n_frames / row["ms"]
+                    row["ms"] = time_of(WAYS[way](network, inputs_of(network, n_frames, **options)), args.seconds, clock)
+                row["frames_per_second"] = 1000 * n_frames / row["ms"]
             except Exception as error:  # One way that fails must not hide the others.
                 row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            rows.append(row)
-    return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
+            print(json.dumps(row), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("file")
     parser.add_argument("--batches", default="1,8,16,64")
+    parser.add_argument("--ways", default="eager,graph,compiled")
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--json")
+    parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if args.check:
         worst = check(args.file)
         print(f"{args.file}: relative L2 from ONNX Runtime {worst:.1e}")
         return 0 if worst <= 1e-5 else 1
-    if not torch.cuda.is_available():
+    if not args.cpu and not torch.cuda.is_available():
         print("PyTorch sees no CUDA device: nothing was measured.", file=sys.stderr)
         return 3
-    result = measure(args.file, [int(n) for n in args.batches.split(",")], args.seconds)
-    text = json.dumps(result, indent=2)
-    if args.json:
-        with open(args.json, "w") as file:
-            file.write(text)
-    else:
-        print(text)
+    measure(args)
     return 0
 
 

@@ -1,53 +1,145 @@
 """Checks and measures everything that needs a GPU, and prints one table.
 
-Usage: python3 run.py [--quick] [--out results.json]
+Usage: python3 run.py [--minutes M] [--quick] [--dry] [--out FOLDER]
 
-Runs where `pack.sh`'s file was unpacked: the engine's own checks and speeds (bin/gpu_check), the same once more under
-compute-sanitizer where that is installed, PyTorch on the same networks, and the server under the load test. A
-step that fails or cannot run is said so, and the others go on. Exit code: 0 all is right, 1 something is wrong,
-3 there is no GPU and nothing was run.
+Runs where `pack.sh`'s file was unpacked. Steps run one after the other, what matters most first; each has a time
+limit, all together have M minutes (9.5). A step that fails, hangs or has no time left is said so, what it had found
+stays, and the others go on. FOLDER (results/DATE) gets what every step printed, results.json and table.txt.
+
+Exit code: 0 all is right, 1 something is wrong or did not run, 3 there is no GPU and nothing was run. Speeds below
+their targets are told and wrong nothing.
+
+--quick takes seconds and tells whether it runs at all. --dry needs no GPU: the same steps on a made-up device, on
+the CPU, and with small networks. Its figures mean nothing.
 """
 
 import argparse
 import datetime
 import json
+import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+from table import table
+
 HERE = pathlib.Path(__file__).resolve().parent
-NETWORKS = ["networks/328-ave.onnx", "mira/generator.onnx"]
+FULL = "full/generator.onnx"
+MIRA = "mira/generator.onnx"
 # Tools that come with CUDA are not always on the path.
 SANITIZERS = ["compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"]
+# How long a step that was told to end may take to print what it has.
+GRACE_S = 15
 
 
-class Step:
-    """What came of one command."""
+class Bench:
+    """The steps so far, where they are written to, and the time that is left."""
 
-    def __init__(self, name, command, limit_s):
-        print(f"-- {name}: {' '.join(map(str, command))}", file=sys.stderr, flush=True)
-        self.name = name
+    def __init__(self, args, about):
+        self.args = args
+        self.end = time.monotonic() + args.minutes * 60
+        self.folder = pathlib.Path(args.out or HERE / "results" / about["date"].replace(":", ""))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.about = about
+        self.steps = []
+
+    def left(self):
+        return self.end - time.monotonic()
+
+    def step(self, name, command, limit_s, environment=None):
+        """Runs a command for at most so long; what it printed, line by line, where that is JSON."""
+        limit_s = min(limit_s, self.left())
+        if limit_s < 3:
+            return self.skip(name, "no time was left")
+        print(f"-- {name} (at most {limit_s:.0f} s): {' '.join(map(str, command))}", file=sys.stderr, flush=True)
+        stem = self.folder / f"{len(self.steps):02}-{slug(name)}"
         begun = time.monotonic()
-        try:
-            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=limit_s)
-            self.code, self.output, self.errors = done.returncode, done.stdout, done.stderr
-        except subprocess.TimeoutExpired:
-            self.code, self.output, self.errors = None, "", f"not done after {limit_s} s"
-        except OSError as error:
-            self.code, self.output, self.errors = None, "", str(error)
-        self.seconds = time.monotonic() - begun
+        with open(f"{stem}.out", "w") as out, open(f"{stem}.err", "w") as err:
+            try:
+                running = start(command, stdout=out, stderr=err, environment=environment)
+            except OSError as error:
+                return self.skip(name, str(error), "failed")
+            code, state = wait(running, limit_s)
+        text = pathlib.Path(f"{stem}.out").read_text(errors="replace")
+        errors = pathlib.Path(f"{stem}.err").read_text(errors="replace")
+        step = {
+            "step": name,
+            "state": state or ("passed" if code == 0 else f"exit code {code}"),
+            "seconds": time.monotonic() - begun,
+            "found": parsed(text),
+            "text": text[-6000:],
+            "errors": errors[-2000:],
+        }
+        return self.add(step)
 
-    def result(self):
-        """Its JSON, if it printed some, and how it ended."""
+    def skip(self, name, reason, state="not run"):
+        return self.add({"step": name, "state": state, "reason": reason, "found": []})
+
+    def add(self, step):
+        self.steps.append(step)
+        self.write()
+        return step
+
+    def write(self):
+        document = {**self.about, "steps": self.steps}
+        (self.folder / "results.json").write_text(json.dumps(document, indent=2))
+
+
+def slug(name):
+    """A file's name for a step's."""
+    return re.sub("[^a-z0-9]+", "-", name.lower())
+
+
+def start(command, stdout, stderr, environment=None):
+    """A process in a group of its own, so that it ends with all that it started."""
+    environment = {**os.environ, **(environment or {})}
+    return subprocess.Popen(
+        list(map(str, command)), cwd=HERE, stdout=stdout, stderr=stderr, text=True, env=environment, start_new_session=True
+    )
+
+
+def wait(running, limit_s):
+    """Its exit code, and a state where it had to be ended: asked first, so that it tells what it has."""
+    try:
+        return running.wait(limit_s), None
+    except subprocess.TimeoutExpired:
+        end(running, signal.SIGINT)
+        return running.returncode, f"stopped after {limit_s:.0f} s"
+
+
+def end(running, how):
+    for each in (how, signal.SIGKILL):
+        if running.poll() is None:
+            os.killpg(running.pid, each)
+            try:
+                running.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                pass
+
+
+def parsed(text):
+    """The lines that are JSON objects, or the one object that all lines make."""
+    found = []
+    for candidate in [text] if text.startswith("{\n") else text.splitlines():
         try:
-            found = json.loads(self.output)
+            value = json.loads(candidate)
         except ValueError:
-            found = None
-        tail = self.errors[-2000:]
-        return {"step": self.name, "exit_code": self.code, "seconds": self.seconds, "found": found, "errors": tail}
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def output_of(command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    return done.stdout.strip() if done.returncode == 0 else None, (done.stdout + done.stderr).strip()
 
 
 def gpu():
@@ -55,134 +147,162 @@ def gpu():
     if not shutil.which("nvidia-smi"):
         return None, "There is no NVIDIA driver here (nvidia-smi is not found)."
     query = "--query-gpu=name,driver_version,memory.total,compute_cap,power.limit"
-    step = Step("nvidia-smi", ["nvidia-smi", query, "--format=csv,noheader"], 60)
-    if step.code != 0 or not step.output.strip():
-        return None, f"nvidia-smi sees no GPU: {(step.output + step.errors).strip()}"
-    return step.output.strip().splitlines()[0], None
+    found, said = output_of(["nvidia-smi", query, "--format=csv,noheader"])
+    if not found:
+        return None, f"nvidia-smi sees no GPU: {said}"
+    return found.splitlines()[0], None
 
 
-def engine(quick):
-    flags = ["--quick", "--seconds", "0.2"] if quick else []
-    return Step("engine", ["bin/gpu_check", *flags, *NETWORKS], 1800).result()
+def full_size(bench):
+    """Makes the avatar `full`: Mira's pictures, and a network with seeded weights that costs what a real one costs."""
+    if (HERE / FULL).exists():
+        return
+    of_its_own = shutil.ignore_patterns("generator.onnx", "avatar.pack")
+    shutil.copytree(HERE / "mira", HERE / "full", ignore=of_its_own, dirs_exist_ok=True)
+    if bench.step("full-size network", ["bin/write_network", "full", "328-ave"], 60)["state"] == "passed":
+        (HERE / "full/328-ave.onnx").replace(HERE / FULL)
 
 
-def sanitizer():
+def engine(bench, name, parts, networks, limit_s):
+    args = bench.args
+    flags = ["--fake"] if args.dry else []
+    if args.dry or args.quick:
+        flags += ["--quick", "--seconds", "0.1"]
+    if args.dry:
+        networks = ["small-opset13", "small-opset12"][: len(networks)]
+    return bench.step(name, ["bin/gpu_check", *flags, "--parts", parts, *networks], limit_s)
+
+
+def sanitizer(bench):
+    name = "compute-sanitizer"
     tool = next((tool for tool in SANITIZERS if shutil.which(tool)), None)
     if not tool:
-        return {"step": "compute-sanitizer", "skipped": "compute-sanitizer is not installed"}
-    command = [tool, "--error-exitcode", "99", "bin/gpu_check", "--quick", "--seconds", "0.05", NETWORKS[1]]
-    step = Step("compute-sanitizer", command, 1800)
-    # It prints its own lines around the program's.
-    return {**step.result(), "output": step.output[-2000:]}
+        return bench.skip(name, "compute-sanitizer is not installed")
+    # What is checked is small, since everything is many times slower under it.
+    check = ["bin/gpu_check", "--quick", "--seconds", "0.01", "--parts", "kernels,numerics,equality", "small-opset13", MIRA]
+    command = [tool, "--tool", "memcheck", "--error-exitcode", "99", *check]
+    return bench.step(name, command, 90)
 
 
-def peer(quick):
-    results = []
-    for network in NETWORKS:
-        for batches in ["1"] if quick else ["1,8,16,64"]:
-            out = HERE / "peer.json"
-            out.unlink(missing_ok=True)
-            command = [sys.executable, "peer.py", network, "--batches", batches, "--json", out]
-            result = Step(f"peer {network}", command, 3600).result()
-            if out.exists():
-                result["found"] = {"network": network, **json.loads(out.read_text())}
-            results.append(result)
-    return results
+def peer(bench, network, ways, limit_s):
+    args = bench.args
+    batches, seconds = ("1", "0.1") if args.dry or args.quick else ("16,64,8,1", "1")
+    flags = ["--cpu"] if args.dry else []
+    if args.dry:
+        network = MIRA
+    command = [sys.executable, "peer.py", network, *flags, "--ways", ways, "--batches", batches, "--seconds", seconds]
+    return bench.step(f"peer {pathlib.Path(network).parent.name} {ways}", command, limit_s)
 
 
-def wait_for(server, seconds):
-    """Until the banner has been printed, or the server has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        line = server.stdout.readline()
-        if line.strip().startswith("gRPC"):
-            return True
-    return False
+class Server:
+    """The server with its eight workers, for as long as it is needed."""
+
+    def __init__(self, bench):
+        self.log = open(bench.folder / "server.log", "w")
+        self.out = bench.folder / "server.out"
+        environment = {"LIPSYNC_ENGINE__DEVICE": "cpu", "LIPSYNC_SERVER__WORKER_COUNT": "2"} if bench.args.dry else {}
+        with open(self.out, "w") as out:
+            self.running = start(["bin/lipsync-server"], out, self.log, environment)
+
+    def is_ready(self, seconds):
+        """Once the banner has been printed; false where the server ended, or did not get so far."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.running.poll() is None:
+            if "gRPC" in self.out.read_text():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def stop(self):
+        end(self.running, signal.SIGTERM)
+        self.log.close()
+        return self.running.returncode
 
 
-def load_test(model, quick):
-    """The server with 8 workers, and as many conversations as it carries."""
-    name = f"server {model}"
-    pipe = subprocess.PIPE
-    log = open(HERE / "server.log", "w")
-    server = subprocess.Popen(["bin/lipsync-server"], cwd=HERE, stdout=pipe, stderr=log, text=True)
+def load_tests(bench, models, compared=()):
+    """Starts the server; clients who ask alone and at once for `compared`, and how much it carries of `models`."""
+    args = bench.args
+    server = Server(bench)
     try:
-        if not wait_for(server, 300):
-            log.flush()
-            tail = (HERE / "server.log").read_text()[-2000:]
-            return {"step": name, "exit_code": server.poll(), "found": None, "errors": tail}
-        out = HERE / "load.json"
-        out.unlink(missing_ok=True)
-        search = ["--find-max-users", "--slo-p95-ms", "200", "--profile", "conversational"]
-        few = ["--users", "4", "--profile", "saturate", "--duration", "3s"]
-        command = ["bin/lipsync-load-test", "--model", model, "--json", out, *(few if quick else search)]
-        step = Step(name, command, 3600)
-        result = {**step.result(), "text": step.output[-4000:]}
-        if out.exists():
-            result["found"] = json.loads(out.read_text())
-        return result
+        if not server.is_ready(min(60, max(bench.left(), 1))):
+            log = pathlib.Path(server.log.name).read_text()[-500:].strip()
+            return bench.skip("server", f"it did not start: {log}", "failed")
+        for model in compared:
+            few = ["--users", "4", "--batch", "2"] if args.dry else ["--users", "16"]
+            load(bench, f"alone or at once, {model}", model, ["--compare-alone", *few], 40)
+        for model in models:
+            is_short = args.dry or args.quick
+            users, first, seconds = ("4", "8", "2s") if is_short else ("64", "32", "8s")
+            saturate = ["--profile", "saturate", "--users", users, "--duration", seconds, "--warm-up", "1s"]
+            load(bench, f"saturated, {model}", model, saturate, 30)
+            search = ["--find-max-users", "--slo-p95-ms", "200", "--profile", "conversational", "--first-users", first]
+            search += ["--duration", seconds, "--warm-up", "1s"]
+            load(bench, f"conversations, {model}", model, search, 15 if is_short else 110)
     finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-        log.close()
+        code = server.stop()
+    # Its own word on whether it came through all of that.
+    state = "passed" if code == 0 else f"exit code {code}"
+    return bench.add({"step": "server's end", "state": state, "found": []})
 
 
-def rows(results):
-    """The table: what, figure."""
-    for result in results:
-        found = result.get("found") or {}
-        name = result["step"]
-        if "skipped" in result:
-            yield name, result["skipped"]
-            continue
-        # The load test says with 3 that not even one user was served.
-        state = "passed" if result["exit_code"] == 0 else f"FAILED (exit {result['exit_code']})"
-        yield name, f"{state}, {result.get('seconds', 0):.0f} s"
-        for network in found.get("networks", []):
-            title = pathlib.Path(network["network"]).parent.name + "/" + pathlib.Path(network["network"]).name
-            if "error" in network:
-                yield f"  {title}", network["error"]
-                continue
-            yield f"  {title}", f"{network['psnr_db']:.1f} dB, relative L2 {network['relative_l2']:.1e}"
-            for speed in network["speeds"]:
-                kept = "visual cache" if speed["kept"] else "whole"
-                what = f"  batch {speed['batch']}, {speed['streams']} streams, {kept}"
-                yield what, f"{speed['frames_per_second']:.0f} frames/s, p50 {speed['p50_ms']:.2f} ms"
-        for row in found.get("rows", []):
-            figure = row.get("error") or f"{row['frames_per_s']:.0f} frames/s, {row['ms']:.2f} ms a batch"
-            yield f"  PyTorch {row['way']}, batch {row['batch']}", figure
-        for line in result.get("text", "").splitlines():
-            if line.strip():
-                yield "  ", line.strip()
+def load(bench, name, model, flags, limit_s):
+    out = bench.folder / f"{slug(name)}.json"
+    step = bench.step(name, ["bin/lipsync-load-test", "--quiet", "--model", model, "--json", out, *flags], limit_s)
+    if out.exists():
+        step["found"] = [{"part": "load", "network": model, **json.loads(out.read_text())}]
+        # A search tells the best until then when it is stopped.
+        if step["state"].startswith("stopped"):
+            step.update(state="passed", reason=f"{step['state']}; the best until then")
+        bench.write()
+
+
+def run(bench):
+    if not bench.args.dry:
+        bench.step("nvidia-smi", ["nvidia-smi", "-q"], 20)
+    full_size(bench)
+    # Else the server would do it beside its first requests.
+    bench.step("bake", ["bin/lipsync-server", "bake"], 90)
+    engine(bench, "kernels and numbers", "kernels,numerics,equality", [MIRA, FULL, "160-hubert"], 90)
+    engine(bench, "speed, full", "speed", [FULL], 60)
+    peer(bench, FULL, "graph,eager", 75)
+    load_tests(bench, ["full"], compared=["mira", "full"])
+    engine(bench, "memory", "memory", [FULL, MIRA], 60)
+    sanitizer(bench)
+    engine(bench, "blocks and launches", "blocks,launches", [FULL], 40)
+    peer(bench, FULL, "compiled", 180)
+    engine(bench, "speed, mira", "speed", [MIRA], 60)
+    load_tests(bench, ["mira"])
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description="Checks and measures everything that needs a GPU.")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for everything together")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: does it run at all?")
-    parser.add_argument("--out", default="results.json")
+    parser.add_argument("--dry", action="store_true", help="without a GPU: does every step run? The figures mean nothing")
+    parser.add_argument("--out", help="folder for what was found [results/DATE]")
     args = parser.parse_args()
     card, missing = gpu()
-    if missing:
-        print(f"{missing} Nothing was run; this needs a machine with an NVIDIA GPU, its driver and PyTorch.")
+    if args.dry:
+        card = "NO GPU: a dry run, whose figures mean nothing"
+    elif missing:
+        print(f"{missing} Nothing was run; this needs a machine with an NVIDIA GPU, its driver and PyTorch (or try --dry).")
         return 3
-    results = [engine(args.quick), sanitizer(), *peer(args.quick)]
-    results += [load_test(model, args.quick) for model in ("mira", "full")]
     commit = HERE / "COMMIT"
     about = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "card": card,
         "commit": commit.read_text().strip() if commit.exists() else "unknown",
-        "quick": args.quick,
+        "arguments": vars(args),
     }
-    pathlib.Path(args.out).write_text(json.dumps({**about, "results": results}, indent=2, default=str))
-    print(f"\n{card}, {about['date']}, commit {about['commit'][:12]}")
-    for what, figure in rows(results):
-        print(f"{what:52} {figure}")
-    print(f"\nEverything is in {args.out}.")
-    return 0 if all(r.get("exit_code", 0) == 0 for r in results) else 1
+    bench = Bench(args, about)
+    try:
+        run(bench)
+    except KeyboardInterrupt:
+        bench.skip("the rest", "interrupted", "failed")
+    text, is_right = table(about, bench.steps)
+    (bench.folder / "table.txt").write_text(text)
+    print(f"{text}\nEverything is in {bench.folder}.")
+    return 0 if is_right else 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ class Network(torch.nn.Module):
         for name, array in graph.constants.items():
             # Shapes and scales are read by Python; everything else is weights.
             if array.ndim <= 1 and (array.dtype != np.float32 or array.size <= 8):
-                self.small[name] = array
+                # As numbers of Python: torch.compile does not look into numpy.
+                self.small[name] = array.reshape(-1).tolist()
             if array.dtype == np.float32:
                 slots[name] = f"weight_{len(slots)}"
                 self.register_buffer(slots[name], torch.from_numpy(np.array(array)))
@@ -54,7 +55,7 @@ class Network(torch.nn.Module):
         """The same as numbers that are known beforehand, or None."""
         if place >= len(node.inputs) or not node.inputs[place]:
             return None
-        return self.small[node.inputs[place]].reshape(-1).tolist()
+        return self.small[node.inputs[place]]
 
 
 def last_reads(graph):

@@ -1,0 +1,132 @@
+"""The one table that `run.py` prints: targets first, then every figure."""
+
+import pathlib
+
+# A step that did not run, for a reason that is nobody's fault, wrongs nothing.
+HARMLESS = ("passed", "not run")
+
+
+def table(about, steps):
+    """The text, and whether everything that is right or wrong is right."""
+    verdicts = list(targets(steps))
+    is_right = all(verdict != "WRONG" for _, _, _, verdict in verdicts)
+    is_right &= all(step["state"] in HARMLESS for step in steps)
+    lines = [about["card"], f"{about['date']}, commit {about['commit'][:12]}", ""]
+    lines.append(f"{'target':38} {'wanted':18} {'found':34} verdict")
+    lines += [f"{what:38} {wanted:18} {found:34} {verdict}" for what, wanted, found, verdict in verdicts]
+    for step in steps:
+        took = f", {step['seconds']:.0f} s" if "seconds" in step else ""
+        lines += ["", f"{step['step']}: {step['state']}{took}{' (' + step['reason'] + ')' if 'reason' in step else ''}"]
+        lines += [f"  {line}" for found in step["found"] for line in figures(found)]
+        if step["state"] not in HARMLESS and step.get("errors"):
+            lines += [f"  ! {line}" for line in step["errors"].splitlines()[-5:]]
+    return "\n".join(lines) + "\n", is_right
+
+
+def short(network):
+    """`full` for `full/generator.onnx`; other names as they are."""
+    path = pathlib.PurePath(network)
+    return path.parent.name or path.name
+
+
+def of_part(steps, part):
+    return [found for step in steps for found in step["found"] if found.get("part") == part]
+
+
+def judged(found, part_is_right="is_right"):
+    if not found:
+        return "not measured"
+    return "right" if all(each.get(part_is_right) for each in found) else "WRONG"
+
+
+def targets(steps):
+    """What the engine is held to: what, wanted, found, verdict."""
+    kernels = of_part(steps, "kernels")
+    wrong = [kernel for each in kernels for kernel in each["wrong"]]
+    yield "kernels that differ from their twins", "0", str(len(wrong)) if kernels else "-", judged(kernels)
+    for each in of_part(steps, "numerics") or [{}]:
+        what = f"relative L2 from the f32 CPU, {short(each.get('network', '-'))}"
+        text = each.get("error") or (f"{each['relative_l2']:.1e}, {each['psnr_db']:.1f} dB" if each else "-")
+        yield what, "<= 1e-2", text, judged([each] if each else [])
+    for each in of_part(steps, "equality") or [{}]:
+        what = f"bits in batches on 8 streams, {short(each.get('network', '-'))}"
+        text = each.get("error") or (f"{each['different']} of {each['frames']} differ" if each else "-")
+        yield what, "0 differ", text, judged([each] if each else [])
+    for each in [load for load in of_part(steps, "load") if load.get("equality")] or [{}]:
+        found = each.get("equality", {})
+        what = f"{found.get('users', 16)} clients at once, {each.get('network', '-')}"
+        text = "-"
+        if found:
+            batches = f"{found['largest_batch_alone']}/{found['largest_batch_together']}"
+            text = f"{found['different']} of {found['frames']} differ, batch {batches}"
+        yield what, "0 differ", text, judged([each] if each else [], "passed")
+    for each in of_part(steps, "memory") or [{}]:
+        what = f"memory after {each.get('cycles', 100)} loads, {short(each.get('network', '-'))}"
+        text = each.get("error") or (f"{each['used_before']} -> {each['used_after']} B" if each else "-")
+        yield what, "within 1 %", text, judged([each] if each else [])
+    sanitizer = next((step for step in steps if step["step"] == "compute-sanitizer"), {"state": "not run"})
+    verdict = {"passed": "right", "not run": "not measured"}.get(sanitizer["state"], "WRONG")
+    yield "compute-sanitizer memcheck", "clean", sanitizer["state"], verdict
+    yield from speeds(steps)
+
+
+def speeds(steps):
+    ours = [each for each in of_part(steps, "speed") if "error" not in each and short(each["network"]) != "mira"]
+    peer = {(row["way"], row["batch"]): row for row in of_part(steps, "peer") if "error" not in row and short(row["network"]) != "mira"}
+    all_workers = [each for each in ours if each["streams"] == 8 and each["batch"] >= 16]
+    best = max(all_workers, key=lambda each: each["frames_per_second"], default=None)
+    text = f"{best['frames_per_second']:.0f}/s, batch {best['batch']}" if best else "-"
+    yield "frames, batch 16 to 64, 8 workers", ">= 10000/s", text, reached(best and best["frames_per_second"] >= 10_000)
+    for kept in (True, False):
+        name = "kept" if kept else "whole"
+        pairs = []
+        for batch in (16, 64):
+            mine = max((each["frames_per_second"] for each in ours if each["batch"] == batch and each["kept"] == kept), default=None)
+            row = peer.get(("graph", batch))
+            if mine and row:
+                pairs.append((mine / row["frames_per_second"], batch))
+        text = ", ".join(f"{ratio:.2f}x at {batch}" for ratio, batch in pairs) or "-"
+        yield f"against PyTorch's CUDA graph, {name}", ">= 2x", text, reached(all(ratio >= 2 for ratio, _ in pairs) if pairs else None)
+    one = next((each for each in ours if each["batch"] == 1 and each["streams"] == 1 and each["kept"]), None)
+    yield "latency of one frame, p50", "<= 1 ms", f"{one['p50_ms']:.2f} ms" if one else "-", reached(one and one["p50_ms"] <= 1)
+    for load in of_part(steps, "load"):
+        if "max_users" in load:
+            yield f"conversations, p95 <= 200 ms, {load['network']}", "-", str(load["max_users"]), "-"
+
+
+def reached(is_reached):
+    return {None: "not measured", True: "reached", False: "MISSED"}[is_reached]
+
+
+def figures(found):
+    """The lines of one thing that was found."""
+    part = found.get("part")
+    if "error" in found:
+        yield f"{part} {found.get('way', '')} {found.get('batch', '')} {short(found.get('network', ''))}: {found['error']}"
+    elif part == "device" and "name" in found:
+        capability, driver = (".".join(map(str, found[key])) for key in ("compute_capability", "cuda_of_driver"))
+        yield f"{found['name']}, compute capability {capability}, driver's CUDA {driver}"
+    elif part == "torch":
+        yield f"PyTorch {found['torch']} on {found['device']}"
+    elif part == "kernels":
+        yield from found["wrong"]
+    elif part == "footprint":
+        yield ", ".join(f"{key} {value}" for key, value in found.items() if isinstance(value, int))
+    elif part == "speed":
+        kept = "kept" if found["kept"] else "whole"
+        run = f"{found['frames_per_second']:9.0f} frames/s, p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms"
+        yield f"{short(found['network']):12} batch {found['batch']:3}, {found['streams']} streams, {kept:5} {run}"
+    elif part == "blocks":
+        yield f"faces of fused blocks and of separate kernels are {'equal' if found['faces_are_equal'] else 'NOT equal'}"
+        for speed in found["speeds"]:
+            yield f"batch {speed['batch']}, {speed['streams']} streams, {speed['blocks']:8} {speed['frames_per_second']:9.0f} frames/s"
+    elif part == "peer":
+        run = f"{found['frames_per_second']:9.0f} frames/s, {found['ms']:.2f} ms a batch"
+        yield f"{short(found['network']):12} PyTorch {found['way']:8} batch {found['batch']:3}       {run}"
+    elif part == "launches":
+        for launch in sorted(found["each"], key=lambda each: -each["us"])[:12]:
+            yield f"{launch['us']:8.1f} us {launch['tflops']:6.1f} TFLOP/s  {launch['kernel']:16} {launch['shape']}"
+    elif part == "load":
+        for run in [found["run"]] if found.get("run") else found.get("probes", []):
+            latency = run.get("latency_ms") or {}
+            yield f"{run['users']:4} users {run['frames_per_second']:9.0f} frames/s, p95 {latency.get('p95', 0):.0f} ms"
