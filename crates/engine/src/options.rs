@@ -22,6 +22,9 @@ pub struct LoadOptions {
     pub visual_cache: Option<Arc<VisualCache>>,
     /// How a CUDA generator runs its inverted residual blocks.
     pub blocks: Blocks,
+    /// The most frames that a CUDA generator runs at once, and a worker holds memory for; `None`: as many as
+    /// there are launches for. More are run in several batches.
+    pub max_batch: Option<usize>,
 }
 
 impl From<CpuIsa> for LoadOptions {

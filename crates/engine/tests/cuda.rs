@@ -303,6 +303,36 @@ fn a_batch_that_does_not_fit_leaves_room_for_a_smaller_one() {
 }
 
 #[test]
+fn a_generator_for_small_batches_runs_large_ones_in_pieces_and_takes_no_more_memory() {
+    let onnx = write_variant("small-opset13").unwrap();
+    let footprint = Footprint::of(&onnx).unwrap();
+    for (max_batch, max_bytes, expected) in [
+        (64, footprint.arena_bytes_per_worker(4), 4),
+        (64, footprint.arena_bytes_per_worker(25) - 1, 16),
+        (3, u64::MAX, 4),
+        (1000, u64::MAX, 64),
+        (64, 0, 1),
+    ] {
+        let largest = footprint.largest_batch(max_batch, max_bytes);
+        assert_eq!(largest, expected, "{max_batch}, {max_bytes}");
+    }
+    let device = FakeDevice::new(0, GIB);
+    let options = LoadOptions {
+        device: Some(device.open()),
+        max_batch: Some(2),
+        ..LoadOptions::default()
+    };
+    let generator = load_generator(&onnx, options).unwrap();
+    let scene = Scene::new(&*generator, 2, 3);
+    let mut session = Session::new();
+    generator.warm_up(&mut session, 64).unwrap();
+    let faces = infer(&*generator, &mut session, &scene.frames(5));
+    let whole = load("small-opset13", &device.open(), 0);
+    assert!(faces == infer(&*whole, &mut Session::new(), &scene.frames(5)));
+    assert_eq!(session.device_bytes(), footprint.arena_bytes_per_worker(2));
+}
+
+#[test]
 fn a_device_that_is_full_still_runs_frames_that_it_cannot_keep() {
     let footprint = Footprint::of(&write_variant("small-opset13").unwrap()).unwrap();
     let room = footprint.weights_bytes + footprint.arena_bytes_per_worker(1);

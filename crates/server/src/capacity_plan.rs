@@ -13,8 +13,6 @@ pub struct CapacityPlan {
     pub n_workers: usize,
     /// CUDA devices that they are spread over, as far as there are any.
     pub n_gpus: usize,
-    /// Frames of one executed batch.
-    pub max_batch: usize,
     /// `capacity.max_memory_gb`, bytes.
     pub max_bytes: u64,
     /// `engine.visual_cache_mb`, bytes.
@@ -40,6 +38,8 @@ pub struct ModelPlan {
     pub cpu: Needs,
     /// On a CUDA device, in f16.
     pub gpu: Needs,
+    /// Frames of a batch there, at most.
+    pub gpu_batch: usize,
 }
 
 /// Bytes on one kind of device.
@@ -54,7 +54,7 @@ pub struct Needs {
 }
 
 impl ModelPlan {
-    /// Reads what a generator's file says.
+    /// Reads what a generator's file says; `batch_on_gpu` knows the largest batch there.
     ///
     /// # Errors
     /// What the engine finds wrong with the file.
@@ -62,11 +62,13 @@ impl ModelPlan {
         (id, n_frames, encoder_bytes): (ModelId, u64, u64),
         onnx: &[u8],
         isa: CpuIsa,
-        max_batch: usize,
+        batch_on_gpu: impl FnOnce(&Footprint) -> usize,
     ) -> Result<Self, EngineError> {
         let report = inspect_plan(onnx, isa)?;
         let footprint = Footprint::of(onnx)?;
+        let gpu_batch = batch_on_gpu(&footprint);
         Ok(Self {
+            gpu_batch,
             id,
             n_frames,
             encoder_bytes,
@@ -77,7 +79,7 @@ impl ModelPlan {
             },
             gpu: Needs {
                 weights: footprint.weights_bytes,
-                arena: footprint.arena_bytes_per_worker(max_batch),
+                arena: footprint.arena_bytes_per_worker(gpu_batch),
                 kept_frame: footprint.visual_cache_bytes_per_frame,
             },
         })
@@ -169,14 +171,23 @@ impl fmt::Display for CapacityPlan {
         )?;
         writeln!(
             f,
-            "{:24} {:>8} | {:>9} {:>9} {:>9} | {:>9} {:>9} {:>9}",
-            "model", "frames", "CPU: f32", "arena", "a frame", "GPU: f16", "arena", "a frame"
+            "{:24} {:>8} | {:>9} {:>9} {:>9} | {:>9} {:>6} {:>9} {:>9}",
+            "model",
+            "frames",
+            "CPU: f32",
+            "arena",
+            "a frame",
+            "GPU: f16",
+            "batch",
+            "arena",
+            "a frame"
         )?;
         for ModelPlan {
             id,
             n_frames,
             cpu,
             gpu,
+            gpu_batch,
             ..
         } in &self.models
         {
@@ -184,7 +195,7 @@ impl fmt::Display for CapacityPlan {
             let [d, e, g] = [gpu.weights, gpu.arena, gpu.kept_frame].map(Mb);
             writeln!(
                 f,
-                "{:24} {n_frames:>8} | {a:>9} {b:>9} {c:>9} | {d:>9} {e:>9} {g:>9}",
+                "{:24} {n_frames:>8} | {a:>9} {b:>9} {c:>9} | {d:>9} {gpu_batch:>6} {e:>9} {g:>9}",
                 id.as_str()
             )?;
         }
@@ -198,11 +209,7 @@ impl CapacityPlan {
         let n_workers = self.n_workers.div_ceil(n_gpus);
         let (cpu, gpu) = (self.on_cpu(), self.on_gpu());
         writeln!(f, "\non the CPU, audio encoders included: {cpu}")?;
-        writeln!(
-            f,
-            "on each of {n_gpus} GPUs, {n_workers} workers, batches of up to {}: {gpu}",
-            self.max_batch
-        )?;
+        writeln!(f, "on each of {n_gpus} GPUs, {n_workers} workers: {gpu}")?;
         let encoders: u64 = self.models.iter().map(|m| m.encoder_bytes).sum();
         writeln!(
             f,
@@ -259,11 +266,11 @@ mod tests {
                 arena: weights / 10,
                 kept_frame: 1,
             },
+            gpu_batch: 64,
         };
         CapacityPlan {
             n_workers: 8,
             n_gpus,
-            max_batch: 64,
             max_bytes: 1000,
             visual_cache_bytes: 25,
             max_frame_bytes: 99,

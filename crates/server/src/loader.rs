@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lipsync_engine::{
     AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, Precision, VisualCache,
     VisualCacheStats,
-    cuda::{Cuda, Footprint, bucket_of},
+    cuda::{Cuda, Footprint},
     kernels::Isa,
     load_audio_encoder, load_generator,
 };
@@ -38,6 +38,28 @@ struct Gpu {
     /// For weights and workers.
     max_bytes: u64,
     n_workers: usize,
+}
+
+/// The bytes of a device's visual cache, of so many that are configured and so many that are free there.
+#[must_use]
+pub fn cache_bytes_on_device(configured: u64, free: u64) -> u64 {
+    configured.min(free / VISUAL_CACHE_PART)
+}
+
+/// What workers' arenas may take of the rest: a part in so many. Batches are smaller where more would be needed.
+const ARENAS_PART: u64 = 2;
+
+/// The most frames of a batch for which the arenas of a device's workers leave room for weights, of
+/// `max_bytes` for both.
+#[must_use]
+pub fn largest_batch(
+    footprint: &Footprint,
+    max_batch: usize,
+    max_bytes: u64,
+    n_workers: usize,
+) -> usize {
+    let per_worker = max_bytes / ARENAS_PART / n_workers.max(1) as u64;
+    footprint.largest_batch(max_batch, per_worker)
 }
 
 /// The most that a device's visual cache takes of what is free there, whatever is configured: a part in
@@ -77,7 +99,7 @@ impl EngineLoader {
         let workers = devices::of_workers(&all, config.server.n_workers);
         let gpu = |cuda: Arc<Cuda>| {
             let (free, _) = cuda.memory().map_err(|error| unready(&cuda, error))?;
-            let cache_bytes = engine.visual_cache_bytes.min(free / VISUAL_CACHE_PART);
+            let cache_bytes = cache_bytes_on_device(engine.visual_cache_bytes, free);
             Ok(Gpu {
                 visual_cache: Arc::new(VisualCache::new(cache_bytes)),
                 max_bytes: free - cache_bytes,
@@ -163,6 +185,7 @@ impl NetworkLoader for EngineLoader {
         let options = LoadOptions {
             device: Some(Arc::clone(&gpu.cuda)),
             visual_cache: kept(&gpu.visual_cache),
+            max_batch: Some(gpu.largest_batch(&Footprint::of(onnx)?, self.max_batch)),
             ..LoadOptions::default()
         };
         load_generator(onnx, options)
@@ -181,7 +204,8 @@ impl NetworkLoader for EngineLoader {
         // A file that is not understood here was refused before.
         match (self.gpu(device), Footprint::of(onnx)) {
             (Some(gpu), Ok(footprint)) => {
-                let bytes = footprint.arena_bytes_per_worker(bucket_of(self.max_batch));
+                let batch = gpu.largest_batch(&footprint, self.max_batch);
+                let bytes = footprint.arena_bytes_per_worker(batch);
                 bytes.saturating_mul(gpu.n_workers as u64)
             }
             _ => 0,
@@ -222,13 +246,17 @@ impl Gpu {
     fn name(&self) -> String {
         format!("{} ({})", self.cuda.device(), self.cuda.info().name)
     }
+
+    fn largest_batch(&self, footprint: &Footprint, max_batch: usize) -> usize {
+        largest_batch(footprint, max_batch, self.max_bytes, self.n_workers)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use lipsync_engine::{cuda::FakeDevice, network_writer::variants::write_variant};
+    use lipsync_engine::{Session, cuda::FakeDevice, network_writer::variants::write_variant};
 
     use super::*;
 
@@ -266,6 +294,29 @@ mod tests {
             .generator(&onnx, Device::Cpu, Precision::F32)
             .unwrap();
         assert_eq!(host.device(), Device::Cpu);
+    }
+
+    /// Where batches as large as configured left no room for a model, they are smaller, and nothing fails.
+    #[test]
+    fn a_small_device_runs_small_batches() {
+        let onnx = write_variant("small-opset13").unwrap();
+        let footprint = Footprint::of(&onnx).unwrap();
+        // The caches take a quarter at most, arenas half of the rest.
+        let total = footprint.arena_bytes_per_worker(4) * 2 * 2 * 4 / 3 + 4096;
+        let yaml = "server: {worker_count: 2}\nengine: {max_batch: 64}";
+        let config = Config::parse(yaml, Path::new("config.yaml"), []).unwrap();
+        let device = FakeDevice::new(0, total);
+        let loader = EngineLoader::choose(&config, vec![device.open()]).unwrap();
+        let on = Device::Cuda(0);
+        let arenas = loader.arena_bytes(&onnx, on);
+        assert_eq!(arenas, 2 * footprint.arena_bytes_per_worker(4));
+        assert!(footprint.weights_bytes + arenas <= loader.devices()[0].max_bytes);
+        let generator = loader.generator(&onnx, on, Precision::F32).unwrap();
+        let mut sessions = [(); 2].map(|()| Session::new());
+        for session in &mut sessions {
+            generator.warm_up(session, 64).unwrap();
+        }
+        assert!(device.used_bytes() <= footprint.weights_bytes + arenas);
     }
 
     #[test]

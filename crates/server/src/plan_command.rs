@@ -9,6 +9,7 @@ use lipsync_server::{
     Config, CpuLoader,
     capacity_plan::{CapacityPlan, ModelPlan},
     config::DeviceChoice,
+    loader::{cache_bytes_on_device, largest_batch},
 };
 
 use crate::command_line::{complain, say};
@@ -33,7 +34,6 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
     let mut plan = CapacityPlan {
         n_workers: config.server.n_workers,
         n_gpus: found.len(),
-        max_batch: engine.max_batch,
         max_bytes: config.registry.max_bytes,
         visual_cache_bytes: engine.visual_cache_bytes,
         max_frame_bytes: config.registry.max_frame_bytes,
@@ -42,6 +42,12 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
     };
     let loader = CpuLoader::new(engine.cpu_isa, 0);
     let registry = Registry::new(config.registry, std::sync::Arc::new(loader));
+    let n_workers = plan.n_workers.div_ceil(plan.n_gpus.max(1));
+    // Of a device that is not known everything is expected.
+    let room = plan.device_bytes.map_or(u64::MAX, |bytes| {
+        bytes - cache_bytes_on_device(engine.visual_cache_bytes, bytes)
+    });
+    let batch_on_gpu = |footprint: &_| largest_batch(footprint, engine.max_batch, room, n_workers);
     let mut code = ExitCode::SUCCESS;
     for status in registry.list() {
         let read = || -> anyhow::Result<ModelPlan> {
@@ -53,12 +59,7 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
             let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose()?;
             let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
             let about = (status.id.clone(), files.n_frames, encoder_bytes);
-            Ok(ModelPlan::read(
-                about,
-                &onnx,
-                engine.cpu_isa,
-                engine.max_batch,
-            )?)
+            Ok(ModelPlan::read(about, &onnx, engine.cpu_isa, batch_on_gpu)?)
         };
         match read() {
             Ok(model) => plan.models.push(model),

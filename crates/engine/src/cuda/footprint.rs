@@ -46,4 +46,15 @@ impl Footprint {
         let index = BUCKETS.iter().position(|&b| b == bucket).unwrap_or(0);
         self.arena_bytes[index]
     }
+
+    /// The largest bucket, up to that of `max_batch` frames, for which a worker needs at most `max_bytes`; one
+    /// frame where none is so small.
+    #[must_use]
+    pub fn largest_batch(&self, max_batch: usize, max_bytes: u64) -> usize {
+        let buckets = BUCKETS.into_iter().zip(self.arena_bytes);
+        let fits = buckets
+            .take_while(|&(bucket, bytes)| bucket <= bucket_of(max_batch) && bytes <= max_bytes)
+            .last();
+        fits.map_or(1, |(bucket, _)| bucket)
+    }
 }

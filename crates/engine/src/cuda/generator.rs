@@ -35,6 +35,8 @@ pub(crate) struct CudaGenerator {
     entries: Arc<EntryPool>,
     /// Where entries are kept, if they are.
     shelf: Option<Shelf>,
+    /// The largest bucket that it runs.
+    largest: usize,
 }
 
 /// A frame's entry, as a batch finds it.
@@ -68,6 +70,7 @@ impl CudaGenerator {
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
             program,
             weights,
+            largest: bucket_of(options.max_batch.unwrap_or(usize::MAX)),
         }))
     }
 
@@ -173,7 +176,7 @@ impl Generator for CudaGenerator {
 
     fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
         let worker = session.on(&self.cuda)?;
-        let largest = bucket_of(max_batch);
+        let largest = bucket_of(max_batch).min(self.largest);
         worker.reserve(&self.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
             for phase in [Phase::Visual, Phase::Frame] {
@@ -194,9 +197,8 @@ impl Generator for CudaGenerator {
             check_length("crop", self.program.geometry.crop_bytes(), frame.crop.len())?;
             check_length("audio", self.program.audio.len(), frame.audio.len())?;
         }
-        let largest = BUCKETS[BUCKETS.len() - 1];
         frames
-            .chunks(largest)
+            .chunks(self.largest)
             .try_for_each(|frames| self.infer_batch(session, frames, faces))
     }
 
