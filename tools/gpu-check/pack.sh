@@ -29,7 +29,7 @@ cp -r assets/avatars/mira/{avatar.yaml,generator.onnx,audio_encoder.onnx,crop_re
 cat > "$folder/config.yaml" <<'YAML'
 server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000}
 operations: {enabled: false}
-engine: {device: cuda}
+engine: {device: "cuda:0"}
 models: {mira: {path: mira, preload: true}, full: {path: full, preload: true}}
 YAML
 git describe --always --dirty --abbrev=40 > "$folder/COMMIT"

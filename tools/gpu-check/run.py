@@ -42,7 +42,8 @@ class Bench:
     def __init__(self, args, about):
         self.args = args
         self.end = time.monotonic() + args.minutes * 60
-        self.folder = pathlib.Path(args.out or HERE / "results" / about["date"].replace(":", ""))
+        # The steps run in another folder.
+        self.folder = pathlib.Path(args.out or HERE / "results" / about["date"].replace(":", "")).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.about = about
         self.steps = []

@@ -42,7 +42,7 @@ impl Ending {
 }
 
 /// Serves on these devices, or on the CPU where there are none, until a signal comes or the server cannot
-/// go on. `announce` is called once it is ready.
+/// go on. `announce` is called once it is ready. Every message is a signal, and so is the end of the channel.
 ///
 /// # Errors
 /// See [`StartError`]; a device that is lost before the server is ready is no such error, but

@@ -1,7 +1,7 @@
 //! Launches of every kernel over random shapes, with what its scalar twin makes of them.
 //!
 //! Whoever executes kernels is checked against these: the emulator in `tools/cuda-kernels`, and a device
-//! by `examples/gpu_check.rs`.
+//! by `examples/gpu_check`.
 
 mod draw;
 
