@@ -4,6 +4,7 @@ The server walks 0..N-1..0, so every curve is a function of a "phase" that
 eases in and out at both ends: velocity is zero where the walk turns round and
 the reversal cannot be seen.
 """
+import cv2
 import numpy as np
 
 from .illustrator import head_to_canvas
@@ -64,3 +65,11 @@ def rectangle(who, pose):
     x, y = head_to_canvas(pose, 0.0, who.rect_y, RECT_DEPTH)
     x1, y1 = int(x - who.rect_size / 2), int(y - who.rect_size / 2)
     return [x1, y1, x1 + who.rect_size, y1 + who.rect_size]
+
+
+def carry(who, pose, to):
+    """Affine 2x3 matrix that takes a face rectangle's pixels from one pose to where the other has them."""
+    def seen(p):
+        corner = rectangle(who, p)[:2]
+        return np.float32([np.subtract(head_to_canvas(p, x, y, RECT_DEPTH), corner) for x, y in ((-40, 0), (40, 0), (0, 80))])
+    return cv2.getAffineTransform(seen(pose), seen(to))

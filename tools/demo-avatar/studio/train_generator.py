@@ -29,6 +29,10 @@ from .windows import Clips, unfold
 
 CELLS = 10  # the bottleneck is 10x10 whatever the region
 RING = 4    # px of the crop that the region leaves out on each side
+RIM = 3     # px at the region's edge, where what is redrawn meets what is not
+N_SILENT = 600  # different sounds of silence
+CLOSED = 0.1    # opening that is a lip closure
+CLOSED_WEIGHT = 4.0  # by which such targets are drawn more often: the mean of what a sound may mean is open
 
 
 def region(rect_picture, side):
@@ -45,9 +49,8 @@ def masked(real):
     return out
 
 
-def audio_maps(index, branch, encoder):
+def audio_maps(clips, index, branch, encoder):
     """Audio branch output for every target, float16 [N, 128, 10, 10]."""
-    clips = Clips(load("train"))
     encoder.eval(), branch.eval()
     maps = np.zeros((len(index), 128, CELLS, CELLS), np.float16)
     for at in range(0, len(index), 64):
@@ -58,6 +61,12 @@ def audio_maps(index, branch, encoder):
     return maps
 
 
+def silent_frames(clips, rng, count):
+    """Corpus frames of closed lips in silence or noise, listed like targets: (none, clip, frame)."""
+    still = [(0, c, f) for c, (_, truth, _) in enumerate(clips.clips) for f in np.flatnonzero(np.abs(truth).max(1) < 0.01)]
+    return np.array(still)[rng.choice(len(still), count, replace=False)]
+
+
 class Data:
     def __init__(self, who, branch, encoder):
         work = work_folder(who.name)
@@ -66,20 +75,25 @@ class Data:
         self.targets = np.load(work / "targets.npy", mmap_mode="r")
         self.index = np.load(work / "targets_index.npy")[:int(np.load(work / "targets_done.npy"))]
         self.branch = branch.state_dict()
-        self.maps = audio_maps(self.index, branch, encoder)
+        self.clips = clips = Clips(load("train"))
+        opening = np.array([clips.clips[c][1][f, 0] for _, c, f in self.index])
+        weight = np.where(opening <= CLOSED, CLOSED_WEIGHT, 1.0)
+        self.chance = weight / weight.sum()
+        self.maps = audio_maps(clips, self.index, branch, encoder)
+        silent = silent_frames(clips, np.random.default_rng(6), N_SILENT)
+        self.silent_maps = audio_maps(clips, silent, branch, encoder)
 
     def first(self, n_pictures, n_maps):
         """Inputs of the first targets: pictures, encoder steps and their mask, audio maps."""
-        clips = Clips(load("train"))
         real = [region(self.photos[k], self.side) for k in self.index[:n_pictures, 0]]
         x = np.stack([np.concatenate([r, masked(r)], 2) for r in real])
-        stretches = zip(*(clips.stretch(c, f, 1) for _, c, f in self.index[:n_maps]))
+        stretches = zip(*(self.clips.stretch(c, f, 1) for _, c, f in self.index[:n_maps]))
         return (torch.from_numpy(x).permute(0, 3, 1, 2).float().div_(255), tuple(np.stack(s) for s in stretches),
                 torch.from_numpy(self.maps[:n_maps].astype(np.float32)))
 
-    def batch(self, rng, size, n):
-        """n x n cells around the mouth, all of them for n = 10."""
-        k = np.sort(rng.choice(len(self.index), size, replace=False))
+    def batch(self, rng, size, n_silent, n):
+        """n x n cells around the mouth, all of them for n = 10; the last n_silent show what silence leaves as it is."""
+        k = np.sort(rng.choice(len(self.index), size - n_silent, replace=False, p=self.chance))
         # Crops keep the mouth (rows 3 to 8, columns 2.5 to 7.5) inside.
         r = 0 if n == CELLS else (3 if n < 6 else int(rng.integers(2, 4)))
         c = 0 if n == CELLS else (int(rng.integers(2, 4)) if n < 6 else 2)
@@ -90,22 +104,32 @@ class Data:
             real = region(self.photos[self.index[j, 0]], self.side)
             xs.append(np.concatenate([real, masked(real)], 2)[box])
             ys.append(region(self.targets[j], self.side)[box])
+        for j in rng.integers(len(self.photos), size=n_silent):
+            real = region(self.photos[j], self.side)
+            xs.append(np.concatenate([real, masked(real)], 2)[box])
+            ys.append(real[box])
         x = torch.from_numpy(np.stack(xs)).permute(0, 3, 1, 2).float().div_(255)
         y = torch.from_numpy(np.stack(ys)).permute(0, 3, 1, 2).float().div_(255)
-        a = torch.from_numpy(self.maps[k][:, :, r:r + n, c:c + n].astype(np.float32))
+        maps = np.concatenate([self.maps[k], self.silent_maps[rng.integers(N_SILENT, size=n_silent)]])
+        a = torch.from_numpy(maps[:, :, r:r + n, c:c + n].astype(np.float32))
         return (x.contiguous(memory_format=torch.channels_last), y,
                 a.contiguous(memory_format=torch.channels_last))
 
 
-def picture_loss(out, y, x):
-    """L1, heavier where the mouth changed the picture, plus L1 of the edges."""
-    change = (y - x[:, :3]).abs().amax(1, keepdim=True)
+def picture_loss(out, y, x, whole):
+    """L1, heavier where a mouth of the batch changes the picture and at the rim of whole regions, plus L1 of the edges.
+
+    The weights are the same for all of the batch: lips that stay closed count as much as those that open.
+    """
+    change = (y - x[:, :3]).abs().amax((0, 1), keepdim=True)
     near = F.max_pool2d((change > 0.03).float(), 9, 1, 4)
+    if whole:
+        near[..., :RIM, :] = near[..., -RIM:, :] = near[..., :RIM] = near[..., -RIM:] = 1
     w = 1 + 5 * near
     d = out - y
     flat = (d.abs() * w).mean()
     edges = ((d[..., 1:] - d[..., :-1]).abs() * w[..., 1:]).mean() + ((d[..., 1:, :] - d[..., :-1, :]).abs() * w[..., 1:, :]).mean()
-    mouth = (d.abs() * near).sum() / (near.sum() * 3 + 1)
+    mouth = (d.abs() * near).mean() / (near.mean() + 1e-6)
     return flat + 0.7 * edges, mouth.item()
 
 
@@ -155,6 +179,7 @@ def arguments():
     ap.add_argument("--batch", type=int, default=8)
     ap.add_argument("--plan", default="5:0.5,6:0.2,10:0.3", help="sides of the crops in cells, and each one's share of the steps")
     ap.add_argument("--settle", type=float, default=0.25, help="last share of the steps, with batch norms held still")
+    ap.add_argument("--silent", type=int, default=2, help="pictures of each batch that are of silence")
     ap.add_argument("--restore", type=Path, help="begin with the networks in this avatar's folder")
     ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     return ap.parse_args()
@@ -185,10 +210,11 @@ def main():
         net.audio.eval()
         for g in opt.param_groups:
             g["lr"] = args.lr * min(1, (it + 1) / 30) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        x, y, a = data.batch(rng, args.batch if cells * who.region < 3200 else max(4, args.batch // 2), cells)
+        size = args.batch if cells * who.region < 3200 else max(4, args.batch // 2)
+        x, y, a = data.batch(rng, size, args.silent, cells)
         with torch.autocast("cpu", torch.bfloat16):
             out = net.picture(x, a)
-        loss, mouth = picture_loss(out.float(), y, x)
+        loss, mouth = picture_loss(out.float(), y, x, cells == CELLS)
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
