@@ -98,6 +98,10 @@ pub(crate) fn group(graph: &Graph) -> Vec<Unit> {
             resize,
             block.head,
         ];
+        // The projection of one block may look like the expansion of another, which it then is not.
+        if members.into_iter().flatten().any(|i| inside_block[i]) {
+            continue;
+        }
         members
             .into_iter()
             .flatten()
@@ -220,5 +224,51 @@ impl<'a> Finder<'a> {
 
     fn is_conv(&self, node: usize, fits: impl Fn(&Conv) -> bool) -> bool {
         matches!(&self.graph.nodes[node].op, Op::Conv(conv) if fits(conv))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Shape, op::Window};
+
+    /// 1x1, 3x3, 1x1, 3x3, 1x1: what the middle one reads is written by nobody but its own block.
+    #[test]
+    fn of_two_blocks_that_share_a_convolution_one_is_a_block() {
+        let mut graph = Graph::default();
+        let shape = Shape { c: 8, h: 8, w: 8 };
+        let mut value = graph.add_value(shape);
+        graph.inputs = vec![value];
+        for kernel in [1, 3, 1, 3, 1] {
+            let groups = if kernel == 3 { 8 } else { 1 };
+            let conv = Conv {
+                weights: vec![0.5; 64 / groups * kernel * kernel],
+                bias: vec![0.0; 8],
+                window: Window {
+                    kernel: [kernel; 2],
+                    pads: [kernel / 2; 4],
+                    ..Window::POINT
+                },
+                groups,
+                relu: false,
+            };
+            let output = graph.add_value(shape);
+            graph.nodes.push(Node {
+                op: Op::Conv(conv),
+                inputs: vec![value],
+                output,
+                name: String::new(),
+            });
+            value = output;
+        }
+        graph.outputs = vec![value];
+        let units = group(&graph);
+        assert_eq!(units.len(), 3);
+        assert!(units[0].block().is_some());
+        let mut written = graph.inputs.clone();
+        for unit in &units {
+            assert!(unit.inputs.iter().all(|value| written.contains(value)));
+            written.push(unit.output);
+        }
     }
 }

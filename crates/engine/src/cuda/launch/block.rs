@@ -131,6 +131,24 @@ impl BlockTile {
 mod tests {
     use super::*;
 
+    /// What is lifted for a tile fits the rows and columns that `kernels/block.cu` keeps of it, wherever the tile is
+    /// and however large the maps are.
+    #[test]
+    fn what_a_tile_sees_of_a_smaller_map_fits() {
+        for n_seen in [10, 18] {
+            for n in 2..700_usize {
+                // Of all that may be lifted, the largest has its pixels the furthest apart.
+                let low = n.div_ceil(2);
+                let first = |i: usize| i * (low - 1) / (n - 1);
+                for start in 0..n {
+                    let last = (start + n_seen - 1).min(n - 1);
+                    let between = (first(last) + 1).min(low - 1);
+                    assert!(between - first(start) < n_seen / 2 + 2, "{start} of {n}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn every_card_has_the_shared_memory() {
         for tile in BlockTile::ALL {
