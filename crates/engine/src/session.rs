@@ -107,7 +107,7 @@ pub(crate) struct Scratch<E: Element> {
     pub wide: Aligned<E::Wide>,
     /// Rows and patches that a product reads.
     pub narrow: Aligned<E>,
-    /// Results on their way to the caller.
+    /// What a block lifts, and results on their way to the caller.
     pub floats: Aligned<f32>,
 }
 

@@ -32,7 +32,7 @@ pub struct Strip<'a, E = f32> {
     /// `[vectors of channels][n][width][lanes]`.
     pub data: &'a [E],
     /// Elements from one vector of channels to the next, where each is a plane of its own, as
-    /// [`MatMut::planes`](super::MatMut::planes) writes them.
+    /// [`MatMut::planes`](super::MatMut::planes) writes them for the same instruction set.
     pub plane: Option<usize>,
     /// Which rows are there; `n` of them at most.
     pub rows: Range<usize>,
@@ -111,17 +111,18 @@ pub fn depthwise3x3<I: Element, O: Element>(
     }
     let out_height = input.height.div_ceil(stride);
     assert!(rows.end <= out_height, "rows past the end");
-    // Checked products: the loops below rely on these lengths.
+    // Planes are of whole vectors. Checked products: the loops below rely on these lengths.
+    let (step, out_channels) = match input.plane {
+        Some(_) => (d.isa.lanes(), d.c.next_multiple_of(d.isa.lanes())),
+        None => (d.c, d.c),
+    };
     let row_floats = input
         .width
-        .checked_mul(d.c)
+        .checked_mul(step)
         .expect("a row fits the address space");
-    let out_channels = match input.plane {
-        Some(_) => d.c.next_multiple_of(d.isa.lanes()),
-        None => d.c,
-    };
-    let out_row_floats = input.width.div_ceil(stride) * out_channels;
-    let out_floats = rows.len().checked_mul(out_row_floats);
+    let out_floats = (input.width.div_ceil(stride))
+        .checked_mul(out_channels)
+        .and_then(|row| row.checked_mul(rows.len()));
     assert_eq!(Some(out.len()), out_floats, "out is dense");
     let needed =
         (rows.start * stride).saturating_sub(1)..((rows.end - 1) * stride + 2).min(input.height);
@@ -129,10 +130,7 @@ pub fn depthwise3x3<I: Element, O: Element>(
         input.rows.start <= needed.start && needed.end <= input.rows.end,
         "rows {needed:?} are not all in the strip"
     );
-    let places = match input.plane {
-        Some(plane) => plane / (input.width * d.isa.lanes()),
-        None => input.data.len() / row_floats,
-    };
+    let places = input.plane.unwrap_or(input.data.len()) / row_floats;
     assert!(
         input.rows.len() <= places,
         "{} rows in {places} places",

@@ -19,6 +19,7 @@ pub fn interleave<E: Element>(
     nhwc: &mut [E],
 ) {
     if pixels.is_empty() || nchw.is_empty() {
+        assert!(nhwc.is_empty(), "nothing to copy, yet somewhere to put it");
         return;
     }
     assert!(

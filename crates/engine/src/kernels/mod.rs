@@ -27,9 +27,9 @@ mod gemm_bf16;
 mod im2col;
 mod interleave;
 mod isa;
+mod matrix;
 mod resized;
 mod simd;
-mod unrolled;
 mod upsample;
 
 #[cfg(test)]
@@ -43,11 +43,12 @@ pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
 pub use element::{Element, Weights};
 pub use elementwise::{add, relu, sigmoid, sigmoid_to_u8};
 pub use face::pack_face;
-pub use gemm::{Added, Epilogue, MatMut, MatRef, PackedMatrix, gemm};
+pub use gemm::{PackedMatrix, gemm};
 pub use gemm_bf16::{PackedPairs, gemm_bf16};
 pub use im2col::im2col;
 pub use interleave::interleave;
 pub use isa::{Isa, UnsupportedIsa};
+pub use matrix::{Added, Epilogue, MatMut, MatRef};
 
 pub use crate::cpu_isa::CpuIsa;
 pub use resized::Resized;

@@ -1,4 +1,5 @@
-//! A product that is resized and added to another one tile by tile: the resized tensor never exists.
+//! A product that is resized and added to another one: its rows are blended first, and widened tile by tile,
+//! so that the resized tensor never exists.
 #![expect(unsafe_code, reason = "loads without a check of the bounds")]
 
 use super::{Element, MatMut, Resize, simd::Simd};
@@ -21,9 +22,15 @@ pub struct Resized<'a> {
 impl Resized<'_> {
     /// Panics unless there are pixels for `rows` rows of `n_vectors` vectors.
     pub(super) fn check(&self, rows: usize, n_vectors: usize, lanes: usize) {
+        assert!(self.resize.out_width() > 0, "resized: to no width");
         let n_rows = rows.div_ceil(self.resize.out_width());
-        let plane = n_rows * self.resize.in_width() * lanes;
-        let needed = (n_vectors - 1) * self.plane + plane;
+        // Checked products: the loads below rely on the length of a line.
+        let plane = (self.resize.in_width().checked_mul(lanes))
+            .and_then(|line| line.checked_mul(n_rows))
+            .expect("a plane fits the address space");
+        let needed = (n_vectors - 1)
+            .saturating_mul(self.plane)
+            .saturating_add(plane);
         assert!(
             plane <= self.plane && needed <= self.data.len(),
             "resized: {needed} numbers needed, {} given",

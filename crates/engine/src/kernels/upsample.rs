@@ -87,12 +87,6 @@ impl Resize {
         self.in_width
     }
 
-    /// Rows of the result.
-    #[must_use]
-    pub fn out_height(&self) -> usize {
-        self.ys.len()
-    }
-
     /// Columns of the result.
     #[must_use]
     pub fn out_width(&self) -> usize {

@@ -13,6 +13,7 @@ use super::{
     ends::{Drain, Feed},
     lift::Lift,
     ring,
+    strips::StripLimits,
     tensor::{Source, Target},
     units::BlockNodes,
 };
@@ -24,14 +25,6 @@ use crate::{
     },
     session::{Scratch, ScratchSize},
 };
-
-/// Cache that a strip's tensors should fit in, in bytes: about half of a 1 MiB second-level cache.
-const STRIP_BYTES: usize = 512 * 1024;
-/// Pixels that a strip should have at least where weights are large, since each strip reads all
-/// weights again.
-const STRIP_PIXELS: usize = 192;
-/// Weights from which on they count as large.
-const LARGE_WEIGHTS: usize = 64 * 1024;
 
 /// A block's packed weights and the height of its strips.
 #[derive(Debug)]
@@ -93,7 +86,7 @@ impl<'a, E: Element> Input<'a, E> {
 
 impl<E: Element> Block<E> {
     /// Packs the nodes of a block.
-    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes) -> Option<Self> {
+    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, limits: &StripLimits) -> Option<Self> {
         let conv = |index: usize| match &graph.nodes[index].op {
             Op::Conv(conv) => Some(conv),
             _ => None,
@@ -105,12 +98,14 @@ impl<E: Element> Block<E> {
         let wide = depthwise.groups;
         let n_weights = expand.weights.len() + project.weights.len();
         let stride = depthwise.window.stride[0];
-        let strip_rows = strip_rows::<E>(shape, out, (wide, stride), n_weights);
+        let vectors = wide.next_multiple_of(isa.lanes());
+        let strip_rows = limits.rows::<E>([shape, out], (vectors, stride), n_weights);
         let lift = match nodes.lift {
             Some(node) => {
                 let low = graph.shapes[graph.nodes[node].inputs[0]];
-                let n_rows = (STRIP_PIXELS / shape.w).max(1).min(strip_rows * stride + 1);
-                Some(Lift::pack(isa, conv(node)?, [low, shape], n_rows))
+                let most_rows = limits.lifted_rows(shape.w, strip_rows * stride + 1);
+                let at_once = (most_rows, limits.chunk_pixels);
+                Some(Lift::pack(isa, conv(node)?, [low, shape], at_once))
             }
             None => None,
         };
@@ -356,22 +351,4 @@ impl<E: Element> fmt::Display for Block<E> {
             None => Ok(()),
         }
     }
-}
-
-/// How many rows of its result a strip of a block should have.
-fn strip_rows<E: Element>(
-    shape: Shape,
-    out: Shape,
-    (wide, stride): (usize, usize),
-    n_weights: usize,
-) -> usize {
-    let (wide_bytes, narrow_bytes) = (wide * size_of::<E::Wide>(), wide * size_of::<E>());
-    let row = stride * shape.w * wide_bytes + out.w * narrow_bytes;
-    let kept = (3 - stride) * shape.w * wide_bytes;
-    let mut rows = STRIP_BYTES.saturating_sub(kept) / row;
-    if n_weights > LARGE_WEIGHTS {
-        rows = rows.max(STRIP_PIXELS.div_ceil(out.w));
-    }
-    // The depthwise convolution is fastest on two rows at once.
-    rows.max(3 - stride).clamp(1, out.h)
 }

@@ -8,9 +8,6 @@ use crate::{
     kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
 };
 
-/// Pixels that are multiplied at once, since each product reads all weights again.
-const CHUNK_PIXELS: usize = 96;
-
 /// A 1x1 convolution of a small tensor whose result is resized, by rows.
 #[derive(Debug)]
 pub(super) struct Lift<E: Element> {
@@ -30,24 +27,29 @@ pub(super) struct Lift<E: Element> {
 #[derive(Debug)]
 pub(super) struct Lifted<'a, E: Element> {
     source: Source<'a, E>,
-    /// The last rows of products up to `end`, each at its number modulo the places.
+    /// The last rows of products up to `end`, each at its number modulo the places, in planes.
     products: &'a mut [f32],
     end: usize,
-    /// The rows asked for, still as wide as the small tensor.
+    /// The rows asked for, still as wide as the small tensor, in planes.
     blended: &'a mut [f32],
 }
 
 impl<E: Element> Lift<E> {
     /// Packs a convolution of a tensor of shape `low` whose result is resized to the size of `high`, to
-    /// be asked for `most_rows` rows at once at most.
-    pub fn pack(isa: Isa, conv: &Conv, [low, high]: [Shape; 2], most_rows: usize) -> Self {
+    /// be asked for `most_rows` rows at once at most, and to multiply `chunk_pixels` at once.
+    pub fn pack(
+        isa: Isa,
+        conv: &Conv,
+        [low, high]: [Shape; 2],
+        (most_rows, chunk_pixels): (usize, usize),
+    ) -> Self {
         let resize = Resize::new((low.h, low.w), (high.h, high.w));
         let read = |first: usize| {
             let last = (first + most_rows).min(high.h) - 1;
             resize.source_rows(last)[1] + 1 - resize.source_rows(first)[0]
         };
         let most_read = (0..high.h).map(read).max().unwrap_or(0);
-        let chunk_rows = CHUNK_PIXELS.div_ceil(low.w);
+        let chunk_rows = chunk_pixels.div_ceil(low.w);
         Self {
             isa,
             matrix: E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), low.c),
@@ -108,12 +110,15 @@ impl<E: Element> Lift<E> {
             let end = (lifted.end + self.chunk_rows).min(first_needed + self.places);
             self.multiply(lifted, end.min(self.low.h));
         }
-        let row_len = self.plane_row();
+        let plane_row = self.plane_row();
         let blended = &mut lifted.blended[..rows.len() * self.row_len()];
-        let products = lifted.products.chunks_exact(self.places * row_len);
-        for (blended, products) in blended.chunks_exact_mut(rows.len() * row_len).zip(products) {
-            for (y, out) in rows.clone().zip(blended.chunks_exact_mut(row_len)) {
-                let row = |y: usize| &products[y % self.places * row_len..][..row_len];
+        let products = lifted.products.chunks_exact(self.places * plane_row);
+        for (blended, products) in blended
+            .chunks_exact_mut(rows.len() * plane_row)
+            .zip(products)
+        {
+            for (y, out) in rows.clone().zip(blended.chunks_exact_mut(plane_row)) {
+                let row = |y: usize| &products[y % self.places * plane_row..][..plane_row];
                 let pair = self.resize.source_rows(y).map(row);
                 blend_rows(self.isa, &self.resize, y, pair, out);
             }
@@ -121,16 +126,16 @@ impl<E: Element> Lift<E> {
         Resized {
             resize: &self.resize,
             data: blended,
-            plane: rows.len() * row_len,
+            plane: rows.len() * plane_row,
         }
     }
 
     /// Multiplies the rows before `end` that are not there yet, in the places of the oldest.
     fn multiply(&self, lifted: &mut Lifted<'_, E>, end: usize) {
-        let row_len = self.plane_row();
+        let plane_row = self.plane_row();
         for (rows, place) in ring::parts(lifted.end..end, self.places, self.places) {
-            let data = &mut lifted.products[place * row_len..];
-            let out = MatMut::planes(data, self.places * row_len, self.isa.lanes());
+            let data = &mut lifted.products[place * plane_row..];
+            let out = MatMut::planes(data, self.places * plane_row, self.isa.lanes());
             let operand = lifted.source.rows(rows);
             E::gemm(&self.matrix, operand, out, Epilogue::new(false));
         }

@@ -16,15 +16,20 @@ mod plain;
 pub(crate) mod report;
 mod ring;
 mod step;
+mod strips;
 pub(crate) mod tensor;
 pub(crate) mod units;
 pub(crate) mod visual;
+
+#[cfg(test)]
+mod tests;
 
 use self::{
     block::{Input, Output},
     ends::{Drain, Feed},
     report::PlanReport,
     step::Kernel,
+    strips::StripLimits,
     tensor::View,
     visual::{Kept, N_RECOMPUTED, Visual, VisualPart},
 };
@@ -119,6 +124,11 @@ impl<E: Stored> Plan<E> {
     /// Packs a simplified graph. What depends on input number `visual` alone runs first and can be
     /// kept.
     pub fn new(graph: &Graph, isa: Isa, visual: Option<usize>) -> Self {
+        Self::with_strips(graph, isa, visual, &StripLimits::default())
+    }
+
+    /// As [`new`](Self::new), in strips of another size.
+    fn with_strips(graph: &Graph, isa: Isa, visual: Option<usize>, limits: &StripLimits) -> Self {
         let mut graph = graph.clone();
         convolve_before_upsampling(&mut graph);
         let mut units = units::group(&graph);
@@ -137,7 +147,7 @@ impl<E: Stored> Plan<E> {
             (None, end) => end.map(Place::End),
         };
         let step = |unit: &units::Unit| {
-            let mut kernel = Kernel::pack(isa, &graph, unit);
+            let mut kernel = Kernel::pack(isa, &graph, unit, limits);
             let output = place(&unit.output)?;
             let mut inputs: Vec<Place> = unit.inputs.iter().filter_map(place).collect();
             if let Kernel::Concat { offsets } = &mut kernel {

@@ -3,6 +3,7 @@
 use super::{
     block::{Block, Input, Inputs, Output},
     plain,
+    strips::StripLimits,
     tensor::{Source, Target},
     units::{Unit, UnitKind},
 };
@@ -60,11 +61,11 @@ pub(super) enum Kernel<E: Element> {
 
 impl<E: Element> Kernel<E> {
     /// Packs what `unit` needs.
-    pub fn pack(isa: Isa, graph: &Graph, unit: &Unit) -> Self {
+    pub fn pack(isa: Isa, graph: &Graph, unit: &Unit, limits: &StripLimits) -> Self {
         let shape = graph.shapes[unit.inputs[0]];
         let out = graph.shapes[unit.output];
         if let UnitKind::Block(nodes) = unit.kind
-            && let Some(block) = Block::pack(isa, graph, nodes)
+            && let Some(block) = Block::pack(isa, graph, nodes, limits)
         {
             return Self::Block(Box::new(block));
         }

@@ -107,28 +107,39 @@ proptest! {
 
     #[test]
     fn depthwise_of_planes_is_depthwise_of_pixels(
-        (h, w, c) in (1..7usize, 1..9usize, 1..40usize),
+        (h, w, c) in (1..9usize, 1..9usize, 1..40usize),
         stride in 1..3usize,
-        spare in 0..3usize,
+        (cut, spare) in (0..9usize, 0..3usize),
         relu in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let input = values(h * w * c, seed);
         let (weights, bias) = (values(9 * c, seed ^ 1), values(c, seed ^ 2));
-        let n_out = h.div_ceil(stride) * w.div_ceil(stride);
+        let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+        let cut = cut.min(oh);
         for isa in Isa::available() {
             let lanes = isa.lanes();
             let d = PackedDepthwise::pack(isa, &weights, &bias, c);
-            let mut expected = vec![0.0; n_out * c];
+            let mut expected = vec![0.0; oh * ow * c];
             let strip = Strip { data: &input, plane: None, rows: 0..h, width: w, height: h };
-            depthwise3x3(&d, strip, 0..h.div_ceil(stride), stride, relu, &mut expected);
+            depthwise3x3(&d, strip, 0..oh, stride, relu, &mut expected);
 
-            let room = (h + spare) * w;
-            let data = planes(&input, c, lanes, room);
-            let strip = Strip { data: &data, plane: Some(room * lanes), rows: 0..h, width: w, height: h };
             let whole = c.next_multiple_of(lanes);
-            let mut out = vec![UNTOUCHED; n_out * whole];
-            depthwise3x3(&d, strip, 0..h.div_ceil(stride), stride, relu, &mut out);
+            let mut out = vec![UNTOUCHED; oh * ow * whole];
+            let (upper, lower) = out.split_at_mut(cut * ow * whole);
+            for (rows, out) in [(0..cut, upper), (cut..oh, lower)] {
+                let first = (rows.start * stride).saturating_sub(1).min(h);
+                let needed = first..(rows.end * stride + 1).min(h).max(first);
+                let places = needed.len() + spare;
+                let mut ring = vec![0.0; places * w * c];
+                for y in needed.clone() {
+                    ring[y % places * w * c..][..w * c].copy_from_slice(&input[y * w * c..][..w * c]);
+                }
+                let room = places * w;
+                let data = planes(&ring, c, lanes, room);
+                let strip = Strip { data: &data, plane: Some(room * lanes), rows: needed, width: w, height: h };
+                depthwise3x3(&d, strip, rows, stride, relu, out);
+            }
             for (pixel, expected) in out.chunks_exact(whole).zip(expected.chunks_exact(c)) {
                 prop_assert_eq!(bits(&pixel[..c]), bits(expected), "{}", isa.name());
                 prop_assert!(pixel[c..].iter().all(|&x| x == 0.0));
@@ -153,4 +164,60 @@ fn a_short_resized_addition_is_refused() {
     let result = MatMut::planes(&mut out, 6 * lanes, lanes);
     let epilogue = Epilogue { relu: false, added };
     gemm(&m, mat(&[0.0; 6], 6, 1), result, epilogue);
+}
+
+#[test]
+#[should_panic(expected = "result: planes of another width")]
+fn planes_of_another_width_are_refused() {
+    let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
+    let mut out = [0.0; 64];
+    let result = MatMut::planes(&mut out, 32, 2 * Isa::Portable.lanes());
+    gemm(&m, mat(&[0.0], 1, 1), result, Epilogue::default());
+}
+
+#[test]
+#[should_panic(expected = "resized: the result is not in planes")]
+fn a_resized_addition_to_rows_is_refused() {
+    let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
+    let resize = Resize::new((1, 1), (1, 1));
+    let added = Added::Resized(Resized {
+        resize: &resize,
+        data: &[0.0; 16],
+        plane: 16,
+    });
+    let mut out = [0.0];
+    let epilogue = Epilogue { relu: false, added };
+    gemm(&m, mat(&[0.0], 1, 1), MatMut::new(&mut out, 1), epilogue);
+}
+
+#[test]
+#[should_panic(expected = "fits the address space")]
+fn a_line_beyond_the_address_space_is_refused() {
+    let lanes = Isa::Portable.lanes();
+    let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
+    let resize = Resize::new((1, usize::MAX / lanes + 2), (1, 3));
+    let added = Added::Resized(Resized {
+        resize: &resize,
+        data: &[0.0; 16],
+        plane: 16,
+    });
+    let mut out = [0.0; 64];
+    let result = MatMut::planes(&mut out, 3 * lanes, lanes);
+    let epilogue = Epilogue { relu: false, added };
+    gemm(&m, mat(&[0.0; 3], 3, 1), result, epilogue);
+}
+
+#[test]
+#[should_panic(expected = "fits the address space")]
+fn planes_beyond_the_address_space_are_refused() {
+    let lanes = Isa::Portable.lanes();
+    let d = PackedDepthwise::pack(Isa::Portable, &[0.0; 9], &[0.0], 1);
+    let strip = Strip {
+        data: &[0.0; 16],
+        plane: Some(lanes),
+        rows: 0..1,
+        width: usize::MAX / lanes + 2,
+        height: 1,
+    };
+    depthwise3x3(&d, strip, 0..1, 1, false, &mut [0.0; 16]);
 }
