@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes one file to carry to a machine with an NVIDIA GPU, a driver and PyTorch, and without Rust.
+# Makes one file to carry to a machine with an NVIDIA GPU and its driver, and without Rust. What is compared with
+# PyTorch needs that there, numpy, and for torch.compile a C compiler.
 #
 #   tools/gpu-check/pack.sh gpu-check.tar.gz
 #
@@ -27,10 +28,12 @@ cp tools/gpu-check/{*.py,README.md} "$folder/"
 mkdir -p "$folder/mira"
 cp -r assets/avatars/mira/{avatar.yaml,generator.onnx,audio_encoder.onnx,crop_rectangles.json,frames} "$folder/mira/"
 cat > "$folder/config.yaml" <<'YAML'
-server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000}
+server: {port: "127.0.0.1:50051", worker_count: 8, queue_size: 10000, shutdown_grace_s: 10}
 operations: {enabled: false}
 engine: {device: "cuda:0"}
-models: {mira: {path: mira, preload: true}, full: {path: full, preload: true}}
+models:
+  mira: {path: mira, preload: true}
+  full: {path: full, preload: true}
 YAML
 git describe --always --dirty --abbrev=40 > "$folder/COMMIT"
 tar -C "$made" -czf "$out" gpu-check

@@ -2,25 +2,47 @@
 
 import pathlib
 
-# A step that did not run, for a reason that is nobody's fault, wrongs nothing.
-HARMLESS = ("passed", "not run")
+# Nothing but a tool that is not installed may be missing.
+HARMLESS = ("passed", "absent")
+# What compute-sanitizer is told to exit with where it found something.
+SANITIZER_FOUND = 99
+# One that was stopped, or whose program failed, has said nothing.
+SANITIZER_SAYS = {"passed": "right", f"exit code {SANITIZER_FOUND}": "WRONG"}
 
 
 def table(about, steps):
-    """The text, and whether everything that is right or wrong is right."""
+    """The text, and whether all steps ran and everything that is right or wrong is right."""
+    steps = [{**step, "found": [without_nulls(found) for found in step["found"]]} for step in steps]
     verdicts = list(targets(steps))
     is_right = all(verdict != "WRONG" for _, _, _, verdict in verdicts)
     is_right &= all(step["state"] in HARMLESS for step in steps)
+    is_right &= not any(found.get("is_right") is False for step in steps for found in step["found"])
     lines = [about["card"], f"{about['date']}, commit {about['commit'][:12]}", ""]
     lines.append(f"{'target':38} {'wanted':18} {'found':34} verdict")
     lines += [f"{what:38} {wanted:18} {found:34} {verdict}" for what, wanted, found, verdict in verdicts]
     for step in steps:
         took = f", {step['seconds']:.0f} s" if "seconds" in step else ""
         lines += ["", f"{step['step']}: {step['state']}{took}{' (' + step['reason'] + ')' if 'reason' in step else ''}"]
-        lines += [f"  {line}" for found in step["found"] for line in figures(found)]
+        lines += [f"  {line}" for found in step["found"] for line in told(found)]
         if step["state"] not in HARMLESS and step.get("errors"):
             lines += [f"  ! {line}" for line in step["errors"].splitlines()[-5:]]
     return "\n".join(lines) + "\n", is_right
+
+
+def without_nulls(found):
+    """A number that is none (JSON has no word for infinity) is an error; load tests know what they lack."""
+    nulls = [key for key, value in found.items() if value is None]
+    if not nulls or "error" in found or found.get("part") == "load":
+        return found
+    return {**found, "error": f"no number: {', '.join(nulls)}", "is_right": False}
+
+
+def told(found):
+    """`figures`, or why there are none: one line that cannot be told must not cost the table."""
+    try:
+        return list(figures(found))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return [f"{found.get('part')}: cannot be told, {type(error).__name__}: {error}"]
 
 
 def short(network):
@@ -41,17 +63,35 @@ def judged(found, part_is_right="is_right"):
 
 def targets(steps):
     """What the engine is held to: what, wanted, found, verdict."""
+    right = (kernels_right, numerics, equality, clients, memory, sanitizers, nvml)
+    for group in (*right, speeds, against_peer, latency, users):
+        try:
+            yield from list(group(steps))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            yield group.__name__, "-", f"cannot be told, {type(error).__name__}: {error}", "WRONG"
+
+
+def kernels_right(steps):
     kernels = of_part(steps, "kernels")
     wrong = [kernel for each in kernels for kernel in each["wrong"]]
     yield "kernels that differ from their twins", "0", str(len(wrong)) if kernels else "-", judged(kernels)
+
+
+def numerics(steps):
     for each in of_part(steps, "numerics") or [{}]:
         what = f"relative L2 from the f32 CPU, {short(each.get('network', '-'))}"
         text = each.get("error") or (f"{each['relative_l2']:.1e}, {each['psnr_db']:.1f} dB" if each else "-")
         yield what, "<= 1e-2", text, judged([each] if each else [])
+
+
+def equality(steps):
     for each in of_part(steps, "equality") or [{}]:
         what = f"bits in batches on 8 streams, {short(each.get('network', '-'))}"
         text = each.get("error") or (f"{each['different']} of {each['frames']} differ" if each else "-")
         yield what, "0 differ", text, judged([each] if each else [])
+
+
+def clients(steps):
     for each in [load for load in of_part(steps, "load") if load.get("equality")] or [{}]:
         found = each.get("equality", {})
         what = f"{found.get('users', 16)} clients at once, {each.get('network', '-')}"
@@ -60,23 +100,42 @@ def targets(steps):
             batches = f"{found['largest_batch_alone']}/{found['largest_batch_together']}"
             text = f"{found['different']} of {found['frames']} differ, batch {batches}"
         yield what, "0 differ", text, judged([each] if each else [], "passed")
+
+
+def memory(steps):
     for each in of_part(steps, "memory") or [{}]:
         what = f"memory after {each.get('cycles', 100)} loads, {short(each.get('network', '-'))}"
         text = each.get("error") or (f"{each['used_before']} -> {each['used_after']} B" if each else "-")
         yield what, "within 1 %", text, judged([each] if each else [])
-    sanitizer = next((step for step in steps if step["step"] == "compute-sanitizer"), {"state": "not run"})
-    verdict = {"passed": "right", "not run": "not measured"}.get(sanitizer["state"], "WRONG")
-    yield "compute-sanitizer memcheck", "clean", sanitizer["state"], verdict
-    yield from speeds(steps)
+
+
+def sanitizers(steps):
+    for step in steps:
+        if step["step"].startswith("compute-sanitizer"):
+            yield step["step"], "clean", step["state"], SANITIZER_SAYS.get(step["state"], "not measured")
+
+
+def nvml(steps):
+    found = [each for each in of_part(steps, "server") if "is_right" in each]
+    text = next((", ".join(each["cards"][0].split(", ")[-2:]) for each in found if each["cards"]), "-")
+    yield "the server knows how its card is", "degrees", text, judged(found)
+
+
+def of_full(steps, part):
+    """What has a figure, of the full-size network."""
+    return [each for each in of_part(steps, part) if "error" not in each and short(each["network"]) != "mira"]
 
 
 def speeds(steps):
-    ours = [each for each in of_part(steps, "speed") if "error" not in each and short(each["network"]) != "mira"]
-    peer = {(row["way"], row["batch"]): row for row in of_part(steps, "peer") if "error" not in row and short(row["network"]) != "mira"}
-    all_workers = [each for each in ours if each["streams"] == 8 and each["batch"] >= 16]
+    all_workers = [each for each in of_full(steps, "speed") if each["streams"] == 8 and each["batch"] >= 16]
     best = max(all_workers, key=lambda each: each["frames_per_second"], default=None)
     text = f"{best['frames_per_second']:.0f}/s, batch {best['batch']}" if best else "-"
     yield "frames, batch 16 to 64, 8 workers", ">= 10000/s", text, reached(best and best["frames_per_second"] >= 10_000)
+
+
+def against_peer(steps):
+    ours = of_full(steps, "speed")
+    peer = {(row["way"], row["batch"]): row for row in of_full(steps, "peer")}
     for kept in (True, False):
         name = "kept" if kept else "whole"
         pairs = []
@@ -87,8 +146,15 @@ def speeds(steps):
                 pairs.append((mine / row["frames_per_second"], batch))
         text = ", ".join(f"{ratio:.2f}x at {batch}" for ratio, batch in pairs) or "-"
         yield f"against PyTorch's CUDA graph, {name}", ">= 2x", text, reached(all(ratio >= 2 for ratio, _ in pairs) if pairs else None)
+
+
+def latency(steps):
+    ours = of_full(steps, "speed")
     one = next((each for each in ours if each["batch"] == 1 and each["streams"] == 1 and each["kept"]), None)
     yield "latency of one frame, p50", "<= 1 ms", f"{one['p50_ms']:.2f} ms" if one else "-", reached(one and one["p50_ms"] <= 1)
+
+
+def users(steps):
     for load in of_part(steps, "load"):
         if "max_users" in load:
             yield f"conversations, p95 <= 200 ms, {load['network']}", "-", str(load["max_users"]), "-"
@@ -108,6 +174,8 @@ def figures(found):
         yield f"{found['name']}, compute capability {capability}, driver's CUDA {driver}"
     elif part == "torch":
         yield f"PyTorch {found['torch']} on {found['device']}"
+    elif part == "server":
+        yield from found["lines"]
     elif part == "kernels":
         yield from found["wrong"]
     elif part == "footprint":
