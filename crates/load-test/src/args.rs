@@ -39,7 +39,8 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// audio was spoken than those of its first second (medians). The worst session is shown.
 ///
 /// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 the error budget was passed (or,
-/// with --find-max-users, not even one user could be served; with --compare-alone, frames differ).
+/// with --find-max-users, not even one user could be served; with --compare-alone, frames differ or
+/// there are none).
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "lipsync-load-test", version)]
 pub struct Args {
@@ -126,7 +127,8 @@ pub struct Args {
     pub find_max_users: bool,
     /// Users of the first probe of --find-max-users. Short probes want several: a single user of --profile
     /// conversational is silent most of the time, and where nobody asks for anything nothing is served.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_USERS),
+        requires = "find_max_users")]
     pub first_users: u64,
     /// Measure nothing, but have each of --users ask for the same frames alone and then all at once, and
     /// compare them byte by byte.
@@ -342,6 +344,7 @@ mod tests {
             "--stream --pacing slow",
             "--compare-alone --find-max-users",
             "--compare-alone --stream",
+            "--first-users 4",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -16,6 +16,9 @@ pub enum Error {
         /// What it answered.
         status: Box<tonic::Status>,
     },
+    /// The comparison was stopped, so nothing is known.
+    #[error("stopped before everything was compared")]
+    Stopped,
     /// A model that the server does not have.
     #[error("the server has no model {asked:?}; it has: {known}")]
     UnknownModel {

@@ -23,7 +23,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let plan = Plan::prepare(args.clone()).await?;
     let mut stop = stop_on_ctrl_c();
     let outcome = if args.compare_alone {
-        Outcome::Equality(plan.compare_alone().await?)
+        Outcome::Equality(plan.compare_alone(&mut stop).await?)
     } else if args.find_max_users {
         Outcome::Search(plan.find_max_users(&stop).await)
     } else {

@@ -330,13 +330,13 @@ impl From<&GetServerStatsResponse> for Server {
 
 impl Outcome {
     /// Whether the error budget was kept; for a search, whether at least one user could be served; for a
-    /// comparison, whether all frames were equal.
+    /// comparison, whether there were frames and all were equal.
     #[must_use]
     pub fn passed(&self, args: &Args) -> bool {
         match self {
             Self::Run(summary) => summary.within_budget(args.max_error_rate),
             Self::Search(capacity) => capacity.max_users > 0,
-            Self::Equality(found) => found.different == 0,
+            Self::Equality(found) => found.frames > 0 && found.different == 0,
         }
     }
 
@@ -396,6 +396,7 @@ impl Outcome {
         if !self.passed(args) {
             text.push_str("\nFAILED: ");
             text.push_str(match self {
+                Self::Equality(Equality { frames: 0, .. }) => "there were no frames to compare\n",
                 Self::Equality(_) => "frames differ\n",
                 _ => "the error budget was passed, or nothing could be measured\n",
             });
@@ -480,6 +481,20 @@ mod tests {
         let table = summary.table("request");
         assert!(table.contains("UNAVAILABLE"), "{table}");
         assert!(table.contains("8 of 32 (25.00 %)"), "{table}");
+    }
+
+    #[test]
+    fn a_comparison_of_nothing_passes_no_more_than_one_of_different_frames() {
+        use clap::Parser as _;
+        let args = Args::parse_from(["t", "--compare-alone"]);
+        for (frames, different, passed) in [(0, 0, false), (8, 1, false), (8, 0, true)] {
+            let found = Equality {
+                frames,
+                different,
+                ..Equality::default()
+            };
+            assert_eq!(super::Outcome::Equality(found).passed(&args), passed);
+        }
     }
 
     #[test]

@@ -132,11 +132,15 @@ impl Plan {
     /// Compares what users get alone with what they get at once.
     ///
     /// # Errors
-    /// [`Error::Refused`]: a request was not answered.
-    pub async fn compare_alone(&self) -> Result<Equality, Error> {
+    /// [`Error::Refused`]: a request was not answered. [`Error::Stopped`]: `stop` turned true.
+    pub async fn compare_alone(&self, stop: &mut watch::Receiver<bool>) -> Result<Equality, Error> {
         let client = |user| self.clients[place(user, self.clients.len())].lip_sync();
         let users = (0..self.args.users).map(|user| (client(user), self.speaker(user)));
-        equality::compare(users.collect(), self.args.batch, self.args.timeout).await
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+            found = equality::compare(users.collect(), self.args.batch, self.args.timeout) => found,
+        }
     }
 
     /// Searches the most users that are served within the goals.

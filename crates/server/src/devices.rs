@@ -37,9 +37,10 @@ pub fn open(choice: DeviceChoice) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
         DeviceChoice::Cpu => return Ok(Vec::new()),
         _ => cuda::Devices::discover(),
     };
-    if choice == DeviceChoice::Auto
-        && !HAS_RUN_ON_A_GPU
-        && let Some(unproven) = found.as_deref().ok().and_then(unproven)
+    if let Some(unproven) = found
+        .as_deref()
+        .ok()
+        .and_then(|found| unproven(choice, found))
     {
         tracing::warn!("{unproven}");
         return Ok(Vec::new());
@@ -47,8 +48,12 @@ pub fn open(choice: DeviceChoice) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
     choose(choice, found, Cuda::open)
 }
 
-/// Why none of the devices that could be used is; `None` where there is none that could be.
-fn unproven(found: &[DeviceInfo]) -> Option<String> {
+/// Why none of the devices that could be used is; `None` where there is none that could be, or where they are.
+#[must_use]
+pub fn unproven(choice: DeviceChoice, found: &[DeviceInfo]) -> Option<String> {
+    if choice != DeviceChoice::Auto || HAS_RUN_ON_A_GPU {
+        return None;
+    }
     let usable = found.iter().filter(|info| info.unusable().is_none());
     let names: Vec<_> = usable
         .map(|info| format!("cuda:{} ({})", info.ordinal, info.name))
@@ -192,7 +197,8 @@ mod tests {
 
     #[test]
     fn auto_names_the_devices_that_it_leaves_alone() {
-        let said = unproven(&[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
+        use DeviceChoice::{Auto, Cuda};
+        let said = unproven(Auto, &[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
         for words in [
             "cuda:0 (fake CUDA device), cuda:2 (fake CUDA device) are not used",
             "engine.device: cuda;",
@@ -200,11 +206,12 @@ mod tests {
             assert!(said.contains(words), "{words} in {said}");
         }
         assert!(
-            unproven(&[info(4, 9)])
+            unproven(Auto, &[info(4, 9)])
                 .unwrap()
                 .contains("device) is not used")
         );
-        assert_eq!(unproven(&[info(1, 7)]), None);
+        assert_eq!(unproven(Auto, &[info(1, 7)]), None);
+        assert_eq!(unproven(Cuda, &[info(0, 9)]), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
-    Config, DeviceRefused, RunningServer, banner::Banner, config, devices, process,
+    Config, DeviceRefused, RunningServer, StartError, banner::Banner, config, devices, process,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -48,12 +48,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             command_line::complain(&error);
-            let code = match error.downcast_ref::<DeviceRefused>() {
-                Some(_) => EXIT_NO_DEVICE,
-                None => EXIT_USAGE,
-            };
-            ExitCode::from(code)
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_refused = error.is::<DeviceRefused>();
+    // It was opened, but does not even say how much memory it has.
+    let is_mute = matches!(error.downcast_ref(), Some(StartError::Device(_)));
+    if is_refused || is_mute {
+        EXIT_NO_DEVICE
+    } else {
+        EXIT_USAGE
     }
 }
 
@@ -130,5 +137,27 @@ fn start_logging(logging: &config::Logging) {
     match logging.format {
         config::LogFormat::Text => lines.init(),
         config::LogFormat::Json => lines.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lipsync_engine::EngineError;
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_had_is_no_mistake_in_the_configuration() {
+        let device = StartError::Device(EngineError::DeviceUnavailable {
+            reason: "it says nothing".into(),
+        });
+        assert_eq!(exit_code(&device.into()), EXIT_NO_DEVICE);
+        let refused = DeviceRefused {
+            choice: config::DeviceChoice::Cuda,
+            reason: "there is none".into(),
+        };
+        assert_eq!(exit_code(&refused.into()), EXIT_NO_DEVICE);
+        let reflection = StartError::Reflection("cut off".into());
+        assert_eq!(exit_code(&reflection.into()), EXIT_USAGE);
     }
 }

@@ -9,6 +9,7 @@ use lipsync_server::{
     Config, CpuLoader,
     capacity_plan::{CapacityPlan, ModelPlan},
     config::DeviceChoice,
+    devices,
     loader::{cache_bytes_on_device, largest_batch},
 };
 
@@ -18,17 +19,14 @@ use crate::command_line::{complain, say};
 /// files cannot be read.
 pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
-    let found: Vec<u64> = match config.engine.device {
+    let choice = config.engine.device;
+    let infos = match choice {
         DeviceChoice::Cpu => Vec::new(),
         // A machine without one can still plan for one.
-        _ => Devices::discover().map_or_else(
-            |_| Vec::new(),
-            |found| {
-                let usable = found.iter().filter(|info| info.unusable().is_none());
-                usable.map(|info| info.total_bytes).collect()
-            },
-        ),
+        _ => Devices::discover().unwrap_or_default(),
     };
+    let usable = infos.iter().filter(|info| info.unusable().is_none());
+    let found: Vec<u64> = usable.map(|info| info.total_bytes).collect();
     let given = device_memory_gb.map(|gb| u64::from(gb) << 30);
     let engine = config.engine;
     let mut plan = CapacityPlan {
@@ -70,5 +68,8 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
         }
     }
     say(&plan);
+    if let Some(unproven) = devices::unproven(choice, &infos) {
+        say(&unproven);
+    }
     Ok(code)
 }

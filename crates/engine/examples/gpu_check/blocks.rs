@@ -11,23 +11,34 @@ use serde_json::{Value, json};
 use crate::{speed::Run, subject::Subject};
 
 const BOTH: [Blocks; 2] = [Blocks::Fused, Blocks::Separate];
+/// How often faces are compared: what races is right most of the time.
+const N_TIMES: usize = 8;
+/// Streams that a server's workers have.
+const N_STREAMS: usize = 8;
 
-/// Whether faces are equal, and frames a second, on one stream and on several.
+/// Whether faces are equal, and frames a second, on one stream and on several; in batches of `batch` frames,
+/// or of as many as there is memory for.
 pub fn compare(
     subject: &Subject,
     cuda: &Arc<Cuda>,
     batch: usize,
     time: Duration,
 ) -> Result<Value, EngineError> {
+    let separate = subject.with(Blocks::Separate)?;
+    let batch = separate.largest_batch(cuda, batch, N_STREAMS)?;
     let mut faces = vec![];
     let mut speeds = vec![];
     for blocks in BOTH {
-        let subject = subject.with(blocks);
-        let mut found = vec![];
+        let subject = subject.with(blocks)?;
         let generator = subject.load(cuda, false)?;
-        generator.infer(&mut Session::new(), &subject.frames(4), &mut found)?;
-        faces.push(found);
-        for n_streams in [1, 8] {
+        let mut session = Session::new();
+        for _ in 0..N_TIMES {
+            let mut found = vec![];
+            generator.infer(&mut session, &subject.frames(batch), &mut found)?;
+            faces.push(found);
+        }
+        drop((generator, session));
+        for n_streams in [1, N_STREAMS] {
             let run = Run {
                 keeps: true,
                 batch,
@@ -38,7 +49,13 @@ pub fn compare(
             speeds.push(speed);
         }
     }
-    Ok(json!({ "faces_are_equal": faces[0] == faces[1], "speeds": speeds }))
+    let faces_are_equal = faces.iter().all(|found| *found == faces[0]);
+    Ok(json!({
+        "batch": batch,
+        "faces_are_equal": faces_are_equal,
+        "is_right": faces_are_equal,
+        "speeds": speeds,
+    }))
 }
 
 /// Megabytes of a device's memory that a frame touches, in batches of 16: of every frame, and of a background

@@ -42,14 +42,15 @@ pub fn numerics(subject: &Subject, cuda: &Arc<Cuda>) -> Result<Value, EngineErro
     }))
 }
 
-/// Whether `n` frames are the same alone and in batches, with and without what is kept, on several streams
-/// at once, again and again for as long as `time`.
+/// Whether frames are the same alone and in batches, with and without what is kept, on several streams
+/// at once, again and again for as long as `time`; `n` frames, or as many as there is memory for.
 pub fn equality(
     subject: &Subject,
     cuda: &Arc<Cuda>,
     n: usize,
     time: Duration,
 ) -> Result<Value, EngineError> {
+    let n = subject.largest_batch(cuda, n, N_STREAMS)?;
     let frames = subject.frames(n);
     let alone = subject.load(cuda, false)?;
     let mut session = Session::new();
@@ -98,6 +99,7 @@ pub fn equality(
     })?;
     Ok(json!({
         "streams": N_STREAMS,
+        "largest_batch": n,
         "frames": n_compared,
         "different": n_different,
         "is_right": n_compared > 0 && n_different == 0,

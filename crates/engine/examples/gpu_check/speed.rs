@@ -26,6 +26,24 @@ pub struct Run {
 }
 
 impl Run {
+    /// As [`measure`](Self::measure) where there is memory for it; else it is said, and nothing is wrong.
+    pub fn measure_or_say(
+        &self,
+        subject: &Subject,
+        cuda: &Arc<Cuda>,
+        time: Duration,
+    ) -> Result<Value, EngineError> {
+        if subject.largest_batch(cuda, self.batch, self.n_streams)? == self.batch {
+            return self.measure(subject, cuda, time);
+        }
+        Ok(json!({
+            "kept": self.keeps,
+            "batch": self.batch,
+            "streams": self.n_streams,
+            "error": "not measured: there is not enough memory for such batches on so many streams",
+        }))
+    }
+
     /// Frames a second, and how long a batch takes, from bytes on the host to bytes on the host.
     pub fn measure(
         &self,

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use lipsync_engine::{
     CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache,
-    cuda::{Blocks, Cuda},
+    cuda::{Blocks, Cuda, Footprint},
     load_generator,
     network_writer::{SplitMix64, variants::write_variant},
 };
@@ -19,6 +19,7 @@ const CACHE_BYTES: u64 = 1 << 30;
 pub struct Subject {
     pub onnx: Vec<u8>,
     pub blocks: Blocks,
+    pub footprint: Footprint,
     crops: Vec<Vec<u8>>,
     audio: Vec<Vec<f32>>,
 }
@@ -36,17 +37,35 @@ impl Subject {
             audio: (0..N_CROPS as u64)
                 .map(|seed| SplitMix64::new(seed).floats(window, -1.0, 1.0))
                 .collect(),
+            footprint: Footprint::with_blocks(&onnx, blocks)
+                .map_err(|error| format!("{name}: {error}"))?,
             onnx,
             blocks,
         })
     }
 
     /// The same with its blocks run otherwise.
-    pub fn with(&self, blocks: Blocks) -> Self {
-        Self {
+    pub fn with(&self, blocks: Blocks) -> Result<Self, EngineError> {
+        Ok(Self {
             blocks,
+            footprint: Footprint::with_blocks(&self.onnx, blocks)?,
             ..self.clone()
-        }
+        })
+    }
+
+    /// The largest batch, up to `batch`, that so many streams at once have memory for on this device.
+    pub fn largest_batch(
+        &self,
+        cuda: &Cuda,
+        batch: usize,
+        n_streams: usize,
+    ) -> Result<usize, EngineError> {
+        let (free, _) = cuda.memory()?;
+        // Two generators at most, what they keep, and a tenth for the driver's own needs.
+        let kept = self.footprint.visual_cache_bytes_per_frame * N_CROPS as u64;
+        let taken = 2 * (self.footprint.weights_bytes + kept) + free / 10;
+        let room = free.saturating_sub(taken) / n_streams as u64;
+        Ok(batch.min(self.footprint.largest_batch(batch, room)))
     }
 
     fn frame(&self, n: usize) -> FaceInput<'_> {

@@ -24,7 +24,15 @@ impl Footprint {
     /// # Errors
     /// As [`load_generator`](crate::load_generator).
     pub fn of(onnx: &[u8]) -> Result<Self, EngineError> {
-        let program = Program::new(GeneratorGraph::read(onnx)?, Blocks::default())?;
+        Self::with_blocks(onnx, Blocks::default())
+    }
+
+    /// The same where blocks run otherwise.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn with_blocks(onnx: &[u8], blocks: Blocks) -> Result<Self, EngineError> {
+        let program = Program::new(GeneratorGraph::read(onnx)?, blocks)?;
         let kept_bytes = if program.keeps_values {
             program.entry_bytes
         } else {

@@ -230,3 +230,16 @@ async fn an_unknown_model_is_named() {
         Err(Error::UnknownModel { asked, known }) if asked == "nobody" && known == "mira"
     ));
 }
+
+#[tokio::test]
+async fn a_comparison_ends_where_it_is_stopped() {
+    let addr = serve(Behaviour::default()).await;
+    let plan = Plan::prepare(args(&addr, "--compare-alone --users 2")).await;
+    let plan = plan.expect("the fake serves mira");
+    let (stop, mut stopped) = watch::channel(false);
+    let found = plan.compare_alone(&mut stopped).await.expect("answers");
+    assert!(found.frames > 0 && found.different == 0, "{found}");
+    stop.send_replace(true);
+    let found = plan.compare_alone(&mut stopped).await;
+    assert!(matches!(found, Err(Error::Stopped)), "{found:?}");
+}

@@ -1,6 +1,6 @@
 //! What programs of networks look like.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::*;
 use crate::{
@@ -9,8 +9,12 @@ use crate::{
 };
 
 fn program(variant: &str) -> Program {
+    program_with(variant, Blocks::default())
+}
+
+fn program_with(variant: &str, blocks: Blocks) -> Program {
     let onnx = write_variant(variant).unwrap();
-    Program::new(GeneratorGraph::read(&onnx).unwrap(), Blocks::default()).unwrap()
+    Program::new(GeneratorGraph::read(&onnx).unwrap(), blocks).unwrap()
 }
 
 fn counts(program: &Program, phase: Phase) -> HashMap<&'static str, usize> {
@@ -98,6 +102,102 @@ fn launches_of_every_bucket_stay_inside_the_arena() {
                 assert!(written.0 + last * 2 <= arena.end, "{phase:?} {launch:?}");
             }
         }
+    }
+}
+
+/// Bytes of so many pixels: address, stride, pixels, channels. Vectors are read and written whole.
+fn bytes_of((address, stride, pixels, channels): (u64, u32, u32, u32)) -> Range<u64> {
+    let last = u64::from(pixels - 1) * u64::from(stride) + u64::from(channels.next_multiple_of(8));
+    address..address + last * 2
+}
+
+/// What is read, by name.
+type Read = Vec<(&'static str, Range<u64>)>;
+
+/// What a product or a block reads and what it writes.
+fn ends(args: &Args) -> Option<(Read, Range<u64>)> {
+    let (read, written) = match *args {
+        Args::GemmArgs(a) => {
+            // The arguments do not say how many frames there are.
+            let frames = a.m / (a.out_h * a.out_w);
+            let n_added = match a.low_h {
+                0 => a.m,
+                _ => frames * a.low_h * a.low_w,
+            };
+            let read = vec![
+                (
+                    "input",
+                    (a.a, a.a_stride, frames * a.in_h * a.in_w, a.channels),
+                ),
+                ("added", (a.added, a.added_stride, n_added, a.n)),
+            ];
+            (read, (a.out, a.out_stride, a.m, a.n))
+        }
+        Args::BlockArgs(a) => {
+            let [n_in, n_low, n_out] = [[a.in_h, a.in_w], [a.low_h, a.low_w], [a.out_h, a.out_w]]
+                .map(|[h, w]| a.frames * h * w);
+            let read = vec![
+                ("input", (a.input, a.in_stride, n_in, a.channels)),
+                (
+                    "lifted",
+                    (a.lifted, a.lifted_stride, n_low, a.lifted_channels),
+                ),
+                ("added", (a.added, a.added_stride, n_out, a.n)),
+            ];
+            (read, (a.out, a.out_stride, n_out, a.n))
+        }
+        _ => return None,
+    };
+    let read = read.into_iter().filter(|(_, (address, ..))| *address != 0);
+    let read = read.map(|(name, pixels)| (name, bytes_of(pixels)));
+    Some((read.collect(), bytes_of(written)))
+}
+
+/// Blocks of threads read what their neighbours may have written already, in any order; the twins, which take one
+/// step after the other, would not notice. What is added might lie exactly where the result goes, but never does.
+#[test]
+fn no_product_or_block_writes_what_it_reads() {
+    let mut n_checked = HashMap::<(bool, &str), usize>::new();
+    for (variant, blocks) in [
+        ("328-ave", Blocks::Fused),
+        ("328-ave", Blocks::Separate),
+        ("160-wenet", Blocks::Fused),
+    ] {
+        let program = program_with(variant, blocks);
+        let bases = Bases {
+            arena: 1 << 40,
+            ..Bases::default()
+        };
+        for bucket in BUCKETS {
+            for phase in [Phase::Visual, Phase::Frame] {
+                for launch in program.launches(phase, &bases, bucket) {
+                    let Some((read, written)) = ends(&launch.args) else {
+                        continue;
+                    };
+                    for (name, read) in read {
+                        let is_apart = read.end <= written.start || written.end <= read.start;
+                        assert!(
+                            is_apart,
+                            "{variant} {phase:?} {bucket}: {name} of {launch:?}"
+                        );
+                        let is_block = matches!(launch.kernel, Kernel::Block(_));
+                        *n_checked.entry((is_block, name)).or_default() += 1;
+                    }
+                }
+            }
+        }
+    }
+    for seen in [
+        (false, "input"),
+        (false, "added"),
+        (true, "input"),
+        (true, "lifted"),
+        (true, "added"),
+    ] {
+        assert!(
+            n_checked.contains_key(&seen),
+            "no {seen:?} among {n_checked:?}"
+        );
     }
 }
 

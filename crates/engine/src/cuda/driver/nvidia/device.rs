@@ -117,6 +117,8 @@ impl Nvidia {
             let function = opened
                 .function(kernel)
                 .map_err(|e| refused("lacks a kernel", e))?;
+            let what = "does not give a kernel the shared memory that it needs";
+            give_shared_memory(kernel, function).map_err(|e| refused(what, e))?;
             opened.functions.push(function);
         }
         Ok(opened)
@@ -131,19 +133,6 @@ impl Nvidia {
         let registers = FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
         // SAFETY: the function has just been found.
         unsafe { result::function::get_function_attribute(function, registers) }?;
-        if let Kernel::Block(tile) = kernel {
-            let most = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let n_bytes = c_int::try_from(tile.max_shared_bytes()).unwrap_or(c_int::MAX);
-            // SAFETY: the function has just been found.
-            unsafe { result::function::set_function_attribute(function, most, n_bytes) }?;
-        }
-        if let Kernel::Gemm(_) | Kernel::Conv(_) | Kernel::Block(_) = kernel {
-            let carveout = FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
-            // SAFETY: the function has just been found; the attribute is a hint.
-            unsafe {
-                result::function::set_function_attribute(function, carveout, SHARED_CARVEOUT)
-            }?;
-        }
         Ok(function)
     }
 
@@ -177,6 +166,22 @@ impl Nvidia {
             sticky: is_sticky(error.0),
         }
     }
+}
+
+/// Lets blocks of a kernel of the module have what they are started with.
+fn give_shared_memory(kernel: Kernel, function: sys::CUfunction) -> Result<(), DriverError> {
+    if let Kernel::Block(tile) = kernel {
+        let most = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let n_bytes = c_int::try_from(tile.max_shared_bytes()).unwrap_or(c_int::MAX);
+        // SAFETY: the function is one of a module that is loaded.
+        unsafe { result::function::set_function_attribute(function, most, n_bytes) }?;
+    }
+    if let Kernel::Gemm(_) | Kernel::Conv(_) | Kernel::Block(_) = kernel {
+        let carveout = FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+        // SAFETY: the function is one of a module that is loaded; the attribute is a hint.
+        unsafe { result::function::set_function_attribute(function, carveout, SHARED_CARVEOUT) }?;
+    }
+    Ok(())
 }
 
 impl Driver for Nvidia {
