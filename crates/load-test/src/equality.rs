@@ -125,7 +125,12 @@ mod tests {
     use tonic::Status;
 
     use super::*;
-    use crate::{args::Input, model::Model, track::Track};
+    use crate::{
+        args::{Args, Input},
+        model::Model,
+        report::Outcome,
+        track::Track,
+    };
 
     /// Frames whose bytes are their place, and from the `wrong`th call on something else; none where it is 0.
     #[derive(Clone)]
@@ -205,5 +210,19 @@ mod tests {
     async fn without_an_answer_nothing_is_known() {
         let refused = compare_two(0).await;
         assert!(matches!(refused, Err(Error::Refused { .. })));
+    }
+
+    #[test]
+    fn a_comparison_of_nothing_passes_no_more_than_one_of_different_frames() {
+        use clap::Parser as _;
+        let args = Args::parse_from(["t", "--compare-alone"]);
+        for (frames, different, passed) in [(0, 0, false), (8, 1, false), (8, 0, true)] {
+            let found = Equality {
+                frames,
+                different,
+                ..Equality::default()
+            };
+            assert_eq!(Outcome::Equality(found).passed(&args), passed);
+        }
     }
 }

@@ -484,20 +484,6 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_of_nothing_passes_no_more_than_one_of_different_frames() {
-        use clap::Parser as _;
-        let args = Args::parse_from(["t", "--compare-alone"]);
-        for (frames, different, passed) in [(0, 0, false), (8, 1, false), (8, 0, true)] {
-            let found = Equality {
-                frames,
-                different,
-                ..Equality::default()
-            };
-            assert_eq!(super::Outcome::Equality(found).passed(&args), passed);
-        }
-    }
-
-    #[test]
     fn an_empty_run_passes_no_budget() {
         let summary = summary(&[]);
         assert!(!summary.within_budget(1.0));
