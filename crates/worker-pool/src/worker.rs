@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, RecvError, Sender, after, never, select};
+use crossbeam_channel::{Receiver, RecvError, Select, Sender, after, never, select};
 use lipsync_engine::Session;
 
 use crate::{
@@ -86,7 +86,13 @@ impl Worker {
         let Some(ahead) = self.ahead.take() else {
             return;
         };
-        let stop = || !self.batches.is_empty() || !self.warm_ups.is_empty();
+        // The end of a channel counts as well: a pool that stops waits for no preparing.
+        let stop = || {
+            let mut else_to_do = Select::new();
+            else_to_do.recv(&self.batches);
+            else_to_do.recv(&self.warm_ups);
+            else_to_do.try_ready().is_ok()
+        };
         while !stop() {
             match ahead.prepare_one(&mut self.executor.session, &stop) {
                 Ok(true) => {}
