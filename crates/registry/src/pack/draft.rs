@@ -34,7 +34,7 @@ impl Draft {
     pub(crate) fn begin(target: &Path) -> Result<Self, PackFault> {
         let path = path_of(target);
         for _ in 0..MAX_ATTEMPTS {
-            let file = open(&path).map_err(|e| unwritable(&e))?;
+            let file = open(&path, Missing::IsMade).map_err(|e| unwritable(&e))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(PackFault::Busy),
@@ -54,13 +54,17 @@ impl Draft {
         Err(PackFault::Busy)
     }
 
-    /// Blocks until whoever has the draft of `target` has published it or given it up.
+    /// Blocks until whoever has the draft of `target` has published it or given it up, which may be so
+    /// already. Makes no draft: nobody would remove it.
     ///
     /// # Errors
     /// [`PackFault::Unwritable`].
     pub(crate) fn wait(target: &Path) -> Result<(), PackFault> {
-        let file = open(&path_of(target)).map_err(|e| unwritable(&e))?;
-        file.lock().map_err(|e| unwritable(&e))
+        match open(&path_of(target), Missing::IsAnError) {
+            Ok(file) => file.lock().map_err(|e| unwritable(&e)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(unwritable(&error)),
+        }
     }
 
     /// Where to write to.
@@ -105,11 +109,18 @@ fn path_of(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// Opens a draft, or makes it. A link is not followed, since what it names would be overwritten.
-fn open(path: &Path) -> io::Result<File> {
+/// What becomes of a draft that is not there.
+#[derive(PartialEq, Eq)]
+enum Missing {
+    IsMade,
+    IsAnError,
+}
+
+/// Opens a draft. A link is not followed, since what it names would be overwritten.
+fn open(path: &Path, missing: Missing) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
-        .create(true)
+        .create(missing == Missing::IsMade)
         // What is in it may be another's; it is emptied when the lock is held.
         .truncate(false)
         .custom_flags(open_flags(OFlags::NOFOLLOW))

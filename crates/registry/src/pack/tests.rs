@@ -325,6 +325,13 @@ fn one_draft_at_a_time_and_a_dead_ones_is_taken_over() {
 }
 
 #[test]
+fn a_wait_for_a_draft_that_is_gone_leaves_none() {
+    let avatar = Avatar::new();
+    Draft::wait(&avatar.pack()).expect("nothing to wait for");
+    assert!(avatar.extras().is_empty());
+}
+
+#[test]
 fn many_bakers_and_readers_at_once() {
     const N_THREADS: usize = 4;
     const N_BAKES: usize = 25;
@@ -339,7 +346,10 @@ fn many_bakers_and_readers_at_once() {
                     draft.publish().expect("published");
                     n_published.fetch_add(1, Ordering::SeqCst);
                 }
-                Err(fault) => assert_eq!(fault, PackFault::Busy),
+                Err(fault) => {
+                    assert_eq!(fault, PackFault::Busy);
+                    Draft::wait(&avatar.pack()).expect("its end");
+                }
             }
             assert_whole(&avatar.open().expect("always a whole one"));
         }
