@@ -86,15 +86,18 @@ async fn the_clients_deadline_and_the_queue_timeout_have_their_own_codes() -> Re
 async fn a_request_that_reached_a_worker_is_not_queued_any_more() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, gate) = held_server(folder.path()).await?;
+    // Long enough for the way to the worker, however slow the machine is.
+    let bound = Duration::from_secs(1);
     let mut request = Request::new(windows_request("a", &[1.0]));
     request
         .metadata_mut()
-        .insert("x-max-wait-time", "50ms".parse()?);
+        .insert("x-max-wait-time", "1s".parse()?);
     let client = server.client().await?;
     let answer =
         tokio::spawn(async move { client.lip_sync().infer_batch_composite(request).await });
+    server.until("it is there", |s| s.submitted == 1).await?;
     // Held in the worker for longer than the bound: it is not the queue that it waits in.
-    let until = Instant::now() + Duration::from_millis(120);
+    let until = Instant::now() + bound + Duration::from_millis(100);
     while Instant::now() < until {
         server.stats().await?;
     }

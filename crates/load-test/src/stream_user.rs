@@ -326,8 +326,11 @@ impl StreamUser {
         sender: &mut SessionSender,
         account: &Account,
     ) -> Result<(), SessionError> {
-        account.book().clear(self.clock.now());
-        sender.clear().await
+        let asked = self.clock.now();
+        // Booked when it is sent: until then frames of what was said still come, and count.
+        sender.clear().await?;
+        account.book().clear(asked);
+        Ok(())
     }
 
     /// Waits for the frames of all that was said, or interrupts them when it is time to.

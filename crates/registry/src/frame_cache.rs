@@ -71,6 +71,13 @@ impl CacheStats {
 
 type Loaded<T> = Result<Arc<T>, RegistryError>;
 
+/// A load under way.
+struct Flight<T> {
+    index: u32,
+    /// What its waiters wait on.
+    loaded: OnceLock<Loaded<T>>,
+}
+
 /// How many frames a cache holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -101,7 +108,7 @@ pub(crate) struct FrameCache<T: Weighed> {
 
 struct State<T> {
     ready: LruCache<u32, Entry<T>>,
-    in_flight: HashMap<u32, Arc<OnceLock<Loaded<T>>>>,
+    in_flight: HashMap<u32, Arc<Flight<T>>>,
     last_used: Instant,
     stats: CacheStats,
 }
@@ -153,7 +160,7 @@ impl<T: Weighed> FrameCache<T> {
             state.stats.misses += 1;
             state.flight(index)
         };
-        self.fly(&flight, index, Purpose::Request, load)
+        self.fly(&flight, Purpose::Request, load)
     }
 
     /// As [`Self::get`], without counting a request.
@@ -187,7 +194,7 @@ impl<T: Weighed> FrameCache<T> {
             }
             state.flight(index)
         };
-        self.fly(&flight, index, purpose, load).map(drop)
+        self.fly(&flight, purpose, load).map(drop)
     }
 
     /// The frame, if it is there. Counts as no use.
@@ -205,8 +212,9 @@ impl<T: Weighed> FrameCache<T> {
         !state.ready.contains(&index) && !state.in_flight.contains_key(&index)
     }
 
-    /// Drops all frames.
+    /// Drops all frames. Those that are being loaded reach who asked for them and are not kept either.
     pub(crate) fn clear(&self) {
+        lock(&self.state).in_flight.clear();
         self.give_back(u64::MAX, 0);
     }
 
@@ -220,16 +228,16 @@ impl<T: Weighed> FrameCache<T> {
 
     fn fly(
         &self,
-        flight: &OnceLock<Loaded<T>>,
-        index: u32,
+        flight: &Arc<Flight<T>>,
         purpose: Purpose,
         load: impl FnOnce() -> Result<T, RegistryError>,
     ) -> Loaded<T> {
         flight
+            .loaded
             .get_or_init(|| {
                 let started = Instant::now();
                 let frame = load().map(Arc::new);
-                self.land(index, &frame, purpose, started.elapsed());
+                self.land(flight, &frame, purpose, started.elapsed());
                 frame
             })
             .clone()
@@ -237,9 +245,15 @@ impl<T: Weighed> FrameCache<T> {
 
     /// Ends a flight before its waiters wake, so that whoever comes later finds the frame, or
     /// after a failure starts anew.
-    fn land(&self, index: u32, frame: &Loaded<T>, purpose: Purpose, load_time: Duration) {
+    fn land(
+        &self,
+        flight: &Arc<Flight<T>>,
+        frame: &Loaded<T>,
+        purpose: Purpose,
+        load_time: Duration,
+    ) {
         let Ok(frame) = frame else {
-            lock(&self.state).in_flight.remove(&index);
+            lock(&self.state).end(flight);
             return;
         };
         let n_bytes = frame.n_bytes();
@@ -247,9 +261,11 @@ impl<T: Weighed> FrameCache<T> {
         let mut gone = Vec::new();
         for is_last_attempt in [false, true] {
             let mut state = lock(&self.state);
-            let has_room = self.make_room(&mut state, n_bytes, is_last_attempt, &mut gone);
-            if has_room || is_last_attempt {
-                state.in_flight.remove(&index);
+            let is_wanted = state.has(flight);
+            let has_room =
+                is_wanted && self.make_room(&mut state, n_bytes, is_last_attempt, &mut gone);
+            if has_room || is_last_attempt || !is_wanted {
+                state.end(flight);
                 state.stats.loads += 1;
                 state.stats.load_time += load_time;
                 state.stats.read_ahead += u64::from(purpose == Purpose::ReadAhead);
@@ -261,10 +277,12 @@ impl<T: Weighed> FrameCache<T> {
                     is_ahead: purpose == Purpose::ReadAhead,
                 };
                 state.stats.resident_bytes += n_bytes;
-                state.ready.put(index, entry);
-                return;
+                state.ready.put(flight.index, entry);
             }
             drop(state);
+            if has_room || !is_wanted {
+                return;
+            }
             if !is_last_attempt {
                 self.budget.reclaim(n_bytes, self.holding().n_bytes);
             }
@@ -327,8 +345,26 @@ impl<T: Weighed> Drop for FrameCache<T> {
 }
 
 impl<T> State<T> {
-    fn flight(&mut self, index: u32) -> Arc<OnceLock<Loaded<T>>> {
-        Arc::clone(self.in_flight.entry(index).or_default())
+    fn flight(&mut self, index: u32) -> Arc<Flight<T>> {
+        let begin = || {
+            Arc::new(Flight {
+                index,
+                loaded: OnceLock::new(),
+            })
+        };
+        Arc::clone(self.in_flight.entry(index).or_insert_with(begin))
+    }
+
+    /// Whether the load is still the one for its frame: the cache may have been cleared since it began.
+    fn has(&self, flight: &Arc<Flight<T>>) -> bool {
+        let current = self.in_flight.get(&flight.index);
+        current.is_some_and(|current| Arc::ptr_eq(current, flight))
+    }
+
+    fn end(&mut self, flight: &Arc<Flight<T>>) {
+        if self.has(flight) {
+            self.in_flight.remove(&flight.index);
+        }
     }
 
     /// Takes out the least recently used frame, to be dropped outside the lock.

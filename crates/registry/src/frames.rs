@@ -231,8 +231,8 @@ impl Frames {
         slot.state = PackState::Ready {
             n_bytes: pack.n_bytes(),
         };
-        drop(slot);
-        // Frames that were made from their sources hold their crops, which the pack has.
+        // Frames that were made from their sources hold their crops, which the pack has. Before anybody
+        // can see that it is there, so that from then on none are held.
         self.baked.clear();
     }
 

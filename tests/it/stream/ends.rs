@@ -152,12 +152,15 @@ async fn long_session(server: &crate::support::TestServer) -> Result<Session> {
     Ok(session)
 }
 
-/// The codes of the warnings until the stream fails, and how it does.
+/// The codes of the warnings until the stream fails, and how it does. That frames are late, as on a busy
+/// machine, is not among them.
 async fn last_words(session: &mut Session) -> Result<(Vec<String>, Status)> {
     let mut warnings = Vec::new();
     loop {
         match session.next().await {
-            Ok(Some(Answer::Warning(warning))) => warnings.push(warning.code),
+            Ok(Some(Answer::Warning(warning))) if warning.code != "late_frames" => {
+                warnings.push(warning.code);
+            }
             Ok(Some(_)) => {}
             Ok(None) => bail!("no reason given"),
             Err(status) => return Ok((warnings, status)),
@@ -168,7 +171,7 @@ async fn last_words(session: &mut Session) -> Result<(Vec<String>, Status)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_outlasts_the_grace_is_told() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _gate) = fake_server(folder.path(), "server: {shutdown_grace_s: 1}").await?;
+    let (server, _gate) = fake_server(folder.path(), "server: {shutdown_grace_s: 4}").await?;
     let mut session = long_session(&server).await?;
     let draining = tokio::spawn(server.shut_down());
     let (warnings, status) = last_words(&mut session).await?;
@@ -185,7 +188,8 @@ async fn an_interruption_is_heard_during_the_drain() -> Result<()> {
     let (server, _gate) = fake_server(folder.path(), "").await?;
     let mut session = long_session(&server).await?;
     let draining = tokio::spawn(server.shut_down());
-    while !matches!(session.next().await?.context("more")?, Answer::Warning(_)) {}
+    let draining_told = |answer| matches!(answer, Answer::Warning(w) if w.code == "draining");
+    while !draining_told(session.next().await?.context("more")?) {}
     session.audio(2, &babble(2, 640));
     session.clear(None);
     let (warnings, status) = last_words(&mut session).await?;
@@ -198,7 +202,7 @@ async fn an_interruption_is_heard_during_the_drain() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_when_its_life_is_over() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _gate) = fake_server(folder.path(), "session: {max_session_s: 1}").await?;
+    let (server, _gate) = fake_server(folder.path(), "session: {max_session_s: 2}").await?;
     let mut session = Session::open(&server, pcm_session("a")).await?;
     session.audio(1, &babble(1, 640 * 20));
     let mut n_frames = 0;
@@ -216,7 +220,7 @@ async fn a_session_ends_when_its_life_is_over() -> Result<()> {
     assert!(n_frames >= 9, "{n_frames}");
     assert_eq!(warning.code, "session_limit");
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert!(status.message().contains("limit of 1 s"), "{status}");
+    assert!(status.message().contains("limit of 2 s"), "{status}");
     Ok(())
 }
 

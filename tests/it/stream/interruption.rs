@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use lipsync::v1::stream_composite_response::Message as Answer;
 
 use super::{Session, fake_server, frames, pcm_session};
-use crate::support::{HeldGate, speech::babble};
+use crate::support::{HeldGate, TestServer, speech::babble};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_cleared_no_frame_of_the_segment_comes() -> Result<()> {
@@ -95,9 +95,21 @@ async fn an_interruption_cancels_the_job_in_flight_and_is_answered_before_it_end
 async fn what_follows_a_cleared_segment_goes_on_where_the_viewer_is() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, _gate) = fake_server(folder.path(), "session: {max_unsent_ms: 400}").await?;
+    // On a machine that stands still for a moment, all of the segment may have left: once more.
+    for _ in 0..20 {
+        if is_interrupted_in_its_midst(&server).await? {
+            return Ok(());
+        }
+    }
+    bail!("every segment was over before it was interrupted")
+}
+
+/// Interrupts a segment of 4 frames after the first and checks what follows; whether the others were still
+/// there to be dropped.
+async fn is_interrupted_in_its_midst(server: &TestServer) -> Result<bool> {
     let mut open = pcm_session("a");
     open.pacing = lipsync::v1::Pacing::Realtime.into();
-    let mut session = Session::open(&server, open).await?;
+    let mut session = Session::open(server, open).await?;
     session.audio(1, &babble(1, 640 * 4));
     session.audio(2, &babble(2, 640 * 5));
     session.end(2);
@@ -109,12 +121,11 @@ async fn what_follows_a_cleared_segment_goes_on_where_the_viewer_is() -> Result<
     let at = answers.iter().position(|a| matches!(a, Answer::Cleared(_)));
     let (before, after) = answers.split_at(at.context("cleared")?);
     let n_sent = 1 + u64::try_from(frames(before).len())?;
-    assert!(n_sent < 4, "it was interrupted in its midst");
     let after = frames(after);
     assert_eq!(after.len(), 5);
     for (n, frame) in (n_sent..).zip(after) {
         let found = (frame.segment_id, frame.frame_index, frame.pts_us);
         assert_eq!(found, (2, n, n * 40_000));
     }
-    Ok(())
+    Ok(n_sent < 4)
 }

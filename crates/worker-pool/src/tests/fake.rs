@@ -241,7 +241,8 @@ impl Generator for Fake {
         };
         let (go, told) = bounded(1);
         if preparing.send((frame, go)).is_ok() {
-            let end = Instant::now() + TOO_LONG;
+            // A test that waits for it gives up first.
+            let end = Instant::now() + 2 * TOO_LONG;
             while !stop() && told.try_recv().is_err() && Instant::now() < end {
                 thread::yield_now();
             }

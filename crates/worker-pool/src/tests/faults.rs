@@ -62,8 +62,12 @@ fn the_first_error_of_a_split_job_counts() {
     let error = wait(handle).unwrap_err();
     assert!(matches!(error, PoolError::Engine(_)));
     first.go(Act::Panic);
-    until(|| pool.stats().workers.iter().map(|w| w.restarts).sum::<u64>() == 1);
-    assert_eq!(pool.stats().failed, 1, "a job fails once");
+    // The workers are through with it.
+    until(|| Arc::strong_count(&gated) == 1);
+    let stats = pool.stats();
+    assert_eq!(stats.workers.iter().map(|w| w.restarts).sum::<u64>(), 1);
+    assert_eq!(stats.failed, 1, "a job fails once");
+    assert_adds_up(&stats);
 }
 
 #[test]

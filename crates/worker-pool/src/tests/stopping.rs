@@ -25,9 +25,9 @@ fn shutdown_finishes_what_was_accepted() {
             Err(PoolError::ShuttingDown) => true,
             Err(other) => panic!("{other:?}"),
         });
-        assert_eq!(pool.stats().completed, 0, "the shutdown waits");
         call.go(Act::Succeed);
     });
+    assert_eq!(pool.stats().in_flight, 0, "the shutdown waits for all");
     let n_accepted = handles.len() as u64;
     for handle in handles {
         wait(handle).unwrap();
@@ -68,8 +68,10 @@ fn a_job_split_when_the_grace_ends_fails_once() {
     pool.shutdown(Duration::ZERO);
     assert!(matches!(wait(handle), Err(PoolError::ShuttingDown)));
     call.go(Act::Succeed);
-    drop(pool);
-    assert_eq!(gated.n_calls(), 1);
+    // The worker is through with it.
+    until(|| Arc::strong_count(&gated) == 1);
+    assert_eq!((gated.n_calls(), pool.stats().failed), (1, 1));
+    assert_adds_up(&pool.stats());
 }
 
 #[test]
