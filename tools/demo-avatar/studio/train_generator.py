@@ -146,7 +146,8 @@ def follow(mean, net, keep):
 def begin(who, data, args):
     """Network, running mean, optimiser and the step to go on from."""
     net = Generator(who.channels, who.region)
-    if args.restore and not args.resume:
+    goes_on = args.resume or args.again
+    if args.restore and not goes_on:
         restore(net, args.restore, *data.first(16, 800))
     net.audio.load_state_dict(data.branch)
     net.to(memory_format=torch.channels_last)
@@ -154,12 +155,12 @@ def begin(who, data, args):
     params = [p for p in net.parameters() if p.requires_grad]
     opt = torch.optim.AdamW(params, lr=args.lr, weight_decay=1e-4, betas=(0.9, 0.98))
     mean, step = copy.deepcopy(net), 0
-    if args.resume:
+    if goes_on:
         state = torch.load(work_folder(who.name) / "generator.pt", weights_only=True)
         net.load_state_dict(state["net"])
         mean.load_state_dict(state["mean"])
         opt.load_state_dict(state["optimizer"])
-        step = state["step"]
+        step = 0 if args.again else state["step"]
         for n in (net, mean):  # which may have been trained further meanwhile
             n.audio.load_state_dict(data.branch)
     return net, mean, params, opt, step
@@ -182,6 +183,7 @@ def arguments():
     ap.add_argument("--silent", type=int, default=2, help="pictures of each batch that are of silence")
     ap.add_argument("--restore", type=Path, help="begin with the networks in this avatar's folder")
     ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    ap.add_argument("--again", action="store_true", help="begin a run with what an ended one has learnt")
     return ap.parse_args()
 
 
