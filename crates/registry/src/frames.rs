@@ -232,7 +232,7 @@ impl Frames {
             n_bytes: pack.n_bytes(),
         };
         // Frames that were made from their sources hold their crops, which the pack has. Before anybody
-        // can see that it is there, so that from then on none are held.
+        // can see that it is there, so that none of those is served from then on.
         self.baked.clear();
     }
 

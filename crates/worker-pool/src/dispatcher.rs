@@ -119,8 +119,9 @@ impl Dispatcher {
     }
 
     /// Runs until no more jobs can come and all have been handed out, or until abandoned. Dropping
-    /// the channels on return lets the workers end.
-    pub(crate) fn run(mut self) {
+    /// the channels on return lets the workers end; that of `_dispatching`, which has no messages, tells them
+    /// to leave what they prepare.
+    pub(crate) fn run(mut self, _dispatching: Sender<Infallible>) {
         let mut accepting = true;
         while accepting || !self.waiting.is_empty() {
             match self.next_event(accepting) {

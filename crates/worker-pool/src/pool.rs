@@ -90,6 +90,7 @@ impl WorkerPool {
         let (abandon_tx, abandon) = bounded(0);
         let (ended_tx, ended) = bounded(0);
         let (freed_tx, freed) = bounded(n_workers.saturating_mul(MAX_LOAD));
+        let (dispatching_tx, dispatching) = bounded(0);
         let mut workers = Vec::with_capacity(n_workers);
         for (worker, &device) in config.devices.iter().enumerate() {
             let (ledger, room) = (Arc::clone(&ledger), Arc::clone(&room));
@@ -102,7 +103,8 @@ impl WorkerPool {
                 ceiling: Ceiling::none(),
             };
             let name = format!("lipsync-worker-{worker}");
-            workers.push(WorkerEnds::spawn(name, executor, &freed_tx, &ended_tx)?);
+            let channels = (dispatching.clone(), freed_tx.clone());
+            workers.push(WorkerEnds::spawn(name, executor, channels, &ended_tx)?);
         }
         let channels = Channels {
             queue,
@@ -116,7 +118,7 @@ impl WorkerPool {
         };
         let dispatcher = Dispatcher::new(channels, &config.devices, limits, Arc::clone(&ledger));
         let name = "lipsync-dispatch".to_owned();
-        let dispatcher = spawn(name, &ended_tx, move || dispatcher.run())?;
+        let dispatcher = spawn(name, &ended_tx, move || dispatcher.run(dispatching_tx))?;
         let (mut threads, mut slots, mut warm_ups) = (Vec::new(), Vec::new(), Vec::new());
         for (worker, &device) in workers.into_iter().zip(&config.devices) {
             threads.push(worker.thread);
@@ -313,13 +315,13 @@ impl WorkerEnds {
     fn spawn(
         name: String,
         executor: impl FnOnce() -> Executor + Send + 'static,
-        freed: &Sender<usize>,
+        (dispatching, freed): (Receiver<Infallible>, Sender<usize>),
         ended: &Sender<Infallible>,
     ) -> Result<Self, PoolError> {
         let (batches, slot) = bounded(MAX_LOAD);
         let (warm_ups, orders) = bounded(warm_up::MAX_WAITING);
-        let (freed, chunks) = (freed.clone(), slot.clone());
-        let run = move || Worker::new(chunks, freed, orders, executor()).run();
+        let chunks = slot.clone();
+        let run = move || Worker::new(chunks, dispatching, freed, orders, executor()).run();
         Ok(Self {
             batches,
             slot,

@@ -1,8 +1,8 @@
 //! A worker: one thread with its own session, running the batches that it is handed.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use crossbeam_channel::{Receiver, RecvError, Select, Sender, after, never, select};
+use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError, after, never, select};
 use lipsync_engine::Session;
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 pub(crate) struct Worker {
     /// From the dispatcher. Disconnected: nothing more will come.
     batches: Receiver<Batch>,
+    /// Disconnected when the dispatcher has ended; never has a message. That of `batches` cannot be seen
+    /// without taking one.
+    dispatching: Receiver<Infallible>,
     /// To the dispatcher: this worker's index for each batch done with. Has room for all batches
     /// that can be under way, so sending does not block.
     freed: Sender<usize>,
@@ -30,12 +33,14 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         batches: Receiver<Batch>,
+        dispatching: Receiver<Infallible>,
         freed: Sender<usize>,
         warm_ups: Receiver<WarmUp>,
         executor: Executor,
     ) -> Self {
         Self {
             batches,
+            dispatching,
             freed,
             warm_ups,
             executor,
@@ -86,12 +91,11 @@ impl Worker {
         let Some(ahead) = self.ahead.take() else {
             return;
         };
-        // The end of a channel counts as well: a pool that stops waits for no preparing.
+        // Asked between the steps of the network, so nothing here may take long. A pool that stops waits for
+        // no preparing.
         let stop = || {
-            let mut else_to_do = Select::new();
-            else_to_do.recv(&self.batches);
-            else_to_do.recv(&self.warm_ups);
-            else_to_do.try_ready().is_ok()
+            let is_over = self.dispatching.try_recv() == Err(TryRecvError::Disconnected);
+            is_over || !self.batches.is_empty() || !self.warm_ups.is_empty()
         };
         while !stop() {
             match ahead.prepare_one(&mut self.executor.session, &stop) {

@@ -121,11 +121,14 @@ async fn is_interrupted_in_its_midst(server: &TestServer) -> Result<bool> {
     let at = answers.iter().position(|a| matches!(a, Answer::Cleared(_)));
     let (before, after) = answers.split_at(at.context("cleared")?);
     let n_sent = 1 + u64::try_from(frames(before).len())?;
+    if n_sent >= 4 {
+        return Ok(false);
+    }
     let after = frames(after);
     assert_eq!(after.len(), 5);
     for (n, frame) in (n_sent..).zip(after) {
         let found = (frame.segment_id, frame.frame_index, frame.pts_us);
         assert_eq!(found, (2, n, n * 40_000));
     }
-    Ok(n_sent < 4)
+    Ok(true)
 }

@@ -55,16 +55,26 @@ impl Draft {
     }
 
     /// Blocks until whoever has the draft of `target` has published it or given it up, which may be so
-    /// already. Makes no draft: nobody would remove it.
+    /// already. No draft of nobody's is left: none is made, and one that was given up is removed.
     ///
     /// # Errors
     /// [`PackFault::Unwritable`].
     pub(crate) fn wait(target: &Path) -> Result<(), PackFault> {
-        match open(&path_of(target), Missing::IsAnError) {
-            Ok(file) => file.lock().map_err(|e| unwritable(&e)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(unwritable(&error)),
-        }
+        let path = path_of(target);
+        let file = match open(&path, Missing::IsAnError) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unwritable(&error)),
+        };
+        file.lock().map_err(|e| unwritable(&e))?;
+        // Whoever made it may have found it locked just now, by this very wait, and have gone away.
+        drop(Self {
+            file,
+            path,
+            target: target.to_owned(),
+            is_published: false,
+        });
+        Ok(())
     }
 
     /// Where to write to.

@@ -329,6 +329,10 @@ fn a_wait_for_a_draft_that_is_gone_leaves_none() {
     let avatar = Avatar::new();
     Draft::wait(&avatar.pack()).expect("nothing to wait for");
     assert!(avatar.extras().is_empty());
+    // Nor one whose maker has gone away without it.
+    fs::write(avatar.folder.path().join("avatar.pack.tmp"), []).expect("written");
+    Draft::wait(&avatar.pack()).expect("nobody has it");
+    assert!(avatar.extras().is_empty());
 }
 
 #[test]
