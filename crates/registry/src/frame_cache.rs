@@ -264,7 +264,8 @@ impl<T: Weighed> FrameCache<T> {
             let is_wanted = state.has(flight);
             let has_room =
                 is_wanted && self.make_room(&mut state, n_bytes, is_last_attempt, &mut gone);
-            if has_room || is_last_attempt || !is_wanted {
+            let is_over = has_room || is_last_attempt || !is_wanted;
+            if is_over {
                 state.end(flight);
                 state.stats.loads += 1;
                 state.stats.load_time += load_time;
@@ -280,12 +281,10 @@ impl<T: Weighed> FrameCache<T> {
                 state.ready.put(flight.index, entry);
             }
             drop(state);
-            if has_room || !is_wanted {
+            if is_over {
                 return;
             }
-            if !is_last_attempt {
-                self.budget.reclaim(n_bytes, self.holding().n_bytes);
-            }
+            self.budget.reclaim(n_bytes, self.holding().n_bytes);
         }
     }
 

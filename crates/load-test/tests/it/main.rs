@@ -192,35 +192,30 @@ async fn a_broken_stream_is_counted_and_opened_again() {
 
 #[tokio::test]
 async fn the_search_stops_where_latency_passes_the_goal() {
-    // Answers one request at a time: three saturating users wait three times as long as one.
+    // Answers one request at a time: three saturating users wait three times as long as one, never less. Two
+    // are far below the goal, so that a pause of a slow machine does not matter.
     let serial = Behaviour {
-        serial_delay: Duration::from_millis(200),
+        serial_delay: Duration::from_millis(300),
         ..Behaviour::default()
     };
     let addr = serve(serial).await;
     let args = args(
         &addr,
-        "--profile saturate --find-max-users --slo-p95-ms 500 --duration 1500ms",
+        "--profile saturate --find-max-users --slo-p95-ms 890 --duration 2s",
     );
     let plan = Plan::prepare(args.clone())
         .await
         .expect("the fake serves mira");
     let (_keep, stop) = watch::channel(false);
     let capacity = plan.find_max_users(&stop).await;
-    // Two users, and fewer on a machine that stands still for a moment.
-    let passed = |p: &&Summary| p.latency_ms.is_some_and(|latency| latency.p95 <= 500.0);
-    let best = capacity.probes.iter().filter(passed).map(|p| p.users).max();
-    let found = (best.unwrap_or(0), capacity.max_users <= 2);
-    assert_eq!(found, (capacity.max_users, true), "{:?}", capacity.probes);
-    let max_users = capacity.max_users;
+    assert_eq!(capacity.max_users, 2, "{:?}", capacity.probes);
     let outcome = Outcome::Search(capacity);
     let text = outcome.text(&args, &plan, &Machine::here());
-    let line = format!("most users            {max_users}");
-    assert!(text.contains(&line), "{text}");
+    assert!(text.contains("most users            2"), "{text}");
     let json = serde_json::to_value(outcome.document(&args, &plan, &Machine::here()));
     let json = json.expect("numbers and names");
-    assert_eq!(json["max_users"], max_users);
-    assert_eq!(json["settings"]["slo_p95_ms"], 500);
+    assert_eq!(json["max_users"], 2);
+    assert_eq!(json["settings"]["slo_p95_ms"], 890);
 }
 
 #[tokio::test]

@@ -277,6 +277,8 @@ fn a_folder_that_cannot_be_written_to_is_not_tried_again_at_once() {
     served(&model);
     // Nor is it tried again before there can be any change.
     assert!(!model.frames.needs_bake(Instant::now()));
+    registry.tend(Instant::now());
+    assert!(matches!(refusal(&model), PackFault::Unwritable { .. }));
 }
 
 #[test]
