@@ -8,6 +8,7 @@
 
 pub mod audio_kind;
 pub mod face;
+pub mod foreign;
 pub mod model_id;
 pub mod priority;
 pub mod rect;
@@ -15,6 +16,7 @@ pub mod timeline;
 
 pub use audio_kind::AudioKind;
 pub use face::FaceGeometry;
+pub use foreign::Foreign;
 pub use model_id::{InvalidModelId, ModelId};
 pub use priority::Priority;
 pub use rect::{CropRect, PixelRect};
