@@ -151,7 +151,7 @@ async fn clients_that_vanish_leave_nothing_behind() -> Result<()> {
 async fn unread_answers_have_a_budget_and_are_taken_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     avatar::write_fake(&folder.path().join("a"), 3)?;
-    let yaml = "server: {max_message_size_mb: 1, max_unsent_mb: 2}\n\
+    let yaml = "server: {max_message_size_mb: 1, max_unsent_mb: 2, peer_share_percent: 100}\n\
                 session: {send_timeout_s: 2}\nmodels: {a: {path: a, preload: true}}";
     let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
     // 0.92 MB: there is room for two.

@@ -1,55 +1,115 @@
-//! Who may come in: the one gate of unary requests and sessions, before anything is loaded or
-//! computed for them.
+//! Who may come in: the one gate of everything that clients can ask for, before anything is loaded or
+//! computed for them, and the pools of memory that they share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     config::{ServerLimits, SessionLimits},
     error::{RETRY_AFTER, ServeError},
+    gate::{Gate, Rules, Ticket},
     health::Phase,
+    peer::Peer,
+    request_layer::Fault,
 };
 
 /// The gate.
 #[derive(Debug)]
 pub struct Admission {
     phase: watch::Receiver<Phase>,
-    requests: Gate,
-    sessions: Gate,
+    requests: Arc<Gate>,
+    sessions: Arc<Gate>,
     /// The same, and those that have failed while their clients do not read.
-    unread_sessions: Gate,
-    answers: Gate,
+    unread_sessions: Arc<Gate>,
+    answers: Arc<Gate>,
+    /// Calls that are answered at once.
+    control: Arc<Gate>,
+    /// Calls that last: health and statistics that are watched, reflection.
+    watches: Arc<Gate>,
+    uploads: Uploads,
     /// In bytes.
-    unsent: Gate,
+    unsent: Arc<Gate>,
     n_rejected: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Gate {
-    what: &'static str,
-    limit: usize,
-    free: Arc<Semaphore>,
 }
 
 /// As good as no limit: they are only counted. What they hold is bounded in bytes, for unary calls all
 /// together, and for each session.
 const ANSWERS: usize = 1 << 24;
-
-/// The right to be served, or to take memory; dropping it makes room for another.
-#[derive(Debug)]
-pub struct Ticket {
-    permit: OwnedSemaphorePermit,
-}
+/// Calls about models and the server that are being answered. Each takes well under a millisecond.
+const CONTROL: usize = 64;
+/// Orchestrators and proxies watch each server a few times; a page does not watch at all.
+const WATCHES: usize = 256;
+/// A call that is on its way in counts as so many bytes at least: its stream, its task and its headers.
+pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
+/// An upload that stands still for longer gives way where there is no room for others.
+const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
+/// An answer that has waited for its reader for longer gives way where there is no room for others.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a session holds: its place until it has failed or is gone, and room for its memory until it is gone.
 #[derive(Debug)]
 pub struct SessionTicket {
     pub(crate) place: Ticket,
     pub(crate) memory: Ticket,
+}
+
+/// Room for a message that is on its way in, until the call that it belongs to is answered.
+#[derive(Debug)]
+pub struct Upload(Ticket);
+
+/// Room for all uploads.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploads(Arc<Gate>);
+
+impl Uploads {
+    /// Room for one of a peer, if there is any.
+    pub(crate) fn admit(&self, peer: Peer) -> Option<Upload> {
+        self.0.take(peer, UPLOAD_BYTES).map(Upload)
+    }
+}
+
+/// Room is taken in steps of so many bytes, as memory is.
+const UPLOAD_STEP_BYTES: usize = 64 << 10;
+
+impl Upload {
+    /// Makes it large enough for so many bytes; `false` where there is no room.
+    pub(crate) fn holds(&self, n_bytes: usize) -> bool {
+        let n_bytes = if n_bytes > UPLOAD_BYTES {
+            n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
+        } else {
+            UPLOAD_BYTES
+        };
+        self.0.resize(n_bytes)
+    }
+
+    /// Says whether it only waits from now on: for its client, or for a model to be loaded. Then it gives way to
+    /// others where there is no room.
+    pub(crate) fn waits(&self, waits: bool) {
+        self.0.set_waiting(waits.then(Instant::now));
+    }
+
+    /// Returns when it has given way.
+    pub(crate) async fn withdrawn(&self) {
+        self.0.withdrawn().await;
+    }
+
+    /// Whether it has given way.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.0.is_withdrawn()
+    }
+
+    /// What is said where it has, or could not grow.
+    pub(crate) fn no_room(&self) -> Fault {
+        let limit = self.0.limit();
+        Fault::NoRoom { limit }
+    }
 }
 
 impl Admission {
@@ -60,19 +120,42 @@ impl Admission {
         session: &SessionLimits,
         phase: watch::Receiver<Phase>,
     ) -> Self {
+        let gate = |what, limit, patience| {
+            Gate::new(Rules {
+                what,
+                limit,
+                share_percent: server.peer_share_percent,
+                patience,
+            })
+        };
         // Beside those in the queue, requests are in preparation, in a worker or being composited.
         // The bound keeps what they hold in memory in proportion to the queue.
-        let n_requests = server.queue_capacity + 4 * server.n_workers;
+        let n_requests = server.queue_capacity.saturating_add(4 * server.n_workers);
+        let n_unread = session.max_sessions.saturating_mul(2);
+        let (uploads, unsent) = (server.max_upload_bytes, server.max_unsent_bytes);
         Self {
             phase,
-            requests: Gate::new("too many requests at once", n_requests),
-            sessions: Gate::new("too many sessions", session.max_sessions),
-            unread_sessions: Gate::new(
-                "too many sessions that nobody reads",
-                session.max_sessions.saturating_mul(2),
+            requests: gate("too many requests at once", n_requests, None),
+            sessions: gate("too many sessions", session.max_sessions, None),
+            unread_sessions: gate("too many sessions that nobody reads", n_unread, None),
+            answers: Gate::new(Rules {
+                what: "answers",
+                limit: ANSWERS,
+                share_percent: 100,
+                patience: None,
+            }),
+            control: gate("too many calls at once", CONTROL, None),
+            watches: gate("too many calls that watch", WATCHES, None),
+            uploads: Uploads(gate(
+                "too many bytes of uploads",
+                uploads,
+                Some(UPLOAD_PATIENCE),
+            )),
+            unsent: gate(
+                "too many bytes of unread answers",
+                unsent,
+                Some(UNREAD_PATIENCE),
             ),
-            answers: Gate::new("answers", ANSWERS),
-            unsent: Gate::new("too many bytes of unread answers", server.max_unsent_bytes),
             n_rejected: AtomicU64::new(0),
         }
     }
@@ -81,67 +164,154 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Draining`], [`ServeError::Overloaded`].
-    pub fn admit_request(&self) -> Result<Ticket, ServeError> {
-        self.admit(&self.requests)
+    pub fn admit_request(&self, peer: Peer) -> Result<Ticket, ServeError> {
+        self.admit(&self.requests, peer)
+    }
+
+    /// Whether a unary request would be let in now. A full server says so before it reads a message.
+    ///
+    /// # Errors
+    /// As [`Self::admit_request`].
+    pub(crate) fn expect_request(&self, peer: Peer) -> Result<(), ServeError> {
+        self.expect(&self.requests, peer)
     }
 
     /// Lets a session in.
     ///
     /// # Errors
     /// [`ServeError::Draining`], [`ServeError::Overloaded`].
-    pub fn admit_session(&self) -> Result<SessionTicket, ServeError> {
+    pub fn admit_session(&self, peer: Peer) -> Result<SessionTicket, ServeError> {
         Ok(SessionTicket {
-            place: self.admit(&self.sessions)?,
-            memory: self.admit(&self.unread_sessions)?,
+            place: self.admit(&self.sessions, peer)?,
+            memory: self.admit(&self.unread_sessions, peer)?,
         })
+    }
+
+    /// Whether a session would be let in now.
+    ///
+    /// # Errors
+    /// As [`Self::admit_session`].
+    pub(crate) fn expect_session(&self, peer: Peer) -> Result<(), ServeError> {
+        self.expect(&self.sessions, peer)?;
+        self.expect(&self.unread_sessions, peer)
+    }
+
+    /// Lets a call in that is answered at once, whatever the server's phase.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn admit_control(&self, peer: Peer) -> Result<Ticket, ServeError> {
+        self.take(&self.control, peer, 1)
+    }
+
+    /// Lets a call in that lasts, whatever the server's phase.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn admit_watch(&self, peer: Peer) -> Result<Ticket, ServeError> {
+        self.take(&self.watches, peer, 1)
+    }
+
+    /// Room for a message that is on its way in, which has to be made larger as it comes.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn admit_upload(&self, peer: Peer) -> Result<Upload, ServeError> {
+        let upload = self.uploads.admit(peer);
+        upload.ok_or_else(|| self.refuse_upload())
+    }
+
+    /// The pool of uploads, for what counts bytes by itself.
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// The refusal of a message for which there is no room.
+    pub(crate) fn refuse_upload(&self) -> ServeError {
+        self.refuse(&self.uploads.0)
     }
 
     /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
     pub(crate) fn answer(&self) -> Option<Ticket> {
-        self.answers.take(1)
+        self.answers.take(Peer::UNKNOWN, 1)
     }
 
     /// Room for a unary answer of so many bytes, from before it is made until it is written.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn reserve(&self, n_bytes: u64) -> Result<Ticket, ServeError> {
-        let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX);
-        let room = self.unsent.take(n_bytes);
-        room.ok_or_else(|| self.refuse(&self.unsent))
+    pub(crate) fn reserve(&self, peer: Peer, n_bytes: u64) -> Result<Ticket, ServeError> {
+        let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
+        self.take(&self.unsent, peer, n_bytes)
     }
 
     /// Makes a reservation as large as the answer has become.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn resize(&self, room: &mut Ticket, n_bytes: usize) -> Result<(), ServeError> {
-        let n_held = room.permit.num_permits();
-        if let Some(n_missing) = n_bytes.checked_sub(n_held) {
-            let more = self.reserve(u64::try_from(n_missing).unwrap_or(u64::MAX))?;
-            room.permit.merge(more.permit);
+    pub(crate) fn resize(&self, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
+        if room.resize(n_bytes) {
+            Ok(())
         } else {
-            drop(room.permit.split(n_held - n_bytes));
+            Err(self.refuse(&self.unsent))
         }
-        Ok(())
     }
 
-    fn admit(&self, gate: &Gate) -> Result<Ticket, ServeError> {
-        let ticket = gate.take(1);
+    fn admit(&self, gate: &Arc<Gate>, peer: Peer) -> Result<Ticket, ServeError> {
+        let ticket = gate.take(peer, 1);
         // Looked at with the ticket in hand: whoever is let in before the drain begins is waited for.
-        match *self.phase.borrow() {
-            Phase::Starting => return Err(ServeError::Starting),
-            Phase::Draining => return Err(ServeError::Draining),
-            Phase::Serving | Phase::Leaving => {}
-        }
+        self.check_phase()?;
         ticket.ok_or_else(|| self.refuse(gate))
+    }
+
+    fn expect(&self, gate: &Gate, peer: Peer) -> Result<(), ServeError> {
+        self.check_phase()?;
+        if gate.has_room(peer) {
+            Ok(())
+        } else {
+            Err(self.refuse(gate))
+        }
+    }
+
+    fn take(&self, gate: &Arc<Gate>, peer: Peer, n: usize) -> Result<Ticket, ServeError> {
+        gate.take(peer, n).ok_or_else(|| self.refuse(gate))
+    }
+
+    /// Whether new work is taken at all.
+    ///
+    /// # Errors
+    /// [`ServeError::Starting`], [`ServeError::Draining`].
+    pub(crate) fn check_phase(&self) -> Result<(), ServeError> {
+        match *self.phase.borrow() {
+            Phase::Starting => Err(ServeError::Starting),
+            Phase::Draining => Err(ServeError::Draining),
+            Phase::Serving | Phase::Leaving => Ok(()),
+        }
+    }
+
+    /// Waits for something that nobody has to finish once the server drains.
+    ///
+    /// # Errors
+    /// [`ServeError::Draining`].
+    pub(crate) async fn unless_draining<T>(
+        &self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, ServeError> {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            done = waiting => Ok(done),
+            // An error would mean that the server is gone.
+            _ = phase.wait_for(|phase| *phase == Phase::Draining) => Err(ServeError::Draining),
+        }
     }
 
     fn refuse(&self, gate: &Gate) -> ServeError {
         self.n_rejected.fetch_add(1, Ordering::Relaxed);
+        let rules = gate.rules();
         ServeError::Overloaded {
-            what: gate.what,
-            limit: gate.limit,
+            what: rules.what,
+            limit: rules.limit,
             retry: RETRY_AFTER,
         }
     }
@@ -167,7 +337,13 @@ impl Admission {
     /// Sessions open now.
     #[must_use]
     pub fn n_sessions(&self) -> usize {
-        self.sessions.n_inside()
+        self.sessions.n_taken()
+    }
+
+    /// Bytes of messages on their way in, and of those that are being answered.
+    #[must_use]
+    pub fn n_upload_bytes(&self) -> usize {
+        self.uploads.0.n_taken()
     }
 
     /// Waits until everything that was let in has gone, and its answers are written.
@@ -175,32 +351,6 @@ impl Admission {
         self.requests.emptied().await;
         self.sessions.emptied().await;
         self.answers.emptied().await;
-    }
-}
-
-impl Gate {
-    fn new(what: &'static str, limit: usize) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        Self {
-            what,
-            limit,
-            free: Arc::new(Semaphore::new(limit)),
-        }
-    }
-
-    fn take(&self, n: u32) -> Option<Ticket> {
-        let permit = Arc::clone(&self.free).try_acquire_many_owned(n).ok()?;
-        Some(Ticket { permit })
-    }
-
-    fn n_inside(&self) -> usize {
-        self.limit.saturating_sub(self.free.available_permits())
-    }
-
-    async fn emptied(&self) {
-        let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
-        // The semaphore is never closed; an error would mean that nobody is inside.
-        drop(self.free.acquire_many(all).await);
     }
 }
 
@@ -243,48 +393,61 @@ mod tests {
     #[test]
     fn work_is_taken_between_start_and_drain() {
         let config = Config::parse(
-            "server: {queue_size: 1, worker_count: 1}",
+            "server: {queue_size: 1, worker_count: 1, peer_share_percent: 100}",
             Path::new("c"),
             [],
         );
         let config = config.unwrap();
         let (phase, seen) = watch::channel(Phase::Starting);
         let gate = Admission::new(&config.server, &config.session, seen);
-        assert!(matches!(gate.admit_request(), Err(ServeError::Starting)));
+        let admit = || gate.admit_request(Peer::UNKNOWN);
+        assert!(matches!(admit(), Err(ServeError::Starting)));
         phase.send_replace(Phase::Serving);
-        let inside: Vec<_> = (0..5).map(|_| gate.admit_request().unwrap()).collect();
-        let refused = gate.admit_request();
-        assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
-        assert_eq!(gate.n_rejected(), 1);
+        let inside: Vec<_> = (0..5).map(|_| admit().unwrap()).collect();
+        for refused in [admit().map(drop), gate.expect_request(Peer::UNKNOWN)] {
+            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
+        }
+        assert_eq!(gate.n_rejected(), 2);
         phase.send_replace(Phase::Draining);
-        assert!(matches!(gate.admit_request(), Err(ServeError::Draining)));
+        assert!(matches!(admit(), Err(ServeError::Draining)));
         drop(inside);
-        assert!(matches!(gate.admit_session(), Err(ServeError::Draining)));
-        assert_eq!(gate.n_rejected(), 1, "a drain is no want of room");
+        let session = gate.admit_session(Peer::UNKNOWN);
+        assert!(matches!(session, Err(ServeError::Draining)));
+        assert_eq!(gate.n_rejected(), 2, "a drain is no want of room");
     }
 
     #[test]
     fn answers_take_what_they_have_become_and_give_all_of_it_back() {
-        let config = "server: {max_message_size_mb: 1, max_unsent_mb: 1}";
+        let config = "server: {max_message_size_mb: 1, max_unsent_mb: 1, max_upload_mb: 1, peer_share_percent: 100}";
         let config = Config::parse(config, Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
         let gate = Admission::new(&config.server, &config.session, seen);
+        let reserve = |n_bytes| gate.reserve(Peer::UNKNOWN, n_bytes);
         let all = config.server.max_unsent_bytes;
-        let mut one = gate.reserve(1000).unwrap();
-        gate.resize(&mut one, 10).unwrap();
-        let mut other = gate.reserve(all as u64 - 100).unwrap();
-        gate.resize(&mut one, 100).unwrap();
-        for refused in [
-            gate.resize(&mut other, all - 99),
-            gate.resize(&mut one, 101),
-        ] {
+        let one = reserve(1000).unwrap();
+        gate.resize(&one, 10).unwrap();
+        let other = reserve(all as u64 - 100).unwrap();
+        gate.resize(&one, 100).unwrap();
+        for refused in [gate.resize(&other, all - 99), gate.resize(&one, 101)] {
             assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
         }
-        assert!(gate.reserve(1).is_err());
+        assert!(reserve(1).is_err());
         assert_eq!(gate.n_rejected(), 3);
         drop(other);
-        gate.resize(&mut one, all).unwrap();
+        gate.resize(&one, all).unwrap();
         drop(one);
-        assert!(gate.reserve(all as u64).is_ok());
+        assert!(reserve(all as u64).is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_through_a_drain() {
+        let config = Config::parse("", Path::new("c"), []).unwrap();
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let gate = Admission::new(&config.server, &config.session, seen);
+        assert_eq!(gate.unless_draining(async { 1 }).await.unwrap(), 1);
+        phase.send_replace(Phase::Draining);
+        let waited = gate.unless_draining(std::future::pending::<()>()).await;
+        assert!(matches!(waited, Err(ServeError::Draining)));
+        assert_eq!(gate.unless_draining(async { 2 }).await.unwrap(), 2);
     }
 }

@@ -2,15 +2,18 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use lipsync_registry::Registry;
+use lipsync_core::ModelId;
+use lipsync_registry::{Lease, Registry};
 use tokio::sync::watch;
 
 use crate::{
     admission::Admission,
     config::{Output, ServerLimits, SessionLimits},
+    error::ServeError,
     gpus::Gpus,
     health::Phase,
     pipeline::Pipeline,
+    request_layer::Arrival,
     stream::SessionCounters,
 };
 
@@ -38,6 +41,18 @@ pub struct Shared {
     pub started: Instant,
     /// Where it is in its life.
     pub phase: watch::Receiver<Phase>,
+}
+
+impl Shared {
+    /// A model, loaded if need be. Who waits for that is told when the server drains, and gives way to others
+    /// where there is no room for its message.
+    ///
+    /// # Errors
+    /// Those of [`Registry::model`]; [`ServeError::Draining`].
+    pub(crate) async fn model(&self, id: &ModelId, arrival: &Arrival) -> Result<Lease, ServeError> {
+        let waiting = self.admission.unless_draining(self.registry.model(id));
+        Ok(arrival.waiting(waiting).await??)
+    }
 }
 
 impl fmt::Debug for Shared {

@@ -10,6 +10,8 @@ use lipsync_compositor::CompositorError;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
 
+use crate::request_layer::Fault;
+
 /// An error that a client is told about.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -65,6 +67,9 @@ pub enum ServeError {
         /// The limit.
         limit: usize,
     },
+    /// A message does not come as fast as it must.
+    #[error("the message came too slowly: 40 kB must come in every 5 s, until it is whole")]
+    UploadTooSlow,
     /// A stream sent audio faster than it can be used.
     #[error("more than {limit_s} s of audio wait in this session")]
     TooMuchAudio {
@@ -178,6 +183,22 @@ impl From<PoolError> for ServeError {
                 reason: error.to_string(),
             },
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<Fault> for ServeError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge { limit } => Self::MessageTooLarge { limit },
+            Fault::TooManyElements => Self::invalid("message", fault.to_string()),
+            Fault::Malformed => Self::undecodable(),
+            Fault::TooSlow => Self::UploadTooSlow,
+            Fault::NoRoom { limit } => Self::Overloaded {
+                what: "too many bytes of uploads",
+                limit,
+                retry: RETRY_AFTER,
+            },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lipsync_core::Priority;
+use lipsync_core::{Foreign, ModelId, Priority};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::error::ServeError;
@@ -83,11 +83,15 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// [`ServeError::Invalid`] where they differ: the request would have gone to the wrong place.
-    pub fn check_model_id(&self, model_id: &str) -> Result<(), ServeError> {
+    pub fn check_model_id(&self, model_id: &ModelId) -> Result<(), ServeError> {
         match &self.model_id {
-            Some(hint) if hint != model_id => Err(ServeError::invalid(
+            Some(hint) if hint != model_id.as_str() => Err(ServeError::invalid(
                 "x-model-id",
-                format!("must equal the request's model_id {model_id:?}, found {hint:?}"),
+                format!(
+                    "must equal the request's model_id {:?}, found {:?}",
+                    Foreign(model_id.as_str()),
+                    Foreign(hint)
+                ),
             )),
             _ => Ok(()),
         }
@@ -106,8 +110,10 @@ fn text<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'a 
 }
 
 fn expected(field: &'static str, what: &str, found: &str) -> ServeError {
-    let found: String = found.chars().take(64).collect();
-    ServeError::invalid(field, format!("expected {what}, found {found:?}"))
+    ServeError::invalid(
+        field,
+        format!("expected {what}, found {:?}", Foreign(found)),
+    )
 }
 
 /// `50ms`, `2s`, `100us`, `1m`.
@@ -198,9 +204,9 @@ mod tests {
         .unwrap();
         assert_eq!(h.priority, Some(Priority::Normal));
         assert_eq!(h.max_wait, Some(Duration::from_millis(50)));
-        assert!(h.check_model_id("mira").is_ok());
+        assert!(h.check_model_id(&ModelId::new("mira").unwrap()).is_ok());
         assert!(matches!(
-            h.check_model_id("tomo"),
+            h.check_model_id(&ModelId::new("tomo").unwrap()),
             Err(ServeError::Invalid { .. })
         ));
     }

@@ -106,8 +106,8 @@ impl BatchRequest {
         output: &Output,
         max_batch_frames: usize,
     ) -> Result<Self, ServeError> {
-        headers.check_model_id(&proto.model_id)?;
         let model_id = parse_model_id(&proto.model_id)?;
+        headers.check_model_id(&model_id)?;
         let clip = parse_clip(proto.audio)?;
         let n_frames = usize::try_from(proto.frame_count).unwrap_or(usize::MAX);
         if n_frames > max_batch_frames {

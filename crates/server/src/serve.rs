@@ -191,8 +191,11 @@ impl Server {
         let (close, closing) = watch::channel(());
         let calls = RequestLayer::new(Arc::clone(&shared)).layer(routes(&shared)?);
         // A session is over after half of it; the rest is for its client to come and see why.
-        let unread_limit = 2 * shared.session.send_timeout;
-        let serving = tokio::spawn(transport::serve(listener, calls, unread_limit, closing));
+        let limits = transport::Limits {
+            unread: 2 * shared.session.send_timeout,
+            peer_share_percent: shared.limits.peer_share_percent,
+        };
+        let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
         let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let lost = shared.pipeline.workers.lost_device();
         let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));

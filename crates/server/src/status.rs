@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::{RETRY_AFTER, ServeError};
+use crate::{
+    error::{RETRY_AFTER, ServeError},
+    request_layer::Fault,
+};
 
 /// The header by which gRPC clients learn when to retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -35,6 +38,7 @@ impl From<ServeError> for Status {
                 retry_later(Code::Unavailable, text, RETRY_AFTER)
             }
             ServeError::DeadlineExceeded
+            | ServeError::UploadTooSlow
             | ServeError::SessionIdle { .. }
             | ServeError::SessionUnread { .. }
             | ServeError::SessionTooLong { .. } => Self::deadline_exceeded(text),
@@ -66,6 +70,10 @@ pub fn panicked() -> Status {
 /// limit (`OUT_OF_RANGE` in the stack) or an undecodable one. `None`: the connection broke.
 #[must_use]
 pub fn incoming_fault(status: &Status, limit: usize) -> Option<ServeError> {
+    let source = std::error::Error::source(status);
+    if let Some(fault) = source.and_then(|source| source.downcast_ref::<Fault>()) {
+        return Some(fault.clone().into());
+    }
     match status.code() {
         Code::OutOfRange => Some(ServeError::MessageTooLarge { limit }),
         Code::Internal | Code::InvalidArgument | Code::Unimplemented => {

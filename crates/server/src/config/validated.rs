@@ -49,6 +49,10 @@ pub struct ServerLimits {
     pub max_message_bytes: usize,
     /// Unary answers that are being made or not read yet, all together.
     pub max_unsent_bytes: usize,
+    /// Messages of calls on their way in and until they are answered, all together.
+    pub max_upload_bytes: usize,
+    /// What one address may hold of each kind of place and memory that clients share, percent.
+    pub peer_share_percent: u32,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -119,6 +123,8 @@ pub struct SessionLimits {
     pub max_buffered_audio_s: u32,
     /// Finished frames that may wait in one session, ms of video.
     pub max_unsent_ms: u32,
+    /// Largest message that a session's client may send.
+    pub max_message_bytes: usize,
     /// A session in which nothing moves for so long is ended.
     pub idle_timeout: Duration,
     /// A session whose client has not read for so long is ended.
@@ -190,6 +196,10 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
         1024,
         message..=1_048_576,
     )?;
+    // The largest message must fit, too.
+    let upload = raw.max_upload_mb.map_or(message.max(512), u64::from);
+    let upload = in_range("server.max_upload_mb", upload, message..=1_048_576)?;
+    let share = number("peer_share_percent", raw.peer_share_percent, 80, 1..=100)?;
     let timeout = raw.request_timeout_ms.unwrap_or(30_000);
     let timeout = in_range("server.request_timeout_ms", timeout, 1..=3_600_000)?;
     let pre_drain = in_range(
@@ -206,6 +216,8 @@ fn validate_server(raw: &RawServer) -> Result<ServerLimits, BadValue> {
         address: parse_address("server.port", raw.port.as_deref().unwrap_or(":50051"))?,
         max_message_bytes: to_usize(message) * 1024 * 1024,
         max_unsent_bytes: to_usize(unsent) * 1024 * 1024,
+        max_upload_bytes: to_usize(upload) * 1024 * 1024,
+        peer_share_percent: u32::try_from(share).unwrap_or(100),
         n_workers: to_usize(n_workers),
         queue_capacity: to_usize(queue),
         max_batch_frames: to_usize(frames),
@@ -312,6 +324,7 @@ fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
         1..=3600,
     )?;
     let unsent = number("max_unsent_ms", raw.max_unsent_ms, 2000, 40..=60_000)?;
+    let message = number("max_message_size_mb", raw.max_message_size_mb, 4, 1..=1024)?;
     let idle = in_range(
         "session.idle_timeout_s",
         raw.idle_timeout_s.unwrap_or(300),
@@ -336,6 +349,7 @@ fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadValue> {
         max_sessions: to_usize(sessions),
         max_buffered_audio_s: u32::try_from(buffered).unwrap_or(u32::MAX),
         max_unsent_ms: u32::try_from(unsent).unwrap_or(u32::MAX),
+        max_message_bytes: to_usize(message) * 1024 * 1024,
         idle_timeout: Duration::from_secs(idle),
         send_timeout: Duration::from_secs(send),
         lag_timeout: (lag > 0).then(|| Duration::from_secs(lag)),

@@ -9,13 +9,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
     time::{sleep, timeout},
 };
 use tower::Service as _;
 
-use super::closed;
+use super::inflow::{Counted, Inflow};
+use crate::{
+    admission::Uploads,
+    gate::Gate,
+    transport::{
+        accept::{Seat, accept},
+        closed,
+    },
+};
 
 /// For the head of a request to arrive, counted from the connection or from the request before.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -25,8 +32,6 @@ const REUSE_LIMIT: Duration = Duration::from_secs(120);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes read ahead on a connection; a longer head of a request is refused.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
-/// Pause after a failed accept: usually the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What answers that are being written may take when the port closes.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// To whoever comes when every place is taken.
@@ -35,44 +40,23 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 21\r\n\r\n\
     too many connections\n";
 
-/// A connection's place among [`serve`]'s `max_connections`; a session keeps it when it takes the
-/// connection over.
-pub(super) type Place = Arc<OwnedSemaphorePermit>;
-
 /// Serves until the port closes.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
-    max_connections: usize,
-    mut closing: watch::Receiver<()>,
+    places: Arc<Gate>,
+    uploads: Uploads,
+    closing: watch::Receiver<()>,
 ) {
-    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = closed(&mut closing) => break,
-            Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+    let begin = |socket, seat: Seat| {
+        let inflow = Inflow::new(uploads.clone(), seat.peer);
+        let socket = Counted {
+            socket,
+            inflow: inflow.clone(),
         };
-        let socket = match accepted {
-            Ok((socket, _peer)) => socket,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
-                // Only slower without.
-                let _set = socket.set_nodelay(true);
-                let router = router.clone();
-                connections.spawn(converse(socket, router, Arc::new(place), closing.clone()));
-            }
-            Err(_full) => refuse(socket),
-        }
-    }
-    drop(listener);
+        converse(socket, router.clone(), seat, inflow, closing.clone())
+    };
+    let mut connections = accept(listener, places, closing.clone(), begin, refuse).await;
     let rest = async { while connections.join_next().await.is_some() {} };
     // What is left after this is aborted with the set.
     let _ = timeout(CLOSE_LIMIT, rest).await;
@@ -82,12 +66,22 @@ pub(super) async fn serve(
 async fn converse(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
-    place: Place,
+    seat: Seat,
+    inflow: Inflow,
     mut closing: watch::Receiver<()>,
 ) {
+    let place = Arc::clone(&seat.place);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&place));
-        router.clone().call(request.map(Body::new))
+        inflow.whole();
+        request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(inflow.clone());
+        // Until the answer is made; who does not read it gives way to others.
+        let busy = seat.activity.begin();
+        let answer = router.clone().call(request.map(Body::new));
+        async move {
+            let _busy = busy;
+            answer.await
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -98,6 +92,7 @@ async fn converse(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
+        () = place.withdrawn() => return,
         () = sleep(REUSE_LIMIT) => None,
         () = closed(&mut closing) => None,
     };

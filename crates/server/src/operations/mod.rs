@@ -10,6 +10,7 @@
 mod api;
 mod assets;
 mod connections;
+mod inflow;
 mod origin;
 mod routes;
 mod session;
@@ -18,10 +19,18 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{core_state::Shared, transport::closed};
+use crate::{
+    core_state::Shared,
+    request_layer::Shapes,
+    transport::{accept, closed},
+};
 
 /// Connections beside those of sessions: pages, probes, scrapers.
 const SPARE_CONNECTIONS: usize = 64;
+/// Of the files that the process may open, connections of this port take this part at most, and of few files not all:
+/// those of gRPC must not run out because of them.
+const FILES_SHARE: u64 = 8;
+const MIN_CONNECTIONS: u64 = 16;
 
 /// A port that listens but serves nothing yet.
 #[derive(Debug)]
@@ -42,6 +51,7 @@ pub(crate) struct Operations {
 #[derive(Debug, Clone)]
 struct Context {
     shared: Arc<Shared>,
+    shapes: Arc<Shapes>,
     /// Its sender is dropped when the port closes.
     closing: watch::Receiver<()>,
 }
@@ -57,22 +67,31 @@ impl Listening {
     /// Begins to serve.
     pub(crate) fn serve(self, shared: Arc<Shared>) -> Operations {
         let (close, closing) = watch::channel(());
-        let max_connections = shared
-            .session
-            .max_sessions
-            .saturating_add(SPARE_CONNECTIONS);
+        let places = accept::places(
+            max_connections(shared.session.max_sessions),
+            shared.limits.peer_share_percent,
+        );
+        let uploads = shared.admission.uploads().clone();
         let context = Context {
             shared,
+            shapes: Arc::new(Shapes::of_contract()),
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve(self.listener, router, max_connections, closing);
+        let serving = connections::serve(self.listener, router, places, uploads, closing);
         Operations {
             address: self.address,
             close,
             serving: tokio::spawn(serving),
         }
     }
+}
+
+/// How many connections there may be beside so many sessions.
+fn max_connections(max_sessions: usize) -> usize {
+    let share = (accept::max_files() / FILES_SHARE).max(MIN_CONNECTIONS);
+    let share = usize::try_from(share).unwrap_or(usize::MAX);
+    max_sessions.saturating_add(SPARE_CONNECTIONS).min(share)
 }
 
 impl Operations {

@@ -31,15 +31,33 @@ use tokio_tungstenite::tungstenite;
 use tonic::{Status, metadata::MetadataMap};
 use tracing::Instrument as _;
 
-use super::{Context, closed, connections::Place, origin};
-use crate::{error::ServeError, metadata::RequestHeaders, request_layer, stream};
+use super::{Context, closed, inflow::Inflow, origin};
+use crate::{
+    core_state::Shared,
+    error::ServeError,
+    metadata::RequestHeaders,
+    request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
+    stream,
+    transport::accept::Seat,
+};
 
+/// The method that a session is.
+const STREAM_COMPOSITE: &str = "/lipsync.v1.LipSync/StreamComposite";
 /// For the client to answer a close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// The most that answers to pings may take while they are not read.
+const PONGS_BYTES: usize = 256 << 10;
 /// Close codes from here on mean 4000 + a gRPC status code.
 const STATUS_CODES: u16 = 4000;
 /// A control message of the protocol has at most 125 bytes, two of them are the code.
 const MAX_REASON_BYTES: usize = 123;
+
+/// Who is at the other end.
+struct Client {
+    headers: HeaderMap,
+    seat: Seat,
+    inflow: Inflow,
+}
 
 /// How a session ended for the transport.
 enum End {
@@ -61,35 +79,43 @@ impl From<ServeError> for End {
 /// a refused upgrade; only foreign pages get none.
 pub(super) async fn open(
     State(context): State<Context>,
-    Extension(place): Extension<Place>,
+    Extension(seat): Extension<Seat>,
+    Extension(inflow): Extension<Inflow>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if let Err(reason) = origin::check(&headers) {
         return (StatusCode::FORBIDDEN, reason).into_response();
     }
-    let limit = context.shared.limits.max_message_bytes;
+    let limit = message_limit(&context.shared);
+    // One message is written at a time; besides it there are answers to pings.
+    let largest_answer = context.shared.limits.max_message_bytes + PONGS_BYTES;
     let id = request_layer::request_id(&headers);
     let span = tracing::info_span!("session", id = id.to_str().unwrap_or(""));
-    let serving = async move |socket| {
-        serve(context, headers, socket).await;
-        drop(place);
+    let client = Client {
+        headers,
+        seat,
+        inflow,
     };
+    let serving = async move |socket| serve(context, client, socket).await;
     let mut response = upgrade
         .max_message_size(limit)
         .max_frame_size(limit)
+        .max_write_buffer_size(largest_answer)
         .on_upgrade(|socket| serving(socket).instrument(span));
     response.headers_mut().insert(request_layer::REQUEST_ID, id);
     response
 }
 
-async fn serve(context: Context, headers: HeaderMap, socket: WebSocket) {
+async fn serve(context: Context, client: Client, socket: WebSocket) {
     // The drain waits until the close is written.
     let _answer = context.shared.admission.answer();
     let (mut sink, mut source) = socket.split();
     let mut closing = context.closing.clone();
     let end = tokio::select! {
-        end = converse(&context, headers, &mut sink, &mut source) => end,
+        end = converse(&context, &client, &mut sink, &mut source) => end,
+        // It has not begun, and others need its place.
+        () = client.seat.place.withdrawn() => End::Gone,
         () = closed(&mut closing) => ServeError::Draining.into(),
     };
     let frame = match end {
@@ -117,11 +143,12 @@ async fn serve(context: Context, headers: HeaderMap, socket: WebSocket) {
 
 async fn converse(
     context: &Context,
-    mut headers: HeaderMap,
+    client: &Client,
     sink: &mut (impl Sink<Message> + Unpin),
     source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
 ) -> End {
     let shared = &context.shared;
+    let mut headers = client.headers.clone();
     // A proxy's own; this port has no keys.
     headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::parse(&MetadataMap::from_headers(headers), Instant::now());
@@ -129,52 +156,142 @@ async fn converse(
         Ok(headers) => headers,
         Err(error) => return error.into(),
     };
-    let ticket = match shared.admission.admit_session() {
-        Ok(ticket) => ticket,
-        Err(refusal) => return refusal.into(),
-    };
+    let arrival = Arrival::new(client.seat.peer, Some(client.seat.activity.clone()));
+    if let Err(refusal) = shared.admission.expect_session(arrival.peer) {
+        return refusal.into();
+    }
     // The session takes every message at once; one place is enough.
     let (requests, incoming) = mpsc::channel(1);
     let incoming = ReceiverStream::new(incoming);
-    let responses = stream::begin(context.shared.clone(), headers, ticket, incoming);
+    let responses = stream::begin(context.shared.clone(), headers, arrival, incoming);
+    let reading = Reading {
+        requests: Some(requests),
+        limit: message_limit(shared),
+        shapes: &context.shapes,
+        control: Control::begin(),
+    };
     tokio::select! {
-        end = read(source, requests, shared.limits.max_message_bytes) => end,
+        end = reading.read(source, &client.inflow) => end,
         end = write(sink, responses, shared.session.send_timeout) => end,
     }
 }
 
-/// Gives what the client sends to the session; returns when it has left or is at fault.
-async fn read(
-    source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
-    requests: mpsc::Sender<Result<v1::StreamCompositeRequest, Status>>,
+/// The largest message that a client may send.
+fn message_limit(shared: &Shared) -> usize {
+    let session = shared.session.max_message_bytes;
+    session.min(shared.limits.max_message_bytes)
+}
+
+/// What the client sends.
+struct Reading<'a> {
+    /// `None` when it has said all.
+    requests: Option<mpsc::Sender<Result<v1::StreamCompositeRequest, Status>>>,
     limit: usize,
-) -> End {
-    let mut requests = Some(requests);
-    while let Some(message) = source.next().await {
+    shapes: &'a Shapes,
+    control: Control,
+}
+
+impl Reading<'_> {
+    /// Gives it to the session; returns when the client has left or is at fault.
+    async fn read(
+        mut self,
+        source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
+        inflow: &Inflow,
+    ) -> End {
+        loop {
+            let message = match whole(source, inflow).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return End::Gone,
+                Err(slow) => return slow.into(),
+            };
+            inflow.whole();
+            if let Err(end) = self.take(message).await {
+                return end;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Result<Message, axum::Error>) -> Result<(), End> {
         let data = match message {
             Ok(Message::Binary(data)) => data,
-            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-            Ok(Message::Close(_)) => return End::Gone,
+            Ok(Message::Ping(_) | Message::Pong(_)) => return self.control.count(),
+            Ok(Message::Close(_)) => return Err(End::Gone),
             Ok(Message::Text(_)) => {
-                return ServeError::invalid("message", "expected binary messages").into();
+                return Err(ServeError::invalid("message", "expected binary messages").into());
             }
-            Err(error) => return fault(error, limit),
+            Err(error) => return Err(fault(error, self.limit)),
         };
-        let Some(open) = &requests else {
+        let Some(open) = &self.requests else {
             let text = "nothing may follow the empty message that ended the input";
-            return ServeError::invalid("message", text).into();
+            return Err(ServeError::invalid("message", text).into());
         };
         if data.is_empty() {
-            requests = None;
-            continue;
+            self.requests = None;
+            return Ok(());
+        }
+        if self.shapes.check(STREAM_COMPOSITE, &*data).is_err() {
+            return Err(ServeError::from(Fault::TooManyElements).into());
         }
         match v1::StreamCompositeRequest::decode(data) {
             // The session has ended; its last words are on their way.
             Ok(request) => drop(open.send(Ok(request)).await),
-            Err(_) => return ServeError::undecodable().into(),
+            Err(_) => return Err(ServeError::undecodable().into()),
+        }
+        Ok(())
+    }
+}
+
+/// The next message, unless it is begun and does not come.
+async fn whole(
+    source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
+    inflow: &Inflow,
+) -> Result<Option<Result<Message, axum::Error>>, ServeError> {
+    let mut n_before = 0_usize;
+    loop {
+        match timeout(WINDOW, source.next()).await {
+            Ok(message) => return Ok(message),
+            Err(_elapsed) => {
+                let n_bytes = inflow.n_bytes();
+                // What begins in a window has all of the next one.
+                if n_before > 0 && n_bytes < n_before.saturating_add(WINDOW_BYTES) {
+                    return Err(ServeError::UploadTooSlow);
+                }
+                n_before = n_bytes;
+            }
         }
     }
-    End::Gone
+}
+
+/// PINGs and PONGs of a client. Each PING is answered, and what is not read waits in a buffer.
+struct Control {
+    n: u32,
+    since: Instant,
+}
+
+impl Control {
+    /// In a time so long...
+    const WINDOW: Duration = Duration::from_secs(10);
+    /// ... so many are enough for everybody.
+    const MAX: u32 = 100;
+
+    fn begin() -> Self {
+        Self {
+            n: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn count(&mut self) -> Result<(), End> {
+        if self.since.elapsed() > Self::WINDOW {
+            *self = Self::begin();
+        }
+        self.n += 1;
+        if self.n > Self::MAX {
+            tracing::debug!("a client sends pings without end; its session is dropped");
+            return Err(End::Gone);
+        }
+        Ok(())
+    }
 }
 
 /// Sends what the session says until it ends; a client that takes no message within `limit` is dropped.

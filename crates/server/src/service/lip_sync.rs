@@ -14,13 +14,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::model_admin::micros;
 use crate::{
-    admission::Ticket,
     clip::{ClipWindows, windows_of_clip},
     core_state::Shared,
     error::ServeError,
+    gate::Ticket,
     metadata::{RequestHeaders, ResponseHeaders},
     pipeline::{Pipeline, Urgency, estimated_bytes, walk},
     request::{BackgroundRequest, BatchRequest, Clip},
+    request_layer::Arrival,
     stages::Stage,
     stream,
 };
@@ -38,22 +39,25 @@ impl LipSyncService {
         Self { shared }
     }
 
-    /// The life of a unary request that the gate ([`crate::request_layer`]) has let in.
+    /// The life of a unary request whose message is whole ([`crate::request_layer`]). It takes its place when its
+    /// model is there: who waits for a slow load takes nobody's.
     async fn serve_batch(
         &self,
         request: BatchRequest,
         urgency: Urgency,
+        arrival: Arrival,
         arrived: Instant,
     ) -> Result<(v1::InferBatchCompositeResponse, Ticket), ServeError> {
         let shared = &*self.shared;
-        let Lease { model, load_time } = shared.registry.model(&request.model_id).await?;
+        let Lease { model, load_time } = shared.model(&request.model_id, &arrival).await?;
+        let _place = shared.admission.admit_request(arrival.peer)?;
         let begun = Instant::now();
         let windows = self.windows(&model, request.clip, request.n_frames).await?;
         let indices = walk(&model, request.start_frame_index, windows.n_frames);
         let limits = &shared.limits;
         let n_bytes = estimated_bytes(&model, &indices, request.output)?;
         limits.check_answer_bytes(n_bytes)?;
-        let mut room = shared.admission.reserve(n_bytes)?;
+        let room = shared.admission.reserve(arrival.peer, n_bytes)?;
         let backgrounds = shared
             .pipeline
             .backgrounds(&model, request.start_frame_index, windows.n_frames)
@@ -96,7 +100,7 @@ impl LipSyncService {
             timings: Some(timings),
         };
         let n_bytes = limits.check_answer(&answer)?;
-        shared.admission.resize(&mut room, n_bytes)?;
+        shared.admission.resize(&room, n_bytes)?;
         Ok((answer, room))
     }
 }
@@ -120,6 +124,7 @@ impl LipSyncService {
     async fn serve_backgrounds(
         &self,
         request: BackgroundRequest,
+        arrival: Arrival,
     ) -> Result<(v1::GetBackgroundResponse, Ticket), ServeError> {
         let BackgroundRequest {
             model_id,
@@ -127,7 +132,8 @@ impl LipSyncService {
             output,
         } = request;
         let shared = &*self.shared;
-        let model = shared.registry.model(&model_id).await?.model;
+        let model = shared.model(&model_id, &arrival).await?.model;
+        let _place = shared.admission.admit_request(arrival.peer)?;
         let n_background_frames = model.n_frames();
         if let Some(index) = indices.iter().find(|&&index| index >= n_background_frames) {
             return Err(ServeError::invalid(
@@ -137,7 +143,7 @@ impl LipSyncService {
         }
         let n_bytes = estimated_bytes(&model, &indices, output)?;
         shared.limits.check_answer_bytes(n_bytes)?;
-        let mut room = shared.admission.reserve(n_bytes)?;
+        let room = shared.admission.reserve(arrival.peer, n_bytes)?;
         let frames = shared
             .pipeline
             .background_frames(&model, indices, output)
@@ -147,7 +153,7 @@ impl LipSyncService {
             n_background_frames,
         };
         let n_bytes = shared.limits.check_answer(&answer)?;
-        shared.admission.resize(&mut room, n_bytes)?;
+        shared.admission.resize(&room, n_bytes)?;
         Ok((answer, room))
     }
 }
@@ -194,6 +200,7 @@ impl LipSync for LipSyncService {
     ) -> Result<Response<v1::InferBatchCompositeResponse>, Status> {
         let arrived = Instant::now();
         let headers = RequestHeaders::parse(request.metadata(), arrived)?;
+        let arrival = Arrival::of(request.extensions());
         let limits = &self.shared.limits;
         let request = BatchRequest::from_proto(
             request.into_inner(),
@@ -208,7 +215,7 @@ impl LipSync for LipSyncService {
             max_wait: headers.max_wait,
             waits_for_room: false,
         };
-        let served = self.serve_batch(request, urgency, arrived);
+        let served = self.serve_batch(request, urgency, arrival, arrived);
         let (answer, room) = tokio::time::timeout_at(deadline.into(), served)
             .await
             .unwrap_or(Err(ServeError::DeadlineExceeded))?;
@@ -225,12 +232,13 @@ impl LipSync for LipSyncService {
         request: Request<v1::GetBackgroundRequest>,
     ) -> Result<Response<v1::GetBackgroundResponse>, Status> {
         let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
+        let arrival = Arrival::of(request.extensions());
         let request = request.into_inner();
-        headers.check_model_id(&request.model_id)?;
         let limits = &self.shared.limits;
         let request =
             BackgroundRequest::from_proto(request, &self.shared.output, limits.max_batch_frames)?;
-        let (answer, room) = self.serve_backgrounds(request).await?;
+        headers.check_model_id(&request.model_id)?;
+        let (answer, room) = self.serve_backgrounds(request, arrival).await?;
         Ok(unwritten(answer, room))
     }
 
@@ -242,11 +250,11 @@ impl LipSync for LipSyncService {
         request: Request<Streaming<v1::StreamCompositeRequest>>,
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
-        let ticket = self.shared.admission.admit_session()?;
+        let arrival = Arrival::of(request.extensions());
         let responses = stream::begin(
             Arc::clone(&self.shared),
             headers,
-            ticket,
+            arrival,
             request.into_inner(),
         );
         Ok(Response::new(Box::pin(responses)))

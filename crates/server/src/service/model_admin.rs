@@ -7,7 +7,9 @@ use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse};
 use tonic::{Request, Response, Status};
 
-use crate::{core_state::Shared, error::ServeError, request::parse_model_id};
+use crate::{
+    core_state::Shared, error::ServeError, request::parse_model_id, request_layer::Arrival,
+};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -42,13 +44,11 @@ impl ModelAdmin for ModelAdminService {
         request: Request<v1::LoadModelRequest>,
     ) -> Result<Response<v1::LoadModelResponse>, Status> {
         let id = parse_model_id(&request.get_ref().model_id)?;
-        let _ticket = self.shared.admission.admit_request()?;
-        let lease = self
-            .shared
-            .registry
-            .load(&id)
-            .await
-            .map_err(ServeError::from)?;
+        let admission = &self.shared.admission;
+        let loading = self.shared.registry.load(&id);
+        let arrival = Arrival::of(request.extensions());
+        let loaded = arrival.waiting(admission.unless_draining(loading)).await?;
+        let lease = loaded.map_err(ServeError::from)?;
         let load_us = micros(lease.load_time);
         Ok(Response::new(v1::LoadModelResponse {
             model: Some(self.stats(&id)?),

@@ -15,10 +15,7 @@ use super::{
     plan::Planned,
     session::{Batch, Next, Popped, Session},
 };
-use crate::{
-    admission::{SessionTicket, Ticket},
-    error::ServeError,
-};
+use crate::{admission::SessionTicket, error::ServeError, gate::Ticket, request_layer::Busy};
 
 /// One live conversation.
 #[derive(Debug)]
@@ -28,8 +25,6 @@ pub(super) struct Conversation {
     for_producer: Notify,
     /// Something for the response stream.
     for_responses: Notify,
-    /// Given back with the response stream, which the transport keeps until it is read or reset.
-    _memory: Ticket,
     _alive: Alive,
 }
 
@@ -42,6 +37,9 @@ struct State {
     /// Given back when the session has failed or its response stream is gone, whichever is first: a
     /// client that does not read keeps its response stream until that is reset.
     place: Option<Ticket>,
+    /// Given back with the response stream, which the transport keeps until it is read or reset.
+    _memory: Option<Ticket>,
+    _busy: Option<Busy>,
 }
 
 /// When things happened.
@@ -54,7 +52,7 @@ pub(super) struct Activity {
 }
 
 impl Conversation {
-    pub(super) fn new(ticket: SessionTicket, counters: Arc<SessionCounters>) -> Self {
+    pub(super) fn new(counters: Arc<SessionCounters>) -> Self {
         let now = Instant::now();
         let state = State {
             session: None,
@@ -63,15 +61,24 @@ impl Conversation {
                 last: now,
                 unread_since: None,
             },
-            place: Some(ticket.place),
+            place: None,
+            _memory: None,
+            _busy: None,
         };
         Self {
             state: Mutex::new(state),
             for_producer: Notify::new(),
             for_responses: Notify::new(),
-            _memory: ticket.memory,
             _alive: Alive::new(counters),
         }
+    }
+
+    /// Gives the session its place, which is lost again where it has ended already.
+    pub(super) fn admit(&self, ticket: SessionTicket, busy: Option<Busy>) {
+        let mut state = self.lock();
+        state.place = state.early_end.is_none().then_some(ticket.place);
+        state._memory = Some(ticket.memory);
+        state._busy = busy;
     }
 
     /// Begins: from now on there is a session, whose first message is `opened`.
@@ -274,7 +281,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{Config, admission::Admission, health::Phase};
+    use crate::{Config, admission::Admission, health::Phase, peer::Peer};
 
     #[test]
     fn sessions_that_have_failed_and_are_not_read_are_bounded_too() {
@@ -282,8 +289,9 @@ mod tests {
         let (_phase, seen) = watch::channel(Phase::Serving);
         let gate = Admission::new(&config.server, &config.session, seen);
         let fail = || {
-            let conversation = Conversation::new(gate.admit_session()?, Arc::default());
-            assert!(gate.admit_session().is_err());
+            let conversation = Conversation::new(Arc::default());
+            conversation.admit(gate.admit_session(Peer::UNKNOWN)?, None);
+            assert!(gate.admit_session(Peer::UNKNOWN).is_err());
             conversation.end(Some(ServeError::DeadlineExceeded));
             Ok(conversation)
         };

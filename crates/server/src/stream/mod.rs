@@ -36,9 +36,10 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::{
-    admission::SessionTicket, core_state::Shared, error::ServeError, metadata::RequestHeaders,
+    core_state::Shared, error::ServeError, metadata::RequestHeaders, request_layer::Arrival,
 };
 use conversation::Conversation;
+use reader::Caller;
 
 /// What a client sends, from whatever transport: gRPC or a WebSocket. A `Status` in it is a message that
 /// could not be read, or a broken connection.
@@ -52,19 +53,20 @@ impl<T> Requests for T where
 {
 }
 
-/// Begins a session and gives its response stream. Everything after this, errors included, travels
+/// Begins a session and gives its response stream. It takes its place when its first message is there. Everything after this, errors included, travels
 /// in the stream: a client may wait for the response's headers before it sends its first message.
 pub(crate) fn begin<R: Requests + 'static>(
     shared: Arc<Shared>,
     headers: RequestHeaders,
-    ticket: SessionTicket,
+    arrival: Arrival,
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
     let deadline = headers.deadline;
     let counters = Arc::clone(&shared.sessions);
-    let conversation = Arc::new(Conversation::new(ticket, counters));
+    let conversation = Arc::new(Conversation::new(counters));
     let mut tasks = JoinSet::new();
-    let reading = reader::run(shared, headers, requests, Arc::clone(&conversation));
+    let caller = Caller { headers, arrival };
+    let reading = reader::run(shared, caller, requests, Arc::clone(&conversation));
     tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));
     let responses = Responses {
         conversation,

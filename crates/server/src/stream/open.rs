@@ -67,8 +67,8 @@ impl Opening {
         headers: &RequestHeaders,
         open: v1::OpenSession,
     ) -> Result<Self, ServeError> {
-        headers.check_model_id(&open.model_id)?;
         let model_id = parse_model_id(&open.model_id)?;
+        headers.check_model_id(&model_id)?;
         let is_realtime = parse_pacing(open.pacing)?;
         let form = AudioForm::from_proto(&open)?;
         if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {

@@ -21,17 +21,24 @@ use super::{
     watch::watch,
 };
 use crate::{
-    core_state::Shared, error::ServeError, metadata::RequestHeaders, request::check_samples, status,
+    core_state::Shared, error::ServeError, metadata::RequestHeaders, request::check_samples,
+    request_layer::Arrival, status,
 };
 
-/// Who opens a session says at once what it is: it holds a place from then on.
+/// Who opens a session says at once what it is.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Who opens a session.
+pub(super) struct Caller {
+    pub(super) headers: RequestHeaders,
+    pub(super) arrival: Arrival,
+}
 
 /// Reads until the client closes its side or an error, then waits for the producer; ends what the watch
 /// finds to last too long.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    headers: RequestHeaders,
+    caller: Caller,
     mut requests: impl Requests,
     conversation: Arc<Conversation>,
 ) {
@@ -39,7 +46,8 @@ pub(super) async fn run(
     let mut producer = JoinSet::new();
     let working = async {
         let reading = async {
-            let opening = Arc::new(read_open(&shared, &headers, &mut requests).await?);
+            let opening = read_open(&shared, &caller, &mut requests, &conversation);
+            let opening = Arc::new(opening.await?);
             begin(&shared, &opening, &conversation);
             producer.spawn(producer::run(
                 Arc::clone(&shared),
@@ -79,13 +87,18 @@ impl From<ServeError> for Failure {
 
 async fn read_open(
     shared: &Arc<Shared>,
-    headers: &RequestHeaders,
+    caller: &Caller,
     requests: &mut impl Requests,
+    conversation: &Conversation,
 ) -> Result<Opening, Failure> {
     let limit = OPEN_LIMIT.min(shared.session.idle_timeout);
     let first = first_message(requests, limit).await?;
     match transport(shared, first)?.and_then(|request| request.message) {
-        Some(Message::Open(open)) => Ok(Opening::from_proto(shared, headers, open).await?),
+        Some(Message::Open(open)) => {
+            let ticket = shared.admission.admit_session(caller.arrival.peer)?;
+            conversation.admit(ticket, caller.arrival.busy());
+            Ok(Opening::from_proto(shared, &caller.headers, open).await?)
+        }
         _ => Err(ServeError::invalid("message", "the first message must be open").into()),
     }
 }

@@ -3,6 +3,8 @@
 //! hyper under tonic's router, and not tonic's own server: that gives no hold on the task of a stream,
 //! and only who ends that task can take the stream back from a client that never reads ([`unread`]).
 
+pub(crate) mod accept;
+mod flood;
 mod preface;
 mod unread;
 
@@ -13,18 +15,25 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    task::JoinSet,
-    time::sleep,
+    time::timeout,
 };
 use tonic::body::Body;
 use tower::Service;
 
+use accept::Seat;
+use flood::Counted;
 use unread::{Answer, Streams};
 
-/// Calls in flight on one connection; the stack's own default is 200.
-const MAX_STREAMS: u32 = 1024;
+/// Calls in flight on one connection. A client with more waits, or opens another connection.
+const MAX_STREAMS: u32 = 100;
+/// Bytes of the headers of a request; a longer one is refused. They are small, but for ids and keys.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// An idle connection that gives way to another closes within this time.
+const LINGER: Duration = Duration::from_millis(250);
+/// So many may do that at a time; others are cut.
+const MAX_LINGERING: usize = 64;
 /// What a client may send ahead of a stream's reader, bytes. A session's reader takes everything at once,
 /// and what a unary call sends ahead of its turn waits here: windows of features take 0.8 MB/s, so this is enough
 /// for a round trip of a second.
@@ -36,9 +45,6 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// See [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after a failed accept: usually the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Most connections at a time, whatever the system allows.
 const MAX_CONNECTIONS: u64 = 4096;
 /// Of the files that the process may open, connections take this part at most: models, packs and the
@@ -66,53 +72,42 @@ impl<S> Calls for S where
 {
 }
 
+/// What holds for the connections of the gRPC port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// A stream whose client does not take what waits for it is reset after this time.
+    pub(crate) unread: Duration,
+    /// Of the places for connections, what one address may have.
+    pub(crate) peer_share_percent: u32,
+}
+
 /// Serves until the port closes (see [`closed`]), then until the calls under way are answered.
-///
-/// A stream whose client does not take what waits for it is reset after `unread_limit`.
 pub(crate) async fn serve(
     listener: TcpListener,
     calls: impl Calls,
-    unread_limit: Duration,
-    mut closing: watch::Receiver<()>,
+    limits: Limits,
+    closing: watch::Receiver<()>,
 ) {
-    let protocol = protocol(unread_limit);
-    let places = Arc::new(Semaphore::new(max_connections()));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = closed(&mut closing) => break,
-            Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+    let protocol = protocol(limits.unread);
+    let places = accept::places(max_connections(), limits.peer_share_percent);
+    let lingering = Arc::new(Semaphore::new(MAX_LINGERING));
+    let begin = |socket, seat| {
+        let connection = Connection {
+            protocol: protocol.clone(),
+            seat,
+            closing: closing.clone(),
+            lingering: Arc::clone(&lingering),
         };
-        match accepted {
-            Ok((socket, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::warn!(%peer, "too many connections: one more is closed");
-                    continue;
-                };
-                // Only slower without.
-                let _set = socket.set_nodelay(true);
-                let (protocol, closing) = (protocol.clone(), closing.clone());
-                let calls = calls.clone();
-                connections.spawn(async move {
-                    converse(protocol, socket, calls, closing).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
+        connection.converse(socket, calls.clone())
+    };
+    let mut connections =
+        accept::accept(listener, places, closing.clone(), begin, drop::<TcpStream>).await;
     while connections.join_next().await.is_some() {}
 }
 
 /// How many connections the files that the process may open are enough for.
 fn max_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let share = files.map_or(MAX_CONNECTIONS, |files| files / FILES_SHARE);
+    let share = accept::max_files() / FILES_SHARE;
     usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
 }
 
@@ -127,6 +122,7 @@ fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {
     protocol
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -134,37 +130,65 @@ fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {
     protocol
 }
 
-/// One connection until its end.
-async fn converse(
+/// One connection.
+struct Connection {
     protocol: http2::Builder<Streams>,
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    calls: impl Calls,
-    mut closing: watch::Receiver<()>,
-) {
-    let begun = tokio::select! {
-        begun = preface::read(socket) => begun,
-        () = closed(&mut closing) => return,
-    };
-    let Some(socket) = begun else {
-        return tracing::debug!("a connection said nothing");
-    };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut calls = calls.clone();
-        async move {
-            poll_fn(|context| calls.poll_ready(context)).await?;
-            let answer = calls.call(request.map(Body::new)).await?;
-            Ok::<_, Infallible>(answer.map(Answer::new))
+    seat: Seat,
+    closing: watch::Receiver<()>,
+    lingering: Arc<Semaphore>,
+}
+
+impl Connection {
+    /// Until its end.
+    async fn converse(
+        self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        calls: impl Calls,
+    ) {
+        let Self {
+            protocol,
+            seat,
+            mut closing,
+            lingering,
+        } = self;
+        let begun = tokio::select! {
+            begun = preface::read(socket) => begun,
+            () = closed(&mut closing) => return,
+            () = seat.place.withdrawn() => return,
+        };
+        let Some(socket) = begun else {
+            return tracing::debug!("a connection said nothing");
+        };
+        let place = Arc::clone(&seat.place);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(seat.peer);
+            request.extensions_mut().insert(seat.activity.clone());
+            let mut calls = calls.clone();
+            async move {
+                poll_fn(|context| calls.poll_ready(context)).await?;
+                let answer = calls.call(request.map(Body::new)).await?;
+                Ok::<_, Infallible>(Answer::of(answer))
+            }
+        });
+        let socket = TokioIo::new(Counted::new(socket));
+        let mut connection = pin!(protocol.serve_connection(socket, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closed(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = place.withdrawn() => {
+                // A call that is on its way right now is answered, if not too many do this at once.
+                let Ok(_lingers) = lingering.try_acquire() else {
+                    return;
+                };
+                connection.as_mut().graceful_shutdown();
+                return drop(timeout(LINGER, connection).await);
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended badly");
         }
-    });
-    let mut connection = pin!(protocol.serve_connection(TokioIo::new(socket), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closed(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
     }
 }

@@ -6,15 +6,21 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tonic::{Status, body::Body};
+
+use crate::gate::Ticket;
 
 tokio::task_local! {
     /// Of the stream whose task this is.
@@ -32,6 +38,9 @@ pub(super) struct Streams {
 struct Reader {
     /// Since when something waits for it.
     waiting: Mutex<Option<Instant>>,
+    /// Of a unary answer: it may have to give way to others.
+    room: OnceLock<Arc<Ticket>>,
+    has_room: Notify,
 }
 
 /// The body of an answer, in pieces: who takes a large message slowly is told from who takes nothing.
@@ -44,6 +53,9 @@ pub(super) struct Answer {
 
 /// Who takes less than this in the time does not read.
 const PIECE_BYTES: usize = 1 << 20;
+/// The most time for a piece of a unary answer: a megabyte in it is 28 kB/s. What a session has for a slow client is
+/// bounded by itself; unary answers all wait in one pool.
+const UNARY_LIMIT: Duration = Duration::from_secs(37);
 
 impl Streams {
     /// Tasks that end when their client has taken nothing for so long.
@@ -74,16 +86,36 @@ impl Reader {
         *self.lock() = waiting;
     }
 
-    /// Returns when something has waited for so long.
+    /// Returns when something has waited for so long, or must wait no longer.
     async fn gone(&self, limit: Duration) {
         loop {
+            let has_room = self.has_room.notified();
+            let room = self.room.get();
+            let limit = if room.is_some() {
+                limit.min(UNARY_LIMIT)
+            } else {
+                limit
+            };
             let waiting = *self.lock();
             let now = Instant::now();
             let over = waiting.unwrap_or(now) + limit;
             if over <= now {
                 return;
             }
-            sleep_until(over).await;
+            let withdrawn = async {
+                match room {
+                    Some(room) => room.withdrawn().await,
+                    None => has_room.await,
+                }
+            };
+            tokio::select! {
+                () = sleep_until(over) => {}
+                () = withdrawn => {
+                    if room.is_some() {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -94,12 +126,22 @@ impl Reader {
 
 impl Answer {
     /// The answer of the stream whose task this is.
-    pub(super) fn new(body: Body) -> Self {
+    pub(super) fn of(response: Response<Body>) -> Response<Self> {
+        let room = response.extensions().get::<Arc<Ticket>>().cloned();
+        response.map(|body| Self::new(body, room))
+    }
+
+    fn new(body: Body, room: Option<Arc<Ticket>>) -> Self {
         let answer = Self {
             body,
             rest: Bytes::new(),
             reader: READER.try_with(Arc::clone).ok(),
         };
+        if let (Some(reader), Some(room)) = (&answer.reader, room) {
+            // It is the only answer of its stream.
+            let _ = reader.room.set(room);
+            reader.has_room.notify_one();
+        }
         // A body is not asked before there is a window.
         answer.waits(Some(Instant::now()));
         answer

@@ -1,12 +1,14 @@
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use axum::routing::get;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    sync::mpsc,
     time::Instant,
 };
 
 use super::*;
+use crate::{Config, admission::Admission, health::Phase, peer::Peer, transport::accept::places};
 
 /// The client's end of a connection to a server with one page of `n_bytes`. Time is virtual: it
 /// jumps to the next timer when nobody can do anything.
@@ -14,10 +16,18 @@ fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::Joi
     let (ours, theirs) = duplex(1024);
     let (close, closing) = watch::channel(());
     let router = Router::new().route("/", get(move || async move { "x".repeat(n_bytes) }));
-    let places = Arc::new(Semaphore::new(1));
-    let place = Arc::new(places.try_acquire_owned().unwrap());
-    let task = tokio::spawn(converse(theirs, router, place, closing));
+    let place = places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
+    let seat = Seat::new(place, Peer::UNKNOWN);
+    let inflow = Inflow::new(uploads(), Peer::UNKNOWN);
+    let task = tokio::spawn(converse(theirs, router, seat, inflow, closing));
     (ours, close, task)
+}
+
+fn uploads() -> Uploads {
+    let config = Config::parse("", Path::new("c"), []).unwrap();
+    let (_phase, seen) = watch::channel(Phase::Serving);
+    let admission = Admission::new(&config.server, &config.session, seen);
+    admission.uploads().clone()
 }
 
 async fn read_all(mut socket: DuplexStream) -> String {
@@ -77,15 +87,23 @@ async fn one_too_many_is_told_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (close, closing) = watch::channel(());
-    let serving = tokio::spawn(serve(listener, Router::new(), 1, closing));
-    let mut inside = TcpStream::connect(address).await.unwrap();
-    inside
-        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .unwrap();
-    let mut head = [0; 12];
-    inside.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 404");
+    // A request that is never answered: its connection is busy.
+    let (begun, mut begins) = mpsc::channel(1);
+    let waiting = get(async move || {
+        begun.send(()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let router = Router::new().route("/", waiting);
+    let serving = serve(listener, router, places(1, 100), uploads(), closing);
+    let serving = tokio::spawn(serving);
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    let mut text = String::new();
+    silent.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "", "it has given way");
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    busy.write_all(request).await.unwrap();
+    begins.recv().await.unwrap();
     let mut refused = TcpStream::connect(address).await.unwrap();
     let mut text = String::new();
     refused.read_to_string(&mut text).await.unwrap();

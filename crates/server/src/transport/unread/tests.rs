@@ -5,10 +5,17 @@ use std::{convert::Infallible, future::Ready};
 use futures_util::stream;
 use h2::client::SendRequest;
 use http::{Request, Response};
-use tokio::{io::duplex, sync::watch, time::sleep};
+use tokio::{
+    io::duplex,
+    sync::{Semaphore, watch},
+    time::sleep,
+};
 
 use super::*;
-use crate::transport::{converse, protocol};
+use crate::{
+    peer::Peer,
+    transport::{Connection, accept, protocol},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The client's, of each stream.
@@ -63,7 +70,14 @@ impl Client {
         let pieces = Pieces {
             bodies: Arc::clone(&bodies),
         };
-        tokio::spawn(converse(protocol(LIMIT), theirs, pieces, closing));
+        let place = accept::places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
+        let connection = Connection {
+            protocol: protocol(LIMIT),
+            seat: accept::Seat::new(place, Peer::UNKNOWN),
+            closing,
+            lingering: Arc::new(Semaphore::new(1)),
+        };
+        tokio::spawn(connection.converse(theirs, pieces));
         // What one stream does not read must not be the window of all.
         let client = h2::client::Builder::new()
             .initial_connection_window_size(1 << 20)

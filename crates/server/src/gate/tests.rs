@@ -1,0 +1,112 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+
+fn peer(n: u8) -> Peer {
+    Peer::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n)))
+}
+
+fn gate(limit: usize, share_percent: u32, patience: Option<Duration>) -> Arc<Gate> {
+    Gate::new(Rules {
+        what: "too many",
+        limit,
+        share_percent,
+        patience,
+    })
+}
+
+fn take_all(gate: &Arc<Gate>, peer: Peer) -> Vec<Ticket> {
+    std::iter::from_fn(|| gate.take(peer, 1)).collect()
+}
+
+#[test]
+fn one_peer_leaves_room_for_others_whatever_it_takes() {
+    let gate = gate(100, 80, None);
+    let first = take_all(&gate, peer(1));
+    assert_eq!(first.len(), 80);
+    let second = take_all(&gate, peer(2));
+    assert_eq!(second.len(), 16);
+    assert!(gate.has_room(peer(3)) && !gate.has_room(peer(1)));
+    drop(first);
+    assert_eq!(gate.n_taken(), 16);
+    assert_eq!(take_all(&gate, peer(3)).len(), 68);
+}
+
+#[test]
+fn few_places_are_not_divided_and_one_large_thing_is_let_in() {
+    for limit in 1..5 {
+        assert_eq!(take_all(&gate(limit, 80, None), peer(1)).len(), limit);
+    }
+    let bytes = gate(1000, 80, None);
+    let one = bytes.take(peer(1), 10).unwrap();
+    assert!(one.resize(1000) && !one.resize(1001));
+    assert!(bytes.take(peer(2), 1).is_none());
+    assert!(one.resize(0) && bytes.take(peer(2), 1000).is_some());
+    assert_eq!(take_all(&gate(100, 100, None), peer(1)).len(), 100);
+}
+
+#[test]
+fn growth_is_bounded_by_the_share_too() {
+    let bytes = gate(1000, 80, None);
+    let (one, other) = (bytes.take(peer(1), 400), bytes.take(peer(1), 100));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(other.resize(400) && !other.resize(402));
+    drop(one);
+    assert!(other.resize(1000));
+    drop(other);
+    assert_eq!(bytes.n_taken(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_longest_gives_way() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let gate = gate(3, 100, Some(PATIENCE));
+    let busy = gate.take(peer(1), 1).unwrap();
+    let old = gate.take(peer(1), 1).unwrap();
+    let young = gate.take(peer(2), 1).unwrap();
+    old.set_waiting(Some(Instant::now()));
+    tokio::time::advance(PATIENCE / 2).await;
+    young.set_waiting(Some(Instant::now()));
+    assert!(gate.take(peer(3), 1).is_none(), "nobody has waited enough");
+    tokio::time::advance(PATIENCE / 2).await;
+    let newcomer = gate.take(peer(3), 1).unwrap();
+    old.withdrawn().await;
+    assert!(!young.is_withdrawn() && !busy.is_withdrawn());
+    assert!(!old.resize(0) && !old.resize(2), "it is nobody's any more");
+    drop(old);
+    assert_eq!(gate.n_taken(), 3, "given back once");
+    tokio::time::advance(PATIENCE).await;
+    assert!(gate.take(peer(3), 2).is_none(), "all or nothing");
+    assert!(!young.is_withdrawn());
+    assert!(newcomer.resize(2), "growth makes room, too");
+    young.withdrawn().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_its_share_displaces_its_own() {
+    let gate = gate(10, 50, Some(Duration::ZERO));
+    let theirs = gate.take(peer(2), 1).unwrap();
+    theirs.set_waiting(Some(Instant::now()));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let own = take_all(&gate, peer(1));
+    assert_eq!(own.len(), 5);
+    own[0].set_waiting(Some(Instant::now()));
+    assert!(gate.has_room(peer(1)));
+    let another = gate.take(peer(1), 1);
+    assert!(another.is_some() && own[0].is_withdrawn() && !theirs.is_withdrawn());
+}
+
+#[tokio::test]
+async fn it_is_empty_when_the_last_ticket_is_gone() {
+    let gate = gate(2, 100, None);
+    let tickets = take_all(&gate, peer(1));
+    let emptied = tokio::spawn({
+        let gate = Arc::clone(&gate);
+        async move { gate.emptied().await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(gate.n_taken(), 2, "who waits for the end takes no place");
+    drop(tickets);
+    emptied.await.unwrap();
+    gate.emptied().await;
+}

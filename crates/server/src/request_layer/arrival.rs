@@ -1,0 +1,94 @@
+//! What is known of a call before anything of it is looked at: where it came from, and what it holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Extensions;
+use tokio::time::Instant;
+
+use crate::{admission::Upload, gate::Ticket, peer::Peer};
+
+/// See the module. An extension of every request.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) peer: Peer,
+    /// Room for its message.
+    pub(crate) upload: Option<Arc<Upload>>,
+    activity: Option<Activity>,
+}
+
+/// Whether anything goes on in a connection that is worth a place.
+///
+/// Half a request is not: connections that are not busy are closed where others need their places.
+#[derive(Debug, Clone)]
+pub(crate) struct Activity {
+    place: Arc<Ticket>,
+    n_busy: Arc<Mutex<usize>>,
+}
+
+/// A connection is busy until the last of these is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Activity);
+
+impl Arrival {
+    /// Of a request whose connection is known.
+    pub(crate) fn new(peer: Peer, activity: Option<Activity>) -> Self {
+        Self {
+            peer,
+            upload: None,
+            activity,
+        }
+    }
+
+    /// What the layers before have found out.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let before = extensions.get().cloned();
+        before.unwrap_or_else(|| Self::new(Peer::of(extensions), extensions.get().cloned()))
+    }
+
+    /// From now on something goes on in its connection.
+    pub(crate) fn busy(&self) -> Option<Busy> {
+        self.activity.as_ref().map(Activity::begin)
+    }
+
+    /// Waits for something that is not the server's own work: others go first where there is no room.
+    pub(crate) async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
+        if let Some(upload) = &self.upload {
+            upload.waits(true);
+        }
+        let done = waiting.await;
+        if let Some(upload) = &self.upload {
+            upload.waits(false);
+        }
+        done
+    }
+}
+
+impl Activity {
+    /// Of a connection that has just begun, and does nothing yet.
+    pub(crate) fn new(place: Arc<Ticket>) -> Self {
+        place.set_waiting(Some(Instant::now()));
+        Self {
+            place,
+            n_busy: Arc::default(),
+        }
+    }
+
+    /// Something goes on from now on.
+    pub(crate) fn begin(&self) -> Busy {
+        self.change(|n_busy| n_busy + 1);
+        Busy(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(usize) -> usize) {
+        let mut n_busy = self.n_busy.lock().unwrap_or_else(PoisonError::into_inner);
+        *n_busy = change(*n_busy);
+        // Under the lock, so that what is said last is true.
+        self.place.set_waiting((*n_busy == 0).then(Instant::now));
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.change(|n_busy| n_busy.saturating_sub(1));
+    }
+}

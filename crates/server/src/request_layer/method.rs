@@ -1,0 +1,133 @@
+//! What there is to call, and what each call may cost before its message is whole.
+
+use std::time::Duration;
+
+use crate::config::{ServerLimits, SessionLimits};
+
+/// Methods that `server.request_timeout_ms` is about begin with this.
+const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
+/// The largest message of a call that carries no speech: a model's id, the numbers of some frames.
+const SMALL_BYTES: usize = 64 << 10;
+/// A load takes as long as the files take; the load itself goes on without its caller.
+const LOAD_LIMIT: Duration = Duration::from_secs(600);
+/// Reflection is a conversation of some questions.
+const REFLECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// How a call is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Frames are made for it. It takes its place when its model is there.
+    Work,
+    /// A live conversation. It takes its place with its first message.
+    Session,
+    /// Answered at once.
+    Control,
+    /// Waits until a model is loaded.
+    Load,
+    /// One question, and answers for as long as it is open.
+    Watch,
+    /// Some questions and answers.
+    Reflection,
+    /// No such method.
+    Unknown,
+}
+
+/// A method's rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Method {
+    pub(super) kind: Kind,
+    /// Largest message, bytes.
+    pub(super) message_limit: usize,
+    /// For the message to arrive and the answer's headers to leave.
+    pub(super) time_limit: Duration,
+}
+
+impl Method {
+    pub(super) fn of(path: &str, server: &ServerLimits, session: &SessionLimits) -> Self {
+        let kind = Kind::of(path);
+        let message_limit = match kind {
+            Kind::Work if path.ends_with("/InferBatchComposite") => server.max_message_bytes,
+            Kind::Session => session.max_message_bytes.min(server.max_message_bytes),
+            _ => SMALL_BYTES.min(server.max_message_bytes),
+        };
+        let time_limit = match kind {
+            Kind::Load => LOAD_LIMIT,
+            Kind::Reflection => REFLECTION_LIMIT,
+            _ => server.request_timeout,
+        };
+        Self {
+            kind,
+            message_limit,
+            time_limit,
+        }
+    }
+
+    /// Whether the drain waits for it once it is let in.
+    pub(super) fn is_work(&self) -> bool {
+        matches!(self.kind, Kind::Work | Kind::Session)
+    }
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        if let Some(method) = path.strip_prefix(LIP_SYNC) {
+            return match method {
+                "InferBatchComposite" | "GetBackground" => Self::Work,
+                "StreamComposite" => Self::Session,
+                _ => Self::Unknown,
+            };
+        }
+        match path {
+            "/lipsync.v1.ModelAdmin/LoadModel" => Self::Load,
+            "/lipsync.v1.ModelAdmin/ListModels"
+            | "/lipsync.v1.ModelAdmin/UnloadModel"
+            | "/lipsync.v1.ModelAdmin/GetModelStats"
+            | "/lipsync.v1.ServerAdmin/GetServerStats"
+            | "/grpc.health.v1.Health/Check"
+            | "/grpc.health.v1.Health/List" => Self::Control,
+            "/lipsync.v1.ServerAdmin/WatchServerStats" | "/grpc.health.v1.Health/Watch" => {
+                Self::Watch
+            }
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Self::Reflection,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    /// A method that this module forgets is answered as if it did not exist.
+    #[test]
+    fn every_method_of_every_service_is_known() {
+        let mut n_methods = 0;
+        for set in [
+            lipsync::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
+            for file in FileDescriptorSet::decode(set).unwrap().file {
+                for service in &file.service {
+                    for method in &service.method {
+                        let path =
+                            format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                        let kind = Kind::of(&path);
+                        let is_stream = matches!(kind, Kind::Session | Kind::Reflection);
+                        assert_ne!(kind, Kind::Unknown, "{path}");
+                        assert_eq!(method.client_streaming(), is_stream, "{path}");
+                        let is_long = is_stream || kind == Kind::Watch;
+                        assert_eq!(method.server_streaming(), is_long, "{path}");
+                        n_methods += 1;
+                    }
+                }
+            }
+        }
+        assert!(n_methods >= 13, "{n_methods}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Answers that are not written yet.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::{Status, body::Body};
+
+use super::Busy;
+use crate::gate::Ticket;
+
+/// A body that holds something until its last byte has left the server: a large answer to a slow
+/// reader waits in the connection for long after the handler has returned it.
+pub(super) struct Unwritten {
+    inner: Body,
+    held: Arc<Held>,
+}
+
+/// What an answer holds until it is written.
+pub(super) struct Held {
+    /// The drain waits for it.
+    pub(super) _answer: Option<Ticket>,
+    /// Its place among the calls that last.
+    pub(super) _watch: Option<Ticket>,
+    /// Its connection is not idle.
+    pub(super) _busy: Option<Busy>,
+    /// Its bytes, where the handler has reserved some.
+    pub(super) _room: Option<Arc<Ticket>>,
+}
+
+/// Bytes of a body, and what that holds.
+struct Piece {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl Unwritten {
+    pub(super) fn new(inner: Body, held: Held) -> Self {
+        let held = Arc::new(held);
+        Self { inner, held }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl http_body::Body for Unwritten {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let held = &self.held;
+        let hold = |bytes| {
+            let _held = Arc::clone(held);
+            Bytes::from_owner(Piece { bytes, _held })
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,115 @@
+//! Reading the message of a unary call, whole, before any handler sees it.
+//!
+//! Nobody's place is held meanwhile. What has come is charged to one pool of bytes (`server.max_upload_mb`),
+//! it must keep coming, and it gives way to others while it does not.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body::Body as _;
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+
+use super::{
+    elements::Shapes,
+    message::{Fault, Incoming, Whole},
+};
+use crate::admission::Upload;
+
+/// In every time so long...
+pub(crate) const WINDOW: Duration = Duration::from_secs(5);
+/// ... so many bytes must come, unless the message is whole before: 8 kB/s, twice what a telephone line gave.
+pub(crate) const WINDOW_BYTES: usize = 40 << 10;
+
+/// Keeps watch over the speed of a message.
+pub(super) struct Pace {
+    until: Instant,
+    n_bytes: usize,
+}
+
+impl Pace {
+    pub(super) fn begin() -> Self {
+        Self {
+            until: Instant::now() + WINDOW,
+            n_bytes: 0,
+        }
+    }
+
+    /// Counts what came; too little may come until then.
+    pub(super) fn count(&mut self, n_bytes: usize) {
+        self.n_bytes = self.n_bytes.saturating_add(n_bytes);
+        if self.n_bytes >= WINDOW_BYTES {
+            *self = Self::begin();
+        }
+    }
+
+    /// When it will have been too slow.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+}
+
+/// Reads the only message of a call, and that there is no more.
+///
+/// # Errors
+/// See [`Fault`].
+pub(super) async fn read(
+    mut body: Body,
+    upload: &Arc<Upload>,
+    shapes: &Shapes,
+    path: &str,
+    limit: usize,
+) -> Result<Whole, Fault> {
+    let mut message = Incoming::new(limit);
+    let mut whole = None;
+    let mut pace = Pace::begin();
+    loop {
+        upload.waits(true);
+        let frame = tokio::select! {
+            biased;
+            frame = timeout_at(pace.until(), next_frame(&mut body)) => {
+                frame.map_err(|_elapsed| Fault::TooSlow)?
+            }
+            () = upload.withdrawn() => return Err(upload.no_room()),
+        };
+        let mut data = match frame {
+            Some(Ok(data)) => data,
+            // Nobody is there to be told.
+            Some(Err(_broken)) => return Err(Fault::Malformed),
+            None => break,
+        };
+        pace.count(data.len());
+        if whole.is_none() && message.take(&mut data)? {
+            whole = Some(message.finish(shapes, path)?);
+        }
+        if !data.is_empty() {
+            return Err(Fault::Malformed);
+        }
+        if whole.is_none() && !upload.holds(message.n_bytes()) {
+            return Err(upload.no_room());
+        }
+    }
+    upload.waits(false);
+    if upload.is_withdrawn() {
+        return Err(upload.no_room());
+    }
+    whole.ok_or(Fault::Malformed)
+}
+
+/// The data of the next frame that has some; trailers of a request say nothing.
+async fn next_frame(body: &mut Body) -> Option<Result<Bytes, tonic::Status>> {
+    let mut body = std::pin::Pin::new(body);
+    loop {
+        let frame = std::future::poll_fn(|context| body.as_mut().poll_frame(context));
+        match frame.await? {
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data()
+                    && !data.is_empty()
+                {
+                    return Some(Ok(data));
+                }
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A ceiling on HTTP/2 frames that carry nothing.
+//!
+//! A PING or a SETTINGS frame costs its sender a few bytes and the server an answer; a frame of SETTINGS that changes
+//! the window even a walk over all streams. Nobody needs many of them: what is not a request or its data is
+//! counted, what a client has to send because it reads its answers is allowed for, and a connection
+//! that sends much more is closed.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+/// Frames that carry nothing which a connection may send at once...
+const BURST: f64 = 10_000.0;
+/// ... and in every second.
+const A_SECOND: f64 = 2_000.0;
+/// A client that reads answers gives its window back, usually every few kilobytes, and measures the round trip.
+const PER_WRITTEN_BYTE: f64 = 1.0 / 2048.0;
+/// What a call needs besides: its window, its end.
+const PER_REQUEST: f64 = 8.0;
+/// Data in smaller frames is no data.
+const SMALL_BYTES: u32 = 64;
+
+const HEADER_BYTES: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// A socket that ends where it brings too many frames that carry nothing.
+#[derive(Debug)]
+pub(super) struct Counted<S> {
+    socket: S,
+    frames: Frames,
+}
+
+/// What is known of the bytes that came; they begin after the preface.
+#[derive(Debug)]
+struct Frames {
+    header: [u8; HEADER_BYTES],
+    n_header: usize,
+    /// Of the payload that is being read.
+    n_rest: u32,
+    allowed: f64,
+    counted_at: Instant,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(socket: S) -> Self {
+        let frames = Frames {
+            header: [0; HEADER_BYTES],
+            n_header: 0,
+            n_rest: 0,
+            allowed: BURST,
+            counted_at: Instant::now(),
+        };
+        Self { socket, frames }
+    }
+}
+
+impl Frames {
+    /// Whether there are too many.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let n_skipped = usize::try_from(self.n_rest).unwrap_or(usize::MAX);
+            let n_skipped = n_skipped.min(bytes.len());
+            bytes = &bytes[n_skipped..];
+            self.n_rest -= u32::try_from(n_skipped).unwrap_or(self.n_rest);
+            let n_header = (HEADER_BYTES - self.n_header).min(bytes.len());
+            let (header, rest) = bytes.split_at(n_header);
+            self.header[self.n_header..][..n_header].copy_from_slice(header);
+            self.n_header += n_header;
+            bytes = rest;
+            if self.n_header == HEADER_BYTES {
+                self.n_header = 0;
+                let [a, b, c, kind, ..] = self.header;
+                self.n_rest = u32::from_be_bytes([0, a, b, c]);
+                self.count(kind, self.n_rest);
+            }
+        }
+        self.allowed < 0.0 && self.is_over()
+    }
+
+    fn count(&mut self, kind: u8, n_bytes: u32) {
+        self.allowed += match kind {
+            HEADERS => PER_REQUEST,
+            // The stack bounds them itself.
+            CONTINUATION => 0.0,
+            DATA if n_bytes >= SMALL_BYTES => 0.0,
+            _ => -1.0,
+        };
+    }
+
+    /// Looked at only when all is used up: the clock is not asked for each frame.
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        let passed = now.duration_since(self.counted_at).as_secs_f64();
+        self.counted_at = now;
+        self.allowed = (self.allowed + passed * A_SECOND).min(BURST);
+        self.allowed < 0.0
+    }
+
+    fn written(&mut self, n_bytes: usize) {
+        let n_bytes = u32::try_from(n_bytes).map_or(f64::MAX, f64::from);
+        // More than a burst is not saved up.
+        self.allowed = (self.allowed + n_bytes * PER_WRITTEN_BYTE).min(BURST);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let n_before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        if self.frames.read(&buffer.filled()[n_before..]) {
+            let text = "too many frames that carry nothing";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, text)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let n_bytes = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
+        self.frames.written(n_bytes);
+        Poll::Ready(Ok(n_bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n_bytes = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))?;
+        self.frames.written(n_bytes);
+        Poll::Ready(Ok(n_bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, n_bytes: u32) -> Vec<u8> {
+        let [_, a, b, c] = n_bytes.to_be_bytes();
+        let mut frame = vec![a, b, c, kind, 0, 0, 0, 0, 1];
+        frame.resize(HEADER_BYTES + n_bytes as usize, kind);
+        frame
+    }
+
+    fn frames() -> Frames {
+        Counted::new(()).frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_noticed_however_it_is_cut() {
+        let flood = frame(PING, 8).repeat(BURST as usize + 1);
+        for cut in [1, 7, 17, 100_000] {
+            let mut frames = frames();
+            let mut parts = flood.chunks(cut).map(|part| frames.read(part));
+            assert!(parts.any(|is_over| is_over), "{cut}");
+        }
+        for kind in [2, 3, 4, 8, 77, DATA] {
+            assert!(frames().read(&frame(kind, 0).repeat(BURST as usize + 1)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_clients_do_is_no_flood() {
+        let mut frames = frames();
+        // A minute of live sessions, a hundred on one connection, and their window updates.
+        let chunk = [frame(DATA, 645), frame(8, 4)].concat();
+        for _second in 0..60 {
+            for _ in 0..50 * 100 {
+                assert!(!frames.read(&chunk));
+                frames.written(25_000);
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        // Calls as fast as they go.
+        let call = [
+            frame(HEADERS, 200),
+            frame(DATA, 40),
+            frame(8, 4),
+            frame(3, 4),
+        ];
+        assert!(!frames.read(&call.concat().repeat(100_000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_at_a_steady_rate_are_answered() {
+        let mut frames = frames();
+        for _ in 0..1000 {
+            assert!(!frames.read(&frame(PING, 8).repeat(A_SECOND as usize / 10)));
+            advance(Duration::from_millis(100)).await;
+        }
+        let mut is_over = false;
+        for _ in 0..200 {
+            is_over |= frames.read(&frame(PING, 8).repeat(A_SECOND as usize / 5));
+            advance(Duration::from_millis(100)).await;
+        }
+        assert!(is_over, "twice the rate is too much");
+    }
+}
