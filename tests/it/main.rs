@@ -11,6 +11,7 @@ mod cuda;
 mod deadlines;
 mod devices;
 mod health;
+mod hostile;
 mod idle;
 mod isolation;
 mod lip_sync;

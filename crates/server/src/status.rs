@@ -5,10 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{
-    error::{RETRY_AFTER, ServeError},
-    request_layer::Fault,
-};
+use crate::error::{RETRY_AFTER, ServeError};
 
 /// The header by which gRPC clients learn when to retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -70,10 +67,6 @@ pub fn panicked() -> Status {
 /// limit (`OUT_OF_RANGE` in the stack) or an undecodable one. `None`: the connection broke.
 #[must_use]
 pub fn incoming_fault(status: &Status, limit: usize) -> Option<ServeError> {
-    let source = std::error::Error::source(status);
-    if let Some(fault) = source.and_then(|source| source.downcast_ref::<Fault>()) {
-        return Some(fault.clone().into());
-    }
     match status.code() {
         Code::OutOfRange => Some(ServeError::MessageTooLarge { limit }),
         Code::Internal | Code::InvalidArgument | Code::Unimplemented => {

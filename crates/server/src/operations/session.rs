@@ -134,7 +134,13 @@ async fn serve(context: Context, client: Client, socket: WebSocket) {
         };
         if sent.is_ok() {
             // A socket closed with something unread in it would take the close frame with it.
-            while let Some(Ok(_unread)) = source.next().await {}
+            let mut control = Control::begin();
+            while let Some(Ok(unread)) = source.next().await {
+                let is_control = matches!(unread, Message::Ping(_) | Message::Pong(_));
+                if is_control && control.count().is_err() {
+                    break;
+                }
+            }
         }
     };
     // A client that does not answer is dropped.

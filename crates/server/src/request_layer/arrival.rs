@@ -1,10 +1,11 @@
 //! What is known of a call before anything of it is looked at: where it came from, and what it holds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::Extensions;
 use tokio::time::Instant;
 
+use super::Fault;
 use crate::{admission::Upload, gate::Ticket, peer::Peer};
 
 /// See the module. An extension of every request.
@@ -13,6 +14,8 @@ pub(crate) struct Arrival {
     pub(crate) peer: Peer,
     /// Room for its message.
     pub(crate) upload: Option<Arc<Upload>>,
+    /// Why a stream of messages broke off: the stack's router keeps only the text of an error.
+    fault: Arc<OnceLock<Fault>>,
     activity: Option<Activity>,
 }
 
@@ -35,6 +38,7 @@ impl Arrival {
         Self {
             peer,
             upload: None,
+            fault: Arc::default(),
             activity,
         }
     }
@@ -48,6 +52,16 @@ impl Arrival {
     /// From now on something goes on in its connection.
     pub(crate) fn busy(&self) -> Option<Busy> {
         self.activity.as_ref().map(Activity::begin)
+    }
+
+    /// Where the reader of a stream's messages says why it breaks off.
+    pub(super) fn fault_cell(&self) -> Arc<OnceLock<Fault>> {
+        Arc::clone(&self.fault)
+    }
+
+    /// Why the stream of messages broke off, where that was not the connection.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault.get().cloned()
     }
 
     /// Waits for something that is not the server's own work: others go first where there is no room.

@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -36,6 +36,17 @@ pub(super) struct Inflow {
     withdrawn: Pin<Box<dyn Future<Output = ()> + Send>>,
     shapes: Arc<Shapes>,
     path: String,
+    fault: Arc<OnceLock<Fault>>,
+}
+
+/// What holds for the messages of a stream.
+pub(super) struct Rules {
+    pub(super) shapes: Arc<Shapes>,
+    pub(super) path: String,
+    /// Of each message, bytes.
+    pub(super) limit: usize,
+    /// Filled where one is at fault.
+    pub(super) fault: Arc<OnceLock<Fault>>,
 }
 
 /// The time in which more of a message must come.
@@ -46,13 +57,13 @@ struct Late {
 }
 
 impl Inflow {
-    pub(super) fn new(
-        body: Body,
-        upload: Upload,
-        shapes: Arc<Shapes>,
-        path: &str,
-        limit: usize,
-    ) -> Self {
+    pub(super) fn new(body: Body, upload: Upload, rules: Rules) -> Self {
+        let Rules {
+            shapes,
+            path,
+            limit,
+            fault,
+        } = rules;
         let upload = Arc::new(upload);
         // Until its first message is there, it only waits.
         upload.waits(true);
@@ -71,7 +82,8 @@ impl Inflow {
             upload,
             withdrawn: Box::pin(async move { watched.withdrawn().await }),
             shapes,
-            path: path.to_owned(),
+            path,
+            fault,
         }
     }
 
@@ -153,6 +165,89 @@ impl http_body::Body for Inflow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.poll(context)
+        let polled = self.poll(context);
+        if let Poll::Ready(Some(Err(error))) = &polled
+            && let Some(fault) = error.downcast_ref::<Fault>()
+        {
+            // The first one ends it.
+            let _ = self.fault.set(fault.clone());
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, path::Path, time::Duration};
+
+    use tokio::{
+        sync::{mpsc, watch},
+        time::{Instant, advance},
+    };
+    use tokio_stream::wrappers::ReceiverStream;
+
+    use super::*;
+    use crate::{
+        Config, admission::Admission, health::Phase, peer::Peer, request_layer::upload::WINDOW,
+    };
+
+    type Sender = mpsc::Sender<Result<Bytes, tonic::Status>>;
+
+    fn inflow() -> (Sender, Inflow, Admission) {
+        let config = Config::parse("", Path::new("c"), []).unwrap();
+        let (_phase, seen) = watch::channel(Phase::Serving);
+        let admission = Admission::new(&config.server, &config.session, seen);
+        let (sender, pieces) = mpsc::channel(8);
+        let body = Body::new(axum::body::Body::from_stream(ReceiverStream::new(pieces)));
+        let rules = Rules {
+            shapes: Arc::new(Shapes::of_contract()),
+            path: "/lipsync.v1.LipSync/StreamComposite".into(),
+            limit: 1 << 20,
+            fault: Arc::default(),
+        };
+        let upload = admission.admit_upload(Peer::UNKNOWN).unwrap();
+        (sender, Inflow::new(body, upload, rules), admission)
+    }
+
+    async fn next(inflow: &mut Inflow) -> Option<Result<Bytes, Fault>> {
+        let frame = poll_fn(|context| inflow.poll(context)).await?;
+        let fault = |error: BoxError| error.downcast_ref().cloned().unwrap();
+        Some(frame.map(|frame| frame.into_data().unwrap()).map_err(fault))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_messages_is_allowed_and_inside_one_is_not() {
+        let (sender, mut inflow, admission) = inflow();
+        let message = Bytes::from_static(&[0, 0, 0, 0, 2, 0x78, 0, 0, 0, 0]);
+        sender.send(Ok(message)).await.unwrap();
+        let mut whole = Vec::new();
+        while whole.len() < 7 {
+            whole.extend(next(&mut inflow).await.unwrap().unwrap());
+        }
+        assert_eq!(whole, [0, 0, 0, 0, 2, 0x78, 0]);
+        // Three bytes of the next one came with it.
+        let begun = Instant::now();
+        assert_eq!(next(&mut inflow).await, Some(Err(Fault::TooSlow)));
+        assert_eq!(begun.elapsed(), WINDOW);
+
+        let (sender, mut inflow, _admission) = self::inflow();
+        let waiting = tokio::spawn(async move { next(&mut inflow).await });
+        advance(Duration::from_secs(3600)).await;
+        assert!(!waiting.is_finished());
+        drop(sender);
+        assert_eq!(waiting.await.unwrap(), None);
+        assert!(admission.n_upload_bytes() > 0, "the first is still there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_message_is_charged_and_the_end_of_it_is_no_end() {
+        let (sender, mut inflow, admission) = inflow();
+        let head = [&[0, 0, 8, 0, 0][..], &[0; 200_000]].concat();
+        sender.send(Ok(head.into())).await.unwrap();
+        drop(sender);
+        assert_eq!(next(&mut inflow).await, Some(Err(Fault::Malformed)));
+        assert!(admission.n_upload_bytes() >= 200_000);
+        drop(inflow);
+        assert_eq!(admission.n_upload_bytes(), 0);
     }
 }

@@ -221,7 +221,7 @@ mod tests {
     fn messages_come_out_as_they_came_in_however_they_were_cut() {
         let shapes = Shapes::of_contract();
         let long: Vec<u8> = (0..40 * SEGMENT_BYTES + 7)
-            .map(|n| (n % 251) as u8)
+            .map(|n| u8::try_from(n % 251).unwrap())
             .collect();
         let long = [&[0x12_u8, 0][..], &long].concat();
         let sent = [framed(&[]), framed(&long), framed(b"\x0a\x01m")].concat();

@@ -221,8 +221,13 @@ impl Call {
         let path = head.uri.path();
         let limit = self.method.message_limit;
         let body = if matches!(self.method.kind, Kind::Session | Kind::Reflection) {
-            let shapes = Arc::clone(&self.shapes);
-            Body::new(Inflow::new(body, upload, shapes, path, limit))
+            let rules = inflow::Rules {
+                shapes: Arc::clone(&self.shapes),
+                path: path.to_owned(),
+                limit,
+                fault: self.arrival.fault_cell(),
+            };
+            Body::new(Inflow::new(body, upload, rules))
         } else {
             let upload = Arc::new(upload);
             self.arrival.upload = Some(Arc::clone(&upload));

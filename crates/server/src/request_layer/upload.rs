@@ -113,3 +113,73 @@ async fn next_frame(body: &mut Body) -> Option<Result<Bytes, tonic::Status>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures_util::stream;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{Config, admission::Admission, health::Phase, peer::Peer};
+
+    const INFER: &str = "/lipsync.v1.LipSync/InferBatchComposite";
+
+    fn admission(yaml: &str) -> Admission {
+        let config = Config::parse(yaml, Path::new("c"), []).unwrap();
+        let (_phase, seen) = watch::channel(Phase::Serving);
+        Admission::new(&config.server, &config.session, seen)
+    }
+
+    /// A message of 1 MB, of which so many bytes come in every second.
+    fn trickle(n_bytes_a_second: usize) -> Body {
+        let pieces = stream::unfold(vec![0, 0, 16, 0, 0], move |piece| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let next = vec![0; n_bytes_a_second];
+            Some((Ok::<_, tonic::Status>(Bytes::from(piece)), next))
+        });
+        Body::new(axum::body::Body::from_stream(pieces))
+    }
+
+    async fn read_body(admission: &Admission, body: Body) -> Result<Whole, Fault> {
+        let upload = Arc::new(admission.admit_upload(Peer::UNKNOWN).unwrap());
+        read(body, &upload, &Shapes::of_contract(), INFER, 1 << 20).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_must_keep_coming() {
+        let admission = admission("");
+        let nothing = stream::pending::<Result<Bytes, tonic::Status>>();
+        let silent = Body::new(axum::body::Body::from_stream(nothing));
+        let begun = Instant::now();
+        let read = read_body(&admission, silent).await;
+        assert_eq!(read.map(drop), Err(Fault::TooSlow));
+        assert_eq!(begun.elapsed(), WINDOW);
+        let read = read_body(&admission, trickle(4_000)).await;
+        assert_eq!(read.map(drop), Err(Fault::TooSlow));
+        // Fast enough; it is whole, and looked into.
+        let read = read_body(&admission, trickle(15_000)).await;
+        assert_eq!(read.map(drop), Err(Fault::TooManyElements));
+        assert_eq!(admission.n_upload_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_still_gives_way_and_who_comes_is_charged() {
+        let yaml = "server: {max_message_size_mb: 1, max_upload_mb: 1}";
+        let admission = Arc::new(admission(yaml));
+        let slow = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { read_body(&admission, trickle(100_000)).await.map(drop) }
+        });
+        while admission.n_upload_bytes() < 500_000 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let upload = admission.admit_upload(Peer::UNKNOWN).unwrap();
+        // It came within the last second, and before the last 250 ms.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(upload.holds(1 << 20));
+        assert!(matches!(slow.await.unwrap(), Err(Fault::NoRoom { .. })));
+        assert_eq!(admission.n_upload_bytes(), 1 << 20);
+    }
+}

@@ -54,7 +54,7 @@ pub(super) async fn run(
                 Arc::clone(&opening),
                 Arc::clone(&conversation),
             ));
-            read_rest(&shared, &opening, &mut requests, &conversation).await
+            read_rest(&shared, &caller, &opening, &mut requests, &conversation).await
         };
         match reading.await {
             // Before `open` there is nothing to finish; that case is an error.
@@ -93,7 +93,7 @@ async fn read_open(
 ) -> Result<Opening, Failure> {
     let limit = OPEN_LIMIT.min(shared.session.idle_timeout);
     let first = first_message(requests, limit).await?;
-    match transport(shared, first)?.and_then(|request| request.message) {
+    match transport(shared, caller, first)?.and_then(|request| request.message) {
         Some(Message::Open(open)) => {
             let ticket = shared.admission.admit_session(caller.arrival.peer)?;
             conversation.admit(ticket, caller.arrival.busy());
@@ -122,13 +122,14 @@ fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
 
 async fn read_rest(
     shared: &Shared,
+    caller: &Caller,
     opening: &Opening,
     requests: &mut impl Requests,
     conversation: &Conversation,
 ) -> Result<(), Failure> {
     let (form, item_bytes) = (opening.form, opening.item_bytes());
     let check = |audio| check_audio(form, item_bytes, audio);
-    while let Some(request) = transport(shared, requests.try_next().await)? {
+    while let Some(request) = transport(shared, caller, requests.try_next().await)? {
         take(conversation, check, request)?;
     }
     Ok(())
@@ -137,14 +138,18 @@ async fn read_rest(
 /// A broken connection is nobody's fault; an undecodable or oversize message is the client's.
 fn transport(
     shared: &Shared,
+    caller: &Caller,
     request: Result<Option<v1::StreamCompositeRequest>, Status>,
 ) -> Result<Option<v1::StreamCompositeRequest>, Failure> {
-    request.map_err(
-        |error| match status::incoming_fault(&error, shared.limits.max_message_bytes) {
+    request.map_err(|error| {
+        if let Some(fault) = caller.arrival.fault() {
+            return Failure::Ours(fault.into());
+        }
+        match status::incoming_fault(&error, shared.limits.max_message_bytes) {
             Some(fault) => Failure::Ours(fault),
             None => Failure::Transport,
-        },
-    )
+        }
+    })
 }
 
 fn take(

@@ -17,9 +17,9 @@ use tokio::{
 };
 
 /// Frames that carry nothing which a connection may send at once...
-const BURST: f64 = 10_000.0;
+const BURST: u16 = 10_000;
 /// ... and in every second.
-const A_SECOND: f64 = 2_000.0;
+const A_SECOND: u16 = 2_000;
 /// A client that reads answers gives its window back, usually every few kilobytes, and measures the round trip.
 const PER_WRITTEN_BYTE: f64 = 1.0 / 2048.0;
 /// What a call needs besides: its window, its end.
@@ -56,7 +56,7 @@ impl<S> Counted<S> {
             header: [0; HEADER_BYTES],
             n_header: 0,
             n_rest: 0,
-            allowed: BURST,
+            allowed: BURST.into(),
             counted_at: Instant::now(),
         };
         Self { socket, frames }
@@ -101,14 +101,14 @@ impl Frames {
         let now = Instant::now();
         let passed = now.duration_since(self.counted_at).as_secs_f64();
         self.counted_at = now;
-        self.allowed = (self.allowed + passed * A_SECOND).min(BURST);
+        self.allowed = (self.allowed + passed * f64::from(A_SECOND)).min(BURST.into());
         self.allowed < 0.0
     }
 
     fn written(&mut self, n_bytes: usize) {
         let n_bytes = u32::try_from(n_bytes).map_or(f64::MAX, f64::from);
         // More than a burst is not saved up.
-        self.allowed = (self.allowed + n_bytes * PER_WRITTEN_BYTE).min(BURST);
+        self.allowed = (self.allowed + n_bytes * PER_WRITTEN_BYTE).min(BURST.into());
     }
 }
 
@@ -185,14 +185,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_noticed_however_it_is_cut() {
-        let flood = frame(PING, 8).repeat(BURST as usize + 1);
+        let flood = frame(PING, 8).repeat(usize::from(BURST) + 1);
         for cut in [1, 7, 17, 100_000] {
             let mut frames = frames();
             let mut parts = flood.chunks(cut).map(|part| frames.read(part));
             assert!(parts.any(|is_over| is_over), "{cut}");
         }
         for kind in [2, 3, 4, 8, 77, DATA] {
-            assert!(frames().read(&frame(kind, 0).repeat(BURST as usize + 1)));
+            assert!(frames().read(&frame(kind, 0).repeat(usize::from(BURST) + 1)));
         }
     }
 
@@ -222,12 +222,12 @@ mod tests {
     async fn pings_at_a_steady_rate_are_answered() {
         let mut frames = frames();
         for _ in 0..1000 {
-            assert!(!frames.read(&frame(PING, 8).repeat(A_SECOND as usize / 10)));
+            assert!(!frames.read(&frame(PING, 8).repeat(usize::from(A_SECOND) / 10)));
             advance(Duration::from_millis(100)).await;
         }
         let mut is_over = false;
         for _ in 0..200 {
-            is_over |= frames.read(&frame(PING, 8).repeat(A_SECOND as usize / 5));
+            is_over |= frames.read(&frame(PING, 8).repeat(usize::from(A_SECOND) / 5));
             advance(Duration::from_millis(100)).await;
         }
         assert!(is_over, "twice the rate is too much");
