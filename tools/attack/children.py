@@ -1,6 +1,7 @@
 """Child processes that cannot outlive this one: each leads a group of its own, and the kernel kills it when we die."""
 
 import atexit
+import contextlib
 import ctypes
 import os
 import signal
@@ -26,10 +27,8 @@ def start(command, prepare=None, **options):
 
 def end(child):
     """Kills a child with its whole group, and waits for it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
     _running.discard(child)
 

@@ -33,8 +33,13 @@ class Calls:
         from lipsync_client.v1 import lipsync_pb2, lipsync_pb2_grpc
 
         self.pb, self.operations, self.model = lipsync_pb2, operations, model
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)])
-        self.lipsync, self.admin = lipsync_pb2_grpc.LipSyncStub(channel), lipsync_pb2_grpc.ServerAdminStub(channel)
+        channel = grpc.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
+        )
+        self.lipsync, self.admin = (
+            lipsync_pb2_grpc.LipSyncStub(channel),
+            lipsync_pb2_grpc.ServerAdminStub(channel),
+        )
 
     def infer(self):
         """One frame of one window of silence, without the audio encoder, only the face."""
@@ -56,11 +61,16 @@ class Calls:
         """A short conversation: 0.2 s of silence, five frames back."""
         pb = self.pb
         requests = [
-            pb.StreamCompositeRequest(open=pb.OpenSession(model_id=self.model, sample_rate_hz=16000)),
+            pb.StreamCompositeRequest(
+                open=pb.OpenSession(model_id=self.model, sample_rate_hz=16000)
+            ),
             pb.StreamCompositeRequest(audio=pb.AudioChunk(segment_id=1, pcm=bytes(6400))),
             pb.StreamCompositeRequest(end_segment=pb.EndSegment(segment_id=1)),
         ]
-        kinds = [m.WhichOneof("message") for m in self.lipsync.StreamComposite(iter(requests), timeout=TIMEOUT_S)]
+        kinds = [
+            m.WhichOneof("message")
+            for m in self.lipsync.StreamComposite(iter(requests), timeout=TIMEOUT_S)
+        ]
         assert kinds.count("frame") == 5 and "segment_end" in kinds, kinds
 
     def livez(self):
@@ -85,7 +95,11 @@ class Loop(threading.Thread):
             self.times_ms.append((time.monotonic() - due) * 1e3)
         except Exception as error:
             code = getattr(error, "code", None)
-            what = f"{code().name}: {error.details()[:80]}" if code else f"{type(error).__name__} {error}"[:100]
+            what = (
+                f"{code().name}: {error.details()[:80]}"
+                if code
+                else f"{type(error).__name__} {error}"[:100]
+            )
             self.errors[what] += 1
 
     def run(self):

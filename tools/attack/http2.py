@@ -6,17 +6,34 @@ import struct
 import time
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+)
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 _SETTING = {"streams": 3, "window": 4, "frame": 5}
 
 
 def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + bytes([kind, flags])
+        + struct.pack(">I", stream)
+        + payload
+    )
 
 
 def settings(**values):
-    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", _SETTING[k], v) for k, v in values.items()))
+    return frame(
+        SETTINGS, 0, 0, b"".join(struct.pack(">HI", _SETTING[k], v) for k, v in values.items())
+    )
 
 
 def window_update(stream, n):
@@ -139,7 +156,12 @@ class Connection:
     def upload(self, stream, data, until, end=False):
         """Sends `data` within the windows; stops when the stream ends, or no window comes before `until`."""
         view, pos = memoryview(data), 0
-        while pos < len(view) and not self.closed and stream not in self.ended and time.monotonic() < until:
+        while (
+            pos < len(view)
+            and not self.closed
+            and stream not in self.ended
+            and time.monotonic() < until
+        ):
             n = min(16384, len(view) - pos, self.window, self.windows.get(stream, 0))
             if n <= 0:
                 self.pump(0.1)

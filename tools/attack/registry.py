@@ -68,6 +68,9 @@ class Target:
     def rest(self):
         return max(0.0, self.until - time.monotonic())
 
+    def stop(self):
+        self.until = 0.0
+
     def note(self, text):
         print(f"note {text}", flush=True)
 

@@ -34,10 +34,17 @@ class Bench:
 
 
 def run_attacker(name, port, ops, source, seconds, folder):
-    """The process of an attacker: attacks until its time is over, then holds what it has until it is killed."""
+    """The process of an attacker: attacks until its time is over or SIGTERM comes, then holds what it has until it is killed.
+    One that the server threw out begins again."""
     target = Target(int(port), int(ops), source, time.monotonic() + float(seconds), folder)
-    signal.alarm(int(float(seconds)) + 30)
-    ATTACKS[name].run(target)
+    signal.signal(signal.SIGTERM, lambda *_: target.stop())
+    while target.running():
+        try:
+            ATTACKS[name].run(target)
+            break
+        except OSError as error:
+            target.note(f"thrown out: {type(error).__name__}")
+            time.sleep(0.1)
     time.sleep(target.rest())
 
 
@@ -52,10 +59,16 @@ def line(result):
     for kind, now in (f.get("beside") or {}).items():
         before, noise = ((f[run].get(kind) or {}).get("p99") for run in ("alone", "again"))
         latency.append(f"{kind} {figure(before)}/{figure(noise)}/{figure(now['p99'])}")
-    memory = f"{f['rss_before']:.0f}/{f['rss_peak']:.0f}/{f['rss_after']:.0f}" if "rss_peak" in f else "-"
+    memory = (
+        f"{f['rss_before']:.0f}/{f['rss_peak']:.0f}/{f['rss_after']:.0f}"
+        if "rss_peak" in f
+        else "-"
+    )
     drain = figure(f.get("drain_s"), "{:.1f}")
     why = result.skipped or "; ".join(result.faults)[:160]
-    return f"{result.name:34} {result.verdict:8} {memory:16} {drain:>5}  {', '.join(latency):50} {why}"
+    return (
+        f"{result.name:34} {result.verdict:8} {memory:16} {drain:>5}  {', '.join(latency):50} {why}"
+    )
 
 
 def try_one(attack, source, bench):
@@ -69,7 +82,9 @@ def try_one(attack, source, bench):
     except trial.Skip as reason:
         return trial.Result(attack.name, skipped=str(reason))
     except Exception as error:
-        return trial.Result(attack.name, faults=[f"the trial broke off: {type(error).__name__}: {str(error)[:300]}"])
+        return trial.Result(
+            attack.name, faults=[f"the trial broke off: {type(error).__name__}: {str(error)[:300]}"]
+        )
 
 
 def chosen(names):
@@ -81,11 +96,20 @@ def chosen(names):
 
 def arguments():
     root = server.ROOT
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", type=pathlib.Path, default=root / "target/release/lipsync-server")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--server", type=pathlib.Path, default=root / "target/release/lipsync-server"
+    )
     parser.add_argument("--list", action="store_true", help="say what there is, run nothing")
     parser.add_argument("--json", type=pathlib.Path, help="write all figures there")
-    parser.add_argument("--seconds", type=float, default=8, help="how long the normal client runs beside an attack (8)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=8,
+        help="how long the normal client runs beside an attack (8)",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     return parser.parse_args()
 
@@ -101,7 +125,10 @@ def main():
             print(f"{attack.name:26} {attack.about}")
         return 0
     if not args.server.exists():
-        print(f"there is no {args.server}: build it with `cargo build --release`, or name it with --server", file=sys.stderr)
+        print(
+            f"there is no {args.server}: build it with `cargo build --release`, or name it with --server",
+            file=sys.stderr,
+        )
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="attack-"))
@@ -123,10 +150,15 @@ def main():
 
 
 def summary(results, path):
-    print(f"\nload average {os.getloadavg()[0]:.1f}; memory before/peak/after in MB; drain in s; p99 alone/again/beside in ms\n")
+    print(
+        f"\nload average {os.getloadavg()[0]:.1f}; memory before/peak/after in MB; drain in s; p99 alone/again/beside in ms\n"
+    )
     for result in results:
         print(line(result))
-    count = {verdict: sum(r.verdict == verdict for r in results) for verdict in ("ok", "FAILED", "skipped")}
+    count = {
+        verdict: sum(r.verdict == verdict for r in results)
+        for verdict in ("ok", "FAILED", "skipped")
+    }
     print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
     if path:
         path.write_text(json.dumps([vars(r) | {"verdict": r.verdict} for r in results], indent=1))

@@ -1,5 +1,6 @@
 """The server under test: its configuration, its process, and what /proc says of it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -30,13 +31,21 @@ def free_ports(n):
 def copy_avatars(folder):
     """Copies the two demo avatars, so that no attack touches those of the checkout."""
     for name in ("mira", "tomo"):
-        shutil.copytree(ROOT / "assets/avatars" / name, folder / "avatars" / name, ignore=shutil.ignore_patterns("*.pack*"))
+        shutil.copytree(
+            ROOT / "assets/avatars" / name,
+            folder / "avatars" / name,
+            ignore=shutil.ignore_patterns("*.pack*"),
+        )
 
 
 def sample(pid):
     """Memory in MB, threads and descriptors of a process; None when it is gone."""
     try:
-        status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+        status = dict(
+            line.split(":", 1)
+            for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":" in line
+        )
         return {
             "rss": int(status["VmRSS"].split()[0]) / 1024,
             "peak": int(status["VmHWM"].split()[0]) / 1024,
@@ -50,7 +59,9 @@ def sample(pid):
 def http_get(port, path, timeout=5, limit=1 << 26):
     """The answer to one HTTP/1.1 request, head and body."""
     with socket.create_connection(("127.0.0.1", port), timeout) as s:
-        s.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+        s.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
+        )
         out = b""
         while len(out) < limit and (part := s.recv(1 << 16)):
             out += part
@@ -79,7 +90,17 @@ class Sampler(threading.Thread):
 class Server:
     """A server with a configuration of its own, on free ports. Use it as a context: it never outlives it."""
 
-    def __init__(self, binary, folder, options=None, models=None, limits=None, stdout=None, stderr=None, wait=True):
+    def __init__(
+        self,
+        binary,
+        folder,
+        options=None,
+        models=None,
+        limits=None,
+        stdout=None,
+        stderr=None,
+        wait=True,
+    ):
         self.port, self.ops = free_ports(2)
         self.folder, self.log = folder, folder / f"server-{self.port}.log"
         path = folder / f"server-{self.port}.yaml"
@@ -115,7 +136,11 @@ class Server:
             "capacity": {"bake": "off"},
             "engine": {"visual_cache_mb": 64},
             "models_root": str(self.folder / "avatars"),
-            "models": models or {"mira": {"path": "mira", "preload": True}, "tomo": {"path": "tomo", "preload": True}},
+            "models": models
+            or {
+                "mira": {"path": "mira", "preload": True},
+                "tomo": {"path": "tomo", "preload": True},
+            },
         }
         for section, keys in options.items():
             config.setdefault(section, {}).update(keys)
@@ -125,7 +150,9 @@ class Server:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the server exited with {self.process.returncode}: {self.tail()}")
+                raise RuntimeError(
+                    f"the server exited with {self.process.returncode}: {self.tail()}"
+                )
             try:
                 if b" 200 " in http_get(self.ops, "/readyz")[:20]:
                     return
@@ -142,10 +169,8 @@ class Server:
 
     def reset_peak(self):
         """Lets VmHWM count from now."""
-        try:
+        with contextlib.suppress(OSError):
             pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-        except OSError:
-            pass
 
     def tail(self, n=300):
         try:

@@ -42,7 +42,15 @@ class Result:
 
 def honest(target, seconds, kinds, model="mira"):
     """Starts the normal client; `read` gives its figures."""
-    command = [sys.executable, str(HERE / "honest.py"), str(target.port), str(target.ops), str(seconds), ",".join(kinds), model]
+    command = [
+        sys.executable,
+        str(HERE / "honest.py"),
+        str(target.port),
+        str(target.ops),
+        str(seconds),
+        ",".join(kinds),
+        model,
+    ]
     return children.start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
@@ -64,19 +72,28 @@ class Attackers:
         command = [sys.executable, str(HERE / "run.py"), "--attacker", attack.name]
         command += [str(target.port), str(target.ops), source, str(seconds), str(target.folder)]
         self.children = [
-            children.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(attack.processes)
+            children.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(attack.processes)
         ]
 
     def said(self, result):
-        """Kills them, and sorts what they said into faults and notes, each once."""
+        """Ends them, and sorts what they said into faults and notes, each once. An attacker that broke has shown nothing."""
         for child in self.children:
-            child.kill()
-            out = child.communicate()[0].splitlines()
-            faults = [line[6:] for line in out if line.startswith("fault ")]
-            result.faults += [line for line in faults if line not in result.faults][:3]
-            result.notes += [line[5:] for line in out if line.startswith("note ") and line[5:] not in result.notes][:3]
-            if out and out[-1].startswith(("Traceback", "    ", "  File")) or any(line.startswith("Traceback") for line in out):
-                result.notes.append(f"an attacker ended early: {out[-1][:120]}")
+            result.expect(child.poll() in (None, 0), "an attacker broke")
+            child.terminate()
+        for child in self.children:
+            try:
+                out = child.communicate(timeout=3)[0]
+            except subprocess.TimeoutExpired:
+                children.end(child)
+                out = child.communicate()[0]
+            for line in out.splitlines():
+                kind, _, text = line.partition(" ")
+                said = {"fault": result.faults, "note": result.notes}.get(kind, [])
+                if text not in said and len(said) < 8:
+                    said.append(text)
+            if "Traceback" in out:
+                result.faults.append(f"an attacker broke: {out.splitlines()[-1][:120]}")
 
     def __enter__(self):
         return self
@@ -88,13 +105,18 @@ class Attackers:
 
 def judge_client(result, alone, again, beside):
     """Success and p99 of every kind of request, beside against alone."""
+    for run in (alone, again):
+        failed = {kind: of["errors"] for kind, of in run.items() if of["ok"] < of["n"]}
+        result.expect(not failed, f"the normal client failed without an attack: {failed}")
     for kind in beside or {"client": None}:
         now = beside.get(kind)
         if now is None:
             result.faults.append("the normal client did not come to its end")
             return
         if now["ok"] < now["n"]:
-            result.faults.append(f"{kind}: {now['n'] - now['ok']} of {now['n']} failed {now['errors']}")
+            result.faults.append(
+                f"{kind}: {now['n'] - now['ok']} of {now['n']} failed {now['errors']}"
+            )
         before = [run[kind]["p99"] for run in (alone, again) if run.get(kind, {}).get("p99")]
         if not before or now["p99"] is None:
             continue
@@ -109,7 +131,9 @@ def judge_drain(result, under_test, may_use_grace):
     result.figures["drain_s"] = round(seconds, 1)
     limit = server.GRACE_S + (SLACK_S if may_use_grace else 0)
     if code is None:
-        result.faults.append(f"the drain did not end: still there after {seconds:.0f} s, grace {server.GRACE_S}")
+        result.faults.append(
+            f"the drain did not end: still there after {seconds:.0f} s, grace {server.GRACE_S}"
+        )
     else:
         result.expect(seconds <= limit, f"the drain took {seconds:.1f} s, grace {server.GRACE_S}")
         result.expect(code == 0, f"the drain ended with exit code {code}")
@@ -120,9 +144,13 @@ def beside(attack, source, bench):
     result = Result(attack.name if source == attack.sources[0] else f"{attack.name}@{source}")
     if attack.prepare:
         attack.prepare(bench.folder)
-    with bench.server(options=attack.options, models=attack.models, limits=attack.limits) as under_test:
+    with bench.server(
+        options=attack.options, models=attack.models, limits=attack.limits
+    ) as under_test:
         read(honest(under_test, 2, attack.honest))
-        alone, again = (read(honest(under_test, bench.seconds / 2, attack.honest)) for _ in range(2))
+        alone, again = (
+            read(honest(under_test, bench.seconds / 2, attack.honest)) for _ in range(2)
+        )
         before = under_test.sample()
         under_test.reset_peak()
         sampler = server.Sampler(under_test.pid)
@@ -135,14 +163,26 @@ def beside(attack, source, bench):
         judge_client(result, alone, again, now)
         peak = max(most.get("rss", 0), end["peak"])
         growth = peak - before["rss"]
-        result.expect(growth <= attack.growth_mb, f"memory grew by {growth:.0f} MB, over {attack.growth_mb}")
+        result.expect(
+            growth <= attack.growth_mb, f"memory grew by {growth:.0f} MB, over {attack.growth_mb}"
+        )
         time.sleep(2)
         after = under_test.sample()
         result.figures |= {"alone": alone, "again": again, "beside": now}
-        result.figures |= {"rss_before": before["rss"], "rss_peak": peak, "rss_after": (after or {}).get("rss", 0)}
-        result.figures |= {"fds": most.get("fds"), "threads": most.get("threads"), "growth_limit": attack.growth_mb}
+        result.figures |= {
+            "rss_before": before["rss"],
+            "rss_peak": peak,
+            "rss_after": (after or {}).get("rss", 0),
+        }
+        result.figures |= {
+            "fds": most.get("fds"),
+            "threads": most.get("threads"),
+            "growth_limit": attack.growth_mb,
+        }
         if not under_test.alive():
-            result.faults.append(f"the server died, exit code {under_test.process.returncode}: {under_test.tail(120)}")
+            result.faults.append(
+                f"the server died, exit code {under_test.process.returncode}: {under_test.tail(120)}"
+            )
             return result
         with Attackers(attack, under_test, source, server.GRACE_S + 20):
             time.sleep(3)

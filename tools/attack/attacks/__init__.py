@@ -2,7 +2,19 @@
 
 import importlib
 
-FAMILIES = ("uploads", "text", "decode", "readers", "frames", "websockets", "connections", "sessions", "loads", "outputs", "folders")
+FAMILIES = (
+    "uploads",
+    "text",
+    "decode",
+    "readers",
+    "frames",
+    "websockets",
+    "connections",
+    "sessions",
+    "loads",
+    "outputs",
+    "folders",
+)
 
 
 def load():

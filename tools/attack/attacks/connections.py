@@ -28,7 +28,9 @@ def keep(target, port, n, begin=b"", drip=b"", every=1.0):
         again, held = again + len(held) - len(alive), alive
         for _ in range(min(100, n - len(held))):
             try:
-                s = socket.create_connection(("127.0.0.1", port), 0.5, source_address=(target.source, 0))
+                s = socket.create_connection(
+                    ("127.0.0.1", port), 0.5, source_address=(target.source, 0)
+                )
                 s.sendall(begin)
                 held.append(s)
             except OSError:
@@ -61,19 +63,29 @@ def idle(target):
         time.sleep(0.1)
 
 
-@attack("connections-silent", growth_mb=64, sources=BOTH, limits=FEW_FILES, honest=("infer", "livez"))
+@attack(
+    "connections-silent", growth_mb=64, sources=BOTH, limits=FEW_FILES, honest=("infer", "livez")
+)
 def silent(target):
     """Opens 1,200 connections to the gRPC port that do not even say the preface."""
     keep(target, target.port, 1200)
 
 
-@attack("connections-idle-operations", growth_mb=64, sources=BOTH, limits=FEW_FILES, honest=("infer", "livez", "readyz"))
+@attack(
+    "connections-idle-operations",
+    growth_mb=64,
+    sources=BOTH,
+    limits=FEW_FILES,
+    honest=("infer", "livez", "readyz"),
+)
 def idle_operations(target):
     """Opens 1,200 connections to the operations port, which takes the descriptors that gRPC needs."""
     keep(target, target.ops, 1200)
 
 
-@attack("connections-idle-http1", growth_mb=64, limits=FEW_FILES, honest=("infer", "livez", "readyz"))
+@attack(
+    "connections-idle-http1", growth_mb=64, limits=FEW_FILES, honest=("infer", "livez", "readyz")
+)
 def idle_http1(target):
     """The same with a first request that is answered: connections kept alive, not new ones."""
     keep(target, target.ops, 1200, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -95,7 +107,13 @@ def slow_headers(target):
 @attack("slowloris-body", growth_mb=64, honest=("livez", "readyz", "infer"))
 def slow_body(target):
     """Announces bodies of 1 MB and sends them a byte a second."""
-    keep(target, target.ops, 300, b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", b"x")
+    keep(
+        target,
+        target.ops,
+        300,
+        b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        b"x",
+    )
 
 
 @attack("slowloris-grpc", growth_mb=64, honest=("infer", "livez"))
@@ -110,7 +128,9 @@ def churn(target):
     n = 0
     while target.running():
         try:
-            s = socket.create_connection(("127.0.0.1", target.port), 0.5, source_address=(target.source, 0))
+            s = socket.create_connection(
+                ("127.0.0.1", target.port), 0.5, source_address=(target.source, 0)
+            )
             s.sendall(http2.PREFACE + http2.settings())
             if n % 2:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

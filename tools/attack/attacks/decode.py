@@ -60,4 +60,8 @@ def submessages(target):
 @attack("decode-oneof", growth_mb=650, processes=3)
 def oneof(target):
     """The members of a `oneof` in turns: each drops what the one before had allocated."""
-    again_and_again(target, wire.INFER, filled(wire.text(2, wire.text(1, b"abcd")) + wire.text(4, wire.text(1, b"ab"))))
+    again_and_again(
+        target,
+        wire.INFER,
+        filled(wire.text(2, wire.text(1, b"abcd")) + wire.text(4, wire.text(1, b"ab"))),
+    )

