@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import children
 import server
 import trial
 from attacks import load
@@ -90,6 +91,7 @@ def try_one(attack, source, bench):
 def chosen(names):
     wanted = [a for a in ATTACKS.values() if not names or any(a.name.startswith(n) for n in names)]
     if not wanted:
+        print(f"no attack begins with {' or '.join(names)}: see --list", file=sys.stderr)
         sys.exit(2)
     return wanted
 
@@ -131,8 +133,17 @@ def main():
         )
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="attack-"))
     results = []
+    try:
+        run_trials(args, results)
+    finally:
+        summary(results, args.json)
+    return 1 if any(r.verdict == "FAILED" for r in results) else 0
+
+
+def run_trials(args, results):
+    """Runs what was asked for, one trial after the other, and prints each result as it comes."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="attack-"))
     try:
         server.copy_avatars(folder)
         bench = Bench(args.server.resolve(), folder, args.seconds)
@@ -143,10 +154,8 @@ def main():
                 for text in [*results[-1].faults, *results[-1].notes]:
                     print(f"    {text}", flush=True)
     finally:
-        server.children.end_all()
+        children.end_all()
         shutil.rmtree(folder, ignore_errors=True)
-        summary(results, args.json)
-    return 1 if any(r.verdict == "FAILED" for r in results) else 0
 
 
 def summary(results, path):
