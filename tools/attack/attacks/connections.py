@@ -13,7 +13,7 @@ FEW_FILES = {resource.RLIMIT_NOFILE: 1024}
 
 def _dead(s):
     try:
-        return s.recv(4096, socket.MSG_DONTWAIT) == b""
+        return s.recv(4096) == b""
     except BlockingIOError:
         return False
     except OSError:
@@ -32,6 +32,7 @@ def keep(target, port, n, begin=b"", drip=b"", every=1.0):
                     ("127.0.0.1", port), 0.5, source_address=(target.source, 0)
                 )
                 s.sendall(begin)
+                s.setblocking(False)
                 held.append(s)
             except OSError:
                 break
@@ -39,7 +40,7 @@ def keep(target, port, n, begin=b"", drip=b"", every=1.0):
             next_drip = time.monotonic() + every
             for s in held:
                 try:
-                    s.send(drip, socket.MSG_DONTWAIT)
+                    s.send(drip)
                 except OSError:
                     continue
         time.sleep(0.05)

@@ -47,24 +47,25 @@ def lease(path):
     may_use_grace=True,
 )
 def slow(target):
-    """Asks 20 times a second for two models whose generator's file cannot be opened for 45 s (a write lease on it, as a network disk
+    """Asks for two models, 270 calls at once, whose generator's file cannot be opened for 45 s (a write lease on it, as a network disk
     that hangs). Where such requests wait inside the gate of all, everybody is refused for one slow disk."""
     folder = pathlib.Path(target.folder) / "avatars"
     leases = [lease(folder / name / "generator.onnx") for name in ("slow", "slow2")]
     if None in leases:
         target.fault("no lease could be taken on a file: nothing was slow")
         return
-    held, n = [http2.Connection(target.port, target.source)], 0
+    held, n = [], 0
     while target.running():
+        held = [c for c in held if not c.closed]
+        while len(held) < 3:
+            held.append(http2.Connection(target.port, target.source))
         for c in held:
             c.pump()
-        if c.closed or (c.next - 1) // 2 - len(c.ended) >= 90:
-            c = http2.Connection(target.port, target.source)
-            held.append(c)
-        name = ("slow", "slow2")[n % 2]
-        if n % 8 == 0:
-            c.call(wire.LOAD, http2.message(wire.text(1, name)))
-        else:
-            c.call(wire.BACKGROUND, http2.message(wire.text(1, name) + wire.text(2, b"\0")))
-        n += 1
-        time.sleep(0.05)
+            for _ in range(90 - ((c.next - 1) // 2 - len(c.ended))):
+                name, n = ("slow", "slow2")[n % 2], n + 1
+                if n % 8 == 0:
+                    c.call(wire.LOAD, http2.message(wire.text(1, name)))
+                else:
+                    body = wire.text(1, name) + wire.text(2, b"\0")
+                    c.call(wire.BACKGROUND, http2.message(body))
+        time.sleep(0.25)

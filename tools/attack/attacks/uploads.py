@@ -108,6 +108,17 @@ def half_session(target):
     half_messages(target, wire.STREAM, 49 * MB, http2.message(wire.OPEN))
 
 
+@attack(
+    "upload-half-session-small",
+    growth_mb=POOL_MB,
+    sources=(OTHER_PEER,),
+    honest=("infer", "session"),
+)
+def half_session_small(target):
+    """The same with 3.9 MB, which a limit on a session's messages allows, in as many sessions as there are."""
+    half_messages(target, wire.STREAM, 3_900_000, http2.message(wire.OPEN), n=100, a_connection=50)
+
+
 @attack("upload-half-websocket", growth_mb=POOL_MB, sources=BOTH, honest=("infer", "session"))
 def half_websocket(target):
     """The same over 40 WebSockets: 1.9 GB where the server's documents promise 32 MiB for a session."""
