@@ -1,0 +1,23 @@
+"""The attacks, one module for each family."""
+
+import importlib
+
+FAMILIES = (
+    "uploads",
+    "text",
+    "decode",
+    "readers",
+    "frames",
+    "websockets",
+    "connections",
+    "sessions",
+    "loads",
+    "outputs",
+    "folders",
+)
+
+
+def load():
+    """Fills the registry."""
+    for family in FAMILIES:
+        importlib.import_module(f"attacks.{family}")
