@@ -7,8 +7,10 @@
 //! the repository is the documentation of every key, and a test loads it.
 
 mod environment;
+mod models;
 mod numbers;
 mod raw;
+mod sections;
 mod validated;
 
 use std::path::{Path, PathBuf};
