@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_core::{AudioKind, ModelId};
+use lipsync_core::{AudioKind, Foreign, ModelId};
 use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
 
 use super::{
@@ -26,7 +26,7 @@ pub(super) fn validate_cache_dir(
     }
     Err(BadValue {
         key: "cache_dir".into(),
-        message: format!("{} is not a folder", folder.display()),
+        message: format!("{} is not a folder", shown(&folder)),
     })
 }
 
@@ -101,7 +101,7 @@ pub(super) fn validate_model(
         } else {
             Err(bad(
                 format!("{key}.{name}"),
-                format!("{} does not exist", path.display()),
+                format!("{} does not exist", shown(&path)),
             ))
         }
     };
@@ -159,4 +159,9 @@ pub(super) fn precision(raw: RawPrecision) -> PrecisionChoice {
         RawPrecision::F32 => PrecisionChoice::F32,
         RawPrecision::Bf16 => PrecisionChoice::Bf16,
     }
+}
+
+/// A path, as it goes into a message.
+fn shown(path: &Path) -> String {
+    Foreign(&path.to_string_lossy()).to_string()
 }

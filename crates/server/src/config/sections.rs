@@ -1,12 +1,15 @@
 //! Checks of the sections that say nothing of models.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use lipsync_compositor::Encoding;
+use lipsync_core::Foreign;
 use lipsync_engine::CpuIsa;
 
 use super::{
     BadValue,
+    address::parse_address,
+    log_filter::parse_filter,
     numbers::{in_range, to_usize},
     raw::{
         RawEngine, RawFormat, RawLogFormat, RawLogging, RawOperations, RawOutput, RawServer,
@@ -71,19 +74,6 @@ pub(super) fn validate_operations(raw: &RawOperations) -> Result<Option<Operatio
         .then_some(Operations { address }))
 }
 
-/// `:50051` and `50051` listen on every IPv4 address, `host:port` on one.
-fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValue> {
-    let full = match text.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}"),
-        None if text.bytes().all(|b| b.is_ascii_digit()) => format!("0.0.0.0:{text}"),
-        None => text.replace("localhost:", "127.0.0.1:"),
-    };
-    full.parse().map_err(|_| BadValue {
-        key: key.into(),
-        message: format!("expected \":50051\" or \"127.0.0.1:50051\", found {text:?}"),
-    })
-}
-
 pub(super) fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
     let device = device_choice(raw.device.as_deref().unwrap_or("auto"))?;
     let max_batch = in_range(
@@ -96,7 +86,10 @@ pub(super) fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
     let isa = raw.cpu_isa.as_deref().unwrap_or("auto");
     let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
         key: "engine.cpu_isa".into(),
-        message: format!("expected auto, avx512_bf16, avx512, avx2 or portable, found {isa:?}"),
+        message: format!(
+            "expected auto, avx512_bf16, avx512, avx2 or portable, found {:?}",
+            Foreign(isa)
+        ),
     })?;
     cpu_isa.resolve().map_err(|error| BadValue {
         key: "engine.cpu_isa".into(),
@@ -121,14 +114,18 @@ fn device_choice(text: &str) -> Result<DeviceChoice, BadValue> {
         (_, Some(Ok(ordinal))) => Ok(DeviceChoice::CudaAt(ordinal)),
         _ => Err(BadValue {
             key: "engine.device".into(),
-            message: format!("expected auto, cpu, cuda or cuda:0 (a number), found {text:?}"),
+            message: format!(
+                "expected auto, cpu, cuda or cuda:0 (a number), found {:?}",
+                Foreign(text)
+            ),
         }),
     }
 }
 
 pub(super) fn validate_output(raw: &RawOutput) -> Result<Output, BadValue> {
-    let quality = raw.jpeg_quality.unwrap_or(85);
-    in_range("output.jpeg_quality", quality.into(), 1..=100)?;
+    let quality = raw.jpeg_quality.unwrap_or(85).into();
+    let quality = in_range("output.jpeg_quality", quality, 1..=100)?;
+    let quality = u8::try_from(quality).unwrap_or(u8::MAX);
     let encoding = match raw.format.unwrap_or(RawFormat::Jpeg) {
         RawFormat::Jpeg => Encoding::Jpeg { quality },
         RawFormat::Png => Encoding::Png,
@@ -190,11 +187,7 @@ pub(super) fn validate_session(raw: &RawSession) -> Result<SessionLimits, BadVal
 }
 
 pub(super) fn validate_logging(raw: RawLogging) -> Result<Logging, BadValue> {
-    let level = raw.level.unwrap_or_else(|| "info".into());
-    tracing_subscriber::EnvFilter::try_new(&level).map_err(|_| BadValue {
-        key: "logging.level".into(),
-        message: format!("expected error, warn, info, debug, trace or a filter, found {level:?}"),
-    })?;
+    let level = parse_filter("logging.level", raw.level.as_deref().unwrap_or("info"))?;
     let format = match raw.format.unwrap_or(RawLogFormat::Text) {
         RawLogFormat::Text => LogFormat::Text,
         RawLogFormat::Json => LogFormat::Json,

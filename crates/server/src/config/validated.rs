@@ -33,6 +33,8 @@ pub struct Config {
     pub logging: Logging,
     /// Models and their budgets.
     pub registry: RegistryConfig,
+    /// What is not wrong, but probably not meant, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// `server`.
@@ -163,5 +165,7 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
         session: validate_session(&raw.session)?,
         logging: validate_logging(raw.logging)?,
         registry,
+        // Of the reading, not of the values.
+        warnings: Vec::new(),
     })
 }
