@@ -19,6 +19,7 @@ pub mod devices;
 pub mod error;
 pub mod gpus;
 pub mod health;
+mod listen;
 pub mod loader;
 pub mod metadata;
 mod operations;

@@ -18,7 +18,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{core_state::Shared, transport::closed};
+use crate::{core_state::Shared, listen::listen, transport::closed};
 
 /// Connections beside those of sessions: pages, probes, scrapers.
 const SPARE_CONNECTIONS: usize = 64;
@@ -49,7 +49,7 @@ struct Context {
 impl Listening {
     /// Takes the port.
     pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
