@@ -63,6 +63,12 @@ pub enum EngineError {
         /// Whether nothing will run on it any more until the process starts again.
         sticky: bool,
     },
+    /// This machine has nothing of NVIDIA's, as far as one can see.
+    #[error(
+        "there is no CUDA driver here (libcuda.so.1 was not found): install the NVIDIA driver, 525.60 or later, and \
+         in a container give it the GPU"
+    )]
+    NoDriver,
     /// There is no such device here, or it cannot be used: a sentence for the operator.
     #[error("{reason}")]
     DeviceUnavailable {

@@ -250,6 +250,7 @@ impl RegistryError {
                 EngineError::DeviceFault { sticky: true, .. } => ErrorClass::DeviceLost,
                 EngineError::Device { .. }
                 | EngineError::DeviceFault { .. }
+                | EngineError::NoDriver
                 | EngineError::DeviceUnavailable { .. } => ErrorClass::Internal,
                 _ => ErrorClass::BrokenModel,
             },

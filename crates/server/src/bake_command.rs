@@ -5,9 +5,9 @@ use std::{num::NonZeroUsize, path::Path, process::ExitCode, sync::Arc, thread, t
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lipsync_core::ModelId;
 use lipsync_registry::{BakeReport, BakeStep, Registry};
-use lipsync_server::{Config, CpuLoader};
+use lipsync_server::CpuLoader;
 
-use crate::command_line::{complain, models_named, say};
+use crate::command_line::{complain, load, models_named, say};
 
 /// Shown on a terminal only.
 const BAR: &str = "{prefix} {msg:9} {wide_bar} {pos}/{len} {eta}";
@@ -18,7 +18,7 @@ pub fn bake(
     names: &[String],
     threads: Option<NonZeroUsize>,
 ) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let config = load(file)?;
     let ids = models_named(&config, names)?;
     let n_threads = threads
         .or_else(|| thread::available_parallelism().ok())

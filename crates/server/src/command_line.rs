@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
-use lipsync_server::Config;
+use lipsync_server::{Config, config::ConfigError};
 
 /// A gRPC server that makes faces speak.
 #[derive(Debug, clap::Parser)]
@@ -86,9 +86,16 @@ pub fn models_named(config: &Config, names: &[String]) -> anyhow::Result<Vec<Mod
     names.iter().map(parse).collect()
 }
 
+/// Reads the configuration for a command that writes no log: what is probably not meant is said beside its answer.
+pub fn load(file: &Path) -> anyhow::Result<Config> {
+    let config = Config::load(file)?;
+    warn(&config.warnings);
+    Ok(config)
+}
+
 /// `check-config`.
 pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let config = load(file)?;
     let server = &config.server;
     say(&format_args!(
         "{}: good\n  listens on {}, {}, {} workers, queue of {}\n  {} models: {}",
@@ -137,5 +144,64 @@ pub fn say(text: &dyn Display) {
 
 /// Prints what went wrong, with its causes; logging may not have been set up yet.
 pub fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    if let Some(ConfigError::Refused { mistakes, warnings }) = error.downcast_ref() {
+        warn(warnings);
+        for mistake in mistakes {
+            eprintln!("error: {mistake}");
+        }
+        return;
+    }
+    eprintln!("error: {}", with_causes(error));
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+}
+
+/// An error and its causes, but for those that it words itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use lipsync_server::StartError;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_said_once() {
+        let taken = || io::Error::from(io::ErrorKind::AddrInUse);
+        let words = taken().to_string();
+        let address = "127.0.0.1:1".parse().expect("an address");
+        for error in [
+            anyhow::Error::from(StartError::Bind {
+                address,
+                source: taken(),
+            }),
+            StartError::BindOperations {
+                address,
+                source: taken(),
+            }
+            .into(),
+            anyhow::Error::from(taken()).context("cannot start"),
+        ] {
+            let text = with_causes(&error);
+            assert_eq!(text.matches(&words).count(), 1, "{text}");
+        }
+        let error = anyhow::Error::from(taken()).context("b").context("a");
+        assert_eq!(with_causes(&error), format!("a: b: {words}"));
+    }
 }

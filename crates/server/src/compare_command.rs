@@ -7,11 +7,11 @@ use lipsync_core::ModelId;
 use lipsync_engine::{LoadOptions, Precision, load_generator};
 use lipsync_registry::{Model, PrecisionChoice, Registry, RegistryConfig, Verdict};
 use lipsync_server::{
-    Config, CpuLoader,
+    CpuLoader,
     comparison::{AudioSource, Comparison, compare},
 };
 
-use crate::command_line::{complain, models_named, say};
+use crate::command_line::{complain, load, models_named, say};
 
 /// Compares the named models, or all; exits with 1 when one of them could not be compared or its
 /// verdict not be written. A bad verdict is an answer, too.
@@ -20,7 +20,7 @@ pub fn compare_precision(
     names: &[String],
     n_frames: NonZeroU32,
 ) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let config = load(file)?;
     let ids = models_named(&config, names)?;
     let command = Command {
         registry: in_f32(config.registry),

@@ -27,8 +27,8 @@ pub struct DeviceRefused {
 
 /// The CUDA devices to be used; none: the CPU.
 ///
-/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used, or that there is none. As long
-/// as the CUDA engine has not run on a GPU, none is.
+/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used: a warning, unless there is no driver
+/// either. As long as the CUDA engine has not run on a GPU, none is.
 ///
 /// # Errors
 /// [`DeviceRefused`] where CUDA is asked for and there is not a single device that can be used.
@@ -79,6 +79,11 @@ fn choose(
     let mut opened = Vec::new();
     let mut reasons = Vec::new();
     match found {
+        // Most servers: nothing is wrong there.
+        Err(EngineError::NoDriver) if choice == DeviceChoice::Auto => {
+            tracing::info!("no NVIDIA driver: networks run on the CPU engine");
+            return Ok(opened);
+        }
         Err(error) => reasons.push(error.to_string()),
         Ok(found) => {
             let is_wanted = |info: &&DeviceInfo| match choice {
@@ -176,7 +181,11 @@ mod tests {
         let none = || EngineError::DeviceUnavailable {
             reason: "there is no driver here".into(),
         };
-        assert!(choose(Auto, Err(none()), open_fake).unwrap().is_empty());
+        for error in [none(), EngineError::NoDriver] {
+            assert!(choose(Auto, Err(error), open_fake).unwrap().is_empty());
+        }
+        let refusal = choose(Cuda, Err(EngineError::NoDriver), open_fake).unwrap_err();
+        assert!(refusal.to_string().contains("install the NVIDIA driver"));
         assert!(open(Cpu).unwrap().is_empty());
         let refusal = choose(Cuda, Err(none()), open_fake)
             .unwrap_err()

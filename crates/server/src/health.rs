@@ -30,9 +30,11 @@ pub enum Phase {
     Draining,
 }
 
-/// The services whose health equals the server's; `""` is the server itself.
-const SERVICES: [&str; 4] = [
+/// The services whose health equals the server's; `""` is the server itself, and `readiness` what orchestrators call
+/// that.
+const SERVICES: [&str; 5] = [
     "",
+    "readiness",
     "lipsync.v1.LipSync",
     "lipsync.v1.ModelAdmin",
     "lipsync.v1.ServerAdmin",

@@ -20,6 +20,7 @@ pub mod error;
 pub mod gate;
 pub mod gpus;
 pub mod health;
+mod listen;
 pub mod loader;
 pub mod metadata;
 mod operations;

@@ -67,6 +67,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn serve(file: &std::path::Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     start_logging(&config.logging);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -6,19 +6,19 @@ use anyhow::Context as _;
 use lipsync_engine::cuda::Devices;
 use lipsync_registry::Registry;
 use lipsync_server::{
-    Config, CpuLoader,
+    CpuLoader,
     capacity_plan::{CapacityPlan, ModelPlan},
     config::DeviceChoice,
     devices,
     loader::{cache_bytes_on_device, largest_batch},
 };
 
-use crate::command_line::{complain, say};
+use crate::command_line::{complain, load, say};
 
 /// Plans for the devices that are there, or for one of `device_memory_gb`; exits with 1 when a model's
 /// files cannot be read.
 pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let config = load(file)?;
     let choice = config.engine.device;
     let infos = match choice {
         DeviceChoice::Cpu => Vec::new(),

@@ -27,6 +27,7 @@ use crate::{
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
     health::{HealthService, Phase},
+    listen::listen,
     operations::{Listening, Operations},
     pipeline::Pipeline,
     request_layer::RequestLayer,
@@ -116,7 +117,7 @@ impl Server {
     pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
         let address = config.server.address;
         let bind = |source| StartError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let listener = listen(address).map_err(bind)?;
         let operations = bind_operations(config.operations).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();

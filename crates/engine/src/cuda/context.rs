@@ -18,8 +18,8 @@ impl Cuda {
     /// Opens the device of this ordinal, compiles the kernels for it and checks what they compute.
     ///
     /// # Errors
-    /// [`EngineError::DeviceUnavailable`] with a sentence that says what is missing: the driver, a driver
-    /// recent enough, a device of that ordinal, or one of compute capability 8.0 or more. What the device
+    /// [`EngineError::NoDriver`]; [`EngineError::DeviceUnavailable`] with a sentence that says what is missing: a
+    /// driver recent enough, a device of that ordinal, or one of compute capability 8.0 or more. What the device
     /// reports otherwise.
     pub fn open(ordinal: u32) -> Result<Arc<Self>, EngineError> {
         let cuda = Self::open_unproven(ordinal)?;

@@ -28,8 +28,8 @@ impl Devices {
     /// Lists the devices that the driver shows, usable or not; see [`DeviceInfo::unusable`]. Opens none.
     ///
     /// # Errors
-    /// [`EngineError::DeviceUnavailable`] with a sentence: there is no driver, it is too old, it does not
-    /// start, or it shows no device.
+    /// [`EngineError::NoDriver`]; [`EngineError::DeviceUnavailable`] with a sentence: the driver is too old, it does
+    /// not start, or it shows no device.
     pub fn discover() -> Result<Vec<DeviceInfo>, EngineError> {
         nvidia::discover()
     }
@@ -80,6 +80,7 @@ mod tests {
             Err(EngineError::DeviceUnavailable { reason }) => {
                 assert!(reason.len() > 20, "{reason}")
             }
+            Err(EngineError::NoDriver) => {}
             Err(other) => panic!("{other}"),
         }
     }

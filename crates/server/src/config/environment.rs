@@ -1,69 +1,191 @@
 //! Overriding single keys from the environment.
 
-use serde_yaml::{Mapping, Value};
+use lipsync_core::Foreign;
 
-use super::ConfigError;
+use super::{
+    schema::{self, NAME, Schema},
+    spelling::{almost, nearest},
+    tree::{Entry, Kind, Node},
+};
 
 const PREFIX: &str = "LIPSYNC_";
 
-/// Applies one variable to the tree, if it is one of ours.
+/// Applies one variable to the tree, if it is one of ours; perhaps there is something to say about it.
 ///
-/// `LIPSYNC_A__B=v` sets `a.b` to `v`, read as a YAML scalar; `LIPSYNC_MODELS_ROOT` is the one key
-/// at the top. Other variables with our prefix and no double underscore are not meant for us: to
-/// every container, Kubernetes gives a `LIPSYNC_PORT` if there is a service of the name. Model ids keep their
-/// case nowhere but in the file: an override matches an existing id whatever its case.
-pub(super) fn apply(tree: &mut Value, variable: &str, value: &str) -> Result<(), ConfigError> {
-    let Some(path) = variable.strip_prefix(PREFIX) else {
-        return Ok(());
+/// `LIPSYNC_A__B=v` sets `a.b`, and `LIPSYNC_A` the key `a` of the top. The value is taken as it is, and read by
+/// the type of its key. An id keeps its case nowhere but in the file: an override matches it whatever its case.
+///
+/// # Errors
+/// A sentence, where a variable means a key and cannot be applied. One that means none is no mistake of ours or of
+/// the operator's: to every container, Kubernetes gives a `LIPSYNC_PORT` if there is a service of the name.
+pub(super) fn apply(
+    tree: &mut Node,
+    schema: &Schema,
+    variable: &str,
+    value: &str,
+) -> Result<Option<String>, String> {
+    let Some(name) = variable.strip_prefix(PREFIX) else {
+        return Ok(None);
     };
-    let refuse = |message: String| ConfigError::Environment {
-        variable: variable.to_owned(),
-        message,
+    let Some(path) = key_of(schema, &name.to_lowercase()) else {
+        return Ok((!is_service_link(variable, value)).then(|| unknown(tree, schema, name)));
     };
-    let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-    if parts.iter().any(String::is_empty) {
-        return Err(refuse("expected LIPSYNC_SECTION__KEY".into()));
+    if value.trim().is_empty() {
+        return Ok(Some("is empty, and changes nothing".into()));
     }
-    if let [name] = parts.as_slice()
-        && name != "models_root"
+    // Put there where a value is not UTF-8.
+    if value.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("its value is not UTF-8".into());
+    }
+    let n_models = ids(tree).len();
+    set(tree, &path, variable, value)?;
+    if ids(tree).len() > n_models
+        && let [_, id, _] = path.as_slice()
+        && let Some(near) = nearest(id, ids(tree).into_iter().filter(|known| known != id))
     {
-        return Ok(());
+        return Ok(Some(format!(
+            "adds a model {id:?} to those of the file; did you mean {near:?}?"
+        )));
     }
-    let scalar: Value = serde_yaml::from_str(value)
-        .map_err(|_| refuse(format!("{value:?} is not a YAML value")))?;
-    let mut node = tree;
-    for part in &parts {
-        let Value::Mapping(mapping) = node else {
-            return Err(refuse(format!(
-                "there is no section above {part:?} to put it in"
-            )));
+    let is_quoted = ['"', '\'']
+        .iter()
+        .any(|&quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote));
+    Ok(is_quoted.then(|| format!("the quotes are part of its value, {value}: leave them out")))
+}
+
+/// The path of the key that a name stands for.
+fn key_of(schema: &Schema, name: &str) -> Option<Vec<String>> {
+    schema.leaves().find_map(|leaf| {
+        let Some(at) = leaf.iter().position(|&part| part == NAME) else {
+            let is_it = leaf.join("__") == name;
+            return is_it.then(|| leaf.iter().map(|&part| part.to_owned()).collect());
         };
-        node = entry(mapping, part);
-    }
-    *node = scalar;
-    // Checked at once, so that the variable at fault can be named.
-    serde::Deserialize::deserialize(scalar_tree(&parts, node.clone()))
-        .map(|_: super::raw::RawConfig| ())
-        .map_err(|e: serde_yaml::Error| refuse(e.to_string()))
-}
-
-fn entry<'a>(mapping: &'a mut Mapping, part: &str) -> &'a mut Value {
-    let existing = mapping
-        .keys()
-        .find(|key| key.as_str().is_some_and(|k| k.to_lowercase() == part))
-        .cloned();
-    let key = existing.unwrap_or_else(|| Value::String(part.to_owned()));
-    let slot = mapping.entry(key).or_insert(Value::Null);
-    if slot.is_null() {
-        *slot = Value::Mapping(Mapping::new());
-    }
-    slot
-}
-
-fn scalar_tree(parts: &[String], leaf: Value) -> Value {
-    parts.iter().rev().fold(leaf, |inner, part| {
-        let mut mapping = Mapping::new();
-        mapping.insert(Value::String(part.clone()), inner);
-        Value::Mapping(mapping)
+        let (section, key) = (leaf[..at].join("__"), leaf[at + 1..].join("__"));
+        let rest = name.strip_prefix(&section)?.strip_prefix("__")?;
+        let id = rest.strip_suffix(&key)?.strip_suffix("__")?;
+        (!id.is_empty()).then(|| vec![section, id.to_owned(), key])
     })
+}
+
+/// The ids of models.
+fn ids(tree: &Node) -> Vec<&str> {
+    let models = tree.entries().iter().find(|entry| entry.key == "models");
+    let entries = models.map_or(&[][..], |models| models.value.entries());
+    entries.iter().map(|entry| entry.key.as_str()).collect()
+}
+
+fn set(tree: &mut Node, path: &[String], variable: &str, value: &str) -> Result<(), String> {
+    let Some((part, rest)) = path.split_first() else {
+        return Ok(());
+    };
+    let Some(entries) = tree.entries_mut() else {
+        // What stands there instead of a section is refused anyway.
+        return Ok(());
+    };
+    let is_meant = |entry: &&mut Entry| !entry.skipped && entry.key.to_lowercase() == *part;
+    let mut meant: Vec<&mut Entry> = entries.iter_mut().filter(is_meant).collect();
+    if let [first, second, ..] = meant.as_slice() {
+        return Err(format!(
+            "it could mean {:?} and {:?}, which differ by case alone: set the key in the file",
+            first.key, second.key
+        ));
+    }
+    let mut added = None;
+    let entry = match meant.pop() {
+        Some(entry) => entry,
+        None => added.insert(Entry::of_variable(part, Node::Null, variable)),
+    };
+    if rest.is_empty() {
+        entry.variable = Some(variable.to_owned());
+        entry.value = Node::Scalar {
+            text: value.to_owned(),
+            kind: Kind::Variable,
+        };
+    } else {
+        set(&mut entry.value, rest, variable, value)?;
+    }
+    entries.extend(added);
+    Ok(())
+}
+
+/// Whether Kubernetes, or Docker, tells where a service is: `LIPSYNC_SERVICE_HOST`, `LIPSYNC_SERVER_SERVICE_PORT`,
+/// `LIPSYNC_PORT=tcp://10.0.0.1:50051`, `LIPSYNC_PORT_50051_TCP_ADDR`.
+fn is_service_link(variable: &str, value: &str) -> bool {
+    let of_service = |word: &str| {
+        variable.ends_with(word)
+            || (word.ends_with("PORT") && variable.contains(&format!("{word}_")))
+    };
+    let after_port = variable.rsplit_once("_PORT_").map(|(_, after)| after);
+    let numbered = variable.match_indices("_PORT_").any(|(at, word)| {
+        let after = &variable[at + word.len()..];
+        let protocol = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_known = ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .any(|known| protocol.starts_with(known));
+        is_known && protocol.len() < after.len()
+    });
+    of_service("_SERVICE_HOST")
+        || of_service("_SERVICE_PORT")
+        || numbered
+        || (after_port.is_none() && variable.ends_with("_PORT") && value.contains("://"))
+}
+
+/// What to say of a name that matches no key.
+fn unknown(tree: &Node, schema: &Schema, name: &str) -> String {
+    const SENTENCE: &str = "matches no key, and changes nothing";
+    if name == "CONFIG" {
+        return format!("{SENTENCE}; --config names the file");
+    }
+    let meant = meant(tree, schema, &name.to_lowercase());
+    if meant.is_empty() {
+        return format!(
+            "{SENTENCE}; keys are written LIPSYNC_SECTION__KEY, as LIPSYNC_SERVER__PORT is"
+        );
+    }
+    format!("{SENTENCE}; did you mean {}?", Foreign(&meant.join(" or ")))
+}
+
+/// The variables that may be meant.
+fn meant(tree: &Node, schema: &Schema, name: &str) -> Vec<String> {
+    // The section is missing.
+    let same = schema.called(name);
+    let same: Vec<_> = same.iter().flat_map(|leaf| variables(tree, leaf)).collect();
+    if (1..=2).contains(&same.len()) {
+        return same;
+    }
+    let leaves: Vec<_> = schema.leaves().collect();
+    let all: Vec<_> = leaves
+        .iter()
+        .flat_map(|leaf| variables(tree, leaf))
+        .collect();
+    let full = format!("{PREFIX}{name}");
+    if let Some(almost) = almost(&full, all.iter().map(String::as_str)) {
+        return vec![almost.to_owned()];
+    }
+    // Another word in the right section.
+    let in_section = || {
+        let (section, key) = name.split_once("__")?;
+        let keys = leaves.iter().filter_map(|leaf| match leaf.as_slice() {
+            [of, key] if *of == section => Some(*key),
+            _ => None,
+        });
+        let near = nearest(key, keys)?;
+        Some(schema::variable(&[section, near]))
+    };
+    in_section().into_iter().collect()
+}
+
+/// The variables that a key has: one for each model, if it is a model's.
+fn variables(tree: &Node, leaf: &[&str]) -> Vec<String> {
+    if !leaf.contains(&NAME) {
+        return vec![schema::variable(leaf)];
+    }
+    let of = |id: &str| {
+        let with_id: Vec<_> = leaf
+            .iter()
+            .map(|&part| if part == NAME { id } else { part })
+            .collect();
+        schema::variable(&with_id)
+    };
+    ids(tree).into_iter().map(of).collect()
 }

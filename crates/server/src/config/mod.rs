@@ -1,66 +1,96 @@
 //! `config.yaml`: reading, overriding from the environment, checking.
 //!
-//! Three steps, each able to say exactly what is wrong: the text is read into the raw form, which
-//! refuses unknown keys with line and column; variables such as
-//! `LIPSYNC_SERVER__WORKER_COUNT=8` replace single keys; and the result is validated into
-//! [`Config`], the only form that the rest of the server sees. The file `config.yaml` in the root of
-//! the repository is the documentation of every key, and a test loads it.
+//! Four steps, each able to say exactly what is wrong: the text is read into a tree of what is written; variables
+//! such as `LIPSYNC_SERVER__WORKER_COUNT=8` replace single values in it; it is read into the raw form, by the types of
+//! the keys; and that is validated into [`Config`], the only form that the rest of the server sees. What is wrong is
+//! left out of the tree and said, and the rest read again, so that everything is said at once. The file
+//! `config.yaml` in the root of the repository is the documentation of every key, and a test loads it.
 
+mod address;
+mod advice;
 mod environment;
+mod log_filter;
+mod models;
 mod numbers;
+mod place;
 mod raw;
+mod schema;
+mod sections;
+mod source;
+mod spelling;
+mod tree;
+mod typed;
 mod validated;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use lipsync_core::Foreign;
 use serde::Deserialize as _;
+
+use place::Part;
+use schema::Schema;
+use tree::Node;
+use typed::{Fault, Problem, Reader};
 
 pub use validated::{
     Config, DeviceChoice, Engine, LogFormat, Logging, Operations, Output, ServerLimits,
     SessionLimits,
 };
 
+/// What is said of one configuration at most.
+const MAX_MISTAKES: usize = 20;
+
 /// Why a configuration is refused. The text names file, place and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{file}: cannot read the configuration: {source}", file = file.display())]
+    #[error("{file}: {message}", file = file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Not YAML, an unknown or a duplicate key, or a wrong type.
-    #[error("{file}{place}: {message}", file = file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// `:line:column`, where known.
-        place: String,
-        /// What was found, and what was expected.
-        message: String,
-    },
-    /// An environment variable cannot be applied.
-    #[error("environment variable {variable}: {message}")]
-    Environment {
-        /// Its name.
-        variable: String,
         /// What is wrong with it.
         message: String,
     },
-    /// A value that is well-formed but makes no sense.
-    #[error("{file}{place}: {key}: {message}", file = file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// `:line:column` of the key, where it stands in the file.
-        place: String,
-        /// The key's path, for example `server.worker_count`.
-        key: String,
-        /// What was expected, and what was found.
-        message: String,
+    /// It says something that cannot be understood, or makes no sense.
+    #[error("{}", lines(mistakes))]
+    Refused {
+        /// What is wrong with it, at least one thing.
+        mistakes: Vec<Mistake>,
+        /// What is not wrong, but probably not meant.
+        warnings: Vec<String>,
     },
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file with line and column, where it stands there, or the environment variable.
+    pub place: String,
+    /// The key's path, for example `server.worker_count`; empty where it is the file as a whole.
+    pub key: String,
+    /// What was expected, and what was found.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", Foreign(&self.key))?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    let mut lines: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+    if mistakes.len() >= MAX_MISTAKES {
+        lines.push("there may be more".to_owned());
+    }
+    lines.join("\n")
 }
 
 /// A value that the validation refuses: key path and message.
@@ -78,8 +108,10 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         Self::load_with(
             file,
-            std::env::vars_os().filter_map(|(name, value)| {
-                Some((name.into_string().ok()?, value.into_string().ok()?))
+            // What is not UTF-8 shows: it is refused where it means a key.
+            std::env::vars_os().map(|(name, value)| {
+                let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
+                (text(name), text(value))
             }),
         )
     }
@@ -92,9 +124,9 @@ impl Config {
         file: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read {
+        let text = source::read(file).map_err(|message| ConfigError::Read {
             file: file.to_owned(),
-            source,
+            message,
         })?;
         Self::parse(&text, file, variables)
     }
@@ -108,78 +140,175 @@ impl Config {
         file: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let syntax = |error: &serde_yaml::Error| syntax_error(file, error);
-        // Once into the raw form, for its exact messages, and once into a tree, which also refuses
-        // duplicate model ids and can be overridden.
-        let is_empty = text
-            .lines()
-            .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
-        let mut tree = serde_yaml::Value::Mapping(serde_yaml::Mapping::new());
-        if !is_empty {
-            serde_yaml::from_str::<raw::RawConfig>(text).map_err(|e| syntax(&e))?;
-            tree = serde_yaml::from_str(text).map_err(|e| syntax(&e))?;
+        let text = source::prepare(text);
+        let tree = Node::read(&text).map_err(|error| {
+            let (place, message) = source::syntax(&text, &error);
+            ConfigError::Refused {
+                mistakes: vec![Mistake {
+                    place: format!("{}{place}", file.display()),
+                    key: String::new(),
+                    message,
+                }],
+                warnings: Vec::new(),
+            }
+        })?;
+        let mut reading = Reading {
+            text: &text,
+            file,
+            tree,
+            schema: Schema::learn(),
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+        };
+        reading.refuse_duplicates();
+        reading.apply(variables);
+        reading.finish()
+    }
+}
+
+/// A configuration while it is read.
+struct Reading<'a> {
+    text: &'a str,
+    file: &'a Path,
+    tree: Node,
+    schema: Schema,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
+}
+
+impl Reading<'_> {
+    fn refuse_duplicates(&mut self) {
+        for path in self.tree.duplicates() {
+            self.refuse(&path, Part::Key, "this is a duplicate: keep one".into());
         }
+    }
+
+    fn apply(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        let mut variables: Vec<_> = variables.into_iter().collect();
+        // So that what is said does not depend on chance.
+        variables.sort();
         for (variable, value) in variables {
-            environment::apply(&mut tree, &variable, &value)?;
+            match environment::apply(&mut self.tree, &self.schema, &variable, &value) {
+                Ok(None) => {}
+                Ok(Some(warning)) => {
+                    let place = of_variable(&variable);
+                    self.warnings.push(format!("{place}: {warning}"));
+                }
+                Err(message) => self.mistakes.push(Mistake {
+                    place: of_variable(&variable),
+                    key: String::new(),
+                    message,
+                }),
+            }
         }
-        let raw = raw::RawConfig::deserialize(tree).map_err(|e| syntax(&e))?;
-        let base = file.parent().unwrap_or_else(|| Path::new("."));
-        validated::validate(raw, base).map_err(|bad| ConfigError::Value {
-            file: file.to_owned(),
-            place: place_of_key(text, &bad.key),
-            key: bad.key,
-            message: bad.message,
+    }
+
+    /// Reads what is there, and again without what is wrong, until nothing is.
+    fn finish(mut self) -> Result<Config, ConfigError> {
+        while self.mistakes.len() < MAX_MISTAKES {
+            let raw = match raw::RawConfig::deserialize(Reader::new(&self.tree)) {
+                Ok(raw) => raw,
+                Err(fault) => {
+                    if self.refuse_fault(fault) {
+                        continue;
+                    }
+                    break;
+                }
+            };
+            let base = self.file.parent().unwrap_or_else(|| Path::new("."));
+            match validated::validate(raw, base) {
+                Ok(config) if self.mistakes.is_empty() => return Ok(self.complete(config)),
+                Ok(_) => break,
+                Err(bad) => {
+                    if !self.refuse_value(bad) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(ConfigError::Refused {
+            mistakes: self.mistakes,
+            warnings: self.warnings,
         })
     }
+
+    fn complete(mut self, config: Config) -> Config {
+        if config.registry.models.is_empty() {
+            let file = self.file.display();
+            self.warnings.push(format!(
+                "{file}: there are no models, so there is nothing to ask for"
+            ));
+        }
+        Config {
+            warnings: self.warnings,
+            ..config
+        }
+    }
+
+    /// Says what is wrong with an entry, and leaves it out. Whether it was there.
+    fn refuse(&mut self, path: &[usize], part: Part, message: String) -> bool {
+        let along = self.tree.along(path);
+        let keys: Vec<_> = along.iter().map(|entry| entry.key.as_str()).collect();
+        let key = keys.join(".");
+        let variable = along
+            .iter()
+            .rev()
+            .find_map(|entry| entry.variable.as_deref());
+        let place = match variable {
+            Some(variable) => of_variable(variable),
+            None => format!(
+                "{}{}",
+                self.file.display(),
+                place::locate(self.text, path, part)
+            ),
+        };
+        // A model with a hole in it would be wrong in other ways then.
+        let is_model = keys.first() == Some(&"models");
+        let whole = if is_model {
+            path.len().min(2)
+        } else {
+            path.len()
+        };
+        self.mistakes.push(Mistake {
+            place,
+            key,
+            message,
+        });
+        self.tree.skip(&path[..whole])
+    }
+
+    fn refuse_fault(&mut self, fault: Fault) -> bool {
+        let path = fault.path.unwrap_or_default();
+        let message = match fault.problem {
+            Problem::Said(message) => message,
+            Problem::UnknownKey { key, known } => {
+                let section = &path[..path.len().saturating_sub(1)];
+                let section = self.tree.along(section);
+                let section: Vec<_> = section.iter().map(|entry| entry.key.as_str()).collect();
+                advice::unknown_key(&self.schema, &section, &key, known)
+            }
+        };
+        self.refuse(&path, fault.part, message)
+    }
+
+    fn refuse_value(&mut self, bad: BadValue) -> bool {
+        match self.tree.path_of(&bad.key) {
+            Some(path) => self.refuse(&path, Part::Key, bad.message),
+            // A default that does not go with what is there.
+            None => {
+                self.mistakes.push(Mistake {
+                    place: self.file.display().to_string(),
+                    key: bad.key,
+                    message: bad.message,
+                });
+                false
+            }
+        }
+    }
 }
 
-fn syntax_error(file: &Path, error: &serde_yaml::Error) -> ConfigError {
-    let place = error
-        .location()
-        .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-    let mut message = error.to_string();
-    // The place stands in front already.
-    if let Some(cut) = message.find(" at line ") {
-        message.truncate(cut);
-    }
-    ConfigError::Syntax {
-        file: file.to_owned(),
-        place,
-        message,
-    }
-}
-
-/// Line and column of a key path in block-style YAML, as `:line:column`; empty where it does not
-/// stand there (a default, an override, or flow style).
-fn place_of_key(text: &str, key: &str) -> String {
-    let mut wanted = key.split('.').peekable();
-    let mut indent_above: Option<usize> = None;
-    for (number, line) in text.lines().enumerate() {
-        let trimmed = line.trim_start();
-        let indent = line.len() - trimmed.len();
-        if trimmed.is_empty() || trimmed.starts_with('#') {
-            continue;
-        }
-        if indent_above.is_some_and(|above| indent <= above) {
-            break;
-        }
-        let Some(&part) = wanted.peek() else { break };
-        let name = trimmed
-            .split(':')
-            .next()
-            .unwrap_or("")
-            .trim()
-            .trim_matches(['"', '\'']);
-        if name != part || (indent_above.is_none() && indent != 0) {
-            continue;
-        }
-        wanted.next();
-        if wanted.peek().is_none() {
-            return format!(":{}:{}", number + 1, indent + 1);
-        }
-        indent_above = Some(indent);
-    }
-    String::new()
+fn of_variable(name: &str) -> String {
+    format!("environment variable {}", Foreign(name))
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ pub(super) struct RawEngine {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawOutput {
     pub(super) format: Option<RawFormat>,
-    pub(super) jpeg_quality: Option<u8>,
+    pub(super) jpeg_quality: Option<u32>,
     pub(super) mark_generated: Option<bool>,
 }
 
@@ -189,9 +189,7 @@ pub(super) enum RawAudioKind {
     Wenet,
 }
 
-/// Text, which may look like a number: `port: 50051`.
-///
-/// The parser gives no line for a number where it looks for a string; asked for anything, it does.
+/// Text, however it looks: `port: 50051`.
 fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     struct Text;
 
@@ -204,10 +202,6 @@ fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error>
 
         fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
             Ok(Some(text.to_owned()))
-        }
-
-        fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-            Ok(Some(number.to_string()))
         }
 
         fn visit_unit<E>(self) -> Result<Self::Value, E> {

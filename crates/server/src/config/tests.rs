@@ -5,6 +5,9 @@ use std::{
 
 use super::*;
 
+mod mistakes;
+mod overrides;
+
 fn parse(text: &str) -> Result<Config, String> {
     parse_with(text, &[])
 }
@@ -136,7 +139,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ":2:3",
             ["models.a", "expected either path"],
         ),
-        ("server: [\n", "", ["config.yaml", "server"]),
+        ("server: [\n", ":2:1", ["config.yaml", "did not find"]),
     ] {
         let message = parse(text).expect_err(text);
         let file = format!("/etc/lipsync/config.yaml{place}");
@@ -156,42 +159,6 @@ fn duplicate_keys_and_models_are_refused() {
     ] {
         let message = parse(text).expect_err(text);
         assert!(message.contains("duplicate"), "{message}");
-    }
-}
-
-#[test]
-fn the_environment_overrides_single_keys() {
-    let text = "server:\n  worker_count: 2\nmodels:\n  Mira:\n    path: /\n";
-    let config = parse_with(
-        text,
-        &[
-            ("LIPSYNC_SERVER__WORKER_COUNT", "8"),
-            ("LIPSYNC_SERVER__PORT", "6000"),
-            ("LIPSYNC_CAPACITY__IDLE_TIMEOUT_MINUTES", "1.5"),
-            ("LIPSYNC_MODELS__MIRA__PRELOAD", "true"),
-            ("PATH", "/bin"),
-            ("LIPSYNC_PORT", "tcp://10.0.0.1:50051"),
-            ("LIPSYNC_SERVER_SERVICE_HOST", "10.0.0.1"),
-        ],
-    )
-    .unwrap();
-    assert_eq!(config.server.n_workers, 8);
-    assert_eq!(config.server.address, "0.0.0.0:6000".parse().unwrap());
-    assert_eq!(config.registry.idle_timeout, Some(Duration::from_secs(90)));
-    assert_eq!(config.registry.models.len(), 1);
-    assert!(config.registry.models[0].preload);
-}
-
-#[test]
-fn a_bad_variable_is_named() {
-    for (variable, value) in [
-        ("LIPSYNC_SERVER__WORKERS", "8"),
-        ("LIPSYNC_SERVER__WORKER_COUNT", "eight"),
-        ("LIPSYNC_SERVER__WORKER_COUNT__X", "8"),
-        ("LIPSYNC_SERVER____X", "8"),
-    ] {
-        let message = parse_with("server:\n  worker_count: 2\n", &[(variable, value)]).unwrap_err();
-        assert!(message.contains(variable), "{message}");
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     core_state::Shared,
+    listen::listen,
     request_layer::Shapes,
     transport::{accept, closed},
 };
@@ -59,7 +60,7 @@ struct Context {
 impl Listening {
     /// Takes the port.
     pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }

@@ -3,7 +3,7 @@
 //! Which devices there are, and what errors mean; `device` is an opened one, `stream` a worker's queue.
 #![expect(unsafe_code, reason = "calls into the CUDA driver")]
 
-use std::ffi::c_int;
+use std::{ffi::c_int, path::Path};
 
 use cudarc::driver::{
     DriverError, result,
@@ -14,6 +14,8 @@ use crate::{EngineError, cuda::DeviceInfo};
 
 /// The interface of CUDA 12.0, which the embedded PTX (ISA 8.0) asks for: driver 525.60 and later.
 const MIN_DRIVER_VERSION: (u32, u32) = (12, 0);
+/// Where the kernel's half of the driver shows itself.
+const KERNEL_DRIVER: &str = "/proc/driver/nvidia";
 
 mod device;
 mod stream;
@@ -46,7 +48,7 @@ fn start_driver() -> Result<(u32, u32), EngineError> {
     // initialisers only.
     let is_present = unsafe { sys::is_culib_present() };
     if !is_present {
-        return Err(unavailable("there is no CUDA driver here (libcuda.so.1 was not found): install the NVIDIA driver, 525.60 or later, and in a container give it the GPU".into()));
+        return Err(without_library(Path::new(KERNEL_DRIVER).exists()));
     }
     let mut version: c_int = 0;
     // SAFETY: the library is there, every driver has this function, and it may be called before
@@ -68,6 +70,17 @@ fn start_driver() -> Result<(u32, u32), EngineError> {
     result::init()
         .map_err(|error| unavailable(format!("the CUDA driver does not start: {}", text(error))))?;
     Ok(version)
+}
+
+/// A container that was not given the GPU still shows the kernel's half of the driver.
+fn without_library(has_kernel_driver: bool) -> EngineError {
+    if !has_kernel_driver {
+        return EngineError::NoDriver;
+    }
+    unavailable(format!(
+        "the NVIDIA driver runs here ({KERNEL_DRIVER}), but its library cannot be loaded (libcuda.so.1): give the \
+         container the GPU, or install the library of the same version"
+    ))
 }
 
 fn describe(ordinal: c_int, driver_version: (u32, u32)) -> Result<DeviceInfo, DriverError> {
@@ -125,6 +138,13 @@ fn is_sticky(result: CUresult) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_driver_is_not_none() {
+        assert!(matches!(without_library(false), EngineError::NoDriver));
+        let half = without_library(true).to_string();
+        assert!(half.contains("give the container the GPU"), "{half}");
+    }
 
     #[test]
     fn faults_of_kernels_are_sticky_and_refusals_are_not() {

@@ -1,0 +1,120 @@
+//! Where to listen, as people write it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lipsync_core::Foreign;
+
+use super::BadValue;
+
+/// `:50051` and `50051` listen on every IPv4 address, `[::]:50051` on every address of both kinds, `host:port` on one.
+pub(super) fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValue> {
+    let text = text.trim();
+    let full = match text.rsplit_once(':') {
+        Some(("" | "*", port)) => format!("{}:{port}", Ipv4Addr::UNSPECIFIED),
+        Some((name, port)) if name.eq_ignore_ascii_case("localhost") => {
+            format!("{}:{port}", Ipv4Addr::LOCALHOST)
+        }
+        None if is_number(text) => format!("{}:{text}", Ipv4Addr::UNSPECIFIED),
+        _ => text.to_owned(),
+    };
+    full.parse().map_err(|_| BadValue {
+        key: key.into(),
+        message: format!(
+            "expected \":50051\" (every IPv4 address), \"[::]:50051\" (IPv6 and IPv4) or an IP address and a \
+             port such as \"127.0.0.1:50051\", found {:?}{}",
+            Foreign(text),
+            advice(text)
+        ),
+    })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What is wrong with it, where that can be told.
+fn advice(text: &str) -> String {
+    if text.contains("://") {
+        return ": write no scheme before it".into();
+    }
+    if text.starts_with(['"', '\'']) {
+        return ": the quotes are part of the value, leave them out".into();
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && is_number(port)
+        && host.parse::<Ipv6Addr>().is_ok()
+    {
+        return format!(": write \"[{host}]:{port}\" if {port} is the port");
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse() {
+        Ok(IpAddr::V4(_)) => return format!(": the port is missing, as in \"{bare}:50051\""),
+        Ok(IpAddr::V6(_)) => return format!(": the port is missing, as in \"[{bare}]:50051\""),
+        Err(_) => {}
+    }
+    match text.rsplit_once(':') {
+        Some((_, port)) if is_number(port) && port.parse::<u16>().is_err() => {
+            ": a port is at most 65535".into()
+        }
+        None if is_number(text) => ": a port is at most 65535".into(),
+        Some((host, port))
+            if is_number(port) && host.contains(char::is_alphabetic) && !host.contains(':') =>
+        {
+            ": names are not looked up, write an IP address".into()
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_understood_as_people_write_them() {
+        for (text, expected) in [
+            (":50051", "0.0.0.0:50051"),
+            ("*:50051", "0.0.0.0:50051"),
+            ("50051", "0.0.0.0:50051"),
+            (" 127.0.0.1:0 ", "127.0.0.1:0"),
+            ("localhost:7", "127.0.0.1:7"),
+            ("LOCALHOST:7", "127.0.0.1:7"),
+            ("[::1]:7", "[::1]:7"),
+            ("[::]:50051", "[::]:50051"),
+            ("[fe80::1%2]:50051", "[fe80::1%2]:50051"),
+        ] {
+            let address = parse_address("server.port", text).expect(text);
+            assert_eq!(address, expected.parse().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said() {
+        for (text, words) in [
+            ("", "found \"\""),
+            (":", "found \":\""),
+            ("here", "found \"here\""),
+            (":70000", "at most 65535"),
+            ("70000", "at most 65535"),
+            ("127.0.0.1:99999999999999999999", "at most 65535"),
+            ("tcp://0.0.0.0:50051", "no scheme"),
+            ("\":50051\"", "leave them out"),
+            ("0.0.0.0", "as in \"0.0.0.0:50051\""),
+            ("::", "as in \"[::]:50051\""),
+            ("[::]", "as in \"[::]:50051\""),
+            ("::1", "as in \"[::1]:50051\""),
+            (":::50051", "write \"[::]:50051\" if"),
+            ("2001:db8::1:50051", "write \"[2001:db8::1]:50051\" if"),
+            ("xlocalhost:7", "not looked up"),
+            ("lipsync.example.org:50051", "not looked up"),
+            (&"9".repeat(100_000), "(100000 bytes)"),
+        ] {
+            let message = parse_address("server.port", text).expect_err(text).message;
+            assert!(message.contains(words), "{text}: {message}");
+            assert!(
+                message.contains("[::]:50051") && message.len() < 600,
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The text of a configuration: out of its file, and what is wrong where it is no YAML.
+
+use std::{borrow::Cow, fmt::Write as _, fs, io, path::Path};
+
+use lipsync_core::Foreign;
+
+/// Reads a file, without its byte order mark.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn read(file: &Path) -> Result<String, String> {
+    let bytes = fs::read(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such file; --config names the configuration".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "this is a folder; --config names the file in it".to_owned(),
+        _ => format!("cannot read the configuration: {error}"),
+    })?;
+    text_of(bytes)
+}
+
+fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    if matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return Err("this is UTF-16; save it as UTF-8".into());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let n_good = error.utf8_error().valid_up_to();
+        let good = &error.as_bytes()[..n_good];
+        let line = good.split(|&byte| byte == b'\n').count();
+        let byte = error.as_bytes()[n_good];
+        format!("line {line} is not UTF-8 (it has the byte 0x{byte:02x}); save the file as UTF-8")
+    })
+}
+
+/// The text without a byte order mark, and with addresses such as `[::]:50051` in quotes, so that YAML does not take
+/// them for a list. Every line stays where it is, and every value begins where it did.
+pub(super) fn prepare(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.lines().any(|line| split_address(line).is_some()) {
+        return Cow::Borrowed(text);
+    }
+    let mut prepared = String::with_capacity(text.len() + 16);
+    for line in text.split_inclusive('\n') {
+        match split_address(line) {
+            // Writing to a string never fails.
+            Some((before, address, after)) => {
+                let _ = write!(prepared, "{before}\"{address}\"{after}");
+            }
+            None => prepared.push_str(line),
+        }
+    }
+    Cow::Owned(prepared)
+}
+
+/// A line `key: [::]:50051`, parted around the address. Nothing else in YAML looks like it.
+fn split_address(line: &str) -> Option<(&str, &str, &str)> {
+    let start = line.find(": ").map(|at| at + 2)?;
+    let start = start + line[start..].find(|c| c != ' ')?;
+    let (before, value) = line.split_at(start);
+    let (host, rest) = value.strip_prefix('[')?.split_once(']')?;
+    let is_host = host.contains(':')
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.' | b'%'));
+    let port = rest.strip_prefix(':')?;
+    let n_digits = port.bytes().take_while(u8::is_ascii_digit).count();
+    let after = &port[n_digits..];
+    let is_last = after.trim().is_empty() || after.trim_start_matches(' ').starts_with('#');
+    let is_key = before
+        .trim_start()
+        .bytes()
+        .all(|b| !matches!(b, b'#' | b'{' | b'"' | b'\''));
+    let length = value.len() - after.len();
+    (is_host && is_key && n_digits > 0 && is_last).then_some((before, &value[..length], after))
+}
+
+/// What to say of a text that is no YAML: the place, as `:line:column`, and the sentence.
+pub(super) fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
+    if let Some(place) = control_character(text) {
+        return (place, "control characters are not allowed".into());
+    }
+    let at = error.location();
+    let place = at
+        .as_ref()
+        .map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+    let mut message = error.to_string();
+    // The place stands in front already.
+    if let Some(cut) = message.find(" at line ") {
+        message.truncate(cut);
+    }
+    if message.contains("more than one document") {
+        return (
+            place,
+            "there are several documents, parted by ---: keep one".into(),
+        );
+    }
+    let line = at.and_then(|at| text.lines().nth(at.line().saturating_sub(1)));
+    let advice = line.and_then(|line| advice(text, line, &message));
+    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+    (place, format!("{}{advice}", Foreign(&message)))
+}
+
+/// The place of the first one: the reader only counts bytes to it.
+fn control_character(text: &str) -> Option<String> {
+    let is_one = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let mut lines = text.split('\n').enumerate();
+    lines.find_map(|(n, line)| {
+        let column = line.chars().position(is_one)?;
+        Some(format!(":{}:{}", n + 1, column + 1))
+    })
+}
+
+/// What may have been meant.
+fn advice(text: &str, line: &str, message: &str) -> Option<String> {
+    let is_tabbed = |line: &str| {
+        let n_spaces = line.len() - line.trim_start_matches(' ').len();
+        line[n_spaces..].starts_with('\t') && !line.trim().is_empty()
+    };
+    // The reader may notice a tab only on the line after it.
+    let tabbed = text.lines().position(is_tabbed);
+    if let Some(n) = tabbed {
+        return Some(format!(
+            "line {} is indented with a tab: YAML wants spaces",
+            n + 1
+        ));
+    }
+    let value = line
+        .split_once(": ")
+        .map_or(line, |(_, value)| value)
+        .trim();
+    if value.starts_with(['*', '&', '!', '%', '@', '`', '[', '{', '|', '>']) {
+        return Some(format!(
+            "put a value that begins with {} in quotes",
+            &value[..1]
+        ));
+    }
+    message
+        .contains("mapping values are not allowed")
+        .then(|| "keys of one section begin in the same column, and a value with a colon and a space in it goes in quotes".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_text_are_named_for_what_they_are() {
+        for (bytes, words) in [
+            (&b"\xff\xfes\0"[..], "UTF-16"),
+            (b"\xfe\xff\0s", "UTF-16"),
+            (
+                b"a: 1\nb: \xe9\n",
+                "line 2 is not UTF-8 (it has the byte 0xe9)",
+            ),
+        ] {
+            let message = text_of(bytes.to_vec()).expect_err(words);
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_are_put_in_quotes() {
+        for (text, expected) in [
+            ("port: [::]:1", "port: \"[::]:1\""),
+            (
+                "  port:   [fe80::1%2]:1  # both\r\n",
+                "  port:   \"[fe80::1%2]:1\"  # both\r\n",
+            ),
+            ("\u{feff}a: 1\nport: [::]:1\n", "a: 1\nport: \"[::]:1\"\n"),
+        ] {
+            assert_eq!(prepare(text), expected);
+        }
+        for text in [
+            "port: '[::]:1'",
+            "# port: [::]:1",
+            "port: [a, b]",
+            "port: [::]",
+            "port: [::]:1x",
+            "port: [::]: 1",
+            "{port: [::]:1}",
+            "level: info # see: [::]:1",
+            "port:",
+            "",
+        ] {
+            assert_eq!(prepare(text), text);
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! What is refused, with which words, and where.
+
+use super::*;
+
+const FILE: &str = "/etc/lipsync/config.yaml";
+
+/// A text, what stands behind the file's name, and words of the message.
+type Case = (&'static str, &'static str, &'static [&'static str]);
+
+fn refused_with(cases: &[Case]) {
+    for (text, place, words) in cases {
+        let message = parse(text).expect_err(text);
+        assert!(
+            message.starts_with(&format!("{FILE}{place}")),
+            "{text:?}: {message}"
+        );
+        for word in *words {
+            assert!(message.contains(word), "{text:?}: {message} lacks {word:?}");
+        }
+    }
+}
+
+const VALUES: &[Case] = &[
+    (
+        "server:\n  worker_count: \"4\"\n",
+        ":2:17",
+        &[
+            "server.worker_count: expected a whole number, found the text \"4\": write 4 without quotes",
+        ],
+    ),
+    (
+        "server:\n  queue_size: 1e+06\n",
+        ":2:15",
+        &["found 1e+06: write 1000000"],
+    ),
+    (
+        "server:\n  queue_size: '1e+06'\n",
+        ":2:15",
+        &["write 1000000"],
+    ),
+    ("server:\n  queue_size: 1_000\n", ":2:15", &["write 1000"]),
+    (
+        "server:\n  queue_size: 2.5\n",
+        ":2:15",
+        &["expected a whole number, found 2.5"],
+    ),
+    (
+        "server:\n  queue_size: -1\n",
+        ":2:15",
+        &["not below 0, found -1"],
+    ),
+    (
+        "server:\n  queue_size: 5000000000\n",
+        ":2:15",
+        &["up to 4294967295"],
+    ),
+    (
+        "server:\n  queue_size: true\n",
+        ":2:15",
+        &["whole number, found true"],
+    ),
+    (
+        "server:\n  shutdown_grace_s: 30s\n",
+        ":2:21",
+        &["write 30, the key counts in seconds"],
+    ),
+    (
+        "server:\n  shutdown_grace_s: 1m\n",
+        ":2:21",
+        &["write 60, "],
+    ),
+    (
+        "server:\n  shutdown_grace_s: 500ms\n",
+        ":2:21",
+        &["counts in seconds, and takes"],
+    ),
+    (
+        "server:\n  request_timeout_ms: 0.5 s\n",
+        ":2:23",
+        &["write 500, "],
+    ),
+    (
+        "server:\n  max_message_size_mb: 2GiB\n",
+        ":2:24",
+        &["write 2048, the key counts in MiB"],
+    ),
+    (
+        "capacity:\n  max_memory_gb: 8GB\n",
+        ":2:18",
+        &["write 8, the key counts in GiB"],
+    ),
+    (
+        "capacity:\n  max_memory_gb: 512 MB\n",
+        ":2:18",
+        &["write 0.5, "],
+    ),
+    (
+        "capacity:\n  max_memory_gb: \"8\"\n",
+        ":2:18",
+        &["expected a number, ", "without quotes"],
+    ),
+    (
+        "capacity:\n  idle_timeout_minutes: 1h\n",
+        ":2:25",
+        &["write 60, "],
+    ),
+    (
+        "capacity:\n  max_models: 8 parrots\n",
+        ":2:15",
+        &["found the text \"8 parrots\""],
+    ),
+    (
+        "capacity:\n  bake: false\n",
+        ":2:9",
+        &["capacity.bake: expected auto or off, found false: write off"],
+    ),
+    (
+        "capacity:\n  bake: no\n",
+        ":2:9",
+        &["found the text \"no\": write off"],
+    ),
+    ("capacity:\n  bake: on\n", ":2:9", &["write auto"]),
+    ("capacity:\n  bake: Off\n", ":2:9", &["write off"]),
+    (
+        "capacity:\n  bake: [off]\n",
+        ":2:9",
+        &["expected auto or off, found a list"],
+    ),
+    (
+        "operations:\n  enabled: yes\n",
+        ":2:12",
+        &["expected true or false, found the text \"yes\": write true"],
+    ),
+    (
+        "operations:\n  enabled: 0\n",
+        ":2:12",
+        &["found 0: write false"],
+    ),
+    (
+        "operations:\n  enabled: 'true'\n",
+        ":2:12",
+        &["write true without quotes"],
+    ),
+    ("output:\n  format: JPG\n", ":2:11", &["write jpeg"]),
+    (
+        "output:\n  jpeg_quality: 300\n",
+        ":2:3",
+        &["expected 1 to 100, found 300"],
+    ),
+    (
+        "logging:\n  level: verbose\n",
+        ":2:3",
+        &[
+            "logging.level: expected error, warn, info, debug, trace or off",
+            "write debug",
+        ],
+    ),
+    (
+        "logging:\n  level: [info]\n",
+        ":2:10",
+        &["expected a text, found a list"],
+    ),
+    (
+        "models:\n  a:\n    path: [x]\n",
+        ":3:11",
+        &["models.a.path: expected a text"],
+    ),
+    (
+        "models:\n  a:\n    path: {{ .Values.path }}\n",
+        ":3:11",
+        &["that begins with { in quotes"],
+    ),
+];
+
+#[test]
+fn a_value_of_another_type_is_refused_with_what_to_write() {
+    refused_with(VALUES);
+}
+
+const KEYS: &[Case] = &[
+    (
+        "server:\n  prot: 1\n",
+        ":2:3",
+        &["server.prot: there is no such key here; did you mean port?"],
+    ),
+    (
+        "server:\n  workerCount: 1\n",
+        ":2:3",
+        &["did you mean worker_count?"],
+    ),
+    (
+        "sever:\n  port: 1\n",
+        ":1:1",
+        &["sever: there is no such key here; did you mean server?"],
+    ),
+    ("worker_count: 1\n", ":1:1", &["it belongs below server:"]),
+    (
+        "engine:\n  worker_count: 1\n",
+        ":2:3",
+        &["engine.worker_count: ", "it belongs below server:"],
+    ),
+    (
+        "port: 1\n",
+        ":1:1",
+        &["it belongs below server: or below operations:"],
+    ),
+    (
+        "server:\n  cache_dir: /x\n",
+        ":2:3",
+        &["to the left, into no section"],
+    ),
+    (
+        "server:\n  preload: true\n",
+        ":2:3",
+        &["below an id of models:"],
+    ),
+    ("server.port: 1\n", ":1:1", &["write server: and below it"]),
+    (
+        "server:\n  colour: 1\n",
+        ":2:3",
+        &["there are port, max_message_size_mb"],
+    ),
+    (
+        "models:\n  a:\n    paht: /\n",
+        ":3:5",
+        &["models.a.paht: ", "did you mean path?"],
+    ),
+    (
+        "models:\n  a.b:\n    fps: x\n",
+        ":3:10",
+        &["models.a.b.fps: expected a whole number"],
+    ),
+    (
+        "models:\n  a.b:\n    path: /\n    fps: 0\n",
+        ":4:5",
+        &["models.a.b.fps: "],
+    ),
+    ("<<: {server: {}}\n", ":1:1", &["there is no such key"]),
+];
+
+#[test]
+fn a_key_that_is_not_there_is_refused_with_the_one_that_is_meant() {
+    refused_with(KEYS);
+}
+
+#[test]
+fn an_id_that_is_no_text_to_yaml_is_refused() {
+    for id in ["42", "1e3", "1.10", "true", "~", "null", "0x10"] {
+        let text = format!("models:\n  {id}:\n    path: /\n");
+        let message = parse(&text).expect_err(id);
+        let shown = if id == "~" { "null" } else { id };
+        assert!(message.starts_with(&format!("{FILE}:2:3: models.{shown}: an id is a text")));
+        assert!(
+            message.contains(&format!("write \"{shown}\" in quotes")),
+            "{message}"
+        );
+    }
+    let config =
+        parse("models: {'42': {path: /}, '1e3': {path: /}, 007: {path: /}, no: {path: /}}");
+    let ids: Vec<_> = config
+        .unwrap()
+        .registry
+        .models
+        .into_iter()
+        .map(|model| model.id.to_string())
+        .collect();
+    assert_eq!(ids, ["007", "1e3", "42", "no"]);
+}
+
+const SECTIONS: &[Case] = &[
+    (
+        "server: 5\n",
+        ":1:9",
+        &["server: expected keys below it, indented, found 5"],
+    ),
+    (
+        "server: port:50051\n",
+        ":1:9",
+        &["a space after each colon"],
+    ),
+    (
+        "server:\n  port:50051\n",
+        ":2:3",
+        &["a space after each colon"],
+    ),
+    (
+        "server:\n  - port: 1\n",
+        ":2:3",
+        &["expected keys", "found a list: write them without dashes"],
+    ),
+    (
+        "models:\n  - id: a\n    path: /\n",
+        ":2:3",
+        &["names below it", "without dashes"],
+    ),
+    (
+        "models: {a: /x}\n",
+        ":1:13",
+        &["models.a: expected keys below it"],
+    ),
+    (
+        "models:\n  a:\n",
+        ":2:3",
+        &["models.a: expected either path"],
+    ),
+    (
+        "just words\n",
+        "",
+        &["expected keys such as server: and models:"],
+    ),
+    ("- server\n", "", &["found a list"]),
+    (
+        "server:\n  port:\n    number: 1\n",
+        ":3:5",
+        &["server.port: expected a text, found keys of its own"],
+    ),
+    (
+        "server:\n  worker_count: {n: 1}\n",
+        ":2:17",
+        &["expected a whole number, found keys of its own"],
+    ),
+    (
+        "server:\n  worker_count: !!int 4\n  queue_size: !x 4\n",
+        ":3:15",
+        &["a tag"],
+    ),
+    ("? [a]\n: 1\n", ":1:1", &["a key is a list"]),
+];
+
+#[test]
+fn a_section_that_is_none_is_refused() {
+    refused_with(SECTIONS);
+}
+
+const SYNTAX: &[Case] = &[
+    (
+        "server:\n\tworker_count: 4\n",
+        ":2:1",
+        &["line 2 is indented with a tab: YAML wants spaces"],
+    ),
+    (
+        "server:\n  port: 1\n\tworker_count: 4\n",
+        "",
+        &["line 3 is indented with a tab"],
+    ),
+    (
+        "server:\n  port: *:50051\n",
+        ":2:",
+        &["begins with * in quotes"],
+    ),
+    (
+        "server:\n  port: @50051\n",
+        ":2:9",
+        &["begins with @ in quotes"],
+    ),
+    (
+        "models:\n  a:\n    path: a: b\n",
+        ":3:12",
+        &["a colon and a space in it goes in quotes"],
+    ),
+    ("server: [\n", ":2:1", &["did not find"]),
+    ("server: {}\n---\nserver: {}\n", "", &["several documents"]),
+    ("server: {port: [::]:50051}\n", ":1:", &["in quotes"]),
+    ("server:\n  port: \"\u{7}\"\n", ":2:10", &["control"]),
+];
+
+#[test]
+fn what_is_no_yaml_is_refused_with_what_may_help() {
+    refused_with(SYNTAX);
+    let deep = format!("server: {}", "[".repeat(5_000));
+    assert!(parse(&deep).unwrap_err().len() < 1000);
+}
+
+/// Two files as people have them: written by Helm, and with an address of IPv6 out of another program's manual.
+#[test]
+fn files_of_other_programs() {
+    let helm = "server:\n  worker_count: \"4\"\n  queue_size: 1e+06\n";
+    let message = parse(helm).unwrap_err();
+    let lines: Vec<_> = message.lines().collect();
+    let [first, second] = lines.as_slice() else {
+        panic!("{message}")
+    };
+    assert!(first.contains(":2:17: server.worker_count: ") && first.contains("write 4 without"));
+    assert!(second.contains(":3:15: server.queue_size: ") && second.contains("write 1000000"));
+    for port in [
+        "[::]:50051",
+        "\"[::]:50051\"",
+        "'[::]:50051'",
+        "[::]:50051 # both",
+    ] {
+        let config = parse(&format!("server:\r\n  port: {port}\r\n")).unwrap();
+        assert_eq!(config.server.address, "[::]:50051".parse().unwrap());
+    }
+    let missing = parse("server:\n  port: [::]\n").unwrap_err();
+    assert!(missing.contains("begins with [ in quotes"), "{missing}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let text = "server:\n  prot: 1\n  worker_count: 0\n  queue_size: '9'\n\
+                capacity: {bake: false}\n\
+                models:\n  a: {path: /, fps: 500}\n  b: {path: [x]}\n  c: {path: /, fps: 0}\n\
+                logging: {level: loud}\nlogging: {}\n";
+    let variables = [
+        ("LIPSYNC_ENGINE__MAX_BATCH", "65"),
+        ("LIPSYNC_SESSION__MAX_SESSIONS", "x"),
+    ];
+    let message = parse_with(text, &variables).unwrap_err();
+    for words in [
+        ":2:3: server.prot: ",
+        ":3:3: server.worker_count: ",
+        ":4:15: server.queue_size: ",
+        ":5:18: capacity.bake: ",
+        ":7:16: models.a.fps: ",
+        ":8:13: models.b.path: ",
+        ":9:16: models.c.fps: ",
+        ":10:11: logging.level: ",
+        ":11:1: logging: this is a duplicate",
+        "environment variable LIPSYNC_ENGINE__MAX_BATCH: engine.max_batch: ",
+        "environment variable LIPSYNC_SESSION__MAX_SESSIONS: session.max_sessions: ",
+    ] {
+        assert!(message.contains(words), "{words} in {message}");
+    }
+    assert_eq!(message.lines().count(), 11, "{message}");
+
+    let models: String = (0..1000)
+        .map(|n| format!("  m{n}: {{path: /, fps: 0}}\n"))
+        .collect();
+    let message = parse(&format!("models:\n{models}")).unwrap_err();
+    assert_eq!(message.lines().count(), 21, "{message}");
+    assert!(message.ends_with("there may be more"), "{message}");
+}
+
+#[test]
+fn foreign_text_is_cut() {
+    let long = "x".repeat(1 << 20);
+    for text in [
+        format!("server: {{worker_count: '{long}'}}"),
+        format!("server: {{'{long}': 1}}"),
+        format!("server: {{port: '{long}'}}"),
+        format!("engine: {{device: '{long}', cpu_isa: avx2}}"),
+        format!("engine: {{cpu_isa: '{long}'}}"),
+        format!("logging: {{level: '{long}'}}"),
+        format!("models: {{'{long}': {{path: /}}}}"),
+        format!("models: {{a: {{path: '{long}'}}}}"),
+        format!("models: {{a: {{'{long}': 1}}}}"),
+        format!("cache_dir: '{long}'"),
+    ] {
+        let message = parse(&text).unwrap_err();
+        assert!(
+            message.len() < 2000,
+            "{} bytes: {}",
+            message.len(),
+            &message[..300]
+        );
+    }
+}
+
+#[test]
+fn a_configuration_without_models_is_warned_of() {
+    let warnings = parse("").unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("there are no models"), "{warnings:?}");
+    let warnings = parse("models: {a: {path: /}}").unwrap().warnings;
+    assert_eq!(warnings, Vec::<String>::new());
+    let error = Config::parse(
+        "port: 1",
+        Path::new("c"),
+        [("LIPSYNC_X".into(), "1".into())],
+    );
+    let Err(ConfigError::Refused { mistakes, warnings }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((mistakes.len(), warnings.len()), (1, 1));
+}
+
+#[test]
+fn a_file_may_be_empty_or_begin_with_a_mark() {
+    for text in [
+        "",
+        "\u{feff}",
+        "---\n",
+        "# only a comment\n",
+        "~\n",
+        "\u{feff}server:\r\n  worker_count: 4\r\n",
+    ] {
+        assert_eq!(parse(text).expect(text).server.n_workers, 4);
+    }
+    let message = parse("\u{feff}server:\n  worker_count: 0\n").unwrap_err();
+    assert!(message.contains(":2:3: "), "{message}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_reason_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let refused = |file: &Path| Config::load_with(file, []).unwrap_err().to_string();
+    let missing = refused(&file);
+    assert!(
+        missing.contains("config.yaml: there is no such file"),
+        "{missing}"
+    );
+    assert!(refused(folder.path()).contains("this is a folder"));
+    std::fs::write(&file, b"\xff\xfes\0e\0").unwrap();
+    assert!(refused(&file).contains("save it as UTF-8"));
+    std::fs::write(&file, b"server:\n  # caf\xe9\n").unwrap();
+    assert!(refused(&file).contains("line 2 is not UTF-8"));
+}
