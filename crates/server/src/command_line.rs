@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -27,7 +28,7 @@ pub struct CommandLine {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT.
+    /// Serve until SIGTERM, SIGINT or SIGHUP.
     Serve,
     /// Read and check the configuration, and say what it amounts to.
     CheckConfig,
@@ -108,7 +109,7 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
             .map(|m| m.id.as_str())
             .collect::<Vec<_>>()
             .join(", "),
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -117,10 +118,10 @@ pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<Exi
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
-    say(&inspection);
+    say(&inspection)?;
     let is_supported = inspection.unsupported.is_empty();
     if plan && is_supported {
-        say(&lipsync_engine::inspect_plan(&bytes, isa)?);
+        say(&lipsync_engine::inspect_plan(&bytes, isa)?)?;
     }
     Ok(if is_supported {
         ExitCode::SUCCESS
@@ -129,13 +130,48 @@ pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<Exi
     })
 }
 
-/// Prints for the person at the terminal.
-#[expect(clippy::print_stdout, reason = "the answer of a command line tool")]
-pub fn say(text: &dyn Display) {
-    println!("{text}");
+/// Standard output did not take what a command had to say.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct Unsaid(#[from] io::Error);
+
+impl Unsaid {
+    /// How the command ends. Whoever reads no further (`| head`) has all that they want: that is the quiet
+    /// end of other tools, whose status a shell shows as [`EXIT_PIPE`].
+    pub fn end(&self) -> ExitCode {
+        if self.0.kind() == io::ErrorKind::BrokenPipe {
+            return ExitCode::from(EXIT_PIPE);
+        }
+        print_error(self);
+        ExitCode::FAILURE
+    }
 }
 
-/// Prints what went wrong, with its causes; logging may not have been set up yet.
+/// 128 and the number of SIGPIPE.
+const EXIT_PIPE: u8 = 128 + 13;
+
+/// Prints for the person at the terminal.
+pub fn say(text: &dyn Display) -> Result<(), Unsaid> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    Ok(stdout.flush()?)
+}
+
+/// Prints what went wrong, with its causes.
 pub fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    print_error(&format_args!("{error:#}"));
+}
+
+/// Prints what the parser of arguments has to say, and gives the exit code: that may be help that was asked for.
+pub fn refuse(refusal: &clap::Error) -> ExitCode {
+    let printed = refusal.print().map_err(Unsaid);
+    match printed {
+        Err(unsaid) if !refusal.use_stderr() => unsaid.end(),
+        _ => ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(1)),
+    }
+}
+
+fn print_error(error: &dyn Display) {
+    // Where even standard error is gone, the exit code says it.
+    let _ = writeln!(io::stderr(), "error: {error}");
 }

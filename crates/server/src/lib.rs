@@ -22,6 +22,7 @@ pub mod health;
 pub mod loader;
 pub mod metadata;
 mod operations;
+pub mod output;
 pub mod pipeline;
 pub mod process;
 pub mod request;
