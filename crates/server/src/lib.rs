@@ -17,6 +17,7 @@ pub mod core_state;
 pub mod cpu_pool;
 pub mod devices;
 pub mod error;
+mod first_bytes;
 pub mod gpus;
 pub mod health;
 pub mod loader;

@@ -1,6 +1,6 @@
 //! TCP connections of the operations port, each bounded in what it can hold and for how long.
 
-use std::{io::Write as _, pin::pin, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -15,9 +15,9 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::closed;
+use super::{closed, preface};
 
-/// For the head of a request to arrive, counted from the connection or from the request before.
+/// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// After this time a connection closes as soon as its current answer is written.
 const REUSE_LIMIT: Duration = Duration::from_secs(120);
@@ -54,8 +54,8 @@ pub(super) async fn serve(
             Some(_ended) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _peer)) => socket,
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -67,7 +67,8 @@ pub(super) async fn serve(
                 // Only slower without.
                 let _set = socket.set_nodelay(true);
                 let router = router.clone();
-                connections.spawn(converse(socket, router, Arc::new(place), closing.clone()));
+                let (place, closing) = (Arc::new(place), closing.clone());
+                connections.spawn(converse((socket, peer), router, place, closing));
             }
             Err(_full) => refuse(socket),
         }
@@ -80,11 +81,21 @@ pub(super) async fn serve(
 
 /// One connection until its end.
 async fn converse(
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    (socket, peer): (
+        impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        SocketAddr,
+    ),
     router: Router,
     place: Place,
     mut closing: watch::Receiver<()>,
 ) {
+    let begun = tokio::select! {
+        begun = preface::read(socket, peer, HEAD_LIMIT) => begun,
+        () = closed(&mut closing) => return,
+    };
+    let Some(socket) = begun else {
+        return tracing::debug!(%peer, "a connection did not begin");
+    };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&place));
         router.clone().call(request.map(Body::new))

@@ -11,6 +11,7 @@ mod api;
 mod assets;
 mod connections;
 mod origin;
+mod preface;
 mod routes;
 mod session;
 

@@ -6,7 +6,9 @@
 mod preface;
 mod unread;
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -95,7 +97,7 @@ pub(crate) async fn serve(
                 let (protocol, closing) = (protocol.clone(), closing.clone());
                 let calls = calls.clone();
                 connections.spawn(async move {
-                    converse(protocol, socket, calls, closing).await;
+                    converse(protocol, (socket, peer), calls, closing).await;
                     drop(place);
                 });
             }
@@ -137,16 +139,19 @@ fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {
 /// One connection until its end.
 async fn converse(
     protocol: http2::Builder<Streams>,
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    (socket, peer): (
+        impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        SocketAddr,
+    ),
     calls: impl Calls,
     mut closing: watch::Receiver<()>,
 ) {
     let begun = tokio::select! {
-        begun = preface::read(socket) => begun,
+        begun = preface::read(socket, peer) => begun,
         () = closed(&mut closing) => return,
     };
     let Some(socket) = begun else {
-        return tracing::debug!("a connection said nothing");
+        return tracing::debug!(%peer, "a connection did not begin");
     };
     let service = service_fn(move |request: Request<Incoming>| {
         let mut calls = calls.clone();

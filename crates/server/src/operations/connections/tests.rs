@@ -16,7 +16,8 @@ fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::Joi
     let router = Router::new().route("/", get(move || async move { "x".repeat(n_bytes) }));
     let places = Arc::new(Semaphore::new(1));
     let place = Arc::new(places.try_acquire_owned().unwrap());
-    let task = tokio::spawn(converse(theirs, router, place, closing));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let task = tokio::spawn(converse((theirs, peer), router, place, closing));
     (ours, close, task)
 }
 

@@ -63,7 +63,8 @@ impl Client {
         let pieces = Pieces {
             bodies: Arc::clone(&bodies),
         };
-        tokio::spawn(converse(protocol(LIMIT), theirs, pieces, closing));
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        tokio::spawn(converse(protocol(LIMIT), (theirs, peer), pieces, closing));
         // What one stream does not read must not be the window of all.
         let client = h2::client::Builder::new()
             .initial_connection_window_size(1 << 20)
