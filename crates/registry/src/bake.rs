@@ -3,6 +3,7 @@
 use std::{
     io::{BufWriter, Write},
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -130,7 +131,12 @@ impl Frames {
         effort: &BakeEffort<'_>,
         step: &mut dyn FnMut(BakeStep),
     ) -> Result<Arc<Pack>, PackFault> {
-        let baked = self.try_bake(effort, step);
+        // Frames that are "being baked" for ever would never be baked again.
+        let baked = catch_unwind(AssertUnwindSafe(|| self.try_bake(effort, step)));
+        let baked = baked.unwrap_or_else(|_| {
+            let reason = "baking panicked".into();
+            Err(PackFault::Frame { reason })
+        });
         if let Err(fault) = &baked {
             self.complain(fault);
         }

@@ -1,6 +1,7 @@
 //! Loading frames before they are asked for, off the request path.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
 };
@@ -33,7 +34,8 @@ impl ReadAhead {
         let thread = thread::Builder::new().name("read-ahead".into());
         let started = thread.spawn(move || {
             for stretch in stretches {
-                stretch.load();
+                // A frame that panics is for whoever needs it to hear of; the thread is for all models.
+                let _ = catch_unwind(AssertUnwindSafe(|| stretch.load()));
             }
         });
         if let Err(error) = &started {

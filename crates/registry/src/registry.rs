@@ -13,7 +13,7 @@ use lipsync_engine::{Device, VisualCacheStats};
 use tokio::sync::oneshot;
 
 use crate::{
-    Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
+    Model, ModelConfig, ModelStatus, NetworkLoader, PrecisionInUse, RegistryConfig, RegistryError,
     baker::Baker,
     budget::Budget,
     entry::{Book, Entry, Outcome, State},
@@ -134,9 +134,7 @@ impl Registry {
             Asked::Loading(waiting) => waiting,
         };
         // Every load ends with an answer; should one not, this is not the place to hang.
-        let outcome = waiting.await.unwrap_or(Err(RegistryError::Panicked {
-            what: "loading the model",
-        }));
+        let outcome = waiting.await.unwrap_or(Err(PANICKED));
         outcome.map(|model| Lease {
             model,
             load_time: asked.elapsed(),
@@ -342,8 +340,12 @@ impl Registry {
         let started = thread::Builder::new()
             .name(format!("load-{id}"))
             .spawn(move || {
+                let landing = Landing::new(&shared, &model_id);
+                let started = Instant::now();
                 let outcome = shared.load_contained(&model_id, &usage);
-                shared.finish(&model_id, outcome);
+                let report = Report::new(&outcome);
+                landing.land(outcome);
+                report.log(&model_id, started.elapsed());
             });
         if let Err(error) = started {
             let kind = error.kind();
@@ -357,6 +359,83 @@ fn ready_models(book: &Book) -> impl Iterator<Item = &Arc<Model>> {
         State::Ready(model) => Some(model),
         _ => None,
     })
+}
+
+const PANICKED: RegistryError = RegistryError::Panicked {
+    what: "loading the model",
+};
+
+/// A load under way. However its thread ends, the load ends with it: a model is not left loading.
+struct Landing<'a> {
+    shared: &'a Shared,
+    id: &'a ModelId,
+    has_landed: bool,
+}
+
+impl<'a> Landing<'a> {
+    fn new(shared: &'a Shared, id: &'a ModelId) -> Self {
+        Self {
+            shared,
+            id,
+            has_landed: false,
+        }
+    }
+
+    fn land(mut self, outcome: Result<Model, RegistryError>) {
+        self.shared.finish(self.id, outcome);
+        self.has_landed = true;
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.shared.finish(self.id, Err(PANICKED));
+        }
+    }
+}
+
+/// What the log says of a load, once that has landed: nobody waits for a log.
+enum Report {
+    Ready {
+        device: Device,
+        weights_bytes: u64,
+        precision: PrecisionInUse,
+    },
+    Failed {
+        detail: String,
+    },
+}
+
+impl Report {
+    fn new(outcome: &Result<Model, RegistryError>) -> Self {
+        match outcome {
+            Ok(model) => Self::Ready {
+                device: model.generator.device(),
+                weights_bytes: model.weights_bytes(),
+                precision: model.precision().clone(),
+            },
+            Err(error) => Self::Failed {
+                detail: error.detail(),
+            },
+        }
+    }
+
+    fn log(self, id: &ModelId, load_time: Duration) {
+        match self {
+            Self::Ready {
+                device,
+                weights_bytes,
+                precision,
+            } => {
+                let (precision, reason) = (precision.name(), precision.reason);
+                tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
+            }
+            Self::Failed { detail } => {
+                tracing::warn!(model = %id, ?load_time, error = detail, "load failed");
+            }
+        }
+    }
 }
 
 enum Asked {
@@ -385,25 +464,13 @@ impl Shared {
     fn load_contained(&self, id: &ModelId, usage: &Arc<Usage>) -> Result<Model, RegistryError> {
         let config = lock(&self.book).get(id).map(|e| Arc::clone(&e.config));
         let config = config.ok_or_else(|| RegistryError::UnknownModel { id: id.clone() })?;
-        let loading = self.loading(&config);
-        let started = Instant::now();
-        let loaded = catch_unwind(AssertUnwindSafe(|| loading.run(usage, self)));
-        let outcome = loaded.unwrap_or(Err(RegistryError::Panicked {
-            what: "loading the model",
-        }));
-        let load_time = started.elapsed();
-        match &outcome {
-            Ok(model) => {
-                let weights_bytes = model.weights_bytes();
-                let in_use = model.precision();
-                let (precision, reason) = (in_use.name(), in_use.reason);
-                let device = model.generator.device();
-                tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
-                self.bake_if_needed(id, &model.frames, Instant::now());
-            }
-            Err(e) => tracing::warn!(model = %id, ?load_time, error = e.detail(), "load failed"),
-        }
-        outcome
+        let load = || {
+            let model = self.loading(&config).run(usage, self)?;
+            self.bake_if_needed(id, &model.frames, Instant::now());
+            Ok(model)
+        };
+        let loaded = catch_unwind(AssertUnwindSafe(load));
+        loaded.unwrap_or(Err(PANICKED))
     }
 
     /// Enters a load's outcome and tells those who wait.

@@ -35,7 +35,7 @@ pub fn bake(
         let baked = registry.bake(id, n_threads, &mut |step| show(&bar, step));
         bar.finish_and_clear();
         match baked {
-            Ok(report) => say(&summary(id, &report, started)),
+            Ok(report) => say(&summary(id, &report, started))?,
             Err(error) => {
                 complain(&anyhow::anyhow!("{id}: {}", error.detail()));
                 code = ExitCode::FAILURE;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -27,7 +28,7 @@ pub struct CommandLine {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT.
+    /// Serve until SIGTERM, SIGINT or SIGHUP.
     Serve,
     /// Read and check the configuration, and say what it amounts to.
     CheckConfig,
@@ -89,7 +90,9 @@ pub fn models_named(config: &Config, names: &[String]) -> anyhow::Result<Vec<Mod
 /// Reads the configuration for a command that writes no log: what is probably not meant is said beside its answer.
 pub fn load(file: &Path) -> anyhow::Result<Config> {
     let config = Config::load(file)?;
-    warn(&config.warnings);
+    for line in warnings_text(&config.warnings) {
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
     Ok(config)
 }
 
@@ -115,7 +118,7 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
             .map(|m| m.id.as_str())
             .collect::<Vec<_>>()
             .join(", "),
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,10 +127,10 @@ pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<Exi
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
-    say(&inspection);
+    say(&inspection)?;
     let is_supported = inspection.unsupported.is_empty();
     if plan && is_supported {
-        say(&lipsync_engine::inspect_plan(&bytes, isa)?);
+        say(&lipsync_engine::inspect_plan(&bytes, isa)?)?;
     }
     Ok(if is_supported {
         ExitCode::SUCCESS
@@ -136,28 +139,66 @@ pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<Exi
     })
 }
 
-/// Prints for the person at the terminal.
-#[expect(clippy::print_stdout, reason = "the answer of a command line tool")]
-pub fn say(text: &dyn Display) {
-    println!("{text}");
-}
+/// Standard output did not take what a command had to say.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct Unsaid(#[from] io::Error);
 
-/// Prints what went wrong, with its causes; logging may not have been set up yet.
-pub fn complain(error: &anyhow::Error) {
-    if let Some(ConfigError::Refused { mistakes, warnings }) = error.downcast_ref() {
-        warn(warnings);
-        for mistake in mistakes {
-            eprintln!("error: {mistake}");
+impl Unsaid {
+    /// How the command ends. Whoever reads no further (`| head`) has all that they want: that is the quiet
+    /// end of other tools, whose status a shell shows as [`EXIT_PIPE`].
+    pub fn end(&self) -> ExitCode {
+        if self.0.kind() == io::ErrorKind::BrokenPipe {
+            return ExitCode::from(EXIT_PIPE);
         }
-        return;
+        print_error(self);
+        ExitCode::FAILURE
     }
-    eprintln!("error: {}", with_causes(error));
 }
 
-fn warn(warnings: &[String]) {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
+/// 128 and the number of SIGPIPE.
+const EXIT_PIPE: u8 = 128 + 13;
+
+/// Prints for the person at the terminal.
+pub fn say(text: &dyn Display) -> Result<(), Unsaid> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    Ok(stdout.flush()?)
+}
+
+/// Prints what went wrong, with its causes.
+pub fn complain(error: &anyhow::Error) {
+    // Where even standard error is gone, the exit code says it.
+    let _ = io::stderr().write_all(complaint(error).as_bytes());
+}
+
+/// What went wrong, with its causes, in lines.
+pub fn complaint(error: &anyhow::Error) -> String {
+    let Some(ConfigError::Refused { mistakes, warnings }) = error.downcast_ref() else {
+        return format!("error: {}\n", with_causes(error));
+    };
+    let mistakes = mistakes.iter().map(|mistake| format!("error: {mistake}\n"));
+    warnings_text(warnings).chain(mistakes).collect()
+}
+
+fn warnings_text(warnings: &[String]) -> impl Iterator<Item = String> {
+    warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"))
+}
+
+/// Prints what the parser of arguments has to say, and gives the exit code: that may be help that was asked for.
+pub fn refuse(refusal: &clap::Error) -> ExitCode {
+    let printed = refusal.print().map_err(Unsaid);
+    match printed {
+        Err(unsaid) if !refusal.use_stderr() => unsaid.end(),
+        _ => ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(1)),
     }
+}
+
+fn print_error(error: &dyn Display) {
+    // Where even standard error is gone, the exit code says it.
+    let _ = writeln!(io::stderr(), "error: {error}");
 }
 
 /// An error and its causes, but for those that it words itself.

@@ -35,7 +35,7 @@ pub fn compare_precision(
     let mut code = ExitCode::SUCCESS;
     for id in &ids {
         match runtime.block_on(command.compare(id)) {
-            Ok(report) => say(&report),
+            Ok(report) => say(&report)?,
             Err(error) => {
                 complain(&error.context(id.to_string()));
                 code = ExitCode::FAILURE;

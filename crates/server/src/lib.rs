@@ -5,6 +5,8 @@
 //! [`Server`]; integration tests start the same thing in-process on port 0. The life of a request
 //! begins in [`service`]; what browsers and probes see of it is in `operations`.
 #![forbid(unsafe_code)]
+// It panics where standard error is gone, and waits where nobody reads it.
+#![deny(clippy::print_stderr)]
 
 pub mod admission;
 pub mod banner;
@@ -17,6 +19,7 @@ pub mod core_state;
 pub mod cpu_pool;
 pub mod devices;
 pub mod error;
+mod first_bytes;
 pub mod gate;
 pub mod gpus;
 pub mod health;
@@ -24,6 +27,7 @@ mod listen;
 pub mod loader;
 pub mod metadata;
 mod operations;
+pub mod output;
 pub mod peer;
 pub mod pipeline;
 pub mod process;

@@ -1,35 +1,43 @@
 //! `lipsync-server`: the command line.
 #![forbid(unsafe_code)]
+// It panics where standard error is gone, and waits where nobody reads it.
+#![deny(clippy::print_stderr)]
 
 mod bake_command;
 mod command_line;
 mod compare_command;
 mod plan_command;
+mod signals;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
-    Config, DeviceRefused, RunningServer, StartError, banner::Banner, config, devices, process,
-};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    Config, DeviceRefused, RunningServer, StartError,
+    banner::Banner,
+    devices,
+    output::{Log, Output},
+    process,
 };
 
-use command_line::{Command, CommandLine};
+use command_line::{Command, CommandLine, Unsaid};
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
 /// The configuration asks for a device that cannot be had.
 const EXIT_NO_DEVICE: u8 = 3;
+/// For standard error, and then for standard output, to take what is left when the server ends.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let arguments = CommandLine::parse();
+    let arguments = match CommandLine::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refusal) => return command_line::refuse(&refusal),
+    };
     let result = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(&arguments.config),
+        Command::Serve => return serve(&arguments.config),
         Command::CheckConfig => command_line::check_config(&arguments.config),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::ComparePrecision { model, frames } => {
@@ -47,6 +55,9 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
+            if let Some(unsaid) = error.downcast_ref::<Unsaid>() {
+                return unsaid.end();
+            }
             command_line::complain(&error);
             ExitCode::from(exit_code(&error))
         }
@@ -64,9 +75,24 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn serve(file: &std::path::Path) -> anyhow::Result<ExitCode> {
+/// Serves, and never waits for what takes its words: a full disk or a pipe that nobody reads stops no server.
+fn serve(file: &Path) -> ExitCode {
+    let (log, stdout) = (Log::start(), Output::stdout());
+    let code = match serve_with(file, &log, &stdout) {
+        Ok(code) => code,
+        Err(error) => {
+            log.write(&command_line::complaint(&error));
+            ExitCode::from(exit_code(&error))
+        }
+    };
+    log.close(LAST_WORDS_LIMIT);
+    stdout.close(LAST_WORDS_LIMIT);
+    code
+}
+
+fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
-    start_logging(&config.logging);
+    log.subscribe(&config.logging).context("logging.level")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -74,41 +100,24 @@ fn serve(file: &std::path::Path) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let code = runtime.block_on(run(config))?;
+    let code = runtime.block_on(run(config, stdout))?;
     // What is still blocked (a load of a huge model, say) must not hold up the exit.
     runtime.shutdown_background();
     Ok(code)
 }
 
-async fn run(config: Config) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
     // Before anything is said to be ready, so that no signal is lost.
-    let mut signals = signals()?;
+    let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice)).await??;
+    let announce = |running: &RunningServer| announce(running, stdout);
     let ending = process::run(config, cudas, &mut signals, announce).await?;
     Ok(ExitCode::from(ending.exit_code()))
 }
 
-/// SIGTERM and SIGINT, as they come.
-fn signals() -> anyhow::Result<mpsc::Receiver<()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, signals) = mpsc::channel(2);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            // The second one ends the process, whatever becomes of a third.
-            let _ = sender.try_send(());
-        }
-    });
-    Ok(signals)
-}
-
-fn announce(running: &RunningServer) {
+fn announce(running: &RunningServer, stdout: &Output) {
     let shared = running.shared();
     let models = shared.registry.list();
     let banner = Banner {
@@ -128,19 +137,9 @@ fn announce(running: &RunningServer) {
             })
             .collect(),
     };
-    command_line::say(&banner);
-}
-
-fn start_logging(logging: &config::Logging) {
-    let filter = tracing_subscriber::EnvFilter::new(&logging.level);
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match logging.format {
-        config::LogFormat::Text => lines.init(),
-        config::LogFormat::Json => lines.json().init(),
-    }
+    stdout.write(&format!("{banner}\n"));
+    let operations = banner.operations.map(tracing::field::display);
+    tracing::info!(address = %banner.address, operations, "ready");
 }
 
 #[cfg(test)]
@@ -156,7 +155,7 @@ mod tests {
         });
         assert_eq!(exit_code(&device.into()), EXIT_NO_DEVICE);
         let refused = DeviceRefused {
-            choice: config::DeviceChoice::Cuda,
+            choice: lipsync_server::config::DeviceChoice::Cuda,
             reason: "there is none".into(),
         };
         assert_eq!(exit_code(&refused.into()), EXIT_NO_DEVICE);

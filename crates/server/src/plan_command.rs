@@ -67,9 +67,9 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
             }
         }
     }
-    say(&plan);
+    say(&plan)?;
     if let Some(unproven) = devices::unproven(choice, &infos) {
-        say(&unproven);
+        say(&unproven)?;
     }
     Ok(code)
 }

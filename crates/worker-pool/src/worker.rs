@@ -1,6 +1,10 @@
 //! A worker: one thread with its own session, running the batches that it is handed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError, after, never, select};
 use lipsync_engine::Session;
@@ -51,7 +55,10 @@ impl Worker {
     /// Runs until the dispatcher is gone and its batches are done.
     pub(crate) fn run(mut self) {
         while let Some(Batch { chunks }) = self.next_batch() {
-            let outcomes = self.executor.run(chunks);
+            // What a panic outside of a network takes with it ends its jobs when it is dropped. The worker
+            // stays: batches that wait for it would wait for ever, and with them the room that they take.
+            let mut outcomes = Vec::new();
+            self.survive(|worker| outcomes = worker.executor.run(chunks));
             // Before the answers, so that who has one finds the room. The dispatcher may have ended
             // already.
             let _ = self.freed.send(self.executor.worker);
@@ -77,11 +84,19 @@ impl Worker {
             select! {
                 recv(self.batches) -> batch => return batch.ok(),
                 recv(self.warm_ups) -> order => match order {
-                    Ok(order) => order.obey(&mut self.executor),
+                    // Whoever gave an order that panics finds its reply missing.
+                    Ok(order) => self.survive(|worker| order.obey(&mut worker.executor)),
                     Err(RecvError) => self.warm_ups = never(),
                 },
-                recv(patience) -> _ => self.prepare_ahead(),
+                recv(patience) -> _ => self.survive(Self::prepare_ahead),
             }
+        }
+    }
+
+    /// Does something after which, even if it panics, the worker is as good as new.
+    fn survive(&mut self, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            self.executor.session = Session::new();
         }
     }
 

@@ -4,3 +4,4 @@ mod eviction;
 mod frames;
 mod hostile_packs;
 mod loading;
+mod panics;

@@ -14,7 +14,10 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::inflow::{Counted, Inflow};
+use super::{
+    inflow::{Counted, Inflow},
+    preface,
+};
 use crate::{
     admission::Uploads,
     gate::Gate,
@@ -24,7 +27,7 @@ use crate::{
     },
 };
 
-/// For the head of a request to arrive, counted from the connection or from the request before.
+/// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// After this time a connection closes as soon as its current answer is written.
 const REUSE_LIMIT: Duration = Duration::from_secs(120);
@@ -71,6 +74,15 @@ async fn converse(
     mut closing: watch::Receiver<()>,
 ) {
     let place = Arc::clone(&seat.place);
+    let address = seat.address;
+    let begun = tokio::select! {
+        begun = preface::read(socket, address, HEAD_LIMIT) => begun,
+        () = place.withdrawn() => return,
+        () = closed(&mut closing) => return,
+    };
+    let Some(socket) = begun else {
+        return tracing::debug!(%address, "a connection did not begin");
+    };
     let service = service_fn(move |mut request: Request<Incoming>| {
         inflow.whole();
         request.extensions_mut().insert(seat.clone());

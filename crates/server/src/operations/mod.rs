@@ -12,6 +12,7 @@ mod assets;
 mod connections;
 mod inflow;
 mod origin;
+mod preface;
 mod routes;
 mod session;
 

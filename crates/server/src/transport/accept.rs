@@ -3,7 +3,7 @@
 //! What a connection says is for the port to understand ([`super::serve`] and the operations port). Here is only
 //! what both have in common: how many there may be, and who has to go when there are too many.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,17 +29,19 @@ pub(crate) struct Seat {
     pub(crate) place: Arc<Ticket>,
     pub(crate) activity: Activity,
     pub(crate) peer: Peer,
+    pub(crate) address: SocketAddr,
 }
 
 impl Seat {
     /// Of a connection that has just begun.
-    pub(crate) fn new(place: Ticket, peer: Peer) -> Self {
+    pub(crate) fn new(place: Ticket, address: SocketAddr) -> Self {
         let place = Arc::new(place);
         let activity = Activity::new(Arc::clone(&place));
         Self {
             place,
             activity,
-            peer,
+            peer: Peer::new(address.ip()),
+            address,
         }
     }
 }
@@ -73,22 +75,22 @@ where
             Some(_ended) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let (socket, peer) = match accepted {
-            Ok((socket, address)) => (socket, Peer::new(address.ip())),
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(place) = places.take(peer, 1) else {
-            tracing::warn!(?peer, "too many connections: one more is closed");
+        let Some(place) = places.take(Peer::new(address.ip()), 1) else {
+            tracing::warn!(%address, "too many connections: one more is closed");
             refuse(socket);
             continue;
         };
         // Only slower without.
         let _set = socket.set_nodelay(true);
-        connections.spawn(converse(socket, Seat::new(place, peer)));
+        connections.spawn(converse(socket, Seat::new(place, address)));
     }
 }
 

@@ -152,12 +152,12 @@ impl Connection {
             lingering,
         } = self;
         let begun = tokio::select! {
-            begun = preface::read(socket) => begun,
+            begun = preface::read(socket, seat.address) => begun,
             () = closed(&mut closing) => return,
             () = seat.place.withdrawn() => return,
         };
         let Some(socket) = begun else {
-            return tracing::debug!("a connection said nothing");
+            return tracing::debug!(address = %seat.address, "a connection did not begin");
         };
         let place = Arc::clone(&seat.place);
         let service = service_fn(move |mut request: Request<Incoming>| {

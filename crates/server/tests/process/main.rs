@@ -6,5 +6,7 @@
 mod command_line;
 #[cfg(target_os = "linux")]
 mod driver;
+mod outputs;
 mod server;
 mod signals;
+mod wrong_port;

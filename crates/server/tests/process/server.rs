@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread::JoinHandle,
@@ -21,40 +21,81 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_lipsync-server");
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
-    /// `host:port`, from the banner.
+    /// `host:port`, as the server says it.
     pub address: String,
-    /// Reads standard output to its end, so that the server never blocks on it.
-    _output: JoinHandle<()>,
+    /// The same of the page.
+    pub operations: String,
+    /// Reads what is left of the stream that said it, so that the server never blocks on it.
+    _rest: JoinHandle<()>,
 }
 
 impl Server {
     /// Starts in `folder`, whose `config.yaml` must exist, and waits for the banner.
     pub fn start(folder: &Path) -> Result<Self> {
-        let mut child = Command::new(BINARY)
-            .current_dir(folder)
-            .env("LIPSYNC_SERVER__PORT", "127.0.0.1:0")
-            .env("LIPSYNC_OPERATIONS__PORT", "127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
-        let mut address = None;
+        Self::start_with(&mut Command::new(BINARY), folder, Stdio::null())
+    }
+
+    /// With this standard error.
+    pub fn start_with(
+        command: &mut Command,
+        folder: &Path,
+        stderr: impl Into<Stdio>,
+    ) -> Result<Self> {
+        let mut child = spawn(command, folder, Stdio::piped(), stderr.into())?;
+        let stdout = child.stdout.take().context("stdout")?;
+        Self::wait_for(child, stdout, |line| {
+            let rest = line.trim().strip_prefix("gRPC")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        })
+    }
+
+    /// With this standard output; where it listens is read from the log.
+    pub fn start_with_stdout(
+        command: &mut Command,
+        folder: &Path,
+        stdout: impl Into<Stdio>,
+    ) -> Result<Self> {
+        let mut child = spawn(command, folder, stdout.into(), Stdio::piped())?;
+        let stderr = child.stderr.take().context("stderr")?;
+        Self::wait_for(child, stderr, |line| {
+            let rest = line.split_once(" ready address=")?.1;
+            rest.split_whitespace().next().map(str::to_owned)
+        })
+    }
+
+    fn wait_for(
+        child: Child,
+        stream: impl Read + Send + 'static,
+        address: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let mut server = Self {
+            child,
+            address: String::new(),
+            operations: String::new(),
+            _rest: std::thread::spawn(|| ()),
+        };
+        let mut lines = BufReader::new(stream).lines();
         for line in lines.by_ref() {
             let line = line?;
-            if let Some(rest) = line.trim().strip_prefix("gRPC") {
-                address = rest.split_whitespace().next().map(str::to_owned);
-                break;
+            if let Some(address) = address(&line) {
+                server.address = address;
+            }
+            if let Some((_, page)) = line.split_once("http://") {
+                server.operations = page.trim().to_owned();
+            } else if let Some((_, page)) = line.split_once("operations=") {
+                server.operations = page.trim().to_owned();
+            }
+            if !server.address.is_empty() && !server.operations.is_empty() {
+                server._rest = std::thread::spawn(move || lines.for_each(drop));
+                return Ok(server);
             }
         }
-        let Some(address) = address else {
-            bail!("no banner")
-        };
-        let output = std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self {
-            child,
-            address,
-            _output: output,
-        })
+        bail!("it never said where it listens")
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
@@ -84,6 +125,17 @@ impl Drop for Server {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+fn spawn(command: &mut Command, folder: &Path, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+    let child = command
+        .current_dir(folder)
+        .env("LIPSYNC_SERVER__PORT", "127.0.0.1:0")
+        .env("LIPSYNC_OPERATIONS__PORT", "127.0.0.1:0")
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()?;
+    Ok(child)
 }
 
 /// Writes a configuration with one avatar, `a`, whose network takes some milliseconds a frame.

@@ -2,8 +2,10 @@
 
 use std::{
     error::Error as _,
+    fs::{self, File},
     iter::successors,
     net::TcpStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,7 +18,7 @@ use lipsync::{
 use rustix::process::Signal;
 use tonic::{Code, Status};
 
-use crate::server::{Server, write_avatar};
+use crate::server::{BINARY, Server, write_avatar};
 
 fn request(n_frames: usize) -> v1::InferBatchCompositeRequest {
     v1::InferBatchCompositeRequest {
@@ -107,7 +109,9 @@ async fn parked_connections_do_not_hold_up_the_exit() -> Result<()> {
 async fn a_second_signal_exits_at_once() -> Result<()> {
     let folder = tempfile::tempdir()?;
     write_avatar(folder.path(), "server: {pre_drain_ms: 600000}")?;
-    let mut server = Server::start(folder.path())?;
+    let log = folder.path().join("log");
+    let mut command = Command::new(BINARY);
+    let mut server = Server::start_with(&mut command, folder.path(), File::create(&log)?)?;
     let client = Client::connect(&server.address).await?;
     server.signal(Signal::TERM)?;
     // Not serving any more is the sign that the first signal was seen.
@@ -123,5 +127,12 @@ async fn a_second_signal_exits_at_once() -> Result<()> {
     server.signal(Signal::TERM)?;
     let status = server.wait(Duration::from_secs(10))?;
     assert_eq!(status.code(), Some(130));
+    let log = fs::read_to_string(log)?;
+    for words in [
+        "SIGTERM: the server drains",
+        "SIGTERM again: the server ends at once",
+    ] {
+        assert!(log.contains(words), "{words} in {log}");
+    }
     Ok(())
 }

@@ -129,3 +129,31 @@ fn every_worker_of_the_device_is_warmed_up_as_far_as_memory_goes() {
     let error = pool.warm_up(&(nowhere as _)).unwrap_err();
     assert!(matches!(error, PoolError::NoWorker { .. }));
 }
+
+#[test]
+fn whoever_panics_outside_of_a_network_costs_a_job_and_no_worker() {
+    struct Broken;
+    impl MakeRoom for Broken {
+        fn make_room(&self, _: Device, _: u64) -> bool {
+            panic!("as the test wants it")
+        }
+    }
+    let config = PoolConfig {
+        devices: vec![GPU],
+        queue_capacity: 4,
+        max_batch_frames: 8,
+        max_batch_wait: Duration::ZERO,
+    };
+    let pool = WorkerPool::start(config, Arc::new(Broken)).unwrap();
+    let large = Fake::with_capacity(&Arc::new(AtomicUsize::new(0)));
+    // More than the channel to the worker has room for.
+    for _ in 0..4 {
+        let lost = wait(pool.submit(fake::job(&large, 0..2)).unwrap());
+        assert!(matches!(lost, Err(PoolError::Lost)), "{lost:?}");
+    }
+    let warm_up = pool.warm_up(&(large as _));
+    assert!(warm_up.is_err(), "its reply is lost, and not waited for");
+    let small = Arc::new(Fake::default()).on(GPU);
+    let output = run(&pool, fake::job(&small, 0..8));
+    assert_eq!(output.faces, fake::faces(0..8));
+}

@@ -17,7 +17,7 @@ fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::Joi
     let (close, closing) = watch::channel(());
     let router = Router::new().route("/", get(move || async move { "x".repeat(n_bytes) }));
     let place = places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
-    let seat = Seat::new(place, Peer::UNKNOWN);
+    let seat = Seat::new(place, ([127, 0, 0, 1], 1).into());
     let inflow = Inflow::new(uploads(), Peer::UNKNOWN);
     let task = tokio::spawn(converse(theirs, router, seat, inflow, closing));
     (ours, close, task)
