@@ -122,9 +122,19 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ["capacity.max_memory_gb", "above 0"],
         ),
         (
-            "models:\n  a:\n    path: nowhere\n",
-            ":3:5",
+            "strict: true\nmodels:\n  a:\n    path: nowhere\n",
+            ":4:5",
             ["models.a.path", "does not exist"],
+        ),
+        (
+            "capacity:\n  max_frames: 0\n",
+            ":2:3",
+            ["capacity.max_frames", "1 to 100000"],
+        ),
+        (
+            "engine:\n  max_gmac: 0\n",
+            ":2:3",
+            ["engine.max_gmac", "above 0"],
         ),
         (
             "models:\n  a/b:\n    path: /\n",
@@ -250,6 +260,35 @@ fn a_section_may_be_commented_out_as_a_whole() {
     assert_eq!(config.server.n_workers, 4);
     let overridden = parse_with("server:\n", &[("LIPSYNC_SERVER__WORKER_COUNT", "5")]).unwrap();
     assert_eq!(overridden.server.n_workers, 5);
+}
+
+#[test]
+fn what_is_not_there_is_told_and_no_error_unless_strict() {
+    let text = "models: {a: {path: /, follow_links: true}, b: {path: nowhere, audio_encoder_path: /none}}\n";
+    let config = parse(text).unwrap();
+    let [path, encoder] = &config.missing[..] else {
+        panic!("{:?}", config.missing)
+    };
+    assert!(path.starts_with("models.b.path: ") && path.ends_with("nowhere does not exist"));
+    assert_eq!(encoder, "models.b.audio_encoder_path: /none does not exist");
+    let follows = |config: Config| config.registry.models.iter().map(|m| m.follow_links).collect();
+    let found: Vec<bool> = follows(config);
+    assert_eq!(found, [true, false]);
+    let all = parse(&format!("follow_links: true\n{text}")).unwrap();
+    let found: Vec<bool> = follows(all);
+    assert_eq!(found, [true, true]);
+}
+
+#[test]
+fn what_one_model_may_take_is_bounded() {
+    let config = parse("models: {}\n").unwrap();
+    assert_eq!(config.registry.max_frames, 10_000);
+    assert_eq!(config.registry.max_pack_bytes, 8 << 30);
+    assert_eq!(config.engine.limits.max_macs, 20_000_000_000);
+    assert_eq!(config.engine.limits.max_arena_bytes, 256 << 20);
+    let config = parse("engine: {max_gmac: 0.5, max_arena_mb: 64}\n").unwrap();
+    assert_eq!(config.engine.limits.max_macs, 500_000_000);
+    assert_eq!(config.engine.limits.max_arena_bytes, 64 << 20);
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::{
 
 use lipsync_compositor::Encoding;
 use lipsync_core::{AudioKind, ModelId};
-use lipsync_engine::CpuIsa;
-use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
+use lipsync_engine::{CpuIsa, NetworkLimits};
+use lipsync_registry::{EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
 
 use super::{
     BadValue,
-    numbers::{gibibytes, in_range, positive, to_usize},
+    numbers::{gibibytes, gmacs, in_range, positive, to_usize},
     raw::{
         RawAudioKind, RawBake, RawCapacity, RawConfig, RawEngine, RawEviction, RawFormat,
         RawLogFormat, RawLogging, RawModel, RawOperations, RawOutput, RawPrecision, RawServer,
@@ -38,6 +38,10 @@ pub struct Config {
     pub logging: Logging,
     /// Models and their budgets.
     pub registry: RegistryConfig,
+    /// Whether a model that is not there, or cannot be preloaded, ends the start.
+    pub strict: bool,
+    /// What the configuration names and is not there, a sentence each.
+    pub missing: Vec<String>,
 }
 
 /// `server`.
@@ -83,6 +87,8 @@ pub struct Engine {
     pub max_batch: usize,
     /// How long a job may be held back for others to share its batch.
     pub max_batch_wait: Duration,
+    /// What one network may take.
+    pub limits: NetworkLimits,
 }
 
 /// `engine.device`.
@@ -149,9 +155,16 @@ pub enum LogFormat {
 
 pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> {
     let root = base.join(raw.models_root.as_deref().unwrap_or("."));
+    let strict = raw.strict.unwrap_or(false);
+    let follow_links = raw.follow_links.unwrap_or(false);
     let mut models = Vec::with_capacity(raw.models.len());
-    for (id, model) in raw.models {
-        models.push(validate_model(&id, model, &root)?);
+    let mut missing = Vec::new();
+    for (id, mut model) in raw.models {
+        model.follow_links.get_or_insert(follow_links);
+        models.push(validate_model(&id, model, (&root, &mut missing))?);
+    }
+    if strict && !missing.is_empty() {
+        return Err(missing.swap_remove(0));
     }
     let output = validate_output(&raw.output)?;
     let registry = RegistryConfig {
@@ -168,6 +181,8 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
         session: validate_session(&raw.session)?,
         logging: validate_logging(raw.logging)?,
         registry,
+        strict,
+        missing: missing.iter().map(BadValue::sentence).collect(),
     })
 }
 
@@ -256,6 +271,12 @@ fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         key: "engine.cpu_isa".into(),
         message: error.to_string(),
     })?;
+    let arena = raw.max_arena_mb.unwrap_or(256).into();
+    let arena = in_range("engine.max_arena_mb", arena, 1..=1_048_576)?;
+    let limits = NetworkLimits {
+        max_macs: gmacs("engine.max_gmac", raw.max_gmac, 20.0)?,
+        max_arena_bytes: arena << 20,
+    };
     let visual_cache_mb = raw.visual_cache_mb.unwrap_or(1024);
     Ok(Engine {
         device,
@@ -263,6 +284,7 @@ fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         visual_cache_bytes: u64::from(visual_cache_mb) << 20,
         max_batch: to_usize(max_batch),
         max_batch_wait: Duration::from_millis(wait_ms),
+        limits,
     })
 }
 
@@ -417,6 +439,12 @@ fn validate_capacity(
         background_cache_frames: to_usize(cache),
         decoded_frames: to_usize(decoded),
         preload_frames: to_usize(preload),
+        max_frames: to_usize(in_range(
+            "capacity.max_frames",
+            raw.max_frames.unwrap_or(10_000).into(),
+            1..=100_000,
+        )?),
+        max_pack_bytes: gibibytes("capacity.max_pack_gb", raw.max_pack_gb, 8.0)?,
         bake: matches!(raw.bake.unwrap_or(RawBake::Auto), RawBake::Auto),
         // Not of this section: filled in by the caller.
         precision: PrecisionChoice::Auto,
@@ -425,20 +453,21 @@ fn validate_capacity(
     })
 }
 
-fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, BadValue> {
+fn validate_model(
+    id: &str,
+    raw: RawModel,
+    (root, missing): (&Path, &mut Vec<BadValue>),
+) -> Result<ModelConfig, BadValue> {
     let key = format!("models.{id}");
     let bad = |key: String, message: String| BadValue { key, message };
     let model_id = ModelId::new(id).map_err(|e| bad(key.clone(), e.to_string()))?;
-    let resolve = |path: &str| root.join(path);
-    let must_exist = |name: &str, path: PathBuf| {
-        if path.exists() {
-            Ok(path)
-        } else {
-            Err(bad(
-                format!("{key}.{name}"),
-                format!("{} does not exist", path.display()),
-            ))
+    let mut resolve = |name: &str, path: &str| {
+        let path = root.join(path);
+        if !path.exists() {
+            let message = format!("{} does not exist", path.display());
+            missing.push(bad(format!("{key}.{name}"), message));
         }
+        path
     };
     let source = match (
         raw.path,
@@ -446,11 +475,11 @@ fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, B
         raw.background_dir,
         raw.crop_rects_path,
     ) {
-        (Some(path), None, None, None) => ModelSource::Folder(must_exist("path", resolve(&path))?),
+        (Some(path), None, None, None) => ModelSource::Folder(resolve("path", &path)),
         (None, Some(model), Some(backgrounds), Some(rects)) => ModelSource::Parts {
-            model_path: must_exist("model_path", resolve(&model))?,
-            background_dir: must_exist("background_dir", resolve(&backgrounds))?,
-            crop_rects_path: must_exist("crop_rects_path", resolve(&rects))?,
+            model_path: resolve("model_path", &model),
+            background_dir: resolve("background_dir", &backgrounds),
+            crop_rects_path: resolve("crop_rects_path", &rects),
             n_frames: raw.num_frames,
         },
         _ => {
@@ -467,12 +496,10 @@ fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, B
         ));
     }
     if let Some(fps) = raw.fps {
-        in_range(&format!("{key}.fps"), fps.into(), 1..=120)?;
+        in_range(&format!("{key}.fps"), fps.into(), 1..=MAX_FPS.into())?;
     }
-    let audio_encoder = match raw.audio_encoder_path {
-        Some(path) => Some(must_exist("audio_encoder_path", resolve(&path))?),
-        None => None,
-    };
+    let audio_encoder = raw.audio_encoder_path;
+    let audio_encoder = audio_encoder.map(|path| resolve("audio_encoder_path", &path));
     Ok(ModelConfig {
         id: model_id,
         source,
@@ -485,6 +512,7 @@ fn validate_model(id: &str, raw: RawModel, root: &Path) -> Result<ModelConfig, B
         audio_encoder,
         precision: raw.precision.map(precision),
         preload: raw.preload.unwrap_or(false),
+        follow_links: raw.follow_links.unwrap_or(false),
     })
 }
 
