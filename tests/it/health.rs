@@ -98,7 +98,11 @@ async fn a_watcher_sees_a_model_fail_and_heal() -> Result<()> {
     avatar::write_fake(&a, 3)?;
     let loader = Arc::new(FakeLoader::default());
     let server = TestServer::start("models: {a: {path: a}}", folder.path(), loader).await?;
-    let mut watching = client(&server).await?.watch(of("model/a")).await?.into_inner();
+    let mut watching = client(&server)
+        .await?
+        .watch(of("model/a"))
+        .await?
+        .into_inner();
     let mut next = async || {
         let answer = watching.message().await?.context("an answer")?;
         anyhow::Ok(ServingStatus::try_from(answer.status)?)
@@ -134,13 +138,19 @@ async fn broken_and_missing_models_fail_by_themselves() -> Result<()> {
                 gone: {path: gone, preload: true}, lazy: {path: gone}, torn: {path: torn}}";
     let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
     let mut admin = server.client().await?.model_admin();
-    let listed = admin.list_models(v1::ListModelsRequest {}).await?.into_inner();
+    let listed = admin
+        .list_models(v1::ListModelsRequest {})
+        .await?
+        .into_inner();
     let mut health = client(&server).await?;
     for model in listed.models {
         let (state, serving) = if model.model_id == "a" {
             (v1::ModelState::Ready, ServingStatus::Serving)
         } else {
-            assert!(!model.failure.is_empty() && !model.failure.contains('/'), "{model:?}");
+            assert!(
+                !model.failure.is_empty() && !model.failure.contains('/'),
+                "{model:?}"
+            );
             (v1::ModelState::Failed, ServingStatus::NotServing)
         };
         assert_eq!(model.state(), state, "{model:?}");
@@ -153,7 +163,11 @@ async fn broken_and_missing_models_fail_by_themselves() -> Result<()> {
     // Put right, it is served without a new start.
     avatar::write_fake(&folder.path().join("gone"), 3)?;
     let request = windows_request("gone", &[1.0]);
-    server.client().await?.infer_batch_composite(request).await?;
+    server
+        .client()
+        .await?
+        .infer_batch_composite(request)
+        .await?;
     let healed = health.check(of("model/gone")).await?.into_inner();
     assert_eq!(healed.status(), ServingStatus::Serving);
     Ok(())

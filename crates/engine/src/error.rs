@@ -30,9 +30,7 @@ pub enum EngineError {
         max_macs: u64,
     },
     /// Whoever runs the network needs more memory than he may.
-    #[error(
-        "every worker needs {n_bytes} bytes to run it, engine.max_arena_mb allows {max_bytes}"
-    )]
+    #[error("every worker needs {n_bytes} bytes to run it, engine.max_arena_mb allows {max_bytes}")]
     ArenaTooLarge {
         /// Bytes of a worker's arena.
         n_bytes: u64,

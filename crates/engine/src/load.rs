@@ -9,8 +9,7 @@ use std::sync::Arc;
 use lipsync_core::FaceGeometry;
 
 use crate::{
-    AudioEncoder, EngineError, FaceInput, Generator, LoadOptions, Session,
-    VisualCacheStats,
+    AudioEncoder, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
     cuda::CudaGenerator,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape, ValueId},

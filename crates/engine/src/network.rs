@@ -39,7 +39,11 @@ pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
 /// Inputs and outputs in words, for messages.
 pub(crate) fn describe_ends(inputs: &[TensorInfo], outputs: &[TensorInfo]) -> String {
     let list = |infos: &[TensorInfo]| {
-        let mut shown: Vec<_> = infos.iter().take(MAX_SHOWN_ENDS).map(ToString::to_string).collect();
+        let mut shown: Vec<_> = infos
+            .iter()
+            .take(MAX_SHOWN_ENDS)
+            .map(ToString::to_string)
+            .collect();
         if infos.len() > MAX_SHOWN_ENDS {
             shown.push(format!("… ({} in all)", infos.len()));
         }

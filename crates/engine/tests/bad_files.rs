@@ -5,8 +5,9 @@ use lipsync_engine::{
     CpuIsa, EngineError, LoadOptions, Network, NetworkLimits, Session, inspect, load_audio_encoder,
     load_generator,
     network_writer::{
-        SplitMix64, Unet, write_audio_encoder,
+        SplitMix64, Unet,
         builder::{ConvSpec, NetworkBuilder, int_attribute, ints_attribute, string_attribute},
+        write_audio_encoder,
     },
     onnx::proto::{GraphProto, ModelProto},
 };
@@ -355,12 +356,17 @@ fn names_of_the_file_are_cut_and_escaped_wherever_they_are_shown() {
         }),
         ("attribute", |g, name| {
             let pad = string_attribute("auto_pad", &name);
-            g.node.iter_mut().for_each(|node| node.attribute.push(pad.clone()));
+            g.node
+                .iter_mut()
+                .for_each(|node| node.attribute.push(pad.clone()));
         }),
     ];
     for (what, change) in changes {
         let mut model = ModelProto::decode(&*tiny()).expect("a model");
-        change(model.graph.as_mut().expect("a graph"), hostile_name(N_BYTES));
+        change(
+            model.graph.as_mut().expect("a graph"),
+            hostile_name(N_BYTES),
+        );
         let onnx = model.encode_to_vec();
         let mut shown = Vec::new();
         match load_generator(&onnx, CpuIsa::Portable) {
@@ -385,18 +391,43 @@ fn a_network_over_the_limits_is_refused_with_limit_key_and_what_came() {
     let onnx = tiny();
     let n_macs = inspect(&onnx).expect("a network").macs_per_frame;
     let load = |max_macs, max_arena_bytes| {
-        let limits = NetworkLimits { max_macs, max_arena_bytes };
-        let options = LoadOptions { limits, ..LoadOptions::from(CpuIsa::Portable) };
-        load_generator(&onnx, options).map(|_| ()).map_err(|e| e.to_string())
+        let limits = NetworkLimits {
+            max_macs,
+            max_arena_bytes,
+        };
+        let options = LoadOptions {
+            limits,
+            ..LoadOptions::from(CpuIsa::Portable)
+        };
+        load_generator(&onnx, options)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
     };
     assert_eq!(load(n_macs, u64::MAX), Ok(()));
     let refused = load(1000, u64::MAX).expect_err("too much work");
-    assert!(refused.ends_with(" MACs, engine.max_gmac allows 1000"), "{refused}");
+    assert!(
+        refused.ends_with(" MACs, engine.max_gmac allows 1000"),
+        "{refused}"
+    );
     let refused = load(u64::MAX, 1000).expect_err("too much memory");
-    assert!(refused.ends_with(" bytes to run it, engine.max_arena_mb allows 1000"), "{refused}");
+    assert!(
+        refused.ends_with(" bytes to run it, engine.max_arena_mb allows 1000"),
+        "{refused}"
+    );
     let encoder = write_audio_encoder(32, 13, false, 1);
-    let limits = NetworkLimits { max_macs: 1000, ..NetworkLimits::default() };
-    let options = LoadOptions { limits, ..LoadOptions::default() };
-    let refused = load_audio_encoder(&encoder, options).map(|_| ()).expect_err("too much work");
-    assert!(matches!(refused, EngineError::TooManyMacs { .. }), "{refused}");
+    let limits = NetworkLimits {
+        max_macs: 1000,
+        ..NetworkLimits::default()
+    };
+    let options = LoadOptions {
+        limits,
+        ..LoadOptions::default()
+    };
+    let refused = load_audio_encoder(&encoder, options)
+        .map(|_| ())
+        .expect_err("too much work");
+    assert!(
+        matches!(refused, EngineError::TooManyMacs { .. }),
+        "{refused}"
+    );
 }

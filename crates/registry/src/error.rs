@@ -140,9 +140,7 @@ pub enum RegistryError {
         found: usize,
     },
     /// There are more frames than one model may have.
-    #[error(
-        "the model has {n_frames} background frames, capacity.max_frames allows {max_frames}"
-    )]
+    #[error("the model has {n_frames} background frames, capacity.max_frames allows {max_frames}")]
     TooManyFrames {
         /// Frames in use.
         n_frames: usize,

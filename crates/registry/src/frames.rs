@@ -224,7 +224,10 @@ impl Frames {
     fn find_pack(&self) -> Result<Arc<Pack>, PackFault> {
         let recipe = self.recipe.as_ref().ok_or(PackFault::Changing)?;
         // A pack that is a link is refused, unless it may lead anywhere. One that leads nowhere is no pack.
-        let target = self.files.follows_links().then(|| self.pack_path.canonicalize().ok());
+        let target = self
+            .files
+            .follows_links()
+            .then(|| self.pack_path.canonicalize().ok());
         let target = target.flatten();
         let path = target.as_deref().unwrap_or(&self.pack_path);
         Pack::open(path, recipe).map(Arc::new)

@@ -96,11 +96,7 @@ impl Avatar {
     }
 }
 
-fn frames(
-    parts: &Parts,
-    fence: &Fence,
-    max_frames: usize,
-) -> Result<Vec<PathBuf>, RegistryError> {
+fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Vec<PathBuf>, RegistryError> {
     let folder = fence.resolve(&parts.frames, FRAMES)?;
     let mut frames = numbered::list(&folder, FRAMES, &["jpg", "jpeg", "png"])?;
     if let Some(configured) = parts.n_frames {

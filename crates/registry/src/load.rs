@@ -242,7 +242,9 @@ fn with_room<T>(
 
 /// Size of a file, bytes.
 fn size(fence: &Fence, path: &Path, what: &'static str) -> Result<u64, RegistryError> {
-    fence.look(&fence.resolve(path, what)?, what).map(|found| found.len())
+    fence
+        .look(&fence.resolve(path, what)?, what)
+        .map(|found| found.len())
 }
 
 fn network(what: &'static str, error: EngineError) -> RegistryError {

@@ -80,7 +80,9 @@ impl From<String> for Problem {
 impl From<serde_json::Error> for Problem {
     fn from(error: serde_json::Error) -> Self {
         let what = match error.classify() {
-            Category::Data => "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}",
+            Category::Data => {
+                "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}"
+            }
             Category::Eof => "it ends early",
             Category::Syntax | Category::Io => "it is not JSON",
         };

@@ -77,7 +77,9 @@ impl Command {
         let path = model.generator_path();
         // Where it really is: it was found to lie where it may.
         let files = registry.files(id);
-        let real = files.map_err(|error| anyhow::anyhow!(error.detail()))?.generator;
+        let real = files
+            .map_err(|error| anyhow::anyhow!(error.detail()))?
+            .generator;
         let onnx =
             std::fs::read(&real).with_context(|| format!("cannot read {}", real.display()))?;
         let bf16 = load_generator(&onnx, self.options.clone())?;

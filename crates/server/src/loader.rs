@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, NetworkLimits, Precision, VisualCache,
-    VisualCacheStats,
+    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, NetworkLimits, Precision,
+    VisualCache, VisualCacheStats,
     cuda::{Cuda, Footprint},
     kernels::Isa,
     load_audio_encoder, load_generator,

@@ -109,7 +109,8 @@ impl fmt::Display for Dim {
 /// [`EngineError::Malformed`] for bytes that are no ONNX model or one that contradicts itself,
 /// [`EngineError::Contract`] for inputs whose shape is open in more than the batch.
 pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
-    let model = ModelProto::decode(onnx).map_err(|e| malformed(Foreign(&e.to_string()).to_string()))?;
+    let model =
+        ModelProto::decode(onnx).map_err(|e| malformed(Foreign(&e.to_string()).to_string()))?;
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = model
         .opset_import
@@ -180,7 +181,10 @@ impl Importer {
         for proto in &file.initializer {
             let value = Value::Constant(Rc::new(Tensor::from_proto(proto)?));
             if self.values.insert(proto.name.clone(), value).is_some() {
-                return Err(malformed(format!("two initializers {:?}", Foreign(&proto.name))));
+                return Err(malformed(format!(
+                    "two initializers {:?}",
+                    Foreign(&proto.name)
+                )));
             }
         }
         for proto in &file.input {
@@ -189,11 +193,12 @@ impl Importer {
             }
             let info = tensor_info(proto)?;
             let dims = frame_dims(&info)?;
-            let map = self.new_map(dims).map_err(|refusal| match refusal {
-                Refusal::Unsupported(reason) | Refusal::Malformed(reason) => {
-                    malformed(format!("input {:?}: {}", Foreign(&info.name), Foreign(&reason)))
-                }
-            })?;
+            let map =
+                self.new_map(dims).map_err(|refusal| match refusal {
+                    Refusal::Unsupported(reason) | Refusal::Malformed(reason) => malformed(
+                        format!("input {:?}: {}", Foreign(&info.name), Foreign(&reason)),
+                    ),
+                })?;
             self.answer.graph.inputs.push(map.id);
             self.values.insert(info.name.clone(), Value::Map(map));
             self.answer.inputs.push(info);
@@ -334,7 +339,10 @@ impl Importer {
                 Some(Value::Map(map)) => self.answer.graph.outputs.push(map.id),
                 Some(Value::Unknown) => {}
                 Some(Value::Constant(_)) => {
-                    return Err(malformed(format!("output {:?} is constant", Foreign(&output.name))));
+                    return Err(malformed(format!(
+                        "output {:?} is constant",
+                        Foreign(&output.name)
+                    )));
                 }
                 None => {
                     return Err(malformed(format!(

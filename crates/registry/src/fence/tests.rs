@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::{files, testing::{Disk, folder}};
+use crate::{
+    files,
+    testing::{Disk, folder},
+};
 
 const WHAT: &str = "file";
 
@@ -38,7 +41,13 @@ fn links_inside_are_followed_and_links_outside_are_not() {
     }
     symlink(disk.path("in/sub/a"), disk.path("in/absolute")).expect("linked");
     let fence = fence(&disk);
-    for path in ["in/relative", "in/folder/a", "in/round", "in/absolute", "in/sub/a"] {
+    for path in [
+        "in/relative",
+        "in/folder/a",
+        "in/round",
+        "in/absolute",
+        "in/sub/a",
+    ] {
         assert_eq!(read(&fence, &disk.path(path)).expect(path), "mine");
         fence.look(&disk.path(path), WHAT).expect(path);
     }
@@ -49,12 +58,18 @@ fn links_inside_are_followed_and_links_outside_are_not() {
     disk.write("in.more", "a folder's name that begins as ours");
     for path in ["in/b", "in/c", "in/d/a", "in/../out/a", "in/e"] {
         let refused = read(&fence, &disk.path(path)).expect_err(path);
-        assert!(matches!(refused, RegistryError::Outside { .. }), "{path}: {refused}");
+        assert!(
+            matches!(refused, RegistryError::Outside { .. }),
+            "{path}: {refused}"
+        );
         assert!(!refused.to_string().contains("secret"));
     }
     for link in ["in/b", "in/c", "in/e"] {
         let looked = fence.look(&disk.path(link), WHAT);
-        assert!(matches!(looked, Err(RegistryError::Outside { .. })), "{link}");
+        assert!(
+            matches!(looked, Err(RegistryError::Outside { .. })),
+            "{link}"
+        );
     }
 }
 
@@ -65,11 +80,17 @@ fn follow_links_opens_the_fence_and_the_folder_itself_may_be_a_link() {
     symlink("in", disk.path("named")).expect("linked");
     let mut config = folder("mira", disk.path("named"));
     let strict = Fence::around(&config).expect("a folder");
-    assert_eq!(read(&strict, &disk.path("named/sub/a")).expect("a file"), "mine");
+    assert_eq!(
+        read(&strict, &disk.path("named/sub/a")).expect("a file"),
+        "mine"
+    );
     read(&strict, &disk.path("named/b")).expect_err("outside");
     config.follow_links = true;
     let open = Fence::around(&config).expect("a folder");
-    assert_eq!(read(&open, &disk.path("named/b")).expect("a file"), "secret");
+    assert_eq!(
+        read(&open, &disk.path("named/b")).expect("a file"),
+        "secret"
+    );
 }
 
 #[test]
@@ -78,8 +99,7 @@ fn only_files_are_opened() {
     symlink("missing", disk.path("in/dangling")).expect("linked");
     symlink("/dev/zero", disk.path("in/zero")).expect("linked");
     symlink("loop", disk.path("in/loop")).expect("linked");
-    let _socket =
-        std::os::unix::net::UnixListener::bind(disk.path("in/socket")).expect("a socket");
+    let _socket = std::os::unix::net::UnixListener::bind(disk.path("in/socket")).expect("a socket");
     let mut config = folder("mira", disk.path("in"));
     for follow_links in [false, true] {
         config.follow_links = follow_links;
@@ -120,7 +140,12 @@ fn a_folder_that_changes_while_it_is_read_shows_nothing_from_outside() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let spare = disk.path("in/spare");
-                for (from, to) in [(&real, &spare), (&link, &real), (&real, &link), (&spare, &real)] {
+                for (from, to) in [
+                    (&real, &spare),
+                    (&link, &real),
+                    (&real, &link),
+                    (&spare, &real),
+                ] {
                     fs::rename(from, to).expect("renamed");
                 }
             }
@@ -137,7 +162,13 @@ fn a_folder_that_changes_while_it_is_read_shows_nothing_from_outside() {
 #[test]
 fn parts_that_are_named_one_by_one_are_the_whole_fence() {
     let disk = Disk::new();
-    for path in ["nets/g.onnx", "nets/other", "frames/1.jpg", "rects.json", "a.onnx"] {
+    for path in [
+        "nets/g.onnx",
+        "nets/other",
+        "frames/1.jpg",
+        "rects.json",
+        "a.onnx",
+    ] {
         disk.write(path, "mine");
     }
     let mut config = folder("mira", "");
@@ -153,7 +184,10 @@ fn parts_that_are_named_one_by_one_are_the_whole_fence() {
         assert_eq!(read(&fence, &disk.path(path)).expect(path), "mine");
     }
     symlink("../nets/g.onnx", disk.path("frames/2.jpg")).expect("linked");
-    assert_eq!(read(&fence, &disk.path("frames/2.jpg")).expect("named"), "mine");
+    assert_eq!(
+        read(&fence, &disk.path("frames/2.jpg")).expect("named"),
+        "mine"
+    );
     symlink("../nets/other", disk.path("frames/3.jpg")).expect("linked");
     read(&fence, &disk.path("frames/3.jpg")).expect_err("not named");
 }

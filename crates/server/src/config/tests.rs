@@ -271,7 +271,14 @@ fn what_is_not_there_is_told_and_no_error_unless_strict() {
     };
     assert!(path.starts_with("models.b.path: ") && path.ends_with("nowhere does not exist"));
     assert_eq!(encoder, "models.b.audio_encoder_path: /none does not exist");
-    let follows = |config: Config| config.registry.models.iter().map(|m| m.follow_links).collect();
+    let follows = |config: Config| {
+        config
+            .registry
+            .models
+            .iter()
+            .map(|m| m.follow_links)
+            .collect()
+    };
     let found: Vec<bool> = follows(config);
     assert_eq!(found, [true, false]);
     let all = parse(&format!("follow_links: true\n{text}")).unwrap();

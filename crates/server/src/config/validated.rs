@@ -9,7 +9,9 @@ use std::{
 use lipsync_compositor::Encoding;
 use lipsync_core::{AudioKind, ModelId};
 use lipsync_engine::{CpuIsa, NetworkLimits};
-use lipsync_registry::{EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
+use lipsync_registry::{
+    EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig,
+};
 
 use super::{
     BadValue,

@@ -20,7 +20,10 @@ fn load_error(config: RegistryConfig) -> RegistryError {
     assert_eq!(status.state, ModelState::Failed);
     let failure = status.failure.expect("a reason");
     assert_eq!(failure, error.to_string());
-    assert!(!failure.contains("tenant-B") && !failure.contains('/'), "{failure}");
+    assert!(
+        !failure.contains("tenant-B") && !failure.contains('/'),
+        "{failure}"
+    );
     assert!(failure.len() < 1000 && error.detail().len() < 2000);
     assert!(!error.detail().contains('\n'), "{}", error.detail());
     error
@@ -53,7 +56,10 @@ fn a_link_out_of_the_folder_is_refused_wherever_it_is() {
         let up = if part.contains('/') { "../../" } else { "../" };
         replace_by_link(&disk, format!("{up}victim/{part}"), &format!("mira/{part}"));
         let error = load_error(settings(vec![config.clone()]));
-        assert!(matches!(error, RegistryError::Outside { .. }), "{part}: {error}");
+        assert!(
+            matches!(error, RegistryError::Outside { .. }),
+            "{part}: {error}"
+        );
         assert_eq!(error.class(), ErrorClass::BrokenModel);
         config.follow_links = true;
         let (registry, _) = registry(settings(vec![config]));
@@ -66,7 +72,10 @@ fn links_inside_the_folder_serve() {
     let disk = Disk::new();
     let config = avatar(&disk);
     for part in ["g.onnx", "frames", "rects.json"] {
-        let (from, to) = (disk.path("mira").join(part), disk.path("mira").join(format!("real-{part}")));
+        let (from, to) = (
+            disk.path("mira").join(part),
+            disk.path("mira").join(format!("real-{part}")),
+        );
         fs::rename(&from, &to).expect("moved");
         symlink(&to, &from).expect("linked");
     }
@@ -82,16 +91,28 @@ fn a_link_that_comes_after_the_load_shows_nothing() {
     let model = block_on(registry.load(&id("mira"))).expect("a model").model;
     disk.avatar("victim", 4, "ok");
     let part = "frames/frame_0002.png";
-    replace_by_link(&disk, disk.path("victim").join(part), &format!("mira/{part}"));
+    replace_by_link(
+        &disk,
+        disk.path("victim").join(part),
+        &format!("mira/{part}"),
+    );
     let refused = model.background(2).expect_err("a link");
-    assert!(matches!(refused, RegistryError::Outside { .. }), "{refused}");
+    assert!(
+        matches!(refused, RegistryError::Outside { .. }),
+        "{refused}"
+    );
     model.background(1).expect("as it was");
 }
 
 #[test]
 fn no_error_tells_what_stands_in_a_file() {
     for follow_links in [false, true] {
-        for part in ["avatar.yaml", "g.onnx", "rects.json", "frames/frame_0000.png"] {
+        for part in [
+            "avatar.yaml",
+            "g.onnx",
+            "rects.json",
+            "frames/frame_0000.png",
+        ] {
             let disk = Disk::new();
             let mut config = avatar(&disk);
             config.follow_links = follow_links;
@@ -111,7 +132,13 @@ fn what_is_no_file_is_refused_and_blocks_nobody() {
         mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
     };
     let folder = |path: &PathBuf| fs::create_dir(path).expect("a folder");
-    for part in ["avatar.yaml", "g.onnx", "rects.json", "frames/frame_0000.png", "frames/frame_0001.png"] {
+    for part in [
+        "avatar.yaml",
+        "g.onnx",
+        "rects.json",
+        "frames/frame_0000.png",
+        "frames/frame_0001.png",
+    ] {
         for make in [&pipe as &dyn Fn(&PathBuf), &folder] {
             let disk = Disk::new();
             let config = avatar(&disk);
@@ -134,15 +161,28 @@ fn deep_and_large_descriptions_are_refused_at_once() {
     let levels = 100_000;
     let flow = "[".repeat(levels) + &"]".repeat(levels);
     let hidden = "[ # ]\n".repeat(10_000);
-    for about in [flow, hidden, "- ".repeat(levels), "? ".repeat(levels), "x".repeat(1 << 20)] {
+    for about in [
+        flow,
+        hidden,
+        "- ".repeat(levels),
+        "? ".repeat(levels),
+        "x".repeat(1 << 20),
+    ] {
         let disk = Disk::new();
         let config = avatar(&disk);
         let path = disk.path("mira/avatar.yaml");
         let text = fs::read_to_string(&path).expect("a manifest");
         disk.write("mira/avatar.yaml", format!("{text}about:\n  {about}\n"));
-        load_error(settings(vec![config]));
+        // Before it is parsed, which would take minutes.
+        let error = load_error(settings(vec![config])).detail();
+        let is_told =
+            error.contains("columns of indent are allowed") || error.contains("larger than");
+        assert!(is_told, "{error}");
     }
-    for rectangles in ["[".repeat(levels), format!("{{\"0\":{{\"rect\":[1,1,7,7],\"x\":{}", "[".repeat(levels))] {
+    for rectangles in [
+        "[".repeat(levels),
+        format!("{{\"0\":{{\"rect\":[1,1,7,7],\"x\":{}", "[".repeat(levels)),
+    ] {
         let disk = Disk::new();
         let config = avatar(&disk);
         disk.write("mira/rects.json", rectangles);
@@ -157,13 +197,19 @@ fn numbers_out_of_proportion_are_refused_with_the_limit() {
     let mut limited = settings(vec![config.clone()]);
     limited.max_frames = 3;
     let error = load_error(limited).to_string();
-    assert_eq!(error, "the model has 4 background frames, capacity.max_frames allows 3");
+    assert_eq!(
+        error,
+        "the model has 4 background frames, capacity.max_frames allows 3"
+    );
 
     let text = fs::read_to_string(disk.path("mira/avatar.yaml")).expect("a manifest");
     for fps in [0, 121, u32::MAX] {
         disk.write("mira/avatar.yaml", format!("{text}fps: {fps}\n"));
         let error = load_error(settings(vec![config.clone()])).to_string();
-        assert_eq!(error, format!("the model's fps must be 1 to 120, not {fps}"));
+        assert_eq!(
+            error,
+            format!("the model's fps must be 1 to 120, not {fps}")
+        );
     }
     disk.write("mira/avatar.yaml", text);
     // A picture that says that it has four billion pixels.
@@ -172,16 +218,24 @@ fn numbers_out_of_proportion_are_refused_with_the_limit() {
     png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
     fs::write(path, png).expect("written");
     let error = load_error(settings(vec![config])).to_string();
-    assert!(error.contains("65535x65535") && error.contains("too large"), "{error}");
+    assert!(
+        error.contains("65535x65535") && error.contains("too large"),
+        "{error}"
+    );
 }
 
 #[test]
 fn names_of_files_cannot_write_lines_into_the_log() {
     let disk = Disk::new();
     let config = avatar(&disk);
-    disk.frame("mira/frames/\u{1b}[31m\nINFO all is well.png", 1, (8, 8));
+    disk.frame("mira/frames/\u{1b}[m\nINFO all is well.png", 1, (8, 8));
     let error = load_error(settings(vec![config]));
-    assert!(!error.detail().chars().any(char::is_control), "{:?}", error.detail());
+    assert!(error.detail().contains("all is well"));
+    assert!(
+        !error.detail().chars().any(char::is_control),
+        "{:?}",
+        error.detail()
+    );
 }
 
 #[test]
@@ -194,7 +248,11 @@ fn a_first_look_finds_what_is_missing_and_a_load_heals_it() {
     let failed = registry.watch_failed(&id("mira")).expect("known");
     assert!(!*failed.borrow());
     registry.look_over();
-    let states: Vec<_> = registry.list().into_iter().map(|status| status.state).collect();
+    let states: Vec<_> = registry
+        .list()
+        .into_iter()
+        .map(|status| status.state)
+        .collect();
     assert_eq!(states, [ModelState::Unloaded, ModelState::Failed]);
     assert!(*failed.borrow());
     fs::rename(disk.path("away"), disk.path("mira")).expect("moved back");
@@ -204,9 +262,8 @@ fn a_first_look_finds_what_is_missing_and_a_load_heals_it() {
     block_on(async {
         let mira = id("mira");
         let mut load = Box::pin(registry.load(&mira));
-        let once = std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(load.as_mut().poll(cx).is_pending())
-        });
+        let once =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(load.as_mut().poll(cx).is_pending()));
         assert!(once.await);
         assert!(*failed.borrow());
         loader.gate.set_closed(false);

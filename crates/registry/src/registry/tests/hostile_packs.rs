@@ -182,7 +182,10 @@ fn a_pack_that_would_be_too_large_is_given_up() {
     let (registry, _) = registry(config);
     let served = model(&registry);
     let refused = bake(&registry).expect_err("too large").to_string();
-    assert!(refused.contains("1000 bytes that capacity.max_pack_gb allows"), "{refused}");
+    assert!(
+        refused.contains("1000 bytes that capacity.max_pack_gb allows"),
+        "{refused}"
+    );
     assert!(!pack(&disk).exists() && !draft(&disk).exists());
     served.background(0).expect("from its source");
 }
