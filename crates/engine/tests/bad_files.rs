@@ -314,11 +314,11 @@ fn hostile_name(n_bytes: usize) -> String {
     format!("\u{1b}[31m\r\nX: y {}", "N".repeat(n_bytes))
 }
 
-#[test]
-fn names_of_the_file_are_cut_and_escaped_wherever_they_are_shown() {
-    const N_BYTES: usize = 1 << 20;
-    type Change = fn(&mut GraphProto, String);
-    let changes: [(&str, Change); 12] = [
+type Change = fn(&mut GraphProto, String);
+
+/// Where a file has names, and how one gets a name that is shown.
+fn places_of_names() -> [(&'static str, Change); 12] {
+    [
         ("initializer", |g, name| {
             g.initializer[0].raw_data = f32::NAN.to_le_bytes().repeat(16);
             g.initializer[0].name = name;
@@ -360,8 +360,13 @@ fn names_of_the_file_are_cut_and_escaped_wherever_they_are_shown() {
                 .iter_mut()
                 .for_each(|node| node.attribute.push(pad.clone()));
         }),
-    ];
-    for (what, change) in changes {
+    ]
+}
+
+#[test]
+fn names_of_the_file_are_cut_and_escaped_wherever_they_are_shown() {
+    const N_BYTES: usize = 1 << 20;
+    for (what, change) in places_of_names() {
         let mut model = ModelProto::decode(&*tiny()).expect("a model");
         change(
             model.graph.as_mut().expect("a graph"),

@@ -127,16 +127,6 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ["models.a.path", "does not exist"],
         ),
         (
-            "capacity:\n  max_frames: 0\n",
-            ":2:3",
-            ["capacity.max_frames", "1 to 100000"],
-        ),
-        (
-            "engine:\n  max_gmac: 0\n",
-            ":2:3",
-            ["engine.max_gmac", "above 0"],
-        ),
-        (
             "models:\n  a/b:\n    path: /\n",
             ":2:3",
             ["models.a/b", "letters"],
@@ -293,6 +283,27 @@ fn what_one_model_may_take_is_bounded() {
     assert_eq!(config.registry.max_pack_bytes, 8 << 30);
     assert_eq!(config.engine.limits.max_macs, 20_000_000_000);
     assert_eq!(config.engine.limits.max_arena_bytes, 256 << 20);
+    for (text, words) in [
+        (
+            "capacity: {max_frames: 0}",
+            "capacity.max_frames: expected 1 to 100000",
+        ),
+        (
+            "capacity: {max_pack_gb: 0}",
+            "capacity.max_pack_gb: expected a number above 0",
+        ),
+        (
+            "engine: {max_gmac: 0}",
+            "engine.max_gmac: expected a number above 0",
+        ),
+        (
+            "engine: {max_arena_mb: 0}",
+            "engine.max_arena_mb: expected 1 to 1048576",
+        ),
+    ] {
+        let refused = parse(text).unwrap_err();
+        assert!(refused.contains(words), "{refused}");
+    }
     let config = parse("engine: {max_gmac: 0.5, max_arena_mb: 64}\n").unwrap();
     assert_eq!(config.engine.limits.max_macs, 500_000_000);
     assert_eq!(config.engine.limits.max_arena_bytes, 64 << 20);
