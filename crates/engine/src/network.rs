@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Inputs and outputs that are shown of each; networks of the family have two and one.
-const MAX_SHOWN_ENDS: usize = 4;
+pub(crate) const MAX_SHOWN_ENDS: usize = 4;
 
 /// A network, immutable, with weights packed for one instruction set.
 #[derive(Debug)]
