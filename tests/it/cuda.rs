@@ -299,7 +299,7 @@ async fn a_device_lost_before_the_server_is_ready_has_the_same_exit_code() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preloaded_model_that_is_broken_is_no_lost_device() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let yaml = write_models(folder.path())? + NOTHING_KEPT;
+    let yaml = write_models(folder.path())? + NOTHING_KEPT + "strict: true\n";
     fs::write(folder.path().join("b/generator.onnx"), "no network")?;
     let (_, ending) = live(&yaml, folder.path(), &[FakeDevice::new(0, MEMORY)])?;
     let error = tokio::time::timeout(PATIENCE, ending).await??;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use lipsync::v1;
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -87,6 +88,88 @@ async fn a_watcher_sees_the_drain_and_unknown_names() -> Result<()> {
     assert_eq!(second.status, i32::from(ServingStatus::NotServing));
     drop((watching, unknown, health));
     assert!(draining.await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watcher_sees_a_model_fail_and_heal() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let a = folder.path().join("a");
+    avatar::write_fake(&a, 3)?;
+    let loader = Arc::new(FakeLoader::default());
+    let server = TestServer::start("models: {a: {path: a}}", folder.path(), loader).await?;
+    let mut watching = client(&server)
+        .await?
+        .watch(of("model/a"))
+        .await?
+        .into_inner();
+    let mut next = async || {
+        let answer = watching.message().await?.context("an answer")?;
+        anyhow::Ok(ServingStatus::try_from(answer.status)?)
+    };
+    assert_eq!(next().await?, ServingStatus::Serving);
+    let manifest = std::fs::read(a.join("avatar.yaml"))?;
+    std::fs::write(a.join("avatar.yaml"), "audio_kind: [")?;
+    let mut admin = server.client().await?.model_admin();
+    let load = || v1::LoadModelRequest {
+        model_id: "a".into(),
+    };
+    for _ in 0..3 {
+        let refused = admin.load_model(load()).await.expect_err("broken");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+    }
+    assert_eq!(next().await?, ServingStatus::NotServing);
+    std::fs::write(a.join("avatar.yaml"), manifest)?;
+    admin.load_model(load()).await?;
+    // Nothing was said while it was tried again: that would be a promise.
+    assert_eq!(next().await?, ServingStatus::Serving);
+    Ok(())
+}
+
+#[tokio::test]
+async fn broken_and_missing_models_fail_by_themselves() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in ["a", "broken", "torn"] {
+        avatar::write_fake(&folder.path().join(name), 3)?;
+    }
+    std::fs::write(folder.path().join("broken/avatar.yaml"), "audio_kind: [")?;
+    std::fs::remove_file(folder.path().join("torn/generator.onnx"))?;
+    let yaml = "models: {a: {path: a, preload: true}, broken: {path: broken, preload: true}, \
+                gone: {path: gone, preload: true}, lazy: {path: gone}, torn: {path: torn}}";
+    let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
+    let mut admin = server.client().await?.model_admin();
+    let listed = admin
+        .list_models(v1::ListModelsRequest {})
+        .await?
+        .into_inner();
+    let mut health = client(&server).await?;
+    for model in listed.models {
+        let (state, serving) = if model.model_id == "a" {
+            (v1::ModelState::Ready, ServingStatus::Serving)
+        } else {
+            assert!(
+                !model.failure.is_empty() && !model.failure.contains('/'),
+                "{model:?}"
+            );
+            (v1::ModelState::Failed, ServingStatus::NotServing)
+        };
+        assert_eq!(model.state(), state, "{model:?}");
+        let name = format!("model/{}", model.model_id);
+        let found = health.check(of(&name)).await?.into_inner();
+        assert_eq!(found.status(), serving, "{name}");
+    }
+    let ready = health.check(of("")).await?.into_inner();
+    assert_eq!(ready.status(), ServingStatus::Serving);
+    // Put right, it is served without a new start.
+    avatar::write_fake(&folder.path().join("gone"), 3)?;
+    let request = windows_request("gone", &[1.0]);
+    server
+        .client()
+        .await?
+        .infer_batch_composite(request)
+        .await?;
+    let healed = health.check(of("model/gone")).await?.into_inner();
+    assert_eq!(healed.status(), ServingStatus::Serving);
     Ok(())
 }
 

@@ -31,6 +31,28 @@ impl Default for DecodeLimits {
     }
 }
 
+impl DecodeLimits {
+    /// Whether a picture of this size is taken.
+    ///
+    /// # Errors
+    /// [`CompositorError::TooLarge`].
+    pub fn check(&self, width: usize, height: usize) -> Result<(), CompositorError> {
+        let area_fits = width
+            .checked_mul(height)
+            .is_some_and(|n_pixels| n_pixels <= self.max_pixels);
+        if width <= self.max_width && height <= self.max_height && area_fits {
+            return Ok(());
+        }
+        Err(CompositorError::TooLarge {
+            width,
+            height,
+            max_width: self.max_width,
+            max_height: self.max_height,
+            max_pixels: self.max_pixels,
+        })
+    }
+}
+
 /// Decodes a PNG or JPEG picture, told apart by their first bytes.
 ///
 /// Grey and palettes become RGB, 16 bits become 8. An alpha channel is dropped without blending,
@@ -43,7 +65,7 @@ impl Default for DecodeLimits {
 pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorError> {
     let format = format_of(bytes)?;
     let (width, height) = probe(bytes)?;
-    check_limits(width, height, limits)?;
+    limits.check(width, height)?;
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
         return Err(malformed(format, "the file ends early"));
     }
@@ -56,22 +78,6 @@ pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorE
     // The decoder may have believed another header than `probe` did.
     Picture::new(width, height, decoded.into_raw())
         .map_err(|_| malformed(format, "its headers contradict each other"))
-}
-
-fn check_limits(width: usize, height: usize, limits: DecodeLimits) -> Result<(), CompositorError> {
-    let area_fits = width
-        .checked_mul(height)
-        .is_some_and(|n_pixels| n_pixels <= limits.max_pixels);
-    if width <= limits.max_width && height <= limits.max_height && area_fits {
-        return Ok(());
-    }
-    Err(CompositorError::TooLarge {
-        width,
-        height,
-        max_width: limits.max_width,
-        max_height: limits.max_height,
-        max_pixels: limits.max_pixels,
-    })
 }
 
 fn reader_format(format: ImageFormat) -> image::ImageFormat {

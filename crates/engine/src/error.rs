@@ -10,9 +10,9 @@ pub enum EngineError {
         reason: String,
     },
     /// An operator, or a use of it, that no kernel of ours executes.
-    #[error("node {node:?}: operator {operator} (opset {opset}) is not supported: {reason}")]
+    #[error("node \"{node}\": operator {operator} (opset {opset}) is not supported: {reason}")]
     UnsupportedOperator {
-        /// The node's name, or its first output's where it has none.
+        /// The node's name, or its first output's where it has none; cut and escaped, as what follows.
         node: String,
         /// The operator's type.
         operator: String,
@@ -20,6 +20,22 @@ pub enum EngineError {
         opset: i64,
         /// What exactly is not supported.
         reason: String,
+    },
+    /// One frame takes more work than a network may.
+    #[error("one frame takes {n_macs} MACs, engine.max_gmac allows {max_macs}")]
+    TooManyMacs {
+        /// Multiplications and additions of one frame, counted in pairs.
+        n_macs: u64,
+        /// The limit.
+        max_macs: u64,
+    },
+    /// Whoever runs the network needs more memory than he may.
+    #[error("every worker needs {n_bytes} bytes to run it, engine.max_arena_mb allows {max_bytes}")]
+    ArenaTooLarge {
+        /// Bytes of a worker's arena.
+        n_bytes: u64,
+        /// The limit.
+        max_bytes: u64,
     },
     /// The network's inputs or outputs are not those of the family.
     #[error("the network does not fit the contract: {expected}, found {found}")]

@@ -7,6 +7,7 @@ use crate::{
     graph::simplify::simplify,
     import::{Imported, TensorInfo, import},
     load::load_generator_network,
+    network::MAX_SHOWN_ENDS,
     plan::{
         report::PlanReport,
         units::{UnitKind, group},
@@ -88,8 +89,11 @@ pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (label, ends) in [("input", &self.inputs), ("output", &self.outputs)] {
-            for end in ends {
+            for end in ends.iter().take(MAX_SHOWN_ENDS) {
                 writeln!(f, "{label:<16}{end}")?;
+            }
+            if ends.len() > MAX_SHOWN_ENDS {
+                writeln!(f, "{label:<16}… ({} in all)", ends.len())?;
             }
         }
         writeln!(f, "{:<16}{}", "opset", self.opset)?;

@@ -38,7 +38,7 @@ pub use generator::{FaceInput, Generator};
 pub use inspect::{Inspection, inspect, inspect_plan};
 pub use load::{load_audio_encoder, load_generator};
 pub use network::Network;
-pub use options::{LoadOptions, Precision};
+pub use options::{LoadOptions, NetworkLimits, Precision};
 pub use plan::report::{PlanReport, StepReport};
 pub use session::Session;
 pub use visual_cache::{VisualCache, VisualCacheStats};

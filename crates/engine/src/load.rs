@@ -9,8 +9,7 @@ use std::sync::Arc;
 use lipsync_core::FaceGeometry;
 
 use crate::{
-    AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Session,
-    VisualCacheStats,
+    AudioEncoder, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
     cuda::CudaGenerator,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape, ValueId},
@@ -139,8 +138,11 @@ fn fit_contract(
 ///
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`].
-pub fn load_audio_encoder(onnx: &[u8], isa: CpuIsa) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-    let network = Network::load(onnx, isa)?;
+pub fn load_audio_encoder(
+    onnx: &[u8],
+    options: impl Into<LoadOptions>,
+) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+    let network = Network::load(onnx, options)?;
     let patch = Shape {
         c: 1,
         h: N_MELS,

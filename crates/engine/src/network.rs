@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// Inputs and outputs that are shown of each; networks of the family have two and one.
+pub(crate) const MAX_SHOWN_ENDS: usize = 4;
+
 /// A network, immutable, with weights packed for one instruction set.
 #[derive(Debug)]
 pub struct Network {
@@ -36,11 +39,15 @@ pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
 /// Inputs and outputs in words, for messages.
 pub(crate) fn describe_ends(inputs: &[TensorInfo], outputs: &[TensorInfo]) -> String {
     let list = |infos: &[TensorInfo]| {
-        infos
+        let mut shown: Vec<_> = infos
             .iter()
+            .take(MAX_SHOWN_ENDS)
             .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+            .collect();
+        if infos.len() > MAX_SHOWN_ENDS {
+            shown.push(format!("… ({} in all)", infos.len()));
+        }
+        shown.join(", ")
     };
     format!("{} to {}", list(inputs), list(outputs))
 }
@@ -51,6 +58,7 @@ impl Network {
     /// # Errors
     /// [`EngineError::Malformed`] and [`EngineError::Contract`] as [`import`] says,
     /// [`EngineError::UnsupportedOperator`] for the first node that nothing executes,
+    /// [`EngineError::TooManyMacs`] and [`EngineError::ArenaTooLarge`] as the options say,
     /// [`EngineError::Device`] where the CPU lacks the instruction set asked for. bf16 is executed on
     /// every instruction set, but is slow where [`Isa::has_bf16`] says no.
     pub fn load(onnx: &[u8], options: impl Into<LoadOptions>) -> Result<Self, EngineError> {
@@ -81,11 +89,13 @@ impl Network {
             outputs,
             ..
         } = import_simplified(onnx)?;
+        options.limits.check_macs(&graph)?;
         let visual = rewrite(&mut graph);
         let plan: Box<dyn Executable> = match options.precision {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual)),
             Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual)),
         };
+        options.limits.check_arena(plan.session_bytes())?;
         Ok(Self {
             plan,
             inputs,

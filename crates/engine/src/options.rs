@@ -3,8 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    CpuIsa, VisualCache,
+    CpuIsa, EngineError, VisualCache,
     cuda::{Blocks, Cuda},
+    graph::Graph,
 };
 
 /// What a loader is told besides the file.
@@ -25,6 +26,44 @@ pub struct LoadOptions {
     /// The most frames that a CUDA generator runs at once, and a worker holds memory for; `None`: as many as
     /// there are launches for. More are run in several batches.
     pub max_batch: Option<usize>,
+    /// What a network may take.
+    pub limits: NetworkLimits,
+}
+
+/// What a network may take at most; the default is no limit but those of the import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkLimits {
+    /// Multiplications and additions of one frame, counted in pairs.
+    pub max_macs: u64,
+    /// Bytes that one worker holds to run it, on a GPU one frame at a time.
+    pub max_arena_bytes: u64,
+}
+
+impl Default for NetworkLimits {
+    fn default() -> Self {
+        Self {
+            max_macs: u64::MAX,
+            max_arena_bytes: u64::MAX,
+        }
+    }
+}
+
+impl NetworkLimits {
+    pub(crate) fn check_macs(&self, graph: &Graph) -> Result<(), EngineError> {
+        let (n_macs, max_macs) = (graph.macs(), self.max_macs);
+        if n_macs <= max_macs {
+            return Ok(());
+        }
+        Err(EngineError::TooManyMacs { n_macs, max_macs })
+    }
+
+    pub(crate) fn check_arena(&self, n_bytes: u64) -> Result<(), EngineError> {
+        let max_bytes = self.max_arena_bytes;
+        if n_bytes <= max_bytes {
+            return Ok(());
+        }
+        Err(EngineError::ArenaTooLarge { n_bytes, max_bytes })
+    }
 }
 
 impl From<CpuIsa> for LoadOptions {

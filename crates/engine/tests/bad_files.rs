@@ -2,12 +2,14 @@
 
 use lipsync_core::AudioKind;
 use lipsync_engine::{
-    CpuIsa, EngineError, Network, Session, inspect, load_generator,
+    CpuIsa, EngineError, LoadOptions, Network, NetworkLimits, Session, inspect, load_audio_encoder,
+    load_generator,
     network_writer::{
         SplitMix64, Unet,
         builder::{ConvSpec, NetworkBuilder, int_attribute, ints_attribute, string_attribute},
+        write_audio_encoder,
     },
-    onnx::proto::ModelProto,
+    onnx::proto::{GraphProto, ModelProto},
 };
 use prost::Message;
 
@@ -304,5 +306,133 @@ fn generator_inputs_may_come_in_either_order() {
     assert_eq!(
         (generator.geometry().region_px, generator.audio_shape()),
         (160, [32, 16, 16])
+    );
+}
+
+/// A name as a hostile file has it: long, and full of what a terminal or a log would take for its own.
+fn hostile_name(n_bytes: usize) -> String {
+    format!("\u{1b}[31m\r\nX: y {}", "N".repeat(n_bytes))
+}
+
+type Change = fn(&mut GraphProto, String);
+
+/// Where a file has names, and how one gets a name that is shown.
+fn places_of_names() -> [(&'static str, Change); 12] {
+    [
+        ("initializer", |g, name| {
+            g.initializer[0].raw_data = f32::NAN.to_le_bytes().repeat(16);
+            g.initializer[0].name = name;
+        }),
+        ("initializer twice", |g, name| {
+            g.initializer[0].name.clone_from(&name);
+            let twin = g.initializer[0].clone();
+            g.initializer.push(twin);
+        }),
+        ("input", |g, name| g.input[0].name = name),
+        ("input's type", |g, name| {
+            g.input[0].name = name;
+            g.input[0].r#type = None;
+        }),
+        ("inputs", |g, name| {
+            let mut input = g.input[0].clone();
+            input.name = name;
+            for index in 0..100 {
+                input.name.push(char::from(b'a' + index % 26));
+                g.input.push(input.clone());
+            }
+        }),
+        ("output", |g, name| g.output[0].name = name),
+        ("node", |g, name| {
+            g.node[0].name = name;
+            g.node[0].attribute.clear();
+            g.node[0].input.clear();
+        }),
+        ("operator", |g, name| g.node[0].op_type = name),
+        ("domain", |g, name| g.node[0].domain = name),
+        ("node's input", |g, name| g.node[0].input[0] = name),
+        ("node's output", |g, name| {
+            g.node[0].output[0].clone_from(&name);
+            g.node[1].output[0] = name;
+        }),
+        ("attribute", |g, name| {
+            let pad = string_attribute("auto_pad", &name);
+            g.node
+                .iter_mut()
+                .for_each(|node| node.attribute.push(pad.clone()));
+        }),
+    ]
+}
+
+#[test]
+fn names_of_the_file_are_cut_and_escaped_wherever_they_are_shown() {
+    const N_BYTES: usize = 1 << 20;
+    for (what, change) in places_of_names() {
+        let mut model = ModelProto::decode(&*tiny()).expect("a model");
+        change(
+            model.graph.as_mut().expect("a graph"),
+            hostile_name(N_BYTES),
+        );
+        let onnx = model.encode_to_vec();
+        let mut shown = Vec::new();
+        match load_generator(&onnx, CpuIsa::Portable) {
+            Ok(_) => assert_eq!(what, "input", "it has to be refused"),
+            Err(error) => shown.extend([error.to_string(), format!("{error:?}")]),
+        }
+        match inspect(&onnx) {
+            // Its lines are its own.
+            Ok(found) => shown.push(found.to_string().replace('\n', " ")),
+            Err(error) => shown.push(error.to_string()),
+        }
+        for text in shown {
+            assert!(text.len() < 4000, "{what}: {} bytes", text.len());
+            let is_clean = !text.chars().any(char::is_control);
+            assert!(is_clean, "{what}: {}", text.escape_debug());
+        }
+    }
+}
+
+#[test]
+fn a_network_over_the_limits_is_refused_with_limit_key_and_what_came() {
+    let onnx = tiny();
+    let n_macs = inspect(&onnx).expect("a network").macs_per_frame;
+    let load = |max_macs, max_arena_bytes| {
+        let limits = NetworkLimits {
+            max_macs,
+            max_arena_bytes,
+        };
+        let options = LoadOptions {
+            limits,
+            ..LoadOptions::from(CpuIsa::Portable)
+        };
+        load_generator(&onnx, options)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(load(n_macs, u64::MAX), Ok(()));
+    let refused = load(1000, u64::MAX).expect_err("too much work");
+    assert!(
+        refused.ends_with(" MACs, engine.max_gmac allows 1000"),
+        "{refused}"
+    );
+    let refused = load(u64::MAX, 1000).expect_err("too much memory");
+    assert!(
+        refused.ends_with(" bytes to run it, engine.max_arena_mb allows 1000"),
+        "{refused}"
+    );
+    let encoder = write_audio_encoder(32, 13, false, 1);
+    let limits = NetworkLimits {
+        max_macs: 1000,
+        ..NetworkLimits::default()
+    };
+    let options = LoadOptions {
+        limits,
+        ..LoadOptions::default()
+    };
+    let refused = load_audio_encoder(&encoder, options)
+        .map(|_| ())
+        .expect_err("too much work");
+    assert!(
+        matches!(refused, EngineError::TooManyMacs { .. }),
+        "{refused}"
     );
 }

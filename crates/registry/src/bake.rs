@@ -196,6 +196,11 @@ impl Frames {
                     }
                 })?;
                 append(&mut writer, index, &frame)?;
+                if writer.n_bytes() > self.max_pack_bytes {
+                    return Err(PackFault::TooLarge {
+                        max_bytes: self.max_pack_bytes,
+                    });
+                }
                 count(n_done);
             }
             Ok(())

@@ -25,6 +25,8 @@ pub struct ModelConfig {
     pub precision: Option<PrecisionChoice>,
     /// Whether [`Registry::preload`](crate::Registry::preload) loads it.
     pub preload: bool,
+    /// Whether links may lead out of its folder, and of the files and folders named here.
+    pub follow_links: bool,
 }
 
 /// Where a model's files are.
@@ -54,6 +56,9 @@ pub enum EvictionPolicy {
     /// The one with the fewest uses since the server started; among equals the least recently used.
     Lfu,
 }
+
+/// The most frames per second that a model may have.
+pub const MAX_FPS: u32 = 120;
 
 /// Everything that a [`Registry`](crate::Registry) is made from.
 #[derive(Debug, Clone)]
@@ -92,6 +97,10 @@ pub struct RegistryConfig {
     pub cache_dir: Option<PathBuf>,
     /// Whether packs that are missing or stale are baked in the background.
     pub bake: bool,
+    /// Background frames that one model may have. One with more is refused.
+    pub max_frames: usize,
+    /// Size of one model's pack. One that would be larger is not baked: frames are made from their files.
+    pub max_pack_bytes: u64,
 }
 
 impl RegistryConfig {

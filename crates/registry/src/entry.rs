@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lipsync_core::ModelId;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
@@ -22,6 +22,8 @@ pub(crate) struct Entry {
     pub info: Option<ModelInfo>,
     pub loads: u64,
     pub unloads: u64,
+    /// Whether the last load failed; also while it is tried again.
+    pub failed: watch::Sender<bool>,
 }
 
 pub(crate) enum State {
@@ -54,6 +56,13 @@ impl Entry {
             State::Ready(model) => Some(model),
             _ => None,
         }
+    }
+
+    /// Tells those who watch how a load has ended.
+    pub(crate) fn tell(&self) {
+        let is_failed = matches!(self.state, State::Failed(_));
+        self.failed
+            .send_if_modified(|failed| std::mem::replace(failed, is_failed) != is_failed);
     }
 
     pub(crate) fn status(&self) -> ModelStatus {

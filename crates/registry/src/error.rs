@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use lipsync_core::{CropRect, ModelId};
+use lipsync_core::{CropRect, Foreign, ModelId};
 use lipsync_engine::EngineError;
 
-use crate::PackFault;
+use crate::{MAX_FPS, PackFault};
 
 /// An error of the registry; cloned to everyone who waited for the same load or frame.
 ///
@@ -41,6 +41,26 @@ pub enum RegistryError {
         what: &'static str,
         /// The most that is read.
         limit_bytes: u64,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A link leads to where the files of the model may not lie.
+    #[error(
+        "the {what} lead through a link out of the model's folder, which follow_links: true in its configuration allows"
+    )]
+    Outside {
+        /// Which file or folder.
+        what: &'static str,
+        /// The link.
+        path: PathBuf,
+    },
+    /// A folder has more entries than any such folder should have.
+    #[error("the folder of the {what} has more than {limit} entries")]
+    TooManyEntries {
+        /// Which folder.
+        what: &'static str,
+        /// The most that are looked at.
+        limit: usize,
         /// Where it is.
         path: PathBuf,
     },
@@ -75,14 +95,19 @@ pub enum RegistryError {
     /// Neither the configuration nor a manifest says how the audio is encoded.
     #[error("the model's audio_kind (ave, hubert or wenet) must be configured")]
     AudioKindMissing,
-    /// A model cannot have zero frames per second.
-    #[error("the model's fps must be at least 1")]
-    ZeroFps,
+    /// A model cannot have so many frames per second, or none.
+    #[error("the model's fps must be 1 to {MAX_FPS}, not {fps}")]
+    Fps {
+        /// What was asked for.
+        fps: u32,
+    },
     /// The rectangles cannot be understood.
     #[error("the crop rectangles are invalid: {reason}")]
     Rectangles {
         /// What is wrong, and where in the file.
         reason: String,
+        /// What the parser says, which may quote the file: for the log.
+        quoted: Option<String>,
         /// The file.
         path: PathBuf,
     },
@@ -113,6 +138,14 @@ pub enum RegistryError {
         configured: u32,
         /// Frames in the folder.
         found: usize,
+    },
+    /// There are more frames than one model may have.
+    #[error("the model has {n_frames} background frames, capacity.max_frames allows {max_frames}")]
+    TooManyFrames {
+        /// Frames in use.
+        n_frames: usize,
+        /// The limit.
+        max_frames: usize,
     },
     /// There is not a single frame.
     #[error("the model has no background frames")]
@@ -263,7 +296,10 @@ impl RegistryError {
             | Self::ManifestPath { .. }
             | Self::Layout { .. }
             | Self::AudioKindMissing
-            | Self::ZeroFps
+            | Self::Fps { .. }
+            | Self::Outside { .. }
+            | Self::TooManyEntries { .. }
+            | Self::TooManyFrames { .. }
             | Self::Rectangles { .. }
             | Self::RectangleCount { .. }
             | Self::RectangleOffFrame { .. }
@@ -282,12 +318,18 @@ impl RegistryError {
     #[must_use]
     pub fn detail(&self) -> String {
         let mut text = self.to_string();
-        if let Self::Manifest { reason, .. } = self {
+        let unsaid = match self {
+            Self::Manifest { reason, .. } => Some(reason),
+            Self::Rectangles { quoted, .. } => quoted.as_ref(),
+            _ => None,
+        };
+        if let Some(unsaid) = unsaid {
             // Writing to a string cannot fail.
-            let _ = write!(text, ": {reason}");
+            let _ = write!(text, ": {unsaid}");
         }
         if let Some(path) = self.path() {
-            let _ = write!(text, " ({})", path.display());
+            // Of its names some come from the model.
+            let _ = write!(text, " ({})", Foreign(&path.to_string_lossy()));
         }
         text
     }
@@ -298,6 +340,8 @@ impl RegistryError {
         match self {
             Self::File { path, .. }
             | Self::FileTooLarge { path, .. }
+            | Self::Outside { path, .. }
+            | Self::TooManyEntries { path, .. }
             | Self::Manifest { path, .. }
             | Self::ManifestPath { path, .. }
             | Self::Layout { path, .. }

@@ -1,22 +1,36 @@
-//! Reading files with a bound on their size.
+//! Reading files and folders with a bound on what is taken from them.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use crate::RegistryError;
+use crate::{RegistryError, fence::Fence};
 
 pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 30;
-pub(crate) const MAX_TEXT_BYTES: u64 = 64 << 20;
 pub(crate) const MAX_FRAME_BYTES: u64 = 64 << 20;
+/// Entries of a folder that are looked at. A folder of millions would keep its reader for minutes.
+const MAX_ENTRIES: usize = 200_000;
 
 /// Reads a regular file of at most `limit_bytes`. `what` names it in errors.
-///
-/// A pipe or a device is refused before it is opened: opening a pipe would block for ever.
 pub(crate) fn read(
+    fence: &Fence,
     path: &Path,
     what: &'static str,
     limit_bytes: u64,
 ) -> Result<Vec<u8>, RegistryError> {
-    let n_bytes = size(path, what)?;
+    let (file, n_bytes) = fence.open(path, what)?;
+    read_open((file, n_bytes), path, what, limit_bytes)
+}
+
+/// As [`read`], for a file that is open; its size is only where to begin: it may grow while it is read.
+pub(crate) fn read_open(
+    (file, n_bytes): (File, u64),
+    path: &Path,
+    what: &'static str,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, RegistryError> {
     let too_large = || RegistryError::FileTooLarge {
         what,
         limit_bytes,
@@ -26,9 +40,8 @@ pub(crate) fn read(
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
-    // The file may grow between the look and the read.
-    File::open(path)
-        .and_then(|file| file.take(limit_bytes + 1).read_to_end(&mut bytes))
+    file.take(limit_bytes + 1)
+        .read_to_end(&mut bytes)
         .map_err(|e| unreadable(path, what, &e))?;
     if bytes.len() as u64 > limit_bytes {
         return Err(too_large());
@@ -37,8 +50,13 @@ pub(crate) fn read(
 }
 
 /// As [`read`], for UTF-8 text.
-pub(crate) fn read_text(path: &Path, what: &'static str) -> Result<String, RegistryError> {
-    let bytes = read(path, what, MAX_TEXT_BYTES)?;
+pub(crate) fn read_text(
+    fence: &Fence,
+    path: &Path,
+    what: &'static str,
+    limit_bytes: u64,
+) -> Result<String, RegistryError> {
+    let bytes = read(fence, path, what, limit_bytes)?;
     String::from_utf8(bytes).map_err(|_| RegistryError::File {
         what,
         kind: std::io::ErrorKind::InvalidData,
@@ -46,18 +64,26 @@ pub(crate) fn read_text(path: &Path, what: &'static str) -> Result<String, Regis
     })
 }
 
-/// Size of a regular file in bytes.
-pub(crate) fn size(path: &Path, what: &'static str) -> Result<u64, RegistryError> {
-    let metadata = path.metadata().map_err(|e| unreadable(path, what, &e))?;
-    if metadata.is_file() {
-        Ok(metadata.len())
-    } else {
-        Err(RegistryError::File {
-            what,
-            kind: std::io::ErrorKind::InvalidInput,
-            path: path.to_owned(),
-        })
-    }
+/// What lies in a folder, in no order.
+pub(crate) fn entries(
+    folder: &Path,
+    what: &'static str,
+) -> Result<impl Iterator<Item = Result<PathBuf, RegistryError>>, RegistryError> {
+    let entries = folder
+        .read_dir()
+        .map_err(|e| unreadable(folder, what, &e))?;
+    let folder = folder.to_owned();
+    Ok(entries.enumerate().map(move |(n_seen, entry)| {
+        if n_seen >= MAX_ENTRIES {
+            return Err(RegistryError::TooManyEntries {
+                what,
+                limit: MAX_ENTRIES,
+                path: folder.clone(),
+            });
+        }
+        let entry = entry.map_err(|e| unreadable(&folder, what, &e))?;
+        Ok(entry.path())
+    }))
 }
 
 pub(crate) fn unreadable(path: &Path, what: &'static str, error: &std::io::Error) -> RegistryError {

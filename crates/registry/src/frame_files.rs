@@ -4,15 +4,18 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use lipsync_compositor::{
     BakeSettings, CompositorError, DecodeLimits, FaceCrop, Picture, bake, decode, probe,
 };
-use lipsync_core::{CropRect, FaceGeometry, PixelRect};
+use lipsync_core::{CropRect, FaceGeometry, Foreign, PixelRect};
 
 use crate::{
-    BackgroundFrame, RegistryError, files,
+    BackgroundFrame, RegistryError,
+    fence::Fence,
+    files,
     pack::{Recipe, Stamp},
 };
 
@@ -21,27 +24,33 @@ const WHAT: &str = "background frame";
 /// Paths and rectangles of all frames, and the size that every frame must have.
 #[derive(Debug)]
 pub(crate) struct FrameFiles {
+    fence: Arc<Fence>,
     frames: Vec<(PathBuf, PixelRect)>,
-    /// Of each frame when the model was loaded; `None` where the file could not be looked at.
-    stamps: Vec<Option<Stamp>>,
+    /// Of each frame when the model was loaded.
+    stamps: Vec<Stamp>,
     width: usize,
     height: usize,
 }
 
 impl FrameFiles {
     /// Takes the size from the first frame's header, compares the last one's, and cuts every
-    /// rectangle to it. The frames between are compared when they are decoded: opening thousands
-    /// of files would make every load slow.
+    /// rectangle to it. The frames between are only looked at, whether they are files and inside the
+    /// fence, and compared when they are decoded: opening thousands of files would make every load slow.
     pub(crate) fn check(
+        fence: &Arc<Fence>,
         paths: Vec<PathBuf>,
         rectangles: &[CropRect],
     ) -> Result<Self, RegistryError> {
         let (Some(first), Some(last)) = (paths.first(), paths.last()) else {
             return Err(RegistryError::NoFrames);
         };
-        let (width, height) = size_of(0, first, &read(first)?)?;
+        let (width, height) = size_of(0, first, &read(fence, first)?)?;
+        let limits = DecodeLimits::default();
+        limits
+            .check(width, height)
+            .map_err(|e| broken(0, first, &e))?;
         let last_index = paths.len() - 1;
-        check_size(last_index, last, &read(last)?, (width, height))?;
+        check_size(last_index, last, &read(fence, last)?, (width, height))?;
         let clamp = |(index, rect): (usize, &CropRect)| {
             rect.clamp_to(width, height)
                 .ok_or(RegistryError::RectangleOffFrame {
@@ -56,13 +65,19 @@ impl FrameFiles {
             .enumerate()
             .map(clamp)
             .collect::<Result<_, _>>()?;
-        let stamps = paths.iter().map(|path| stamp(path)).collect();
+        let stamps = paths.iter().map(|path| stamp(fence, path));
         Ok(Self {
-            stamps,
+            stamps: stamps.collect::<Result<_, _>>()?,
+            fence: Arc::clone(fence),
             frames: paths.into_iter().zip(rectangles).collect(),
             width,
             height,
         })
+    }
+
+    /// Whether its links may lead anywhere.
+    pub(crate) fn follows_links(&self) -> bool {
+        self.fence.follows_links()
     }
 
     pub(crate) fn width(&self) -> usize {
@@ -136,10 +151,10 @@ impl FrameFiles {
         from: impl FnOnce(Picture, PixelRect) -> Result<T, CompositorError>,
     ) -> Result<T, RegistryError> {
         let (place, path, rect) = self.find(index)?;
-        let bytes = read(path)?;
+        let bytes = read(&self.fence, path)?;
         // Asked for after it was read: a file that was changed meanwhile is noticed, too. Its face may be
         // elsewhere, and other frames of the model come from what it was before.
-        if stamp(path) != self.stamps[place] {
+        if stamp(&self.fence, path).ok() != Some(self.stamps[place]) {
             return Err(RegistryError::FrameChanged {
                 index: place,
                 path: path.to_owned(),
@@ -169,12 +184,12 @@ impl FrameFiles {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    files::read(path, WHAT, files::MAX_FRAME_BYTES)
+fn read(fence: &Fence, path: &Path) -> Result<Vec<u8>, RegistryError> {
+    files::read(fence, path, WHAT, files::MAX_FRAME_BYTES)
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    path.metadata().ok().map(|metadata| Stamp::of(&metadata))
+fn stamp(fence: &Fence, path: &Path) -> Result<Stamp, RegistryError> {
+    fence.look(path, WHAT).map(|metadata| Stamp::of(&metadata))
 }
 
 fn size_of(index: usize, path: &Path, bytes: &[u8]) -> Result<(usize, usize), RegistryError> {
@@ -203,7 +218,7 @@ fn check_size(
 fn broken(index: usize, path: &Path, error: &CompositorError) -> RegistryError {
     RegistryError::Frame {
         index,
-        reason: error.to_string(),
+        reason: Foreign(&error.to_string()).to_string(),
         path: path.to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use lipsync_compositor::{
     BakeSettings, BakedFrame, ENCODER, FaceCrop, Picture, choose_restart_interval,
 };
-use lipsync_core::{FaceGeometry, PixelRect};
+use lipsync_core::{FaceGeometry, Foreign, PixelRect};
 
 use crate::{
     CacheStats, PackFault, PackState, RegistryConfig, RegistryError,
@@ -54,6 +54,7 @@ pub(crate) struct Frames {
     pub(crate) geometry: FaceGeometry,
     pub(crate) settings: BakeSettings,
     pub(crate) pack_path: PathBuf,
+    pub(crate) max_pack_bytes: u64,
     /// As the avatar was when it was loaded; `None` where its files could not be looked at.
     recipe: Option<Recipe>,
     slot: Mutex<Slot>,
@@ -94,6 +95,7 @@ impl Frames {
             geometry,
             settings,
             pack_path,
+            max_pack_bytes: config.max_pack_bytes,
             recipe,
             slot: Mutex::new(Slot {
                 pack: None,
@@ -221,7 +223,14 @@ impl Frames {
 
     fn find_pack(&self) -> Result<Arc<Pack>, PackFault> {
         let recipe = self.recipe.as_ref().ok_or(PackFault::Changing)?;
-        Pack::open(&self.pack_path, recipe).map(Arc::new)
+        // A pack that is a link is refused, unless it may lead anywhere. One that leads nowhere is no pack.
+        let target = self
+            .files
+            .follows_links()
+            .then(|| self.pack_path.canonicalize().ok());
+        let target = target.flatten();
+        let path = target.as_deref().unwrap_or(&self.pack_path);
+        Pack::open(path, recipe).map(Arc::new)
     }
 
     fn adopt(&self, pack: &Arc<Pack>) {
@@ -256,7 +265,8 @@ impl Frames {
         let is_used = slot.pack.is_some();
         drop(slot);
         if is_news && state != PackState::None {
-            let pack = self.pack_path.display();
+            let pack = self.pack_path.to_string_lossy();
+            let pack = Foreign(&pack);
             if is_used {
                 tracing::warn!(%pack, %fault, "the pack is used for what is good of it");
             } else {
@@ -274,7 +284,10 @@ impl Frames {
             PackState::Refused { fault } => fault,
         };
         match fault {
-            PackFault::Changing | PackFault::Frame { .. } | PackFault::Stopped => false,
+            PackFault::Changing
+            | PackFault::Frame { .. }
+            | PackFault::TooLarge { .. }
+            | PackFault::Stopped => false,
             // There may be room, or permission, by then.
             PackFault::Unwritable { .. } => slot
                 .failed_at

@@ -1,15 +1,21 @@
 //! Finding a model's files: by manifest, by known layout, or part by part.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use lipsync_core::{AudioKind, CropRect};
+use lipsync_core::{AudioKind, CropRect, Foreign};
 
 use crate::{
-    ModelConfig, ModelSource, RegistryError, files,
+    MAX_FPS, ModelConfig, ModelSource, RegistryError,
+    fence::Fence,
+    files,
     manifest::{self, Manifest},
     numbered, rectangles,
 };
 
+const FRAMES: &str = "background frames";
 /// Names under which the known layouts keep background frames; the first that exists is taken.
 const FRAME_FOLDERS: [&str; 2] = ["frames", "full_body_img"];
 /// The same for rectangles. The server package has landmarks beside its rectangles, so they are
@@ -27,6 +33,8 @@ pub(crate) struct Avatar {
     pub frames: Vec<PathBuf>,
     /// As many as frames.
     pub rectangles: Vec<CropRect>,
+    /// Around all of its files.
+    pub fence: Arc<Fence>,
 }
 
 /// Where the parts of a model are.
@@ -41,27 +49,21 @@ struct Parts {
 }
 
 impl Avatar {
-    /// Finds and reads the description of a configured model.
-    pub(crate) fn find(config: &ModelConfig) -> Result<Self, RegistryError> {
-        let parts = Parts::find(config)?;
+    /// Finds and reads the description of a configured model, which may have so many frames.
+    pub(crate) fn find(config: &ModelConfig, max_frames: usize) -> Result<Self, RegistryError> {
+        let fence = Fence::around(config)?;
+        let parts = Parts::find(config, &fence)?;
         let audio_kind = config
             .audio_kind
             .or(parts.audio_kind)
             .ok_or(RegistryError::AudioKindMissing)?;
         let fps = config.fps.or(parts.fps);
         let fps = fps.unwrap_or_else(|| audio_kind.default_fps());
-        if fps == 0 {
-            return Err(RegistryError::ZeroFps);
+        if !(1..=MAX_FPS).contains(&fps) {
+            return Err(RegistryError::Fps { fps });
         }
-        let frames = frames(&parts)?;
-        let mut rectangles = rectangles::read(&parts.rectangles)?;
-        if rectangles.len() < frames.len() {
-            return Err(RegistryError::RectangleCount {
-                n_rectangles: rectangles.len(),
-                n_frames: frames.len(),
-            });
-        }
-        rectangles.truncate(frames.len());
+        let frames = frames(&parts, &fence, max_frames)?;
+        let rectangles = rectangles::read(&fence, &parts.rectangles, frames.len())?;
         Ok(Self {
             generator: parts.generator,
             audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
@@ -69,12 +71,34 @@ impl Avatar {
             fps,
             frames,
             rectangles,
+            fence: Arc::new(fence),
         })
     }
 }
 
-fn frames(parts: &Parts) -> Result<Vec<PathBuf>, RegistryError> {
-    let mut frames = numbered::list(&parts.frames, "background frames", &["jpg", "jpeg", "png"])?;
+impl Avatar {
+    /// Whether the parts of a configured model are where they should be. Reads nothing but its manifest.
+    pub(crate) fn glance(config: &ModelConfig) -> Result<(), RegistryError> {
+        let fence = Fence::around(config)?;
+        let parts = Parts::find(config, &fence)?;
+        let encoder = config.audio_encoder.as_ref();
+        let encoder = encoder.or(parts.audio_encoder.as_ref());
+        let named = [
+            (Some(&parts.generator), "generator"),
+            (encoder, "audio encoder"),
+            (Some(&parts.frames), FRAMES),
+            (Some(&parts.rectangles), "crop rectangles"),
+        ];
+        for (path, what) in named {
+            path.map(|path| fence.resolve(path, what)).transpose()?;
+        }
+        Ok(())
+    }
+}
+
+fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Vec<PathBuf>, RegistryError> {
+    let folder = fence.resolve(&parts.frames, FRAMES)?;
+    let mut frames = numbered::list(&folder, FRAMES, &["jpg", "jpeg", "png"])?;
     if let Some(configured) = parts.n_frames {
         let wanted = usize::try_from(configured).unwrap_or(usize::MAX);
         if wanted > frames.len() {
@@ -88,18 +112,24 @@ fn frames(parts: &Parts) -> Result<Vec<PathBuf>, RegistryError> {
     if frames.is_empty() {
         return Err(RegistryError::NoFrames);
     }
+    if frames.len() > max_frames {
+        return Err(RegistryError::TooManyFrames {
+            n_frames: frames.len(),
+            max_frames,
+        });
+    }
     Ok(frames)
 }
 
 impl Parts {
-    fn find(config: &ModelConfig) -> Result<Self, RegistryError> {
+    fn find(config: &ModelConfig, fence: &Fence) -> Result<Self, RegistryError> {
         match &config.source {
             ModelSource::Folder(folder) => {
                 let manifest = folder.join(manifest::FILE_NAME);
                 if manifest.exists() {
-                    Manifest::read(&manifest).map(|m| Self::from_manifest(m, config))
+                    Manifest::read(fence, &manifest).map(|m| Self::from_manifest(m, config))
                 } else {
-                    Self::recognise(folder, config.audio_encoder.as_deref())
+                    Self::recognise(folder, fence, config.audio_encoder.as_deref())
                 }
             }
             ModelSource::Parts {
@@ -122,8 +152,8 @@ impl Parts {
     fn from_manifest(manifest: Manifest, config: &ModelConfig) -> Self {
         tracing::debug!(
             model = %config.id,
-            name = manifest.name,
-            license = manifest.license,
+            name = manifest.name.as_deref().map(shown),
+            license = manifest.license.as_deref().map(shown),
             "manifest read"
         );
         Self {
@@ -137,7 +167,11 @@ impl Parts {
         }
     }
 
-    fn recognise(folder: &Path, encoder: Option<&Path>) -> Result<Self, RegistryError> {
+    fn recognise(
+        folder: &Path,
+        fence: &Fence,
+        encoder: Option<&Path>,
+    ) -> Result<Self, RegistryError> {
         if !folder.is_dir() {
             return Err(RegistryError::File {
                 what: "model's folder",
@@ -148,7 +182,7 @@ impl Parts {
         Ok(Self {
             frames: first_existing(folder, &FRAME_FOLDERS, "frames or full_body_img folder")?,
             rectangles: first_existing(folder, &RECTANGLES, "crop_rects.json or landmarks folder")?,
-            generator: generator(folder, encoder)?,
+            generator: generator(folder, fence, encoder)?,
             audio_encoder: None,
             audio_kind: None,
             fps: None,
@@ -170,14 +204,18 @@ fn first_existing(
 
 /// `checkpoint/model_best.onnx`, or else the only ONNX file in `checkpoint/`, or else the only one
 /// in the folder itself. The configured audio encoder may lie beside it.
-fn generator(folder: &Path, encoder: Option<&Path>) -> Result<PathBuf, RegistryError> {
+fn generator(
+    folder: &Path,
+    fence: &Fence,
+    encoder: Option<&Path>,
+) -> Result<PathBuf, RegistryError> {
     let checkpoints = folder.join("checkpoint");
     let best = checkpoints.join("model_best.onnx");
     if best.exists() {
         return Ok(best);
     }
     for place in [checkpoints.as_path(), folder] {
-        let mut found = onnx_files(place)?;
+        let mut found = onnx_files(place, fence)?;
         found.retain(|path| Some(path.as_path()) != encoder);
         if found.len() > 1 {
             return Err(missing(
@@ -192,18 +230,22 @@ fn generator(folder: &Path, encoder: Option<&Path>) -> Result<PathBuf, RegistryE
     Err(missing(folder, "ONNX file"))
 }
 
-fn onnx_files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
-    let unreadable = |e: std::io::Error| files::unreadable(folder, "model's folder", &e);
+fn onnx_files(folder: &Path, fence: &Fence) -> Result<Vec<PathBuf>, RegistryError> {
     let mut found = Vec::new();
     if folder.is_dir() {
-        for entry in folder.read_dir().map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
+        fence.resolve(folder, "model's folder")?;
+        for path in files::entries(folder, "model's folder")? {
+            let path = path?;
             if path.extension().is_some_and(|e| e == "onnx") && path.is_file() {
                 found.push(path);
             }
         }
     }
     Ok(found)
+}
+
+fn shown(text: &str) -> String {
+    Foreign(text).to_string()
 }
 
 fn missing(folder: &Path, expected: &'static str) -> RegistryError {

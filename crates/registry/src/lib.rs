@@ -36,6 +36,7 @@ mod budget;
 mod config;
 mod entry;
 mod error;
+mod fence;
 mod files;
 mod frame_budget;
 mod frame_cache;
@@ -61,7 +62,7 @@ mod verdict;
 mod testing;
 
 pub use bake::{BakeReport, BakeStep};
-pub use config::{EvictionPolicy, ModelConfig, ModelSource, RegistryConfig};
+pub use config::{EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, RegistryConfig};
 pub use error::{ErrorClass, RegistryError};
 pub use frame_cache::CacheStats;
 pub use frames::BackgroundFrame;

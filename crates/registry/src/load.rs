@@ -9,6 +9,7 @@ use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
     RegistryError, Verdict,
     budget::{Amount, Charge, Wanted},
+    fence::Fence,
     files::{self, MAX_ONNX_BYTES},
     frame_budget::FrameBudget,
     frame_files::FrameFiles,
@@ -53,12 +54,13 @@ impl Loading<'_> {
     /// for a moment, and refused then if nothing else can go. What the engine needs while it reads
     /// a file is not counted.
     pub(crate) fn run(&self, usage: &Arc<Usage>, room: &dyn Room) -> Result<Model, RegistryError> {
-        let avatar = Avatar::find(self.config)?;
-        let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
+        let avatar = Avatar::find(self.config, self.registry.max_frames)?;
+        let fence = avatar.fence;
+        let files = FrameFiles::check(&fence, avatar.frames, &avatar.rectangles)?;
 
-        let mut estimate = files::size(&avatar.generator, GENERATOR)?;
+        let mut estimate = size(&fence, &avatar.generator, GENERATOR)?;
         if let Some(path) = &avatar.audio_encoder {
-            estimate += files::size(path, AUDIO_ENCODER)?;
+            estimate += size(&fence, path, AUDIO_ENCODER)?;
         }
         let charge = room.place(Wanted {
             amount: Amount {
@@ -69,7 +71,7 @@ impl Loading<'_> {
             arena_bytes: 0,
         })?;
 
-        let onnx = files::read(&avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let onnx = files::read(&fence, &avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
         let device = charge.room().device;
         let source = (&*avatar.generator, &*onnx);
         let (generator, precision) = with_room(room, device, || {
@@ -79,7 +81,7 @@ impl Loading<'_> {
         drop(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
-            .map(|path| self.audio_encoder(path, avatar.audio_kind))
+            .map(|path| self.audio_encoder((&fence, path), avatar.audio_kind))
             .transpose()?;
         let model = Model {
             id: self.config.id.clone(),
@@ -99,9 +101,10 @@ impl Loading<'_> {
 
     /// The frames of a model, which need its generator only to know the size of the face crops.
     pub(crate) fn find_frames(&self) -> Result<Frames, RegistryError> {
-        let avatar = Avatar::find(self.config)?;
-        let files = FrameFiles::check(avatar.frames, &avatar.rectangles)?;
-        let onnx = files::read(&avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let avatar = Avatar::find(self.config, self.registry.max_frames)?;
+        let fence = avatar.fence;
+        let files = FrameFiles::check(&fence, avatar.frames, &avatar.rectangles)?;
+        let onnx = files::read(&fence, &avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
         let source = (&*avatar.generator, &*onnx);
         let (generator, _) = self.generator(source, Device::Cpu, avatar.audio_kind)?;
         Ok(self.frames(files, &*generator))
@@ -185,7 +188,7 @@ impl Loading<'_> {
 
     fn audio_encoder(
         &self,
-        path: &Path,
+        (fence, path): (&Fence, &Path),
         kind: AudioKind,
     ) -> Result<Arc<dyn AudioEncoder>, RegistryError> {
         let Some(step) = kind.step_shape() else {
@@ -194,7 +197,7 @@ impl Loading<'_> {
                 found: "one".into(),
             });
         };
-        let onnx = files::read(path, AUDIO_ENCODER, MAX_ONNX_BYTES)?;
+        let onnx = files::read(fence, path, AUDIO_ENCODER, MAX_ONNX_BYTES)?;
         let encoder = self.loader.audio_encoder(&onnx);
         let encoder = encoder.map_err(|e| network(AUDIO_ENCODER, e))?;
         if encoder.step_floats() != step.n_floats {
@@ -235,6 +238,13 @@ fn with_room<T>(
             return result;
         }
     }
+}
+
+/// Size of a file, bytes.
+fn size(fence: &Fence, path: &Path, what: &'static str) -> Result<u64, RegistryError> {
+    fence
+        .look(&fence.resolve(path, what)?, what)
+        .map(|found| found.len())
 }
 
 fn network(what: &'static str, error: EngineError) -> RegistryError {

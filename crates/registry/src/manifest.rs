@@ -13,16 +13,26 @@
 //! ```
 //!
 //! Unknown keys outside `about` are refused. Paths are relative to the folder and stay inside it.
+//!
+//! The parser takes time in the square of how deep a text is nested, so what could be deep is refused before it
+//! is parsed.
 
 use std::path::{Component, Path, PathBuf};
 
-use lipsync_core::AudioKind;
+use lipsync_core::{AudioKind, Foreign};
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::{RegistryError, files};
+use crate::{RegistryError, fence::Fence, files};
 
 /// The name of a manifest in its folder.
 pub(crate) const FILE_NAME: &str = "avatar.yaml";
+const MAX_BYTES: u64 = 256 * 1024;
+/// What can open a level. They are counted wherever they stand, so that no quote or comment hides one from
+/// this count that the parser sees.
+const OPENERS: [char; 2] = ['[', '{'];
+const MAX_OPENERS: usize = 1000;
+/// Columns of spaces and of marks such as `- - -` before what stands in a line.
+const MAX_INDENT: usize = 200;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,14 +52,15 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     /// Reads the manifest at `path`; its paths are absolute, or as absolute as `path`, afterwards.
-    pub(crate) fn read(path: &Path) -> Result<Self, RegistryError> {
-        let text = files::read_text(path, FILE_NAME)?;
+    pub(crate) fn read(fence: &Fence, path: &Path) -> Result<Self, RegistryError> {
+        let text = files::read_text(fence, path, FILE_NAME, MAX_BYTES)?;
+        check_depth(&text, path)?;
         let mut manifest: Self = serde_yaml::from_str(&text).map_err(|e| {
             let (line, column) = e.location().map_or((1, 1), |l| (l.line(), l.column()));
             RegistryError::Manifest {
                 line,
                 column,
-                reason: e.to_string(),
+                reason: Foreign(&e.to_string()).to_string(),
                 path: path.to_owned(),
             }
         })?;
@@ -75,6 +86,27 @@ impl Manifest {
     }
 }
 
+/// Refuses what could be nested deeply, in brackets or in indents.
+fn check_depth(text: &str, path: &Path) -> Result<(), RegistryError> {
+    let is_deep = |(_, line): &(usize, &str)| {
+        let lead = line.trim_start_matches([' ', '\t', '-', '?', ':']);
+        line.len() - lead.len() > MAX_INDENT
+    };
+    let n_openers = text.chars().filter(|c| OPENERS.contains(c)).count();
+    let too_deep = text.lines().enumerate().find(is_deep);
+    if n_openers <= MAX_OPENERS && too_deep.is_none() {
+        return Ok(());
+    }
+    Err(RegistryError::Manifest {
+        line: too_deep.map_or(1, |(index, _)| index + 1),
+        column: 1,
+        reason: format!(
+            "at most {MAX_OPENERS} brackets and {MAX_INDENT} columns of indent are allowed"
+        ),
+        path: path.to_owned(),
+    })
+}
+
 /// Tells serde how an [`AudioKind`] is written; core knows no serialisation.
 #[derive(Deserialize)]
 #[serde(remote = "AudioKind", rename_all = "lowercase")]
@@ -87,6 +119,7 @@ enum AudioKindName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::folder;
 
     const GOOD: &str =
         "audio_kind: ave\ngenerator: g.onnx\nframes: frames\ncrop_rectangles: r.json\n";
@@ -95,7 +128,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join(FILE_NAME);
         std::fs::write(&path, text).expect("written");
-        Manifest::read(&path)
+        let config = folder("mira", dir.path());
+        Manifest::read(&Fence::around(&config).expect("a folder"), &path)
     }
 
     #[test]

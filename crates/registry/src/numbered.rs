@@ -14,10 +14,9 @@ pub(crate) fn list(
     what: &'static str,
     extensions: &[&str],
 ) -> Result<Vec<PathBuf>, RegistryError> {
-    let unreadable = |e: std::io::Error| files::unreadable(folder, what, &e);
     let mut found = Vec::new();
-    for entry in folder.read_dir().map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for path in files::entries(folder, what)? {
+        let path = path?;
         if !is_visible_with(&path, extensions) {
             continue;
         }

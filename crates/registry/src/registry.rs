@@ -10,7 +10,7 @@ use std::{
 
 use lipsync_core::ModelId;
 use lipsync_engine::{Device, VisualCacheStats};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     Model, ModelConfig, ModelStatus, NetworkLoader, PrecisionInUse, RegistryConfig, RegistryError,
@@ -84,6 +84,7 @@ impl Registry {
                 info: None,
                 loads: 0,
                 unloads: 0,
+                failed: watch::Sender::new(false),
             };
             (model.id.clone(), entry)
         };
@@ -151,6 +152,39 @@ impl Registry {
             }
         }
         failed
+    }
+
+    /// Looks at what the disk says of models that nobody has asked for yet, and are not to be preloaded, as far
+    /// as little has to be read for it: folders, manifests, and where the named files are. Those that cannot
+    /// be loaded as they are have failed from then on, as if somebody had asked for them.
+    pub fn look_over(&self) {
+        let configs: Vec<_> = lock(&self.shared.book)
+            .values()
+            .map(|entry| Arc::clone(&entry.config))
+            .collect();
+        for config in configs.into_iter().filter(|config| !config.preload) {
+            let Err(error) = Avatar::glance(&config) else {
+                continue;
+            };
+            let mut book = lock(&self.shared.book);
+            let entry = book.get_mut(&config.id);
+            let Some(entry) = entry.filter(|e| matches!(e.state, State::Unloaded)) else {
+                continue;
+            };
+            entry.state = State::Failed(error.clone());
+            entry.tell();
+            drop(book);
+            tracing::warn!(model = %config.id, error = error.detail(), "the model cannot be loaded");
+        }
+    }
+
+    /// Whether the last load of a model failed, now and whenever that changes. While a failed load is tried
+    /// again, it still did.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownModel`].
+    pub fn watch_failed(&self, id: &ModelId) -> Result<watch::Receiver<bool>, RegistryError> {
+        self.with_entry(id, |entry| entry.failed.subscribe())
     }
 
     /// The model, if it is in memory. Does not count as a use.
@@ -245,10 +279,15 @@ impl Registry {
     /// [`RegistryError::UnknownModel`], and what is wrong with the model's description.
     pub fn files(&self, id: &ModelId) -> Result<ModelFiles, RegistryError> {
         let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
-        let avatar = Avatar::find(&config)?;
+        let avatar = Avatar::find(&config, self.shared.config.max_frames)?;
+        let file = |path: &PathBuf, what| {
+            let real = avatar.fence.resolve(path, what)?;
+            avatar.fence.look(&real, what).map(|_| real)
+        };
+        let encoder = avatar.audio_encoder.as_ref();
         Ok(ModelFiles {
-            generator: avatar.generator,
-            audio_encoder: avatar.audio_encoder,
+            generator: file(&avatar.generator, "generator")?,
+            audio_encoder: encoder.map(|p| file(p, "audio encoder")).transpose()?,
             n_frames: avatar.frames.len() as u64,
         })
     }
@@ -493,6 +532,7 @@ impl Shared {
             Err(error) => State::Failed(error.clone()),
         };
         let before = std::mem::replace(&mut entry.state, state);
+        entry.tell();
         if let State::Loading(waiters) = before {
             for waiter in waiters {
                 // Who went away needs no answer.

@@ -105,6 +105,7 @@ pub(crate) fn folder(name: &str, path: impl AsRef<Path>) -> ModelConfig {
         audio_encoder: None,
         precision: None,
         preload: false,
+        follow_links: false,
     }
 }
 
@@ -125,6 +126,8 @@ pub(crate) fn settings(models: Vec<ModelConfig>) -> RegistryConfig {
         jpeg_quality: 85,
         cache_dir: None,
         bake: false,
+        max_frames: 10_000,
+        max_pack_bytes: u64::MAX,
     }
 }
 

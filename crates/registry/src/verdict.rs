@@ -10,14 +10,17 @@
 
 use std::{
     fmt::Write as _,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::files;
+use lipsync_core::Foreign;
+
+use crate::{RegistryError, fence::open_file, files};
 
 /// Largest file that is taken for a verdict.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -78,8 +81,9 @@ impl Verdict {
         if !path.exists() {
             return None;
         }
-        let shown = path.display();
-        let bytes = match files::read(path, "precision verdict", MAX_BYTES) {
+        let shown = path.to_string_lossy();
+        let shown = Foreign(&shown);
+        let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(error = error.detail(), "precision verdict ignored");
@@ -93,6 +97,8 @@ impl Verdict {
                 None
             }
             Err(error) => {
+                let error = error.to_string();
+                let error = Foreign(&error);
                 tracing::warn!(path = %shown, %error, "precision verdict ignored");
                 None
             }
@@ -129,15 +135,32 @@ fn places(generator: &Path, cache_dir: Option<&Path>) -> Vec<PathBuf> {
     places
 }
 
+/// Reads a verdict that is a file itself: a link in its place may lead anywhere.
+fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
+    const WHAT: &str = "precision verdict";
+    let (file, metadata) = open_file(path).map_err(|e| files::unreadable(path, WHAT, &e))?;
+    files::read_open((file, metadata.len()), path, WHAT, MAX_BYTES)
+}
+
 /// Writes a file under another name first, so that nobody ever reads half of it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let unfinished = path.with_extension(format!("json.{}", std::process::id()));
-    let written = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
+    let written = write_new(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         // Best effort: what failed above is what matters.
         let _ = fs::remove_file(&unfinished);
     }
     written
+}
+
+/// Writes a file that is not there. What has its name is left over from a process that died, or a trap: a
+/// link, or another name of a file that is not ours. So it is removed, and never written to.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(path)?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -23,10 +23,9 @@ pub fn bake(
     let n_threads = threads
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let loader = Arc::new(CpuLoader::new(
-        config.engine.cpu_isa,
-        config.engine.visual_cache_bytes,
-    ));
+    let engine = &config.engine;
+    let loader = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes);
+    let loader = Arc::new(loader.limited(engine.limits));
     let registry = Registry::new(config.registry, loader);
     let mut code = ExitCode::SUCCESS;
     for id in &ids {

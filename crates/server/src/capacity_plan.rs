@@ -4,7 +4,7 @@
 use std::fmt;
 
 use lipsync_core::ModelId;
-use lipsync_engine::{CpuIsa, EngineError, cuda::Footprint, inspect_plan};
+use lipsync_engine::{EngineError, LoadOptions, cuda::Footprint, inspect_plan};
 
 /// A capacity plan; its `Display` is the answer of `lipsync-server plan`.
 #[derive(Debug)]
@@ -61,10 +61,10 @@ impl ModelPlan {
     pub fn read(
         (id, n_frames, encoder_bytes): (ModelId, u64, u64),
         onnx: &[u8],
-        isa: CpuIsa,
+        options: impl Into<LoadOptions>,
         batch_on_gpu: impl FnOnce(&Footprint) -> usize,
     ) -> Result<Self, EngineError> {
-        let report = inspect_plan(onnx, isa)?;
+        let report = inspect_plan(onnx, options)?;
         let footprint = Footprint::of(onnx)?;
         let gpu_batch = batch_on_gpu(&footprint);
         Ok(Self {

@@ -119,6 +119,9 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(", "),
     ))?;
+    for missing in &config.missing {
+        say(&format_args!("  {missing}: the model will be FAILED"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

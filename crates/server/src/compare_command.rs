@@ -27,6 +27,7 @@ pub fn compare_precision(
         options: LoadOptions {
             isa: config.engine.cpu_isa,
             precision: Precision::Bf16,
+            limits: config.engine.limits,
             ..LoadOptions::default()
         },
         n_frames,
@@ -66,15 +67,21 @@ struct Command {
 impl Command {
     /// Compares one model and writes the verdict; what to tell the user.
     async fn compare(&self, id: &ModelId) -> anyhow::Result<String> {
-        let loader = Arc::new(CpuLoader::new(self.options.isa, 0));
+        let loader = CpuLoader::new(self.options.isa, 0).limited(self.options.limits);
+        let loader = Arc::new(loader);
         let registry = Registry::new(self.registry.clone(), loader);
         let loaded = registry.load(id).await;
         let model = loaded
             .map_err(|error| anyhow::anyhow!(error.detail()))?
             .model;
         let path = model.generator_path();
+        // Where it really is: it was found to lie where it may.
+        let files = registry.files(id);
+        let real = files
+            .map_err(|error| anyhow::anyhow!(error.detail()))?
+            .generator;
         let onnx =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            std::fs::read(&real).with_context(|| format!("cannot read {}", real.display()))?;
         let bf16 = load_generator(&onnx, self.options.clone())?;
         let n_frames = usize::try_from(self.n_frames.get())?;
         let found = compare(&model, (&**model.generator(), &*bf16), n_frames)?;

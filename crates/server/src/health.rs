@@ -75,8 +75,8 @@ impl HealthService {
                 let model = name
                     .strip_prefix(MODEL_PREFIX)
                     .and_then(|id| ModelId::new(id).ok());
-                match model.map(|id| self.registry.status(&id)) {
-                    Some(Ok(status)) => phase == Phase::Serving && status.failure.is_none(),
+                match model.map(|id| self.registry.watch_failed(&id)) {
+                    Some(Ok(failed)) => phase == Phase::Serving && !*failed.borrow(),
                     _ => return ServingStatus::ServiceUnknown,
                 }
             }
@@ -117,8 +117,19 @@ impl Health for HealthService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let service = request.into_inner().service;
         let this = self.clone();
+        let id = service.strip_prefix(MODEL_PREFIX);
+        let id = id.and_then(|id| ModelId::new(id).ok());
+        let failed = id.and_then(|id| self.registry.watch_failed(&id).ok());
+        // What is no model does not change by itself.
+        let failed = failed.unwrap_or_else(|| watch::channel(false).1);
+        // The first answer comes with the phase.
         let states = WatchStream::new(self.phase.clone())
-            .map(move |phase| Ok(response(this.status(&service, phase))));
+            .map(|_| ())
+            .merge(WatchStream::from_changes(failed).map(|_| ()))
+            .map(move |()| {
+                let phase = *this.phase.borrow();
+                Ok(response(this.status(&service, phase)))
+            });
         Ok(Response::new(Box::pin(states)))
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, Precision, VisualCache,
-    VisualCacheStats,
+    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, NetworkLimits, Precision,
+    VisualCache, VisualCacheStats,
     cuda::{Cuda, Footprint},
     kernels::Isa,
     load_audio_encoder, load_generator,
@@ -19,6 +19,7 @@ use crate::{Config, StartError, devices};
 pub struct CpuLoader {
     isa: CpuIsa,
     visual_cache: Arc<VisualCache>,
+    limits: NetworkLimits,
 }
 
 /// Loads generators for CUDA devices, and what belongs on the host for it.
@@ -75,7 +76,14 @@ impl CpuLoader {
         Self {
             isa,
             visual_cache: Arc::new(VisualCache::new(visual_cache_bytes)),
+            limits: NetworkLimits::default(),
         }
+    }
+
+    /// The same, for networks that take no more than `limits`.
+    #[must_use]
+    pub fn limited(self, limits: NetworkLimits) -> Self {
+        Self { limits, ..self }
     }
 }
 
@@ -91,7 +99,7 @@ impl EngineLoader {
         cudas: Vec<Arc<Cuda>>,
     ) -> Result<Arc<dyn NetworkLoader>, StartError> {
         let engine = &config.engine;
-        let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes);
+        let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes).limited(engine.limits);
         if cudas.is_empty() {
             return Ok(Arc::new(host));
         }
@@ -150,6 +158,7 @@ impl NetworkLoader for CpuLoader {
             isa: self.isa,
             precision,
             visual_cache: kept(&self.visual_cache),
+            limits: self.limits,
             ..LoadOptions::default()
         };
         load_generator(onnx, options)
@@ -160,7 +169,12 @@ impl NetworkLoader for CpuLoader {
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        load_audio_encoder(onnx, self.isa)
+        let options = LoadOptions {
+            isa: self.isa,
+            limits: self.limits,
+            ..LoadOptions::default()
+        };
+        load_audio_encoder(onnx, options)
     }
 
     fn visual_cache(&self) -> VisualCacheStats {
@@ -186,6 +200,7 @@ impl NetworkLoader for EngineLoader {
             device: Some(Arc::clone(&gpu.cuda)),
             visual_cache: kept(&gpu.visual_cache),
             max_batch: Some(gpu.largest_batch(&Footprint::of(onnx)?, self.max_batch)),
+            limits: self.host.limits,
             ..LoadOptions::default()
         };
         load_generator(onnx, options)

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use lipsync_engine::cuda::Devices;
+use lipsync_engine::{LoadOptions, cuda::Devices};
 use lipsync_registry::Registry;
 use lipsync_server::{
     CpuLoader,
@@ -57,7 +57,12 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
             let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose()?;
             let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
             let about = (status.id.clone(), files.n_frames, encoder_bytes);
-            Ok(ModelPlan::read(about, &onnx, engine.cpu_isa, batch_on_gpu)?)
+            let options = LoadOptions {
+                isa: engine.cpu_isa,
+                limits: engine.limits,
+                ..LoadOptions::default()
+            };
+            Ok(ModelPlan::read(about, &onnx, options, batch_on_gpu)?)
         };
         match read() {
             Ok(model) => plan.models.push(model),

@@ -39,6 +39,8 @@ use crate::{
 /// What a graceful close of the connections may take once nothing runs any more. A connection that
 /// never spoke would hold it up for ever.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// What a first look at all models may take before the server is ready.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// How often the registry does its housekeeping.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -70,7 +72,7 @@ pub enum StartError {
     /// The reflection service could not be built.
     #[error("the descriptor set is broken: {0}")]
     Reflection(String),
-    /// A model marked `preload` could not be loaded.
+    /// A model marked `preload` could not be loaded, and `strict` wants that it is.
     #[error("model {id:?} cannot be preloaded: {detail}")]
     Preload {
         /// Its id.
@@ -94,6 +96,7 @@ pub struct Server {
     operations: Option<Listening>,
     phase: watch::Sender<Phase>,
     watching_gpus: Option<JoinHandle<()>>,
+    strict: bool,
 }
 
 /// A server that serves.
@@ -157,6 +160,7 @@ impl Server {
             operations,
             phase,
             watching_gpus: None,
+            strict: config.strict,
         })
     }
 
@@ -184,6 +188,7 @@ impl Server {
             operations,
             phase,
             watching_gpus,
+            strict,
         } = self;
         let address = listener.local_addr().map_err(|source| StartError::Bind {
             address: shared.limits.address,
@@ -209,11 +214,8 @@ impl Server {
             serving,
             attendants: [Some(tending), Some(watching), watching_gpus],
         };
-        // A device that was lost meanwhile is why a model could not be loaded.
-        if let Err(error) = running.preload().await {
-            let lost = running.shared.pipeline.workers.lost_device();
-            return Err(lost.borrow().clone().map_or(error, StartError::DeviceLost));
-        }
+        running.look_over().await;
+        running.preload(strict).await?;
         running.advance(Phase::Starting, Phase::Serving);
         Ok(running)
     }
@@ -271,14 +273,35 @@ impl RunningServer {
         });
     }
 
-    async fn preload(&self) -> Result<(), StartError> {
-        match self.shared.registry.preload().await.first() {
-            None => Ok(()),
-            Some((id, error)) => Err(StartError::Preload {
-                id: id.to_string(),
-                detail: error.detail(),
-            }),
+    /// Finds models that are not there before anybody asks for them.
+    async fn look_over(&self) {
+        let registry = self.shared.registry.clone();
+        let looking = tokio::task::spawn_blocking(move || registry.look_over());
+        // A file system that does not answer must not hold up the others' models; it goes on by itself.
+        let looked = tokio::time::timeout(LOOK_LIMIT, looking).await;
+        if !matches!(looked, Ok(Ok(()))) {
+            tracing::warn!("not all models could be looked at");
         }
+    }
+
+    /// A model that cannot be loaded fails by itself, unless that is to end the start, or a device was lost
+    /// meanwhile, which is why.
+    async fn preload(&self, strict: bool) -> Result<(), StartError> {
+        let failed = self.shared.registry.preload().await;
+        let Some((id, error)) = failed.first() else {
+            return Ok(());
+        };
+        let lost = self.shared.pipeline.workers.lost_device();
+        if let Some(lost) = lost.borrow().clone() {
+            return Err(StartError::DeviceLost(lost));
+        }
+        if !strict {
+            return Ok(());
+        }
+        Err(StartError::Preload {
+            id: id.to_string(),
+            detail: error.detail(),
+        })
     }
 
     /// Drains: not serving first, then no new work, then the end of what runs, at most for the

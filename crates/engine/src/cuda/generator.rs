@@ -13,7 +13,7 @@ use super::{
     driver::Allocation,
     entries::{Entry, EntryPool},
     program::{Phase, Program},
-    worker::{ALIGNMENT, Loaded, Work, Worker},
+    worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for},
 };
 use crate::{
     Device, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
@@ -56,7 +56,11 @@ impl CudaGenerator {
         cuda: &Arc<Cuda>,
         options: &LoadOptions,
     ) -> Result<Arc<dyn Generator>, EngineError> {
-        let mut program = Program::new(GeneratorGraph::read(onnx)?, options.blocks)?;
+        let read = GeneratorGraph::read(onnx)?;
+        options.limits.check_macs(&read.graph)?;
+        let mut program = Program::new(read, options.blocks)?;
+        let one_frame = bytes_for(&program, bucket_of(1));
+        options.limits.check_arena(one_frame as u64)?;
         let bytes = program.take_weights();
         let weights = Allocation::new(cuda.driver(), bytes.len().next_multiple_of(ALIGNMENT))?;
         cuda.driver().write(&bytes, weights.address)?;

@@ -18,6 +18,7 @@ use std::{
     rc::Rc,
 };
 
+use lipsync_core::Foreign;
 use prost::Message;
 
 use self::node::{Answer, FeatureMap, NodeView, Refusal, Value};
@@ -42,8 +43,8 @@ pub const MAX_MACS: u64 = 1 << 38;
 /// Numbers that a file may have more of than bytes, when it is counted once for its weights as they
 /// are packed and once for its folded constants: a small file does not take much memory to import.
 pub const FREE_NUMBERS: usize = 1 << 22;
-/// Longest reason that is kept for a node that nothing executes, in characters.
-const MAX_REASON: usize = 300;
+/// Dimensions of an input or output that are shown.
+const MAX_SHOWN_DIMS: usize = 8;
 /// Opsets whose meaning is implemented.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
 
@@ -84,8 +85,12 @@ pub enum Dim {
 
 impl fmt::Display for TensorInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dims: Vec<String> = self.dims.iter().map(ToString::to_string).collect();
-        write!(f, "{} [{}]", self.name, dims.join(", "))
+        let shown = self.dims.iter().take(MAX_SHOWN_DIMS);
+        let mut dims: Vec<String> = shown.map(ToString::to_string).collect();
+        if self.dims.len() > MAX_SHOWN_DIMS {
+            dims.push(format!("… ({} dimensions)", self.dims.len()));
+        }
+        write!(f, "{} [{}]", Foreign(&self.name), dims.join(", "))
     }
 }
 
@@ -93,7 +98,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Size(size) => write!(f, "{size}"),
-            Self::Symbol(name) => f.write_str(name),
+            Self::Symbol(name) => Foreign(name).fmt(f),
         }
     }
 }
@@ -104,7 +109,8 @@ impl fmt::Display for Dim {
 /// [`EngineError::Malformed`] for bytes that are no ONNX model or one that contradicts itself,
 /// [`EngineError::Contract`] for inputs whose shape is open in more than the batch.
 pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
-    let model = ModelProto::decode(onnx).map_err(|e| malformed(e.to_string()))?;
+    let model =
+        ModelProto::decode(onnx).map_err(|e| malformed(Foreign(&e.to_string()).to_string()))?;
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = model
         .opset_import
@@ -175,7 +181,10 @@ impl Importer {
         for proto in &file.initializer {
             let value = Value::Constant(Rc::new(Tensor::from_proto(proto)?));
             if self.values.insert(proto.name.clone(), value).is_some() {
-                return Err(malformed(format!("two initializers {:?}", proto.name)));
+                return Err(malformed(format!(
+                    "two initializers {:?}",
+                    Foreign(&proto.name)
+                )));
             }
         }
         for proto in &file.input {
@@ -184,11 +193,12 @@ impl Importer {
             }
             let info = tensor_info(proto)?;
             let dims = frame_dims(&info)?;
-            let map = self.new_map(dims).map_err(|refusal| match refusal {
-                Refusal::Unsupported(reason) | Refusal::Malformed(reason) => {
-                    malformed(format!("input {:?}: {reason}", info.name))
-                }
-            })?;
+            let map =
+                self.new_map(dims).map_err(|refusal| match refusal {
+                    Refusal::Unsupported(reason) | Refusal::Malformed(reason) => malformed(
+                        format!("input {:?}: {}", Foreign(&info.name), Foreign(&reason)),
+                    ),
+                })?;
             self.answer.graph.inputs.push(map.id);
             self.values.insert(info.name.clone(), Value::Map(map));
             self.answer.inputs.push(info);
@@ -205,17 +215,16 @@ impl Importer {
         *self
             .answer
             .operators
-            .entry(proto.op_type.clone())
+            .entry(Foreign(&proto.op_type).to_string())
             .or_default() += 1;
         let output = proto.output.first().cloned().unwrap_or_default();
-        let name = [&proto.name, &output]
-            .into_iter()
-            .find(|n| !n.is_empty())
-            .cloned();
-        let name = name.unwrap_or_else(|| format!("#{index}"));
+        // It is only shown, from here on.
+        let name = [&proto.name, &output].into_iter().find(|n| !n.is_empty());
+        let name = name.map_or_else(|| format!("#{index}"), |name| Foreign(name).to_string());
         if output.is_empty() || self.values.contains_key(&output) {
             return Err(malformed(format!(
-                "node {name:?} writes {output:?}, empty or taken"
+                "node \"{name}\" writes {:?}, empty or taken",
+                Foreign(&output)
             )));
         }
         let inputs = self.inputs_of(&name, proto)?;
@@ -227,17 +236,17 @@ impl Importer {
             match self.lower(&view, &name) {
                 Ok(value) => value,
                 Err(Refusal::Malformed(reason)) => {
-                    let op = &proto.op_type;
-                    return Err(malformed(format!("node {name:?} ({op}): {reason}")));
+                    let (op, reason) = (Foreign(&proto.op_type), Foreign(&reason));
+                    return Err(malformed(format!("node \"{name}\" ({op}): {reason}")));
                 }
                 Err(Refusal::Unsupported(reason)) => {
                     self.answer
                         .unsupported
                         .push(EngineError::UnsupportedOperator {
                             node: name,
-                            operator: proto.op_type.clone(),
+                            operator: Foreign(&proto.op_type).to_string(),
                             opset: self.answer.opset,
-                            reason: reason.chars().take(MAX_REASON).collect(),
+                            reason: Foreign(&reason).to_string(),
                         });
                     Value::Unknown
                 }
@@ -252,7 +261,8 @@ impl Importer {
             _ if name.is_empty() => Ok(None),
             Some(value) => Ok(Some(value.clone())),
             None => Err(malformed(format!(
-                "node {node:?} reads {name:?}, which nothing before it writes"
+                "node \"{node}\" reads {:?}, which nothing before it writes",
+                Foreign(name)
             ))),
         };
         proto.input.iter().map(look_up).collect()
@@ -329,12 +339,15 @@ impl Importer {
                 Some(Value::Map(map)) => self.answer.graph.outputs.push(map.id),
                 Some(Value::Unknown) => {}
                 Some(Value::Constant(_)) => {
-                    return Err(malformed(format!("output {:?} is constant", output.name)));
+                    return Err(malformed(format!(
+                        "output {:?} is constant",
+                        Foreign(&output.name)
+                    )));
                 }
                 None => {
                     return Err(malformed(format!(
                         "nothing writes output {:?}",
-                        output.name
+                        Foreign(&output.name)
                     )));
                 }
             }
@@ -352,11 +365,12 @@ impl Importer {
 fn tensor_info(proto: &ValueInfoProto) -> Result<TensorInfo, EngineError> {
     let name = proto.name.clone();
     let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let tensor = tensor.ok_or_else(|| malformed(format!("{name:?} is not a tensor")))?;
+    let shown = Foreign(&proto.name);
+    let tensor = tensor.ok_or_else(|| malformed(format!("{shown:?} is not a tensor")))?;
     if tensor.elem_type != element_type::FLOAT {
         let found = tensor.elem_type;
         return Err(malformed(format!(
-            "{name:?} has element type {found}, not f32"
+            "{shown:?} has element type {found}, not f32"
         )));
     }
     let declared = tensor.shape.as_ref().map_or(&[][..], |s| &s.dim);

@@ -1,5 +1,7 @@
 //! Constants of an ONNX file as typed, checked tensors.
 
+use lipsync_core::Foreign;
+
 use super::proto::TensorProto;
 use crate::EngineError;
 
@@ -93,7 +95,7 @@ impl Tensor {
     /// [`element_type`], data in another file and non-finite floats.
     pub fn from_proto(proto: &TensorProto) -> Result<Self, EngineError> {
         let bad = |reason: String| EngineError::Malformed {
-            reason: format!("tensor {:?}: {reason}", proto.name),
+            reason: format!("tensor {:?}: {reason}", Foreign(&proto.name)),
         };
         if proto.data_location != 0 {
             return Err(bad("its data lies in another file".into()));

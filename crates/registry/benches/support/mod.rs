@@ -51,6 +51,7 @@ pub fn model(name: &str, folder: PathBuf) -> Outcome<ModelConfig> {
         audio_encoder: None,
         precision: None,
         preload: false,
+        follow_links: false,
     })
 }
 
@@ -71,6 +72,8 @@ pub fn config(models: Vec<ModelConfig>) -> RegistryConfig {
         jpeg_quality: 85,
         cache_dir: None,
         bake: false,
+        max_frames: 10_000,
+        max_pack_bytes: u64::MAX,
     }
 }
 

@@ -1,8 +1,10 @@
 use super::*;
 use crate::testing::{Disk, folder};
 
+const MAX_FRAMES: usize = 100;
+
 fn find(config: &ModelConfig) -> Result<Avatar, RegistryError> {
-    Avatar::find(config)
+    Avatar::find(config, MAX_FRAMES)
 }
 
 /// A folder without manifest, whose audio kind is configured.
@@ -29,12 +31,15 @@ fn our_folder() {
     // The configuration wins.
     config.fps = Some(50);
     config.audio_kind = Some(AudioKind::Wenet);
-    config.audio_encoder = Some("elsewhere.onnx".into());
+    disk.network("elsewhere.onnx", "ok");
+    config.audio_encoder = Some(disk.path("elsewhere.onnx"));
     let avatar = find(&config).expect("an avatar");
     assert_eq!((avatar.audio_kind, avatar.fps), (AudioKind::Wenet, 50));
     assert_eq!(avatar.audio_encoder, config.audio_encoder);
     config.fps = Some(0);
-    assert!(matches!(find(&config), Err(RegistryError::ZeroFps)));
+    assert!(matches!(find(&config), Err(RegistryError::Fps { fps: 0 })));
+    config.fps = Some(u32::MAX);
+    assert!(matches!(find(&config), Err(RegistryError::Fps { .. })));
 }
 
 #[test]

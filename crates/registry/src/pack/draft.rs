@@ -1,7 +1,7 @@
 //! A file that becomes visible only when it is whole.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use super::{PackFault, open_flags};
+use super::PackFault;
 
 /// How often a draft that somebody else has just finished or given up is looked for anew.
 const MAX_ATTEMPTS: usize = 8;
@@ -17,7 +17,10 @@ const MAX_ATTEMPTS: usize = 8;
 /// A temporary file beside the one that it will replace, held by one process at a time.
 ///
 /// The lock is the system's and on the draft itself, so that nothing is left behind when a process
-/// dies: its draft is free, and the next one takes it over. Dropping a draft removes it.
+/// dies: its draft is free, and the next one removes it. Dropping a draft removes it.
+///
+/// Nothing is ever written to a file that was there before: it could be another name of a file that is not
+/// ours, or a link to one.
 #[derive(Debug)]
 pub(crate) struct Draft {
     file: File,
@@ -34,15 +37,23 @@ impl Draft {
     pub(crate) fn begin(target: &Path) -> Result<Self, PackFault> {
         let path = path_of(target);
         for _ in 0..MAX_ATTEMPTS {
-            let file = open(&path, Missing::IsMade).map_err(|e| unwritable(&e))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(PackFault::Busy),
-                Err(TryLockError::Error(error)) => return Err(unwritable(&error)),
+            let file = match create(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove_stale(&path)?;
+                    continue;
+                }
+                Err(error) => return Err(unwritable(&error)),
+            };
+            // Who found it before it was locked took it for a stale one, and goes on in its stead.
+            if let Err(fault) = lock(&file) {
+                if fault != PackFault::Busy {
+                    // Best effort: there are no locks here, so nobody else uses it.
+                    let _ = fs::remove_file(&path);
+                }
+                return Err(fault);
             }
-            // Between opening and locking, another may have published or removed this very file.
             if is_at(&file, &path).map_err(|e| unwritable(&e))? {
-                file.set_len(0).map_err(|e| unwritable(&e))?;
                 return Ok(Self {
                     file,
                     path,
@@ -61,10 +72,8 @@ impl Draft {
     /// [`PackFault::Unwritable`].
     pub(crate) fn wait(target: &Path) -> Result<(), PackFault> {
         let path = path_of(target);
-        let file = match open(&path, Missing::IsAnError) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unwritable(&error)),
+        let Some(file) = open_draft(&path).map_err(|e| unwritable(&e))? else {
+            return Ok(());
         };
         file.lock().map_err(|e| unwritable(&e))?;
         // Whoever made it may have found it locked just now, by this very wait, and have gone away.
@@ -119,26 +128,57 @@ fn path_of(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// What becomes of a draft that is not there.
-#[derive(PartialEq, Eq)]
-enum Missing {
-    IsMade,
-    IsAnError,
+fn create(path: &Path) -> io::Result<File> {
+    // Says no to a link, too, wherever it leads.
+    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Opens a draft. A link is not followed, since what it names would be overwritten.
-fn open(path: &Path, missing: Missing) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(missing == Missing::IsMade)
-        // What is in it may be another's; it is emptied when the lock is held.
-        .truncate(false)
-        .custom_flags(open_flags(OFlags::NOFOLLOW))
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::InvalidInput.into())
+/// What lies in the place of a draft, if it can be one: a file, and no other name of one. Whatever else lies
+/// there is removed, without being opened: a pipe may block, and to lock another's file would be to wait for
+/// its owner.
+fn open_draft(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let is_draft = |found: &Metadata| found.is_file() && found.nlink() <= 1;
+    let opened = path.symlink_metadata().and_then(|found| {
+        if !is_draft(&found) {
+            return Ok(None);
+        }
+        // For writing, since some file systems give the lock of a writer to nobody else.
+        let mut options = OpenOptions::new();
+        let file = options.write(true).custom_flags(flags).open(path)?;
+        Ok(is_draft(&file.metadata()?).then_some(file))
+    });
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match opened {
+        Ok(Some(file)) => Ok(Some(file)),
+        Ok(None) => match fs::remove_file(path) {
+            Err(error) if !missing(&error) => Err(error),
+            _ => Ok(None),
+        },
+        Err(error) if missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a draft that nobody has.
+fn remove_stale(path: &Path) -> Result<(), PackFault> {
+    let Some(file) = open_draft(path).map_err(|e| unwritable(&e))? else {
+        return Ok(());
+    };
+    lock(&file)?;
+    // Whoever removes a draft has its lock, so this is still the one that was found.
+    if is_at(&file, path).map_err(|e| unwritable(&e))? {
+        fs::remove_file(path).map_err(|e| unwritable(&e))?;
+    }
+    Ok(())
+}
+
+fn lock(file: &File) -> Result<(), PackFault> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(PackFault::Busy),
+        Err(TryLockError::Error(error)) => Err(unwritable(&error)),
     }
 }
 

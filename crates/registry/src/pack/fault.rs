@@ -14,6 +14,8 @@ pub enum PackFault {
     },
     /// The file is something else.
     Foreign,
+    /// It is a link, which may lead anywhere.
+    Link,
     /// It was written by another version of this program.
     Version {
         /// The format's version that it has.
@@ -30,7 +32,7 @@ pub enum PackFault {
     },
     /// It was baked with other settings.
     Settings {
-        /// What it was baked with.
+        /// What it was baked with, cut and escaped.
         found: String,
         /// What is wanted.
         wanted: String,
@@ -56,6 +58,11 @@ pub enum PackFault {
         /// What is wrong with it.
         reason: String,
     },
+    /// It would be larger than it may be; nothing is left of the attempt.
+    TooLarge {
+        /// The most that it may have.
+        max_bytes: u64,
+    },
     /// Baking was stopped; nothing is left of the attempt.
     Stopped,
 }
@@ -66,6 +73,7 @@ impl fmt::Display for PackFault {
             Self::Missing => f.write_str("there is none"),
             Self::Unreadable { kind } => write!(f, "it cannot be read: {kind}"),
             Self::Foreign => f.write_str("the file is not a pack"),
+            Self::Link => f.write_str("it is a link"),
             Self::Version { found } => write!(f, "it has format version {found}"),
             Self::Truncated => f.write_str("it ends early"),
             Self::Damaged { part, frame: None } => write!(f, "its {part} is damaged"),
@@ -74,7 +82,7 @@ impl fmt::Display for PackFault {
                 frame: Some(frame),
             } => write!(f, "frame {frame}: the {part} is damaged"),
             Self::Settings { found, wanted } => {
-                write!(f, "it was baked with {found:?}, wanted is {wanted:?}")
+                write!(f, "it was baked with \"{found}\", wanted is \"{wanted}\"")
             }
             Self::Stale { what, frame: None } => write!(f, "another number of {what}"),
             Self::Stale {
@@ -85,6 +93,10 @@ impl fmt::Display for PackFault {
             Self::Busy => f.write_str("another process is baking it"),
             Self::Unwritable { kind } => write!(f, "it cannot be written: {kind}"),
             Self::Frame { reason } => f.write_str(reason),
+            Self::TooLarge { max_bytes } => write!(
+                f,
+                "it would have more than the {max_bytes} bytes that capacity.max_pack_gb allows"
+            ),
             Self::Stopped => f.write_str("baking was stopped"),
         }
     }

@@ -35,15 +35,17 @@ mod recipe;
 mod write;
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt as _},
+    fs::File,
+    os::unix::fs::{FileExt, MetadataExt as _},
     path::Path,
     sync::Arc,
 };
 
 use bytes::Bytes;
 use lipsync_core::PixelRect;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, fadvise};
+
+use crate::fence::open_file;
 
 pub use fault::PackFault;
 pub(crate) use {
@@ -84,16 +86,17 @@ pub(crate) type PackIdentity = (u64, u64, i64, i64);
 impl Pack {
     /// Opens the pack at `path` if it was baked as the recipe says.
     pub(crate) fn open(path: &Path, recipe: &Recipe) -> Result<Self, PackFault> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(open_flags(OFlags::empty()));
-        let file = options.open(path).map_err(|e| match e.kind() {
+        let looked = path.symlink_metadata().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => PackFault::Missing,
             kind => PackFault::Unreadable { kind },
         })?;
-        let metadata = file.metadata().map_err(|e| unreadable(&e))?;
-        if !metadata.is_file() {
+        if looked.is_symlink() {
+            return Err(PackFault::Link);
+        }
+        if !looked.is_file() {
             return Err(PackFault::Foreign);
         }
+        let (file, metadata) = open_file(path).map_err(|e| unreadable(&e))?;
         let n_bytes = metadata.len();
         let mut start = [0; START_BYTES];
         file.read_exact_at(&mut start, 0)
@@ -184,12 +187,6 @@ impl Pack {
             frame: Some(index),
         })
     }
-}
-
-/// Flags for opening a file that may be anything: to open a pipe does not wait for its other end.
-fn open_flags(more: OFlags) -> i32 {
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | more;
-    i32::try_from(flags.bits()).unwrap_or_default()
 }
 
 fn read_section(

@@ -8,12 +8,9 @@ use std::{
     path::Path,
 };
 
-use lipsync_core::PixelRect;
+use lipsync_core::{Foreign, PixelRect};
 
 use super::PackFault;
-
-/// Of the settings that a pack has, so many are shown.
-const MAX_SHOWN_CHARS: usize = 200;
 
 /// Settings, sources and rectangles of a model as they are today.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +83,7 @@ impl Recipe {
         }
         Err(PackFault::Settings {
             // It may be as long as somebody likes, and goes to clients.
-            found: String::from_utf8_lossy(found)
-                .chars()
-                .take(MAX_SHOWN_CHARS)
-                .collect(),
+            found: Foreign(&String::from_utf8_lossy(found)).to_string(),
             wanted: self.settings.clone(),
         })
     }

@@ -63,6 +63,11 @@ impl<W: Write> PackWriter<W> {
         self.out.flush()
     }
 
+    /// Bytes written so far.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.at
+    }
+
     fn section(&mut self, bytes: &[u8]) -> io::Result<Extent> {
         let extent = Extent {
             offset: self.at,

@@ -100,6 +100,12 @@ struct BadValue {
     message: String,
 }
 
+impl BadValue {
+    fn sentence(&self) -> String {
+        format!("{}: {}", self.key, self.message)
+    }
+}
+
 impl Config {
     /// Reads `file` and applies the process's environment.
     ///

@@ -6,7 +6,9 @@ use std::{
 };
 
 use lipsync_core::{AudioKind, Foreign, ModelId};
-use lipsync_registry::{EvictionPolicy, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig};
+use lipsync_registry::{
+    EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, PrecisionChoice, RegistryConfig,
+};
 
 use super::{
     BadValue,
@@ -78,6 +80,12 @@ pub(super) fn validate_capacity(
         background_cache_frames: to_usize(cache),
         decoded_frames: to_usize(decoded),
         preload_frames: to_usize(preload),
+        max_frames: to_usize(in_range(
+            "capacity.max_frames",
+            raw.max_frames.unwrap_or(10_000).into(),
+            1..=100_000,
+        )?),
+        max_pack_bytes: gibibytes("capacity.max_pack_gb", raw.max_pack_gb, 8.0)?,
         bake: matches!(raw.bake.unwrap_or(RawBake::Auto), RawBake::Auto),
         // Not of this section: filled in by the caller.
         precision: PrecisionChoice::Auto,
@@ -89,21 +97,18 @@ pub(super) fn validate_capacity(
 pub(super) fn validate_model(
     id: &str,
     raw: RawModel,
-    root: &Path,
+    (root, missing): (&Path, &mut Vec<BadValue>),
 ) -> Result<ModelConfig, BadValue> {
     let key = format!("models.{id}");
     let bad = |key: String, message: String| BadValue { key, message };
     let model_id = ModelId::new(id).map_err(|e| bad(key.clone(), e.to_string()))?;
-    let resolve = |path: &str| root.join(path);
-    let must_exist = |name: &str, path: PathBuf| {
-        if path.exists() {
-            Ok(path)
-        } else {
-            Err(bad(
-                format!("{key}.{name}"),
-                format!("{} does not exist", shown(&path)),
-            ))
+    let mut resolve = |name: &str, path: &str| {
+        let path = root.join(path);
+        if !path.exists() {
+            let message = format!("{} does not exist", shown(&path));
+            missing.push(bad(format!("{key}.{name}"), message));
         }
+        path
     };
     let source = match (
         raw.path,
@@ -111,11 +116,11 @@ pub(super) fn validate_model(
         raw.background_dir,
         raw.crop_rects_path,
     ) {
-        (Some(path), None, None, None) => ModelSource::Folder(must_exist("path", resolve(&path))?),
+        (Some(path), None, None, None) => ModelSource::Folder(resolve("path", &path)),
         (None, Some(model), Some(backgrounds), Some(rects)) => ModelSource::Parts {
-            model_path: must_exist("model_path", resolve(&model))?,
-            background_dir: must_exist("background_dir", resolve(&backgrounds))?,
-            crop_rects_path: must_exist("crop_rects_path", resolve(&rects))?,
+            model_path: resolve("model_path", &model),
+            background_dir: resolve("background_dir", &backgrounds),
+            crop_rects_path: resolve("crop_rects_path", &rects),
             n_frames: raw.num_frames,
         },
         _ => {
@@ -132,12 +137,10 @@ pub(super) fn validate_model(
         ));
     }
     if let Some(fps) = raw.fps {
-        in_range(&format!("{key}.fps"), fps.into(), 1..=120)?;
+        in_range(&format!("{key}.fps"), fps.into(), 1..=MAX_FPS.into())?;
     }
-    let audio_encoder = match raw.audio_encoder_path {
-        Some(path) => Some(must_exist("audio_encoder_path", resolve(&path))?),
-        None => None,
-    };
+    let audio_encoder = raw.audio_encoder_path;
+    let audio_encoder = audio_encoder.map(|path| resolve("audio_encoder_path", &path));
     Ok(ModelConfig {
         id: model_id,
         source,
@@ -150,6 +153,7 @@ pub(super) fn validate_model(
         audio_encoder,
         precision: raw.precision.map(precision),
         preload: raw.preload.unwrap_or(false),
+        follow_links: raw.follow_links.unwrap_or(false),
     })
 }
 

@@ -37,12 +37,22 @@ pub(super) fn to_usize(value: u64) -> usize {
 
 /// A number of GiB in bytes.
 pub(super) fn gibibytes(key: &str, value: Option<f64>, default: f64) -> Result<u64, BadValue> {
-    let value = positive(key, value.unwrap_or(default), 1e6)?;
+    multiple(key, value.unwrap_or(default), 1024.0 * 1024.0 * 1024.0)
+}
+
+/// A number of GMAC in MACs.
+pub(super) fn gmacs(key: &str, value: Option<f64>, default: f64) -> Result<u64, BadValue> {
+    multiple(key, value.unwrap_or(default), 1e9)
+}
+
+/// So many of `unit`, which is up to some 10^9.
+fn multiple(key: &str, value: f64, unit: f64) -> Result<u64, BadValue> {
+    let value = positive(key, value, 1e6)?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "checked to be positive and at most 10^6 GB"
+        reason = "checked to be positive and at most 10^6 units"
     )]
-    let n_bytes = (value * 1024.0 * 1024.0 * 1024.0) as u64;
-    Ok(n_bytes)
+    let n = (value * unit) as u64;
+    Ok(n)
 }

@@ -28,6 +28,8 @@ pub(super) struct RawConfig {
     pub(super) models_root: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) cache_dir: Option<String>,
+    pub(super) strict: Option<bool>,
+    pub(super) follow_links: Option<bool>,
     #[serde(deserialize_with = "null_as_default")]
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -79,6 +81,8 @@ pub(super) struct RawCapacity {
     pub(super) decoded_frames: Option<u32>,
     pub(super) bake: Option<RawBake>,
     pub(super) preload_frames: Option<u32>,
+    pub(super) max_frames: Option<u32>,
+    pub(super) max_pack_gb: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -106,6 +110,8 @@ pub(super) struct RawEngine {
     pub(super) precision: Option<RawPrecision>,
     pub(super) max_batch: Option<u32>,
     pub(super) max_batch_wait_ms: Option<u64>,
+    pub(super) max_gmac: Option<f64>,
+    pub(super) max_arena_mb: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,6 +177,7 @@ pub(super) struct RawModel {
     pub(super) fps: Option<u32>,
     pub(super) precision: Option<RawPrecision>,
     pub(super) preload: Option<bool>,
+    pub(super) follow_links: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use lipsync_compositor::Encoding;
 use lipsync_core::Foreign;
-use lipsync_engine::CpuIsa;
+use lipsync_engine::{CpuIsa, NetworkLimits};
 
 use super::{
     BadValue,
     address::parse_address,
     log_filter::parse_filter,
-    numbers::{in_range, to_usize},
+    numbers::{gmacs, in_range, to_usize},
     raw::{
         RawEngine, RawFormat, RawLogFormat, RawLogging, RawOperations, RawOutput, RawServer,
         RawSession,
@@ -101,6 +101,12 @@ pub(super) fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         key: "engine.cpu_isa".into(),
         message: error.to_string(),
     })?;
+    let arena = raw.max_arena_mb.unwrap_or(256).into();
+    let arena = in_range("engine.max_arena_mb", arena, 1..=1_048_576)?;
+    let limits = NetworkLimits {
+        max_macs: gmacs("engine.max_gmac", raw.max_gmac, 20.0)?,
+        max_arena_bytes: arena << 20,
+    };
     let visual_cache_mb = raw.visual_cache_mb.unwrap_or(1024);
     Ok(Engine {
         device,
@@ -108,6 +114,7 @@ pub(super) fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {
         visual_cache_bytes: u64::from(visual_cache_mb) << 20,
         max_batch: to_usize(max_batch),
         max_batch_wait: Duration::from_millis(wait_ms),
+        limits,
     })
 }
 

@@ -125,8 +125,8 @@ fn errors_name_file_line_column_and_what_was_expected() {
             ["capacity.max_memory_gb", "above 0"],
         ),
         (
-            "models:\n  a:\n    path: nowhere\n",
-            ":3:5",
+            "strict: true\nmodels:\n  a:\n    path: nowhere\n",
+            ":4:5",
             ["models.a.path", "does not exist"],
         ),
         (
@@ -217,6 +217,63 @@ fn a_section_may_be_commented_out_as_a_whole() {
     assert_eq!(config.server.n_workers, 4);
     let overridden = parse_with("server:\n", &[("LIPSYNC_SERVER__WORKER_COUNT", "5")]).unwrap();
     assert_eq!(overridden.server.n_workers, 5);
+}
+
+#[test]
+fn what_is_not_there_is_told_and_no_error_unless_strict() {
+    let text = "models: {a: {path: /, follow_links: true}, b: {path: nowhere, audio_encoder_path: /none}}\n";
+    let config = parse(text).unwrap();
+    let [path, encoder] = &config.missing[..] else {
+        panic!("{:?}", config.missing)
+    };
+    assert!(path.starts_with("models.b.path: ") && path.ends_with("nowhere does not exist"));
+    assert_eq!(encoder, "models.b.audio_encoder_path: /none does not exist");
+    let follows = |config: Config| {
+        config
+            .registry
+            .models
+            .iter()
+            .map(|m| m.follow_links)
+            .collect()
+    };
+    let found: Vec<bool> = follows(config);
+    assert_eq!(found, [true, false]);
+    let all = parse(&format!("follow_links: true\n{text}")).unwrap();
+    let found: Vec<bool> = follows(all);
+    assert_eq!(found, [true, true]);
+}
+
+#[test]
+fn what_one_model_may_take_is_bounded() {
+    let config = parse("models: {}\n").unwrap();
+    assert_eq!(config.registry.max_frames, 10_000);
+    assert_eq!(config.registry.max_pack_bytes, 8 << 30);
+    assert_eq!(config.engine.limits.max_macs, 20_000_000_000);
+    assert_eq!(config.engine.limits.max_arena_bytes, 256 << 20);
+    for (text, words) in [
+        (
+            "capacity: {max_frames: 0}",
+            "capacity.max_frames: expected 1 to 100000",
+        ),
+        (
+            "capacity: {max_pack_gb: 0}",
+            "capacity.max_pack_gb: expected a number above 0",
+        ),
+        (
+            "engine: {max_gmac: 0}",
+            "engine.max_gmac: expected a number above 0",
+        ),
+        (
+            "engine: {max_arena_mb: 0}",
+            "engine.max_arena_mb: expected 1 to 1048576",
+        ),
+    ] {
+        let refused = parse(text).unwrap_err();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let config = parse("engine: {max_gmac: 0.5, max_arena_mb: 64}\n").unwrap();
+    assert_eq!(config.engine.limits.max_macs, 500_000_000);
+    assert_eq!(config.engine.limits.max_arena_bytes, 64 << 20);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use lipsync_compositor::Encoding;
-use lipsync_engine::CpuIsa;
+use lipsync_engine::{CpuIsa, NetworkLimits};
 use lipsync_registry::RegistryConfig;
 
 use super::{
@@ -35,6 +35,10 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// What is not wrong, but probably not meant, a sentence each.
     pub warnings: Vec<String>,
+    /// Whether a model that is not there, or cannot be preloaded, ends the start.
+    pub strict: bool,
+    /// What the configuration names and is not there, a sentence each.
+    pub missing: Vec<String>,
 }
 
 /// `server`.
@@ -84,6 +88,8 @@ pub struct Engine {
     pub max_batch: usize,
     /// How long a job may be held back for others to share its batch.
     pub max_batch_wait: Duration,
+    /// What one network may take.
+    pub limits: NetworkLimits,
 }
 
 /// `engine.device`.
@@ -152,9 +158,16 @@ pub enum LogFormat {
 
 pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> {
     let root = base.join(raw.models_root.as_deref().unwrap_or("."));
+    let strict = raw.strict.unwrap_or(false);
+    let follow_links = raw.follow_links.unwrap_or(false);
     let mut models = Vec::with_capacity(raw.models.len());
-    for (id, model) in raw.models {
-        models.push(validate_model(&id, model, &root)?);
+    let mut missing = Vec::new();
+    for (id, mut model) in raw.models {
+        model.follow_links.get_or_insert(follow_links);
+        models.push(validate_model(&id, model, (&root, &mut missing))?);
+    }
+    if strict && !missing.is_empty() {
+        return Err(missing.swap_remove(0));
     }
     let output = validate_output(&raw.output)?;
     let registry = RegistryConfig {
@@ -173,5 +186,7 @@ pub(super) fn validate(raw: RawConfig, base: &Path) -> Result<Config, BadValue> 
         registry,
         // Of the reading, not of the values.
         warnings: Vec::new(),
+        strict,
+        missing: missing.iter().map(BadValue::sentence).collect(),
     })
 }

@@ -59,11 +59,11 @@ fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
 }
 
 #[test]
-fn a_broken_preloaded_model_stops_the_start_and_is_named_with_its_path() -> Result<()> {
+fn with_strict_a_broken_preloaded_model_stops_the_start_and_is_named_with_its_path() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("a"))?;
     fs::write(folder.path().join("a/avatar.yaml"), "audio_kind: [\n")?;
-    let config = "server: {port: '127.0.0.1:0'}\noperations: {enabled: false}\nmodels: {a: {path: a, preload: true}}\n";
+    let config = "strict: true\nserver: {port: '127.0.0.1:0'}\noperations: {enabled: false}\nmodels: {a: {path: a, preload: true}}\n";
     fs::write(folder.path().join("config.yaml"), config)?;
     let (code, _, stderr) = run(folder.path(), &[])?;
     assert_eq!(code, Some(2), "{stderr}");

@@ -74,7 +74,7 @@ fn drivers_and_cards_that_cannot_be_used_are_refused_in_words() -> Result<()> {
 #[test]
 fn auto_says_which_card_it_leaves_alone() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    write_avatar(folder.path(), "")?;
+    write_avatar(folder.path(), "strict: true")?;
     write_driver(folder.path())?;
     // A model that cannot be preloaded ends the server after it has chosen its device.
     fs::write(folder.path().join("a/avatar.yaml"), "audio_kind: [\n")?;

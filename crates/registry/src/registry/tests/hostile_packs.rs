@@ -1,6 +1,12 @@
 //! Files in the places of packs, drafts and frames that are not what they should be.
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    fs::{self, File},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     BakeReport, Model, PackFault, PackState, Registry, RegistryConfig, RegistryError,
@@ -116,21 +122,72 @@ fn a_frame_replaced_under_its_model_is_refused() {
 }
 
 #[test]
-fn a_draft_that_is_a_link_is_not_followed() {
+fn nothing_is_written_to_what_has_the_name_of_a_draft() {
+    let link = |of: &Path, at: &Path| std::os::unix::fs::symlink(of, at).expect("linked");
+    let name = |of: &Path, at: &Path| fs::hard_link(of, at).expect("linked");
+    for trap in [&link as &dyn Fn(&Path, &Path), &name] {
+        let disk = Disk::new();
+        let config = unbaked(&disk);
+        let precious = disk.root.path().join("precious");
+        fs::write(&precious, "precious").expect("written");
+        trap(&precious, &draft(&disk));
+        bake(&registry(config.clone()).0).expect("baked");
+        assert_eq!(fs::read_to_string(&precious).expect("read"), "precious");
+        assert!(!draft(&disk).exists());
+        assert!(is_ready(&model(&registry(config).0)));
+    }
+}
+
+#[test]
+fn a_draft_that_is_a_name_of_a_file_in_use_is_not_waited_for() {
     let disk = Disk::new();
     let config = unbaked(&disk);
-    let precious = disk.root.path().join("precious");
-    fs::write(&precious, "precious").expect("written");
-    std::os::unix::fs::symlink(&precious, draft(&disk)).expect("linked");
-    let refused = bake(&registry(config).0).expect_err("a link");
-    assert!(matches!(
-        refused,
-        RegistryError::Pack {
-            fault: PackFault::Unwritable { .. },
-            ..
-        }
-    ));
-    assert_eq!(fs::read_to_string(&precious).expect("read"), "precious");
+    let theirs = disk.root.path().join("theirs");
+    let file = File::create(&theirs).expect("made");
+    file.lock().expect("locked");
+    fs::hard_link(&theirs, draft(&disk)).expect("linked");
+    bake(&registry(config).0).expect("baked");
+    assert!(theirs.exists());
+}
+
+#[test]
+fn a_pack_that_is_a_link_is_neither_read_nor_written_to() {
+    let disk = Disk::new();
+    let config = unbaked(&disk);
+    let elsewhere = disk.path("elsewhere.pack");
+    bake(&registry(config.clone()).0).expect("baked");
+    fs::rename(pack(&disk), &elsewhere).expect("moved");
+    std::os::unix::fs::symlink(&elsewhere, pack(&disk)).expect("linked");
+    let (first, _) = registry(config.clone());
+    let fault = PackFault::Link;
+    assert_eq!(model(&first).pack_state(), PackState::Refused { fault });
+
+    let mut follows = config;
+    follows.models[0].follow_links = true;
+    assert!(is_ready(&model(&registry(follows).0)));
+
+    let before = fs::read(&elsewhere).expect("read");
+    assert!(!bake(&first).expect("baked").was_current);
+    assert!(pack(&disk).symlink_metadata().expect("a pack").is_file());
+    assert_eq!(fs::read(&elsewhere).expect("read"), before);
+}
+
+#[test]
+fn a_pack_that_would_be_too_large_is_given_up() {
+    let disk = Disk::new();
+    let config = RegistryConfig {
+        max_pack_bytes: 1000,
+        ..unbaked(&disk)
+    };
+    let (registry, _) = registry(config);
+    let served = model(&registry);
+    let refused = bake(&registry).expect_err("too large").to_string();
+    assert!(
+        refused.contains("1000 bytes that capacity.max_pack_gb allows"),
+        "{refused}"
+    );
+    assert!(!pack(&disk).exists() && !draft(&disk).exists());
+    served.background(0).expect("from its source");
 }
 
 #[cfg(target_os = "linux")]
@@ -147,7 +204,8 @@ fn pipes_do_not_block() {
     let served = model(&registry);
     assert!(!is_ready(&served));
     served.background(0).expect("from its source");
-    bake(&registry).expect_err("a pipe cannot be written to");
+    bake(&registry).expect("in the place of the pipes");
+    assert!(pack(&disk).is_file() && !draft(&disk).exists());
 }
 
 #[test]
