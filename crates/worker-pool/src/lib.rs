@@ -28,10 +28,13 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod arenas;
 mod dispatcher;
 pub mod error;
 pub mod execute;
+mod group;
 pub mod job;
+mod pace;
 mod policy;
 pub mod pool;
 pub mod stats;

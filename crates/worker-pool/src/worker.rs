@@ -1,6 +1,6 @@
 //! A worker: one thread with its own session, running the batches that it is handed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError, after, never, select};
 use lipsync_engine::Session;
@@ -8,6 +8,7 @@ use lipsync_engine::Session;
 use crate::{
     PoolError,
     ahead::{Ahead, IDLE},
+    arenas::LOOK,
     execute::Executor,
     task::Batch,
     warm_up::WarmUp,
@@ -64,6 +65,7 @@ impl Worker {
                     Err(error) => chunk.task.fail(error),
                 }
             }
+            self.executor.give_back(Instant::now());
         }
     }
 
@@ -74,6 +76,10 @@ impl Worker {
                 None => never(),
                 Some(_) => after(IDLE),
             };
+            let look = match self.executor.holds_memory() {
+                true => after(LOOK),
+                false => never(),
+            };
             select! {
                 recv(self.batches) -> batch => return batch.ok(),
                 recv(self.warm_ups) -> order => match order {
@@ -81,6 +87,7 @@ impl Worker {
                     Err(RecvError) => self.warm_ups = never(),
                 },
                 recv(patience) -> _ => self.prepare_ahead(),
+                recv(look) -> _ => self.executor.give_back(Instant::now()),
             }
         }
     }
