@@ -7,7 +7,7 @@ use std::{
 };
 
 use lipsync_compositor::{
-    BakeSettings, BakedFrame, ENCODER, FaceCrop, Picture, choose_restart_interval,
+    BakeSettings, BakedFrame, DECODER, ENCODER, FaceCrop, Picture, choose_restart_interval,
 };
 use lipsync_core::{FaceGeometry, PixelRect};
 
@@ -347,7 +347,7 @@ fn unpack(pack: &Pack, index: u32) -> Result<BackgroundFrame, PackFault> {
 /// Everything but pictures and rectangles that decides about a pack's bytes.
 fn describe(files: &FrameFiles, geometry: FaceGeometry, settings: BakeSettings) -> String {
     format!(
-        "{}x{} pixels, crops of {}, {settings:?}, {ENCODER}",
+        "{}x{} {DECODER}, crops of {}, {settings:?}, {ENCODER}",
         files.width(),
         files.height(),
         geometry.crop_px
