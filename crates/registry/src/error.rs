@@ -94,6 +94,39 @@ pub enum RegistryError {
         /// Frames in use.
         n_frames: usize,
     },
+    /// Rectangles carry the numbers of other frames.
+    #[error(
+        "background frames are numbered {first_frame} to {last_frame}, but their {n_rectangles} crop \
+         rectangles from {first} on"
+    )]
+    RectangleNumbers {
+        /// Number of the first frame in use.
+        first_frame: u64,
+        /// And of the last.
+        last_frame: u64,
+        /// Number of the first rectangle.
+        first: u64,
+        /// Rectangles found.
+        n_rectangles: usize,
+    },
+    /// All rectangles make sense in another order of numbers only.
+    #[error(
+        "the crop rectangles must be [x1, y1, x2, y2], but their numbers make squares only as {order}"
+    )]
+    RectangleOrder {
+        /// The order.
+        order: &'static str,
+    },
+    /// A rectangle cannot be that of a face.
+    #[error("crop rectangle {index} ({rect:?}) {reason}")]
+    RectangleShape {
+        /// The frame's index.
+        index: usize,
+        /// The rectangle as written.
+        rect: CropRect,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A rectangle has no pixel on its frame.
     #[error("crop rectangle {index} ({rect:?}) lies outside the {width}x{height} frame")]
     RectangleOffFrame {
@@ -265,6 +298,9 @@ impl RegistryError {
             | Self::ZeroFps
             | Self::Rectangles { .. }
             | Self::RectangleCount { .. }
+            | Self::RectangleNumbers { .. }
+            | Self::RectangleOrder { .. }
+            | Self::RectangleShape { .. }
             | Self::RectangleOffFrame { .. }
             | Self::MissingFrames { .. }
             | Self::NoFrames

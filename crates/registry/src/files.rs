@@ -36,14 +36,18 @@ pub(crate) fn read(
     Ok(bytes)
 }
 
-/// As [`read`], for UTF-8 text.
+/// As [`read`], for UTF-8 text. A byte order mark before it is left out.
 pub(crate) fn read_text(path: &Path, what: &'static str) -> Result<String, RegistryError> {
     let bytes = read(path, what, MAX_TEXT_BYTES)?;
-    String::from_utf8(bytes).map_err(|_| RegistryError::File {
+    let mut text = String::from_utf8(bytes).map_err(|_| RegistryError::File {
         what,
         kind: std::io::ErrorKind::InvalidData,
         path: path.to_owned(),
-    })
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// Size of a regular file in bytes.

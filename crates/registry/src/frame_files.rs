@@ -12,11 +12,12 @@ use lipsync_compositor::{
 use lipsync_core::{CropRect, FaceGeometry, PixelRect};
 
 use crate::{
-    BackgroundFrame, RegistryError, files,
+    BackgroundFrame, RegistryError, face_rects, files,
     pack::{Recipe, Stamp},
 };
 
 const WHAT: &str = "background frame";
+const DECODING: &str = "decoding a background frame";
 
 /// Paths and rectangles of all frames, and the size that every frame must have.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct FrameFiles {
 }
 
 impl FrameFiles {
-    /// Takes the size from the first frame's header, compares the last one's, and cuts every
+    /// Takes the size from the first frame's header, compares the last one's, and fits every
     /// rectangle to it. The frames between are compared when they are decoded: opening thousands
     /// of files would make every load slow.
     pub(crate) fn check(
@@ -42,20 +43,7 @@ impl FrameFiles {
         let (width, height) = size_of(0, first, &read(first)?)?;
         let last_index = paths.len() - 1;
         check_size(last_index, last, &read(last)?, (width, height))?;
-        let clamp = |(index, rect): (usize, &CropRect)| {
-            rect.clamp_to(width, height)
-                .ok_or(RegistryError::RectangleOffFrame {
-                    index,
-                    rect: *rect,
-                    width,
-                    height,
-                })
-        };
-        let rectangles: Vec<PixelRect> = rectangles
-            .iter()
-            .enumerate()
-            .map(clamp)
-            .collect::<Result<_, _>>()?;
+        let rectangles = face_rects::fit(rectangles, width, height)?;
         let stamps = paths.iter().map(|path| stamp(path)).collect();
         Ok(Self {
             stamps,
@@ -151,9 +139,23 @@ impl FrameFiles {
         }));
         match made {
             Ok(made) => made.map_err(|e| broken(place, path, &e)),
-            Err(_) => Err(RegistryError::Panicked {
-                what: "decoding a background frame",
-            }),
+            Err(_) => Err(RegistryError::Panicked { what: DECODING }),
+        }
+    }
+
+    /// Whether an error says that a frame can never be shown: it is no picture, has another size, or cannot be
+    /// read. What was removed or changed since the model was loaded is no damage but the operator's doing.
+    pub(crate) fn is_damage(&self, index: u32, error: &RegistryError) -> bool {
+        match error {
+            RegistryError::Frame { .. }
+            | RegistryError::FrameSize { .. }
+            | RegistryError::FileTooLarge { .. }
+            | RegistryError::Panicked { what: DECODING } => true,
+            RegistryError::File { kind, .. } => {
+                let was_there = self.find(index).map(|(place, ..)| self.stamps[place]);
+                *kind != io::ErrorKind::NotFound || matches!(was_there, Ok(None))
+            }
+            _ => false,
         }
     }
 

@@ -7,7 +7,8 @@ use lipsync_core::{AudioKind, CropRect};
 use crate::{
     ModelConfig, ModelSource, RegistryError, files,
     manifest::{self, Manifest},
-    numbered, rectangles,
+    numbered::{self, Numbered},
+    rectangles::{self, Rectangles},
 };
 
 /// Names under which the known layouts keep background frames; the first that exists is taken.
@@ -54,38 +55,66 @@ impl Avatar {
             return Err(RegistryError::ZeroFps);
         }
         let frames = frames(&parts)?;
-        let mut rectangles = rectangles::read(&parts.rectangles)?;
-        if rectangles.len() < frames.len() {
-            return Err(RegistryError::RectangleCount {
-                n_rectangles: rectangles.len(),
-                n_frames: frames.len(),
-            });
+        let rectangles = pair(&frames, rectangles::read(&parts.rectangles)?)?;
+        if rectangles.len() > frames.paths.len() && parts.n_frames.is_none() {
+            let (n_rectangles, n_frames) = (rectangles.len(), frames.paths.len());
+            let model = &config.id;
+            tracing::warn!(%model, n_rectangles, n_frames, "more crop rectangles than background frames");
         }
-        rectangles.truncate(frames.len());
         Ok(Self {
             generator: parts.generator,
             audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
             audio_kind,
             fps,
-            frames,
-            rectangles,
+            rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
+            frames: frames.paths,
         })
     }
 }
 
-fn frames(parts: &Parts) -> Result<Vec<PathBuf>, RegistryError> {
+/// The rectangles from that of the first frame on, at least one a frame.
+fn pair(frames: &Numbered, rectangles: Rectangles) -> Result<Vec<CropRect>, RegistryError> {
+    let Rectangles { first, mut rects } = rectangles;
+    let n_frames = frames.paths.len();
+    let Some(first) = first else {
+        if rects.len() < n_frames {
+            let n_rectangles = rects.len();
+            return Err(RegistryError::RectangleCount {
+                n_rectangles,
+                n_frames,
+            });
+        }
+        return Ok(rects);
+    };
+    let n_before = frames.first.checked_sub(first);
+    let n_before = n_before.and_then(|n| usize::try_from(n).ok());
+    match n_before.filter(|&n| rects.len().saturating_sub(n) >= n_frames) {
+        Some(n_before) => {
+            rects.drain(..n_before);
+            Ok(rects)
+        }
+        None => Err(RegistryError::RectangleNumbers {
+            first_frame: frames.first,
+            last_frame: frames.first.saturating_add(n_frames as u64 - 1),
+            first,
+            n_rectangles: rects.len(),
+        }),
+    }
+}
+
+fn frames(parts: &Parts) -> Result<Numbered, RegistryError> {
     let mut frames = numbered::list(&parts.frames, "background frames", &["jpg", "jpeg", "png"])?;
     if let Some(configured) = parts.n_frames {
         let wanted = usize::try_from(configured).unwrap_or(usize::MAX);
-        if wanted > frames.len() {
+        if wanted > frames.paths.len() {
             return Err(RegistryError::MissingFrames {
                 configured,
-                found: frames.len(),
+                found: frames.paths.len(),
             });
         }
-        frames.truncate(wanted);
+        frames.paths.truncate(wanted);
     }
-    if frames.is_empty() {
+    if frames.paths.is_empty() {
         return Err(RegistryError::NoFrames);
     }
     Ok(frames)

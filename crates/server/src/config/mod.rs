@@ -108,6 +108,8 @@ impl Config {
         file: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        // Some editors begin every file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let syntax = |error: &serde_yaml::Error| syntax_error(file, error);
         // Once into the raw form, for its exact messages, and once into a tree, which also refuses
         // duplicate model ids and can be overridden.
