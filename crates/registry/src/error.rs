@@ -231,7 +231,7 @@ pub enum RegistryError {
         "no memory for the model: it needs {needed} of {budget} bytes, which models in use hold"
     )]
     OutOfMemory {
-        /// Bytes of the model's weights.
+        /// Bytes of the model's weights, and of what the workers need to run it.
         needed: u64,
         /// Bytes of the whole budget.
         budget: u64,

@@ -19,6 +19,7 @@ use crate::{Config, StartError, devices};
 pub struct CpuLoader {
     isa: CpuIsa,
     visual_cache: Arc<VisualCache>,
+    n_workers: usize,
 }
 
 /// Loads generators for CUDA devices, and what belongs on the host for it.
@@ -75,7 +76,14 @@ impl CpuLoader {
         Self {
             isa,
             visual_cache: Arc::new(VisualCache::new(visual_cache_bytes)),
+            n_workers: 0,
         }
+    }
+
+    /// The same for so many workers, whose memory is charged to the models that they run.
+    #[must_use]
+    pub fn with_workers(self, n_workers: usize) -> Self {
+        Self { n_workers, ..self }
     }
 }
 
@@ -93,7 +101,7 @@ impl EngineLoader {
         let engine = &config.engine;
         let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes);
         if cudas.is_empty() {
-            return Ok(Arc::new(host));
+            return Ok(Arc::new(host.with_workers(config.server.n_workers)));
         }
         let all: Vec<Device> = cudas.iter().map(|cuda| cuda.device()).collect();
         let workers = devices::of_workers(&all, config.server.n_workers);
@@ -153,6 +161,10 @@ impl NetworkLoader for CpuLoader {
             ..LoadOptions::default()
         };
         load_generator(onnx, options)
+    }
+
+    fn host_workers(&self) -> u64 {
+        self.n_workers as u64
     }
 
     fn has_bf16(&self) -> bool {
@@ -324,6 +336,9 @@ mod tests {
         let config = Config::parse("", Path::new("config.yaml"), []).unwrap();
         let loader = EngineLoader::choose(&config, Vec::new()).unwrap();
         assert_eq!(loader.devices()[0].device, Device::Cpu);
-        assert_eq!(loader.arena_bytes(b"", Device::Cpu), 0);
+        assert_eq!(loader.host_workers(), config.server.n_workers as u64);
+        let onnx = write_variant("small-opset13").unwrap();
+        let generator = loader.generator(&onnx, Device::Cpu, Precision::F32);
+        assert!(generator.unwrap().session_bytes() > 0);
     }
 }

@@ -68,6 +68,10 @@ impl NetworkLoader for WarmLoader {
         self.inner.devices()
     }
 
+    fn host_workers(&self) -> u64 {
+        self.inner.host_workers()
+    }
+
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
         self.inner.arena_bytes(onnx, device)
     }
