@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use lipsync::v1::{self, OutputFormat};
 use lipsync_compositor::{EncodeOptions, Encoding, composite, encode_with};
 use lipsync_core::{FaceGeometry, ModelId};
-use tonic::Code;
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::support::{FakeLoader, TestServer, avatar, speech::windows_request};
 
@@ -240,14 +243,12 @@ async fn a_damaged_frame_ends_no_answer_and_is_told() -> Result<()> {
         fault.starts_with("background frame 2 cannot be decoded"),
         "{fault}"
     );
-    let health = tonic_health::pb::health_client::HealthClient::connect(format!(
-        "http://{}",
-        server.address()
-    ));
-    let of_model = tonic_health::pb::HealthCheckRequest {
+    let channel = Endpoint::from_shared(format!("http://{}", server.address()))?.connect();
+    let mut health = HealthClient::new(channel.await?);
+    let of_model = HealthCheckRequest {
         service: "model/a".into(),
     };
-    let answer = health.await?.check(of_model).await?.into_inner();
-    assert_eq!(answer.status(), tonic_health::ServingStatus::Serving.into());
+    let answer = health.check(of_model).await?.into_inner();
+    assert_eq!(answer.status, i32::from(ServingStatus::Serving));
     Ok(())
 }

@@ -14,10 +14,10 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use lipsync_engine::{Device, EngineError, FaceInput, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
 
 use crate::{
     PoolError,
@@ -147,11 +147,7 @@ impl Executor {
             generator.infer_while(session, &inputs, &mut faces, &is_wanted)
         }));
         let end = Instant::now();
-        if !shares_batches(self.device) {
-            let busy = thread_time().saturating_sub(start_time);
-            self.ledger.paces.note(generator, faces.len(), busy);
-            self.arenas.note(generator, end);
-        }
+        self.note_run(generator, faces.len(), start_time);
         let is_whole = faces.len() == n_frames;
         let result = match outcome {
             Ok(Ok(())) if is_whole || !is_wanted() => Ok(()),
@@ -171,17 +167,7 @@ impl Executor {
                 Err(PoolError::Panicked)
             }
         };
-        self.ledger.update_worker(self.worker, |stats| {
-            stats.batches += 1;
-            stats.busy += end - start;
-            match &result {
-                Ok(()) => stats.frames += u64::try_from(faces.len()).unwrap_or(u64::MAX),
-                Err(PoolError::Panicked) => stats.restarts += 1,
-                Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
-                Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
-                Err(_) => {}
-            }
-        });
+        self.count_run(&result, faces.len(), end - start);
         result?;
         if !is_whole {
             return Ok(Vec::new());
@@ -198,6 +184,29 @@ impl Executor {
             run,
         };
         Ok(chunks.iter().map(done).collect())
+    }
+
+    /// Takes note of what a network took on this thread, since it had used `start_time`, and keeps.
+    fn note_run(&mut self, generator: &Arc<dyn Generator>, n_frames: usize, start_time: Duration) {
+        if !shares_batches(self.device) {
+            let busy = thread_time().saturating_sub(start_time);
+            self.ledger.paces.note(generator, n_frames, busy);
+            self.arenas.note(generator, Instant::now());
+        }
+    }
+
+    fn count_run(&self, result: &Result<(), PoolError>, n_frames: usize, busy: Duration) {
+        self.ledger.update_worker(self.worker, |stats| {
+            stats.batches += 1;
+            stats.busy += busy;
+            match result {
+                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
+                Err(PoolError::Panicked) => stats.restarts += 1,
+                Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
+                Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
+                Err(_) => {}
+            }
+        });
     }
 
     /// Whether there is anything that may have to be given back.
