@@ -243,8 +243,8 @@ async fn a_damaged_frame_ends_no_answer_and_is_told() -> Result<()> {
         fault.starts_with("background frame 2 cannot be decoded"),
         "{fault}"
     );
-    let channel = Endpoint::from_shared(format!("http://{}", server.address()))?.connect();
-    let mut health = HealthClient::new(channel.await?);
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?;
+    let mut health = HealthClient::new(endpoint.connect().await?);
     let of_model = HealthCheckRequest {
         service: "model/a".into(),
     };
