@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use lipsync::v1::{self, OutputFormat};
 use lipsync_compositor::{EncodeOptions, Encoding, composite, encode_with};
 use lipsync_core::{FaceGeometry, ModelId};
-use tonic::Code;
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::support::{FakeLoader, TestServer, avatar, speech::windows_request};
 
@@ -195,5 +198,57 @@ async fn an_answer_of_faces_that_would_not_fit_is_refused_before_anything_is_dec
     let answer = backgrounds(&server, &[0; 200], faces).await?;
     assert_eq!(answer.frames.len(), 200);
     assert_eq!(model.decoded_stats().loads, 1);
+    Ok(())
+}
+
+/// One damaged frame among many: health, lists, single answers and whole clips say the same about the model, and
+/// nobody is refused for it.
+#[tokio::test]
+async fn a_damaged_frame_ends_no_answer_and_is_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 5)?;
+    let path = folder.path().join("a/frames/frame_0002.png");
+    let whole = std::fs::read(&path)?;
+    std::fs::write(&path, &whole[..whole.len() / 2])?;
+    let server = TestServer::start(
+        "models: {a: {path: a, preload: true}}",
+        folder.path(),
+        Arc::new(FakeLoader::default()),
+    )
+    .await?;
+    // The walk is 1, 2, 3, 4, 3, 2, 1, 0.
+    let output = options(OutputFormat::Rgb, 0, false);
+    let shown = frames(&server, &[50.0; 8], output).await?;
+    assert_eq!(shown.len(), 8);
+    assert_eq!(shown[1].data, shown[0].data, "frame 2 is shown as frame 1");
+    assert_ne!(shown[2].data, shown[0].data);
+    for quality in [85, 60] {
+        let output = options(OutputFormat::Jpeg, quality, false);
+        assert_eq!(frames(&server, &[50.0; 8], output).await?.len(), 8);
+    }
+    let stats = server
+        .client()
+        .await?
+        .model_admin()
+        .get_model_stats(v1::GetModelStatsRequest {
+            model_id: "a".into(),
+        })
+        .await?
+        .into_inner()
+        .model
+        .context("stats")?;
+    assert_eq!(stats.state, i32::from(v1::ModelState::Ready));
+    let fault = &stats.pack_fault;
+    assert!(
+        fault.starts_with("background frame 2 cannot be decoded"),
+        "{fault}"
+    );
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address()))?;
+    let mut health = HealthClient::new(endpoint.connect().await?);
+    let of_model = HealthCheckRequest {
+        service: "model/a".into(),
+    };
+    let answer = health.check(of_model).await?.into_inner();
+    assert_eq!(answer.status, i32::from(ServingStatus::Serving));
     Ok(())
 }

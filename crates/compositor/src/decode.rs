@@ -2,12 +2,17 @@
 
 use std::io::Cursor;
 
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageReader, Limits};
 
 use crate::{
     CompositorError, ImageFormat, Picture,
-    header::{format_of, jpeg_is_complete, malformed, probe},
+    exif::Orientation,
+    header::{format_of, jpeg_is_complete, malformed, stored_size},
+    picture::PIXEL_BYTES,
 };
+
+/// Which pixels files give: to be changed with them, for what is made of pixels and kept.
+pub const DECODER: &str = "pixels as of imread 5.0";
 
 /// The largest picture that [`decode`] takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,18 +58,19 @@ impl DecodeLimits {
     }
 }
 
-/// Decodes a PNG or JPEG picture, told apart by their first bytes.
+/// Decodes a PNG or JPEG picture, told apart by their first bytes, as OpenCV's `imread` does.
 ///
-/// Grey and palettes become RGB, 16 bits become 8. An alpha channel is dropped without blending,
-/// as OpenCV's `imread` does: pixels keep the colour that the file gives them, however transparent.
-/// An EXIF orientation is ignored.
+/// Grey and palettes become RGB, of 16 bits the upper 8 are kept. An alpha channel is dropped without
+/// blending: pixels keep the colour that the file gives them, however transparent. Colour profiles and gamma
+/// are ignored. A picture with an EXIF orientation is turned upright. A JPEG file that ends early is refused,
+/// also where `imread` would fill in grey.
 ///
 /// # Errors
 /// [`CompositorError::UnknownFormat`]; [`CompositorError::TooLarge`], before anything is allocated
 /// for the pixels; [`CompositorError::Malformed`] for what is broken, truncated or exotic.
 pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorError> {
     let format = format_of(bytes)?;
-    let (width, height) = probe(bytes)?;
+    let (width, height) = stored_size(bytes, format)?;
     limits.check(width, height)?;
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
         return Err(malformed(format, "the file ends early"));
@@ -73,11 +79,38 @@ pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorE
     reader.limits(reader_limits(limits));
     let decoded = reader
         .decode()
-        .map_err(|error| malformed(format, error.to_string()))?
-        .into_rgb8();
-    // The decoder may have believed another header than `probe` did.
-    Picture::new(width, height, decoded.into_raw())
-        .map_err(|_| malformed(format, "its headers contradict each other"))
+        .map_err(|error| malformed(format, error.to_string()))?;
+    let rgb = rgb8(decoded);
+    // The decoder may have believed another header than was read here.
+    let contradiction = || malformed(format, "its headers contradict each other");
+    if rgb.len() != width * height * PIXEL_BYTES {
+        return Err(contradiction());
+    }
+    let orientation = Orientation::of(bytes, format);
+    let (upright_width, upright_height) = orientation.upright_size((width, height));
+    let upright = orientation.turn(rgb, (width, height));
+    Picture::new(upright_width, upright_height, upright).map_err(|_| contradiction())
+}
+
+/// RGB of 8 bits. The `image` crate would round 16 bits, where OpenCV drops the lower 8.
+fn rgb8(decoded: DynamicImage) -> Vec<u8> {
+    let high = |&value: &u16| value.to_be_bytes()[0];
+    match decoded {
+        DynamicImage::ImageRgb16(pixels) => pixels.iter().map(high).collect(),
+        DynamicImage::ImageRgba16(pixels) => {
+            let colours = pixels.pixels().flat_map(|pixel| &pixel.0[..PIXEL_BYTES]);
+            colours.map(high).collect()
+        }
+        DynamicImage::ImageLuma16(pixels) => {
+            let greys = pixels.iter().map(high);
+            greys.flat_map(|grey| [grey; PIXEL_BYTES]).collect()
+        }
+        DynamicImage::ImageLumaA16(pixels) => {
+            let greys = pixels.pixels().map(|pixel| high(&pixel.0[0]));
+            greys.flat_map(|grey| [grey; PIXEL_BYTES]).collect()
+        }
+        narrow => narrow.into_rgb8().into_raw(),
+    }
 }
 
 fn reader_format(format: ImageFormat) -> image::ImageFormat {
@@ -87,7 +120,7 @@ fn reader_format(format: ImageFormat) -> image::ImageFormat {
     }
 }
 
-/// The decoder's own limits: a second fence, should it read other sizes than [`probe`].
+/// The decoder's own limits: a second fence, should it read other sizes than [`stored_size`].
 fn reader_limits(limits: DecodeLimits) -> Limits {
     // A pixel takes up to 8 bytes while it is decoded (16-bit RGBA); metadata and rows get 1 MiB.
     let max_alloc = limits.max_pixels.saturating_mul(8).saturating_add(1 << 20);

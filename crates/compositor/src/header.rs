@@ -4,20 +4,31 @@
 //! metadata chunk. This takes nanoseconds, so whole folders can be checked at start, and hostile
 //! sizes are refused before anything is allocated for them.
 
-use crate::{CompositorError, ImageFormat};
+use crate::{CompositorError, ImageFormat, exif::Orientation};
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
 
-/// Width and height of a PNG or JPEG picture, in pixels, without decoding it.
+/// Width and height of a PNG or JPEG picture, in pixels, without decoding it: as [`decode`](crate::decode)
+/// gives them, upright where the file has an EXIF orientation.
 ///
-/// It reads the header only, so that the rest may be broken or missing. A PNG needs its first 24
-/// bytes; a JPEG all bytes up to its frame header, which may lie behind metadata.
+/// It reads headers only, so that the rest may be broken or missing. A PNG needs its first 24
+/// bytes; a JPEG all bytes up to its frame header, which may lie behind metadata. An orientation that is
+/// missing with the rest is none.
 ///
 /// # Errors
 /// [`CompositorError::UnknownFormat`] and [`CompositorError::Malformed`].
 pub fn probe(bytes: &[u8]) -> Result<(usize, usize), CompositorError> {
     let format = format_of(bytes)?;
+    let size = stored_size(bytes, format)?;
+    Ok(Orientation::of(bytes, format).upright_size(size))
+}
+
+/// Width and height as they are stored.
+pub(crate) fn stored_size(
+    bytes: &[u8],
+    format: ImageFormat,
+) -> Result<(usize, usize), CompositorError> {
     let size = match format {
         ImageFormat::Png => png_size(bytes),
         ImageFormat::Jpeg => jpeg_frame(bytes).map(|frame| frame.size),
@@ -75,9 +86,42 @@ struct JpegFrame<'a> {
     rest: &'a [u8],
 }
 
-/// Walks over marker segments to the first frame header (ITU-T T.81, annex B).
+/// The first frame header (ITU-T T.81, annex B).
 fn jpeg_frame(bytes: &[u8]) -> Option<JpegFrame<'_>> {
-    let mut rest = bytes.get(2..)?;
+    // Frame headers are C0..=CF but for Huffman tables, arithmetic coding and a reserved one.
+    let is_frame = |segment: &Segment<'_>| {
+        matches!(segment.marker, 0xC0..=0xCF) && !matches!(segment.marker, 0xC4 | 0xC8 | 0xCC)
+    };
+    let Segment { bytes, rest, .. } = jpeg_segments(bytes).find(is_frame)?;
+    // Precision, height, width.
+    let &[_, h1, h0, w1, w0] = bytes.first_chunk()?;
+    let side = |bytes| usize::from(u16::from_be_bytes(bytes));
+    Some(JpegFrame {
+        size: (side([w1, w0]), side([h1, h0])),
+        rest,
+    })
+}
+
+/// A marker segment of a JPEG file.
+pub(crate) struct Segment<'a> {
+    pub marker: u8,
+    /// Without marker and length.
+    pub bytes: &'a [u8],
+    /// What follows.
+    rest: &'a [u8],
+}
+
+/// The marker segments of a JPEG file up to its coded data, or to where it is broken.
+pub(crate) fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let segment = next_segment(rest)?;
+        rest = segment.rest;
+        Some(segment)
+    })
+}
+
+fn next_segment(mut rest: &[u8]) -> Option<Segment<'_>> {
     loop {
         let (&[ff, marker], after_marker) = rest.split_first_chunk()?;
         if ff != 0xFF {
@@ -85,32 +129,39 @@ fn jpeg_frame(bytes: &[u8]) -> Option<JpegFrame<'_>> {
         }
         match marker {
             // A fill byte: the marker is the next one.
-            0xFF => {
-                rest = rest.get(1..)?;
-                continue;
-            }
+            0xFF => rest = rest.get(1..)?,
             // TEM and restart markers have no length.
-            0x01 | 0xD0..=0xD7 => {
-                rest = after_marker;
-                continue;
-            }
-            // Another start, the end, or coded data without a frame header.
+            0x01 | 0xD0..=0xD7 => rest = after_marker,
+            // Another start, the end, or coded data.
             0xD8..=0xDA => return None,
-            _ => {}
+            _ => {
+                // The length counts itself.
+                let length = usize::from(u16::from_be_bytes(*after_marker.first_chunk()?)).max(2);
+                return Some(Segment {
+                    marker,
+                    bytes: after_marker.get(2..length)?,
+                    rest: after_marker.get(length..)?,
+                });
+            }
         }
-        // The length counts itself.
-        let length = usize::from(u16::from_be_bytes(*after_marker.first_chunk()?));
-        let segment = after_marker.get(2..length.max(2))?;
-        rest = after_marker.get(length.max(2)..)?;
-        // Frame headers are C0..=CF but for Huffman tables, arithmetic coding and a reserved one.
-        if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-            // Precision, height, width.
-            let &[_, h1, h0, w1, w0] = segment.first_chunk()?;
-            let side = |bytes| usize::from(u16::from_be_bytes(bytes));
-            return Some(JpegFrame {
-                size: (side([w1, w0]), side([h1, h0])),
-                rest,
-            });
+    }
+}
+
+/// The first whole EXIF chunk of a PNG file.
+pub(crate) fn png_exif(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.get(PNG_SIGNATURE.len()..)?;
+    loop {
+        let (length, after_length) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        // The checksum is of name and data.
+        let (chunk, after_chunk) = after_length.split_at_checked(length.checked_add(4)?)?;
+        let (checksum, after_checksum) = after_chunk.split_first_chunk()?;
+        match chunk.split_first_chunk()? {
+            (b"IEND", _) => return None,
+            (b"eXIf", data) if crc32fast::hash(chunk) == u32::from_be_bytes(*checksum) => {
+                return Some(data);
+            }
+            _ => rest = after_checksum,
         }
     }
 }

@@ -32,6 +32,7 @@ mod composite;
 mod decode;
 mod encode;
 mod error;
+mod exif;
 mod face_crop;
 mod header;
 mod jpeg;
@@ -40,7 +41,7 @@ mod picture;
 mod splice;
 
 pub use composite::{composite, composite_masked, encode_face, face_patch};
-pub use decode::{DecodeLimits, decode};
+pub use decode::{DECODER, DecodeLimits, decode};
 pub use encode::{EncodeOptions, Encoding, encode, encode_with};
 pub use error::{CompositorError, ImageFormat};
 pub use face_crop::FaceCrop;

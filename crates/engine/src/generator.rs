@@ -34,6 +34,11 @@ pub trait Generator: Send + Sync {
     /// Bytes that the weights take in memory.
     fn weights_bytes(&self) -> u64;
 
+    /// Bytes of the host's memory that a session needs to run it. The default: none.
+    fn session_bytes(&self) -> u64 {
+        0
+    }
+
     /// The device that it was loaded for.
     fn device(&self) -> Device {
         Device::Cpu
@@ -69,6 +74,23 @@ pub trait Generator: Send + Sync {
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError>;
+
+    /// As [`infer`](Self::infer), for as long as somebody wants the faces: `is_wanted` is asked before every
+    /// frame but the first, and once it says no, `faces` keeps those that are done and the run is over. The
+    /// default runs the whole batch without asking, as suits a device that runs it as one.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn infer_while(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let _ = is_wanted;
+        self.infer(session, frames, faces)
+    }
 
     /// Computes and keeps what depends on background frame `frame` alone, so that a later
     /// [`infer`](Self::infer) finds it.

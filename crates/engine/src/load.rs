@@ -204,15 +204,32 @@ impl Generator for NetworkGenerator {
         self.network.weights_bytes()
     }
 
+    fn session_bytes(&self) -> u64 {
+        self.network.session_bytes()
+    }
+
     fn infer(
         &self,
         session: &mut Session,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
+        self.infer_while(session, frames, faces, &|| true)
+    }
+
+    fn infer_while(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
         faces.clear();
         let audio = self.audio();
         for frame in frames {
+            if !faces.is_empty() && !is_wanted() {
+                break;
+            }
             check_length("crop", self.geometry.crop_bytes(), frame.crop.len())?;
             check_length("audio", audio.len(), frame.audio.len())?;
             faces.push(self.infer_one(session, frame));

@@ -38,6 +38,11 @@ impl Session {
         self.cuda.iter().map(Worker::device_bytes).sum()
     }
 
+    /// Gives the host's memory back. The next run takes what it needs.
+    pub fn release_host(&mut self) {
+        (self.f32, self.bf16) = (Arena::default(), Arena::default());
+    }
+
     /// The worker's part on a device.
     pub(crate) fn on(&mut self, cuda: &Arc<Cuda>) -> Result<&mut Worker, EngineError> {
         let index = self.cuda.iter().position(|worker| worker.is_of(cuda));

@@ -213,3 +213,48 @@ fn frames_without_an_index_are_not_kept() {
         .unwrap();
     assert_eq!(cache.stats().misses, 0);
 }
+
+/// A run that nobody wants any more ends after the frame that is under way, and what it did is what a whole run
+/// does.
+#[test]
+fn a_run_ends_when_nobody_wants_it() {
+    let generator = load("small-opset13", Precision::F32, None);
+    let scene = Scene::new(&*generator);
+    let whole = scene.run(&*generator, 0..4);
+    let frames: Vec<FaceInput<'_>> = (0..4).map(|n| scene.frame(n)).collect();
+    for n_wanted in 0..5 {
+        let asked = std::cell::Cell::new(0);
+        let is_wanted = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= n_wanted
+        };
+        let mut faces = vec![];
+        generator
+            .infer_while(&mut Session::new(), &frames, &mut faces, &is_wanted)
+            .unwrap();
+        let n_frames = (n_wanted + 1).min(frames.len());
+        assert_eq!(faces, whole[..n_frames]);
+    }
+}
+
+/// A session holds no more than is charged for it, and nothing after it was released.
+#[test]
+fn a_session_grows_to_what_its_network_says() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let generator = load("small-opset13", precision, None);
+        let scene = Scene::new(&*generator);
+        let mut session = Session::new();
+        let mut faces = vec![];
+        let mut run = |session: &mut Session| {
+            let frame = scene.frame(0);
+            generator.infer(session, &[frame], &mut faces).unwrap();
+            faces.clone()
+        };
+        let first = run(&mut session);
+        assert!(session.resident_bytes() > 0);
+        assert!(session.resident_bytes() <= generator.session_bytes());
+        session.release_host();
+        assert_eq!(session.resident_bytes(), 0);
+        assert_eq!(run(&mut session), first);
+    }
+}

@@ -191,6 +191,7 @@ impl Frames {
             for (n_done, (index, frame)) in (1..).zip(finished) {
                 let frame = frame.map_err(|e: RegistryError| {
                     tracing::warn!(error = e.detail(), "a frame cannot be baked");
+                    self.note_damage(index, &e);
                     PackFault::Frame {
                         reason: e.to_string(),
                     }

@@ -2,7 +2,9 @@
 //!
 //! A model's generator lies on one device and is charged there. Where that is not the host, its audio
 //! encoder, which always runs on the host, is charged to the host. Beside the models there is what
-//! workers need to run them: one arena each, as large as the largest model asks for, kept for ever.
+//! workers need to run them: one arena each, as large as the largest model asks for. On the host that is
+//! counted within the same limit as the weights, and no more once the model is gone; workers on other devices
+//! keep their arenas for ever.
 
 use std::{
     mem,
@@ -31,6 +33,14 @@ pub(crate) struct Wanted {
     pub arena_bytes: u64,
 }
 
+/// What models that could go would give back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub amount: Amount,
+    /// What workers keep for each of them: of all arenas the largest counts.
+    pub arenas: Vec<u64>,
+}
+
 /// The limits and what is held of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -46,20 +56,51 @@ pub(crate) struct Budget {
 struct Held {
     models: usize,
     host_bytes: u64,
-    /// Of each device: what models hold, and what the workers' arenas may have grown to.
-    devices: Vec<(u64, u64)>,
+    devices: Vec<OnDevice>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct OnDevice {
+    /// What models hold.
+    bytes: u64,
+    /// What the workers' arenas have grown to for good.
+    kept_arenas: u64,
+    /// What they may grow to for each model that is there.
+    arenas: Vec<u64>,
+}
+
+impl OnDevice {
+    /// What arenas take once models with these are gone.
+    fn arenas_without(&self, freed: &[u64]) -> u64 {
+        let mut left = self.arenas.clone();
+        freed.iter().for_each(|&n_bytes| remove(&mut left, n_bytes));
+        left.into_iter().fold(self.kept_arenas, u64::max)
+    }
+}
+
+fn remove(arenas: &mut Vec<u64>, n_bytes: u64) {
+    if let Some(place) = arenas.iter().position(|&n| n == n_bytes) {
+        arenas.swap_remove(place);
+    }
 }
 
 impl Budget {
     /// `max_bytes` bounds the weights on every device, beside what the device itself has; and on the host.
     pub(crate) fn new(max_models: usize, max_bytes: u64, rooms: Vec<DeviceRoom>) -> Arc<Self> {
+        let bounded = |mut room: DeviceRoom| {
+            if room.device == Device::Cpu {
+                room.max_bytes = room.max_bytes.min(max_bytes);
+            }
+            room
+        };
+        let rooms: Vec<_> = rooms.into_iter().map(bounded).collect();
         Arc::new(Self {
             max_models,
             max_bytes,
             held: Mutex::new(Held {
                 models: 0,
                 host_bytes: 0,
-                devices: vec![(0, 0); rooms.len()],
+                devices: vec![OnDevice::default(); rooms.len()],
             }),
             rooms,
         })
@@ -78,19 +119,23 @@ impl Budget {
     pub(crate) fn places(&self) -> Vec<usize> {
         let held = lock(&self.held);
         let mut places: Vec<usize> = (0..self.rooms.len()).collect();
-        places.sort_by_key(|&place| held.devices[place].0);
+        places.sort_by_key(|&place| held.devices[place].bytes);
         places
     }
 
     /// Bytes that models hold, on all devices.
     pub(crate) fn held_bytes(&self) -> u64 {
         let held = lock(&self.held);
-        held.host_bytes + held.devices.iter().map(|(bytes, _)| bytes).sum::<u64>()
+        held.host_bytes + held.devices.iter().map(|on| on.bytes).sum::<u64>()
     }
 
     /// Whether `wanted` would be there, on the device at `place`, once `freed` of what is held there
     /// and in all were given back.
-    pub(crate) fn fits(&self, place: usize, wanted: Wanted, freed: Amount) -> bool {
+    pub(crate) fn fits(&self, place: usize, wanted: Wanted, freed: &Freed) -> bool {
+        let Freed {
+            amount: freed,
+            arenas: freed_arenas,
+        } = freed;
         let held = lock(&self.held);
         let fits = |held: u64, freed: u64, wanted: u64, limit: u64| {
             (held - freed.min(held))
@@ -101,7 +146,8 @@ impl Budget {
             amount,
             arena_bytes,
         } = wanted;
-        let (bytes, arenas) = held.devices[place];
+        let on = &held.devices[place];
+        let (bytes, arenas) = (on.bytes, on.arenas_without(freed_arenas));
         let with_arenas = amount.bytes.saturating_add(arenas.max(arena_bytes));
         let host = (held.host_bytes, freed.host_bytes, amount.host_bytes);
         held.models.saturating_sub(freed.models) + amount.models <= self.max_models
@@ -120,22 +166,25 @@ impl Budget {
             amount: no_model,
             ..wanted
         };
-        if self.fits(place, bytes_alone, Amount::default()) {
+        if self.fits(place, bytes_alone, &Freed::default()) {
             RegistryError::TooManyModels {
                 max_models: self.max_models,
             }
         } else {
             RegistryError::OutOfMemory {
-                needed: needed.bytes + needed.host_bytes,
+                needed: needed.bytes + needed.host_bytes + wanted.arena_bytes,
                 budget: self.rooms[place].max_bytes.min(self.max_bytes),
             }
         }
     }
 
-    /// Workers have run a model that needs arenas of so many bytes, and keep them.
+    /// Workers have run a model that needs arenas of so many bytes. On the host they give them back when the
+    /// model goes, on others they keep them.
     pub(crate) fn keep_arenas(&self, place: usize, n_bytes: u64) {
-        let arenas = &mut lock(&self.held).devices[place].1;
-        *arenas = n_bytes.max(*arenas);
+        if self.rooms[place].device != Device::Cpu {
+            let arenas = &mut lock(&self.held).devices[place].kept_arenas;
+            *arenas = n_bytes.max(*arenas);
+        }
     }
 }
 
@@ -145,6 +194,8 @@ pub(crate) struct Charge {
     budget: Arc<Budget>,
     place: usize,
     amount: Amount,
+    /// What all workers may keep for the model, where they give it back after it; 0 is not entered.
+    arena_bytes: u64,
 }
 
 impl Charge {
@@ -154,6 +205,7 @@ impl Charge {
             budget: Arc::clone(budget),
             place,
             amount: Amount::default(),
+            arena_bytes: 0,
         }
     }
 
@@ -176,6 +228,30 @@ impl Charge {
             bytes: if here { self.amount.bytes } else { 0 },
             ..self.amount
         }
+    }
+
+    /// What workers of the device at `place` may keep for the model.
+    pub(crate) fn arenas_for(&self, place: usize) -> u64 {
+        if place == self.place {
+            self.arena_bytes
+        } else {
+            0
+        }
+    }
+
+    /// Takes note of what all workers of the host may come to need for the model; of other devices,
+    /// [`Budget::keep_arenas`] does.
+    pub(crate) fn set_arenas(&mut self, n_bytes: u64) {
+        if self.room().device != Device::Cpu {
+            return;
+        }
+        let mut held = lock(&self.budget.held);
+        let arenas = &mut held.devices[self.place].arenas;
+        remove(arenas, self.arena_bytes);
+        if n_bytes > 0 {
+            arenas.push(n_bytes);
+        }
+        self.arena_bytes = n_bytes;
     }
 
     /// Leaves nothing behind.
@@ -203,7 +279,7 @@ impl Charge {
         // Never below zero: what a charge has is part of what is held.
         held.models = held.models - self.amount.models + amount.models;
         held.host_bytes = held.host_bytes - self.amount.host_bytes + amount.host_bytes;
-        let bytes = &mut held.devices[self.place].0;
+        let bytes = &mut held.devices[self.place].bytes;
         *bytes = *bytes - self.amount.bytes + amount.bytes;
         self.amount = amount;
     }
@@ -229,6 +305,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        self.set_arenas(0);
         self.resize(Amount::default());
     }
 }

@@ -67,7 +67,8 @@ pub struct RegistryConfig {
     pub models: Vec<ModelConfig>,
     /// Models in memory at once, those that still finish after an unload included.
     pub max_models: usize,
-    /// Bytes for the weights of all models in memory; [`u64::MAX`] is no limit.
+    /// Bytes for the weights of all models in memory, and on the host for what workers need to run them;
+    /// [`u64::MAX`] is no limit.
     pub max_bytes: u64,
     /// Bytes for the background frames of all models in memory; [`u64::MAX`] is no limit. Frames that
     /// requests hold in their hands are not counted.

@@ -7,7 +7,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
-    budget::Amount, usage::Usage,
+    budget::{Amount, Freed},
+    usage::Usage,
 };
 
 /// What everyone who waits for a load is told.
@@ -102,31 +103,32 @@ pub(crate) fn victims(
     book: &mut Book,
     policy: EvictionPolicy,
     place: usize,
-    is_enough: impl Fn(Amount) -> bool,
+    is_enough: impl Fn(&Freed) -> bool,
 ) -> Result<Vec<ModelId>, Vec<ModelId>> {
     let mut candidates: Vec<_> = book
         .iter_mut()
         .filter_map(|(id, entry)| {
             let worth = entry.usage.record().worth(policy);
-            let amount = entry.unused()?.charge.amount_for(place);
-            Some((worth, id.clone(), amount))
+            let charge = &entry.unused()?.charge;
+            let holds = (charge.amount_for(place), charge.arenas_for(place));
+            Some((worth, id.clone(), holds))
         })
         .collect();
     candidates.sort_unstable_by_key(|candidate| candidate.0);
     let mut chosen = Vec::new();
     let mut candidates = candidates.into_iter();
-    while !is_enough(sum(&chosen)) {
-        let Some((_, id, amount)) = candidates.next() else {
-            chosen.retain(|(_, amount): &(ModelId, Amount)| amount.bytes > 0);
+    while !is_enough(&sum(&chosen)) {
+        let Some((_, id, holds)) = candidates.next() else {
+            chosen.retain(|(_, (amount, _)): &Chosen| amount.bytes > 0);
             return Err(ids(chosen));
         };
-        chosen.push((id, amount));
+        chosen.push((id, holds));
     }
     // Of models on other devices not all that were passed on the way are of any help.
     let mut next = 0;
     while next < chosen.len() {
         let spared = chosen.remove(next);
-        if !is_enough(sum(&chosen)) {
+        if !is_enough(&sum(&chosen)) {
             chosen.insert(next, spared);
             next += 1;
         }
@@ -134,15 +136,20 @@ pub(crate) fn victims(
     Ok(ids(chosen))
 }
 
-fn sum(chosen: &[(ModelId, Amount)]) -> Amount {
-    let add = |sum: Amount, (_, amount): &(ModelId, Amount)| Amount {
-        models: sum.models + amount.models,
-        bytes: sum.bytes + amount.bytes,
-        host_bytes: sum.host_bytes + amount.host_bytes,
-    };
-    chosen.iter().fold(Amount::default(), add)
+/// A model, what it holds on a device, and what workers keep for it there.
+type Chosen = (ModelId, (Amount, u64));
+
+fn sum(chosen: &[Chosen]) -> Freed {
+    let mut freed = Freed::default();
+    for (_, (amount, arena)) in chosen {
+        freed.amount.models += amount.models;
+        freed.amount.bytes += amount.bytes;
+        freed.amount.host_bytes += amount.host_bytes;
+        freed.arenas.push(*arena);
+    }
+    freed
 }
 
-fn ids(chosen: Vec<(ModelId, Amount)>) -> Vec<ModelId> {
+fn ids(chosen: Vec<Chosen>) -> Vec<ModelId> {
     chosen.into_iter().map(|(id, _)| id).collect()
 }

@@ -119,6 +119,39 @@ pub enum RegistryError {
         /// Frames in use.
         n_frames: usize,
     },
+    /// Rectangles carry the numbers of other frames.
+    #[error(
+        "background frames are numbered {first_frame} to {last_frame}, but their {n_rectangles} crop \
+         rectangles from {first} on"
+    )]
+    RectangleNumbers {
+        /// Number of the first frame in use.
+        first_frame: u64,
+        /// And of the last.
+        last_frame: u64,
+        /// Number of the first rectangle.
+        first: u64,
+        /// Rectangles found.
+        n_rectangles: usize,
+    },
+    /// All rectangles make sense in another order of numbers only.
+    #[error(
+        "the crop rectangles must be [x1, y1, x2, y2], but their numbers make squares only as {order}"
+    )]
+    RectangleOrder {
+        /// The order.
+        order: &'static str,
+    },
+    /// A rectangle cannot be that of a face.
+    #[error("crop rectangle {index} ({rect:?}) {reason}")]
+    RectangleShape {
+        /// The frame's index.
+        index: usize,
+        /// The rectangle as written.
+        rect: CropRect,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A rectangle has no pixel on its frame.
     #[error("crop rectangle {index} ({rect:?}) lies outside the {width}x{height} frame")]
     RectangleOffFrame {
@@ -231,7 +264,7 @@ pub enum RegistryError {
         "no memory for the model: it needs {needed} of {budget} bytes, which models in use hold"
     )]
     OutOfMemory {
-        /// Bytes of the model's weights.
+        /// Bytes of the model's weights, and of what the workers need to run it.
         needed: u64,
         /// Bytes of the whole budget.
         budget: u64,
@@ -302,6 +335,9 @@ impl RegistryError {
             | Self::TooManyFrames { .. }
             | Self::Rectangles { .. }
             | Self::RectangleCount { .. }
+            | Self::RectangleNumbers { .. }
+            | Self::RectangleOrder { .. }
+            | Self::RectangleShape { .. }
             | Self::RectangleOffFrame { .. }
             | Self::MissingFrames { .. }
             | Self::NoFrames

@@ -49,7 +49,7 @@ pub(crate) fn read_open(
     Ok(bytes)
 }
 
-/// As [`read`], for UTF-8 text.
+/// As [`read`], for UTF-8 text. A byte order mark before it is left out.
 pub(crate) fn read_text(
     fence: &Fence,
     path: &Path,
@@ -57,11 +57,15 @@ pub(crate) fn read_text(
     limit_bytes: u64,
 ) -> Result<String, RegistryError> {
     let bytes = read(fence, path, what, limit_bytes)?;
-    String::from_utf8(bytes).map_err(|_| RegistryError::File {
+    let mut text = String::from_utf8(bytes).map_err(|_| RegistryError::File {
         what,
         kind: std::io::ErrorKind::InvalidData,
         path: path.to_owned(),
-    })
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// What lies in a folder, in no order.

@@ -13,13 +13,14 @@ use lipsync_compositor::{
 use lipsync_core::{CropRect, FaceGeometry, Foreign, PixelRect};
 
 use crate::{
-    BackgroundFrame, RegistryError,
+    BackgroundFrame, RegistryError, face_rects,
     fence::Fence,
     files,
     pack::{Recipe, Stamp},
 };
 
 const WHAT: &str = "background frame";
+const DECODING: &str = "decoding a background frame";
 
 /// Paths and rectangles of all frames, and the size that every frame must have.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) struct FrameFiles {
 }
 
 impl FrameFiles {
-    /// Takes the size from the first frame's header, compares the last one's, and cuts every
+    /// Takes the size from the first frame's header, compares the last one's, and fits every
     /// rectangle to it. The frames between are only looked at, whether they are files and inside the
     /// fence, and compared when they are decoded: opening thousands of files would make every load slow.
     pub(crate) fn check(
@@ -51,20 +52,7 @@ impl FrameFiles {
             .map_err(|e| broken(0, first, &e))?;
         let last_index = paths.len() - 1;
         check_size(last_index, last, &read(fence, last)?, (width, height))?;
-        let clamp = |(index, rect): (usize, &CropRect)| {
-            rect.clamp_to(width, height)
-                .ok_or(RegistryError::RectangleOffFrame {
-                    index,
-                    rect: *rect,
-                    width,
-                    height,
-                })
-        };
-        let rectangles: Vec<PixelRect> = rectangles
-            .iter()
-            .enumerate()
-            .map(clamp)
-            .collect::<Result<_, _>>()?;
+        let rectangles = face_rects::fit(rectangles, width, height)?;
         let stamps = paths.iter().map(|path| stamp(fence, path));
         Ok(Self {
             stamps: stamps.collect::<Result<_, _>>()?,
@@ -166,9 +154,21 @@ impl FrameFiles {
         }));
         match made {
             Ok(made) => made.map_err(|e| broken(place, path, &e)),
-            Err(_) => Err(RegistryError::Panicked {
-                what: "decoding a background frame",
-            }),
+            Err(_) => Err(RegistryError::Panicked { what: DECODING }),
+        }
+    }
+
+    /// Whether an error says that a frame can never be shown: it is no picture, has another size, or cannot be
+    /// read. What was removed or changed since the model was loaded is no damage but the operator's doing.
+    pub(crate) fn is_damage(error: &RegistryError) -> bool {
+        match error {
+            RegistryError::Frame { .. }
+            | RegistryError::FrameSize { .. }
+            | RegistryError::FileTooLarge { .. }
+            | RegistryError::Panicked { what: DECODING } => true,
+            // Every frame was there when the model was loaded.
+            RegistryError::File { kind, .. } => *kind != io::ErrorKind::NotFound,
+            _ => false,
         }
     }
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 use lipsync_compositor::{
-    BakeSettings, BakedFrame, ENCODER, FaceCrop, Picture, choose_restart_interval,
+    BakeSettings, BakedFrame, DECODER, ENCODER, FaceCrop, Picture, choose_restart_interval,
 };
 use lipsync_core::{FaceGeometry, Foreign, PixelRect};
 
 use crate::{
     CacheStats, PackFault, PackState, RegistryConfig, RegistryError,
+    damage::Damaged,
     frame_budget::FrameBudget,
     frame_cache::{Bounds, FrameCache, Weighed},
     frame_files::FrameFiles,
@@ -48,7 +49,8 @@ impl Weighed for Picture {
 /// All background frames of an avatar.
 ///
 /// What is served never depends on where a frame came from: the pack holds what [`FrameFiles`] would
-/// make of its source, and a source that has changed since the avatar was loaded is refused.
+/// make of its source, and a source that has changed since the avatar was loaded is refused. A frame whose
+/// source cannot be decoded is shown as a neighbour ([`Damaged`]).
 pub(crate) struct Frames {
     pub(crate) files: FrameFiles,
     pub(crate) geometry: FaceGeometry,
@@ -57,6 +59,7 @@ pub(crate) struct Frames {
     pub(crate) max_pack_bytes: u64,
     /// As the avatar was when it was loaded; `None` where its files could not be looked at.
     recipe: Option<Recipe>,
+    damaged: Damaged,
     slot: Mutex<Slot>,
     baked: Arc<FrameCache<BackgroundFrame>>,
     pictures: Arc<FrameCache<Picture>>,
@@ -97,6 +100,7 @@ impl Frames {
             pack_path,
             max_pack_bytes: config.max_pack_bytes,
             recipe,
+            damaged: Damaged::default(),
             slot: Mutex::new(Slot {
                 pack: None,
                 state: PackState::None,
@@ -109,15 +113,57 @@ impl Frames {
         }
     }
 
-    /// A frame, ready to be served.
+    /// Where the face of a frame is, or of the one that is shown for it.
+    pub(crate) fn rect(&self, index: u32) -> Result<PixelRect, RegistryError> {
+        self.files.rect(self.damaged.shown(index, self.files.len()))
+    }
+
+    /// A frame, ready to be served; for one that is damaged, another.
     pub(crate) fn get(&self, index: u32) -> Result<Arc<BackgroundFrame>, RegistryError> {
         // Checked first, so that what does not exist is no miss.
         self.files.rect(index)?;
-        self.baked.get(index, || self.load(index))
+        self.show(index, |index| self.baked.get(index, || self.load(index)))
+    }
+
+    /// Does something with the frame that is shown for `index`. If that turns out to be damaged, with the
+    /// next good one.
+    fn show<T>(
+        &self,
+        index: u32,
+        look: impl Fn(u32) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        loop {
+            let shown = self.damaged.shown(index, self.files.len());
+            match look(shown) {
+                Err(error) if self.note_damage(shown, &error) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Takes note of a frame that is damaged, if that is what an error says; whether it is news.
+    pub(crate) fn note_damage(&self, index: u32, error: &RegistryError) -> bool {
+        let is_news = FrameFiles::is_damage(error) && self.damaged.note(index);
+        if is_news {
+            tracing::warn!(
+                error = error.detail(),
+                "its nearest good neighbour is shown"
+            );
+            // A pack is baked of good frames only.
+            self.complain(&PackFault::Frame {
+                reason: error.to_string(),
+            });
+        }
+        is_news
     }
 
     /// The face of a frame, as the network wants it.
     pub(crate) fn crop(&self, index: u32) -> Result<FaceCrop, RegistryError> {
+        self.files.rect(index)?;
+        self.show(index, |index| self.crop_of(index))
+    }
+
+    fn crop_of(&self, index: u32) -> Result<FaceCrop, RegistryError> {
         let rect = self.files.rect(index)?;
         if let Some(pack) = self.pack() {
             match self.unpack_crop(&pack, index, rect) {
@@ -126,7 +172,7 @@ impl Frames {
             }
         }
         // Who asks for a face has mostly just asked for its frame, which counted as a request.
-        self.preload(index)?;
+        self.baked.preload(index, || self.load(index))?;
         let held = self.baked.peek(index).and_then(|frame| frame.crop.clone());
         match held {
             Some(crop) => Ok(crop),
@@ -138,25 +184,32 @@ impl Frames {
     /// The whole frame, decoded.
     pub(crate) fn picture(&self, index: u32) -> Result<Arc<Picture>, RegistryError> {
         self.files.rect(index)?;
-        self.pictures.get(index, || self.files.picture(index))
+        self.show(index, |index| {
+            self.pictures.get(index, || self.files.picture(index))
+        })
     }
 
     /// Loads a frame that will be asked for.
     pub(crate) fn preload(&self, index: u32) -> Result<(), RegistryError> {
-        self.baked.preload(index, || self.load(index))
+        self.show(index, |index| {
+            self.baked.preload(index, || self.load(index))
+        })
     }
 
     /// As [`Self::preload`], along the walk.
     pub(crate) fn read_ahead(&self, index: u32) -> Result<(), RegistryError> {
-        if let Some(pack) = self.pack() {
-            pack.will_need_crop(index);
-        }
-        self.baked.read_ahead(index, || self.load(index))
+        self.show(index, |index| {
+            if let Some(pack) = self.pack() {
+                pack.will_need_crop(index);
+            }
+            self.baked.read_ahead(index, || self.load(index))
+        })
     }
 
     /// Whether reading ahead has something to do for a frame.
     pub(crate) fn lacks(&self, index: u32) -> bool {
-        self.baked.lacks(index)
+        self.baked
+            .lacks(self.damaged.shown(index, self.files.len()))
     }
 
     /// Frames that the cache holds while its model is busy.
@@ -360,7 +413,7 @@ fn unpack(pack: &Pack, index: u32) -> Result<BackgroundFrame, PackFault> {
 /// Everything but pictures and rectangles that decides about a pack's bytes.
 fn describe(files: &FrameFiles, geometry: FaceGeometry, settings: BakeSettings) -> String {
     format!(
-        "{}x{} pixels, crops of {}, {settings:?}, {ENCODER}",
+        "{}x{} {DECODER}, crops of {}, {settings:?}, {ENCODER}",
         files.width(),
         files.height(),
         geometry.crop_px

@@ -12,7 +12,8 @@ use crate::{
     fence::Fence,
     files,
     manifest::{self, Manifest},
-    numbered, rectangles,
+    numbered::{self, Numbered},
+    rectangles::{self, Rectangles},
 };
 
 const FRAMES: &str = "background frames";
@@ -63,14 +64,19 @@ impl Avatar {
             return Err(RegistryError::Fps { fps });
         }
         let frames = frames(&parts, &fence, max_frames)?;
-        let rectangles = rectangles::read(&fence, &parts.rectangles, frames.len())?;
+        let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
+        if rectangles.len() > frames.paths.len() && parts.n_frames.is_none() {
+            let (n_rectangles, n_frames) = (rectangles.len(), frames.paths.len());
+            let model = &config.id;
+            tracing::warn!(%model, n_rectangles, n_frames, "more crop rectangles than background frames");
+        }
         Ok(Self {
             generator: parts.generator,
             audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
             audio_kind,
             fps,
-            frames,
-            rectangles,
+            rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
+            frames: frames.paths,
             fence: Arc::new(fence),
         })
     }
@@ -96,25 +102,55 @@ impl Avatar {
     }
 }
 
-fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Vec<PathBuf>, RegistryError> {
+/// The rectangles from that of the first frame on, at least one a frame.
+fn pair(frames: &Numbered, rectangles: Rectangles) -> Result<Vec<CropRect>, RegistryError> {
+    let Rectangles { first, mut rects } = rectangles;
+    let n_frames = frames.paths.len();
+    let Some(first) = first else {
+        if rects.len() < n_frames {
+            let n_rectangles = rects.len();
+            return Err(RegistryError::RectangleCount {
+                n_rectangles,
+                n_frames,
+            });
+        }
+        return Ok(rects);
+    };
+    let n_before = frames.first.checked_sub(first);
+    let n_before = n_before.and_then(|n| usize::try_from(n).ok());
+    match n_before.filter(|&n| rects.len().saturating_sub(n) >= n_frames) {
+        Some(n_before) => {
+            rects.drain(..n_before);
+            Ok(rects)
+        }
+        None => Err(RegistryError::RectangleNumbers {
+            first_frame: frames.first,
+            last_frame: frames.first.saturating_add(n_frames as u64 - 1),
+            first,
+            n_rectangles: rects.len(),
+        }),
+    }
+}
+
+fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Numbered, RegistryError> {
     let folder = fence.resolve(&parts.frames, FRAMES)?;
     let mut frames = numbered::list(&folder, FRAMES, &["jpg", "jpeg", "png"])?;
     if let Some(configured) = parts.n_frames {
         let wanted = usize::try_from(configured).unwrap_or(usize::MAX);
-        if wanted > frames.len() {
+        if wanted > frames.paths.len() {
             return Err(RegistryError::MissingFrames {
                 configured,
-                found: frames.len(),
+                found: frames.paths.len(),
             });
         }
-        frames.truncate(wanted);
+        frames.paths.truncate(wanted);
     }
-    if frames.is_empty() {
+    if frames.paths.is_empty() {
         return Err(RegistryError::NoFrames);
     }
-    if frames.len() > max_frames {
+    if frames.paths.len() > max_frames {
         return Err(RegistryError::TooManyFrames {
-            n_frames: frames.len(),
+            n_frames: frames.paths.len(),
             max_frames,
         });
     }

@@ -18,9 +18,10 @@
 //! `name`, `fps`, `audio_encoder`, `license` and `about`, under which anything goes. Without one the
 //! configuration must name the audio kind.
 //!
-//! Frames are JPEG or PNG files of one size, in the order of the numbers in their names; the n-th
-//! rectangle belongs to the n-th frame. A rectangle may reach past its frame's edge, where it is cut
-//! off, but not lie outside.
+//! Frames are JPEG or PNG files of one size, in the order of the numbers in their names. Landmarks and the keys
+//! of `crop_rectangles.json` carry the numbers of their frames; of an array the n-th rectangle belongs to the
+//! n-th frame. A rectangle may reach past its frame's edge, where it is cut off, but not for more than three
+//! quarters, and it is about square.
 //!
 //! # Threads
 //! Loads run on threads of their own, and so do baking in the background and reading ahead. Nothing here
@@ -34,14 +35,17 @@ mod bake;
 mod baker;
 mod budget;
 mod config;
+mod damage;
 mod entry;
 mod error;
+mod face_rects;
 mod fence;
 mod files;
 mod frame_budget;
 mod frame_cache;
 mod frame_files;
 mod frames;
+mod landmarks;
 mod layout;
 mod load;
 mod loader;

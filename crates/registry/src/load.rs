@@ -77,7 +77,13 @@ impl Loading<'_> {
         let (generator, precision) = with_room(room, device, || {
             self.generator(source, device, avatar.audio_kind)
         })?;
-        let arena_bytes = self.loader.arena_bytes(&onnx, device);
+        let arena_bytes = match device {
+            Device::Cpu => self
+                .loader
+                .host_workers()
+                .saturating_mul(generator.session_bytes()),
+            Device::Cuda(_) => self.loader.arena_bytes(&onnx, device),
+        };
         drop(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path

@@ -45,8 +45,14 @@ pub trait NetworkLoader: Send + Sync {
         }]
     }
 
-    /// Bytes that all workers of `device` together need there to run the generator of this file, besides
-    /// its weights. The default is 0: nothing is counted.
+    /// Workers on the host, each of which may come to need [`Generator::session_bytes`] of every generator.
+    /// The default is 0: nothing is counted.
+    fn host_workers(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that all workers of `device`, which is not the host, together need there to run the generator of
+    /// this file, besides its weights. The default is 0: nothing is counted.
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
         let _ = (onnx, device);
         0

@@ -147,25 +147,28 @@ impl Model {
         self.frames.settings
     }
 
-    /// A background frame, `index < n_frames`, baked as [`Self::bake_settings`] says.
+    /// A background frame, `index < n_frames`, baked as [`Self::bake_settings`] says. For one whose file is
+    /// damaged, and from then on in all that is asked about it, the nearest good one.
     ///
     /// Blocks where the frame is not in memory, a fraction of a millisecond with a pack and tens of
     /// milliseconds without: never call it on an async thread. However many ask for a missing frame,
     /// it is loaded once.
     ///
     /// # Errors
-    /// [`RegistryError::FrameIndex`], and what is wrong with the frame's file. A failure is not
-    /// kept: the next request reads the file again.
+    /// [`RegistryError::FrameIndex`], what is wrong with the files of all frames, and a file that was
+    /// changed or removed since the model was loaded. A failure is not kept: the next request reads the file
+    /// again.
     pub fn background(&self, index: u32) -> Result<Arc<BackgroundFrame>, RegistryError> {
         self.frames.get(index)
     }
 
-    /// Where the face of a background frame is. Known without reading anything.
+    /// Where the face of a background frame is. Known without reading anything; of a damaged frame, which is
+    /// shown as a neighbour, once it has been found damaged.
     ///
     /// # Errors
     /// [`RegistryError::FrameIndex`].
     pub fn face_rect(&self, index: u32) -> Result<PixelRect, RegistryError> {
-        self.frames.files.rect(index)
+        self.frames.rect(index)
     }
 
     /// The face of a background frame, as the network wants it.

@@ -4,6 +4,15 @@ use std::path::{Path, PathBuf};
 
 use crate::{RegistryError, files};
 
+/// Files whose numbers follow each other.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    /// The number of the first; 0 where there are none.
+    pub first: u64,
+    /// In order.
+    pub paths: Vec<PathBuf>,
+}
+
 /// The files of a folder with one of `extensions` (lower case), in the order of their numbers.
 ///
 /// The number is the last run of digits before the extension. Numbers may start anywhere but must
@@ -13,7 +22,7 @@ pub(crate) fn list(
     folder: &Path,
     what: &'static str,
     extensions: &[&str],
-) -> Result<Vec<PathBuf>, RegistryError> {
+) -> Result<Numbered, RegistryError> {
     let mut found = Vec::new();
     for path in files::entries(folder, what)? {
         let path = path?;
@@ -36,7 +45,10 @@ pub(crate) fn list(
             return Err(numbering(folder, what, reason));
         }
     }
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(Numbered {
+        first: found.first().map_or(0, |(number, _)| *number),
+        paths: found.into_iter().map(|(_, path)| path).collect(),
+    })
 }
 
 fn is_visible_with(path: &Path, extensions: &[&str]) -> bool {
@@ -95,7 +107,8 @@ mod tests {
     fn orders_by_number_and_not_by_name() {
         let dir = folder(&["9.jpg", "10.JPG", "8.png", "._8.png", "notes.txt"]);
         let files = list(dir.path(), "frames", &["jpg", "png"]).expect("a list");
-        let names: Vec<_> = files.iter().filter_map(|f| f.file_name()).collect();
+        assert_eq!(files.first, 8);
+        let names: Vec<_> = files.paths.iter().filter_map(|f| f.file_name()).collect();
         assert_eq!(names, ["8.png", "9.jpg", "10.JPG"]);
     }
 

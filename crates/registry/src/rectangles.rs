@@ -1,10 +1,11 @@
 //! The face rectangle of every frame, in the three forms that avatar makers write.
 //!
 //! - A JSON array of `[x1, y1, x2, y2]`, one per frame in order.
-//! - A JSON object `{"0": {"rect": [x1, y1, x2, y2]}, ...}` with consecutive keys.
-//! - A folder of landmark files `<i>.lms`, lines of `x y`, from which the rectangle is computed.
+//! - A JSON object `{"0": {"rect": [x1, y1, x2, y2]}, ...}` with the frames' numbers as keys.
+//! - A folder of landmark files `<i>.lms`, `i` being the frame's number; see [`landmarks`].
 //!
-//! Numbers with a fraction lose it, as the original's integer conversion does.
+//! Numbers with a fraction lose it, as the original's integer conversion does. What of them can be the
+//! rectangle of a face is decided elsewhere, once the frames' size is known.
 
 use std::{
     collections::BTreeMap,
@@ -15,48 +16,42 @@ use lipsync_core::{CropRect, Foreign};
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use crate::{RegistryError, fence::Fence, files, numbered};
+use crate::{RegistryError, fence::Fence, files, landmarks, numbered};
 
 const WHAT: &str = "crop rectangles";
 const LANDMARKS: &str = "landmarks";
 const MAX_BYTES: u64 = 16 << 20;
 /// Of one frame.
 const MAX_LANDMARKS_BYTES: u64 = 256 * 1024;
-/// The landmarks that the rectangle's left, right and top edge go through.
-const LEFT: usize = 1;
-const RIGHT: usize = 31;
-const TOP: usize = 52;
 
-/// Reads the rectangles of the first `n_frames` frames from a JSON file or a folder of landmarks.
-pub(crate) fn read(
-    fence: &Fence,
-    path: &Path,
-    n_frames: usize,
-) -> Result<Vec<CropRect>, RegistryError> {
+/// Rectangles in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rectangles {
+    /// The number of the frame that the first one is of; `None`: of the first frame, whatever its number.
+    pub first: Option<u64>,
+    pub rects: Vec<CropRect>,
+}
+
+/// Reads the rectangles of all frames from a JSON file or a folder of landmarks.
+pub(crate) fn read(fence: &Fence, path: &Path) -> Result<Rectangles, RegistryError> {
     let real = fence.resolve(path, WHAT)?;
     if real.is_dir() {
         let files = numbered::list(&real, LANDMARKS, &["lms"])?;
-        let files = first(files, n_frames)?;
-        let read = |file: &PathBuf| {
+        let rectangle = |file: &PathBuf| {
             let text = files::read_text(fence, file, LANDMARKS, MAX_LANDMARKS_BYTES)?;
-            from_landmarks(&text).map_err(|problem| invalid(file, problem))
+            landmarks::rectangle(&text).map_err(|reason| invalid(file, reason.into()))
         };
-        return files.iter().map(read).collect();
-    }
-    let text = files::read_text(fence, path, WHAT, MAX_BYTES)?;
-    let rectangles = from_json(&text).map_err(|problem| invalid(path, problem))?;
-    first(rectangles, n_frames)
-}
-
-fn first<T>(mut found: Vec<T>, n_frames: usize) -> Result<Vec<T>, RegistryError> {
-    if found.len() < n_frames {
-        return Err(RegistryError::RectangleCount {
-            n_rectangles: found.len(),
-            n_frames,
+        return Ok(Rectangles {
+            first: Some(files.first),
+            rects: files
+                .paths
+                .iter()
+                .map(rectangle)
+                .collect::<Result<_, _>>()?,
         });
     }
-    found.truncate(n_frames);
-    Ok(found)
+    let text = files::read_text(fence, path, WHAT, MAX_BYTES)?;
+    from_json(&text).map_err(|problem| invalid(path, problem))
 }
 
 /// What is wrong with a file of rectangles.
@@ -108,12 +103,13 @@ struct Entry {
     rect: [f64; 4],
 }
 
-fn from_json(text: &str) -> Result<Vec<CropRect>, Problem> {
+fn from_json(text: &str) -> Result<Rectangles, Problem> {
+    let mut first = None;
     let rects: Vec<[f64; 4]> = if text.trim_start().starts_with('{') {
         let entries: BTreeMap<u32, Entry> = serde_json::from_str(text)?;
-        let first = entries.keys().next().copied().unwrap_or(0);
-        for (expected, key) in (first..).zip(entries.keys()) {
-            if expected != *key {
+        first = entries.keys().next().map(|&key| u64::from(key));
+        for (expected, &key) in (first.unwrap_or(0)..).zip(entries.keys()) {
+            if expected != u64::from(key) {
                 return Err(format!("rectangle {expected} is missing").into());
             }
         }
@@ -122,9 +118,11 @@ fn from_json(text: &str) -> Result<Vec<CropRect>, Problem> {
         serde_json::from_str(text)?
     };
     let corners = |(index, corners): (usize, &[f64; 4])| {
-        corner_rect(*corners).map_err(|reason| format!("rectangle {index}: {reason}").into())
+        corner_rect(*corners).map_err(|reason| format!("rectangle {index}: {reason}"))
     };
-    rects.iter().enumerate().map(corners).collect()
+    let rects = rects.iter().enumerate().map(corners);
+    let rects = rects.collect::<Result<_, _>>()?;
+    Ok(Rectangles { first, rects })
 }
 
 fn corner_rect([x1, y1, x2, y2]: [f64; 4]) -> Result<CropRect, String> {
@@ -136,34 +134,11 @@ fn corner_rect([x1, y1, x2, y2]: [f64; 4]) -> Result<CropRect, String> {
     })
 }
 
-/// Source: SyncTalk_2D's `inference_328.py`: `x1 = lms[1].x`, `x2 = lms[31].x`, `y1 = lms[52].y`,
-/// `y2 = y1 + (x2 - x1)`, on landmarks converted to integers.
-fn from_landmarks(text: &str) -> Result<CropRect, Problem> {
-    let lines: Vec<&str> = text.lines().collect();
-    let point = |index: usize| -> Result<(i32, i32), String> {
-        let line = lines
-            .get(index)
-            .ok_or_else(|| format!("only {} landmarks, {} needed", lines.len(), TOP + 1))?;
-        let bad = || format!("line {} is not `x y`", index + 1);
-        let (x, y) = line
-            .trim()
-            .split_once(char::is_whitespace)
-            .ok_or_else(bad)?;
-        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| bad());
-        Ok((truncate(number(x)?)?, truncate(number(y)?)?))
-    };
-    let point = |index| point(index).map_err(Problem::from);
-    let (x1, x2, y1) = (point(LEFT)?.0, point(RIGHT)?.0, point(TOP)?.1);
-    let y2 = i64::from(y1) + i64::from(x2) - i64::from(x1);
-    let y2 = i32::try_from(y2).map_err(|_| format!("{y2} is out of range"))?;
-    Ok(CropRect { x1, y1, x2, y2 })
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     reason = "dropping the fraction is the point, and the range is checked before"
 )]
-fn truncate(value: f64) -> Result<i32, String> {
+pub(crate) fn truncate(value: f64) -> Result<i32, String> {
     if value > f64::from(i32::MIN) && value < f64::from(i32::MAX) {
         Ok(value as i32)
     } else {
@@ -181,17 +156,21 @@ mod tests {
 
     #[test]
     fn both_json_forms_give_rectangles_in_order() {
-        let expected = Ok(vec![rect(1, 2, 3, 4), rect(-5, 6, 7, 8)]);
-        assert_eq!(from_json("[[1,2,3,4],[-5.9,6.9,7,8]]"), expected);
+        let expected = |first| {
+            let rects = vec![rect(1, 2, 3, 4), rect(-5, 6, 7, 8)];
+            Ok(Rectangles { first, rects })
+        };
+        assert_eq!(from_json("[[1,2,3,4],[-5.9,6.9,7,8]]"), expected(None));
         let object = r#" {"1": {"rect": [-5,6,7,8], "score": 0.5}, "0": {"rect": [1,2,3,4]}}"#;
-        assert_eq!(from_json(object), expected);
+        assert_eq!(from_json(object), expected(Some(0)));
         // Keys are numbers: "10" comes after "9", and the first may be any.
         let keys: Vec<String> = (2..=11)
             .map(|k| format!(r#""{k}": {{"rect": [{k},0,99,99]}}"#))
             .collect();
         let rects = from_json(&format!("{{{}}}", keys.join(","))).expect("rectangles");
+        assert_eq!(rects.first, Some(2));
         assert_eq!(
-            rects.iter().map(|r| r.x1).collect::<Vec<_>>(),
+            rects.rects.iter().map(|r| r.x1).collect::<Vec<_>>(),
             (2..=11).collect::<Vec<_>>()
         );
     }
@@ -210,9 +189,11 @@ mod tests {
             ),
             (r#"{"0": {}}"#, "expected [[x1, y1, x2, y2], ...] or"),
             ("", "it ends early"),
+            ("{\"0\": s3cr3t}", "it is not JSON, at line 1 column"),
         ] {
             let Problem { reason, .. } = from_json(text).expect_err(text);
             assert!(reason.contains(expected), "{text}: {reason}");
+            assert!(!reason.contains("s3"), "no content of files: {reason}");
         }
     }
 
@@ -229,33 +210,5 @@ mod tests {
             assert!(!reason.contains("secret"), "{reason}");
             assert!(quoted.expect("the parser's words").len() < 300);
         }
-        let Problem { reason, quoted } = from_landmarks(&"secret\n".repeat(60)).expect_err("none");
-        assert!(!reason.contains("secret") && quoted.is_none(), "{reason}");
-    }
-
-    #[test]
-    fn landmarks_give_a_square_below_landmark_52() {
-        let mut lines = vec!["0 0".to_owned(); 110];
-        lines[LEFT] = "100.9 7".into();
-        lines[RIGHT] = "280 7".into();
-        lines[TOP] = "7\t200.9".into();
-        assert_eq!(
-            from_landmarks(&lines.join("\n")),
-            Ok(rect(100, 200, 280, 380))
-        );
-        lines[RIGHT] = "280".into();
-        assert_eq!(
-            from_landmarks(&lines.join("\n")),
-            Err("line 32 is not `x y`".to_owned().into())
-        );
-        lines[RIGHT] = "nan 0".into();
-        assert_eq!(
-            from_landmarks(&lines.join("\n")),
-            Err("NaN is out of range".to_owned().into())
-        );
-        assert_eq!(
-            from_landmarks(&lines[..20].join("\n")),
-            Err("only 20 landmarks, 53 needed".to_owned().into())
-        );
     }
 }

@@ -6,7 +6,7 @@ use lipsync_engine::Device;
 
 use crate::{
     Model, RegistryError,
-    budget::{Amount, Charge, Wanted},
+    budget::{Amount, Charge, Freed, Wanted},
     entry::victims,
     load::Room,
     lock,
@@ -18,10 +18,10 @@ impl Room for Shared {
     /// where it fits nowhere, on the first where others can go for it.
     fn place(&self, wanted: Wanted) -> Result<Charge, RegistryError> {
         let places = self.budget.places();
-        let nothing = Amount::default();
+        let nothing = Freed::default();
         let free = places
             .iter()
-            .find(|&&place| self.budget.fits(place, wanted, nothing));
+            .find(|&&place| self.budget.fits(place, wanted, &nothing));
         let mut refusal = None;
         for &place in free.into_iter().chain(&places) {
             let mut charge = Charge::none(&self.budget, place);
@@ -47,15 +47,15 @@ impl Room for Shared {
             host_bytes: amount.host_bytes.saturating_sub(have.host_bytes),
         };
         let mut dropped = Vec::new();
-        if missing != Amount::default() {
-            let place = charge.place();
+        let place = charge.place();
+        if missing != Amount::default() || wanted.arena_bytes > charge.arenas_for(place) {
             let missing = Wanted {
                 amount: missing,
                 ..wanted
             };
             let mut book = lock(&self.book);
             let policy = self.config.eviction;
-            let enough = |freed| self.budget.fits(place, missing, freed);
+            let enough = |freed: &Freed| self.budget.fits(place, missing, freed);
             let ids = victims(&mut book, policy, place, enough)
                 .map_err(|_| self.budget.refusal(place, missing, amount))?;
             for id in ids {
@@ -68,6 +68,7 @@ impl Room for Shared {
                 dropped.extend(entry.unload());
             }
             charge.grow_to(amount);
+            charge.set_arenas(wanted.arena_bytes);
         }
         drop_models(dropped);
         charge.shrink_to(amount);
@@ -84,7 +85,7 @@ impl Room for Shared {
         };
         let mut book = lock(&self.book);
         let policy = self.config.eviction;
-        let is_enough = |freed: Amount| freed.bytes >= n_bytes;
+        let is_enough = |freed: &Freed| freed.amount.bytes >= n_bytes;
         // Fewer bytes than were asked for are better than none.
         let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
         let unload = |id| book.get_mut(&id)?.unload();

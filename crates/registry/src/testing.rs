@@ -173,7 +173,7 @@ impl Gate {
 
 /// Makes networks from the words at the start of their files: `bad`, `panic`, `cold` (fails when
 /// it runs), `small` (160 px), `hubert` (its audio shape), `short` (an encoder's steps), `heavy`
-/// (takes ten times its file). On GPUs there is memory for as much as `gpus` says.
+/// (takes ten times its file), `wide` (a session needs as much as three files). On GPUs there is memory for as much as `gpus` says.
 #[derive(Default)]
 pub(crate) struct FakeLoader {
     pub n_generators: AtomicUsize,
@@ -186,6 +186,7 @@ pub(crate) struct FakeLoader {
     /// Bytes held on each GPU.
     pub on_gpus: Arc<Mutex<BTreeMap<Device, u64>>>,
     pub arena_bytes: u64,
+    pub host_workers: u64,
     /// What generators were asked to run in, one after the other.
     pub precisions: Mutex<Vec<Precision>>,
 }
@@ -264,6 +265,10 @@ impl NetworkLoader for FakeLoader {
         (0..).zip(&self.gpus).map(room).collect()
     }
 
+    fn host_workers(&self) -> u64 {
+        self.host_workers
+    }
+
     fn arena_bytes(&self, _onnx: &[u8], _: Device) -> u64 {
         self.arena_bytes
     }
@@ -314,6 +319,14 @@ impl Generator for FakeGenerator {
 
     fn device_bytes(&self) -> u64 {
         self.n_bytes
+    }
+
+    fn session_bytes(&self) -> u64 {
+        if self.words.contains("wide") {
+            3 * WEIGHTS
+        } else {
+            0
+        }
     }
 
     fn infer(

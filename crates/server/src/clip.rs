@@ -323,12 +323,20 @@ thread_local! {
     static SESSION: RefCell<Session> = RefCell::new(Session::new());
 }
 
+/// What a thread keeps of that, bytes. An AVE encoder needs a tenth; no model may make every thread keep
+/// gigabytes.
+const MAX_KEPT_BYTES: u64 = 32 << 20;
+
 /// Runs the encoder on this thread.
 ///
 /// # Errors
 /// [`ServeError::Internal`]: patches are well-formed by construction.
 pub(crate) fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
-    SESSION
-        .with_borrow_mut(|session| encoder.encode(session, patches))
-        .map_err(ServeError::internal)
+    SESSION.with_borrow_mut(|session| {
+        let steps = encoder.encode(session, patches);
+        if session.resident_bytes() > MAX_KEPT_BYTES {
+            session.release_host();
+        }
+        steps.map_err(ServeError::internal)
+    })
 }

@@ -20,6 +20,7 @@ pub struct CpuLoader {
     isa: CpuIsa,
     visual_cache: Arc<VisualCache>,
     limits: NetworkLimits,
+    n_workers: usize,
 }
 
 /// Loads generators for CUDA devices, and what belongs on the host for it.
@@ -77,6 +78,7 @@ impl CpuLoader {
             isa,
             visual_cache: Arc::new(VisualCache::new(visual_cache_bytes)),
             limits: NetworkLimits::default(),
+            n_workers: 0,
         }
     }
 
@@ -84,6 +86,12 @@ impl CpuLoader {
     #[must_use]
     pub fn limited(self, limits: NetworkLimits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same for so many workers, whose memory is charged to the models that they run.
+    #[must_use]
+    pub fn with_workers(self, n_workers: usize) -> Self {
+        Self { n_workers, ..self }
     }
 }
 
@@ -101,7 +109,7 @@ impl EngineLoader {
         let engine = &config.engine;
         let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes).limited(engine.limits);
         if cudas.is_empty() {
-            return Ok(Arc::new(host));
+            return Ok(Arc::new(host.with_workers(config.server.n_workers)));
         }
         let all: Vec<Device> = cudas.iter().map(|cuda| cuda.device()).collect();
         let workers = devices::of_workers(&all, config.server.n_workers);
@@ -162,6 +170,10 @@ impl NetworkLoader for CpuLoader {
             ..LoadOptions::default()
         };
         load_generator(onnx, options)
+    }
+
+    fn host_workers(&self) -> u64 {
+        self.n_workers as u64
     }
 
     fn has_bf16(&self) -> bool {
@@ -339,6 +351,9 @@ mod tests {
         let config = Config::parse("", Path::new("config.yaml"), []).unwrap();
         let loader = EngineLoader::choose(&config, Vec::new()).unwrap();
         assert_eq!(loader.devices()[0].device, Device::Cpu);
-        assert_eq!(loader.arena_bytes(b"", Device::Cpu), 0);
+        assert_eq!(loader.host_workers(), config.server.n_workers as u64);
+        let onnx = write_variant("small-opset13").unwrap();
+        let generator = loader.generator(&onnx, Device::Cpu, Precision::F32);
+        assert!(generator.unwrap().session_bytes() > 0);
     }
 }

@@ -1,6 +1,10 @@
 //! The four steps that turn audio windows into coded frames, for unary requests and sessions alike.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use lipsync::v1;
 use lipsync_compositor::FaceCrop;
@@ -275,22 +279,22 @@ impl Place {
     }
 }
 
-/// Places of a model's timeline that may be asked for next.
+/// Places of a model's timeline that may be asked for next, as long as it is in memory.
 struct NextFrames {
-    model: Arc<Model>,
+    model: Weak<Model>,
     places: Range<u64>,
 }
 
 impl FramesAhead for NextFrames {
     fn background_index(&self, n: u32) -> Option<u32> {
         let place = self.places.start.checked_add(u64::from(n))?;
-        let n_backgrounds = self.model.n_frames();
+        let n_backgrounds = self.model.upgrade()?.n_frames();
         (self.places.contains(&place)).then(|| background_index(place, n_backgrounds))
     }
 
     fn crop(&self, background_index: u32) -> Option<Arc<[u8]>> {
         // What is wrong with a frame is said to the request that needs it.
-        let crop = self.model.face_crop(background_index).ok()?;
+        let crop = self.model.upgrade()?.face_crop(background_index).ok()?;
         Some(Arc::clone(crop.pixels()))
     }
 }
@@ -329,7 +333,7 @@ impl Backgrounds {
         model.generator().visual_cache()?;
         let n_frames = self.n_frames() as u64;
         Some(Arc::new(NextFrames {
-            model: Arc::clone(model),
+            model: Arc::downgrade(model),
             places: self.start_frame_index.saturating_add(n_frames)
                 ..self.start_frame_index.saturating_add(2 * n_frames),
         }))

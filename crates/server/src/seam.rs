@@ -68,6 +68,10 @@ impl NetworkLoader for WarmLoader {
         self.inner.devices()
     }
 
+    fn host_workers(&self) -> u64 {
+        self.inner.host_workers()
+    }
+
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
         self.inner.arena_bytes(onnx, device)
     }
@@ -92,12 +96,16 @@ impl NetworkLoader for WarmLoader {
     /// next, so all of them get ready.
     fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
         let device = generator.device();
-        if device == Device::Cpu {
-            return self.inner.warm_up(generator);
-        }
+        let warm_up = || self.inner.warm_up(generator);
         let Some(workers) = self.workers() else {
-            return Ok(());
+            return match device {
+                Device::Cpu => warm_up(),
+                Device::Cuda(_) => Ok(()),
+            };
         };
+        if device == Device::Cpu {
+            return workers.time_frame(generator, warm_up);
+        }
         workers.warm_up(generator).map_err(|error| match error {
             PoolError::Engine(error) => error,
             PoolError::OutOfMemory { needed, free, .. } => {

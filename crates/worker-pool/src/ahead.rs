@@ -4,7 +4,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -22,7 +22,8 @@ pub(crate) const MAX_FRAMES: u32 = 64;
 
 /// The frames after one job, shared by the workers that ran it: each takes the next one.
 pub(crate) struct Ahead {
-    generator: Arc<dyn Generator>,
+    /// Weak: what nobody may ask for any more is not prepared, and keeps no memory.
+    generator: Weak<dyn Generator>,
     frames: Arc<dyn FramesAhead>,
     next: AtomicU32,
 }
@@ -39,13 +40,13 @@ impl Ahead {
     /// What may follow a job, if it says so.
     pub(crate) fn after(job: &Job) -> Option<Self> {
         Some(Self {
-            generator: Arc::clone(&job.generator),
+            generator: Arc::downgrade(&job.generator),
             frames: Arc::clone(job.ahead.as_ref()?),
             next: AtomicU32::new(0),
         })
     }
 
-    /// Prepares one frame, unless `stop`; `false` when there are no more.
+    /// Prepares one frame, unless `stop`; `false` when there are no more, or the network is gone.
     ///
     /// # Errors
     /// [`PoolError::Engine`], and [`PoolError::Panicked`], after which `session` must be replaced.
@@ -60,9 +61,10 @@ impl Ahead {
             if n >= MAX_FRAMES {
                 return None;
             }
+            let generator = self.generator.upgrade()?;
             let index = self.frames.background_index(n)?;
             let crop = || self.frames.crop(index);
-            Some(self.generator.prepare(session, index, &crop, stop))
+            Some(generator.prepare(session, index, &crop, stop))
         }));
         match outcome {
             Ok(None) => Ok(false),

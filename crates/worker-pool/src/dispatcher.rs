@@ -16,7 +16,8 @@ use lipsync_engine::Device;
 
 use crate::{
     PoolError,
-    policy::{Chunks, Closed, MAX_LOAD, RoundRobin, shared_frames, shares_batches},
+    group::Group,
+    policy::{Chunks, Closed, is_slow, shared_frames, shares_batches, turn_frames},
     stats::Ledger,
     task::{Batch, Task},
     waiting::WaitingJobs,
@@ -55,17 +56,6 @@ pub(crate) struct Dispatcher {
     wake: Option<Instant>,
 }
 
-/// The workers of one device.
-#[derive(Debug)]
-struct Group {
-    device: Device,
-    /// Their indices in the pool.
-    workers: Vec<usize>,
-    /// Batches handed to each that it has not reported as done.
-    loads: Vec<usize>,
-    policy: RoundRobin,
-}
-
 /// What the dispatcher woke up for.
 enum Event {
     Job(Arc<Task>),
@@ -93,26 +83,11 @@ impl Dispatcher {
         limits: BatchLimits,
         ledger: Arc<Ledger>,
     ) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
-        for (worker, &device) in devices.iter().enumerate() {
-            match groups.iter_mut().find(|group| group.device == device) {
-                Some(group) => group.workers.push(worker),
-                None => groups.push(Group {
-                    device,
-                    workers: vec![worker],
-                    loads: Vec::new(),
-                    policy: RoundRobin::default(),
-                }),
-            }
-        }
-        for group in &mut groups {
-            group.loads = vec![0; group.workers.len()];
-        }
         Self {
             channels,
             limits,
             ledger,
-            groups,
+            groups: Group::of_devices(devices),
             waiting: WaitingJobs::default(),
             wake: None,
         }
@@ -158,25 +133,28 @@ impl Dispatcher {
             // `submit` has looked already.
             return task.fail(PoolError::NoWorker { device });
         };
+        let group = &mut self.groups[place];
         let n_frames = task.n_frames();
-        let chunks = if shares_batches(device) {
-            Chunks::unsplit(n_frames)
-        } else {
-            let n_workers = self.groups[place].workers.len();
-            Chunks::new(n_frames, n_workers, self.limits.max_frames)
-        };
-        self.waiting.push(task, chunks, place);
+        if shares_batches(device) {
+            return self
+                .waiting
+                .push(task, Chunks::unsplit(n_frames), place, false);
+        }
+        let pace = self.ledger.paces.of(task.generator());
+        let max_frames = self.limits.max_frames.min(turn_frames(pace));
+        let chunks = Chunks::new(n_frames, group.workers.len(), max_frames);
+        let is_slow = is_slow(pace);
+        group.note_job(is_slow, Instant::now());
+        self.waiting.push(task, chunks, place, is_slow);
     }
 
     fn free(&mut self, worker: usize) {
         for group in &mut self.groups {
-            if let Some(place) = group.workers.iter().position(|&w| w == worker) {
-                group.loads[place] -= 1;
-            }
+            group.free(worker);
         }
     }
 
-    /// Hands out batches, oldest job first, until nothing waits but what is held back or has only full
+    /// Hands out batches, oldest job first but in turns, until nothing waits but what is held back or has only full
     /// workers.
     fn hand_out(&mut self) {
         // A worker reports room before it answers, so a job sent after an answer finds the room.
@@ -222,7 +200,7 @@ impl Dispatcher {
         if !group.has_room() {
             return Step::Full;
         }
-        let n_idle = group.loads.iter().filter(|&&load| load == 0).count();
+        let n_idle = group.n_idle();
         let is_shared = shares_batches(group.device);
         if is_shared && n_idle == 0 {
             let held = self.waiting.hold_until(place, max_frames, max_wait, now);
@@ -230,7 +208,8 @@ impl Dispatcher {
                 return Step::Hold(until);
             }
         }
-        let Some(worker) = group.take_worker() else {
+        let is_slow = self.waiting.is_slow(place);
+        let Some(worker) = group.take_worker(is_slow, now) else {
             return Step::Full;
         };
         if !is_shared {
@@ -255,56 +234,140 @@ impl Dispatcher {
     }
 }
 
-impl Group {
-    fn has_room(&self) -> bool {
-        self.loads.iter().any(|&load| load < MAX_LOAD)
-    }
-
-    /// The worker whose turn it is, with one batch more.
-    fn take_worker(&mut self) -> Option<usize> {
-        let place = self.policy.choose(&self.loads, MAX_LOAD)?;
-        self.loads[place] += 1;
-        Some(self.workers[place])
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use crossbeam_channel::bounded;
+    use lipsync_engine::Generator;
 
     use super::*;
-    use crate::tests::fake;
+    use crate::{
+        JobHandle,
+        policy::{MAX_LOAD, TURN},
+        tests::fake::{self, Fake},
+    };
+
+    /// A dispatcher without threads, and what it hands to its workers on the CPU.
+    struct Stage {
+        dispatcher: Dispatcher,
+        slots: Vec<Receiver<Batch>>,
+        freed: Sender<usize>,
+        ledger: Arc<Ledger>,
+        _ends: (Sender<Arc<Task>>, Sender<Infallible>),
+        handles: Vec<JobHandle>,
+    }
+
+    impl Stage {
+        fn new(n_workers: usize, max_frames: usize) -> Self {
+            let (queue_tx, queue) = bounded(1);
+            let (abandon_tx, abandon) = bounded(0);
+            let (freed_tx, freed) = bounded(n_workers * MAX_LOAD);
+            let (senders, slots) = (0..n_workers).map(|_| bounded(MAX_LOAD)).unzip();
+            let channels = Channels {
+                queue,
+                freed,
+                abandon,
+                workers: senders,
+            };
+            let limits = BatchLimits {
+                max_frames,
+                max_wait: Duration::ZERO,
+            };
+            let devices = vec![Device::Cpu; n_workers];
+            let ledger = Arc::new(Ledger::new(100, &devices));
+            Self {
+                dispatcher: Dispatcher::new(channels, &devices, limits, Arc::clone(&ledger)),
+                slots,
+                freed: freed_tx,
+                ledger,
+                _ends: (queue_tx, abandon_tx),
+                handles: Vec::new(),
+            }
+        }
+
+        fn enter(&mut self, network: &Arc<Fake>, ids: Range<u32>) {
+            self.ledger.admit().unwrap();
+            let (task, handle) = Task::accept(fake::job(network, ids), Arc::clone(&self.ledger));
+            self.handles.push(handle);
+            self.dispatcher.enter(task);
+        }
+
+        /// What workers are given now: for each, the first frame and the number of each chunk.
+        fn hand_out(&mut self) -> Vec<Vec<(usize, usize)>> {
+            self.dispatcher.hand_out();
+            let chunk = |batch: Batch| {
+                let frames = &batch.chunks[0].frames;
+                (frames.start, frames.len())
+            };
+            let given = |slot: &Receiver<Batch>| slot.try_iter().map(chunk).collect();
+            self.slots.iter().map(given).collect()
+        }
+    }
 
     #[test]
     fn room_that_was_reported_is_seen_before_the_next_chunk_goes() {
-        let (_queue_tx, queue) = bounded(1);
-        let (_abandon_tx, abandon) = bounded(0);
-        let (freed_tx, freed) = bounded(1);
-        let (senders, slots): (Vec<_>, Vec<_>) = (0..2).map(|_| bounded(1)).unzip();
-        let channels = Channels {
-            queue,
-            freed,
-            abandon,
-            workers: senders,
-        };
-        let limits = BatchLimits {
-            max_frames: 1,
-            max_wait: Duration::ZERO,
-        };
-        let devices = [Device::Cpu; 2];
-        let ledger = Arc::new(Ledger::new(1, &devices));
-        let mut dispatcher = Dispatcher::new(channels, &devices, limits, Arc::clone(&ledger));
-        ledger.admit().unwrap();
-        let job = fake::job(&Arc::default(), 0..1);
-        let (task, _handle) = Task::accept(job, ledger);
-        dispatcher.enter(task);
+        let mut stage = Stage::new(2, 1);
+        stage.enter(&Arc::default(), 0..1);
         // Worker 0 was busy, is done, and it is its turn.
-        dispatcher.groups[0].loads = vec![1, 0];
-        freed_tx.send(0).unwrap();
+        stage.dispatcher.groups[0].loads = vec![1, 0];
+        stage.freed.send(0).unwrap();
 
-        dispatcher.hand_out();
-        assert_eq!(slots[0].len(), 1);
-        assert_eq!(dispatcher.groups[0].loads, [1, 0]);
-        assert!(dispatcher.waiting.is_empty());
+        assert_eq!(stage.hand_out(), [vec![(0, 1)], vec![]]);
+        assert_eq!(stage.dispatcher.groups[0].loads, [1, 0]);
+        assert!(stage.dispatcher.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_slow_network_leaves_workers_to_others_and_has_nothing_queued_behind_it() {
+        let mut stage = Stage::new(4, 64);
+        let (slow, quick) = (Arc::new(Fake::default()), Arc::new(Fake::default()));
+        let network: Arc<dyn Generator> = Arc::clone(&slow) as _;
+        stage.ledger.paces.note(&network, 1, 5 * TURN);
+        stage.enter(&quick, 0..1);
+        assert_eq!(stage.hand_out(), [vec![(0, 1)], vec![], vec![], vec![]]);
+        stage.enter(&slow, 0..8);
+        // Two of four workers, a frame each.
+        let alone = |n| vec![(n, 1)];
+        assert_eq!(stage.hand_out(), [vec![], alone(0), alone(1), vec![]]);
+        // The idle worker first; then what is quick queues, and nowhere else.
+        stage.enter(&quick, 0..4);
+        let [queued, idle] = [vec![(1, 1)], vec![(0, 1), (2, 1)]];
+        assert_eq!(stage.hand_out(), [queued, vec![], vec![], idle]);
+        stage.freed.send(1).unwrap();
+        assert_eq!(stage.hand_out(), [vec![], alone(2), vec![], vec![]]);
+    }
+
+    #[test]
+    fn chunks_are_cut_by_what_a_frame_takes() {
+        let mut stage = Stage::new(2, 64);
+        let network: Arc<dyn Generator> = Arc::new(Fake::default());
+        let fake = Arc::new(Fake::default());
+        stage.enter(&fake, 0..32);
+        assert_eq!(stage.hand_out(), [vec![(0, 16)], vec![(16, 16)]]);
+        let known: Arc<dyn Generator> = Arc::clone(&fake) as _;
+        stage.ledger.paces.note(&known, 1, TURN / 3);
+        stage.ledger.paces.note(&network, 1, TURN);
+        for worker in [0, 1] {
+            stage.freed.send(worker).unwrap();
+        }
+        stage.enter(&fake, 0..32);
+        assert_eq!(
+            stage.hand_out(),
+            [vec![(0, 3), (6, 3)], vec![(3, 3), (9, 3)]]
+        );
+    }
+
+    #[test]
+    fn alone_a_slow_network_has_all_workers() {
+        let mut stage = Stage::new(3, 64);
+        let slow = Arc::new(Fake::default());
+        let network: Arc<dyn Generator> = Arc::clone(&slow) as _;
+        stage.ledger.paces.note(&network, 1, 5 * TURN);
+        stage.enter(&slow, 0..9);
+        let alone = |n| vec![(n, 1)];
+        assert_eq!(stage.hand_out(), [alone(0), alone(1), alone(2)]);
+        stage.freed.send(2).unwrap();
+        assert_eq!(stage.hand_out(), [vec![], vec![], alone(3)]);
     }
 }

@@ -6,6 +6,7 @@
 //!   frame depends on its neighbours.
 //! - **Any other failure of a batch that several jobs share:** each is run alone, so that only the one whose
 //!   fault it is fails; where the fault was the device's and has passed, none does.
+//! - **A batch that nobody wants any more** ends after the frame that runs, where frames are run one by one.
 //! - **A device that is lost** fails what it was given, and everything after it.
 
 use std::{
@@ -13,13 +14,16 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use lipsync_engine::{Device, EngineError, FaceInput, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
 
 use crate::{
     PoolError,
+    arenas::Arenas,
+    pace::thread_time,
+    policy::shares_batches,
     stats::Ledger,
     task::{Chunk, Done, Run},
 };
@@ -49,6 +53,7 @@ pub(crate) struct Executor {
     pub(crate) room: Arc<dyn MakeRoom>,
     pub(crate) session: Session,
     pub(crate) ceiling: Ceiling,
+    pub(crate) arenas: Arenas,
 }
 
 impl Executor {
@@ -117,6 +122,7 @@ impl Executor {
         }
     }
 
+    /// Runs all at once. Nothing comes of it, and it is no error, where nobody wanted it to the end.
     fn attempt(&mut self, chunks: &[Chunk]) -> Result<Vec<Done>, PoolError> {
         let Some(first) = chunks.first() else {
             return Ok(Vec::new());
@@ -125,19 +131,26 @@ impl Executor {
         let _entered = (chunks.len() == 1).then(|| first.task.span().enter());
         let n_frames = n_frames(chunks);
         let mut faces = Vec::with_capacity(n_frames);
+        let is_wanted = || {
+            let now = Instant::now();
+            chunks.iter().any(|chunk| chunk.task.wants_compute(now))
+        };
         let session = &mut self.session;
-        let start = Instant::now();
+        let generator = first.task.generator();
+        let (start, start_time) = (Instant::now(), thread_time());
         // Unwind safe: after a panic neither the session nor the faces are looked at again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let inputs: Vec<FaceInput<'_>> = chunks
                 .iter()
                 .flat_map(|chunk| chunk.task.inputs(chunk.frames.clone()))
                 .collect();
-            first.task.generator().infer(session, &inputs, &mut faces)
+            generator.infer_while(session, &inputs, &mut faces, &is_wanted)
         }));
         let end = Instant::now();
+        self.note_run(generator, faces.len(), start_time);
+        let is_whole = faces.len() == n_frames;
         let result = match outcome {
-            Ok(Ok(())) if faces.len() == n_frames => Ok(()),
+            Ok(Ok(())) if is_whole || !is_wanted() => Ok(()),
             Ok(Ok(())) => Err(PoolError::Engine(EngineError::Input {
                 what: "faces from the generator",
                 expected: n_frames,
@@ -154,18 +167,11 @@ impl Executor {
                 Err(PoolError::Panicked)
             }
         };
-        self.ledger.update_worker(self.worker, |stats| {
-            stats.batches += 1;
-            stats.busy += end - start;
-            match &result {
-                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
-                Err(PoolError::Panicked) => stats.restarts += 1,
-                Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
-                Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
-                Err(_) => {}
-            }
-        });
+        self.count_run(&result, faces.len(), end - start);
         result?;
+        if !is_whole {
+            return Ok(Vec::new());
+        }
         let run = Run {
             worker: self.worker,
             n_frames,
@@ -178,6 +184,46 @@ impl Executor {
             run,
         };
         Ok(chunks.iter().map(done).collect())
+    }
+
+    /// Takes note of what a network took on this thread, since it had used `start_time`, and keeps.
+    fn note_run(&mut self, generator: &Arc<dyn Generator>, n_frames: usize, start_time: Duration) {
+        if !shares_batches(self.device) {
+            let busy = thread_time().saturating_sub(start_time);
+            self.ledger.paces.note(generator, n_frames, busy);
+            self.arenas.note(generator, Instant::now());
+        }
+    }
+
+    fn count_run(&self, result: &Result<(), PoolError>, n_frames: usize, busy: Duration) {
+        self.ledger.update_worker(self.worker, |stats| {
+            stats.batches += 1;
+            stats.busy += busy;
+            match result {
+                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
+                Err(PoolError::Panicked) => stats.restarts += 1,
+                Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
+                Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
+                Err(_) => {}
+            }
+        });
+    }
+
+    /// Whether there is anything that may have to be given back.
+    pub(crate) fn holds_memory(&self) -> bool {
+        self.session.resident_bytes() > 0
+    }
+
+    /// Gives back the host's memory that no network needs any more. What is still needed comes with the next
+    /// run.
+    pub(crate) fn give_back(&mut self, now: Instant) {
+        if let Some(needed) = self.arenas.forget(now)
+            && self.session.resident_bytes() > needed
+        {
+            let n_bytes = self.session.resident_bytes();
+            tracing::debug!(worker = self.worker, n_bytes, needed, "memory given back");
+            self.session.release_host();
+        }
     }
 
     /// What an error means for the device, and for the session, which is rebuilt where it may be broken

@@ -122,9 +122,9 @@ pub struct JobTimings {
 
 /// The answer to a submitted job, as a future.
 ///
-/// Dropping it cancels the job: chunks that have not been started never are, the results of running
-/// ones are dropped. The future needs no particular runtime. Deadlines are noticed while a job is
-/// in the queue and when a worker takes a chunk of it; a sender that must answer on the dot races
+/// Dropping it cancels the job: chunks that have not been started never are, running ones end after their
+/// frame on the CPU, and their results are dropped. The future needs no particular runtime. Deadlines are noticed while a job is
+/// in the queue, when a worker takes a chunk of it and, on the CPU, between its frames; a sender that must answer on the dot races
 /// the future against a timer of its own and drops it.
 ///
 /// # Errors

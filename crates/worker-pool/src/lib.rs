@@ -30,10 +30,13 @@
 #![deny(clippy::print_stderr)]
 
 mod ahead;
+mod arenas;
 mod dispatcher;
 pub mod error;
 pub mod execute;
+mod group;
 pub mod job;
+mod pace;
 mod policy;
 pub mod pool;
 pub mod stats;

@@ -1,11 +1,15 @@
 //! Who gets which frames: the decisions of the dispatcher, without any thread.
 //!
 //! Devices differ in what a large batch is good for. The CPU engine runs frames one by one: there a job is
-//! split over all workers, and never shares a batch, which would only make it wait for its neighbours.
+//! split over all workers, and never shares a batch, which would only make it wait for its neighbours. There,
+//! too, a chunk lasts no longer than a turn, and a job that has had one goes behind those that wait.
 //! A GPU runs sixteen frames in little more time than one: there a job is split into no smaller batches
 //! than that, and jobs of one model that wait at the same moment share one.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use lipsync_engine::Device;
 
@@ -16,6 +20,42 @@ pub(crate) const MAX_LOAD: usize = 2;
 /// On a device that gains from batches, frames below which a job is not split over workers. A network of
 /// this family gives a GPU too little to do with fewer; not measured on one yet.
 pub(crate) const MIN_SHARED_FRAMES: usize = 16;
+
+/// On the CPU, what a chunk may take of a processor before the worker looks at who else waits. Two of these,
+/// one that runs and one that is next, are what a job finds before it.
+pub(crate) const TURN: Duration = Duration::from_millis(100);
+
+/// For so long after the last job of another kind, networks that take more than a turn for a single frame
+/// leave workers to it.
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
+
+/// The frames of a network that fit into a turn, at least one.
+pub(crate) fn turn_frames(per_frame: Option<Duration>) -> usize {
+    let fit = per_frame.and_then(|time| TURN.as_nanos().checked_div(time.as_nanos()));
+    fit.map_or(usize::MAX, |n| {
+        usize::try_from(n.max(1)).unwrap_or(usize::MAX)
+    })
+}
+
+/// Whether a single frame takes more than a turn, so that nothing can keep others from waiting for it.
+pub(crate) fn is_slow(per_frame: Option<Duration>) -> bool {
+    per_frame.is_some_and(|time| time > TURN)
+}
+
+/// How many of `n_workers` slow networks may have: all of them while they are alone, and half beside jobs
+/// that are not slow, the last of which came at `last_quick`.
+pub(crate) fn max_slow_workers(
+    n_workers: usize,
+    last_quick: Option<Instant>,
+    now: Instant,
+) -> usize {
+    let are_alone = last_quick.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+    if are_alone {
+        n_workers
+    } else {
+        (n_workers / 2).max(1)
+    }
+}
 
 /// Whether jobs of one model share batches there.
 pub(crate) fn shares_batches(device: Device) -> bool {
@@ -50,6 +90,9 @@ impl RoundRobin {
 pub(crate) struct Chunks {
     rest: Range<usize>,
     chunk_frames: usize,
+    /// Chunks that the job may have taken before others are looked at, and those left of them.
+    turn: usize,
+    left_in_turn: usize,
 }
 
 impl Chunks {
@@ -64,6 +107,8 @@ impl Chunks {
         Self {
             rest: 0..n_frames,
             chunk_frames: n_frames.div_ceil(n_workers.saturating_mul(n_rounds)),
+            turn: n_workers,
+            left_in_turn: n_workers,
         }
     }
 
@@ -72,6 +117,8 @@ impl Chunks {
         Self {
             rest: 0..n_frames,
             chunk_frames: usize::MAX,
+            turn: usize::MAX,
+            left_in_turn: usize::MAX,
         }
     }
 
@@ -85,7 +132,17 @@ impl Chunks {
         let start = self.rest.start;
         let n_frames = self.rest.len().min(self.chunk_frames).min(max_frames);
         self.rest.start += n_frames;
+        self.left_in_turn = self.left_in_turn.saturating_sub(1);
         start..self.rest.start
+    }
+
+    /// Whether a chunk for each worker has been taken since this last said so.
+    pub(crate) fn ends_turn(&mut self) -> bool {
+        let is_over = self.left_in_turn == 0;
+        if is_over {
+            self.left_in_turn = self.turn;
+        }
+        is_over
     }
 }
 
@@ -128,8 +185,6 @@ pub(crate) enum Closed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -177,6 +232,29 @@ mod tests {
         assert_eq!(shared_frames(300, 1, 64), 64);
         assert_eq!(shared_frames(300, 0, 64), 64);
         assert_eq!(shared_frames(4, 8, 8), 8);
+    }
+
+    #[test]
+    fn a_turn_has_as_many_frames_as_fit_and_at_least_one() {
+        let ms = Duration::from_millis;
+        assert_eq!(turn_frames(Some(ms(7))), 14);
+        assert_eq!(turn_frames(Some(TURN)), 1);
+        assert_eq!(turn_frames(Some(10 * TURN)), 1);
+        assert_eq!(turn_frames(Some(Duration::ZERO)), usize::MAX);
+        assert_eq!(turn_frames(None), usize::MAX);
+        assert!(is_slow(Some(TURN + ms(1))));
+        assert!(!is_slow(Some(TURN)) && !is_slow(None));
+    }
+
+    #[test]
+    fn slow_networks_leave_half_of_the_workers_to_others() {
+        let then = Instant::now();
+        let soon = then + Duration::from_millis(1);
+        assert_eq!(max_slow_workers(4, Some(then), soon), 2);
+        assert_eq!(max_slow_workers(5, Some(then), soon), 2);
+        assert_eq!(max_slow_workers(1, Some(then), soon), 1);
+        assert_eq!(max_slow_workers(4, Some(then), then + QUIET), 4);
+        assert_eq!(max_slow_workers(4, None, then), 4);
     }
 
     #[test]

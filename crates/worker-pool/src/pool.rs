@@ -13,8 +13,10 @@ use tokio::sync::watch;
 
 use crate::{
     Job, JobHandle, LostDevice, PoolError, PoolStats,
+    arenas::Arenas,
     dispatcher::{BatchLimits, Channels, Dispatcher},
     execute::{Ceiling, Executor, MakeRoom},
+    pace::thread_time,
     policy::MAX_LOAD,
     stats::Ledger,
     task::{Batch, Task},
@@ -101,6 +103,7 @@ impl WorkerPool {
                 room,
                 session: Session::new(),
                 ceiling: Ceiling::none(),
+                arenas: Arenas::default(),
             };
             let name = format!("lipsync-worker-{worker}");
             let channels = (dispatching.clone(), freed_tx.clone());
@@ -198,6 +201,17 @@ impl WorkerPool {
         Ok(())
     }
 
+    /// Does `run`, which runs one frame of a network on this thread, and takes note of the processor time. So
+    /// the first job of a network is cut as well as the next; without it, it is split over the workers as if
+    /// frames cost nothing.
+    pub fn time_frame<T>(&self, generator: &Arc<dyn Generator>, run: impl FnOnce() -> T) -> T {
+        let start = thread_time();
+        let done = run();
+        let busy = thread_time().saturating_sub(start);
+        self.ledger.paces.note(generator, 1, busy);
+        done
+    }
+
     fn check(&self, job: &Job) -> Result<(), PoolError> {
         job.check()?;
         let device = job.generator.device();
@@ -253,7 +267,7 @@ impl WorkerPool {
     /// Stops accepting jobs, waits until all accepted ones have ended, and joins the threads.
     ///
     /// When `grace` is over, jobs with a chunk that has not been started fail with
-    /// [`PoolError::ShuttingDown`], and the call returns. A network that is running at that moment
+    /// [`PoolError::ShuttingDown`], and the call returns. A frame that is running at that moment
     /// cannot be interrupted: its thread is left behind, still answers if that completes a job, and
     /// ends. The call blocks, so it does not belong on a thread of an async runtime.
     pub fn shutdown(&self, grace: Duration) {

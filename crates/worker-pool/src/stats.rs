@@ -12,7 +12,7 @@ use std::{
 use lipsync_engine::Device;
 use tokio::sync::{Notify, watch};
 
-use crate::{PoolError, policy::Closed};
+use crate::{PoolError, pace::Paces, policy::Closed};
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub(crate) struct Ledger {
     freed: Notify,
     /// The first device that was lost.
     lost: watch::Sender<Option<LostDevice>>,
+    /// How long networks take.
+    pub(crate) paces: Paces,
 }
 
 impl Ledger {
@@ -114,6 +116,7 @@ impl Ledger {
             }),
             freed: Notify::new(),
             lost: watch::Sender::new(None),
+            paces: Paces::default(),
         }
     }
 

@@ -113,8 +113,8 @@ impl Task {
         self.job.frames.len()
     }
 
-    pub(crate) fn generator(&self) -> &dyn Generator {
-        &*self.job.generator
+    pub(crate) fn generator(&self) -> &Arc<dyn Generator> {
+        &self.job.generator
     }
 
     /// Whether both run on the very same network, so that they may share a batch.

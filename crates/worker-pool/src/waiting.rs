@@ -10,7 +10,7 @@ use crate::{
     task::{Batch, Chunk, Task},
 };
 
-/// Jobs with frames to hand out, oldest first. The open ones have a place in the queue each, which
+/// Jobs with frames to hand out: oldest first, but for those that have had a turn and wait for their next. The open ones have a place in the queue each, which
 /// bounds them; ended ones are removed whenever something happens.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingJobs(Vec<WaitingJob>);
@@ -21,14 +21,17 @@ struct WaitingJob {
     chunks: Chunks,
     /// Which of the dispatcher's groups of workers runs it.
     group: usize,
+    /// Whether its network is slow; see [`crate::policy::is_slow`].
+    is_slow: bool,
 }
 
 impl WaitingJobs {
-    pub(crate) fn push(&mut self, task: Arc<Task>, chunks: Chunks, group: usize) {
+    pub(crate) fn push(&mut self, task: Arc<Task>, chunks: Chunks, group: usize, is_slow: bool) {
         self.0.push(WaitingJob {
             task,
             chunks,
             group,
+            is_slow,
         });
     }
 
@@ -43,6 +46,11 @@ impl WaitingJobs {
     /// The group of workers for the job at `place`.
     pub(crate) fn group(&self, place: usize) -> usize {
         self.0[place].group
+    }
+
+    /// Whether the network of the job at `place` is slow.
+    pub(crate) fn is_slow(&self, place: usize) -> bool {
+        self.0[place].is_slow
     }
 
     pub(crate) fn task(&self, place: usize) -> &Arc<Task> {
@@ -90,9 +98,13 @@ impl WaitingJobs {
         hold_until(n_waiting, max_batch_frames, wait_end, deadline, now)
     }
 
-    /// The next chunk of the job at `place`, alone.
+    /// The next chunk of the job at `place`, alone. A job that has had its turn goes behind the others.
     pub(crate) fn take_alone(&mut self, place: usize) -> Batch {
         let chunk = self.take_chunk(place, usize::MAX);
+        if self.0[place].chunks.ends_turn() {
+            let job = self.0.remove(place);
+            self.0.push(job);
+        }
         self.forget_taken();
         Batch {
             chunks: vec![chunk],

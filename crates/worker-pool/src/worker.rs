@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError, after, never, select};
@@ -12,6 +13,7 @@ use lipsync_engine::Session;
 use crate::{
     PoolError,
     ahead::{Ahead, IDLE},
+    arenas::LOOK,
     execute::Executor,
     task::Batch,
     warm_up::WarmUp,
@@ -71,6 +73,7 @@ impl Worker {
                     Err(error) => chunk.task.fail(error),
                 }
             }
+            self.executor.give_back(Instant::now());
         }
     }
 
@@ -81,6 +84,10 @@ impl Worker {
                 None => never(),
                 Some(_) => after(IDLE),
             };
+            let look = match self.executor.holds_memory() {
+                true => after(LOOK),
+                false => never(),
+            };
             select! {
                 recv(self.batches) -> batch => return batch.ok(),
                 recv(self.warm_ups) -> order => match order {
@@ -89,6 +96,7 @@ impl Worker {
                     Err(RecvError) => self.warm_ups = never(),
                 },
                 recv(patience) -> _ => self.survive(Self::prepare_ahead),
+                recv(look) -> _ => self.survive(|worker| worker.executor.give_back(Instant::now())),
             }
         }
     }

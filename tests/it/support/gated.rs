@@ -49,6 +49,10 @@ impl NetworkLoader for GatedLoader {
         self.inner.devices()
     }
 
+    fn host_workers(&self) -> u64 {
+        self.inner.host_workers()
+    }
+
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
         self.inner.arena_bytes(onnx, device)
     }
@@ -78,6 +82,10 @@ impl Generator for Gated {
 
     fn device_bytes(&self) -> u64 {
         self.inner.device_bytes()
+    }
+
+    fn session_bytes(&self) -> u64 {
+        self.inner.session_bytes()
     }
 
     fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {

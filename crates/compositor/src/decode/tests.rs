@@ -4,7 +4,7 @@ use image::{DynamicImage, GrayImage, Luma, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Encoding, encode};
+use crate::{Encoding, encode, probe};
 
 fn sample() -> Picture {
     let data = (0..29 * 23 * 3_u32).map(|i| (i * 7 % 251).to_le_bytes()[0]);

@@ -181,3 +181,103 @@ fn a_missing_frame_is_named() {
     );
     assert!(error.detail().contains("frames)"), "{}", error.detail());
 }
+
+/// A dataset folder whose frames and landmarks are numbered as given; the left edge of a rectangle is the
+/// number of its landmarks.
+fn numbered_dataset(
+    frames: std::ops::Range<u32>,
+    landmarks: std::ops::Range<u32>,
+) -> Result<Avatar, RegistryError> {
+    let disk = Disk::new();
+    disk.network("checkpoint/net.onnx", "ok");
+    for index in frames {
+        disk.write(&format!("full_body_img/{index}.JPG"), b"");
+    }
+    for index in landmarks {
+        let mut lines = vec!["0 0".to_owned(); 110];
+        (lines[1], lines[31], lines[52]) = (format!("{index} 5"), "60 5".into(), "5 3".into());
+        disk.write(&format!("landmarks/{index}.lms"), lines.join("\n"));
+    }
+    find(&bare(&disk))
+}
+
+#[test]
+fn landmarks_belong_to_the_frames_of_their_numbers() {
+    let avatar = numbered_dataset(1..11, 0..12).expect("an avatar");
+    let left: Vec<_> = avatar.rectangles.iter().map(|rect| rect.x1).collect();
+    assert_eq!(left, (1..11).collect::<Vec<_>>());
+    for (frames, landmarks, expected) in [
+        (
+            1..11,
+            0..10,
+            "numbered 1 to 10, but their 10 crop rectangles from 0 on",
+        ),
+        (
+            0..10,
+            1..11,
+            "numbered 0 to 9, but their 10 crop rectangles from 1 on",
+        ),
+        (
+            0..10,
+            0..9,
+            "numbered 0 to 9, but their 9 crop rectangles from 0 on",
+        ),
+    ] {
+        let error = numbered_dataset(frames, landmarks).expect_err(expected);
+        assert!(error.to_string().ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn keys_belong_to_the_frames_of_their_numbers() {
+    let disk = Disk::new();
+    disk.network("net.onnx", "ok");
+    for index in 1..3 {
+        disk.write(&format!("frames/frame_000{index}.png"), b"");
+    }
+    let keys = |keys: [u32; 2]| {
+        let [a, b] = keys.map(|k| format!(r#""{k}": {{"rect": [{k},0,9,9]}}"#));
+        disk.write("crop_rects.json", format!("{{{a}, {b}}}"));
+        find(&bare(&disk))
+    };
+    assert_eq!(keys([1, 2]).expect("an avatar").rectangles[0].x1, 1);
+    let error = keys([0, 1]).expect_err("one is missing");
+    assert!(
+        error
+            .to_string()
+            .starts_with("background frames are numbered 1 to 2")
+    );
+}
+
+#[test]
+fn byte_order_marks_are_left_out() {
+    let disk = Disk::new();
+    let config = disk.avatar("mira", 2, "ok");
+    for file in ["mira/avatar.yaml", "mira/rects.json"] {
+        let text = std::fs::read_to_string(disk.path(file)).expect("read");
+        disk.write(file, format!("\u{feff}{text}"));
+    }
+    assert_eq!(find(&config).expect("an avatar").rectangles.len(), 2);
+    let mut lines = vec!["3 3"; 110];
+    lines[31] = "9 3";
+    let fence = Fence::around(&config).expect("a folder");
+    disk.write("mira/marked/0.lms", format!("\u{feff}{}", lines.join("\n")));
+    assert!(rectangles::read(&fence, &disk.path("mira/marked")).is_ok());
+    disk.write("mira/utf16.json", b"\xFF\xFE[\0]\0");
+    assert!(rectangles::read(&fence, &disk.path("mira/utf16.json")).is_err());
+}
+
+#[test]
+fn landmarks_of_another_detector_are_refused() {
+    let disk = Disk::new();
+    disk.network("net.onnx", "ok");
+    disk.frames("frames", 1);
+    disk.write("landmarks/0.lms", ["533.00 351.20"; 68].join("\n"));
+    let error = find(&bare(&disk)).expect_err("68 points");
+    assert!(
+        error
+            .to_string()
+            .contains("68 landmarks, but the 110 of PFLD"),
+        "{error}"
+    );
+}

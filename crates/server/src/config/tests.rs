@@ -24,6 +24,13 @@ fn repository_file() -> PathBuf {
 }
 
 #[test]
+fn a_byte_order_mark_is_left_out() {
+    assert!(parse("\u{feff}# nothing\n").is_ok());
+    let error = parse("\u{feff}serfer: {}\n").unwrap_err();
+    assert!(error.contains(":1:1: "), "{error}");
+}
+
+#[test]
 fn the_documented_file_holds_the_defaults() {
     let documented = Config::load_with(&repository_file(), []).unwrap();
     let defaults = parse("").unwrap();

@@ -1,6 +1,6 @@
 //! What idle workers prepare.
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::*;
 
@@ -70,4 +70,18 @@ fn a_shutdown_does_not_wait_for_it() {
     assert_eq!(Arc::strong_count(&fake), 1, "the worker has ended");
     drop(go);
     assert!(preparing.is_empty(), "the other frames are not prepared");
+}
+
+#[test]
+fn nothing_is_prepared_for_a_network_that_is_gone() {
+    let pool = pool(1, 4, 8);
+    let (fake, preparing) = Fake::preparing();
+    run(&pool, fake::followed_job(&fake, 0..1, 10..20));
+    let (frame, go) = next(&preparing);
+    assert_eq!(frame, 10);
+    drop(fake);
+    go.send(()).unwrap();
+    // The worker had the last hold of it, for that frame alone.
+    let more = preparing.recv_timeout(TOO_LONG);
+    assert_eq!(more.err(), Some(RecvTimeoutError::Disconnected));
 }

@@ -119,3 +119,54 @@ fn a_deadline_that_passes_between_chunks_ends_the_job() {
     assert!(matches!(wait(handle), Err(PoolError::Expired)));
     assert!(gated.n_calls() <= 1);
 }
+
+#[test]
+fn a_cancelled_chunk_stops_after_the_frame_that_runs() {
+    let pool = pool(1, 4, 8);
+    let (gated, calls) = Fake::gated_by_frame();
+    let handle = pool.submit(fake::job(&gated, 0..8)).unwrap();
+    calls.next().go(Act::Succeed);
+    let call = calls.next();
+    drop(handle);
+    call.go(Act::Succeed);
+    run(&pool, fake::job(&Arc::new(Fake::default()), 0..1));
+    assert_eq!(gated.n_calls(), 2);
+    let stats = pool.stats();
+    assert_eq!((stats.cancelled, stats.completed, stats.failed), (1, 1, 0));
+    assert_eq!((stats.workers[0].frames, stats.workers[0].restarts), (3, 0));
+    assert_adds_up(&stats);
+}
+
+#[test]
+fn an_expired_chunk_stops_after_the_frame_that_runs() {
+    let pool = pool(1, 4, 8);
+    let (gated, calls) = Fake::gated_by_frame();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let job = Job {
+        deadline: Some(deadline),
+        ..fake::job(&gated, 0..8)
+    };
+    let handle = pool.submit(job).unwrap();
+    // As above, a stalled machine may have nothing to hold.
+    let call = calls.next_before(deadline);
+    until(|| Instant::now() >= deadline);
+    drop((call, calls));
+    assert!(matches!(wait(handle), Err(PoolError::Expired)));
+    run(&pool, fake::job(&Arc::new(Fake::default()), 0..1));
+    assert!(gated.n_calls() <= 1);
+}
+
+#[test]
+fn a_chunk_that_is_wanted_runs_to_its_end() {
+    let pool = pool(1, 4, 8);
+    let (gated, calls) = Fake::gated_by_frame();
+    let handle = pool.submit(fake::job(&gated, 3..7)).unwrap();
+    for id in 3..7 {
+        let call = calls.next();
+        assert_eq!(call.ids, [id]);
+        call.go(Act::Succeed);
+    }
+    let output = wait(handle).unwrap();
+    assert_eq!(output.faces, fake::faces(3..7));
+    assert_eq!(output.timings.batch_frames, 4);
+}

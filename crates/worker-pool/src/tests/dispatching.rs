@@ -71,6 +71,27 @@ fn batches_are_bounded() {
 }
 
 #[test]
+fn a_long_job_takes_turns_with_what_comes_after_it() {
+    let pool = pool(1, 8, 1);
+    let (gated, calls) = Fake::gated();
+    let long = pool.submit(fake::job(&gated, 0..5)).unwrap();
+    let running = calls.next();
+    assert_eq!(running.ids, [0]);
+    let short = [50, 60].map(|id| pool.submit(fake::job(&gated, id..id + 1)).unwrap());
+    running.go(Act::Succeed);
+    // One chunk waits at the worker, and the long job was the oldest when the others came.
+    for id in [1, 2, 50, 60, 3, 4] {
+        let call = calls.next();
+        assert_eq!(call.ids, [id]);
+        call.go(Act::Succeed);
+    }
+    assert_eq!(wait(long).unwrap().faces, fake::faces(0..5));
+    for (handle, id) in short.into_iter().zip([50, 60]) {
+        assert_eq!(wait(handle).unwrap().faces, fake::faces(id..id + 1));
+    }
+}
+
+#[test]
 fn timings_span_the_chunks() {
     let ledger = Arc::new(Ledger::new(1, &[Device::Cpu; 4]));
     ledger.admit().unwrap();

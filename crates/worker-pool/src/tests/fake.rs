@@ -73,6 +73,9 @@ pub(crate) struct Fake {
     /// Frames that its device has memory for, unless all.
     capacity: Option<Arc<AtomicUsize>>,
     gate: Option<Sender<Call>>,
+    /// Whether its frames are runs of their own.
+    by_frame: bool,
+    session_bytes: u64,
     n_calls: AtomicUsize,
     warm: Mutex<Vec<(String, usize)>>,
     /// Each frame that is prepared, and where its preparer is told to go on.
@@ -94,6 +97,22 @@ impl Fake {
             ..Self::default()
         };
         (Arc::new(fake), Calls(calls))
+    }
+
+    /// As [`Self::gated`], frame by frame.
+    pub(super) fn gated_by_frame() -> (Arc<Self>, Calls) {
+        let (fake, calls) = Self::gated();
+        let fake = Arc::into_inner(fake).expect("just made");
+        let by_frame = true;
+        (Arc::new(Self { by_frame, ..fake }), calls)
+    }
+
+    /// One that says that a session needs so many bytes for it.
+    pub(crate) fn with_session_bytes(session_bytes: u64) -> Self {
+        Self {
+            session_bytes,
+            ..Self::default()
+        }
     }
 
     /// The same on another device.
@@ -187,6 +206,10 @@ impl Generator for Fake {
         0
     }
 
+    fn session_bytes(&self) -> u64 {
+        self.session_bytes
+    }
+
     fn device(&self) -> Device {
         self.device
     }
@@ -225,6 +248,25 @@ impl Generator for Fake {
                 Ok(())
             }
         }
+    }
+
+    fn infer_while(
+        &self,
+        session: &mut Session,
+        frames: &[FaceInput<'_>],
+        faces: &mut Vec<Vec<u8>>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        if !self.by_frame {
+            return self.infer(session, frames, faces);
+        }
+        for frame in frames {
+            if !faces.is_empty() && !is_wanted() {
+                break;
+            }
+            self.infer(session, &[*frame], faces)?;
+        }
+        Ok(())
     }
 
     fn prepare(

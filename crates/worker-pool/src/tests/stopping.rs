@@ -75,6 +75,19 @@ fn a_job_split_when_the_grace_ends_fails_once() {
 }
 
 #[test]
+fn a_chunk_whose_job_is_abandoned_stops_after_its_frame() {
+    let pool = pool(1, 4, 2);
+    let (gated, calls) = Fake::gated_by_frame();
+    let handle = pool.submit(fake::job(&gated, 0..6)).unwrap();
+    let call = calls.next();
+    pool.shutdown(Duration::ZERO);
+    assert!(matches!(wait(handle), Err(PoolError::ShuttingDown)));
+    call.go(Act::Succeed);
+    until(|| Arc::strong_count(&gated) == 1);
+    assert_eq!(gated.n_calls(), 1, "of two frames in the chunk");
+}
+
+#[test]
 fn dropping_the_pool_fails_what_waits_and_joins() {
     let pool = pool(1, 4, 1);
     let (call, running, at_worker) = occupy(&pool);

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ErrorClass, EvictionPolicy, ModelState, Registry, RegistryConfig, RegistryError,
-    testing::{Disk, WEIGHTS, block_on, id, registry, settings},
+    testing::{Disk, FakeLoader, WEIGHTS, block_on, id, registry, settings},
 };
 
 fn room_for(n_models: u64, disk: &Disk, names: &[&str]) -> RegistryConfig {
@@ -257,4 +257,70 @@ fn zipf<'a>(names: &'a [&'a str], seed: u64) -> impl Iterator<Item = &'a str> {
         });
         names[place.unwrap_or(names.len() - 1)]
     })
+}
+
+/// Models `v` and `w`, for which each of two workers needs as much as three models weigh, and `a` and `b`, which
+/// need nothing.
+fn with_workers(disk: &Disk, max_bytes: u64) -> Registry {
+    let wide = ["v", "w"].map(|name| disk.avatar(name, 1, "wide"));
+    let plain = ["a", "b"].map(|name| disk.avatar(name, 1, "ok"));
+    let config = RegistryConfig {
+        max_bytes,
+        ..settings([wide, plain].concat())
+    };
+    let loader = FakeLoader {
+        host_workers: 2,
+        ..FakeLoader::default()
+    };
+    Registry::new(config, Arc::new(loader))
+}
+
+#[test]
+fn what_workers_need_is_charged_for_as_long_as_the_model_is_there() {
+    let disk = Disk::new();
+    let registry = with_workers(&disk, 8 * WEIGHTS);
+    let wide = block_on(registry.model(&id("w"))).expect("seven of eight");
+    let plain = block_on(registry.model(&id("a"))).expect("eight of eight");
+    match block_on(registry.model(&id("b"))) {
+        Err(RegistryError::OutOfMemory { needed, budget }) => {
+            assert_eq!((needed, budget), (WEIGHTS, 8 * WEIGHTS));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(wide);
+    use_model(&registry, "b");
+    assert_eq!(
+        ready(&registry),
+        ["a", "b"],
+        "its workers' memory went, too"
+    );
+    drop(plain);
+    use_model(&registry, "w");
+    assert_eq!(ready(&registry), ["b", "w"]);
+    // Workers have one memory for both.
+    use_model(&registry, "v");
+    assert_eq!(ready(&registry), ["v", "w"]);
+    assert_eq!(registry.reserved_bytes(), 2 * WEIGHTS, "weights alone");
+    for name in ["v", "w"] {
+        registry.unload(&id(name)).expect("unloaded");
+    }
+    for name in ["a", "b", "w"] {
+        use_model(&registry, name);
+    }
+    assert_eq!(ready(&registry), ["b", "w"]);
+}
+
+#[test]
+fn a_model_that_workers_have_no_room_for_is_refused() {
+    let disk = Disk::new();
+    let registry = with_workers(&disk, 6 * WEIGHTS);
+    use_model(&registry, "a");
+    match block_on(registry.model(&id("w"))) {
+        Err(RegistryError::OutOfMemory { needed, budget }) => {
+            assert_eq!((needed, budget), (7 * WEIGHTS, 6 * WEIGHTS));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ready(&registry), ["a"], "nobody goes for what cannot fit");
+    assert_eq!(registry.reserved_bytes(), WEIGHTS);
 }

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 use lipsync_core::background_index;
 
 use crate::{
-    Model, ModelConfig, RegistryConfig, RegistryError,
+    Model, ModelConfig, PackFault, PackState, RegistryConfig, RegistryError,
     testing::{Disk, SIDE, WEIGHTS, block_on, colour, id, registry, settings},
 };
 
@@ -96,43 +96,104 @@ fn frames_that_do_not_exist_are_refused_without_a_miss() {
     assert_eq!(model.cache_stats().requests, 0);
 }
 
-#[test]
-fn a_truncated_frame_fails_alone_until_it_is_repaired_and_loaded_again() {
-    let disk = Disk::new();
-    let avatar = disk.avatar("mira", 3, "small");
-    let path = disk.path("mira/frames/frame_0001.png");
-    let whole = fs::read(&path).expect("read");
-    fs::write(&path, &whole[..40]).expect("written");
-    let model = load(settings(vec![avatar.clone()])).expect("a model");
-    model.background(0).expect("a whole frame");
-    let error = model.background(1).expect_err("truncated");
-    assert!(
-        matches!(error, RegistryError::Frame { index: 1, .. }),
-        "{error}"
-    );
-    assert!(!error.to_string().contains("frames/"), "{error}");
-    assert!(error.detail().contains("frame_0001.png"));
-    fs::write(&path, whole).expect("written");
-    let error = model
-        .background(1)
-        .expect_err("not the file that was loaded");
-    assert!(matches!(
-        error,
-        RegistryError::FrameChanged { index: 1, .. }
-    ));
-    let model = load(settings(vec![avatar.clone()])).expect("a model");
-    model.background(1).expect("repaired");
+/// Whether frame `index` is shown as `other`: its picture, its face and where that is.
+fn assert_is_shown_as(model: &Model, index: u32, other: u32) {
+    let colour = colour(other).0;
+    let frame = model.background(index).expect("a frame");
+    assert_eq!(model.face_rect(index).expect("a place"), frame.baked.rect());
+    assert_eq!(model.face_rect(index).ok(), model.face_rect(other).ok());
+    assert_eq!(model.picture(index).expect("a picture").rgb()[..3], colour);
+    let crop = model.face_of(index, &frame).expect("a crop");
+    assert_eq!(crop.rect(), frame.baked.rect());
+    assert_eq!(crop.pixels()[..3], [colour[2], colour[1], colour[0]]);
+}
 
-    // Among the hot frames it is found when the model is loaded.
-    fs::write(&path, b"\x89PNG").expect("written");
+#[test]
+fn a_damaged_frame_is_shown_as_its_neighbour_until_it_is_repaired_and_loaded_again() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 4, "small");
+    disk.write(
+        "mira/rects.json",
+        "[[0,0,6,6],[1,1,7,7],[2,2,8,8],[1,0,7,6]]",
+    );
+    let path = disk.path("mira/frames/frame_0002.png");
+    let whole = fs::read(&path).expect("read");
+    for damage in [&whole[..40], b"", b"\x89PNG", b"not a picture"] {
+        fs::write(&path, damage).expect("written");
+        let model = load(settings(vec![avatar.clone()])).expect("a model");
+        assert_is_shown_as(&model, 2, 1);
+        assert_is_frame(&model, 1);
+        assert_is_frame(&model, 3);
+        match model.pack_state() {
+            PackState::Refused {
+                fault: PackFault::Frame { reason },
+            } => {
+                assert!(reason.starts_with("background frame 2 cannot be decoded"));
+                assert!(!reason.contains("frames/"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // The place of the face must not change under the frames that were shown.
+        fs::write(&path, &whole).expect("written");
+        assert_is_shown_as(&model, 2, 1);
+        let model = load(settings(vec![avatar.clone()])).expect("a model");
+        assert_is_frame(&model, 2);
+        assert_eq!(model.face_rect(2).expect("a place").x, 2);
+    }
+}
+
+#[test]
+fn damage_beside_damage_and_among_the_hot_frames() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 6, "small");
+    for index in [1, 2, 4] {
+        disk.write(&format!("mira/frames/frame_000{index}.png"), b"");
+    }
     let config = RegistryConfig {
-        preload_frames: 1,
+        background_cache_frames: 6,
+        preload_frames: 6,
         ..settings(vec![avatar])
     };
-    assert!(matches!(
-        load(config),
-        Err(RegistryError::Frame { index: 1, .. })
-    ));
+    let model = load(config).expect("a model");
+    for (index, shown) in [(0, 0), (1, 0), (2, 3), (3, 3), (4, 3), (5, 5)] {
+        assert_is_shown_as(&model, index, shown);
+    }
+}
+
+#[test]
+fn a_model_without_a_good_frame_is_refused_when_one_is_asked_for() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 3, "small");
+    for index in 0..3 {
+        let path = disk.path(&format!("mira/frames/frame_000{index}.png"));
+        let whole = fs::read(&path).expect("read");
+        fs::write(&path, &whole[..40]).expect("written");
+    }
+    let config = RegistryConfig {
+        preload_frames: 1,
+        ..settings(vec![avatar.clone()])
+    };
+    assert!(matches!(load(config), Err(RegistryError::Frame { .. })));
+    let model = load(settings(vec![avatar])).expect("its headers are good");
+    for index in [0, 1, 2, 0] {
+        let error = model.background(index).expect_err("nothing to show");
+        assert!(matches!(error, RegistryError::Frame { .. }), "{error}");
+    }
+}
+
+#[test]
+fn files_that_could_never_be_read_are_damage_too() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 5, "small");
+    let path = |index| disk.path(&format!("mira/frames/frame_000{index}.png"));
+    for index in [1, 3] {
+        fs::remove_file(path(index)).expect("removed");
+    }
+    std::os::unix::fs::symlink("nowhere", path(1)).expect("a link");
+    fs::create_dir(path(3)).expect("a folder");
+    let model = load(settings(vec![avatar])).expect("a model");
+    assert_is_shown_as(&model, 1, 0);
+    assert_is_shown_as(&model, 3, 2);
 }
 
 #[test]
@@ -141,11 +202,51 @@ fn all_frames_have_one_size() {
     let avatar = disk.avatar("mira", 3, "small");
     disk.frame("mira/frames/frame_0001.png", 1, (SIDE, SIDE + 1));
     let model = load(settings(vec![avatar.clone()])).expect("found when it is decoded");
-    let error = model.background(1).expect_err("another size");
-    assert_eq!(error.to_string(), "background frame 1 is 8x9, not 8x8");
+    assert_is_shown_as(&model, 1, 0);
     disk.frame("mira/frames/frame_0002.png", 2, (SIDE + 2, SIDE));
     let error = load(settings(vec![avatar])).expect_err("found at once");
     assert_eq!(error.to_string(), "background frame 2 is 10x8, not 8x8");
+}
+
+/// A JPEG of 24x16 whose left half is black and whose right half is white, with an EXIF orientation.
+fn turned_jpeg(number: u8) -> Vec<u8> {
+    let mut picture = image::RgbImage::new(24, 16);
+    for (x, _, pixel) in picture.enumerate_pixels_mut() {
+        pixel.0 = [if x < 12 { 0 } else { 255 }; 3];
+    }
+    let mut bytes = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new(&mut bytes)
+        .encode_image(&picture)
+        .expect("a JPEG");
+    let exif = b"\xFF\xE1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0";
+    let segment = [&exif[..], &[number], &[0; 6]].concat();
+    bytes.splice(2..2, segment);
+    bytes
+}
+
+#[test]
+fn frames_are_turned_upright_and_the_tag_is_not_served() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 0, "small");
+    for index in 0..3 {
+        disk.write(&format!("mira/frames/{index}.jpg"), turned_jpeg(6));
+    }
+    disk.write("mira/rects.json", "[[2,0,14,12],[2,0,14,12],[2,10,14,22]]");
+    let model = load(settings(vec![avatar.clone()])).expect("a model");
+    assert_eq!((model.width(), model.height()), (16, 24));
+    let picture = model.picture(1).expect("a picture");
+    let rows = [0, 23].map(|y| picture.rgb()[y * 16 * 3]);
+    assert!(rows[0] < 20 && rows[1] > 235, "{rows:?}");
+    // The rectangle is of the upright picture, too: it does not lie on the one that is stored.
+    let frame = model.background(2).expect("a frame");
+    let crop = model.face_of(2, &frame).expect("a crop");
+    assert!(crop.pixels().iter().rev().take(300).all(|&byte| byte > 235));
+    let [jpeg, ..] = frame.baked.to_parts();
+    assert!(jpeg.windows(4).all(|word| word != b"Exif"));
+    // Sizes are compared as frames are shown.
+    disk.write("mira/frames/2.jpg", turned_jpeg(3));
+    let error = load(settings(vec![avatar])).expect_err("another size");
+    assert_eq!(error.to_string(), "background frame 2 is 24x16, not 16x24");
 }
 
 #[test]
