@@ -25,7 +25,7 @@ use crate::{
     admission::Ticket,
     core_state::Shared,
     error::ServeError,
-    metadata::{DEADLINE_MARGIN, parse_grpc_timeout},
+    metadata::{DEADLINE_MARGIN, check_encoding, parse_grpc_timeout},
     status,
 };
 
@@ -99,7 +99,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let id = request_id(request.headers());
         let deadline = self.deadline(&request);
-        let ticket = self.admit(request.uri().path());
+        let ticket =
+            check_encoding(request.headers()).and_then(|()| self.admit(request.uri().path()));
         let is_work = request.uri().path().starts_with(LIP_SYNC);
         let shared = Arc::clone(&self.shared);
         let span = tracing::info_span!(
