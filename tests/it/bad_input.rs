@@ -12,7 +12,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    FakeLoader, TestServer, avatar,
+    FakeLoader, RawClient, TestServer, avatar,
     fake::PANIC,
     speech::{babble, pcm_request, windows_request},
 };
@@ -315,5 +315,37 @@ async fn a_message_that_cannot_be_decoded_is_the_clients_fault() -> Result<()> {
         .expect_err("not a request");
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert!(status.message().contains("model_id"), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn compressed_messages_are_refused_with_what_is_taken_instead() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let server = server(folder.path(), "models: {a: {path: a}}").await?;
+    let mut client = RawClient::connect(&server, &h2::client::Builder::new()).await?;
+    let request = windows_request("a", &[1.0]);
+    let long = "x".repeat(4000);
+    for encoding in ["gzip", "deflate", "zstd", "GZIP", "", &long] {
+        for method in ["InferBatchComposite", "StreamComposite"] {
+            let headers = [("grpc-encoding", encoding)];
+            let answer = client.call(method, &request, &headers).await?;
+            let status = Status::from_header_map(answer.headers()).expect("a refusal");
+            assert_eq!(status.code(), Code::Unimplemented, "{status}");
+            let shown = format!("{:.5}", encoding);
+            assert!(status.message().contains(&format!("\"{shown}")), "{status}");
+            assert!(status.message().len() < 500, "{}", status.message().len());
+            assert_eq!(answer.headers()["grpc-accept-encoding"], "identity");
+        }
+    }
+    let headers = [
+        ("grpc-encoding", "identity"),
+        ("grpc-accept-encoding", "gzip"),
+    ];
+    let answer = client
+        .call("InferBatchComposite", &request, &headers)
+        .await?;
+    assert!(Status::from_header_map(answer.headers()).is_none());
+    assert_eq!(answer.headers().get("grpc-encoding"), None);
     Ok(())
 }

@@ -50,6 +50,7 @@ async fn health_is_known_by_name() -> Result<()> {
     let serving = i32::from(ServingStatus::Serving);
     for name in [
         "",
+        "readiness",
         "liveness",
         "lipsync.v1.LipSync",
         "lipsync.v1.ModelAdmin",
@@ -81,12 +82,21 @@ async fn a_watcher_sees_the_drain_and_unknown_names() -> Result<()> {
     let first = unknown.message().await?.context("an answer")?;
     assert_eq!(first.status, i32::from(ServingStatus::ServiceUnknown));
     let mut watching = health.watch(of("")).await?.into_inner();
-    let first = watching.message().await?.context("an answer")?;
-    assert_eq!(first.status, i32::from(ServingStatus::Serving));
+    let mut readiness = health.watch(of("readiness")).await?.into_inner();
+    let mut liveness = health.watch(of("liveness")).await?.into_inner();
+    for watching in [&mut watching, &mut readiness, &mut liveness] {
+        let first = watching.message().await?.context("an answer")?;
+        assert_eq!(first.status, i32::from(ServingStatus::Serving));
+    }
     let draining = tokio::spawn(server.shut_down());
-    let second = watching.message().await?.context("an answer")?;
-    assert_eq!(second.status, i32::from(ServingStatus::NotServing));
-    drop((watching, unknown, health));
+    for watching in [&mut watching, &mut readiness] {
+        let second = watching.message().await?.context("an answer")?;
+        assert_eq!(second.status, i32::from(ServingStatus::NotServing));
+    }
+    // A process that drains is alive.
+    let second = liveness.message().await?.context("an answer")?;
+    assert_eq!(second.status, i32::from(ServingStatus::Serving));
+    drop((watching, readiness, liveness, unknown, health));
     assert!(draining.await?);
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
+use lipsync_core::Foreign;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
 
@@ -22,6 +23,15 @@ pub enum ServeError {
         field: String,
         /// The limit and what came.
         message: String,
+    },
+    /// The messages of the call are compressed.
+    #[error(
+        "grpc-encoding: messages compressed with {:?} are not taken, send them as they are (identity)",
+        Foreign(encoding)
+    )]
+    Compressed {
+        /// With what, as the client names it.
+        encoding: String,
     },
     /// No such model is configured.
     #[error("{reason}")]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderValue};
 use lipsync_core::{Foreign, ModelId, Priority};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
@@ -18,6 +19,20 @@ pub struct RequestHeaders {
     pub max_wait: Option<Duration>,
     /// From `grpc-timeout`.
     pub deadline: Option<Instant>,
+}
+
+/// Refuses a call whose messages are compressed: frames and speech hardly shrink, and a small message could become a
+/// huge one.
+///
+/// # Errors
+/// [`ServeError::Compressed`].
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ServeError> {
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(()),
+        Some(encoding) => Err(ServeError::Compressed {
+            encoding: String::from_utf8_lossy(encoding).into_owned(),
+        }),
+    }
 }
 
 /// A client's own timer ends a call with whatever code it likes. Our answer is to come first.

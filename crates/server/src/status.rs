@@ -7,6 +7,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::error::{RETRY_AFTER, ServeError};
 
+/// The header by which gRPC clients learn how messages may be compressed.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// The header by which gRPC clients learn when to retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -17,6 +19,12 @@ impl From<ServeError> for Status {
             ServeError::Invalid { field, message } => {
                 let details = ErrorDetails::with_bad_request_violation(field, message);
                 Self::with_error_details(Code::InvalidArgument, text, details)
+            }
+            ServeError::Compressed { .. } => {
+                let mut status = Self::unimplemented(text);
+                let none = MetadataValue::from_static("identity");
+                status.metadata_mut().insert(ACCEPT_ENCODING, none);
+                status
             }
             ServeError::UnknownModel { .. } => Self::not_found(text),
             ServeError::BrokenModel { .. } => Self::failed_precondition(text),

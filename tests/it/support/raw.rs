@@ -42,7 +42,11 @@ impl RawClient {
         }
         let (response, mut body) = self.sender.send_request(request, false)?;
         let message = message.encode_to_vec();
-        let mut framed = vec![0];
+        // What is said to be compressed is marked so.
+        let is_compressed = headers
+            .iter()
+            .any(|(name, value)| *name == "grpc-encoding" && *value != "identity");
+        let mut framed = vec![u8::from(is_compressed)];
         framed.extend(u32::try_from(message.len())?.to_be_bytes());
         framed.extend(message);
         body.send_data(framed.into(), true)?;

@@ -35,7 +35,7 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     gate::Ticket,
-    metadata::{DEADLINE_MARGIN, parse_grpc_timeout},
+    metadata::{DEADLINE_MARGIN, check_encoding, parse_grpc_timeout},
     status,
 };
 pub(crate) use arrival::{Activity, Arrival, Busy};
@@ -178,8 +178,7 @@ impl Call {
         if !is_grpc(request.headers()) {
             return Ok(unsupported());
         }
-        let letting_in = self.let_in(request);
-        let (request, inside) = match letting_in.await {
+        let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
@@ -206,6 +205,7 @@ impl Call {
         &mut self,
         request: Request<Body>,
     ) -> Result<(Request<Body>, Inside), ServeError> {
+        check_encoding(request.headers())?;
         let admission = &self.shared.admission;
         let peer = self.arrival.peer;
         // A full server says so before it reads.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use lipsync_core::AudioKind;
-use lipsync_engine::network_writer::Unet;
+use lipsync_engine::{EngineError, cuda, network_writer::Unet};
 
 use crate::server::{BINARY, write_avatar};
 
@@ -55,6 +55,72 @@ fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
     let (code, _, stderr) = run(folder.path(), &[])?;
     assert_eq!(code, Some(2));
     assert!(stderr.contains("config.yaml"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn check_config_says_everything_at_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let text = "server:\n  worker_count: \"4\"\n  queue_size: 1e+06\ncapacity:\n  bake: false\n";
+    fs::write(folder.path().join("config.yaml"), text)?;
+    let check = || -> Result<_> {
+        let answer = Command::new(BINARY)
+            .current_dir(folder.path())
+            .arg("check-config")
+            .env("LIPSYNC_LOGGING__LEVEL", "inof")
+            .env("LIPSYNC_SERVER__WORKERS", "4")
+            .env("LIPSYNC_PORT", "tcp://10.0.0.1:50051")
+            .output()?;
+        Ok((answer.status.code(), String::from_utf8(answer.stderr)?))
+    };
+    let (code, stderr) = check()?;
+    assert_eq!(code, Some(2));
+    for words in [
+        "error: config.yaml:2:17: server.worker_count: ",
+        "error: config.yaml:3:15: server.queue_size: ",
+        "error: config.yaml:5:9: capacity.bake: ",
+        "error: environment variable LIPSYNC_LOGGING__LEVEL: logging.level: ",
+        "warning: environment variable LIPSYNC_SERVER__WORKERS: matches no key",
+    ] {
+        assert!(stderr.contains(words), "{words:?} in {stderr}");
+    }
+    assert_eq!(stderr.lines().count(), 5, "{stderr}");
+    Ok(())
+}
+
+/// The port is taken, so that the process ends by itself after it has said everything.
+#[test]
+fn a_start_says_what_is_odd_and_what_the_system_says_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("config.yaml"), "models: {}\n")?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let answer = Command::new(BINARY)
+        .current_dir(folder.path())
+        .env("LIPSYNC_SERVER__PORT", &address)
+        .env("LIPSYNC_SERVER__WORKERS", "4")
+        .env("LIPSYNC_SERVICE_HOST", "10.0.0.1")
+        .output()?;
+    let stderr = String::from_utf8(answer.stderr)?;
+    assert_eq!(answer.status.code(), Some(2), "{stderr}");
+    let warning = stderr
+        .lines()
+        .find(|line| line.contains("LIPSYNC_SERVER__WORKERS"));
+    let warning = warning.unwrap_or_default();
+    assert!(warning.contains("WARN") && warning.contains("LIPSYNC_SERVER__WORKER_COUNT"));
+    assert!(!stderr.contains("SERVICE_HOST"), "{stderr}");
+    assert!(
+        stderr.contains(&format!("cannot listen on {address}: ")),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("os error").count(), 1, "{stderr}");
+    // With a driver there may be a warning, or a device.
+    if let Err(EngineError::NoDriver) = cuda::Devices::discover() {
+        let line = stderr
+            .lines()
+            .find(|line| line.contains("networks run on the CPU engine"));
+        assert!(line.is_some_and(|line| line.contains("INFO")), "{stderr}");
+    }
     Ok(())
 }
 

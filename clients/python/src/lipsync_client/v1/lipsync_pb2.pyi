@@ -13,6 +13,12 @@ Metadata of requests: `authorization: Bearer <key>` (accepted, not yet checked),
 low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: the
 longest time in the queue). Metadata of responses: `x-request-id`, `x-batch-size`,
 `x-processing-time` (ms), `x-queue-time` (ms), `x-worker`.
+
+Messages are not compressed, either way: JPEG frames would not shrink. A call with a `grpc-encoding` other than
+`identity` ends with UNIMPLEMENTED.
+
+`grpc.health.v1.Health` answers for "" and `readiness` (requests are served), `liveness`, the names of the services
+below, and `model/<id>`.
 """
 
 from collections import abc as _abc
