@@ -19,6 +19,9 @@ mod connection;
 mod film;
 #[path = "support/speech.rs"]
 mod speech;
+#[macro_use]
+#[path = "support/tell.rs"]
+mod tell;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -99,9 +102,12 @@ async fn main() -> anyhow::Result<()> {
         .await
         .context("the server refused the session")?;
     let opened = session.opened();
-    eprintln!(
+    tell!(
         "{}x{}, {} frames/s; a frame needs {} ms of sound beyond its time",
-        opened.width, opened.height, opened.fps, opened.look_ahead_ms
+        opened.width,
+        opened.height,
+        opened.fps,
+        opened.look_ahead_ms
     );
     let mut film = match &args.out {
         Some(path) => Some(Film::create(path, opened, sound)?),
@@ -121,7 +127,7 @@ async fn main() -> anyhow::Result<()> {
     if let (Some(film), Some(path)) = (film, &args.out) {
         let (n_frames, film_s) = (film.n_frames(), film.seconds());
         film.finish()?;
-        eprintln!("{}: {n_frames} frames, {film_s:.1} s", path.display());
+        tell!("{}: {n_frames} frames, {film_s:.1} s", path.display());
     }
     Ok(())
 }
@@ -159,7 +165,7 @@ fn interruptions(args: &Args, stdin_is_sound: bool) -> mpsc::Receiver<()> {
         });
     }
     if !stdin_is_sound && std::io::stdin().is_terminal() {
-        eprintln!("Enter interrupts.");
+        tell!("Enter interrupts.");
         tokio::spawn(async move {
             let mut lines = BufReader::new(tokio::io::stdin()).lines();
             while let Ok(Some(_)) = lines.next_line().await {
@@ -234,7 +240,7 @@ async fn watch(
         match event {
             Event::Frame(frame) => {
                 status.see(&frame, spoken_from.elapsed());
-                eprint!("\r{}", status.line());
+                let _ = write!(std::io::stderr(), "\r{}", status.line());
                 std::io::stderr().flush()?;
                 if let Some(film) = &mut film {
                     film.add(&frame)?;
@@ -243,16 +249,16 @@ async fn watch(
             Event::Cleared(cleared) => {
                 status.segment = None;
                 let last = cleared.last_pts_us.unwrap_or_default();
-                eprintln!(
+                tell!(
                     "\ninterrupted; the last frame was at {:.2} s",
                     last as f64 / 1e6
                 );
             }
-            Event::Warning(warning) => eprintln!("\nwarning: {}", warning.text),
+            Event::Warning(warning) => tell!("\nwarning: {}", warning.text),
             _ => {}
         }
     }
-    eprintln!();
+    tell!("");
     Ok(())
 }
 

@@ -18,8 +18,11 @@ mod connection;
 mod film;
 #[path = "support/speech.rs"]
 mod speech;
+#[macro_use]
+#[path = "support/tell.rs"]
+mod tell;
 
-use std::{path::PathBuf, time::Instant};
+use std::{io::Write as _, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -84,19 +87,19 @@ async fn main() -> anyhow::Result<()> {
             Event::Frame(frame) => {
                 first_frame_after.get_or_insert_with(|| started.elapsed());
                 film.add(&frame)?;
-                eprint!("\r{} frames", film.n_frames());
+                let _ = write!(std::io::stderr(), "\r{} frames", film.n_frames());
             }
-            Event::Warning(warning) => eprintln!("\nwarning: {}", warning.text),
+            Event::Warning(warning) => tell!("\nwarning: {}", warning.text),
             _ => {}
         }
     }
-    eprintln!();
+    tell!("");
     speaking.await??;
     let (n_frames, film_s) = (film.n_frames(), film.seconds());
     film.finish()?;
 
     let took = started.elapsed().as_secs_f64();
-    eprintln!(
+    tell!(
         "{}: {n_frames} frames, {film_s:.1} s of film made in {took:.1} s ({:.0} frames/s), first frame after {:.0} ms",
         args.out.display(),
         n_frames as f64 / took,

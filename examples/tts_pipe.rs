@@ -18,6 +18,9 @@ mod avi;
 mod connection;
 #[path = "support/film.rs"]
 mod film;
+#[macro_use]
+#[path = "support/tell.rs"]
+mod tell;
 
 use std::{io::Read as _, path::PathBuf, process::Stdio, time::Instant};
 
@@ -116,7 +119,7 @@ async fn main() -> anyhow::Result<()> {
     watch(receiver, film, started).await?;
     speaking.await??;
     synthesis.await??;
-    eprintln!("{}", args.out.display());
+    tell!("{}", args.out.display());
     Ok(())
 }
 
@@ -149,19 +152,19 @@ async fn watch(
     while let Some(event) = receiver.next().await? {
         match event {
             Event::Frame(frame) => film.add(&frame)?,
-            Event::SegmentEnd(end) => eprintln!(
+            Event::SegmentEnd(end) => tell!(
                 "{:.2} s: sentence {} was said, {} frames",
                 started.elapsed().as_secs_f64(),
                 end.segment_id,
                 end.n_frames
             ),
-            Event::Warning(warning) => eprintln!("warning: {}", warning.text),
+            Event::Warning(warning) => tell!("warning: {}", warning.text),
             _ => {}
         }
     }
     let (n_frames, film_s) = (film.n_frames(), film.seconds());
     film.finish()?;
-    eprintln!("{n_frames} frames, {film_s:.1} s of film");
+    tell!("{n_frames} frames, {film_s:.1} s of film");
     Ok(())
 }
 

@@ -6,6 +6,10 @@
 //! cargo run --release --example unary_batch
 //! ```
 
+#[macro_use]
+#[path = "support/tell.rs"]
+mod tell;
+
 use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, ensure};
@@ -62,10 +66,10 @@ async fn main() -> anyhow::Result<()> {
     for frame in &answer.frames {
         let path = args.out.join(format!("frame_{:04}.jpg", frame.frame_index));
         fs::write(&path, &frame.data)?;
-        eprintln!("{} ({} bytes)", path.display(), frame.data.len());
+        tell!("{} ({} bytes)", path.display(), frame.data.len());
     }
     let timings = answer.timings.unwrap_or_default();
-    eprintln!(
+    tell!(
         "{} frames in {:.1} ms; in the server {:.1} ms: prepare {:.1}, queue {:.1}, infer {:.1}, composite {:.1}",
         answer.frames.len(),
         round_trip.as_secs_f64() * 1e3,

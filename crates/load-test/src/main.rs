@@ -1,7 +1,11 @@
 //! `lipsync-load-test`: see `--help`.
 #![forbid(unsafe_code)]
 
-use std::{fs, process::ExitCode};
+use std::{
+    fs,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
@@ -29,12 +33,14 @@ async fn main() -> anyhow::Result<ExitCode> {
     } else {
         Outcome::Run(Box::new(plan.run(args.users, &mut stop).await))
     };
-    print(&outcome.text(&args, &plan, &machine));
+    let printed = print(&outcome.text(&args, &plan, &machine));
     if let Some(path) = &args.json {
         let document = outcome.document(&args, &plan, &machine);
         fs::write(path, serde_json::to_vec_pretty(&document)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    // After the file: the run must not be lost with one of the two.
+    printed?;
     Ok(if outcome.passed(&args) {
         ExitCode::SUCCESS
     } else {
@@ -55,10 +61,14 @@ fn stop_on_ctrl_c() -> watch::Receiver<bool> {
     receiver
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the report is what this program is for"
-)]
-fn print(text: &str) {
-    print!("{text}");
+/// Whoever reads no further (`| head`) has what they want; the file and the exit code are for others.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot write to standard output"),
+    }
 }

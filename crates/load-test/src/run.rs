@@ -1,6 +1,11 @@
 //! One run: users started together, watched, and counted.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lipsync::{
@@ -155,7 +160,8 @@ impl Plan {
                 }
                 let passed = self.meets_goals(&summary);
                 if !self.args.quiet {
-                    eprintln!("{}", summary.one_line(passed));
+                    // A run goes on where nobody can see how far it is.
+                    let _ = writeln!(io::stderr(), "{}", summary.one_line(passed));
                 }
                 probes
                     .lock()

@@ -27,6 +27,8 @@
 //! blocks for long under a lock: locks are held for book-keeping, never for reading, decoding, loading or
 //! freeing. [`Model::background`] blocks its caller, and only it, while a frame is loaded.
 #![forbid(unsafe_code)]
+// It panics where standard error is gone, and waits where nobody reads it.
+#![deny(clippy::print_stderr)]
 
 mod bake;
 mod baker;

@@ -1,5 +1,7 @@
 //! `lipsync-server`: the command line.
 #![forbid(unsafe_code)]
+// It panics where standard error is gone, and waits where nobody reads it.
+#![deny(clippy::print_stderr)]
 
 mod bake_command;
 mod command_line;

@@ -26,6 +26,8 @@
 //! Read [`WorkerPool`] first, then `dispatcher.rs` and `policy.rs` for who gets which chunk,
 //! `execute.rs` for what happens when a run fails, and `task.rs` for how a job ends.
 #![forbid(unsafe_code)]
+// It panics where standard error is gone, and waits where nobody reads it.
+#![deny(clippy::print_stderr)]
 
 mod ahead;
 mod dispatcher;

@@ -252,3 +252,23 @@ async fn a_comparison_ends_where_it_is_stopped() {
     let found = plan.compare_alone(&mut stopped).await;
     assert!(matches!(found, Err(Error::Stopped)), "{found:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_nobody_reads_costs_neither_the_run_nor_the_file() {
+    let addr = serve(Behaviour::default()).await;
+    let document = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unread-report.json");
+    // Of an earlier run.
+    let _ = std::fs::remove_file(&document);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
+    command
+        .args(["--addr", &addr, "--warm-up", "0s", "--duration", "1s"])
+        .args(["--profile", "saturate", "--users", "1", "--json"])
+        .arg(&document);
+    let (_, stdout) = std::io::pipe().expect("a pipe");
+    let (_, stderr) = std::io::pipe().expect("a pipe");
+    command.stdout(stdout).stderr(stderr);
+    let status = tokio::task::spawn_blocking(move || command.status());
+    let status = status.await.expect("no panic").expect("it runs");
+    assert_eq!(status.code(), Some(0));
+    assert!(document.exists());
+}

@@ -53,17 +53,11 @@ fn closed_pipe() -> Result<PipeWriter> {
     Ok(io::pipe()?.1)
 }
 
-/// The server, started by a shell that does something about it first.
-fn by_shell(before: &str) -> Command {
+/// A shell that does something, then becomes the server, with these redirections.
+fn by_shell(before: &str, redirections: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{before} exec \"$0\" {}", "\"$@\""), BINARY]);
-    command
-}
-
-/// A shell that starts the server without one of its streams.
-fn without(stream: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("exec \"$0\" {stream}"), BINARY]);
+    let script = format!("{before} exec \"$0\" {redirections}");
+    command.args(["-c", &script, BINARY]);
     command
 }
 
@@ -76,7 +70,7 @@ async fn call_all(client: &Client) -> Result<()> {
     for _ in 0..60 {
         let refused = client.lip_sync().get_background(request("broken")).await;
         assert_eq!(
-            refused.map(drop).unwrap_err().code(),
+            refused.map(drop).expect_err("it has no files").code(),
             Code::FailedPrecondition
         );
     }
@@ -110,7 +104,7 @@ async fn a_log_that_cannot_be_written_changes_nothing() -> Result<()> {
     for stderr in [full_disk()?.into(), closed_pipe()?.into(), full_pipe.into()] {
         serves_and_drains(start(stderr)?).await?;
     }
-    let server = Server::start_with(&mut without("2>&-"), folder.path(), Stdio::null())?;
+    let server = Server::start_with(&mut by_shell("", "2>&-"), folder.path(), Stdio::null())?;
     is_nowhere(&server, 2)?;
     serves_and_drains(server).await
 }
@@ -125,7 +119,7 @@ async fn a_banner_that_cannot_be_written_changes_nothing() -> Result<()> {
     for stdout in [full_disk()?.into(), closed_pipe()?.into(), full_pipe.into()] {
         serves_and_drains(start(stdout)?).await?;
     }
-    let server = Server::start_with_stdout(&mut without(">&-"), folder.path(), Stdio::null())?;
+    let server = Server::start_with_stdout(&mut by_shell("", ">&-"), folder.path(), Stdio::null())?;
     is_nowhere(&server, 1)?;
     serves_and_drains(server).await
 }
@@ -278,7 +272,7 @@ async fn a_hang_up_drains_and_is_ignored_where_the_server_was_started_so() -> Re
     assert!(text()?.contains("SIGHUP: the server drains"), "{}", text()?);
 
     // As `nohup` does it.
-    let mut ignoring = by_shell("trap '' HUP;");
+    let mut ignoring = by_shell("trap '' HUP;", "");
     let mut server = Server::start_with(&mut ignoring, folder.path(), log()?)?;
     server.signal(Signal::HUP)?;
     let client = Client::connect(&server.address).await?;
