@@ -13,7 +13,7 @@ use lipsync_engine::{Device, VisualCacheStats};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Model, ModelConfig, ModelStatus, NetworkLoader, PrecisionInUse, RegistryConfig, RegistryError,
+    Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
     baker::Baker,
     budget::Budget,
     entry::{Book, Entry, Outcome, State},
@@ -25,6 +25,8 @@ use crate::{
     read_ahead::ReadAhead,
     usage::Usage,
 };
+
+use landing::{Landing, PANICKED, Report};
 
 /// A model handed to a request.
 #[derive(Debug, Clone)]
@@ -400,83 +402,6 @@ fn ready_models(book: &Book) -> impl Iterator<Item = &Arc<Model>> {
     })
 }
 
-const PANICKED: RegistryError = RegistryError::Panicked {
-    what: "loading the model",
-};
-
-/// A load under way. However its thread ends, the load ends with it: a model is not left loading.
-struct Landing<'a> {
-    shared: &'a Shared,
-    id: &'a ModelId,
-    has_landed: bool,
-}
-
-impl<'a> Landing<'a> {
-    fn new(shared: &'a Shared, id: &'a ModelId) -> Self {
-        Self {
-            shared,
-            id,
-            has_landed: false,
-        }
-    }
-
-    fn land(mut self, outcome: Result<Model, RegistryError>) {
-        self.shared.finish(self.id, outcome);
-        self.has_landed = true;
-    }
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        if !self.has_landed {
-            self.shared.finish(self.id, Err(PANICKED));
-        }
-    }
-}
-
-/// What the log says of a load, once that has landed: nobody waits for a log.
-enum Report {
-    Ready {
-        device: Device,
-        weights_bytes: u64,
-        precision: PrecisionInUse,
-    },
-    Failed {
-        detail: String,
-    },
-}
-
-impl Report {
-    fn new(outcome: &Result<Model, RegistryError>) -> Self {
-        match outcome {
-            Ok(model) => Self::Ready {
-                device: model.generator.device(),
-                weights_bytes: model.weights_bytes(),
-                precision: model.precision().clone(),
-            },
-            Err(error) => Self::Failed {
-                detail: error.detail(),
-            },
-        }
-    }
-
-    fn log(self, id: &ModelId, load_time: Duration) {
-        match self {
-            Self::Ready {
-                device,
-                weights_bytes,
-                precision,
-            } => {
-                let (precision, reason) = (precision.name(), precision.reason);
-                tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
-            }
-            Self::Failed { detail } => {
-                tracing::warn!(model = %id, ?load_time, error = detail, "load failed");
-            }
-        }
-    }
-}
-
 enum Asked {
     Ready(Arc<Model>),
     Loading(oneshot::Receiver<Outcome>),
@@ -551,5 +476,6 @@ impl Drop for Shared {
     }
 }
 
+mod landing;
 #[cfg(test)]
 mod tests;

@@ -262,7 +262,7 @@ async fn a_report_that_nobody_reads_costs_neither_the_run_nor_the_file() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
     command
         .args(["--addr", &addr, "--warm-up", "0s", "--duration", "1s"])
-        .args(["--model", "mira", "--users", "1", "--json"])
+        .args(["--profile", "saturate", "--users", "1", "--json"])
         .arg(&document);
     let (_, stdout) = std::io::pipe().expect("a pipe");
     let (_, stderr) = std::io::pipe().expect("a pipe");

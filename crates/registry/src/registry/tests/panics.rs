@@ -16,7 +16,7 @@ use crate::{
     ModelState, RegistryError,
     entry::State,
     lock,
-    registry::Landing,
+    registry::landing::Landing,
     testing::{Disk, block_on, id, registry, settings},
 };
 
