@@ -68,6 +68,7 @@ impl LipSyncService {
             };
             let answer = v1::InferBatchCompositeResponse {
                 timings: Some(timings),
+                warnings: windows.warnings,
                 ..Default::default()
             };
             return Ok((answer, room));
@@ -94,6 +95,7 @@ impl LipSyncService {
         let answer = v1::InferBatchCompositeResponse {
             frames,
             timings: Some(timings),
+            warnings: windows.warnings,
         };
         let n_bytes = limits.check_answer(&answer)?;
         shared.admission.resize(&mut room, n_bytes)?;
