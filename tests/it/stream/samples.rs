@@ -120,11 +120,12 @@ async fn half_a_sample_ends_with_its_segment() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn telephony_is_heard_as_the_same_samples_in_16_bits() -> Result<()> {
+    type Decoder = fn(u8) -> i16;
     let folder = tempfile::tempdir()?;
     let (server, _gate) = fake_server(folder.path(), "").await?;
     let code = |n: usize| u8::try_from(n * n / 37 % 256).unwrap_or(0);
     let codes: Vec<u8> = (0..320 * 5).map(code).collect();
-    let decoders: [(_, fn(u8) -> i16); 2] = [
+    let decoders: [(_, Decoder); 2] = [
         (v1::PcmEncoding::Mulaw, decode_mulaw),
         (v1::PcmEncoding::Alaw, decode_alaw),
     ];
