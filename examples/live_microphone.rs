@@ -38,7 +38,6 @@ use lipsync::{
     session::{Event, SessionReceiver, SessionSender},
     v1::{CompositedFrame, OutputFormat, OutputOptions, Pacing},
 };
-use speech::Speech;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     sync::mpsc,
@@ -149,8 +148,8 @@ fn source(args: &Args) -> anyhow::Result<(Source, Sound)> {
         return Ok((Source::Stdin, sound));
     }
     let path = args.audio.clone().map_or_else(speech::first_sample, Ok)?;
-    let speech = Speech::read(&path)?;
-    Ok((Source::File(speech.to_bytes()), speech.sound()))
+    let wav = speech::read(&path)?;
+    Ok((Source::File(wav.to_bytes()), speech::sound(&wav)))
 }
 
 /// A message for each interruption: after the set time, and at every Enter unless the standard input
@@ -194,9 +193,7 @@ async fn speak(
         tokio::select! {
             _ = ticks.tick() => {
                 let n_bytes = fill(&mut sound_in, &mut chunk).await?;
-                // The last sample may be cut in half.
-                let whole = n_bytes - n_bytes % film::format(sound).item_bytes();
-                sender.push_audio(chunk[..whole].to_vec()).await?;
+                sender.push_audio(chunk[..n_bytes].to_vec()).await?;
                 if n_bytes < chunk.len() {
                     sender.end_segment().await?;
                     return Ok(());

@@ -32,7 +32,6 @@ use lipsync::{
     session::Event,
     v1::{OutputFormat, OutputOptions},
 };
-use speech::Speech;
 
 /// Speaks a WAV file through an avatar on a running server.
 #[derive(Parser)]
@@ -43,7 +42,7 @@ struct Args {
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// What is said: WAV, mono or stereo [default: the first sample in assets/speech].
+    /// What is said: WAV of any plain coding [default: the first sample in assets/speech].
     #[arg(long)]
     audio: Option<PathBuf>,
     /// The film.
@@ -58,13 +57,14 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let path = args.audio.map_or_else(speech::first_sample, Ok)?;
-    let speech = Speech::read(&path)?;
+    let wav = speech::read(&path)?;
+    let sound = speech::sound(&wav);
     let client = connect(&args.addr).await?;
 
     let started = Instant::now();
     let session = client
         .session(&args.model)
-        .audio(film::format(speech.sound()))
+        .audio(film::format(sound))
         .output(OutputOptions {
             format: OutputFormat::Jpeg.into(),
             quality: args.quality,
@@ -77,10 +77,10 @@ async fn main() -> anyhow::Result<()> {
     let (mut sender, mut receiver) = session.split();
     // It waits where the server holds enough audio, so it has a task of its own. When it fails the
     // session is over; the loop below is told why.
-    let samples = speech.to_bytes();
+    let samples = wav.to_bytes();
     let speaking = tokio::spawn(async move { sender.push_audio(samples).await });
 
-    let mut film = Film::create(&args.out, receiver.opened(), speech.sound())?;
+    let mut film = Film::create(&args.out, receiver.opened(), sound)?;
     let mut first_frame_after = None;
     while let Some(event) = receiver.next().await? {
         match event {

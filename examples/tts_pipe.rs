@@ -34,17 +34,19 @@ use lipsync::{
     client::Client,
     session::{Event, Session, SessionReceiver},
     v1::{OutputFormat, OutputOptions, Pacing},
+    wav::WavReader,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{ChildStdout, Command},
+    process::Command,
     sync::mpsc,
 };
 
 /// Longest burst that is taken from the program at once, bytes.
 const BURST: usize = 64 * 1024;
-/// A WAV file says what it holds within so many bytes.
-const MAX_HEADER: usize = 4096;
+/// What to say of output that is no WAV file.
+const NOT_USABLE: &str =
+    "the text-to-speech gives no sound that can be used; for raw samples give their --rate";
 
 /// Speaks text through an avatar on a running server.
 #[derive(Parser)]
@@ -190,108 +192,68 @@ async fn synthesise(
     stdin.write_all(b"\n").await?;
     drop(stdin);
 
-    let (sound, mut rest) = read_header(&mut stdout, rate).await?;
-    if let Some(announce) = announce.take() {
-        // Without a listener the program is ending.
-        let _ = announce.send(sound);
-    }
-    let item_bytes = film::format(sound).item_bytes();
-    loop {
-        let whole = rest.len() / item_bytes * item_bytes;
-        let samples: Bytes = rest.drain(..whole).collect();
+    let mut sounds = Sounds::new(rate);
+    let mut piece = Vec::with_capacity(BURST);
+    while stdout.read_buf(&mut piece).await? > 0 {
+        let samples = sounds.take(&piece)?;
+        piece.clear();
+        if let (Some(sound), Some(announce)) = (sounds.sound(), announce.take()) {
+            // Without a listener the program is ending.
+            let _ = announce.send(sound);
+        }
         if !samples.is_empty() && bursts.send(Burst::Sound(samples)).await.is_err() {
             return Ok(()); // The session is over and says why.
         }
-        let held = rest.len();
-        rest.resize(held + BURST, 0);
-        let n = stdout.read(&mut rest[held..]).await?;
-        rest.truncate(held + n);
-        if n == 0 {
-            break;
-        }
     }
+    sounds.finish()?;
     let status = program.wait().await?;
     ensure!(status.success(), "`{command}` failed: {status}");
     let _ = bursts.send(Burst::End).await;
     Ok(())
 }
 
-/// Reads as far as the sound; returns what it is like, and what was read of it.
-async fn read_header(
-    stdout: &mut ChildStdout,
-    rate: Option<u32>,
-) -> anyhow::Result<(Sound, Vec<u8>)> {
-    if let Some(rate_hz) = rate {
-        let sound = Sound {
-            rate_hz,
-            n_channels: 1,
-        };
-        return Ok((sound, Vec::new()));
-    }
-    let mut head = Vec::new();
-    loop {
-        if let Some((sound, start)) = wav_header(&head)? {
-            return Ok((sound, head.split_off(start)));
-        }
-        ensure!(
-            head.len() < MAX_HEADER,
-            "no sound in its first {MAX_HEADER} bytes"
-        );
-        let n = stdout.read_buf(&mut head).await?;
-        ensure!(n > 0, "the text-to-speech ended before it gave any sound");
-    }
+/// What a program writes, as samples.
+enum Sounds {
+    /// Raw 16-bit mono samples at this rate.
+    Raw(u32),
+    Wav(WavReader),
 }
 
-/// Finds the samples of a WAV file of 16-bit samples: what they are like and where they start; `None` when
-/// more must be read. The lengths in it are not looked at: who writes into a pipe does not know them.
-fn wav_header(head: &[u8]) -> anyhow::Result<Option<(Sound, usize)>> {
-    let shown = head.len().min(4);
-    ensure!(
-        head[..shown] == b"RIFF"[..shown],
-        "this is no WAV file; for raw samples give their --rate"
-    );
-    let u16_at = |place: usize| {
-        Some(u16::from_le_bytes(
-            head.get(place..place + 2)?.try_into().ok()?,
-        ))
-    };
-    let u32_at = |place: usize| {
-        Some(u32::from_le_bytes(
-            head.get(place..place + 4)?.try_into().ok()?,
-        ))
-    };
-    let mut sound = None;
-    let mut place = 12;
-    while let (Some(name), Some(n_bytes)) = (head.get(place..place + 4), u32_at(place + 4)) {
-        let content = place + 8;
-        if name == b"data" {
-            let sound = sound.context("the WAV file does not say what it holds")?;
-            return Ok(Some((sound, content)));
-        }
-        if name == b"fmt " {
-            let fields = (
-                u16_at(content),
-                u16_at(content + 2),
-                u32_at(content + 4),
-                u16_at(content + 14),
-            );
-            let (Some(kind), Some(n_channels), Some(rate_hz), Some(bits)) = fields else {
-                return Ok(None);
-            };
-            // 0xFFFE: the kind is told further on, and for 16 bits it can only be PCM.
-            ensure!(
-                matches!(kind, 1 | 0xFFFE) && bits == 16 && (1..=2).contains(&n_channels),
-                "16-bit samples of one or two channels are understood, not {bits}-bit of {n_channels}"
-            );
-            sound = Some(Sound {
-                rate_hz,
-                n_channels,
-            });
-        }
-        let n_bytes = usize::try_from(n_bytes)?;
-        place = content.saturating_add(n_bytes).saturating_add(n_bytes % 2);
+impl Sounds {
+    fn new(rate: Option<u32>) -> Self {
+        rate.map_or_else(|| Self::Wav(WavReader::default()), Self::Raw)
     }
-    Ok(None)
+
+    /// Takes what was written, cut anywhere.
+    fn take(&mut self, piece: &[u8]) -> anyhow::Result<Bytes> {
+        let samples = match self {
+            Self::Raw(_) => return Ok(Bytes::copy_from_slice(piece)),
+            Self::Wav(reader) => reader.push(piece).context(NOT_USABLE)?,
+        };
+        Ok(samples.iter().flat_map(|s| s.to_le_bytes()).collect())
+    }
+
+    /// What it is like, once that is known.
+    fn sound(&self) -> Option<Sound> {
+        let (rate_hz, n_channels) = match self {
+            Self::Raw(rate_hz) => (*rate_hz, 1),
+            Self::Wav(reader) => {
+                let head = reader.head()?;
+                (head.rate_hz, head.n_channels_out())
+            }
+        };
+        Some(Sound {
+            rate_hz,
+            n_channels,
+        })
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        if let Self::Wav(reader) = self {
+            reader.finish().context(NOT_USABLE)?;
+        }
+        Ok(())
+    }
 }
 
 fn read_stdin() -> anyhow::Result<String> {
@@ -325,36 +287,35 @@ fn sentences(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// As espeak-ng writes it: lengths of 2 GB, and here a chunk that nobody knows.
-    fn wav(n_channels: u16, bits: u16) -> Vec<u8> {
-        let mut wav = b"RIFF\xff\xff\xff\x7fWAVELIST\x03\0\0\0abc\0fmt \x10\0\0\0\x01\0".to_vec();
-        wav.extend(n_channels.to_le_bytes());
+    /// As espeak-ng writes it: lengths of 2 GB.
+    #[test]
+    fn sound_is_taken_in_pieces_as_a_program_writes_them() {
+        let mut wav = b"RIFF\x24\xf0\xff\x7fWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
         wav.extend(22_050_u32.to_le_bytes());
-        wav.extend([0; 6]);
-        wav.extend(bits.to_le_bytes());
-        wav.extend(b"data\xff\xff\xff\x7f\x01\x02\x03\x04");
-        wav
-    }
-
-    #[test]
-    fn the_header_is_found_however_little_was_read() {
-        let whole = wav(2, 16);
-        let start = whole.len() - 4;
-        for n in 0..start {
-            let found = wav_header(&whole[..n]).expect("no mistake so far");
-            assert!(found.is_none(), "{n} bytes");
+        wav.extend(b"\x44\xac\0\0\x02\0\x10\0data\0\xf0\xff\x7f\x01\x02\x03\x04");
+        for n in [1, 3, 47, 100] {
+            let mut sounds = Sounds::new(None);
+            let pieces = wav
+                .chunks(n)
+                .map(|piece| sounds.take(piece).expect("a WAV file"));
+            let samples: Vec<u8> = pieces.flatten().collect();
+            assert_eq!(samples, [1, 2, 3, 4], "pieces of {n}");
+            let sound = sounds.sound().expect("known");
+            assert_eq!((sound.rate_hz, sound.n_channels), (22_050, 1));
+            sounds.finish().expect("it had samples");
         }
-        let (sound, place) = wav_header(&whole).expect("right").expect("complete");
-        assert_eq!((sound.rate_hz, sound.n_channels, place), (22_050, 2, start));
     }
 
     #[test]
-    fn other_files_are_refused() {
-        assert!(wav_header(b"OggS").is_err());
-        assert!(wav_header(b"ID").is_err());
-        assert!(wav_header(&wav(1, 24)).is_err());
-        assert!(wav_header(&wav(6, 16)).is_err());
-        assert!(wav_header(b"RIFF....WAVEdata....").is_err());
+    fn other_files_are_refused_and_raw_samples_are_what_they_are() {
+        let error = Sounds::new(None)
+            .take(b"OggS\0\x02")
+            .expect_err("no WAV file");
+        assert!(format!("{error:#}").contains("Ogg"), "{error:#}");
+        assert!(Sounds::new(None).finish().is_err());
+        let mut raw = Sounds::new(Some(16_000));
+        assert_eq!(&raw.take(b"OggS\0").expect("samples")[..], b"OggS\0");
+        assert_eq!(raw.sound().map(|s| s.rate_hz), Some(16_000));
     }
 
     #[test]

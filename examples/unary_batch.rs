@@ -12,7 +12,7 @@ mod tell;
 
 use std::{fs, path::PathBuf, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Parser;
 use lipsync::{
     client::Client,
@@ -20,6 +20,7 @@ use lipsync::{
         InferBatchCompositeRequest, OutputFormat, OutputOptions, Pcm,
         infer_batch_composite_request::Audio,
     },
+    wav::Wav,
 };
 
 /// Asks a running server for a batch of frames and saves them.
@@ -31,7 +32,7 @@ struct Args {
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// What is said: WAV of 16-bit samples, mono or stereo.
+    /// What is said: WAV of any plain coding.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/speech/welcome.wav"))]
     audio: PathBuf,
     /// The first frame, counted from the start of the audio: 25 is one second into it.
@@ -62,6 +63,9 @@ async fn main() -> anyhow::Result<()> {
         .context("the server refused")?;
     let round_trip = sent.elapsed();
 
+    for warning in &answer.warnings {
+        eprintln!("warning: {}", warning.text);
+    }
     fs::create_dir_all(&args.out)?;
     for frame in &answer.frames {
         let path = args.out.join(format!("frame_{:04}.jpg", frame.frame_index));
@@ -83,19 +87,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn request(args: &Args) -> anyhow::Result<InferBatchCompositeRequest> {
-    let mut reader = hound::WavReader::open(&args.audio)
-        .with_context(|| format!("cannot read {}", args.audio.display()))?;
-    let spec = reader.spec();
-    ensure!(
-        spec.bits_per_sample == 16 && spec.sample_format == hound::SampleFormat::Int,
-        "this example reads 16-bit WAV files only"
-    );
-    let samples: Vec<i16> = reader.samples().collect::<Result<_, _>>()?;
-    let bytes: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let wav =
+        Wav::open(&args.audio).with_context(|| format!("cannot use {}", args.audio.display()))?;
     let pcm = Pcm {
-        samples: bytes.into(),
-        sample_rate_hz: spec.sample_rate,
-        channels: u32::from(spec.channels),
+        samples: wav.to_bytes().into(),
+        sample_rate_hz: wav.rate_hz,
+        channels: wav.n_channels.into(),
         // What lies before the first frame is its context: the mouth depends on both sides.
         first_frame: args.first_frame,
         ..Pcm::default()

@@ -1,13 +1,17 @@
 //! The wire of lipsync-server.
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
-//! descriptor set, a thin typed [`client`] and live [`session`]s. It deliberately knows nothing of engines, models or
+//! descriptor set, a thin typed [`client`] and live [`session`]s, and what a client needs to hand in sound as it finds it
+//! ([`wav`], [`g711`], [`container`]). It deliberately knows nothing of engines, models or
 //! pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]
 
 pub mod call_error;
 pub mod client;
+pub mod container;
+pub mod g711;
 pub mod session;
+pub mod wav;
 
 /// Version 1 of the contract, as generated. Its documentation is that of the proto file.
 pub mod v1 {

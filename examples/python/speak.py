@@ -8,9 +8,9 @@ import argparse
 import pathlib
 import sys
 import time
-import wave
 
 import grpc
+import wav
 
 from lipsync.v1 import lipsync_pb2 as pb
 from lipsync.v1 import lipsync_pb2_grpc as rpc
@@ -20,14 +20,6 @@ MAX_MESSAGE_BYTES = 50 * 1024 * 1024
 CHUNK_SECONDS = 0.2
 # Frames of audio on either side of a batch, so that its windows are whole.
 CONTEXT_FRAMES = 10
-
-
-def read_wav(path):
-    """Returns s16 LE samples, their rate and the number of channels."""
-    with wave.open(str(path)) as file:
-        if file.getsampwidth() != 2:
-            sys.exit(f"{path}: only WAV files of 16-bit samples are read here")
-        return file.readframes(file.getnframes()), file.getframerate(), file.getnchannels()
 
 
 def session_messages(args, samples, rate, channels):
@@ -87,7 +79,10 @@ def unary(stub, args, samples, rate, channels, fps):
             start_frame_index=first,
             output=pb.OutputOptions(format=pb.OUTPUT_FORMAT_JPEG),
         )
-        yield from stub.InferBatchComposite(request, timeout=30).frames
+        answer = stub.InferBatchComposite(request, timeout=30)
+        for warning in answer.warnings:
+            print(f"warning: {warning.text}", file=sys.stderr)
+        yield from answer.frames
 
 
 def main():
@@ -99,7 +94,7 @@ def main():
         "--audio",
         type=pathlib.Path,
         default=root / "assets/speech/welcome.wav",
-        help="what is said: WAV of 16-bit samples",
+        help="what is said: WAV of any plain coding",
     )
     parser.add_argument("--out", type=pathlib.Path, default="out", help="folder for the frames")
     parser.add_argument("--unary", action="store_true", help="batches instead of a session")
@@ -107,7 +102,11 @@ def main():
     parser.add_argument("--fast", action="store_true", help="send faster than it is spoken")
     args = parser.parse_args()
 
-    samples, rate, channels = read_wav(args.audio)
+    try:
+        speech = wav.read_wav(args.audio)
+    except (wav.WavError, OSError) as error:
+        sys.exit(f"{args.audio}: {error}")
+    samples, rate, channels = speech.samples, speech.rate_hz, speech.n_channels
     args.out.mkdir(parents=True, exist_ok=True)
     options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
     started, n_frames = time.monotonic(), 0

@@ -19,6 +19,20 @@ pub enum AudioFormat {
         /// 1 or 2.
         n_channels: u32,
     },
+    /// ITU-T G.711 mu-law, a byte a sample, interleaved: telephony in North America and Japan.
+    PcmMulaw {
+        /// 4,000 to 192,000; usually 8,000.
+        rate_hz: u32,
+        /// 1 or 2.
+        n_channels: u32,
+    },
+    /// ITU-T G.711 A-law, a byte a sample, interleaved: telephony elsewhere.
+    PcmAlaw {
+        /// 4,000 to 192,000; usually 8,000.
+        rate_hz: u32,
+        /// 1 or 2.
+        n_channels: u32,
+    },
     /// Feature steps, one a frame: f32 LE.
     Steps {
         /// Values in one step (AVE: 512).
@@ -45,9 +59,11 @@ impl AudioFormat {
     #[must_use]
     pub fn item_bytes(self) -> usize {
         let n_bytes = match self {
-            Self::PcmS16 { n_channels, .. } => 2 * channels(n_channels),
-            Self::PcmF32 { n_channels, .. } => 4 * channels(n_channels),
             Self::Steps { n_floats } | Self::Windows { n_floats } => n_floats.saturating_mul(4),
+            pcm => match pcm.pcm() {
+                Some(pcm) => pcm.sample_bytes * channels(pcm.n_channels),
+                None => 1,
+            },
         };
         n_bytes.max(1)
     }
@@ -55,40 +71,80 @@ impl AudioFormat {
     /// Items in a second of speech, for a model of `fps` frames a second.
     #[must_use]
     pub fn items_per_s(self, fps: u32) -> u32 {
+        self.pcm().map_or(fps, |pcm| pcm.rate_hz)
+    }
+
+    /// What its numbers are.
+    pub(super) fn numbers(self) -> Numbers {
         match self {
-            Self::PcmS16 { rate_hz, .. } | Self::PcmF32 { rate_hz, .. } => rate_hz,
-            Self::Steps { .. } | Self::Windows { .. } => fps,
+            Self::PcmS16 { .. } => Numbers::Samples16,
+            Self::PcmMulaw { .. } | Self::PcmAlaw { .. } => Numbers::Codes,
+            Self::PcmF32 { .. } | Self::Steps { .. } | Self::Windows { .. } => Numbers::Floats,
         }
     }
 
-    /// Whether its numbers are 32-bit floats; otherwise they are 16-bit samples.
-    pub(super) fn is_float(self) -> bool {
-        !matches!(self, Self::PcmS16 { .. })
+    /// Whether it is samples, which may be cut anywhere; steps and windows come whole.
+    pub(super) fn is_pcm(self) -> bool {
+        self.pcm().is_some()
     }
 
     /// Announces it.
     pub(super) fn describe(self, open: &mut OpenSession) {
-        match self {
+        open.set_audio_input(match self {
+            Self::Steps { .. } => AudioInput::Steps,
+            Self::Windows { .. } => AudioInput::Windows,
+            _ => AudioInput::Pcm,
+        });
+        if let Some(pcm) = self.pcm() {
+            open.set_encoding(pcm.encoding);
+            (open.sample_rate_hz, open.channels) = (pcm.rate_hz, pcm.n_channels);
+        }
+    }
+
+    fn pcm(self) -> Option<Pcm> {
+        let (encoding, sample_bytes, rate_hz, n_channels) = match self {
             Self::PcmS16 {
                 rate_hz,
                 n_channels,
-            } => {
-                open.set_audio_input(AudioInput::Pcm);
-                open.set_encoding(PcmEncoding::S16le);
-                (open.sample_rate_hz, open.channels) = (rate_hz, n_channels);
-            }
+            } => (PcmEncoding::S16le, 2, rate_hz, n_channels),
             Self::PcmF32 {
                 rate_hz,
                 n_channels,
-            } => {
-                open.set_audio_input(AudioInput::Pcm);
-                open.set_encoding(PcmEncoding::F32le);
-                (open.sample_rate_hz, open.channels) = (rate_hz, n_channels);
-            }
-            Self::Steps { .. } => open.set_audio_input(AudioInput::Steps),
-            Self::Windows { .. } => open.set_audio_input(AudioInput::Windows),
-        }
+            } => (PcmEncoding::F32le, 4, rate_hz, n_channels),
+            Self::PcmMulaw {
+                rate_hz,
+                n_channels,
+            } => (PcmEncoding::Mulaw, 1, rate_hz, n_channels),
+            Self::PcmAlaw {
+                rate_hz,
+                n_channels,
+            } => (PcmEncoding::Alaw, 1, rate_hz, n_channels),
+            Self::Steps { .. } | Self::Windows { .. } => return None,
+        };
+        Some(Pcm {
+            encoding,
+            sample_bytes,
+            rate_hz,
+            n_channels,
+        })
     }
+}
+
+/// What the numbers of a form are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    Samples16,
+    Floats,
+    /// Bytes of G.711.
+    Codes,
+}
+
+/// A form of samples.
+struct Pcm {
+    encoding: PcmEncoding,
+    sample_bytes: usize,
+    rate_hz: u32,
+    n_channels: u32,
 }
 
 /// As the server reads the field: 0 means one.
@@ -108,6 +164,14 @@ mod tests {
             n_channels: 2,
         };
         assert_eq!((stereo.item_bytes(), stereo.items_per_s(25)), (8, 48_000));
+        let telephony = AudioFormat::PcmMulaw {
+            rate_hz: 8_000,
+            n_channels: 1,
+        };
+        assert_eq!(
+            (telephony.item_bytes(), telephony.items_per_s(25)),
+            (1, 8_000)
+        );
         let windows = AudioFormat::Windows {
             n_floats: 32 * 16 * 16,
         };

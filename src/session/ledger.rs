@@ -108,6 +108,16 @@ impl Ledger {
         self.newest
     }
 
+    /// The segment that audio belongs to now: the open one, or the one that begins with it.
+    pub(super) fn current(&self) -> u64 {
+        self.newest + u64::from(!self.newest_is_open)
+    }
+
+    /// The segment that is open, if one is.
+    pub(super) fn open_segment(&self) -> Option<u64> {
+        self.newest_is_open.then_some(self.newest)
+    }
+
     /// Interrupts everything. What is sent from now on reaches a server that holds nothing.
     pub(super) fn clear(&mut self) {
         self.newest_is_open = false;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{AudioFormat, SessionError, shared::Shared};
+use super::{AudioFormat, SessionError, audio::Numbers, shared::Shared};
 use crate::v1::{
     AudioChunk, Clear, EndSegment, StreamCompositeRequest, audio_chunk,
     stream_composite_request::Message,
@@ -19,6 +19,8 @@ pub struct SessionSender {
     /// `None` after `finish`.
     outgoing: Option<mpsc::Sender<StreamCompositeRequest>>,
     format: AudioFormat,
+    /// The beginning of a sample whose rest has not been pushed.
+    carry: Bytes,
 }
 
 impl SessionSender {
@@ -31,24 +33,38 @@ impl SessionSender {
             shared,
             outgoing: Some(outgoing),
             format,
+            carry: Bytes::new(),
         }
     }
 
     /// Sends audio of the announced form, of any length, and gives the id of its segment. The first
     /// audio, and the first after `end_segment` or `clear`, begins a segment; they count from 1 on.
     ///
+    /// Samples may be cut anywhere, as they come from a pipe or a socket: the beginning of one waits here
+    /// for its rest.
+    ///
     /// Waits while the server holds as much audio as it may (`max_buffered_audio_s` of [`opened`]),
     /// until frames come back: so somebody must take events meanwhile. A call that is dropped while
     /// it waits has sent a part of its audio; `clear` or `end_segment` may follow.
     ///
     /// # Errors
-    /// [`SessionError::WrongAudio`] for parts of items, [`SessionError::Closed`] when the session is
-    /// over.
+    /// [`SessionError::WrongAudio`] for parts of feature steps or windows, [`SessionError::Closed`] when the
+    /// session is over.
     ///
     /// [`opened`]: super::SessionReceiver::opened
     pub async fn push_audio(&mut self, audio: impl Into<Bytes>) -> Result<u64, SessionError> {
-        let mut rest = self.whole_items(audio.into())?;
+        let audio = audio.into();
+        self.check_items(&audio)?;
+        if audio.is_empty() {
+            return Ok(self.shared.ledger().newest());
+        }
+        let mut rest = joined(std::mem::take(&mut self.carry), audio);
         let item_bytes = self.format.item_bytes();
+        let carry = rest.split_off(rest.len() - rest.len() % item_bytes);
+        if rest.is_empty() {
+            // Nothing is sent, but a session that is over says so.
+            drop(self.place().await?);
+        }
         while !rest.is_empty() {
             let place = self.place().await?;
             let granted = self.shared.ledger().grant(rest.len() / item_bytes);
@@ -58,12 +74,16 @@ impl SessionSender {
                 continue;
             };
             let piece = rest.split_to(granted.n_items * item_bytes);
-            place.send(request(Message::Audio(AudioChunk {
-                segment_id: granted.segment_id,
-                audio: Some(self.wire_audio(piece)),
-            })));
+            place.send(self.chunk(granted.segment_id, piece));
         }
-        Ok(self.shared.ledger().newest())
+        // A call that was dropped before this has lost its audio, and the beginning of a sample with it.
+        self.carry = carry;
+        let ledger = self.shared.ledger();
+        Ok(if self.carry.is_empty() {
+            ledger.newest()
+        } else {
+            ledger.current()
+        })
     }
 
     /// [`push_audio`](Self::push_audio) of 16-bit samples.
@@ -83,11 +103,12 @@ impl SessionSender {
     }
 
     /// The utterance is over: its tail is made. Gives the id of its segment, `None` when there is
-    /// none under way.
+    /// none under way. Where it ends inside a sample, the server warns (`audio_truncated`).
     ///
     /// # Errors
     /// [`SessionError::Closed`] when the session is over.
     pub async fn end_segment(&mut self) -> Result<Option<u64>, SessionError> {
+        self.send_carry().await?;
         let place = self.place().await?;
         let ended = self.shared.ledger().end_segment();
         if let Some(segment_id) = ended {
@@ -107,32 +128,34 @@ impl SessionSender {
         let place = self.place().await?;
         self.shared.ledger().clear();
         place.send(request(Message::Clear(Clear { segment_id: None })));
+        self.carry.clear();
         Ok(())
     }
 
-    /// Says that nothing more will be sent: the server makes what is queued and ends the stream.
+    /// Says that nothing more will be sent: the server makes what is queued and ends the stream. The beginning
+    /// of a sample that still waits for its rest is dropped.
     pub fn finish(&mut self) {
         self.outgoing = None;
     }
 
     /// Refuses what would have to wait.
     pub(super) fn check_room(&self, n_bytes: usize) -> Result<(), SessionError> {
-        let n_items = n_bytes / self.format.item_bytes();
+        let n_items = (self.carry.len() + n_bytes) / self.format.item_bytes();
         self.shared.ledger().check_room(n_items)
     }
 
     pub(super) fn samples(&self, samples: &[i16]) -> Result<Bytes, SessionError> {
-        self.check_kind(false, "16-bit samples")?;
+        self.check_kind(Numbers::Samples16, "16-bit samples")?;
         Ok(samples.iter().flat_map(|s| s.to_le_bytes()).collect())
     }
 
     pub(super) fn floats(&self, values: &[f32]) -> Result<Bytes, SessionError> {
-        self.check_kind(true, "floats")?;
+        self.check_kind(Numbers::Floats, "floats")?;
         Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    fn check_kind(&self, is_float: bool, found: &str) -> Result<(), SessionError> {
-        if self.format.is_float() == is_float {
+    fn check_kind(&self, numbers: Numbers, found: &str) -> Result<(), SessionError> {
+        if self.format.numbers() == numbers {
             return Ok(());
         }
         Err(SessionError::WrongAudio {
@@ -141,10 +164,24 @@ impl SessionSender {
         })
     }
 
-    fn whole_items(&self, audio: Bytes) -> Result<Bytes, SessionError> {
+    /// Tells the server of a sample that ends before its end: it warns and drops it.
+    async fn send_carry(&mut self) -> Result<(), SessionError> {
+        let open_segment = self.shared.ledger().open_segment();
+        // Without a segment there is nothing that it could end.
+        if let Some(segment_id) = open_segment
+            && !self.carry.is_empty()
+        {
+            let place = self.place().await?;
+            place.send(self.chunk(segment_id, self.carry.clone()));
+        }
+        self.carry.clear();
+        Ok(())
+    }
+
+    fn check_items(&self, audio: &Bytes) -> Result<(), SessionError> {
         let item_bytes = self.format.item_bytes();
-        if audio.len().is_multiple_of(item_bytes) {
-            return Ok(audio);
+        if self.format.is_pcm() || audio.len().is_multiple_of(item_bytes) {
+            return Ok(());
         }
         Err(SessionError::WrongAudio {
             expected: format!("in items of {item_bytes} bytes"),
@@ -152,14 +189,16 @@ impl SessionSender {
         })
     }
 
-    fn wire_audio(&self, data: Bytes) -> audio_chunk::Audio {
-        match self.format {
-            AudioFormat::PcmS16 { .. } | AudioFormat::PcmF32 { .. } => {
-                audio_chunk::Audio::Pcm(data)
-            }
+    fn chunk(&self, segment_id: u64, data: Bytes) -> StreamCompositeRequest {
+        let audio = match self.format {
             AudioFormat::Steps { .. } => audio_chunk::Audio::Steps(data),
             AudioFormat::Windows { .. } => audio_chunk::Audio::Windows(data),
-        }
+            _ => audio_chunk::Audio::Pcm(data),
+        };
+        request(Message::Audio(AudioChunk {
+            segment_id,
+            audio: Some(audio),
+        }))
     }
 
     /// A place in front of the connection: what is booked after it is also sent.
@@ -177,4 +216,12 @@ fn request(message: Message) -> StreamCompositeRequest {
     StreamCompositeRequest {
         message: Some(message),
     }
+}
+
+/// One after the other; a copy only where there is something to join.
+fn joined(carry: Bytes, audio: Bytes) -> Bytes {
+    if carry.is_empty() {
+        return audio;
+    }
+    [carry, audio].concat().into()
 }

@@ -198,12 +198,19 @@ async fn audio_of_another_form_is_refused_and_loses_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, _gate) = fake_server(folder.path(), "").await?;
     let mut session = open(&server).await?;
-    for refused in [
-        session.push_audio(vec![0_u8; 3]).await,
-        session.push_floats(&[0.0]).await,
-    ] {
-        assert!(matches!(refused, Err(SessionError::WrongAudio { .. })));
-    }
+    let refused = session.push_floats(&[0.0]).await;
+    assert!(matches!(refused, Err(SessionError::WrongAudio { .. })));
+    let telephony = AudioFormat::PcmMulaw {
+        rate_hz: 8_000,
+        n_channels: 1,
+    };
+    let mut codes = builder(&server).await?.audio(telephony).open().await?;
+    let refused = codes.push_samples(&[0]).await;
+    assert!(matches!(refused, Err(SessionError::WrongAudio { .. })));
+    let windows = AudioFormat::Windows { n_floats: 8_192 };
+    let mut whole = builder(&server).await?.audio(windows).open().await?;
+    let refused = whole.push_audio(vec![0_u8; 3]).await;
+    assert!(matches!(refused, Err(SessionError::WrongAudio { .. })));
     session.push_samples(&babble(1, FRAME)).await?;
     session.finish();
     let closed = session.push_samples(&[0]).await;
@@ -211,6 +218,53 @@ async fn audio_of_another_form_is_refused_and_loses_nothing() -> Result<()> {
     let (_, mut receiver) = session.split();
     assert_eq!(frames(&rest(&mut receiver).await?).len(), 1);
     assert_eq!(receiver.next().await?, None, "the end stays the end");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_may_be_cut_anywhere() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let samples = babble(1, FRAME * 4);
+    let sound = to_bytes(&samples);
+    let expected = server.client().await?;
+    let expected = expected
+        .infer_batch_composite(pcm_request("a", &samples))
+        .await?;
+    let expected: Vec<_> = expected.frames.iter().map(|frame| &frame.data).collect();
+    for n in [1, 3, 641] {
+        let mut session = open(&server).await?;
+        for piece in sound.chunks(n) {
+            assert_eq!(
+                session.push_audio(piece.to_vec()).await?,
+                1,
+                "pieces of {n}"
+            );
+        }
+        session.finish();
+        let (_, mut receiver) = session.split();
+        let events = rest(&mut receiver).await?;
+        let found: Vec<_> = frames(&events).iter().map(|frame| &frame.data).collect();
+        assert!(found == expected, "pieces of {n}");
+    }
+    // The beginning of a sample is told and dropped at the end, and dropped by an interruption.
+    let mut session = open(&server).await?;
+    assert_eq!(session.push_audio(vec![7]).await?, 1);
+    assert_eq!(session.end_segment().await?, None, "nothing was sent");
+    assert_eq!(session.push_audio(sound.slice(..FRAME * 2 + 1)).await?, 1);
+    assert_eq!(session.end_segment().await?, Some(1));
+    assert_eq!(session.push_audio(vec![7]).await?, 2);
+    session.clear().await?;
+    assert_eq!(session.push_audio(sound.slice(..FRAME * 2)).await?, 2);
+    session.finish();
+    let (_, mut receiver) = session.split();
+    let events = rest(&mut receiver).await?;
+    let is_truncated = |e: &&Event| matches!(e, Event::Warning(w) if w.code == "audio_truncated");
+    assert_eq!(events.iter().filter(is_truncated).count(), 1);
+    let last = frames(&events)
+        .last()
+        .map(|f| (f.segment_id, f.audio_time_us));
+    assert_eq!(last, Some((2, Some(0))));
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 """Writes the expected values that the tests of crates/audio compare against.
 
-An implementation independent of the Rust one: librosa's STFT and mel filter bank, SciPy's filter.
+An implementation independent of the Rust one: librosa's STFT and mel filter bank, SciPy's filter, and
+CPython's audioop (before 3.13; afterwards the package audioop-lts).
 
     python -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python make_goldens.py ../../crates/audio/tests/golden
 """
 
+import audioop
 import sys
 from pathlib import Path
 
@@ -55,6 +57,9 @@ def main() -> None:
         rows = mel_rows(test_signal(n_samples))
         assert rows.shape == (1 + n_samples // 200, 80)
         rows.astype("<f4").tofile(out / f"mel_{n_samples}.f32")
+    codes = bytes(range(256))
+    (out / "mulaw.s16").write_bytes(audioop.ulaw2lin(codes, 2))
+    (out / "alaw.s16").write_bytes(audioop.alaw2lin(codes, 2))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ and, with `--out`, saved as JPEG files.
 
 import argparse
 import asyncio
-import io
 import pathlib
 import sys
 import time
-import wave
 
 from lipsync_client import (
     Cleared,
@@ -22,6 +20,7 @@ from lipsync_client import (
     SegmentEnd,
     ServerWarning,
     Session,
+    read_wav,
 )
 
 RATE_HZ = 22_050
@@ -39,10 +38,10 @@ async def synthesise(sentence: str) -> bytes:
         "espeak-ng", "--stdout", sentence, stdout=asyncio.subprocess.PIPE
     )
     sound, _ = await espeak.communicate()
-    with wave.open(io.BytesIO(sound)) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE_HZ, 1, 2)
-        # espeak-ng cannot know the length when it writes the header, so the file says more.
-        return bytes(file.readframes(len(sound) // 2))
+    # espeak-ng cannot know the length when it writes the header.
+    wav = read_wav(sound)
+    assert (wav.rate_hz, wav.n_channels) == (RATE_HZ, 1)
+    return wav.samples
 
 
 async def speak(session: Session, sentences: list[str], interrupt_after: float | None) -> None:

@@ -1,20 +1,19 @@
 """What the tests say, and what they wait for."""
 
 import asyncio
-import wave
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from lipsync_client import Event, Frame, Session
+from lipsync_client import Event, Frame, Session, read_wav
 
 SILENCE = bytes(2 * 16_000)
 """A second of it."""
 
 
 def read_speech(path: Path) -> bytes:
-    with wave.open(str(path)) as file:
-        assert (file.getframerate(), file.getnchannels()) == (16_000, 1)
-        return bytes(file.readframes(file.getnframes()))
+    wav = read_wav(path)
+    assert (wav.rate_hz, wav.n_channels) == (16_000, 1)
+    return wav.samples
 
 
 async def rest(session: Session) -> list[Event]:

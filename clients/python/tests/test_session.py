@@ -19,6 +19,7 @@ from lipsync_client import (
     SegmentEnd,
     SessionClosedError,
     WindowFullError,
+    Windows,
     WrongAudioError,
 )
 
@@ -199,9 +200,10 @@ async def test_refusals_are_typed(client: Client, speech: bytes) -> None:
             pass
     assert [v.field for v in refused.value.violations] == ["open.sample_rate_hz"]
     assert refused.value.request_id
-    async with client.session("mira") as session:
+    async with client.session("mira", Windows()) as session:
         with pytest.raises(WrongAudioError):
             await session.push_audio(b"abc")
+    async with client.session("mira") as session:
         await session.push_audio(speech[:640])
         await session.finish()
         with pytest.raises(SessionClosedError):

@@ -19,6 +19,7 @@ pub mod cuts;
 pub mod error;
 pub mod features;
 pub mod front_end;
+mod g711;
 pub mod mel;
 pub mod pcm;
 pub mod resample;

@@ -1,10 +1,13 @@
 //! Bytes of speech to mono f32 samples.
 //!
-//! Decoding keeps nothing between calls: every chunk of a stream holds whole samples of all its
-//! channels, and one that does not is an error. A chunk that ends inside a sample usually means
-//! that a client lost bytes; carrying the rest over would turn all that follows into noise.
+//! Decoding keeps nothing between calls: what it is given are whole samples of all channels. A caller whose
+//! chunks are cut elsewhere joins them first.
 
-use crate::{AudioError, features::decode_finite};
+use crate::{
+    AudioError,
+    features::decode_finite,
+    g711::{decode_alaw, decode_mulaw},
+};
 
 /// How one sample is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,10 @@ pub enum SampleEncoding {
     S16Le,
     /// 32-bit float, little-endian; full scale is 1.
     F32Le,
+    /// G.711 mu-law; full scale is 32,768, of which 32,124 are reached.
+    Mulaw,
+    /// G.711 A-law; full scale is 32,768, of which 32,256 are reached.
+    Alaw,
 }
 
 impl SampleEncoding {
@@ -22,6 +29,7 @@ impl SampleEncoding {
         match self {
             Self::S16Le => 2,
             Self::F32Le => 4,
+            Self::Mulaw | Self::Alaw => 1,
         }
     }
 }
@@ -54,6 +62,8 @@ pub fn decode_pcm(
     let samples = match encoding {
         SampleEncoding::S16Le => decode_s16(bytes),
         SampleEncoding::F32Le => decode_finite(bytes, "samples")?,
+        SampleEncoding::Mulaw => decode_codes(bytes, decode_mulaw),
+        SampleEncoding::Alaw => decode_codes(bytes, decode_alaw),
     };
     if n_channels == 1 {
         return Ok(samples);
@@ -69,10 +79,15 @@ fn decode_s16(bytes: &[u8]) -> Vec<f32> {
     samples.iter().map(scaled).collect()
 }
 
+fn decode_codes(bytes: &[u8], decode: impl Fn(u8) -> i16) -> Vec<f32> {
+    let scaled = |&code: &u8| f32::from(decode(code)) / 32_768.0;
+    bytes.iter().map(scaled).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use SampleEncoding::{F32Le, S16Le};
+    use SampleEncoding::{Alaw, F32Le, Mulaw, S16Le};
 
     fn s16(samples: &[i16]) -> Vec<u8> {
         samples.iter().flat_map(|s| s.to_le_bytes()).collect()
@@ -96,6 +111,22 @@ mod tests {
         let bytes = f32le(&[f32::MAX, f32::MAX, 0.25, -0.75]);
         assert_eq!(decode_pcm(&bytes, F32Le, 2).unwrap(), [f32::MAX, -0.25]);
         assert_eq!(decode_pcm(&[], F32Le, 2).unwrap(), []);
+    }
+
+    #[test]
+    fn telephony_gives_what_the_same_samples_in_16_bits_give() {
+        let codes: Vec<u8> = (0..=u8::MAX).collect();
+        let goldens: [(_, &[u8]); 2] = [
+            (Mulaw, include_bytes!("../tests/golden/mulaw.s16")),
+            (Alaw, include_bytes!("../tests/golden/alaw.s16")),
+        ];
+        for (encoding, golden) in goldens {
+            for n_channels in [1, 2] {
+                let decoded = decode_pcm(&codes, encoding, n_channels).unwrap();
+                assert_eq!(decoded, decode_pcm(golden, S16Le, n_channels).unwrap());
+            }
+        }
+        assert!(decode_pcm(&codes[1..], Mulaw, 2).is_err());
     }
 
     #[test]

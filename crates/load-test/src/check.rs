@@ -121,7 +121,7 @@ mod tests {
         let answer = |frames: Vec<CompositedFrame>| {
             let answer = InferBatchCompositeResponse {
                 frames,
-                timings: None,
+                ..Default::default()
             };
             EXPECTED.check_answer(&answer, 7, 2)
         };

@@ -161,6 +161,7 @@ mod tests {
                     batch_frames: if call < 8 { 3 } else { 6 },
                     ..Timings::default()
                 }),
+                ..Default::default()
             })
         }
     }

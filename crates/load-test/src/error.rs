@@ -1,6 +1,6 @@
 //! Why a load test could not run.
 
-use lipsync::client::ConnectError;
+use lipsync::{client::ConnectError, wav::WavError};
 
 /// Why a load test could not run. Failures of single requests are no errors: they are counted.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +36,8 @@ pub enum Error {
         audio_kind: String,
     },
     /// The file of `--audio` cannot be used.
-    #[error("cannot use the audio file: {reason}")]
-    Audio {
-        /// Why.
-        reason: String,
-    },
+    #[error("cannot use the audio file")]
+    Audio(#[source] WavError),
 }
 
 impl Error {

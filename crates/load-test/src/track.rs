@@ -3,6 +3,7 @@
 use std::{f32::consts::TAU, path::Path};
 
 use bytes::Bytes;
+use lipsync::wav::Wav;
 
 use crate::{Error, random::Random};
 
@@ -105,55 +106,21 @@ impl Track {
         Self::new(&data, unit_bytes, 0, longest_frames)
     }
 
-    /// Reads a WAV file; two or more channels become their first.
+    /// Reads a WAV file; two or more channels become their mean.
     ///
     /// # Errors
-    /// [`Error::Audio`] for files that cannot be read, and for rates outside 4,000 to 192,000 Hz.
+    /// [`Error::Audio`] for files that cannot be read.
     pub fn wav(path: &Path, longest_s: u32) -> Result<Self, Error> {
-        let unreadable = |error: hound::Error| Error::Audio {
-            reason: error.to_string(),
+        let wav = Wav::open(path).map_err(Error::Audio)?;
+        let blocks = wav.samples.chunks_exact(usize::from(wav.n_channels));
+        let mean = |block: &[i16]| match *block {
+            [left, right] => left.midpoint(right),
+            _ => block[0],
         };
-        let mut reader = hound::WavReader::open(path).map_err(unreadable)?;
-        let spec = reader.spec();
-        if !(4_000..=192_000).contains(&spec.sample_rate) {
-            return Err(Error::Audio {
-                reason: format!("{} samples per second", spec.sample_rate),
-            });
-        }
-        let channels = usize::from(spec.channels.max(1));
-        let samples: Vec<i16> = match spec.sample_format {
-            hound::SampleFormat::Int => reader
-                .samples::<i32>()
-                .step_by(channels)
-                .map(|s| s.map(|s| from_bits(s, spec.bits_per_sample)))
-                .collect::<Result<_, _>>()
-                .map_err(unreadable)?,
-            hound::SampleFormat::Float => reader
-                .samples::<f32>()
-                .step_by(channels)
-                .map(|s| s.map(to_s16))
-                .collect::<Result<_, _>>()
-                .map_err(unreadable)?,
-        };
-        if samples.is_empty() {
-            return Err(Error::Audio {
-                reason: "it holds no samples".to_owned(),
-            });
-        }
-        let data: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
-        let longest = (spec.sample_rate as usize) * (longest_s as usize);
-        Ok(Self::new(&data, 2, spec.sample_rate, longest))
+        let data: Vec<u8> = blocks.flat_map(|b| mean(b).to_le_bytes()).collect();
+        let longest = (wav.rate_hz as usize) * (longest_s as usize);
+        Ok(Self::new(&data, 2, wav.rate_hz, longest))
     }
-}
-
-/// An integer sample of `bits` as 16 bits.
-fn from_bits(sample: i32, bits: u16) -> i16 {
-    let shifted = if bits >= 16 {
-        sample >> (bits - 16)
-    } else {
-        sample << (16 - bits)
-    };
-    i16::try_from(shifted).unwrap_or(i16::MAX)
 }
 
 #[expect(
@@ -228,6 +195,29 @@ impl Resonator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A mu-law file whose lengths were never filled in, as a telephony service streams it.
+    #[test]
+    fn files_are_read_as_they_come() -> anyhow::Result<()> {
+        let mut file = b"RIFF\xff\xff\xff\xffWAVEfmt \x12\0\0\0\x07\0\x02\0\x40\x1f\0\0".to_vec();
+        file.extend(b"\x80\x3e\0\0\x02\0\x08\0\0\0data\xff\xff\xff\xff\xff\xff\x80\x80");
+        let path = std::env::temp_dir().join(format!("lipsync-track-{}.wav", std::process::id()));
+        std::fs::write(&path, &file)?;
+        let track = Track::wav(&path, 1);
+        std::fs::write(&path, &file[..file.len() - 4])?;
+        let empty = Track::wav(&path, 1);
+        std::fs::remove_file(&path)?;
+        let track = track?;
+        assert_eq!((track.rate_hz(), track.loop_units), (8_000, 2));
+        let samples = [0_i16, 32_124].map(i16::to_le_bytes).concat();
+        assert_eq!(&track.data[..4], samples);
+        let error = anyhow::Error::from(empty.expect_err("it is empty"));
+        assert!(
+            format!("{error:#}").contains("holds no samples"),
+            "{error:#}"
+        );
+        Ok(())
+    }
 
     #[test]
     fn cuts_wrap_round() {

@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
+use lipsync::v1;
 use lipsync_audio::{
     AudioError, FPS, FeatureStream, WindowStream,
     cuts::{CONTEXT_LEFT_FRAMES, cut_alignment_frames, frame_sample},
@@ -19,6 +20,7 @@ use lipsync_registry::Model;
 
 use crate::{
     error::ServeError,
+    levels::Levels,
     request::{Clip, Cut, PcmFormat},
 };
 
@@ -31,6 +33,8 @@ pub struct ClipWindows {
     pub n_frames: usize,
     /// The first one's place in its clip.
     pub first_frame: u64,
+    /// What was odd about the audio.
+    pub warnings: Vec<v1::Warning>,
 }
 
 /// Frames beyond those that rows of steps cover that may be asked for by count: the clip's audio may
@@ -57,6 +61,7 @@ pub fn windows_of_clip(
         n_frames: n_wanted.map(|n| n as u64),
         max_frames: max_frames as u64,
     };
+    let mut warnings = Vec::new();
     let (data, first_frame) = match clip {
         Clip::Windows { data } => (given_windows(model, data, &wanted)?, 0),
         Clip::Steps { data, cut } => (
@@ -67,16 +72,22 @@ pub fn windows_of_clip(
             samples,
             format,
             cut,
-        } => (
-            windows_of_pcm(model, samples, *format, *cut, &wanted)?,
-            cut.first_frame as u64,
-        ),
+            warning,
+        } => {
+            let mut levels = Levels::default();
+            let mut pcm = |samples: &[u8]| decoded(samples, *format, &mut levels);
+            let data = windows_of_pcm(model, (samples, *format), *cut, &wanted, &mut pcm)?;
+            warnings.extend(warning.clone());
+            warnings.extend(levels.warning());
+            (data, cut.first_frame as u64)
+        }
     };
     let n_frames = data.len() / window_floats(model);
     Ok(ClipWindows {
         data: data.into(),
         n_frames,
         first_frame,
+        warnings,
     })
 }
 
@@ -187,10 +198,10 @@ fn windows_of_steps(
 
 fn windows_of_pcm(
     model: &Model,
-    samples: &[u8],
-    format: PcmFormat,
+    (samples, format): (&[u8], PcmFormat),
     cut: Cut,
     wanted: &Wanted,
+    decode: &mut impl FnMut(&[u8]) -> Result<Vec<f32>, ServeError>,
 ) -> Result<Vec<f32>, ServeError> {
     let encoder = StepsNeeded::with_encoder(model, "pcm")?;
     let rate_hz = format.rate_hz;
@@ -221,8 +232,7 @@ fn windows_of_pcm(
     let n_floats = floats_of(model, n_most);
     let mut frame = n_skipped;
     while windows.len() < n_floats && !piece(frame).is_empty() {
-        let mono = decode_pcm(piece(frame), format.encoding, format.n_channels)
-            .map_err(in_field("pcm.samples"))?;
+        let mono = decode(piece(frame))?;
         stream.push(&mono, |patches| encode(encoder, patches), &mut windows)?;
         frame += PIECE_FRAMES;
     }
@@ -235,6 +245,13 @@ fn windows_of_pcm(
         truncate_final(model, &mut windows, wanted)?;
     }
     Ok(windows)
+}
+
+fn decoded(samples: &[u8], format: PcmFormat, levels: &mut Levels) -> Result<Vec<f32>, ServeError> {
+    let mono = decode_pcm(samples, format.encoding, format.n_channels);
+    let mono = mono.map_err(in_field("pcm.samples"))?;
+    levels.hear(samples, &mono, format);
+    Ok(mono)
 }
 
 /// Frames from `first_frame` on, of `n_all`.

@@ -109,6 +109,7 @@ fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), 
             first_frame: 0,
             end_of_utterance: true,
         },
+        warning: None,
     };
     let windows = windows_of_clip(model, &clip, Some(n_frames), n_frames)?;
     Ok((windows.data, AudioSource::Encoder))

@@ -7,7 +7,7 @@ use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
 use lipsync_core::{ModelId, Priority};
 
-use crate::{config::Output, error::ServeError, metadata::RequestHeaders};
+use crate::{config::Output, error::ServeError, file, metadata::RequestHeaders};
 
 /// A checked `InferBatchCompositeRequest`.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub enum Clip {
         format: PcmFormat,
         /// Which frames of it.
         cut: Cut,
+        /// What was odd about it.
+        warning: Option<v1::Warning>,
     },
 }
 
@@ -215,18 +217,14 @@ fn parse_clip(audio: Option<v1::infer_batch_composite_request::Audio>) -> Result
         }
         Some(Audio::Pcm(pcm)) => {
             let format = parse_pcm_format("pcm.", pcm.sample_rate_hz, pcm.channels, pcm.encoding)?;
-            check_samples("pcm.samples", &pcm.samples, format)?;
-            if pcm.samples.is_empty() {
-                return Err(ServeError::invalid(
-                    "pcm.samples",
-                    "expected samples, found none",
-                ));
-            }
+            let (samples, warning) = file::unpacked("pcm.samples", pcm.samples, format)?;
+            check_samples("pcm.samples", &samples, format)?;
             let cut = Cut::new(pcm.first_frame, pcm.end_of_utterance);
             Ok(Clip::Pcm {
-                samples: pcm.samples,
+                samples,
                 format,
                 cut,
+                warning,
             })
         }
     }
@@ -251,6 +249,8 @@ pub(crate) fn parse_pcm_format(
     let encoding = match v1::PcmEncoding::try_from(encoding) {
         Ok(v1::PcmEncoding::Unspecified | v1::PcmEncoding::S16le) => SampleEncoding::S16Le,
         Ok(v1::PcmEncoding::F32le) => SampleEncoding::F32Le,
+        Ok(v1::PcmEncoding::Mulaw) => SampleEncoding::Mulaw,
+        Ok(v1::PcmEncoding::Alaw) => SampleEncoding::Alaw,
         Err(_) => return Err(unknown_value(&format!("{prefix}encoding"), encoding)),
     };
     if channels > 2 {
@@ -269,12 +269,11 @@ pub(crate) fn parse_pcm_format(
     })
 }
 
-pub(crate) fn check_samples(
-    field: &str,
-    samples: &Bytes,
-    format: PcmFormat,
-) -> Result<(), ServeError> {
+fn check_samples(field: &str, samples: &Bytes, format: PcmFormat) -> Result<(), ServeError> {
     let n_bytes = format.item_bytes();
+    if samples.is_empty() {
+        return Err(ServeError::invalid(field, "expected samples, found none"));
+    }
     if samples.len().is_multiple_of(n_bytes) {
         return Ok(());
     }

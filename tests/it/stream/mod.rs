@@ -7,6 +7,7 @@ mod killed;
 mod order;
 mod realtime;
 mod refusals;
+mod samples;
 mod silence;
 
 use std::{path::Path, sync::Arc, time::Duration};

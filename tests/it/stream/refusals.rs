@@ -63,7 +63,7 @@ async fn bad_messages_end_a_session_with_a_status() -> Result<()> {
     let mut session = Session::open(&server, good()).await?;
     session.ask(Ask::Audio(v1::AudioChunk {
         segment_id: 1,
-        audio: Some(Audio::Pcm(vec![0; 3].into())),
+        audio: Some(Audio::Steps(vec![0; 2048].into())),
     }));
     assert_eq!(session.failure().await?.code(), Code::InvalidArgument);
     let mut session = Session::open(&server, good()).await?;

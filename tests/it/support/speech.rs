@@ -4,7 +4,10 @@ use std::f32::consts::TAU;
 
 use anyhow::Result;
 use bytes::Bytes;
-use lipsync::v1::{self, infer_batch_composite_request::Audio};
+use lipsync::{
+    v1::{self, infer_batch_composite_request::Audio},
+    wav::Wav,
+};
 
 use super::server::repository;
 
@@ -32,8 +35,7 @@ pub fn to_bytes(samples: &[i16]) -> Bytes {
 
 /// A WAV of `assets/speech`, 16 kHz mono.
 pub fn sample_speech(name: &str) -> Result<Vec<i16>> {
-    let mut reader = hound::WavReader::open(repository().join("assets/speech").join(name))?;
-    Ok(reader.samples::<i16>().collect::<Result<_, _>>()?)
+    Ok(Wav::open(&repository().join("assets/speech").join(name))?.samples)
 }
 
 /// A request for all frames of some 16 kHz samples.

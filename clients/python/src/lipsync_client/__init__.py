@@ -3,7 +3,7 @@
 Start with `Client`; `Client.session` opens a live conversation.
 """
 
-from .audio import AudioFormat, PcmF32, PcmS16, Steps, Windows
+from .audio import AudioFormat, PcmAlaw, PcmF32, PcmMulaw, PcmS16, Steps, Windows
 from .client import Client
 from .errors import (
     CallError,
@@ -27,6 +27,7 @@ from .events import (
 )
 from .options import Output, OutputFormat, Pacing, Priority
 from .session import Session
+from .wav import Wav, WavError, read_wav
 
 __all__ = [
     "AudioFormat",
@@ -43,7 +44,9 @@ __all__ = [
     "Output",
     "OutputFormat",
     "Pacing",
+    "PcmAlaw",
     "PcmF32",
+    "PcmMulaw",
     "PcmS16",
     "Priority",
     "ProtocolError",
@@ -53,7 +56,10 @@ __all__ = [
     "Session",
     "SessionClosedError",
     "Steps",
+    "Wav",
+    "WavError",
     "WindowFullError",
     "Windows",
     "WrongAudioError",
+    "read_wav",
 ]

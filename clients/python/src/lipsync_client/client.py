@@ -8,9 +8,9 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
-from .audio import AudioFormat, Bytes, PcmF32, PcmS16, Steps, whole_items
+from .audio import AudioFormat, Bytes, Pcm, PcmS16, Steps, encoding, whole_items
 from .errors import call_error
-from .events import Batch, frame_from_proto
+from .events import Batch, ServerWarning, frame_from_proto
 from .options import Output, Pacing, Priority
 from .session import Session
 from .v1 import lipsync_pb2 as pb
@@ -114,9 +114,9 @@ class Client:
             start_frame_index=start_frame_index,
             priority=pb.Priority.ValueType(priority),
         )
-        if isinstance(audio, PcmS16 | PcmF32):
+        if isinstance(audio, Pcm):
             request.audio_input = pb.AUDIO_INPUT_PCM
-            request.encoding = _encoding(audio)
+            request.encoding = encoding(audio)
             request.sample_rate_hz = audio.rate_hz
             request.channels = audio.n_channels
         elif isinstance(audio, Steps):
@@ -155,12 +155,12 @@ class Client:
             output=(output or Output()).to_proto(),
             priority=pb.Priority.ValueType(priority),
         )
-        if isinstance(audio, PcmS16 | PcmF32):
+        if isinstance(audio, Pcm):
             pcm = pb.Pcm(
                 samples=data,
                 sample_rate_hz=audio.rate_hz,
                 channels=audio.n_channels,
-                encoding=_encoding(audio),
+                encoding=encoding(audio),
                 first_frame=first_frame,
                 end_of_utterance=end_of_utterance,
             )
@@ -175,7 +175,9 @@ class Client:
         answer = await _answer(
             self._lip_sync.InferBatchComposite(request, timeout=timeout, metadata=self._metadata)
         )
-        return Batch(tuple(frame_from_proto(frame) for frame in answer.frames), answer.timings)
+        frames = tuple(frame_from_proto(frame) for frame in answer.frames)
+        warnings = tuple(ServerWarning(w.code, w.text) for w in answer.warnings)
+        return Batch(frames, answer.timings, warnings)
 
     async def list_models(self) -> list[pb.ModelStats]:
         """Return all configured models and their state, sorted by id."""
@@ -203,10 +205,6 @@ class Client:
         """Return the server's counters since its start, and its state."""
         request = pb.GetServerStatsRequest()
         return await _answer(self._server.GetServerStats(request, metadata=self._metadata))
-
-
-def _encoding(audio: PcmS16 | PcmF32) -> pb.PcmEncoding.ValueType:
-    return pb.PCM_ENCODING_S16LE if isinstance(audio, PcmS16) else pb.PCM_ENCODING_F32LE
 
 
 async def _answer(call: Awaitable[_T]) -> _T:

@@ -104,6 +104,8 @@ class Batch:
     frames: tuple[Frame, ...]
     timings: pb.Timings
     """Where the time went."""
+    warnings: tuple[ServerWarning, ...] = ()
+    """What was odd about the audio."""
 
 
 def opened_from_proto(message: pb.Opened, request_id: str | None) -> Opened:

@@ -74,6 +74,16 @@ class Ledger:
         was_open, self._newest_is_open = self._newest_is_open, False
         return self.newest if was_open else None
 
+    @property
+    def open_segment(self) -> int | None:
+        """The segment that is open, if one is."""
+        return self.newest if self._newest_is_open else None
+
+    @property
+    def current(self) -> int:
+        """The segment that audio belongs to now: the open one, or the one that begins with it."""
+        return self.newest if self._newest_is_open else self.newest + 1
+
     def clear(self) -> None:
         """Interrupt everything. What is sent from now on reaches a server that holds nothing."""
         self._newest_is_open = False

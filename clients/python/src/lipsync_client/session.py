@@ -8,7 +8,7 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from .audio import AudioFormat, Bytes, PcmF32, PcmS16, Steps, whole_items
+from .audio import AudioFormat, Bytes, Pcm, Steps, whole_items
 from .errors import CallError, LipsyncError, ProtocolError, SessionClosedError, call_error
 from .events import (
     Event,
@@ -62,6 +62,7 @@ class Session:
         self._incoming: asyncio.Queue[pb.StreamCompositeResponse | None] = asyncio.Queue(_INCOMING)
         self._reader: asyncio.Task[None] | None = None
         self._bell = asyncio.Event()  # Something changed for who waits to send.
+        self._carry = b""  # The beginning of a sample whose rest has not been pushed.
         self._finished = False
         self._over = False
         self._error: LipsyncError | None = None
@@ -104,20 +105,25 @@ class Session:
     async def push_audio(self, audio: Bytes, *, wait: bool = True) -> int:
         """Send audio of the announced form, of any length; return the id of its segment.
 
-        The first audio, and the first after `end_segment` or `clear`, begins a segment.
+        The first audio, and the first after `end_segment` or `clear`, begins a segment. Samples may
+        be cut anywhere, as they come from a pipe or a socket: the beginning of one waits here for
+        its rest.
 
         While the server holds as much audio as it may (`opened.max_buffered_audio_s`) this waits
         for frames to come back, so somebody must take events meanwhile; with `wait=False` it raises
         `WindowFullError` at once and sends nothing. A call that is cancelled while it waits has
         sent a part of its audio; `clear` or `end_segment` may follow.
 
-        Raises `WrongAudioError` for parts of items, `SessionClosedError` when the session is over.
+        Raises `WrongAudioError` for parts of feature steps or windows, `SessionClosedError` when
+        the session is over.
         """
         ledger = self._open_ledger()
-        view = whole_items(self._audio, audio)
+        view, carry = self._joined(audio)
         item_bytes = self._audio.item_bytes
         if not wait:
             ledger.check_room(view.nbytes // item_bytes)
+        # Where this is cancelled the audio is lost, and the beginning of a sample with it.
+        self._carry = b""
         while view.nbytes:
             n_items = 0
             if not self._outgoing.full():
@@ -127,14 +133,18 @@ class Session:
                 continue
             piece, view = view[: n_items * item_bytes], view[n_items * item_bytes :]
             self._outgoing.put_nowait(self._chunk(ledger.newest, bytes(piece)))
-        return ledger.newest
+        self._carry = carry
+        return ledger.current if carry else ledger.newest
 
     async def end_segment(self) -> int | None:
         """End the utterance: its tail is made. Return its id; None when none is under way.
 
+        Where it ends inside a sample, the server warns (`audio_truncated`).
+
         Raises `SessionClosedError` when the session is over.
         """
         ledger = self._open_ledger()
+        await self._send_carry(ledger)
         await self._place()
         ended = ledger.end_segment()
         if ended is not None:
@@ -153,6 +163,7 @@ class Session:
         ledger = self._open_ledger()
         await self._place()
         ledger.clear()
+        self._carry = b""
         self._outgoing.put_nowait(pb.StreamCompositeRequest(clear=pb.Clear()))
         self._bell.set()
 
@@ -160,6 +171,8 @@ class Session:
         """Say that nothing more will be sent: the server makes what is queued and ends."""
         if self._finished or self._over:
             return
+        if self._ledger is not None:
+            await self._send_carry(self._ledger)
         await self._place()
         self._finished = True
         self._outgoing.put_nowait(None)
@@ -223,8 +236,28 @@ class Session:
                 raise ProtocolError("the session was opened twice")
         return None
 
+    def _joined(self, audio: Bytes) -> tuple[memoryview, bytes]:
+        """Return the whole items that there are now, and the beginning of one more sample."""
+        if not isinstance(self._audio, Pcm):
+            return whole_items(self._audio, audio), b""
+        view = memoryview(audio).cast("B")
+        if self._carry and view.nbytes:
+            view = memoryview(self._carry + bytes(view))
+        elif self._carry:
+            return view, self._carry
+        n_whole = view.nbytes - view.nbytes % self._audio.item_bytes
+        return view[:n_whole], bytes(view[n_whole:])
+
+    async def _send_carry(self, ledger: Ledger) -> None:
+        """Tell the server of a sample that ends before its end: it warns and drops it."""
+        # Without a segment there is nothing that it could end.
+        if self._carry and ledger.open_segment is not None:
+            await self._place()
+            self._outgoing.put_nowait(self._chunk(ledger.open_segment, self._carry))
+        self._carry = b""
+
     def _chunk(self, segment_id: int, data: bytes) -> pb.StreamCompositeRequest:
-        if isinstance(self._audio, PcmS16 | PcmF32):
+        if isinstance(self._audio, Pcm):
             chunk = pb.AudioChunk(segment_id=segment_id, pcm=data)
         elif isinstance(self._audio, Steps):
             chunk = pb.AudioChunk(segment_id=segment_id, steps=data)

@@ -48,7 +48,7 @@ impl Caller for Fake {
             .collect();
         Ok(InferBatchCompositeResponse {
             frames,
-            timings: None,
+            ..Default::default()
         })
     }
 }

@@ -112,7 +112,7 @@ impl LipSync for Fake {
             frames: (start..start + u64::from(request.frame_count))
                 .map(|index| frame(index, 0, format))
                 .collect(),
-            timings: None,
+            ..Default::default()
         }))
     }
 

@@ -72,6 +72,7 @@ impl LipSyncService {
             };
             let answer = v1::InferBatchCompositeResponse {
                 timings: Some(timings),
+                warnings: windows.warnings,
                 ..Default::default()
             };
             return Ok((answer, room));
@@ -98,6 +99,7 @@ impl LipSyncService {
         let answer = v1::InferBatchCompositeResponse {
             frames,
             timings: Some(timings),
+            warnings: windows.warnings,
         };
         let n_bytes = limits.check_answer(&answer)?;
         shared.admission.resize(&room, n_bytes)?;

@@ -192,6 +192,14 @@ impl Conversation {
         }
     }
 
+    /// Tells the client something.
+    pub(super) fn warn(&self, warning: v1::Warning) {
+        if let Some(session) = &mut self.lock().session {
+            session.warn(warning);
+        }
+        self.for_responses.notify_one();
+    }
+
     /// Returns when a batch need not be made any more.
     pub(super) async fn interrupted(&self, batch: &Batch) {
         loop {

@@ -8,8 +8,10 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use lipsync::v1;
 use tokio::time::Instant;
 
+use super::intake::Intake;
 use crate::error::ServeError;
 
 /// What to do next, in the order in which it was sent.
@@ -82,6 +84,8 @@ pub(super) struct Inbox {
     /// The segment that was worked on last: more may yet come of what was taken out.
     taken: u64,
     is_finished: bool,
+    /// What the audio of the newest segment goes through first.
+    intake: Intake,
 }
 
 #[derive(Debug)]
@@ -120,10 +124,17 @@ impl Inbox {
             cleared: BTreeSet::new(),
             taken: 0,
             is_finished: false,
+            intake: Intake::default(),
         }
     }
 
-    /// Takes whole items of audio for a segment; a new id ends the segment before.
+    /// With an intake for samples, which may then be cut anywhere.
+    pub(super) fn with_intake(self, intake: Intake) -> Self {
+        Self { intake, ..self }
+    }
+
+    /// Takes audio for a segment, in whole items unless there is an intake; a new id ends the segment
+    /// before.
     pub(super) fn push_audio(
         &mut self,
         segment_id: u64,
@@ -153,7 +164,8 @@ impl Inbox {
                 ),
             ));
         }
-        if data.len() > self.max_bytes.saturating_sub(self.n_bytes) {
+        let n_bytes = self.intake.n_held() + data.len();
+        if n_bytes > self.max_bytes.saturating_sub(self.n_bytes) {
             return Err(ServeError::TooMuchAudio {
                 limit_s: self.limit_s,
             });
@@ -161,8 +173,14 @@ impl Inbox {
         if segment_id > self.newest {
             self.begin(segment_id, now)?;
         }
-        self.append(segment_id, data, now);
+        let whole = self.intake.push(data)?;
+        self.append(segment_id, &whole, now);
         Ok(Pushed::Queued)
+    }
+
+    /// What the client should know about its audio.
+    pub(super) fn take_warnings(&mut self) -> Vec<v1::Warning> {
+        self.intake.take_warnings()
     }
 
     fn begin(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
@@ -247,6 +265,7 @@ impl Inbox {
         let was_queued = !self.queue.is_empty();
         self.queue.clear();
         self.n_bytes = 0;
+        self.intake.clear();
         self.cleared_to = self.newest;
         self.newest_is_open = false;
         // Segments that were cleared before they began stay so.
@@ -263,6 +282,7 @@ impl Inbox {
         self.n_bytes = self.queue.iter().map(Queued::n_bytes).sum();
         if id == self.newest {
             self.newest_is_open = false;
+            self.intake.clear();
         }
         Ok(self.queue.len() < n_queued)
     }
@@ -329,6 +349,10 @@ impl Inbox {
     fn end_newest(&mut self, now: Instant) {
         if self.newest_is_open {
             self.newest_is_open = false;
+            let rest = self.intake.end();
+            if !rest.is_empty() {
+                self.append(self.newest, &rest, now);
+            }
             self.queue.push_back(Queued::End {
                 segment_id: self.newest,
                 came: Came::at(now),

@@ -7,13 +7,14 @@
 //! client that vanishes takes everything with it.
 //!
 //! What they do is decided in [`session`], a state machine without a lock, a task or a clock of its
-//! own: `inbox` (audio that came), `plan` (frames whose audio is there), `outbox` (frames made), `pace`
+//! own: `intake` (chunks become whole samples), `inbox` (audio that came), `plan` (frames whose audio is there), `outbox` (frames made), `pace`
 //! (when they leave), `lag` (whether they can). `segment` makes slots of audio, `fade` mixes faces where speech and rest meet.
 
 mod conversation;
 mod counters;
 mod fade;
 mod inbox;
+mod intake;
 mod lag;
 mod late;
 mod open;

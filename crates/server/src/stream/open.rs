@@ -10,7 +10,7 @@ use lipsync_audio::{
 use lipsync_compositor::Encoding;
 use lipsync_registry::Model;
 
-use super::{pace::FRAME_BUFFER, session::Rules};
+use super::{intake::Intake, pace::FRAME_BUFFER, session::Rules};
 use crate::{
     clip::{StepsNeeded, window_floats},
     config::SessionLimits,
@@ -182,6 +182,14 @@ impl Opening {
         session
             .max_buffered_audio_s
             .min(u32::try_from(n_s).unwrap_or(u32::MAX))
+    }
+
+    /// What audio goes through first.
+    pub(super) fn intake(&self) -> Intake {
+        match self.form {
+            AudioForm::Pcm(format) => Intake::of_pcm(format, self.model.fps()),
+            AudioForm::Steps | AudioForm::Windows => Intake::default(),
+        }
     }
 
     /// Bytes of a second of audio in this form; whole items, at least one.

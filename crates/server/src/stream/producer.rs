@@ -36,6 +36,7 @@ pub(super) async fn run(
         opening,
         conversation,
         segment: None,
+        has_warned: false,
     };
     let end = producer.work().await.err();
     producer.conversation.end(end);
@@ -49,6 +50,8 @@ struct Producer {
     conversation: Arc<Conversation>,
     /// The one that audio comes for.
     segment: Option<Segment>,
+    /// Audio that is odd is news once a session.
+    has_warned: bool,
 }
 
 impl Producer {
@@ -78,6 +81,10 @@ impl Producer {
                     None => Segment::begin(segment_id, &self.opening)?,
                 };
                 let (segment, slots) = self.heard(segment, data).await?;
+                if let Some(warning) = segment.warning().filter(|_| !self.has_warned) {
+                    self.has_warned = true;
+                    self.conversation.warn(warning);
+                }
                 self.segment = Some(segment);
                 self.conversation.plan(slots, came);
             }

@@ -21,8 +21,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    core_state::Shared, error::ServeError, metadata::RequestHeaders, request::check_samples,
-    request_layer::Arrival, status,
+    core_state::Shared, error::ServeError, metadata::RequestHeaders, request_layer::Arrival, status,
 };
 
 /// Who opens a session says at once what it is.
@@ -113,7 +112,8 @@ async fn first_message(
 
 fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
     let limits = &shared.session;
-    let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(limits));
+    let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(limits))
+        .with_intake(opening.intake());
     let rules = opening.rules(limits, shared.limits.max_batch_frames);
     let counters = Arc::clone(&shared.sessions);
     let session = Session::new(rules, inbox, counters, Instant::now());
@@ -176,17 +176,15 @@ fn take(
     }
 }
 
-/// The kind that was announced, in whole items: so that it can be cut anywhere between them.
+/// The kind that was announced; steps and windows in whole ones, so that they can be cut anywhere between them.
 fn check_audio(
     form: AudioForm,
     item_bytes: usize,
     audio: Option<Audio>,
 ) -> Result<Bytes, ServeError> {
     let (field, announced, data) = match (form, audio) {
-        (AudioForm::Pcm(format), Some(Audio::Pcm(data))) => {
-            check_samples("audio.pcm", &data, format)?;
-            return Ok(data);
-        }
+        // Cut anywhere: the session's intake joins what belongs together.
+        (AudioForm::Pcm(_), Some(Audio::Pcm(data))) => return Ok(data),
         (AudioForm::Steps, Some(Audio::Steps(data))) => ("audio.steps", true, data),
         (AudioForm::Windows, Some(Audio::Windows(data))) => ("audio.windows", true, data),
         (_, Some(_)) => ("audio", false, Bytes::new()),

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clip::{StepsNeeded, encode, window_floats},
     error::ServeError,
+    levels::Levels,
     request::PcmFormat,
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Segment {
     opening: Arc<Opening>,
     features: Features,
     n_planned: u64,
+    levels: Levels,
 }
 
 /// How windows come about.
@@ -71,7 +73,13 @@ impl Segment {
             opening: Arc::clone(opening),
             features,
             n_planned: 0,
+            levels: Levels::default(),
         })
+    }
+
+    /// What is odd about its audio so far.
+    pub(super) fn warning(&self) -> Option<v1::Warning> {
+        self.levels.warning()
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -85,7 +93,9 @@ impl Segment {
         match &mut self.features {
             Features::Pcm(voice) => {
                 let encoder = StepsNeeded::with_encoder(model, "audio.pcm")?;
-                voice.push(data, |patches| encode(encoder, patches), &mut windows)?;
+                let mono = voice.decode(data)?;
+                self.levels.hear(data, &mono, voice.format);
+                voice.push(&mono, |patches| encode(encoder, patches), &mut windows)?;
             }
             Features::Steps(stream) => {
                 let steps = decode_features(data, STEP_FLOATS, "steps")
@@ -159,25 +169,30 @@ impl Voice {
         })
     }
 
-    fn push(
-        &mut self,
-        data: &Bytes,
-        encode: impl FnMut(&[f32]) -> Result<Vec<f32>, ServeError>,
-        windows: &mut Vec<f32>,
-    ) -> Result<(), ServeError> {
+    /// Samples as they came to mono ones; what is echoed is kept.
+    fn decode(&mut self, data: &Bytes) -> Result<Vec<f32>, ServeError> {
         let mono = decode_pcm(data, self.format.encoding, self.format.n_channels)
             .map_err(|e| ServeError::invalid("audio.pcm", e.to_string()))?;
-        self.n_samples += u64::try_from(mono.len()).unwrap_or(u64::MAX);
         if let Some(echo) = &mut self.echo {
             echo.bytes.extend_from_slice(data);
         }
+        Ok(mono)
+    }
+
+    fn push(
+        &mut self,
+        mono: &[f32],
+        encode: impl FnMut(&[f32]) -> Result<Vec<f32>, ServeError>,
+        windows: &mut Vec<f32>,
+    ) -> Result<(), ServeError> {
+        self.n_samples += u64::try_from(mono.len()).unwrap_or(u64::MAX);
         if let Some(gate) = &mut self.gate {
             let mut verdicts = Vec::new();
-            gate.push(&mono, &mut verdicts);
+            gate.push(mono, &mut verdicts);
             self.verdicts.extend(verdicts);
         }
         match &mut self.windows {
-            Some(stream) => stream.push(&mono, encode, windows),
+            Some(stream) => stream.push(mono, encode, windows),
             None => Err(ServeError::internal("audio after the end of a segment")),
         }
     }

@@ -148,7 +148,9 @@ impl Session {
         data: &[u8],
         now: Instant,
     ) -> Result<(), ServeError> {
-        let why = match self.inbox.push_audio(segment_id, data, now)? {
+        let pushed = self.inbox.push_audio(segment_id, data, now);
+        self.pass_warnings();
+        let why = match pushed? {
             Pushed::Queued => return Ok(()),
             Pushed::Cleared => "was cleared",
             Pushed::TooLate => "came after the end of the session was announced",
@@ -162,7 +164,20 @@ impl Session {
 
     /// Ends a segment.
     pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
-        self.inbox.end_segment(segment_id, now)
+        let ended = self.inbox.end_segment(segment_id, now);
+        self.pass_warnings();
+        ended
+    }
+
+    /// Queues what the client should know about its audio.
+    pub(super) fn warn(&mut self, warning: v1::Warning) {
+        self.outbox.warn(warning);
+    }
+
+    fn pass_warnings(&mut self) {
+        for warning in self.inbox.take_warnings() {
+            self.outbox.warn(warning);
+        }
     }
 
     /// Interrupts: one segment, or everything.
@@ -198,12 +213,13 @@ impl Session {
     /// Nothing more comes in: the open segment ends.
     pub(super) fn finish_input(&mut self, now: Instant) {
         self.inbox.finish(now);
+        self.pass_warnings();
     }
 
     /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
     pub(super) fn leave(&mut self, warning: v1::Warning, error: ServeError, now: Instant) {
         self.outbox.warn(warning);
-        self.inbox.finish(now);
+        self.finish_input(now);
         self.outbox.set_farewell(error);
     }
 

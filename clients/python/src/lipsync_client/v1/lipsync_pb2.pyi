@@ -48,6 +48,10 @@ class _PcmEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PcmEncodi
     """Signed 16 bit, little-endian."""
     PCM_ENCODING_F32LE: _PcmEncoding.ValueType  # 2
     """32 bit float, little-endian, nominal range -1..1. Finite."""
+    PCM_ENCODING_MULAW: _PcmEncoding.ValueType  # 3
+    """ITU-T G.711 mu-law, one byte a sample: telephony in North America and Japan, usually at 8,000 Hz."""
+    PCM_ENCODING_ALAW: _PcmEncoding.ValueType  # 4
+    """ITU-T G.711 A-law, one byte a sample: telephony elsewhere."""
 
 class PcmEncoding(_PcmEncoding, metaclass=_PcmEncodingEnumTypeWrapper):
     """How a sample is stored."""
@@ -57,6 +61,10 @@ PCM_ENCODING_S16LE: PcmEncoding.ValueType  # 1
 """Signed 16 bit, little-endian."""
 PCM_ENCODING_F32LE: PcmEncoding.ValueType  # 2
 """32 bit float, little-endian, nominal range -1..1. Finite."""
+PCM_ENCODING_MULAW: PcmEncoding.ValueType  # 3
+"""ITU-T G.711 mu-law, one byte a sample: telephony in North America and Japan, usually at 8,000 Hz."""
+PCM_ENCODING_ALAW: PcmEncoding.ValueType  # 4
+"""ITU-T G.711 A-law, one byte a sample: telephony elsewhere."""
 Global___PcmEncoding: _TypeAlias = PcmEncoding  # noqa: Y015
 
 class _AudioInput:
@@ -336,7 +344,10 @@ class Pcm(_message.Message):
     FIRST_FRAME_FIELD_NUMBER: _builtins.int
     END_OF_UTTERANCE_FIELD_NUMBER: _builtins.int
     samples: _builtins.bytes
-    """Interleaved samples in `encoding`."""
+    """Interleaved samples in `encoding`, whole ones of every channel. Files are no samples: a WAV file of the
+    announced form is understood all the same, with a warning; any other, and one of another form, is
+    INVALID_ARGUMENT.
+    """
     sample_rate_hz: _builtins.int
     """4,000 to 192,000. Any rate is resampled to 16 kHz with a band-limited resampler."""
     channels: _builtins.int
@@ -623,21 +634,27 @@ class InferBatchCompositeResponse(_message.Message):
 
     FRAMES_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompositedFrame]:
         """In order."""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
+        """About the audio: `container_stripped`, `not_samples` or `audio_level`, as in streams."""
+
     def __init__(
         self,
         *,
         frames: _abc.Iterable[Global___CompositedFrame] | None = ...,
         timings: Global___Timings | None = ...,
+        warnings: _abc.Iterable[Global___Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "timings", b"timings", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,6 +871,10 @@ Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
 class AudioChunk(_message.Message):
     """A piece of a segment (an utterance). Segment ids strictly increase and are never reused; a new id
     ends the segment before; segments play in order.
+
+    A segment is shown in whole frames: its last one is filled up with silence, and its mouth knows nothing of
+    what the next segment says. So pieces of one utterance belong into one segment. A segment for each chunk of
+    10 ms would be shown four times as slowly as it is spoken; the warning `short_segments` says so.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -865,11 +886,17 @@ class AudioChunk(_message.Message):
     segment_id: _builtins.int
     """At least 1."""
     pcm: _builtins.bytes
-    """Interleaved samples."""
+    """Interleaved samples. Chunks may be cut anywhere: one that ends inside a sample, or between the
+    channels of one, is continued by the next chunk of its segment. What is left of a sample at the end
+    of a segment is dropped, with the warning `audio_truncated`. A WAV header at the beginning of a
+    segment, or of a later chunk, is taken away, with the warning `container_stripped`, if it says what
+    OpenSession says; if not, and for any other file (compressed sound, or base64 of it), the stream ends
+    with INVALID_ARGUMENT.
+    """
     steps: _builtins.bytes
-    """f32 LE [S, D]."""
+    """f32 LE [S, D], whole steps."""
     windows: _builtins.bytes
-    """f32 LE [n, C, H, W]."""
+    """f32 LE [n, C, H, W], whole windows."""
     def __init__(
         self,
         *,
@@ -1103,7 +1130,10 @@ class Warning(_message.Message):
     code: _builtins.str
     """Stable, machine-readable: `audio_discarded`, `late_frames` (at most one a second), `draining` (the
     server stops: open segments end here, what was sent is finished, then the stream ends with
-    UNAVAILABLE), `session_limit` (likewise, ending with DEADLINE_EXCEEDED).
+    UNAVAILABLE), `session_limit` (likewise, ending with DEADLINE_EXCEEDED). About PCM, each once a
+    session: `audio_truncated` (a segment ended inside a sample), `container_stripped` (a WAV header among
+    the samples was taken away), `not_samples` (they look like text), `audio_level` (they look like samples
+    of another encoding), `short_segments` (three segments in a row were shorter than a frame).
     """
     text: _builtins.str
     """For people."""

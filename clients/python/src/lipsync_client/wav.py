@@ -1,0 +1,244 @@
+"""Reads WAV files into 16-bit samples, by the same rules as the Rust client.
+
+Files come as people and services write them: with lengths that were not known yet (0, 0x7FFFFFFF,
+0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the samples. The standard
+library's `wave` refuses most of these, and every coding but PCM.
+
+It needs nothing but the standard library: `examples/python/wav.py` is a copy of this file.
+"""
+
+import array
+import math
+import pathlib
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class WavError(ValueError):
+    """Something is no WAV file that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wav:
+    """A WAV file, decoded."""
+
+    samples: bytes
+    """s16 LE, interleaved; at least one sample."""
+    rate_hz: int
+    """Samples per second and channel: 4,000 to 192,000."""
+    n_channels: int
+    """1 or 2: three and more are averaged to one."""
+
+
+def read_wav(source: str | pathlib.Path | bytes) -> Wav:
+    """Read a file, or its content.
+
+    Integers keep their upper 16 bits, floats are rounded and clipped at full scale. Raises
+    `WavError` for what is no WAV file that can be used, `OSError` for what cannot be read.
+    """
+    file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    if file[:4] != b"RIFF" or file[8:12] != b"WAVE":
+        found = _other_file(file)
+        raise WavError(f"it is no WAV file but {found}" if found else "it is no WAV file")
+    form, start, n_bytes = _find_samples(file)
+    block = form.sample_bytes * form.n_channels
+    n_bytes = min(n_bytes, len(file) - start) // block * block
+    if n_bytes == 0:
+        raise WavError("it holds no samples")
+    samples = form.decode(file[start : start + n_bytes])
+    if form.n_channels > 2:
+        samples = _mixed(samples, form.n_channels)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return Wav(samples.tobytes(), form.rate_hz, 2 if form.n_channels == 2 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a file says about its samples."""
+
+    sample_bytes: int
+    decode: "Callable[[bytes], array.array[int]]"
+    rate_hz: int
+    n_channels: int
+
+
+_CHUNKS = frozenset(
+    (
+        b"fmt ",
+        b"data",
+        b"LIST",
+        b"INFO",
+        b"JUNK",
+        b"junk",
+        b"fact",
+        b"PEAK",
+        b"bext",
+        b"cue ",
+        b"smpl",
+        b"id3 ",
+        b"ID3 ",
+        b"iXML",
+        b"PAD ",
+        b"FLLR",
+    )
+)
+"""Where lengths cannot be trusted, these tell a chunk from what follows by accident."""
+_UNKNOWN_LENGTH = 0x7FFF0000
+"""Samples of such a length and more have none: who wrote it did not know."""
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_OTHER_FILES = (
+    (0, b"RF64", "an RF64 file (64-bit WAV)"),
+    (0, b"BW64", "a BW64 file (64-bit WAV)"),
+    (0, b"RIFX", "a big-endian WAV file (RIFX)"),
+    (8, b"AIFF", "an AIFF file"),
+    (8, b"AIFC", "an AIFF-C file"),
+    (0, b"OggS", "an Ogg file"),
+    (0, b"fLaC", "a FLAC file"),
+    (0, b"ID3", "an MP3 file"),
+    (4, b"ftyp", "an MP4 or M4A file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (0, b"caff", "a CAF file"),
+    (0, b".snd", "an AU file"),
+    (0, b"UklGR", "base64 text of a WAV file"),
+    (0, b"\xff\xfb", "MP3 frames"),
+    (0, b"\xff\xf3", "MP3 frames"),
+)
+
+
+def _other_file(file: bytes) -> str | None:
+    for place, magic, name in _OTHER_FILES:
+        if file[place : place + len(magic)] == magic:
+            return name
+    return None
+
+
+def _find_samples(file: bytes) -> tuple[_Form, int, int]:
+    """Return what the samples are like, where they begin, and how many bytes they may take."""
+    form: _Form | None = None
+    place = 12
+    while place + 8 <= len(file):
+        name = file[place : place + 4]
+        (n_bytes,) = struct.unpack_from("<I", file, place + 4)
+        start = place + 8
+        # An empty one is a length that was never filled in, unless another chunk follows.
+        if name == b"data" and (n_bytes > 0 or file[start : start + 4] not in _CHUNKS):
+            if form is None:
+                raise WavError("it does not say how its samples are stored")
+            is_known = 0 < n_bytes < _UNKNOWN_LENGTH
+            return form, start, n_bytes if is_known else len(file)
+        end = start + n_bytes
+        if name == b"fmt ":
+            form = _form(file[start:end])
+        # Odd chunks are followed by a zero, which some writers forget.
+        place = end + (n_bytes % 2 if file[end : end + 4] not in _CHUNKS else 0)
+    raise WavError("it ends before any samples")
+
+
+def _form(content: bytes) -> _Form:
+    """Read the content of a `fmt` chunk."""
+    if len(content) < 16:
+        raise WavError("it does not say how its samples are stored")
+    tag, n_channels, rate_hz, _, block, bits = struct.unpack_from("<HHIIHH", content)
+    if tag == 0xFFFE and content[26:40] == _SUBFORMAT_TAIL:
+        (tag,) = struct.unpack_from("<H", content, 24)
+    if n_channels == 0:
+        raise WavError("it has 0 channels")
+    if not 4_000 <= rate_hz <= 192_000:
+        raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")
+    if tag not in (1, 3, 6, 7):
+        raise WavError(
+            f"its samples are coded as format {tag:#06x}; "
+            "PCM, float, mu-law and A-law are understood"
+        )
+    sample_bytes = -(-bits // 8)
+    # Fewer bits of PCM than whole bytes stand at their upper end.
+    decode = _DECODERS.get((tag, 8 * sample_bytes if tag == 1 else bits))
+    if decode is None or block not in (0, sample_bytes * n_channels):
+        raise WavError(
+            f"its samples have {bits} bits of format {tag}, in blocks of {block} bytes for "
+            f"{n_channels} channels"
+        )
+    return _Form(sample_bytes, decode, rate_hz, n_channels)
+
+
+def _words(data: bytes | bytearray) -> "array.array[int]":
+    """Return s16 LE as numbers."""
+    words = array.array("h", bytes(data))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words
+
+
+def _upper(n: int) -> "Callable[[bytes], array.array[int]]":
+    """Return what takes the upper two of `n` bytes."""
+
+    def decode(data: bytes) -> "array.array[int]":
+        words = bytearray(2 * (len(data) // n))
+        words[0::2] = data[n - 2 :: n]
+        words[1::2] = data[n - 1 :: n]
+        return _words(words)
+
+    return decode
+
+
+def _unsigned(data: bytes) -> "array.array[int]":
+    words = bytearray(2 * len(data))
+    words[1::2] = data.translate(bytes(code ^ 0x80 for code in range(256)))
+    return _words(words)
+
+
+def _floats(kind: str, n: int) -> "Callable[[bytes], array.array[int]]":
+    def decode(data: bytes) -> "array.array[int]":
+        values = struct.unpack(f"<{len(data) // n}{kind}", data)
+        for index, value in enumerate(values):
+            if not math.isfinite(value):
+                raise WavError(f"its sample {index} is not finite")
+        return array.array(
+            "h", (max(-32768, min(32767, math.floor(v * 32768 + 0.5))) for v in values)
+        )
+
+    return decode
+
+
+def _telephony(expand: Callable[[int], int]) -> "Callable[[bytes], array.array[int]]":
+    def decode(data: bytes) -> "array.array[int]":
+        table = [expand(code) for code in range(256)]
+        return array.array("h", (table[code] for code in data))
+
+    return decode
+
+
+def _mulaw(code: int) -> int:
+    """Expand a code of ITU-T G.711 mu-law."""
+    code ^= 0xFF
+    magnitude = (((code & 0x0F) << 3) + 0x84 << ((code & 0x70) >> 4)) - 0x84
+    return -magnitude if code & 0x80 else magnitude
+
+
+def _alaw(code: int) -> int:
+    """Expand a code of ITU-T G.711 A-law."""
+    code ^= 0x55
+    segment = (code & 0x70) >> 4
+    step = (code & 0x0F) << 4
+    magnitude = step + 8 if segment == 0 else step + 0x108 << (segment - 1)
+    return magnitude if code & 0x80 else -magnitude
+
+
+_DECODERS = {
+    (1, 8): _unsigned,
+    (1, 16): _upper(2),
+    (1, 24): _upper(3),
+    (1, 32): _upper(4),
+    (3, 32): _floats("f", 4),
+    (3, 64): _floats("d", 8),
+    (6, 8): _telephony(_alaw),
+    (7, 8): _telephony(_mulaw),
+}
+
+
+def _mixed(samples: "array.array[int]", n_channels: int) -> "array.array[int]":
+    blocks = (samples[at : at + n_channels] for at in range(0, len(samples), n_channels))
+    return array.array("h", (sum(block) // n_channels for block in blocks))

@@ -1,0 +1,217 @@
+//! Reads WAV files: the one way for all programs of this repository.
+//!
+//! Files come as people and services write them, which is not always as the format says: lengths that were
+//! not known yet (0, 0x7FFFFFFF, 0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the
+//! samples. So lengths are believed only as far as the file goes. Any coding of plain samples is understood
+//! and becomes 16 bits; compressed codings and other files are refused by name. It writes nothing.
+//!
+//! [`Wav`] reads a whole file, [`WavReader`] one that arrives piece by piece; both are the same.
+
+mod head;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use head::{DataChunk, WavEncoding, WavHead};
+
+/// The sample rates that the server takes, Hz.
+const RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
+/// Where samples begin in a file at the latest, bytes: pictures of covers may come before them.
+const MAX_HEAD_BYTES: usize = 16 << 20;
+/// Data chunks of such a length and more have no length: who wrote it did not know.
+const UNKNOWN_LENGTH: u32 = 0x7FFF_0000;
+
+/// Why something is no WAV file that can be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WavError {
+    /// The file cannot be read.
+    #[error("it cannot be read")]
+    Io(#[from] std::io::Error),
+    /// Another kind of file.
+    #[error("it is no WAV file but {found}: convert it first")]
+    OtherFile {
+        /// What it is.
+        found: &'static str,
+    },
+    /// No file that is known here.
+    #[error("it is no WAV file")]
+    NotWav,
+    /// Its samples are compressed, or of a coding that nobody knows.
+    #[error(
+        "its samples are coded as {name} (format {tag:#06x}); PCM, float, mu-law and A-law are understood"
+    )]
+    Coding {
+        /// The number in the file.
+        tag: u16,
+        /// Its name, for people.
+        name: &'static str,
+    },
+    /// A coding that is understood, in a size that is not.
+    #[error(
+        "its samples have {bits} bits of {name}, in blocks of {block_bytes} bytes for {n_channels} channels"
+    )]
+    Size {
+        /// Bits a sample.
+        bits: u16,
+        /// The coding.
+        name: &'static str,
+        /// Bytes of one sample of every channel.
+        block_bytes: u16,
+        /// Channels.
+        n_channels: u16,
+    },
+    /// It says that it has no channel.
+    #[error("it has 0 channels")]
+    NoChannels,
+    /// A rate that the server does not take.
+    #[error("its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")]
+    Rate {
+        /// Samples per second.
+        rate_hz: u32,
+    },
+    /// The samples come before it is said what they are like.
+    #[error("it does not say how its samples are stored (no `fmt` chunk before `data`)")]
+    NoFormat,
+    /// It ends before the samples begin.
+    #[error("it ends before any samples (no `data` chunk that holds some)")]
+    NoData,
+    /// Everything is there but samples.
+    #[error("it holds no samples")]
+    NoSamples,
+    /// A value that is NaN or infinite.
+    #[error("its sample {index} is not finite")]
+    NotFinite {
+        /// Place among the interleaved samples.
+        index: usize,
+    },
+}
+
+/// A WAV file, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wav {
+    /// Samples per second and channel: 4,000 to 192,000.
+    pub rate_hz: u32,
+    /// 1 or 2: three and more are averaged to one.
+    pub n_channels: u16,
+    /// Interleaved; at least one of each channel.
+    pub samples: Vec<i16>,
+}
+
+impl Wav {
+    /// Reads a file, or a pipe to its end.
+    ///
+    /// # Errors
+    /// Any [`WavError`]. It does not name the file: the caller knows it.
+    pub fn open(path: &Path) -> Result<Self, WavError> {
+        Self::parse(&std::fs::read(path)?)
+    }
+
+    /// Decodes a file in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn parse(file: &[u8]) -> Result<Self, WavError> {
+        let mut reader = WavReader::default();
+        let samples = reader.push(file)?;
+        let head = reader.finish()?;
+        Ok(Self {
+            rate_hz: head.rate_hz,
+            n_channels: head.n_channels_out(),
+            samples,
+        })
+    }
+
+    /// The samples as the wire takes them: s16 LE.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.samples.iter().flat_map(|s| s.to_le_bytes()).collect()
+    }
+}
+
+/// A WAV file that arrives piece by piece, as from a program that is still speaking.
+#[derive(Debug, Default)]
+pub struct WavReader {
+    head: Option<WavHead>,
+    /// What came and is not decoded: the head as far as it came, then less than a sample of every channel.
+    pending: Vec<u8>,
+    /// Bytes of samples that are still to come, as far as that is known.
+    left: Option<u64>,
+    /// Blocks decoded: samples of every channel.
+    n_blocks: usize,
+}
+
+impl WavReader {
+    /// Takes the next piece, cut anywhere, and gives the samples that it completes.
+    ///
+    /// # Errors
+    /// Any [`WavError`] but those of the end.
+    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<i16>, WavError> {
+        self.pending.extend_from_slice(piece);
+        let head = match self.head {
+            Some(head) => head,
+            None => match self.take_head()? {
+                Some(head) => head,
+                None => return Ok(Vec::new()),
+            },
+        };
+        let n_left = self
+            .left
+            .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let n_blocks = self.pending.len().min(n_left) / head.block_bytes();
+        let n_bytes = n_blocks * head.block_bytes();
+        let first = self.n_blocks * usize::from(head.n_channels);
+        let samples = samples::decode(&self.pending[..n_bytes], head, first)?;
+        self.pending.drain(..n_bytes);
+        self.n_blocks += n_blocks;
+        self.left = self.left.map(|n| n - n_bytes as u64);
+        if self.left.is_some_and(|n| n < head.block_bytes() as u64) {
+            // Other chunks follow the samples.
+            self.pending.clear();
+            self.left = Some(0);
+        }
+        Ok(samples)
+    }
+
+    fn take_head(&mut self) -> Result<Option<WavHead>, WavError> {
+        let found = WavHead::find(&self.pending)?;
+        // Whether a length of 0 is meant, what follows says.
+        let is_sure = |data: &DataChunk| data.n_bytes > 0 || self.pending.len() >= data.start + 4;
+        let Some((head, data)) = found.filter(|(_, data)| is_sure(data)) else {
+            return if self.pending.len() > MAX_HEAD_BYTES {
+                Err(WavError::NoData)
+            } else {
+                Ok(None)
+            };
+        };
+        self.pending.drain(..data.start);
+        let is_known = (1..UNKNOWN_LENGTH).contains(&data.n_bytes);
+        self.left = is_known.then_some(u64::from(data.n_bytes));
+        self.head = Some(head);
+        Ok(self.head)
+    }
+
+    /// What the file says about its samples, once that is known.
+    #[must_use]
+    pub fn head(&self) -> Option<WavHead> {
+        self.head
+    }
+
+    /// There is no more. A last sample that is cut short is dropped.
+    ///
+    /// # Errors
+    /// [`WavError::NotWav`], [`WavError::NoData`] or [`WavError::NoSamples`] where nothing was given.
+    pub fn finish(self) -> Result<WavHead, WavError> {
+        match self.head {
+            Some(head) if self.n_blocks > 0 => Ok(head),
+            Some(_) => Err(WavError::NoSamples),
+            None if self.pending.len() < 12 => Err(WavError::NotWav),
+            None => Err(match WavHead::find(&self.pending)? {
+                Some(_) => WavError::NoSamples,
+                None => WavError::NoData,
+            }),
+        }
+    }
+}
