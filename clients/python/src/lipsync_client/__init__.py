@@ -5,6 +5,7 @@ Start with `Client`; `Client.session` opens a live conversation.
 
 from .audio import AudioFormat, PcmF32, PcmS16, Steps, Windows
 from .client import Client
+from .cuts import Cut, cuts
 from .errors import (
     CallError,
     EndedWhileSendingError,
@@ -34,6 +35,7 @@ __all__ = [
     "CallError",
     "Cleared",
     "Client",
+    "Cut",
     "EndedWhileSendingError",
     "Event",
     "FieldViolation",
@@ -56,4 +58,5 @@ __all__ = [
     "WindowFullError",
     "Windows",
     "WrongAudioError",
+    "cuts",
 ]
