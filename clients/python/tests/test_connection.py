@@ -13,7 +13,7 @@ from lipsync_client.address import parse
 from lipsync_client.transport import in_plain_words
 
 PATIENCE_S = 60.0
-PINGS = (0.5, 0.5)
+PINGS = (0.5, 3.0)
 
 
 @pytest.mark.parametrize(
