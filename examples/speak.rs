@@ -23,7 +23,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use connection::connect;
+use connection::Connection;
 use film::Film;
 use lipsync::{
     session::Event,
@@ -34,9 +34,8 @@ use speech::Speech;
 /// Speaks a WAV file through an avatar on a running server.
 #[derive(Parser)]
 struct Args {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: Connection,
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
@@ -56,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let path = args.audio.map_or_else(speech::first_sample, Ok)?;
     let speech = Speech::read(&path)?;
-    let client = connect(&args.addr).await?;
+    let client = args.server.connect().await?;
 
     let started = Instant::now();
     let session = client

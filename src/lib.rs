@@ -7,6 +7,7 @@
 
 pub mod call_error;
 pub mod client;
+pub mod cuts;
 pub mod session;
 
 /// Version 1 of the contract, as generated. Its documentation is that of the proto file.
