@@ -32,7 +32,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use avi::Sound;
 use clap::Parser;
-use connection::connect;
+use connection::Connection;
 use film::Film;
 use lipsync::{
     session::{Event, SessionReceiver, SessionSender},
@@ -50,9 +50,8 @@ const CHUNK: Duration = Duration::from_millis(20);
 /// Streams sound to a running server as a microphone would.
 #[derive(Parser)]
 struct Args {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: Connection,
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
@@ -86,7 +85,7 @@ enum Source {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let (source, sound) = source(&args)?;
-    let client = connect(&args.addr).await?;
+    let client = args.server.connect().await?;
     let session = client
         .session(&args.model)
         .audio(film::format(sound))

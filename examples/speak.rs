@@ -26,7 +26,7 @@ use std::{io::Write as _, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use connection::connect;
+use connection::Connection;
 use film::Film;
 use lipsync::{
     session::Event,
@@ -36,9 +36,8 @@ use lipsync::{
 /// Speaks a WAV file through an avatar on a running server.
 #[derive(Parser)]
 struct Args {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: Connection,
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
@@ -59,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     let path = args.audio.map_or_else(speech::first_sample, Ok)?;
     let wav = speech::read(&path)?;
     let sound = speech::sound(&wav);
-    let client = connect(&args.addr).await?;
+    let client = args.server.connect().await?;
 
     let started = Instant::now();
     let session = client

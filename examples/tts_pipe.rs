@@ -28,7 +28,7 @@ use anyhow::{Context as _, bail, ensure};
 use avi::Sound;
 use bytes::Bytes;
 use clap::Parser;
-use connection::connect;
+use connection::Connection;
 use film::Film;
 use lipsync::{
     client::Client,
@@ -53,9 +53,8 @@ const NOT_USABLE: &str =
 struct Args {
     /// What is said [default: the standard input].
     text: Option<String>,
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: Connection,
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
@@ -90,7 +89,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let sentences = sentences(&text);
     ensure!(!sentences.is_empty(), "there is nothing to say");
-    let client = connect(&args.addr).await?;
+    let client = args.server.connect().await?;
     let (bursts, mut heard) = mpsc::channel(1);
     let (sound_sender, sound_receiver) = tokio::sync::oneshot::channel();
     let (command, rate) = (args.command.clone(), args.rate);

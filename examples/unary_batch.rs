@@ -6,6 +6,8 @@
 //! cargo run --release --example unary_batch
 //! ```
 
+#[path = "support/connection.rs"]
+mod connection;
 #[macro_use]
 #[path = "support/tell.rs"]
 mod tell;
@@ -14,8 +16,8 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
+use connection::Connection;
 use lipsync::{
-    client::Client,
     v1::{
         InferBatchCompositeRequest, OutputFormat, OutputOptions, Pcm,
         infer_batch_composite_request::Audio,
@@ -26,9 +28,8 @@ use lipsync::{
 /// Asks a running server for a batch of frames and saves them.
 #[derive(Parser)]
 struct Args {
-    /// The server.
-    #[arg(long, default_value = "127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: Connection,
     /// Who speaks.
     #[arg(long, default_value = "mira")]
     model: String,
@@ -50,12 +51,7 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let request = request(&args)?;
-    let client = Client::connect(&args.addr).await.with_context(|| {
-        format!(
-            "no server answers at {}: start one with `cargo run --release` in another terminal",
-            args.addr
-        )
-    })?;
+    let client = args.server.connect().await?;
     let sent = Instant::now();
     let answer = client
         .infer_batch_composite(request)

@@ -1,5 +1,7 @@
 //! What a server answered when it refused a call, in types instead of metadata.
 
+mod transport;
+
 use std::time::Duration;
 
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -16,7 +18,7 @@ const REQUEST_ID: &str = "x-request-id";
 pub struct CallError {
     /// The gRPC status code.
     pub code: Code,
-    /// For people.
+    /// For people. Where a proxy in front of the server refused the call, it names the proxy's answer and what to change.
     pub message: String,
     /// What the server's log calls this request; absent when the server was not reached.
     pub request_id: Option<String>,
@@ -42,9 +44,11 @@ impl From<Status> for CallError {
             description: violation.description,
         };
         let violations = status.get_details_bad_request();
+        let (code, message) = transport::in_plain_words(&status)
+            .unwrap_or_else(|| (status.code(), status.message().to_owned()));
         Self {
-            code: status.code(),
-            message: status.message().to_owned(),
+            code,
+            message,
             request_id: request_id(status.metadata()),
             violations: violations.map_or_else(Vec::new, |bad| {
                 bad.field_violations.into_iter().map(violation).collect()
@@ -57,6 +61,17 @@ impl From<Status> for CallError {
 }
 
 impl CallError {
+    /// A server that has not answered within the client's own limit.
+    pub(crate) fn no_answer(limit: Duration) -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            message: format!("the answer did not begin within the client's limit of {limit:?}"),
+            request_id: None,
+            violations: Vec::new(),
+            retry_after: None,
+        }
+    }
+
     /// Fills in the id that came with the headers of a stream: trailers do not repeat it.
     pub(crate) fn of_request(mut self, request_id: Option<&str>) -> Self {
         self.request_id = self.request_id.or(request_id.map(str::to_owned));
@@ -68,6 +83,19 @@ impl CallError {
 pub(crate) fn request_id(metadata: &MetadataMap) -> Option<String> {
     let id = metadata.get(REQUEST_ID)?.to_str().ok()?;
     Some(id.to_owned())
+}
+
+/// The status in words that say what to do, where the transport or a proxy in front of the server made it; what a server said
+/// stays as it is.
+#[must_use]
+pub fn in_plain_words(status: Status) -> Status {
+    match transport::in_plain_words(&status) {
+        Some((code, message)) => {
+            let details = bytes::Bytes::copy_from_slice(status.details());
+            Status::with_details_and_metadata(code, message, details, status.metadata().clone())
+        }
+        None => status,
+    }
 }
 
 /// How the gRPC specification spells a code: `NOT_FOUND`.

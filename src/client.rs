@@ -1,11 +1,17 @@
 //! A thin typed client: a connection with sensible limits, the three services, and sessions.
 
+mod address;
+mod error;
+mod options;
+
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+pub use self::{error::ConnectError, options::ConnectOptions};
 use crate::{
     DEFAULT_MAX_MESSAGE_BYTES,
+    call_error::in_plain_words,
     session::SessionBuilder,
     v1::{
         InferBatchCompositeRequest, InferBatchCompositeResponse, lip_sync_client::LipSyncClient,
@@ -17,58 +23,29 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
-}
-
-/// Why no connection could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is not a URI.
-    #[error("not a server address: {address:?} (expected for example http://127.0.0.1:50051)")]
-    Address {
-        /// What was given.
-        address: String,
-    },
-    /// Nobody answered there.
-    #[error("cannot connect to {address}")]
-    Transport {
-        /// What was given.
-        address: String,
-        /// What the transport says.
-        source: tonic::transport::Error,
-    },
+    pub(crate) answer_timeout: Duration,
 }
 
 impl Client {
-    /// Connects to `http://host:port`; `host:port` is understood too.
+    /// How long a call waits for its answer to begin unless [`ConnectOptions`] say otherwise.
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+    /// Connects with the default [`ConnectOptions`]: to `https://host:port` by TLS, to `http://host:port` or `host:port` in
+    /// clear.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
-        let uri = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
-        let endpoint = Endpoint::from_shared(uri)
-            .map_err(|_| ConnectError::Address {
-                address: address.to_owned(),
-            })?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|source| ConnectError::Transport {
-                address: address.to_owned(),
-                source,
-            })?;
-        Ok(Self { channel })
+        ConnectOptions::default().connect(address).await
     }
 
     /// Wraps an existing channel.
     #[must_use]
     pub fn from_channel(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            channel,
+            answer_timeout: Self::ANSWER_TIMEOUT,
+        }
     }
 
     /// The inference service, taking messages of up to [`DEFAULT_MAX_MESSAGE_BYTES`].
@@ -105,10 +82,9 @@ impl Client {
         &self,
         request: InferBatchCompositeRequest,
     ) -> Result<InferBatchCompositeResponse, tonic::Status> {
-        Ok(self
-            .lip_sync()
-            .infer_batch_composite(request)
-            .await?
-            .into_inner())
+        match self.lip_sync().infer_batch_composite(request).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(in_plain_words(status)),
+        }
     }
 }

@@ -9,6 +9,7 @@
 pub mod call_error;
 pub mod client;
 pub mod container;
+pub mod cuts;
 pub mod g711;
 pub mod session;
 pub mod wav;

@@ -5,8 +5,10 @@ The default is a live session; --unary asks for batches instead, each with the a
 """
 
 import argparse
+import os
 import pathlib
 import sys
+import threading
 import time
 
 import grpc
@@ -15,14 +17,59 @@ import wav
 from lipsync.v1 import lipsync_pb2 as pb
 from lipsync.v1 import lipsync_pb2_grpc as rpc
 
-# grpcio takes 4 MiB by default, which is less than an answer of many full frames.
-MAX_MESSAGE_BYTES = 50 * 1024 * 1024
 CHUNK_SECONDS = 0.2
-# Frames of audio on either side of a batch, so that its windows are whole.
-CONTEXT_FRAMES = 10
+OPTIONS = [
+    # grpcio takes 4 MiB by default, which is less than an answer of many full frames.
+    ("grpc.max_receive_message_length", 50 * 1024 * 1024),
+    # A link that has gone dead is noticed; without these, what runs on it waits for ever.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+# Models that take samples have 25 frames a second.
+FPS = 25
+# A batch sends so many frames of audio before and after those that it wants ...
+CONTEXT_LEFT, CONTEXT_RIGHT = 10, 11
 
 
-def session_messages(args, samples, rate, channels):
+def cut_alignment(rate):
+    """... and its audio begins at a multiple of so many: then its frames are those of one call."""
+    return 5 if rate % 5 == 0 else FPS
+
+
+class Window:
+    """How much audio is with the server: what was sent and has not come back as frames."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.sent_s = self.shown_s = 0.0
+        self.limit_s = None  # Not known before the server has opened the session.
+        self.is_over = False
+
+    def note(self, **values):
+        """Sets fields, and wakes who waits."""
+        with self.changed:
+            vars(self).update(values)
+            self.changed.notify_all()
+
+    def wait_for_room(self, seconds):
+        """Waits until so much more may be sent; False when the session is over."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: (
+                    self.is_over
+                    or (
+                        self.limit_s is not None
+                        and self.sent_s + seconds - self.shown_s <= self.limit_s
+                    )
+                )
+            )
+            self.sent_s += seconds
+            return not self.is_over
+
+
+def session_messages(args, window, samples, rate, channels):
     """All that a client says in a session of one segment."""
     yield pb.StreamCompositeRequest(
         open=pb.OpenSession(
@@ -35,9 +82,11 @@ def session_messages(args, samples, rate, channels):
     )
     step = int(rate * CHUNK_SECONDS) * channels * 2
     for start in range(0, len(samples), step):
+        # A server holds only so many seconds of audio; more would end the session.
+        if not window.wait_for_room(CHUNK_SECONDS):
+            return
         chunk = pb.AudioChunk(segment_id=1, pcm=samples[start : start + step])
         yield pb.StreamCompositeRequest(audio=chunk)
-        # As fast as it would be spoken: a server holds only so many seconds of audio.
         if not args.fast:
             time.sleep(CHUNK_SECONDS)
     yield pb.StreamCompositeRequest(end_segment=pb.EndSegment(segment_id=1))
@@ -45,35 +94,41 @@ def session_messages(args, samples, rate, channels):
 
 def stream(stub, args, samples, rate, channels):
     """Frames of a live session, as they come."""
-    for answer in stub.StreamComposite(session_messages(args, samples, rate, channels)):
-        kind = answer.WhichOneof("message")
-        if kind == "opened":
-            opened = answer.opened
-            print(f"{opened.width}x{opened.height}, {opened.fps} frames/s, {opened.audio_kind}")
-        elif kind == "frame":
-            yield answer.frame
-        elif kind == "warning":
-            print(f"warning: {answer.warning.text}", file=sys.stderr)
+    window = Window()
+    try:
+        for answer in stub.StreamComposite(session_messages(args, window, samples, rate, channels)):
+            kind = answer.WhichOneof("message")
+            if kind == "opened":
+                opened = answer.opened
+                print(f"{opened.width}x{opened.height}, {opened.fps} frames/s, {opened.audio_kind}")
+                window.note(limit_s=opened.max_buffered_audio_s)
+            elif kind == "frame":
+                window.note(shown_s=answer.frame.audio_time_us / 1e6)
+                yield answer.frame
+            elif kind == "warning":
+                print(f"warning: {answer.warning.text}", file=sys.stderr)
+    finally:
+        window.note(is_over=True)
 
 
-def unary(stub, args, samples, rate, channels, fps):
+def unary(stub, args, samples, rate, channels):
     """Frames of one request after the other, each with audio around it as context."""
     sample_bytes = 2 * channels
     n_samples = len(samples) // sample_bytes
-    n_frames = -(-n_samples * fps // rate)
+    n_frames = -(-n_samples * FPS // rate)
+    grid = cut_alignment(rate)
     for first in range(0, n_frames, args.batch):
         count = min(args.batch, n_frames - first)
-        begin = max(0, first - CONTEXT_FRAMES)
-        end = first + count + CONTEXT_FRAMES
+        begin = max(0, first - CONTEXT_LEFT) // grid * grid
+        end = min(n_samples, (first + count + CONTEXT_RIGHT) * rate // FPS)
         request = pb.InferBatchCompositeRequest(
             model_id=args.model,
             pcm=pb.Pcm(
-                samples=samples[
-                    begin * rate // fps * sample_bytes : end * rate // fps * sample_bytes
-                ],
+                samples=samples[begin * rate // FPS * sample_bytes : end * sample_bytes],
                 sample_rate_hz=rate,
                 channels=channels,
                 first_frame=first - begin,
+                end_of_utterance=end == n_samples,
             ),
             frame_count=count,
             start_frame_index=first,
@@ -85,10 +140,29 @@ def unary(stub, args, samples, rate, channels, fps):
         yield from answer.frames
 
 
+def connect(address, ca):
+    """TLS for https://host:port; in clear for http://host:port and host:port."""
+    scheme, separator, target = address.rpartition("://")
+    target = target.rstrip("/")
+    if separator and scheme.lower() == "https":
+        trusted = pathlib.Path(ca).read_bytes() if ca else None
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), OPTIONS)
+    if separator and scheme.lower() != "http":
+        sys.exit(f"--addr: {scheme}:// is not spoken here, only http:// and https://")
+    return grpc.insecure_channel(target, OPTIONS)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     root = pathlib.Path(__file__).resolve().parents[2]
-    parser.add_argument("--addr", default="127.0.0.1:50051", help="the server")
+    parser.add_argument(
+        "--addr", default="127.0.0.1:50051", help="the server: host:port, or https://host:port"
+    )
+    parser.add_argument(
+        "--ca",
+        default=os.environ.get("LIPSYNC_CA"),
+        help="certificates (PEM) that https trusts instead of those of grpcio [LIPSYNC_CA]",
+    )
     parser.add_argument("--model", default="mira", help="who speaks")
     parser.add_argument(
         "--audio",
@@ -108,15 +182,14 @@ def main():
         sys.exit(f"{args.audio}: {error}")
     samples, rate, channels = speech.samples, speech.rate_hz, speech.n_channels
     args.out.mkdir(parents=True, exist_ok=True)
-    options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
     started, n_frames = time.monotonic(), 0
-    with grpc.insecure_channel(args.addr, options=options) as channel:
+    with connect(args.addr, args.ca) as channel:
         stub = rpc.LipSyncStub(channel)
         try:
             if args.unary:
                 admin = rpc.ModelAdminStub(channel)
-                loaded = admin.LoadModel(pb.LoadModelRequest(model_id=args.model)).model
-                frames = unary(stub, args, samples, rate, channels, loaded.fps or 25)
+                admin.LoadModel(pb.LoadModelRequest(model_id=args.model), timeout=120)
+                frames = unary(stub, args, samples, rate, channels)
             else:
                 frames = stream(stub, args, samples, rate, channels)
             for frame in frames:

@@ -1,13 +1,44 @@
 //! The connection to the server.
 
-use anyhow::Context as _;
-use lipsync::client::Client;
+use std::path::PathBuf;
 
-/// Connects, and says what to do when nobody is there.
-pub async fn connect(address: &str) -> anyhow::Result<Client> {
-    Client::connect(address).await.with_context(|| {
-        format!(
-            "no server answers at {address}: start one with `cargo run --release` in another terminal"
-        )
-    })
+use anyhow::Context as _;
+use lipsync::client::{Client, ConnectError, ConnectOptions};
+
+/// Which server, and how to reach it.
+#[derive(clap::Args)]
+pub struct Connection {
+    /// The server: host:port, or https://host:port for TLS.
+    #[arg(long, default_value = "127.0.0.1:50051")]
+    addr: String,
+    /// Certificates (PEM) that https trusts instead of the system's.
+    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl Connection {
+    /// Connects, and says what to do when nobody is there.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let mut options = ConnectOptions::new();
+        if let Some(path) = &self.ca {
+            let pem = std::fs::read(path);
+            let pem = pem.with_context(|| format!("cannot read --ca {}", path.display()))?;
+            options = options.ca_certificate(pem);
+        }
+        options.connect(&self.addr).await.map_err(|error| {
+            let nobody = matches!(
+                error,
+                ConnectError::Transport { .. } | ConnectError::Timeout { .. }
+            );
+            let error = anyhow::Error::new(error);
+            if nobody {
+                error.context(format!(
+                    "no server answers at {}: start one with `cargo run --release` in another terminal",
+                    self.addr
+                ))
+            } else {
+                error
+            }
+        })
+    }
 }

@@ -100,8 +100,17 @@ impl SessionBuilder {
     /// Opens the session; returns when the server has loaded the model and accepted.
     ///
     /// # Errors
-    /// [`SessionError::Server`] when it does not.
-    pub async fn open(mut self) -> Result<Session, SessionError> {
+    /// [`SessionError::Server`] when it does not, or not within the client's
+    /// [answer timeout](crate::client::ConnectOptions::answer_timeout).
+    pub async fn open(self) -> Result<Session, SessionError> {
+        let limit = self.client.answer_timeout;
+        match tokio::time::timeout(limit, self.open_unbounded()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(SessionError::Server(CallError::no_answer(limit))),
+        }
+    }
+
+    async fn open_unbounded(mut self) -> Result<Session, SessionError> {
         self.format.describe(&mut self.open);
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         let open = StreamCompositeRequest {

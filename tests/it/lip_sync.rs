@@ -4,8 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use image::RgbImage;
-use lipsync::v1::{self, infer_batch_composite_request::Audio};
-use lipsync_audio::cuts::{CONTEXT_LEFT_FRAMES, CONTEXT_RIGHT_FRAMES, CUT_ALIGNMENT_FRAMES};
+use lipsync::{cuts::Cuts, session::AudioFormat, v1};
 use serde_json::Value;
 
 use crate::support::{
@@ -74,31 +73,16 @@ async fn speak(
     server: &TestServer,
     model: &str,
     samples: &[i16],
-    n_per_call: usize,
+    n_per_call: u32,
 ) -> Result<Vec<v1::CompositedFrame>> {
-    let left = usize::try_from(CONTEXT_LEFT_FRAMES)?;
-    let right = usize::try_from(CONTEXT_RIGHT_FRAMES)?;
-    let grid = usize::try_from(CUT_ALIGNMENT_FRAMES)?;
     let client = server.client().await?;
-    let n_frames = samples.len().div_ceil(FRAME_SAMPLES);
+    let format = AudioFormat::mono_s16(16_000);
+    let template = pcm_request(model, &[]);
     let mut frames = Vec::new();
-    while frames.len() < n_frames {
-        let first = frames.len();
-        let n = n_per_call.min(n_frames - first);
-        let cut = first.saturating_sub(left) / grid * grid;
-        let end = ((first + n + right) * FRAME_SAMPLES).min(samples.len());
-        let mut request = pcm_request(model, &[]);
-        request.audio = Some(Audio::Pcm(v1::Pcm {
-            samples: to_bytes(&samples[cut * FRAME_SAMPLES..end]),
-            sample_rate_hz: 16_000,
-            first_frame: u32::try_from(first - cut)?,
-            end_of_utterance: Some(end == samples.len()),
-            ..Default::default()
-        }));
-        request.frame_count = u32::try_from(n)?;
-        request.start_frame_index = u64::try_from(first)?;
-        let answer = client.infer_batch_composite(request).await?;
-        assert_eq!(answer.frames.len(), n);
+    for cut in Cuts::new(format, to_bytes(samples), n_per_call) {
+        let n_frames = usize::try_from(cut.n_frames)?;
+        let answer = client.infer_batch_composite(cut.request(&template)).await?;
+        assert_eq!(answer.frames.len(), n_frames);
         frames.extend(answer.frames);
     }
     Ok(frames)

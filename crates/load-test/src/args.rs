@@ -44,9 +44,12 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "lipsync-load-test", version)]
 pub struct Args {
-    /// The server, host:port or a URI.
+    /// The server: host:port, or https://host:port for TLS.
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub addr: String,
+    /// Certificates (PEM) that https trusts instead of the system's.
+    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
+    pub ca: Option<PathBuf>,
     /// Model to ask for; repeat it or separate with commas, users are spread over all.
     #[arg(long = "model", value_delimiter = ',', default_value = "mira")]
     pub models: Vec<String>,

@@ -1,13 +1,19 @@
 //! Why a load test could not run.
 
-use lipsync::{client::ConnectError, wav::WavError};
+use lipsync::{call_error::in_plain_words, client::ConnectError, wav::WavError};
 
 /// Why a load test could not run. Failures of single requests are no errors: they are counted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No server answered.
-    #[error("is the server running?")]
+    /// No connection could be made.
+    #[error("no connection (is the server running?)")]
     Connect(#[from] ConnectError),
+    /// The file of `--ca` cannot be read.
+    #[error("cannot read the certificates: {reason}")]
+    Certificates {
+        /// Why.
+        reason: String,
+    },
     /// The server would not say what models it has, or would not load one.
     #[error("the server refused {call}: {status}")]
     Refused {
@@ -45,7 +51,7 @@ impl Error {
     pub(crate) fn refused(call: &'static str) -> impl Fn(tonic::Status) -> Self {
         move |status| Self::Refused {
             call,
-            status: Box::new(status),
+            status: Box::new(in_plain_words(status)),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lipsync::{
-    client::Client,
+    client::{Client, ConnectOptions},
     v1::{GetServerStatsRequest, GetServerStatsResponse},
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -60,7 +60,8 @@ impl Plan {
     /// # Errors
     /// See [`Error`].
     pub async fn prepare(args: Args) -> Result<Self, Error> {
-        let mut clients = vec![Client::connect(&args.addr).await?];
+        let options = connect_options(&args)?;
+        let mut clients = vec![options.connect(&args.addr).await?];
         let models = model::load(&clients[0], &args.models).await?;
         let n_connections = if args.find_max_users {
             u64::from(args.connections)
@@ -68,7 +69,7 @@ impl Plan {
             u64::from(args.connections).min(args.users)
         };
         for _ in 1..n_connections {
-            clients.push(Client::connect(&args.addr).await?);
+            clients.push(options.connect(&args.addr).await?);
         }
         let tracks = tracks(&args, &models)?;
         let server = clients[0]
@@ -309,6 +310,20 @@ fn tracks(args: &Args, models: &[Model]) -> Result<Vec<Arc<Track>>, Error> {
 /// Spreads users over `n` things.
 fn place(user: u64, n: usize) -> usize {
     usize::try_from(user).unwrap_or(0) % n
+}
+
+fn connect_options(args: &Args) -> Result<ConnectOptions, Error> {
+    // A model may take longer to load than a request may take to be answered.
+    let options = ConnectOptions::new().answer_timeout(args.timeout.max(Client::ANSWER_TIMEOUT));
+    let Some(path) = &args.ca else {
+        return Ok(options);
+    };
+    match std::fs::read(path) {
+        Ok(pem) => Ok(options.ca_certificate(pem)),
+        Err(error) => Err(Error::Certificates {
+            reason: format!("{}: {error}", path.display()),
+        }),
+    }
 }
 
 fn progress_bar(end: Duration, quiet: bool) -> ProgressBar {

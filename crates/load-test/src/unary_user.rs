@@ -2,8 +2,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use lipsync::v1::{
-    InferBatchCompositeRequest, InferBatchCompositeResponse, lip_sync_client::LipSyncClient,
+use lipsync::{
+    call_error::in_plain_words,
+    v1::{InferBatchCompositeRequest, InferBatchCompositeResponse, lip_sync_client::LipSyncClient},
 };
 use prost::Message as _;
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -145,7 +146,7 @@ impl<C: Caller> UnaryUser<C> {
         };
         let mut stats = self.stats.lock();
         stats.record(&sample);
-        if let Some(status) = status {
+        if let Some(status) = status.map(in_plain_words) {
             stats.keep_failure(status.code(), status.message());
         }
         outcome

@@ -1,7 +1,10 @@
 //! What a session is refused for.
 
 use anyhow::Result;
-use lipsync::v1::{self, audio_chunk::Audio, stream_composite_request::Message as Ask};
+use lipsync::v1::{
+    self, audio_chunk::Audio, stream_composite_request::Message as Ask,
+    stream_composite_response::Message as Answer,
+};
 use tonic::Code;
 
 use super::{Session, fake_server, pcm_session};
@@ -95,5 +98,26 @@ async fn half_a_window_is_refused_however_it_is_cut() -> Result<()> {
     let status = session.failure().await?;
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert!(status.message().contains("audio.windows"), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn segments_without_audio_are_no_fault() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let mut session = Session::open(&server, pcm_session("a")).await?;
+    // Never begun; begun with nothing; and one that speaks.
+    session.end(1);
+    session.audio(2, &[]);
+    session.end(2);
+    session.audio(3, &[0; 640]);
+    session.end(3);
+    session.half_close();
+    let ends = session.rest().await?;
+    let ends = ends.iter().filter_map(|answer| match answer {
+        Answer::SegmentEnd(end) => Some((end.segment_id, end.n_frames)),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [(1, 0), (2, 0), (3, 1)]);
     Ok(())
 }

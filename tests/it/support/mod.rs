@@ -7,8 +7,10 @@ pub mod http;
 pub mod process;
 pub mod raw;
 pub mod server;
+pub mod silent;
 pub mod socket;
 pub mod speech;
+pub mod tls;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ Start with `Client`; `Client.session` opens a live conversation.
 
 from .audio import AudioFormat, PcmAlaw, PcmF32, PcmMulaw, PcmS16, Steps, Windows
 from .client import Client
+from .cuts import Cut, cuts
 from .errors import (
     CallError,
     EndedWhileSendingError,
@@ -35,6 +36,7 @@ __all__ = [
     "CallError",
     "Cleared",
     "Client",
+    "Cut",
     "EndedWhileSendingError",
     "Event",
     "FieldViolation",
@@ -61,5 +63,6 @@ __all__ = [
     "WindowFullError",
     "Windows",
     "WrongAudioError",
+    "cuts",
     "read_wav",
 ]

@@ -1,7 +1,8 @@
 """A connection to one server."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -9,15 +10,14 @@ import grpc
 import grpc.aio
 
 from .audio import AudioFormat, Bytes, Pcm, PcmS16, Steps, encoding, whole_items
+from .channel import ANSWER_TIMEOUT_S, PING_INTERVAL_S, PING_TIMEOUT_S, open_channel
+from .cuts import cuts
 from .errors import call_error
-from .events import Batch, ServerWarning, frame_from_proto
+from .events import Batch, Frame, ServerWarning, frame_from_proto
 from .options import Output, Pacing, Priority
 from .session import Session
 from .v1 import lipsync_pb2 as pb
 from .v1 import lipsync_pb2_grpc as rpc
-
-MAX_MESSAGE_BYTES = 50 * 1024 * 1024
-"""Fits every answer that the default server gives; grpcio's own 4 MiB do not fit 64 full frames."""
 
 _T = TypeVar("_T")
 _SERVING = b"\x08\x01"
@@ -35,22 +35,29 @@ class Client:
         address: str = "127.0.0.1:50051",
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        ca: str | Path | bytes | None = None,
         metadata: Mapping[str, str] | None = None,
+        answer_timeout: float = ANSWER_TIMEOUT_S,
+        pings: tuple[float, float] = (PING_INTERVAL_S, PING_TIMEOUT_S),
     ) -> None:
-        """Prepare a connection to `host:port`; it is made with the first call.
+        """Prepare a connection; it is made with the first call.
 
-        `credentials` turns TLS on. `metadata` goes with every request, for example
-        `{"authorization": "Bearer ..."}`.
+        `https://host:port` is TLS, `http://host:port` and `host:port` are in clear; `grpcs` and
+        `grpc` are other names of the schemes. Without a port it is 443, 80, or 50051 where there
+        is no scheme either. `ca` names a file of certificates (PEM), or is its content, that TLS
+        trusts instead of those that grpcio brings along; `credentials` say all of it in grpcio's
+        way. `ca` and `credentials` turn TLS on for `host:port` too. `metadata` goes with every
+        request, for example `{"authorization": "Bearer ..."}`.
+
+        Nothing waits for ever: calls without a limit of their own and the opening of a session end
+        after `answer_timeout` seconds with DEADLINE_EXCEEDED. While a call or a session runs and
+        nothing comes in for the first number of `pings`, the server is asked whether it is there;
+        after the second without an answer the link is dead, and what runs on it ends with
+        UNAVAILABLE.
         """
         self._metadata = tuple((metadata or {}).items())
-        options = (
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        )
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options=options)
+        self._timeout = answer_timeout
+        self._channel = open_channel(address, credentials, ca, pings)
         self._lip_sync = rpc.LipSyncStub(self._channel)
         self._admin = rpc.ModelAdminStub(self._channel)
         self._server = rpc.ServerAdminStub(self._channel)
@@ -79,7 +86,8 @@ class Client:
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    if await check(b"", wait_for_ready=True) == _SERVING:
+                    answer = await check(b"", wait_for_ready=True, timeout=timeout)
+                    if answer == _SERVING:
                         return
                 except grpc.aio.AioRpcError:
                     pass
@@ -123,7 +131,7 @@ class Client:
             request.audio_input = pb.AUDIO_INPUT_STEPS
         else:
             request.audio_input = pb.AUDIO_INPUT_WINDOWS
-        return Session(self._lip_sync, audio, request, self._metadata)
+        return Session(self._lip_sync, audio, request, self._metadata, self._timeout)
 
     async def infer(
         self,
@@ -179,32 +187,80 @@ class Client:
         warnings = tuple(ServerWarning(w.code, w.text) for w in answer.warnings)
         return Batch(frames, answer.timings, warnings)
 
+    async def infer_utterance(
+        self,
+        model_id: str,
+        samples: Bytes,
+        audio: AudioFormat | None = None,
+        *,
+        batch: int = 32,
+        start_frame_index: int = 0,
+        output: Output | None = None,
+        priority: Priority = Priority.DEFAULT,
+        timeout: float | None = 30.0,  # noqa: ASYNC109
+    ) -> AsyncIterator[Frame]:
+        """Make all frames of an utterance of any length, in calls of `batch` frames.
+
+        They are those of one whole call, bit for bit: `cuts` has the rule. Only `pts_us` and
+        `audio_time_us` begin anew with each call.
+        """
+        audio = audio or PcmS16()
+        for cut in cuts(audio, samples, batch):
+            answer = await self.infer(
+                model_id,
+                cut.audio,
+                audio,
+                first_frame=cut.context,
+                frame_count=cut.n_frames,
+                end_of_utterance=cut.is_end,
+                start_frame_index=start_frame_index + cut.first_frame,
+                output=output,
+                priority=priority,
+                timeout=timeout,
+            )
+            for frame in answer.frames:
+                yield frame
+
     async def list_models(self) -> list[pb.ModelStats]:
         """Return all configured models and their state, sorted by id."""
         request = pb.ListModelsRequest()
-        answer = await _answer(self._admin.ListModels(request, metadata=self._metadata))
+        answer = await _answer(
+            self._admin.ListModels(request, timeout=self._timeout, metadata=self._metadata)
+        )
         return list(answer.models)
 
     async def load_model(self, model_id: str) -> pb.ModelStats:
         """Load a model and warm it up; return when it is ready."""
         request = pb.LoadModelRequest(model_id=model_id)
-        return (await _answer(self._admin.LoadModel(request, metadata=self._metadata))).model
+        return (
+            await _answer(
+                self._admin.LoadModel(request, timeout=self._timeout, metadata=self._metadata)
+            )
+        ).model
 
     async def unload_model(self, model_id: str) -> bool:
         """Drop a model from memory; return whether it was loaded."""
         request = pb.UnloadModelRequest(model_id=model_id)
-        answer = await _answer(self._admin.UnloadModel(request, metadata=self._metadata))
+        answer = await _answer(
+            self._admin.UnloadModel(request, timeout=self._timeout, metadata=self._metadata)
+        )
         return answer.was_loaded
 
     async def model_stats(self, model_id: str) -> pb.ModelStats:
         """Return state and statistics of one model."""
         request = pb.GetModelStatsRequest(model_id=model_id)
-        return (await _answer(self._admin.GetModelStats(request, metadata=self._metadata))).model
+        return (
+            await _answer(
+                self._admin.GetModelStats(request, timeout=self._timeout, metadata=self._metadata)
+            )
+        ).model
 
     async def server_stats(self) -> pb.GetServerStatsResponse:
         """Return the server's counters since its start, and its state."""
         request = pb.GetServerStatsRequest()
-        return await _answer(self._server.GetServerStats(request, metadata=self._metadata))
+        return await _answer(
+            self._server.GetServerStats(request, timeout=self._timeout, metadata=self._metadata)
+        )
 
 
 async def _answer(call: Awaitable[_T]) -> _T:

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from .transport import in_plain_words
 from .v1 import details_pb2
 
 _DETAILS = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
 _WRITE_FAILED = "Internal error from Core"
 """What grpcio says of a call that ended under a message on its way out; its own status is lost."""
+
+_ENDED_WHILE_SENDING = (
+    "ended while sending, and grpcio has lost why: the server's log has it under the request id; "
+    "where that has nothing, a proxy in front of the server ended it "
+    "(nginx: client_max_body_size, client_body_timeout)"
+)
 
 
 class LipsyncError(Exception):
@@ -69,7 +76,7 @@ class CallError(LipsyncError):
         self.code = code
         """The gRPC status code."""
         self.message = message
-        """For people."""
+        """For people; it names a proxy's refusal, and what to change there."""
         self.request_id = request_id
         """What the server's log calls this request; None when the server was not reached."""
         self.violations = violations
@@ -97,11 +104,12 @@ def call_error(error: grpc.aio.AioRpcError, request_id: str | None = None) -> Ca
                 violations, retry_after = _read_details(value)
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WRITE_FAILED:
         return EndedWhileSendingError(
-            grpc.StatusCode.UNKNOWN, "ended while sending", request_id=request_id
+            grpc.StatusCode.UNKNOWN, _ENDED_WHILE_SENDING, request_id=request_id
         )
+    code, message = in_plain_words(error.code(), error.details() or "")
     return CallError(
-        error.code(),
-        error.details() or "",
+        code,
+        message,
         request_id=request_id,
         violations=tuple(violations),
         retry_after=retry_after,

@@ -9,7 +9,14 @@ import grpc
 import grpc.aio
 
 from .audio import AudioFormat, Bytes, Pcm, Steps, whole_items
-from .errors import CallError, LipsyncError, ProtocolError, SessionClosedError, call_error
+from .errors import (
+    CallError,
+    EndedWhileSendingError,
+    LipsyncError,
+    ProtocolError,
+    SessionClosedError,
+    call_error,
+)
 from .events import (
     Event,
     Opened,
@@ -28,6 +35,7 @@ _Call: TypeAlias = grpc.aio.StreamStreamCall[pb.StreamCompositeRequest, pb.Strea
 _OUTGOING = 2
 """Messages between `push_audio` and the connection. Few, so that an interruption overtakes nothing
 but what the connection has taken already."""
+_OPEN_ATTEMPTS = 3
 _INCOMING = 4
 """Messages between the connection and who takes events. Few: a slow reader shall be felt."""
 
@@ -50,11 +58,13 @@ class Session:
         audio: AudioFormat,
         request: pb.OpenSession,
         metadata: tuple[tuple[str, str], ...],
+        open_timeout: float,
     ) -> None:
         self._stub = stub
         self._audio = audio
         self._request = request
         self._metadata = metadata
+        self._open_timeout = open_timeout
         self._call: _Call | None = None
         self._opened: Opened | None = None
         self._ledger: Ledger | None = None
@@ -70,20 +80,23 @@ class Session:
     async def __aenter__(self) -> "Session":
         """Open the session; return when the server has loaded the model and accepted.
 
-        Raises `CallError` when it does not.
+        Raises `CallError` when it does not, or not within the client's `answer_timeout`.
         """
-        await self._outgoing.put(pb.StreamCompositeRequest(open=self._request))
-        self._call = self._stub.StreamComposite(self._requests(), metadata=self._metadata)
         try:
-            first = await self._read(self._call)
-            if not isinstance(first, pb.StreamCompositeResponse) or not first.HasField("opened"):
-                raise ProtocolError("the first message was not `opened`")
+            async with asyncio.timeout(self._open_timeout):
+                call, first = await self._open()
+        except TimeoutError:
+            await self.close()
+            raise CallError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"the session was not opened within the client's limit of {self._open_timeout} s",
+            ) from None
         except BaseException:
             await self.close()
             raise
-        self._opened = opened_from_proto(first.opened, await _request_id(self._call))
+        self._opened = opened_from_proto(first.opened, await _request_id(call))
         self._ledger = Ledger(self._audio, self._opened)
-        self._reader = asyncio.create_task(self._read_all(self._call))
+        self._reader = asyncio.create_task(self._read_all(call))
         return self
 
     async def __aexit__(
@@ -94,6 +107,22 @@ class Session:
     ) -> None:
         """Cancel what is left of the session."""
         await self.close()
+
+    async def _open(self) -> tuple[_Call, pb.StreamCompositeResponse]:
+        """Make the call; return it and the server's first message."""
+        for attempt in range(_OPEN_ATTEMPTS):
+            self._call = self._stub.StreamComposite(self._requests(), metadata=self._metadata)
+            try:
+                first = await self._read(self._call)
+            except EndedWhileSendingError:
+                # A refusal met `open` on its way, and grpcio has lost it. Nothing has begun.
+                if attempt + 1 == _OPEN_ATTEMPTS:
+                    raise
+                continue
+            if isinstance(first, pb.StreamCompositeResponse) and first.HasField("opened"):
+                return self._call, first
+            break
+        raise ProtocolError("the first message was not `opened`")
 
     @property
     def opened(self) -> Opened:
@@ -283,11 +312,8 @@ class Session:
             raise SessionClosedError("the session is over") from self._error
 
     async def _requests(self) -> AsyncIterator[pb.StreamCompositeRequest]:
-        # A refusal comes without headers, before anything is read. A message written meanwhile
-        # would fail, and grpcio report that instead of the refusal.
-        if self._call is not None and not await self._call.initial_metadata():
-            await self._call.code()
-            return
+        # At once: a proxy such as nginx may hold back the server's headers until it comes.
+        yield pb.StreamCompositeRequest(open=self._request)
         while (message := await self._outgoing.get()) is not None:
             self._bell.set()
             yield message

@@ -234,13 +234,14 @@ impl Inbox {
         }
     }
 
-    /// Ends a segment; ending an ended or cleared one again changes nothing.
+    /// Ends a segment; ending an ended or cleared one again changes nothing. One that was never begun had nothing to say: it is
+    /// begun and ended without a frame, so that who ends what he has not spoken is told as for any other.
+    ///
+    /// # Errors
+    /// [`ServeError::TooManyMessages`] where too many segments wait.
     pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
-        if segment_id > self.newest && !self.is_cleared(segment_id) {
-            return Err(ServeError::invalid(
-                "end_segment.segment_id",
-                format!("segment {segment_id} was never begun"),
-            ));
+        if segment_id > self.newest && !self.is_cleared(segment_id) && !self.is_finished {
+            self.begin(segment_id, now)?;
         }
         if segment_id == self.newest {
             self.end_newest(now);

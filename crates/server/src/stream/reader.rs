@@ -201,11 +201,11 @@ fn check_audio(
             "not of the kind that open.audio_input announced",
         ));
     }
-    if data.is_empty() || !data.len().is_multiple_of(item_bytes) {
+    if !data.len().is_multiple_of(item_bytes) {
         return Err(ServeError::invalid(
             field,
             format!(
-                "expected a multiple of {item_bytes} bytes, not empty, found {} bytes",
+                "expected a multiple of {item_bytes} bytes, found {} bytes",
                 data.len()
             ),
         ));

@@ -312,7 +312,8 @@ class FeatureSteps(_message.Message):
     """
     end_of_utterance: _builtins.bool
     """True (the default): the utterance ends with the data, and windows beyond its end follow the
-    model's end rule. False: only frames whose whole window is covered are made.
+    model's end rule. False: only frames whose whole window is covered are made: for every part of an
+    utterance but its last (see Pcm).
     """
     def __init__(
         self,
@@ -333,7 +334,16 @@ Global___FeatureSteps: _TypeAlias = FeatureSteps  # noqa: Y015
 
 @_typing.final
 class Pcm(_message.Message):
-    """Speech as samples."""
+    """Speech as samples.
+
+    Calls that each give a part of an utterance give, bit for bit, the frames of one whole call if they are cut
+    so: the samples begin at a multiple of 5 frames (200 ms) of the utterance (where the rate is not divisible by
+    5: 25 frames), at least 10 frames before the first frame wanted (or with the utterance), and `first_frame`
+    says how much lies before it; they end 11 frames or more after the last frame wanted (or with the utterance);
+    `end_of_utterance` is false unless they end with the utterance. Feature steps are cut anywhere, 9 before the
+    first frame's and 6 after the last one's; windows need nothing around them. Both clients have it as a helper:
+    `lipsync::cuts` in Rust, `lipsync_client.cuts` in Python.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -917,7 +927,9 @@ Global___AudioChunk: _TypeAlias = AudioChunk  # noqa: Y015
 
 @_typing.final
 class EndSegment(_message.Message):
-    """No more audio for this segment: make its tail."""
+    """No more audio for this segment: make its tail. One that got no audio is no fault: it has no frames, and its
+    SegmentEnd comes all the same.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1028,7 +1040,10 @@ class Opened(_message.Message):
     look_ahead_ms: _builtins.int
     """How much audio beyond a frame's time must have arrived before the frame can be made, ms."""
     max_buffered_audio_s: _builtins.int
-    """Audio that may wait in the server, seconds; more ends the stream with RESOURCE_EXHAUSTED."""
+    """Audio that may wait in the server, seconds; more ends the stream with RESOURCE_EXHAUSTED. A client that has
+    audio faster than it is spoken counts what it has sent less what has come back (audio_time_us of frames), and
+    keeps that below it; the sessions of both clients do.
+    """
     max_unsent_ms: _builtins.int
     """Finished frames that may wait in the server, ms of video."""
     frame_buffer_ms: _builtins.int

@@ -45,10 +45,47 @@ fn ids_never_go_back() {
         push(&mut inbox, 5, 1),
         Err(ServeError::Invalid { .. })
     ));
+}
+
+#[test]
+fn a_segment_without_audio_is_no_fault() {
+    let mut inbox = Inbox::new(100, 1);
+    push(&mut inbox, 1, 4).unwrap();
+    // Never begun; what was open ends with it.
+    inbox.end_segment(2, Instant::now()).unwrap();
+    inbox.end_segment(2, Instant::now()).unwrap();
+    // Begun without audio.
+    push(&mut inbox, 3, 0).unwrap();
+    inbox.end_segment(3, Instant::now()).unwrap();
+    // Of what is past, and of what was cleared before it began, nothing is told.
+    inbox.end_segment(0, Instant::now()).unwrap();
+    inbox.end_segment(1, Instant::now()).unwrap();
+    inbox.clear(Some(5)).unwrap();
+    inbox.end_segment(5, Instant::now()).unwrap();
+    let expected = [
+        (1, Some(4)),
+        (1, None),
+        (2, Some(0)),
+        (2, None),
+        (3, Some(0)),
+        (3, None),
+    ];
+    assert_eq!(all(&mut inbox), expected);
     assert!(matches!(
-        inbox.end_segment(6, Instant::now()),
+        push(&mut inbox, 2, 1),
         Err(ServeError::Invalid { .. })
     ));
+}
+
+#[test]
+fn ends_without_audio_are_bounded_and_nothing_begins_after_the_last() {
+    let mut inbox = Inbox::new(100, 1);
+    let ended = (1..10_000).find_map(|id| inbox.end_segment(id, Instant::now()).err());
+    assert!(matches!(ended, Some(ServeError::TooManyMessages { .. })));
+    let mut finished = Inbox::new(100, 1);
+    finished.finish(Instant::now());
+    finished.end_segment(1, Instant::now()).unwrap();
+    assert!(all(&mut finished).is_empty());
 }
 
 #[test]

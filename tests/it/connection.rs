@@ -1,0 +1,217 @@
+//! How clients reach a server: TLS, and links that go dead.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use lipsync::{
+    call_error::CallError,
+    client::{Client, ConnectError, ConnectOptions},
+    session::SessionError,
+    v1::{GetServerStatsRequest, ListModelsRequest, Pacing},
+};
+use tokio::{net::TcpListener, time::timeout};
+use tonic::Code;
+
+use crate::support::{
+    FakeLoader, Gate, HeldGate, PATIENCE, TestServer, avatar, silent::Link, speech, tls,
+};
+
+/// Soon enough for a test of what never comes.
+const SOON: Duration = Duration::from_millis(500);
+/// For an answer to a ping: late enough for a machine under load.
+const PING_TIMEOUT: Duration = Duration::from_secs(4);
+
+async fn server(folder: &Path) -> Result<(TestServer, Arc<Gate>)> {
+    avatar::write_fake(&folder.join("a"), 4)?;
+    let loader = FakeLoader::default();
+    let gate = Arc::clone(&loader.gate);
+    let yaml = "models: {a: {path: a, preload: true}}\n";
+    let server = TestServer::start(yaml, folder, Arc::new(loader)).await?;
+    Ok((server, gate))
+}
+
+async fn refusal(options: &ConnectOptions, address: &str) -> Result<ConnectError> {
+    let answer = timeout(PATIENCE, options.connect(address)).await?;
+    answer.err().with_context(|| format!("{address} was taken"))
+}
+
+#[tokio::test]
+async fn https_is_tls_for_calls_and_sessions() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = server(folder.path()).await?;
+    let port = tls::in_front_of(server.address(), &["h2"]).await?;
+    let options = ConnectOptions::new().ca_certificate(tls::CA);
+    for address in [
+        format!("https://127.0.0.1:{port}"),
+        format!("HTTPS://localhost:{port}/"),
+        format!("grpcs://localhost:{port}"),
+    ] {
+        let client = options.connect(&address).await?;
+        let samples = speech::babble(1, 3 * 640);
+        let answer = client
+            .infer_batch_composite(speech::pcm_request("a", &samples))
+            .await?;
+        assert_eq!(answer.frames.len(), 3, "{address}");
+        let mut session = client.session("a").open().await?;
+        session.push_samples(&samples).await?;
+        session.finish();
+        assert!(session.next().await?.is_some(), "{address}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secure_scheme_never_falls_back() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = server(folder.path()).await?;
+    let trusting = ConnectOptions::new().ca_certificate(tls::CA);
+    // In clear there: refused, whatever the case of the letters.
+    for scheme in ["https", "HTTPS", "grpcs"] {
+        let address = format!("{scheme}://{}", server.address());
+        let error = refusal(&trusting, &address).await?;
+        assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
+        assert!(error.to_string().contains("use http://"), "{error}");
+    }
+    // Signed by an authority that this client does not trust.
+    let port = tls::in_front_of(server.address(), &["h2"]).await?;
+    let other = ConnectOptions::new().ca_certificate(OTHER_CA);
+    let error = refusal(&other, &format!("https://localhost:{port}")).await?;
+    assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
+    assert!(error.to_string().contains("authority"), "{error}");
+    // No HTTP/2, no gRPC.
+    let port = tls::in_front_of(server.address(), &["http/1.1"]).await?;
+    let error = refusal(&trusting, &format!("https://localhost:{port}")).await?;
+    assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
+    // A file that holds no certificate is not "trust nobody".
+    let none = ConnectOptions::new().ca_certificate("hello");
+    let error = refusal(&none, "https://localhost:1").await?;
+    assert!(error.to_string().contains("PEM"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_clear_to_a_port_of_tls_fails_at_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = server(folder.path()).await?;
+    let port = tls::in_front_of(server.address(), &["h2"]).await?;
+    let talk = async {
+        let client = Client::connect(&format!("http://127.0.0.1:{port}")).await?;
+        client
+            .server_admin()
+            .get_server_stats(GetServerStatsRequest {})
+            .await?;
+        anyhow::Ok(())
+    };
+    assert!(timeout(PATIENCE, talk).await?.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_the_connection_and_is_silent_is_given_up() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    // The handshake of TLS is never answered.
+    let hasty = ConnectOptions::new()
+        .ca_certificate(tls::CA)
+        .connect_timeout(SOON);
+    let error = refusal(&hasty, &format!("https://{address}")).await?;
+    assert!(
+        matches!(
+            error,
+            ConnectError::Timeout { .. } | ConnectError::Transport { .. }
+        ),
+        "{error:?}"
+    );
+    // In clear there is no handshake to wait for; the call notices.
+    let options = ConnectOptions::new().pings(SOON, SOON);
+    let client = options.connect(&address.to_string()).await?;
+    let call = client.infer_batch_composite(speech::pcm_request("a", &[0; 640]));
+    let status = timeout(PATIENCE, call).await?.expect_err("nobody answers");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let opening = timeout(PATIENCE, client.session("a").open()).await?;
+    assert!(matches!(opening, Err(SessionError::Server(_))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_that_goes_dead_ends_sessions_and_calls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = server(folder.path()).await?;
+    let link = Link::to(server.address()).await?;
+    let options = ConnectOptions::new().pings(SOON, PING_TIMEOUT);
+    let client = options.connect(&link.address).await?;
+    let session = client.session("a").pacing(Pacing::Realtime).open().await?;
+    let (mut sender, mut receiver) = session.split();
+    sender.push_samples(&speech::babble(1, 640 * 20)).await?;
+    assert!(receiver.next().await?.is_some());
+    let held = HeldGate::close(&gate);
+    let caller = client.clone();
+    let call = tokio::spawn(async move {
+        caller
+            .infer_batch_composite(speech::pcm_request("a", &[0; 640]))
+            .await
+    });
+    server
+        .until("the call waits", |stats| {
+            stats.queue_depth > 0 || stats.submitted > 0
+        })
+        .await?;
+    link.die();
+    let ended = timeout(PATIENCE, async {
+        loop {
+            match receiver.next().await {
+                Ok(Some(_)) => {}
+                other => return other,
+            }
+        }
+    });
+    let Err(SessionError::Server(error)) = ended.await? else {
+        bail!("a dead link is no good end")
+    };
+    assert_eq!(error.code, Code::Unavailable, "{error:?}");
+    assert!(error.message.contains("dead"), "{error:?}");
+    let status = timeout(PATIENCE, call).await??.expect_err("nobody answers");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let sending = timeout(PATIENCE, sender.push_samples(&[0; 640])).await?;
+    assert_eq!(sending, Err(SessionError::Closed));
+    drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_never_begins_is_not_waited_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, gate) = server(folder.path()).await?;
+    // The server lives and answers pings, so only the limit can end the wait.
+    let held = HeldGate::close(&gate);
+    let options = ConnectOptions::new().answer_timeout(SOON);
+    let client = options.connect(&server.address()).await?;
+    let call = client.infer_batch_composite(speech::pcm_request("a", &[0; 640]));
+    let status = timeout(PATIENCE, call)
+        .await?
+        .expect_err("the gate is closed");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quiet_session_outlives_its_pings() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = server(folder.path()).await?;
+    // A server that answers every ping.
+    let ping = Duration::from_millis(100);
+    let options = ConnectOptions::new().pings(ping, PATIENCE);
+    let client = options.connect(&server.address()).await?;
+    let mut session = client.session("a").open().await?;
+    assert!(timeout(10 * ping, session.next()).await.is_err());
+    session.push_samples(&speech::babble(1, 640)).await?;
+    session.finish();
+    assert!(session.next().await?.is_some());
+    let models = client.model_admin().list_models(ListModelsRequest {}).await;
+    models.map_err(CallError::from)?;
+    Ok(())
+}
+
+/// Another authority, made as that of `tests/data/tls`.
+const OTHER_CA: &[u8] = include_bytes!("../data/tls/other-ca.pem");
