@@ -237,7 +237,8 @@ fn a_run_ends_when_nobody_wants_it() {
     }
 }
 
-/// A session holds no more than is charged for it, and nothing after it was released.
+/// A session holds no more than is charged for it, but for the ends of its four allocations, and nothing after it
+/// was released.
 #[test]
 fn a_session_grows_to_what_its_network_says() {
     for precision in [Precision::F32, Precision::Bf16] {
@@ -251,8 +252,8 @@ fn a_session_grows_to_what_its_network_says() {
             faces.clone()
         };
         let first = run(&mut session);
-        assert!(session.resident_bytes() > 0);
-        assert!(session.resident_bytes() <= generator.session_bytes());
+        let (held, charged) = (session.resident_bytes(), generator.session_bytes());
+        assert!(held > 0 && held <= charged + 4 * 64, "{held} of {charged}");
         session.release_host();
         assert_eq!(session.resident_bytes(), 0);
         assert_eq!(run(&mut session), first);
