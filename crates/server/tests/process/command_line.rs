@@ -38,7 +38,7 @@ fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
             ["config.yaml:2:3", "engine.device", "cuda:0"],
         ),
         (
-            "models: {a: {path: nowhere}}\n",
+            "strict: true\nmodels: {a: {path: nowhere}}\n",
             ["models.a.path", "nowhere", "does not exist"],
         ),
     ] {
@@ -136,6 +136,20 @@ fn with_strict_a_broken_preloaded_model_stops_the_start_and_is_named_with_its_pa
     assert!(
         stderr.contains("\"a\"") && stderr.contains("avatar.yaml"),
         "{stderr}"
+    );
+    Ok(())
+}
+
+#[test]
+fn check_config_names_models_that_are_not_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = "models: {a: {path: nowhere}}\n";
+    fs::write(folder.path().join("config.yaml"), config)?;
+    let (code, stdout, _) = run(folder.path(), &["check-config"])?;
+    assert_eq!(code, Some(0), "{stdout}");
+    assert!(
+        stdout.contains("nowhere does not exist: the model will be FAILED"),
+        "{stdout}"
     );
     Ok(())
 }
