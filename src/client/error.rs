@@ -64,6 +64,9 @@ impl ConnectError {
             None
         } else if reason.contains("corrupt message") {
             Some("; it seems to speak in clear: use http://")
+        } else if reason.contains("HandshakeFailure") {
+            // So answers this server, on a port without TLS.
+            Some("; if it speaks in clear, use http://")
         } else if reason.contains("UnknownIssuer") {
             Some("; give the authority that signed it, if it is a private one")
         } else if reason.contains("certificate") || reason.contains("alert") {

@@ -158,19 +158,26 @@ async fn invalid_pcm_names_the_field() -> Result<()> {
 #[tokio::test]
 async fn unknown_and_broken_models() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    for name in ["good", "truncated", "few", "off"] {
+    for name in ["good", "truncated", "few", "off", "damaged"] {
         avatar::write_fake(&folder.path().join(name), 3)?;
     }
     let path = |name: &str| folder.path().join(name);
-    let png = path("truncated").join("frames/frame_0001.png");
-    let bytes = fs::read(&png)?;
-    fs::write(&png, &bytes[..bytes.len() / 2])?;
+    let halve = |png: std::path::PathBuf| -> Result<()> {
+        let bytes = fs::read(&png)?;
+        Ok(fs::write(&png, &bytes[..bytes.len() / 2])?)
+    };
+    // One bad frame is shown as its neighbour; without a good one there is nothing to show.
+    halve(path("damaged").join("frames/frame_0001.png"))?;
+    for n in 0..3 {
+        halve(path("truncated").join(format!("frames/frame_000{n}.png")))?;
+    }
     fs::remove_file(path("few").join("frames/frame_0001.png"))?;
     fs::write(
         path("off").join("crop_rectangles.json"),
         "[[500,500,600,600],[0,0,9,9],[0,0,9,9]]",
     )?;
-    let yaml = "models: {good: {path: good}, truncated: {path: truncated}, few: {path: few}, off: {path: off}}";
+    let yaml = "models: {good: {path: good}, truncated: {path: truncated}, few: {path: few}, off: {path: off}, \
+                damaged: {path: damaged}}";
     let server = server(folder.path(), yaml).await?;
     let client = server.client().await?;
     let status = refusal(&client, windows_request("nobody", &[1.0])).await;
@@ -185,9 +192,11 @@ async fn unknown_and_broken_models() -> Result<()> {
             status.message()
         );
     }
-    client
-        .infer_batch_composite(windows_request("good", &[1.0]))
-        .await?;
+    for model in ["good", "damaged"] {
+        client
+            .infer_batch_composite(windows_request(model, &[1.0, 2.0, 3.0]))
+            .await?;
+    }
     Ok(())
 }
 

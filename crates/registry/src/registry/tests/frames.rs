@@ -182,18 +182,22 @@ fn a_model_without_a_good_frame_is_refused_when_one_is_asked_for() {
 }
 
 #[test]
-fn files_that_could_never_be_read_are_damage_too() {
+fn what_is_no_file_is_no_frame() {
     let disk = Disk::new();
-    let avatar = disk.avatar("mira", 5, "small");
-    let path = |index| disk.path(&format!("mira/frames/frame_000{index}.png"));
-    for index in [1, 3] {
-        fs::remove_file(path(index)).expect("removed");
+    let spoil: [(&str, fn(std::path::PathBuf)); 2] = [
+        ("link", |path| {
+            std::os::unix::fs::symlink("nowhere", path).expect("a link");
+        }),
+        ("folder", |path| fs::create_dir(path).expect("a folder")),
+    ];
+    for (name, spoil) in spoil {
+        let avatar = disk.avatar(name, 5, "small");
+        let path = disk.path(&format!("{name}/frames/frame_0001.png"));
+        fs::remove_file(&path).expect("removed");
+        spoil(path);
+        let error = load(settings(vec![avatar])).map(drop).expect_err(name);
+        assert!(matches!(error, RegistryError::File { .. }), "{error}");
     }
-    std::os::unix::fs::symlink("nowhere", path(1)).expect("a link");
-    fs::create_dir(path(3)).expect("a folder");
-    let model = load(settings(vec![avatar])).expect("a model");
-    assert_is_shown_as(&model, 1, 0);
-    assert_is_shown_as(&model, 3, 2);
 }
 
 #[test]

@@ -442,7 +442,7 @@ fn foreign_text_is_cut() {
         format!("engine: {{cpu_isa: '{long}'}}"),
         format!("logging: {{level: '{long}'}}"),
         format!("models: {{'{long}': {{path: /}}}}"),
-        format!("models: {{a: {{path: '{long}'}}}}"),
+        format!("strict: true\nmodels: {{a: {{path: '{long}'}}}}"),
         format!("models: {{a: {{'{long}': 1}}}}"),
         format!("cache_dir: '{long}'"),
     ] {
