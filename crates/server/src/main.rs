@@ -24,11 +24,6 @@ use lipsync_server::{
 
 use command_line::{Command, CommandLine, Unsaid};
 
-/// What is given back goes to the system soon, whatever threads it came from: after an hour of mixed load glibc held
-/// several hundred megabytes that nobody used (`tools/bench/memory.py`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
 /// The configuration asks for a device that cannot be had.
