@@ -3,7 +3,7 @@
 //! Three rules hold for every gate. What is taken is never more than the limit. One peer never takes all: what
 //! it holds stays in proportion to what is left for others. And where a gate has patience, a holder that only
 //! waits (for its client, mostly) gives way to a newcomer when there is no room left; its owner learns that
-//! from [`Ticket::withdrawn`] and ends what it was doing.
+//! from `Ticket::withdrawn` and ends what it was doing.
 //!
 //! What a place stands for, and what is said to who is refused, is for [`crate::admission`].
 

@@ -1,8 +1,8 @@
 //! What every request passes through: its id, the gate, the deadline, the panic guard, and the repair
 //! of the stack's status codes.
 //!
-//! A request is let in when its message is whole ([`upload`], [`inflow`]): until then it costs bytes of a pool and
-//! nobody's place. What a message may be, and how long it may take, [`method`] says.
+//! A request is let in when its message is whole (`upload`, `inflow`): until then it costs bytes of a pool and
+//! nobody's place. What a message may be, and how long it may take, `method` says.
 
 mod arrival;
 mod elements;
