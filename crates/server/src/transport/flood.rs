@@ -27,9 +27,13 @@ const PER_REQUEST: f64 = 8.0;
 /// Data in smaller frames is no data.
 const SMALL_BYTES: u32 = 64;
 
+/// A frame of SETTINGS costs a walk over all streams, and a client sends a few in its life.
+const COST_OF_SETTINGS: f64 = 100.0;
+
 const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
 /// A socket that ends where it brings too many frames that carry nothing.
@@ -92,6 +96,7 @@ impl Frames {
             // The stack bounds them itself.
             CONTINUATION => 0.0,
             DATA if n_bytes >= SMALL_BYTES => 0.0,
+            SETTINGS => -COST_OF_SETTINGS,
             _ => -1.0,
         };
     }
@@ -194,6 +199,9 @@ mod tests {
         for kind in [2, 3, 4, 8, 77, DATA] {
             assert!(frames().read(&frame(kind, 0).repeat(usize::from(BURST) + 1)));
         }
+        let settings = frame(SETTINGS, 6);
+        assert!(!frames().read(&settings.repeat(usize::from(BURST) / 100)));
+        assert!(frames().read(&settings.repeat(usize::from(BURST) / 100 + 1)));
     }
 
     #[tokio::test(start_paused = true)]
