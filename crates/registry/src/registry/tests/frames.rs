@@ -184,17 +184,15 @@ fn a_model_without_a_good_frame_is_refused_when_one_is_asked_for() {
 #[test]
 fn what_is_no_file_is_no_frame() {
     let disk = Disk::new();
-    let spoil: [(&str, fn(std::path::PathBuf)); 2] = [
-        ("link", |path| {
-            std::os::unix::fs::symlink("nowhere", path).expect("a link");
-        }),
-        ("folder", |path| fs::create_dir(path).expect("a folder")),
-    ];
-    for (name, spoil) in spoil {
+    for name in ["link", "folder"] {
         let avatar = disk.avatar(name, 5, "small");
         let path = disk.path(&format!("{name}/frames/frame_0001.png"));
         fs::remove_file(&path).expect("removed");
-        spoil(path);
+        if name == "link" {
+            std::os::unix::fs::symlink("nowhere", path).expect("a link");
+        } else {
+            fs::create_dir(path).expect("a folder");
+        }
         let error = load(settings(vec![avatar])).map(drop).expect_err(name);
         assert!(matches!(error, RegistryError::File { .. }), "{error}");
     }
