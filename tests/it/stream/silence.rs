@@ -120,7 +120,9 @@ async fn any_chunks_at_any_rate_give_the_frames_of_the_whole_clip() -> Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_of_silence_runs_the_network_not_once_and_moves_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, _gate) = fake_server(folder.path(), "").await?;
+    // All of it may wait: it is sent as fast as it goes, and the default has room for a minute.
+    let yaml = "session: {max_buffered_audio_s: 120}";
+    let (server, _gate) = fake_server(folder.path(), yaml).await?;
     let samples = speech(16_000, [0.0, 1.0, 60.0, 0.5]);
     let frames = streamed(&server, gated_session("a", 16_000), &samples, 1600).await?;
     assert_eq!(frames.len(), 61 * FPS + 13);
