@@ -75,6 +75,8 @@ impl Uploads {
     }
 }
 
+/// What has run out where there is no room for an upload.
+pub(crate) const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
 /// Room is taken in steps of so many bytes, as memory is.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
@@ -146,11 +148,7 @@ impl Admission {
             }),
             control: gate("too many calls at once", CONTROL, None),
             watches: gate("too many calls that watch", WATCHES, None),
-            uploads: Uploads(gate(
-                "too many bytes of uploads",
-                uploads,
-                Some(UPLOAD_PATIENCE),
-            )),
+            uploads: Uploads(gate(TOO_MANY_UPLOADS, uploads, Some(UPLOAD_PATIENCE))),
             unsent: gate(
                 "too many bytes of unread answers",
                 unsent,

@@ -11,7 +11,7 @@ use lipsync_core::Foreign;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
 
-use crate::request_layer::Fault;
+use crate::{admission::TOO_MANY_UPLOADS, request_layer::Fault};
 
 /// An error that a client is told about.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +205,7 @@ impl From<Fault> for ServeError {
             Fault::Malformed => Self::undecodable(),
             Fault::TooSlow => Self::UploadTooSlow,
             Fault::NoRoom { limit } => Self::Overloaded {
-                what: "too many bytes of uploads",
+                what: TOO_MANY_UPLOADS,
                 limit,
                 retry: RETRY_AFTER,
             },

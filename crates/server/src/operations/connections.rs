@@ -14,16 +14,14 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::{
-    inflow::{Counted, Inflow},
-    preface,
-};
+use super::{inflow::Inflow, preface};
 use crate::{
     admission::Uploads,
     gate::Gate,
     transport::{
         accept::{Seat, accept},
         closed,
+        tapped::Tapped,
     },
 };
 
@@ -53,9 +51,9 @@ pub(super) async fn serve(
 ) {
     let begin = |socket, seat: Seat| {
         let inflow = Inflow::new(uploads.clone(), seat.peer);
-        let socket = Counted {
+        let socket = Tapped {
             socket,
-            inflow: inflow.clone(),
+            tap: inflow.clone(),
         };
         converse(socket, router.clone(), seat, inflow, closing.clone())
     };

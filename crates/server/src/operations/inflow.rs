@@ -5,16 +5,13 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
 };
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     admission::{Upload, Uploads},
     peer::Peer,
+    transport::tapped::{Tap, too_much},
 };
 
 /// So many are not worth counting: a head of a request, a chunk of speech.
@@ -33,12 +30,6 @@ struct State {
     n_bytes: usize,
     /// Taken when there are many.
     upload: Option<Upload>,
-}
-
-/// A socket whose bytes are counted.
-pub(super) struct Counted<S> {
-    pub(super) socket: S,
-    pub(super) inflow: Inflow,
 }
 
 impl Inflow {
@@ -82,48 +73,12 @@ impl Inflow {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let n_before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        if self.inflow.takes(buffer.filled().len() - n_before) {
-            return Poll::Ready(Ok(()));
+/// The connection ends where there is no room.
+impl Tap for Inflow {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.takes(bytes.len()) {
+            return Ok(());
         }
-        let text = "no room for an upload";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, text)))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        Err(too_much("no room for an upload"))
     }
 }

@@ -76,7 +76,7 @@ impl Listening {
         let uploads = shared.admission.uploads().clone();
         let context = Context {
             shared,
-            shapes: Arc::new(Shapes::of_contract()),
+            shapes: Shapes::of_contract(),
             closing: closing.clone(),
         };
         let router = routes::router(context);

@@ -4,7 +4,10 @@
 //! that nobody knows. Speech is one field of bytes, however long it is, so that no message that means anything
 //! has many. Whether it is well-formed is for the decoder to say.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use prost::Message as _;
 use prost_types::{
@@ -64,8 +67,14 @@ impl TooMany {
 }
 
 impl Shapes {
-    /// Reads the contract. What cannot be read is not looked into: its fields are counted all the same.
-    pub(crate) fn of_contract() -> Self {
+    /// Those of the contract, which is read once for all ports.
+    pub(crate) fn of_contract() -> Arc<Self> {
+        static CONTRACT: LazyLock<Arc<Shapes>> = LazyLock::new(|| Arc::new(Shapes::read()));
+        Arc::clone(&CONTRACT)
+    }
+
+    /// What cannot be read is not looked into: its fields are counted all the same.
+    fn read() -> Self {
         let sets = [
             lipsync::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,

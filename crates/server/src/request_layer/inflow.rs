@@ -200,7 +200,7 @@ mod tests {
         let (sender, pieces) = mpsc::channel(8);
         let body = Body::new(axum::body::Body::from_stream(ReceiverStream::new(pieces)));
         let rules = Rules {
-            shapes: Arc::new(Shapes::of_contract()),
+            shapes: Shapes::of_contract(),
             path: "/lipsync.v1.LipSync/StreamComposite".into(),
             limit: 1 << 20,
             fault: Arc::default(),

@@ -68,7 +68,7 @@ impl RequestLayer {
     /// A layer for the services of one server.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        let shapes = Arc::new(Shapes::of_contract());
+        let shapes = Shapes::of_contract();
         Self { shared, shapes }
     }
 }

@@ -5,16 +5,11 @@
 //! counted, what a client has to send because it reads its answers is allowed for, and a connection
 //! that sends much more is closed.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::io;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
+
+use super::tapped::{Tap, too_much};
 
 /// Frames that carry nothing which a connection may send at once...
 const BURST: u16 = 10_000;
@@ -36,16 +31,9 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// A socket that ends where it brings too many frames that carry nothing.
-#[derive(Debug)]
-pub(super) struct Counted<S> {
-    socket: S,
-    frames: Frames,
-}
-
 /// What is known of the bytes that came; they begin after the preface.
 #[derive(Debug)]
-struct Frames {
+pub(super) struct Frames {
     header: [u8; HEADER_BYTES],
     n_header: usize,
     /// Of the payload that is being read.
@@ -54,22 +42,37 @@ struct Frames {
     counted_at: Instant,
 }
 
-impl<S> Counted<S> {
-    pub(super) fn new(socket: S) -> Self {
-        let frames = Frames {
+impl Default for Frames {
+    fn default() -> Self {
+        Self {
             header: [0; HEADER_BYTES],
             n_header: 0,
             n_rest: 0,
             allowed: BURST.into(),
             counted_at: Instant::now(),
-        };
-        Self { socket, frames }
+        }
+    }
+}
+
+/// The connection ends where there are too many.
+impl Tap for Frames {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.are_too_many(bytes) {
+            return Err(too_much("too many frames that carry nothing"));
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, n_bytes: usize) {
+        let n_bytes = u32::try_from(n_bytes).map_or(f64::MAX, f64::from);
+        // More than a burst is not saved up.
+        self.allowed = (self.allowed + n_bytes * PER_WRITTEN_BYTE).min(BURST.into());
     }
 }
 
 impl Frames {
-    /// Whether there are too many.
-    fn read(&mut self, mut bytes: &[u8]) -> bool {
+    /// Counts what came; whether there are too many now.
+    fn are_too_many(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let n_skipped = usize::try_from(self.n_rest).unwrap_or(usize::MAX);
             let n_skipped = n_skipped.min(bytes.len());
@@ -109,62 +112,6 @@ impl Frames {
         self.allowed = (self.allowed + passed * f64::from(A_SECOND)).min(BURST.into());
         self.allowed < 0.0
     }
-
-    fn written(&mut self, n_bytes: usize) {
-        let n_bytes = u32::try_from(n_bytes).map_or(f64::MAX, f64::from);
-        // More than a burst is not saved up.
-        self.allowed = (self.allowed + n_bytes * PER_WRITTEN_BYTE).min(BURST.into());
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let n_before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        if self.frames.read(&buffer.filled()[n_before..]) {
-            let text = "too many frames that carry nothing";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, text)));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let n_bytes = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
-        self.frames.written(n_bytes);
-        Poll::Ready(Ok(n_bytes))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let n_bytes = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))?;
-        self.frames.written(n_bytes);
-        Poll::Ready(Ok(n_bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]
@@ -185,7 +132,7 @@ mod tests {
     }
 
     fn frames() -> Frames {
-        Counted::new(()).frames
+        Frames::default()
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,15 +140,15 @@ mod tests {
         let flood = frame(PING, 8).repeat(usize::from(BURST) + 1);
         for cut in [1, 7, 17, 100_000] {
             let mut frames = frames();
-            let mut parts = flood.chunks(cut).map(|part| frames.read(part));
+            let mut parts = flood.chunks(cut).map(|part| frames.are_too_many(part));
             assert!(parts.any(|is_over| is_over), "{cut}");
         }
         for kind in [2, 3, 4, 8, 77, DATA] {
-            assert!(frames().read(&frame(kind, 0).repeat(usize::from(BURST) + 1)));
+            assert!(frames().are_too_many(&frame(kind, 0).repeat(usize::from(BURST) + 1)));
         }
         let settings = frame(SETTINGS, 6);
-        assert!(!frames().read(&settings.repeat(usize::from(BURST) / 100)));
-        assert!(frames().read(&settings.repeat(usize::from(BURST) / 100 + 1)));
+        assert!(!frames().are_too_many(&settings.repeat(usize::from(BURST) / 100)));
+        assert!(frames().are_too_many(&settings.repeat(usize::from(BURST) / 100 + 1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +158,7 @@ mod tests {
         let chunk = [frame(DATA, 645), frame(8, 4)].concat();
         for _second in 0..60 {
             for _ in 0..50 * 100 {
-                assert!(!frames.read(&chunk));
+                assert!(!frames.are_too_many(&chunk));
                 frames.written(25_000);
             }
             advance(Duration::from_secs(1)).await;
@@ -223,19 +170,19 @@ mod tests {
             frame(8, 4),
             frame(3, 4),
         ];
-        assert!(!frames.read(&call.concat().repeat(100_000)));
+        assert!(!frames.are_too_many(&call.concat().repeat(100_000)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn pings_at_a_steady_rate_are_answered() {
         let mut frames = frames();
         for _ in 0..1000 {
-            assert!(!frames.read(&frame(PING, 8).repeat(usize::from(A_SECOND) / 10)));
+            assert!(!frames.are_too_many(&frame(PING, 8).repeat(usize::from(A_SECOND) / 10)));
             advance(Duration::from_millis(100)).await;
         }
         let mut is_over = false;
         for _ in 0..200 {
-            is_over |= frames.read(&frame(PING, 8).repeat(usize::from(A_SECOND) / 5));
+            is_over |= frames.are_too_many(&frame(PING, 8).repeat(usize::from(A_SECOND) / 5));
             advance(Duration::from_millis(100)).await;
         }
         assert!(is_over, "twice the rate is too much");

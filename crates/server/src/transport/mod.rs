@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 mod flood;
 mod preface;
+pub(crate) mod tapped;
 mod unread;
 
 use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
@@ -23,7 +24,8 @@ use tonic::body::Body;
 use tower::Service;
 
 use accept::Seat;
-use flood::Counted;
+use flood::Frames;
+use tapped::Tapped;
 use unread::{Answer, Streams};
 
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
@@ -170,7 +172,10 @@ impl Connection {
                 Ok::<_, Infallible>(Answer::of(answer))
             }
         });
-        let socket = TokioIo::new(Counted::new(socket));
+        let socket = TokioIo::new(Tapped {
+            socket,
+            tap: Frames::default(),
+        });
         let mut connection = pin!(protocol.serve_connection(socket, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
