@@ -16,6 +16,7 @@ pub mod encoder;
 pub mod error;
 pub mod generator;
 pub mod graph;
+pub mod heap;
 pub mod import;
 pub mod inspect;
 pub mod kernels;

@@ -24,6 +24,7 @@ mod first_bytes;
 pub mod gate;
 pub mod gpus;
 pub mod health;
+mod heap_keeper;
 mod levels;
 mod listen;
 pub mod loader;

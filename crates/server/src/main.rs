@@ -32,6 +32,8 @@ const EXIT_NO_DEVICE: u8 = 3;
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    // Where it is refused, the defaults of the C library serve as well, with more memory.
+    let _taken = lipsync_engine::heap::configure();
     let arguments = match CommandLine::try_parse() {
         Ok(arguments) => arguments,
         Err(refusal) => return command_line::refuse(&refusal),

@@ -27,6 +27,7 @@ use crate::{
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
     health::{HealthService, Phase},
+    heap_keeper,
     listen::listen,
     operations::{Listening, Operations},
     pipeline::Pipeline,
@@ -109,7 +110,7 @@ pub struct RunningServer {
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
-    attendants: [Option<JoinHandle<()>>; 3],
+    attendants: [Option<JoinHandle<()>>; 4],
 }
 
 impl Server {
@@ -212,7 +213,12 @@ impl Server {
             phase,
             close,
             serving,
-            attendants: [Some(tending), Some(watching), watching_gpus],
+            attendants: [
+                Some(tending),
+                Some(watching),
+                Some(tokio::spawn(heap_keeper::keep_trimming())),
+                watching_gpus,
+            ],
         };
         running.look_over().await;
         running.preload(strict).await?;
