@@ -52,6 +52,27 @@ async fn a_message_too_large_is_refused_by_what_it_claims() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn empty_fragments_without_end_end_the_connection() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let mut socket = Socket::connect(&server).await?;
+    let tcp = socket.0.get_mut();
+    // A message of no bytes begins, and goes on with no bytes.
+    tcp.write_all(&[0x02, 0x80, 0, 0, 0, 0]).await?;
+    let many = [0x00, 0x80, 0, 0, 0, 0].repeat(10_000);
+    let mut n_sent = 0;
+    let flood = async {
+        while tcp.write_all(&many).await.is_ok() {
+            n_sent += many.len();
+            ensure!(n_sent < 100 << 20, "it is never ended");
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, flood).await??;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_a_message_is_counted_until_its_connection_ends() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = fake_server(folder.path(), "").await?;

@@ -5,6 +5,7 @@
 
 mod browsers;
 mod calls;
+mod frames;
 mod places;
 
 use std::path::Path;

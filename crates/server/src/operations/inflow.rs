@@ -25,9 +25,10 @@ pub(super) struct Inflow {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
 struct State {
     n_bytes: usize,
+    /// As many at most.
+    limit: usize,
     /// Taken when there are many.
     upload: Option<Upload>,
 }
@@ -37,13 +38,25 @@ impl Inflow {
         Self {
             uploads,
             peer,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State {
+                n_bytes: 0,
+                limit: usize::MAX,
+                upload: None,
+            })),
         }
+    }
+
+    /// Messages have so many bytes at most. What comes of one that is not whole is at most twice as much, with the
+    /// heads of its frames: frames that carry nothing do not go on for ever.
+    pub(super) fn limit(&self, message_bytes: usize) {
+        self.lock().limit = message_bytes.saturating_mul(2).saturating_add(FREE_BYTES);
     }
 
     /// A message is there: what came belongs to it.
     pub(super) fn whole(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        state.n_bytes = 0;
+        state.upload = None;
     }
 
     /// Bytes of a message that is not whole.
@@ -57,6 +70,9 @@ impl Inflow {
         state.n_bytes = state.n_bytes.saturating_add(n_bytes);
         if state.n_bytes <= FREE_BYTES {
             return true;
+        }
+        if state.n_bytes > state.limit {
+            return false;
         }
         if state.upload.is_none() {
             state.upload = self.uploads.admit(self.peer);
@@ -79,6 +95,6 @@ impl Tap for Inflow {
         if self.takes(bytes.len()) {
             return Ok(());
         }
-        Err(too_much("no room for an upload"))
+        Err(too_much("no room for a message that does not end"))
     }
 }

@@ -88,6 +88,7 @@ pub(super) async fn open(
         return (StatusCode::FORBIDDEN, reason).into_response();
     }
     let limit = message_limit(&context.shared);
+    inflow.limit(limit);
     // One message is written at a time; besides it there are answers to pings.
     let largest_answer = context.shared.limits.max_message_bytes + PONGS_BYTES;
     let id = request_layer::request_id(&headers);

@@ -3,7 +3,7 @@
 //! A PING or a SETTINGS frame costs its sender a few bytes and the server an answer; a frame of SETTINGS that changes
 //! the window even a walk over all streams. Nobody needs many of them: what is not a request or its data is
 //! counted, what a client has to send because it reads its answers is allowed for, and a connection
-//! that sends much more is closed.
+//! that sends much more is closed. Long frames that carry nothing count by their length as well.
 
 use std::io;
 
@@ -25,18 +25,23 @@ const SMALL_BYTES: u32 = 64;
 /// A frame of SETTINGS costs a walk over all streams, and a client sends a few in its life.
 const COST_OF_SETTINGS: f64 = 100.0;
 
+/// Of a frame that carries nothing, so many bytes beyond the first few count as another frame.
+const BYTES_OF_ONE: f64 = 256.0;
+
+/// What a connection begins with; no frame.
+const PREFACE_BYTES: u32 = 24;
 const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// What is known of the bytes that came; they begin after the preface.
+/// What is known of the bytes that came. They begin with the preface.
 #[derive(Debug)]
 pub(super) struct Frames {
     header: [u8; HEADER_BYTES],
     n_header: usize,
-    /// Of the payload that is being read.
+    /// Of the payload that is being read, or of the preface.
     n_rest: u32,
     allowed: f64,
     counted_at: Instant,
@@ -47,7 +52,7 @@ impl Default for Frames {
         Self {
             header: [0; HEADER_BYTES],
             n_header: 0,
-            n_rest: 0,
+            n_rest: PREFACE_BYTES,
             allowed: BURST.into(),
             counted_at: Instant::now(),
         }
@@ -100,7 +105,7 @@ impl Frames {
             CONTINUATION => 0.0,
             DATA if n_bytes >= SMALL_BYTES => 0.0,
             SETTINGS => -COST_OF_SETTINGS,
-            _ => -1.0,
+            _ => -1.0 - f64::from(n_bytes.saturating_sub(SMALL_BYTES)) / BYTES_OF_ONE,
         };
     }
 
@@ -131,21 +136,31 @@ mod tests {
         frame
     }
 
+    /// After the preface.
     fn frames() -> Frames {
-        Frames::default()
+        let mut frames = Frames::default();
+        assert!(!frames.are_too_many(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
+        frames
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_noticed_however_it_is_cut() {
         let flood = frame(PING, 8).repeat(usize::from(BURST) + 1);
         for cut in [1, 7, 17, 100_000] {
-            let mut frames = frames();
+            let mut frames = Frames::default();
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            for part in preface.chunks(cut) {
+                assert!(!frames.are_too_many(part));
+            }
             let mut parts = flood.chunks(cut).map(|part| frames.are_too_many(part));
             assert!(parts.any(|is_over| is_over), "{cut}");
         }
         for kind in [2, 3, 4, 8, 77, DATA] {
             assert!(frames().are_too_many(&frame(kind, 0).repeat(usize::from(BURST) + 1)));
         }
+        // Whatever their payload looks like, and sooner the longer they are.
+        let long = frame(b'd', 4096);
+        assert!(frames().are_too_many(&long.repeat(usize::from(BURST) / 16 + 1)));
         let settings = frame(SETTINGS, 6);
         assert!(!frames().are_too_many(&settings.repeat(usize::from(BURST) / 100)));
         assert!(frames().are_too_many(&settings.repeat(usize::from(BURST) / 100 + 1)));
@@ -171,6 +186,15 @@ mod tests {
             frame(3, 4),
         ];
         assert!(!frames.are_too_many(&call.concat().repeat(100_000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_no_flood() {
+        let mut frames = frames();
+        // Zeros look like empty frames of data to whoever has lost the frames' beginnings.
+        let mut silence = frame(DATA, 16_384);
+        silence[HEADER_BYTES..].fill(0);
+        assert!(!frames.are_too_many(&silence.repeat(4096)));
     }
 
     #[tokio::test(start_paused = true)]
