@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use lipsync_load_test::{args::Args, machine::Machine, report::Outcome, run::Plan};
 use tokio::sync::watch;
 
-/// Exit status when the error budget was passed.
+/// Exit status if the error budget is exceeded.
 const OVER_BUDGET: u8 = 3;
 
 #[tokio::main]

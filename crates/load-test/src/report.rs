@@ -329,7 +329,7 @@ impl From<&GetServerStatsResponse> for Server {
 }
 
 impl Outcome {
-    /// Whether the error budget was kept; for a search, whether at least one user could be served; for a
+    /// Whether the run kept within the error budget; for a search, whether at least one user could be served; for a
     /// comparison, whether there were frames and all were equal.
     #[must_use]
     pub fn passed(&self, args: &Args) -> bool {
@@ -396,9 +396,9 @@ impl Outcome {
         if !self.passed(args) {
             text.push_str("\nFAILED: ");
             text.push_str(match self {
-                Self::Equality(Equality { frames: 0, .. }) => "there were no frames to compare\n",
+                Self::Equality(Equality { frames: 0, .. }) => "no frames to compare\n",
                 Self::Equality(_) => "frames differ\n",
-                _ => "the error budget was passed, or nothing could be measured\n",
+                _ => "the error budget is exceeded, or nothing could be measured\n",
             });
         }
         text
@@ -422,8 +422,8 @@ fn heading(args: &Args, plan: &Plan, machine: &Machine) -> String {
     let models: Vec<&str> = plan.models().map(|model| model.id.as_str()).collect();
     let kind = match (args.stream, args.pacing) {
         (false, _) => "unary",
-        (true, Pace::Asap) => "streams as fast as they go",
-        (true, Pace::Realtime) => "streams in real time",
+        (true, Pace::Asap) => "streams, as fast as possible",
+        (true, Pace::Realtime) => "streams, in real time",
     };
     let _ = writeln!(
         text,
