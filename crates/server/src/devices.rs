@@ -16,7 +16,7 @@ const HAS_RUN_ON_A_GPU: bool = false;
 /// The configuration asks for a CUDA device that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "engine.device asks for {choice}, but {reason}; with auto or cpu the server runs on the processor"
+    "engine.device asks for {choice}, but {reason}; with auto or cpu the server runs on the CPU"
 )]
 pub struct DeviceRefused {
     /// What was asked for.
@@ -60,8 +60,8 @@ pub fn unproven(choice: DeviceChoice, found: &[DeviceInfo]) -> Option<String> {
         .collect();
     (!names.is_empty()).then(|| {
         format!(
-            "networks run on the CPU, and {} not used: the CUDA engine has not run on a GPU yet, so it has to be \
-             asked for with engine.device: cuda; tools/gpu-check says beforehand whether it works there",
+            "networks run on the CPU, and {} not used, because the CUDA engine has not run on a GPU yet; to use it, run \
+             tools/gpu-check first, then set engine.device: cuda",
             match &*names {
                 [one] => format!("{one} is"),
                 several => format!("{} are", several.join(", ")),
@@ -210,7 +210,7 @@ mod tests {
         let said = unproven(Auto, &[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
         for words in [
             "cuda:0 (fake CUDA device), cuda:2 (fake CUDA device) are not used",
-            "engine.device: cuda;",
+            "set engine.device: cuda",
         ] {
             assert!(said.contains(words), "{words} in {said}");
         }

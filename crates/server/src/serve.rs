@@ -58,7 +58,7 @@ pub enum StartError {
     /// The same for the page and the probes.
     #[error(
         "cannot listen on {address} for the page and the probes: {source}; \
-         choose another operations.port, or switch it off with operations.enabled: false"
+         choose another operations.port, or set operations.enabled: false"
     )]
     BindOperations {
         /// The configured address.
@@ -243,8 +243,8 @@ impl RunningServer {
     /// Returns only if the server stops listening by itself, which it should never do.
     pub async fn ended(&mut self) {
         match (&mut self.serving).await {
-            Ok(()) => tracing::error!("the server ended"),
-            Err(error) => tracing::error!(%error, "the server ended"),
+            Ok(()) => tracing::error!("the server stopped"),
+            Err(error) => tracing::error!(%error, "the server stopped"),
         }
     }
 
@@ -280,7 +280,7 @@ impl RunningServer {
         // A file system that does not answer must not hold up the others' models; it goes on by itself.
         let looked = tokio::time::timeout(LOOK_LIMIT, looking).await;
         if !matches!(looked, Ok(Ok(()))) {
-            tracing::warn!("not all models could be looked at");
+            tracing::warn!("not all model folders could be checked");
         }
     }
 
@@ -412,7 +412,7 @@ async fn tend_models(registry: Registry) {
     loop {
         ticks.tick().await;
         for id in registry.tend(Instant::now()) {
-            tracing::info!(model = %id, "unloaded after idling");
+            tracing::info!(model = %id, "idle model unloaded");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::first_bytes::{Begun, Spoken, TLS_ALERT};
 
 /// What a client of HTTP/2 is told.
 const WRONG_PORT: &[u8] =
-    b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 if nothing else is configured";
+    b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 by default";
 /// HTTP/2's own word for that.
 const HTTP_1_1_REQUIRED: u8 = 0xd;
 
@@ -34,15 +34,15 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         Spoken::Tls => {
             tracing::warn!(
                 %peer,
-                "a TLS client came to the operations port, which speaks plain text: use http://, or put a proxy \
-                 that ends TLS in front"
+                "a TLS client came to the operations port, which has no TLS: use http://, or put a proxy that \
+                 ends TLS in front"
             );
             begun.turn_away(TLS_ALERT).await;
         }
         Spoken::ProxyHeader => {
             tracing::warn!(
                 %peer,
-                "a PROXY protocol header came to the operations port, which does not know it: switch it off in \
+                "a PROXY protocol header came to the operations port, which does not support it: turn it off in \
                  the load balancer"
             );
         }

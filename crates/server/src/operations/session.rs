@@ -316,7 +316,7 @@ async fn write(
             Ok(Ok(())) => {}
             Ok(Err(_broken)) => return End::Gone,
             Err(_elapsed) => {
-                tracing::info!("a client does not read; its session is dropped");
+                tracing::info!("a client stopped reading; its session is dropped");
                 return End::Gone;
             }
         }

@@ -84,7 +84,7 @@ where
             }
         };
         let Some(place) = places.take(Peer::new(address.ip()), 1) else {
-            tracing::warn!(%address, "too many connections: one more is closed");
+            tracing::warn!(%address, "too many connections: closing a new one");
             refuse(socket);
             continue;
         };
