@@ -6,8 +6,8 @@
     pip install pillow
     python tools/moving-picture.py mira.avi docs/mira.webp
 
-The film holds the server's JPEG frames unchanged. The script takes every second one and makes it smaller. The mark of
-synthetic media moves into the new file.
+The film holds the server's JPEG frames unchanged. The script makes them smaller and copies the mark of synthetic media
+into the new file.
 """
 import argparse
 import io
@@ -34,9 +34,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("film", help="the film of the `speak` example")
     parser.add_argument("out", help="the picture, an animated WebP")
-    parser.add_argument("--every", type=int, default=2, help="take every n-th frame (default: 2)")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th frame (default: 1)")
     parser.add_argument("--width", type=int, default=480, help="width of the picture, px (default: 480)")
-    parser.add_argument("--quality", type=int, default=70, help="WebP quality, 1 to 100 (default: 70)")
+    parser.add_argument("--quality", type=int, default=75, help="WebP quality, 1 to 100 (default: 75)")
     args = parser.parse_args()
 
     with open(args.film, "rb") as film:
