@@ -44,7 +44,7 @@ use tokio::{
 
 /// Most bytes to read from the program at once.
 const BURST: usize = 64 * 1024;
-/// The error for output that is no WAV file.
+/// The error for output that is not a WAV file.
 const NOT_USABLE: &str =
     "the text-to-speech command wrote no usable sound; if it writes raw samples, set --rate";
 

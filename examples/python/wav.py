@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 
 class WavError(ValueError):
-    """Something is no WAV file that can be used."""
+    """The file is not a usable WAV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     """Read a file, or its content.
 
     Integers keep their upper 16 bits, floats are rounded and clipped at full scale. Raises
-    `WavError` for what is no WAV file that can be used, `OSError` for what cannot be read.
+    `WavError` for an unusable file, `OSError` for an unreadable one.
     """
     file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     if file[:4] != b"RIFF" or file[8:12] != b"WAVE":
         found = _other_file(file)
-        raise WavError(f"it is no WAV file but {found}" if found else "it is no WAV file")
+        raise WavError(f"it is not a WAV file but {found}" if found else "it is not a WAV file")
     form, start, n_bytes = _find_samples(file)
     block = form.sample_bytes * form.n_channels
     n_bytes = min(n_bytes, len(file) - start) // block * block
