@@ -41,7 +41,7 @@ pub enum WavError {
     NotWav,
     /// Its samples are compressed, or in an unknown coding.
     #[error(
-        "its samples are coded as {name} (format {tag:#06x}); PCM, float, mu-law and A-law are understood"
+        "its samples are coded as {name} (format {tag:#06x}); PCM, float, mu-law and A-law are supported"
     )]
     Coding {
         /// The number in the file.
@@ -67,7 +67,7 @@ pub enum WavError {
     #[error("it has 0 channels")]
     NoChannels,
     /// The server does not accept its sample rate.
-    #[error("its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")]
+    #[error("its sample rate is {rate_hz} Hz; 4,000 to 192,000 are supported")]
     Rate {
         /// Samples per second.
         rate_hz: u32,

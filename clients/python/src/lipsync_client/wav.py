@@ -1,8 +1,8 @@
 """Reads WAV files into 16-bit samples, by the same rules as the Rust client.
 
-Files come as people and services write them: with lengths that were not known yet (0, 0x7FFFFFFF,
-0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the samples. The standard
-library's `wave` refuses most of these, and every coding but PCM.
+Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong,
+odd chunks have no padding, and any chunk may come before the samples. The standard library's
+`wave` refuses most of these, and every coding but PCM.
 
 It needs nothing but the standard library: `examples/python/wav.py` is a copy of this file.
 """
@@ -147,11 +147,11 @@ def _form(content: bytes) -> _Form:
     if n_channels == 0:
         raise WavError("it has 0 channels")
     if not 4_000 <= rate_hz <= 192_000:
-        raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")
+        raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are supported")
     if tag not in (1, 3, 6, 7):
         raise WavError(
             f"its samples are coded as format {tag:#06x}; "
-            "PCM, float, mu-law and A-law are understood"
+            "PCM, float, mu-law and A-law are supported"
         )
     sample_bytes = -(-bits // 8)
     # Fewer bits of PCM than whole bytes stand at their upper end.
