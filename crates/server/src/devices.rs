@@ -9,7 +9,7 @@ use lipsync_engine::{
 
 use crate::config::DeviceChoice;
 
-/// Whether the CUDA engine has run on a GPU. Until it has, nobody gets it without asking for it by name: a
+/// Whether the CUDA engine has run on a GPU. Until it has, it must be asked for by name: a
 /// kernel that hangs, or a driver that is called wrongly, would take down servers that the CPU serves well.
 const HAS_RUN_ON_A_GPU: bool = false;
 
@@ -27,7 +27,7 @@ pub struct DeviceRefused {
 
 /// The CUDA devices to be used; none: the CPU.
 ///
-/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used: a warning, unless there is no driver
+/// With [`DeviceChoice::Auto`] the log says why a device is not used: a warning, unless there is no driver
 /// either. As long as the CUDA engine has not run on a GPU, none is.
 ///
 /// # Errors

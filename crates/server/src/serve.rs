@@ -170,7 +170,7 @@ impl Server {
         &self.shared
     }
 
-    /// Has GPUs looked after while the server runs, beginning now.
+    /// Starts polling the GPUs: once now, then every second until shutdown.
     pub async fn watch_gpus(&mut self, probe: Arc<dyn GpuProbe>) {
         let gpus = self.shared.gpus.clone();
         gpus.look(&probe).await;
@@ -396,8 +396,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         .add_service(reflection().build_v1alpha().map_err(broken)?))
 }
 
-/// Nothing can be promised any more once a device is lost: its workers are, and the others' turn comes
-/// with the end of the process.
+/// Refuses new work once a device is lost: its workers are gone, and the rest end with the process.
 async fn refuse_when_lost(
     mut lost: watch::Receiver<Option<LostDevice>>,
     phase: watch::Sender<Phase>,

@@ -17,8 +17,8 @@ pub(super) const PREFACE_LIMIT: Duration = Duration::from_secs(10);
 const WRONG_PORT: &str = "this port speaks gRPC (HTTP/2); the page and the probes are on operations.port, \
     8080 by default\n";
 
-/// Waits for the first bytes, and gives the socket as if nobody had read them; `None` where they do not come, or
-/// are not those of HTTP/2.
+/// Waits for the first bytes and returns the socket with these bytes unread. `None` if they do not come, or are not
+/// those of HTTP/2.
 pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     socket: S,
     peer: SocketAddr,
