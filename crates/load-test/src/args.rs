@@ -217,13 +217,19 @@ impl Args {
     /// A message for the user.
     pub fn validate(&self) -> Result<(), String> {
         if self.stream && self.profile == Profile::Rate {
-            return Err("--profile rate: not with --stream, where the audio sets the rate".to_owned());
+            return Err(
+                "--profile rate: not with --stream, where the audio sets the rate".to_owned(),
+            );
         }
         if self.find_max_users && self.profile == Profile::Rate {
-            return Err("--profile rate: not with --find-max-users, which needs a load that grows with the users".to_owned());
+            return Err(
+                "--profile rate: not with --find-max-users, whose load grows with users".to_owned(),
+            );
         }
         if self.fps.is_some() && self.pacing == Pace::Realtime {
-            return Err("--fps: not with --pacing realtime, where the model sets the rate".to_owned());
+            return Err(
+                "--fps: not with --pacing realtime, where the model sets the rate".to_owned(),
+            );
         }
         if self.interrupt_every.is_some_and(|every| every.is_zero()) {
             return Err("--interrupt-every: expected a time above 0".to_owned());
