@@ -7,8 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::first_bytes::{Begun, Spoken, TLS_ALERT};
 
 /// The refusal for HTTP/2 clients.
-const WRONG_PORT: &[u8] =
-    b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 by default";
+const WRONG_PORT: &[u8] = b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 by default";
 /// HTTP/2's own word for that.
 const HTTP_1_1_REQUIRED: u8 = 0xd;
 
