@@ -1,4 +1,4 @@
-//! Streams like a microphone: 20 ms of sound every 20 ms, and frames at their time.
+//! Streams like a microphone: 20 ms of sound every 20 ms, and frames in real time.
 //!
 //! With a server running (`cargo run --release` in another terminal):
 //!
@@ -7,9 +7,9 @@
 //! arecord -q -f S16_LE -r 16000 | cargo run --release --example live_microphone -- --audio -
 //! ```
 //!
-//! Enter interrupts, as a user would who begins to speak, and so does `--interrupt-after`: what was
-//! not shown yet is dropped, and what is spoken from then on is another utterance. The status line
-//! shows the lag of the face behind the voice. `--out` keeps a film of what was seen and heard.
+//! Enter interrupts, as a user who starts to speak would, and so does `--interrupt-after`. Frames that were
+//! not shown yet are dropped, and later speech is another utterance. The status line shows the lag of
+//! the face behind the voice. `--out` writes a film with sound.
 
 #[path = "support/avi.rs"]
 mod avi;
@@ -44,31 +44,31 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// A microphone gives sound by pieces of this length.
+/// A microphone delivers sound in pieces of this length.
 const CHUNK: Duration = Duration::from_millis(20);
 
-/// Streams sound to a running server as a microphone would.
+/// Stream sound to a running server in real time, as a microphone would.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     server: Connection,
-    /// Who speaks.
+    /// Model id of the avatar.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// What is said: a WAV file, or `-` for raw 16-bit mono samples on the standard input [default: the
-    /// first sample in assets/speech].
+    /// WAV file to speak, or `-` for raw 16-bit mono samples on standard input [default: the first
+    /// sample in assets/speech].
     #[arg(long)]
     audio: Option<PathBuf>,
-    /// Samples per second on the standard input.
+    /// Sample rate on standard input, Hz.
     #[arg(long, default_value_t = 16_000, value_parser = clap::value_parser!(u32).range(4_000..=192_000))]
     rate: u32,
-    /// Interrupt after so many seconds.
+    /// Interrupt after this many seconds.
     #[arg(long, value_parser = parse_seconds)]
     interrupt_after: Option<Duration>,
-    /// Frames in silence too.
+    /// Also request frames in silence.
     #[arg(long)]
     idle_frames: bool,
-    /// Keep a film.
+    /// Film to write (AVI).
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -138,7 +138,7 @@ fn source(args: &Args) -> anyhow::Result<(Source, Sound)> {
     {
         ensure!(
             !std::io::stdin().is_terminal(),
-            "--audio -: pipe raw 16-bit mono samples into the standard input"
+            "--audio -: pipe raw 16-bit mono samples into standard input"
         );
         let sound = Sound {
             rate_hz: args.rate,

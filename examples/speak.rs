@@ -1,4 +1,4 @@
-//! Speaks a WAV file through an avatar and writes a film that common players show with sound.
+//! Speaks a WAV file through an avatar and writes a film with sound that common players show.
 //!
 //! With a server running (`cargo run --release` in another terminal):
 //!
@@ -7,8 +7,8 @@
 //! cargo run --release --example speak -- --audio my.wav --out my.avi
 //! ```
 //!
-//! It is a live session as a client of a conversation would hold it: audio goes in while frames come
-//! out. Here the audio is on disk, so it goes in as fast as frames come back.
+//! It uses a live session, as a client in a conversation would: audio goes in while frames come out.
+//! The audio is on disk here, so it goes in as fast as frames come back.
 
 #[path = "support/avi.rs"]
 mod avi;
@@ -33,21 +33,21 @@ use lipsync::{
     v1::{OutputFormat, OutputOptions},
 };
 
-/// Speaks a WAV file through an avatar on a running server.
+/// Speak a WAV file through an avatar on a running server, and write a film.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     server: Connection,
-    /// Who speaks.
+    /// Model id of the avatar.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// What is said: WAV of any plain coding [default: the first sample in assets/speech].
+    /// WAV file to speak [default: the first sample in assets/speech].
     #[arg(long)]
     audio: Option<PathBuf>,
-    /// The film.
+    /// Film to write (AVI).
     #[arg(long, default_value = "speak.avi")]
     out: PathBuf,
-    /// JPEG quality of its pictures; 0 = the server's.
+    /// JPEG quality of the frames, 1 to 100; 0 = the server's default.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     quality: u32,
 }

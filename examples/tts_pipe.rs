@@ -1,4 +1,4 @@
-//! Lets text-to-speech speak through an avatar: sound comes in bursts from a program, sentence by sentence.
+//! Speaks text through an avatar. A text-to-speech program delivers the sound in bursts, one sentence at a time.
 //!
 //! With a server running (`cargo run --release` in another terminal) and espeak-ng installed:
 //!
@@ -8,9 +8,9 @@
 //! cargo run --release --example tts_pipe -- --command "piper -m voice.onnx --output-raw" --rate 22050 "Hello."
 //! ```
 //!
-//! The command is run once for each sentence, by `sh`, with the sentence on its standard input; on its
-//! standard output it gives a WAV file, or raw 16-bit mono samples at `--rate`. Each sentence is a segment. The film
-//! has the sound that the server sends back with each frame, so picture and sound cannot part.
+//! `sh` runs the command once for each sentence, with the sentence on standard input. The command writes a WAV
+//! file, or raw 16-bit mono samples at `--rate`, to standard output. Each sentence is a segment. The film has the
+//! sound that the server sends back with each frame, so picture and sound stay in step.
 
 #[path = "support/avi.rs"]
 mod avi;
@@ -42,37 +42,37 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Longest burst that is taken from the program at once, bytes.
+/// Most bytes to read from the program at once.
 const BURST: usize = 64 * 1024;
-/// What to say of output that is no WAV file.
+/// The error for output that is not a WAV file.
 const NOT_USABLE: &str =
-    "the text-to-speech gives no sound that can be used; for raw samples give their --rate";
+    "the text-to-speech command wrote no usable sound; if it writes raw samples, set --rate";
 
-/// Speaks text through an avatar on a running server.
+/// Speak text through an avatar on a running server, and write a film.
 #[derive(Parser)]
 struct Args {
-    /// What is said [default: the standard input].
+    /// Text to speak [default: standard input].
     text: Option<String>,
     #[command(flatten)]
     server: Connection,
-    /// Who speaks.
+    /// Model id of the avatar.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// Text-to-speech: reads a sentence, writes its sound.
+    /// Text-to-speech command: reads a sentence on standard input, writes its sound to standard output.
     #[arg(long, default_value = "espeak-ng --stdin --stdout")]
     command: String,
-    /// Samples per second, for a command that writes raw samples.
+    /// Sample rate, Hz, if the command writes raw samples.
     #[arg(long, value_parser = clap::value_parser!(u32).range(4_000..=192_000))]
     rate: Option<u32>,
-    /// Frames at their time, as a viewer would see them, instead of as fast as they are made.
+    /// Send frames in real time instead of as fast as possible.
     #[arg(long)]
     realtime: bool,
-    /// The film.
+    /// Film to write (AVI).
     #[arg(long, default_value = "tts.avi")]
     out: PathBuf,
 }
 
-/// What comes out of the program.
+/// Output of the program.
 enum Burst {
     /// Sound of the sentence.
     Sound(Bytes),
@@ -154,7 +154,7 @@ async fn watch(
         match event {
             Event::Frame(frame) => film.add(&frame)?,
             Event::SegmentEnd(end) => tell!(
-                "{:.2} s: sentence {} was said, {} frames",
+                "{:.2} s: sentence {} is done, {} frames",
                 started.elapsed().as_secs_f64(),
                 end.segment_id,
                 end.n_frames
@@ -185,8 +185,8 @@ async fn synthesise(
         .kill_on_drop(true)
         .spawn()
         .context("cannot run sh")?;
-    let mut stdin = program.stdin.take().context("a pipe was asked for")?;
-    let mut stdout = program.stdout.take().context("a pipe was asked for")?;
+    let mut stdin = program.stdin.take().context("sh has no pipe")?;
+    let mut stdout = program.stdout.take().context("sh has no pipe")?;
     stdin.write_all(sentence.as_bytes()).await?;
     stdin.write_all(b"\n").await?;
     drop(stdin);

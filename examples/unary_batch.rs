@@ -25,24 +25,24 @@ use lipsync::{
     wav::Wav,
 };
 
-/// Asks a running server for a batch of frames and saves them.
+/// Request a batch of frames from a running server and save them.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
     server: Connection,
-    /// Who speaks.
+    /// Model id of the avatar.
     #[arg(long, default_value = "mira")]
     model: String,
-    /// What is said: WAV of any plain coding.
+    /// WAV file to speak.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/speech/welcome.wav"))]
     audio: PathBuf,
-    /// The first frame, counted from the start of the audio: 25 is one second into it.
+    /// First frame, counted from the start of the audio: 25 is one second into it.
     #[arg(long, default_value_t = 25)]
     first_frame: u32,
-    /// Frames wanted.
+    /// Number of frames.
     #[arg(long, default_value_t = 8)]
     frames: u32,
-    /// Where the pictures go.
+    /// Folder for the pictures.
     #[arg(long, default_value = "out")]
     out: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What a server answered when it refused a call, in types instead of metadata.
+//! A refused call as types instead of metadata.
 
 mod transport;
 
@@ -7,24 +7,24 @@ use std::time::Duration;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::StatusExt as _;
 
-/// Where a server says under which id it logged a call.
+/// Header with the id under which the server logged a call.
 const REQUEST_ID: &str = "x-request-id";
 
 /// A refused or failed call.
 ///
-/// The codes and what they mean are listed in the README.
+/// `docs/clients.md` lists the codes and their meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code:?}: {message}")]
 pub struct CallError {
     /// The gRPC status code.
     pub code: Code,
-    /// For people. Where a proxy in front of the server refused the call, it names the proxy's answer and what to change.
+    /// For people. If a proxy refused the call, this names the proxy's answer and what to change.
     pub message: String,
-    /// What the server's log calls this request; absent when the server was not reached.
+    /// Id of this request in the server's log; absent if the server was not reached.
     pub request_id: Option<String>,
-    /// The fields that are wrong, with `INVALID_ARGUMENT`.
+    /// The wrong fields, with `INVALID_ARGUMENT`.
     pub violations: Vec<FieldViolation>,
-    /// When to try again; absent where that does not help.
+    /// When to try again; absent if that does not help.
     pub retry_after: Option<Duration>,
 }
 
@@ -33,7 +33,7 @@ pub struct CallError {
 pub struct FieldViolation {
     /// Its path in the request, for example `open.sample_rate_hz`.
     pub field: String,
-    /// The limit, and what came.
+    /// The limit, and the value.
     pub description: String,
 }
 
@@ -61,7 +61,7 @@ impl From<Status> for CallError {
 }
 
 impl CallError {
-    /// A server that has not answered within the client's own limit.
+    /// The error for a server that has not answered within the client's own limit.
     pub(crate) fn no_answer(limit: Duration) -> Self {
         Self {
             code: Code::DeadlineExceeded,
@@ -72,7 +72,7 @@ impl CallError {
         }
     }
 
-    /// Fills in the id that came with the headers of a stream: trailers do not repeat it.
+    /// Fills in the id from a stream's headers, because trailers do not repeat it.
     pub(crate) fn of_request(mut self, request_id: Option<&str>) -> Self {
         self.request_id = self.request_id.or(request_id.map(str::to_owned));
         self
@@ -85,8 +85,7 @@ pub(crate) fn request_id(metadata: &MetadataMap) -> Option<String> {
     Some(id.to_owned())
 }
 
-/// The status in words that say what to do, where the transport or a proxy in front of the server made it; what a server said
-/// stays as it is.
+/// The status, in words that say what to do if the transport or a proxy made it. A server's own words stay.
 #[must_use]
 pub fn in_plain_words(status: Status) -> Status {
     match transport::in_plain_words(&status) {
@@ -98,7 +97,7 @@ pub fn in_plain_words(status: Status) -> Status {
     }
 }
 
-/// How the gRPC specification spells a code: `NOT_FOUND`.
+/// A code as the gRPC specification spells it: `NOT_FOUND`.
 #[must_use]
 pub const fn code_name(code: Code) -> &'static str {
     match code {

@@ -27,11 +27,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// How long a call waits for its answer to begin unless [`ConnectOptions`] say otherwise.
+    /// Default time limit for an answer to begin; [`ConnectOptions`] can change it.
     pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-    /// Connects with the default [`ConnectOptions`]: to `https://host:port` by TLS, to `http://host:port` or `host:port` in
-    /// clear.
+    /// Connects with the default [`ConnectOptions`]: with TLS to `https://host:port`, without to
+    /// `http://host:port` or `host:port`.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -48,7 +48,7 @@ impl Client {
         }
     }
 
-    /// The inference service, taking messages of up to [`DEFAULT_MAX_MESSAGE_BYTES`].
+    /// The inference service, for messages of up to [`DEFAULT_MAX_MESSAGE_BYTES`].
     #[must_use]
     pub fn lip_sync(&self) -> LipSyncClient<Channel> {
         LipSyncClient::new(self.channel.clone())
@@ -68,7 +68,7 @@ impl Client {
         ServerAdminClient::new(self.channel.clone())
     }
 
-    /// A live conversation with a model, to be described and opened.
+    /// A live session with a model, to be configured and opened.
     pub fn session(&self, model_id: &str) -> SessionBuilder {
         SessionBuilder::new(self.clone(), model_id)
     }
@@ -76,8 +76,8 @@ impl Client {
     /// One batch of composited frames.
     ///
     /// # Errors
-    /// The server's status; the README lists the codes, and [`CallError`](crate::call_error::CallError)
-    /// reads its details.
+    /// The server's status. `docs/clients.md` lists the codes, and
+    /// [`CallError`](crate::call_error::CallError) reads the details.
     pub async fn infer_batch_composite(
         &self,
         request: InferBatchCompositeRequest,

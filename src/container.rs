@@ -1,25 +1,26 @@
-//! Files that are taken for samples: which kind of file do some bytes begin?
+//! Detects files among samples: which kind of file do these bytes begin?
 //!
-//! A compressed file that is played as samples is noise, and so is text. Both ends look for that: the WAV
-//! reader names what it was given instead, and the server names what was pushed as PCM. Only what samples do
-//! not hold by accident counts: fixed words of four bytes and more, or several frames in a row that agree.
+//! A compressed file or a text sounds like noise if it is played as samples. So both ends check: the WAV reader
+//! names the kind of file that it got instead, and the server the kind that was pushed as PCM. Only patterns that
+//! samples do not contain by accident count: fixed words of four bytes or more, or several frames in a row that
+//! agree.
 
-/// What the first bytes of something are.
+/// A verdict on some first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// No file that is known here.
+    /// Not a known kind of file.
     Unknown,
-    /// More bytes are needed to tell.
+    /// Undecided: more bytes are needed.
     Undecided,
     /// A RIFF file of samples.
     Wav,
-    /// Another file; its kind, for people.
+    /// Another kind of file, named for people.
     Other(&'static str),
-    /// Nothing but characters, such as JSON or base64.
+    /// Only characters, such as JSON or base64.
     Text,
 }
 
-/// How files begin; `?` is any byte.
+/// Beginnings of files; `?` is any byte.
 const BEGINNINGS: [(&[u8], Look); 25] = [
     (b"RIFF????WAVE", Look::Wav),
     (b"RIFF????AVI ", Look::Other("an AVI film")),
@@ -51,11 +52,11 @@ const BEGINNINGS: [(&[u8], Look); 25] = [
     (b"ZkxhQ", Look::Other("base64 text of a FLAC file")),
 ];
 
-/// Frames of compressed sound in a row that settle what it is.
+/// Frames of compressed sound in a row that decide.
 const FRAMES_NEEDED: usize = 3;
-/// Characters in a row that are taken for text.
+/// Characters in a row that count as text.
 const TEXT_BYTES: usize = 64;
-/// A frame is no longer: MP3 has up to 1,441 bytes, two channels of AAC up to 1,536 and a head.
+/// Longest frame: MP3 has up to 1,441 bytes, two channels of AAC up to 1,536 and a head.
 const MAX_FRAME_BYTES: usize = 1600;
 /// [`look_longer`] needs no more than this.
 pub const LONG_LOOK_BYTES: usize = FRAMES_NEEDED * MAX_FRAME_BYTES;
@@ -182,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Frames with such a head, each as long as it says.
+    /// Frames with such a head, each of the length that it announces.
     fn frames(head: [u8; 6], n_bytes: usize, n: usize) -> Vec<u8> {
         let mut frame = head.to_vec();
         frame.resize(n_bytes, 0xA5);

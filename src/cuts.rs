@@ -1,16 +1,16 @@
-//! How an utterance is cut into unary calls whose frames are, bit for bit, those of one whole call.
+//! Cuts an utterance into unary calls whose frames equal, bit for bit, those of one whole call.
 //!
-//! A frame's mouth depends on the audio on both sides of it, so a call must send more than its frames last. The rule, which
-//! [`Cuts`] follows:
+//! A frame's mouth depends on the audio on both sides of it. So a call must send more audio than its frames
+//! last. [`Cuts`] follows these rules:
 //!
-//! - **Samples** are cut at a multiple of 5 frames (200 ms), where the rate is divisible by 5; of 25 frames (1 s) where it
-//!   is not. At least 10 frames of audio come before the first frame wanted, unless the utterance begins later,
-//!   and 11 after the last one, unless it ends before. `first_frame` says how much came before.
-//! - **Steps** may be cut anywhere; 9 come before that of the first frame, 6 after that of the last.
-//! - **Windows** are whole as they are.
+//! - **Samples** are cut at a multiple of 5 frames (200 ms) if the rate is divisible by 5, otherwise of 25 frames
+//!   (1 s). At least 10 frames of audio come before the first frame to make, unless the utterance begins later, and
+//!   11 after the last one, unless it ends earlier. `first_frame` counts the frames of audio before.
+//! - **Steps** may be cut anywhere. 9 come before the first frame's, 6 after the last frame's.
+//! - **Windows** need nothing around them.
 //! - `end_of_utterance` is false unless the call's audio reaches the end of the utterance.
 //!
-//! The server takes samples and steps for models of 25 frames a second only, so a frame is 40 ms here.
+//! The server accepts samples and steps only for models of 25 frames a second, so a frame is 40 ms here.
 
 use bytes::Bytes;
 
@@ -22,12 +22,12 @@ use crate::{
     },
 };
 
-/// Frames a second of all models that take samples or steps.
+/// Frames a second of all models that accept samples or steps.
 const FPS: u64 = 25;
-/// Frames that an utterance of feature steps has beyond their number.
+/// An utterance of n feature steps has n frames and this many more.
 const STEPS_SURPLUS: u64 = 2;
 
-/// The calls that an utterance is cut into, in order.
+/// The calls of one utterance, in order.
 #[derive(Debug, Clone)]
 pub struct Cuts {
     format: AudioFormat,
@@ -39,17 +39,17 @@ pub struct Cuts {
 /// One call of several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {
-    /// The place of its first frame in the utterance.
+    /// Position of its first frame in the utterance.
     pub first_frame: u64,
-    /// Frames that it gives.
+    /// Number of frames that it returns.
     pub n_frames: u32,
-    /// What it sends: these frames' audio and what they need around it.
+    /// The audio to send: that of these frames, and the context around it.
     pub audio: Audio,
 }
 
 impl Cut {
-    /// A request for its frames that is otherwise as `template`, whose `start_frame_index` is the place of the utterance's
-    /// first frame on the avatar's timeline.
+    /// A request for its frames, otherwise like `template`. The template's `start_frame_index` is the position
+    /// of the utterance's first frame on the avatar's timeline.
     #[must_use]
     pub fn request(self, template: &InferBatchCompositeRequest) -> InferBatchCompositeRequest {
         InferBatchCompositeRequest {
@@ -64,8 +64,8 @@ impl Cut {
 }
 
 impl Cuts {
-    /// Cuts `audio`, a whole utterance of the form `format`, into calls of at most `n_per_call` frames. What is left of a last
-    /// item is dropped.
+    /// Cuts `audio`, a whole utterance in the form `format`, into calls of at most `n_per_call` frames. An
+    /// incomplete last item is dropped.
     #[must_use]
     pub fn new(format: AudioFormat, audio: impl Into<Bytes>, n_per_call: u32) -> Self {
         Self {

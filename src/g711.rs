@@ -1,9 +1,9 @@
 //! Telephony coding (ITU-T G.711): a byte a sample, on a roughly logarithmic scale.
 //!
-//! For clients that play what a session echoes, and for WAV files. The server decodes with its own copy
-//! (`lipsync_audio::g711`): a client program links no server crate. One golden file pins both.
+//! For clients that play echoed audio, and for WAV files. The server has its own copy
+//! (`lipsync_audio::g711`), because a client program links no server crate. One golden file pins both.
 
-/// A sample of mu-law coding, as it is used in North America and Japan: 14 bits at the upper end of 16.
+/// A mu-law sample, as used in North America and Japan: 14 bits at the upper end of 16.
 #[must_use]
 pub fn decode_mulaw(code: u8) -> i16 {
     let code = !code;
@@ -15,7 +15,7 @@ pub fn decode_mulaw(code: u8) -> i16 {
     }
 }
 
-/// A sample of A-law coding, as it is used elsewhere: 13 bits at the upper end of 16.
+/// An A-law sample, as used elsewhere: 13 bits at the upper end of 16.
 #[must_use]
 pub fn decode_alaw(code: u8) -> i16 {
     let code = code ^ 0x55;

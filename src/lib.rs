@@ -1,7 +1,7 @@
 //! The wire of lipsync-server.
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
-//! descriptor set, a thin typed [`client`] and live [`session`]s, and what a client needs to hand in sound as it finds it
+//! descriptor set, a thin typed [`client`], live [`session`]s, and readers for common sound formats
 //! ([`wav`], [`g711`], [`container`]). It deliberately knows nothing of engines, models or
 //! pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]

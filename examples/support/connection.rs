@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use lipsync::client::{Client, ConnectError, ConnectOptions};
 
-/// Which server, and how to reach it.
+/// The server's address and certificates.
 #[derive(clap::Args)]
 pub struct Connection {
-    /// The server: host:port, or https://host:port for TLS.
+    /// Server address: host:port, or https://host:port for TLS.
     #[arg(long, default_value = "127.0.0.1:50051")]
     addr: String,
-    /// Certificates (PEM) that https trusts instead of the system's.
+    /// CA certificates (PEM) to trust for https instead of the system's.
     #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
     ca: Option<PathBuf>,
 }
 
 impl Connection {
-    /// Connects, and says what to do when nobody is there.
+    /// Connects. The error says how to start a server if none answers.
     pub async fn connect(&self) -> anyhow::Result<Client> {
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.ca {

@@ -1,11 +1,11 @@
-//! What ended a call on the way, in words that say what to do.
+//! Failures between client and server, in words that say what to do.
 //!
-//! A proxy that refuses a call answers with an HTTP status and a page instead of gRPC. The libraries tell that in terms
-//! of the protocol (`grpc-status header missing, mapped from HTTP status code 413`), which nobody can act on.
+//! A proxy that refuses a call answers with an HTTP status and a page instead of gRPC. The libraries report
+//! that in terms of the protocol (`grpc-status header missing, mapped from HTTP status code 413`), which helps nobody.
 
 use tonic::{Code, Status};
 
-/// The code and the text that a status of the transport's own should have; `None` for what a server said.
+/// The code and text for a status that the transport made; `None` if the server made it.
 pub(super) fn in_plain_words(status: &Status) -> Option<(Code, String)> {
     let message = status.message();
     if let Some((_, http)) = message.split_once("mapped from HTTP status code ") {

@@ -1,11 +1,11 @@
-//! What people write where a server's address is asked for.
+//! Server addresses as people write them.
 
 use tonic::transport::Uri;
 
-/// Where a server listens unless configured otherwise; what a host without a port means.
+/// The default port, used for a host without a port.
 const DEFAULT_PORT: u16 = 50_051;
 
-/// Where to connect, and whether in clear.
+/// Where to connect, and whether with TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// `http://host:port` or `https://host:port`.
@@ -17,8 +17,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Understands `host:port`, `host`, and URIs of the schemes http, grpc (in clear), https and grpcs (TLS), in any case
-    /// of letters; the error says what is wrong.
+    /// Parses `host:port`, `host`, and URIs of the schemes http and grpc (no TLS), https and grpcs (TLS), in
+    /// upper or lower case. The error says what is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         let (is_secure, authority) = match text.split_once("://") {
@@ -71,7 +71,7 @@ fn scheme_is_secure(scheme: &str) -> Result<bool, &'static str> {
 
 const UNIX: &str = "sockets of files are not spoken, only TCP";
 
-/// Catches what looks like `host:port` and is not.
+/// Catches texts that look like `host:port` but are not.
 fn without_scheme(text: &str) -> Result<&str, &'static str> {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("unix:") {

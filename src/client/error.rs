@@ -8,44 +8,44 @@ use super::address::Address;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address cannot be understood.
+    /// The address is invalid.
     #[error(
         "not a server address: {address:?}: {reason} (expected for example 127.0.0.1:50051 or https://faces.example)"
     )]
     Address {
-        /// What was given.
+        /// The given address.
         address: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// There is nothing that TLS could trust.
-    #[error("https cannot be spoken: {reason}")]
+    /// There are no certificates to trust for TLS.
+    #[error("cannot use https: {reason}")]
     Certificates {
         /// What is missing.
         reason: String,
     },
-    /// The server is there, but it is not who the address says, or it does not speak TLS.
+    /// The server's certificate does not match the address, or it does not speak TLS.
     #[error("no secure connection to {address}: {reason}")]
     Tls {
-        /// What was given.
+        /// The given address.
         address: String,
         /// What went wrong, and what to do.
         reason: String,
     },
-    /// Nobody answered there in time.
+    /// No server answered in time.
     #[error("{address} did not answer within {limit:?}")]
     Timeout {
-        /// What was given.
+        /// The given address.
         address: String,
-        /// How long it was waited for.
+        /// The time limit.
         limit: Duration,
     },
-    /// Nobody answered there.
+    /// No server answered.
     #[error("cannot connect to {address}")]
     Transport {
-        /// What was given.
+        /// The given address.
         address: String,
-        /// What the transport says.
+        /// The transport's error.
         source: tonic::transport::Error,
     },
 }
@@ -57,7 +57,7 @@ impl ConnectError {
         }
     }
 
-    /// Tells what TLS refused from what was not there.
+    /// Tells a TLS refusal from an absent server.
     pub(super) fn failed(address: &str, parsed: &Address, error: tonic::transport::Error) -> Self {
         let reason = root_cause(&error);
         let hint = if !parsed.is_secure {
@@ -89,7 +89,7 @@ impl ConnectError {
     }
 }
 
-/// The innermost error: what the layers around it add are words such as `transport error`.
+/// The innermost error. The layers around it add only words such as `transport error`.
 fn root_cause(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -1,4 +1,4 @@
-//! How a connection is made, and how long silence on it is believed.
+//! Connection options: TLS, timeouts and pings.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{Client, ConnectError, address::Address};
 
-/// How a connection is made, and how long silence on it is believed.
+/// Connection options: TLS, timeouts and pings.
 ///
-/// With the defaults nothing waits for ever: a connection that cannot be made is given up after 5 s, a link that has
-/// gone dead under a call or a session is noticed within 30 s (HTTP/2 pings, only while something runs, as proxies and
-/// gRPC servers allow them), and an answer that does not begin within two minutes is not waited for.
+/// With the defaults nothing waits for ever. Connecting fails after 5 s. A dead link under a call or a session is
+/// noticed within 30 s (HTTP/2 pings, only while something runs, as proxies and gRPC servers allow). A call fails
+/// if its answer does not begin within two minutes.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until `connect` is awaited"]
 pub struct ConnectOptions {
@@ -39,35 +39,35 @@ impl ConnectOptions {
         Self::default()
     }
 
-    /// Certificates (PEM) that https trusts instead of those of the system: for a private authority, or one
-    /// server's own certificate.
+    /// CA certificates (PEM) to trust for https instead of the system's: of a private authority, or one server's own
+    /// certificate.
     pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
         self
     }
 
-    /// How long connecting may take, handshakes included. Default 5 s.
+    /// Time limit for connecting, handshakes included. Default 5 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// How long an answer may take to begin; it holds for every call, for the opening of a session and for the loading
-    /// of a model, but not for what comes after. Default 120 s.
+    /// Time limit for an answer to begin. It applies to every call, to the opening of a session and to the loading of a
+    /// model, but not to the rest of an answer. Default 120 s.
     pub fn answer_timeout(mut self, limit: Duration) -> Self {
         self.answer_timeout = limit;
         self
     }
 
-    /// While a call or a session runs and nothing comes in for `interval`, the server is asked whether it is there, and given
-    /// up when it has not answered after `timeout`. Defaults 20 s and 10 s.
+    /// If nothing comes in for `interval` while a call or a session runs, the client pings the server. It gives up if
+    /// no answer comes within `timeout`. Defaults 20 s and 10 s.
     pub fn pings(mut self, interval: Duration, timeout: Duration) -> Self {
         (self.ping_interval, self.ping_timeout) = (interval, timeout);
         self
     }
 
-    /// Connects to `https://host:port` (TLS), or to `http://host:port` or `host:port` (in clear). `grpcs` and `grpc` are other
-    /// names of the schemes. Without a port it is 443, 80, or 50051 where there is no scheme either.
+    /// Connects to `https://host:port` (TLS), or to `http://host:port` or `host:port` (no TLS). `grpcs` and `grpc` are
+    /// other names of the schemes. Default ports: 443 with https, 80 with http, 50051 without a scheme.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -116,7 +116,7 @@ impl ConnectOptions {
     }
 }
 
-/// A file without a certificate would be trusted as an empty list: a refusal that names everything but the cause.
+/// Refuses a file without a certificate. An empty list of trusted certificates would fail later, without naming the cause.
 fn check_pem(pem: &[u8]) -> Result<(), ConnectError> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     if pem.windows(BEGIN.len()).any(|part| part == BEGIN) {

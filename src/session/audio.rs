@@ -1,8 +1,8 @@
-//! The forms in which a session takes audio.
+//! The audio formats of a session.
 
 use crate::v1::{AudioInput, OpenSession, PcmEncoding};
 
-/// What the audio of a session is. An *item* is a sample of every channel, a step or a window.
+/// The audio format of a session. An *item* is a sample of every channel, a step or a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AudioFormat {
     /// 16-bit samples, little-endian, interleaved.
@@ -38,7 +38,7 @@ pub enum AudioFormat {
         /// Values in one step (AVE: 512).
         n_floats: usize,
     },
-    /// Feature windows as the network takes them, one a frame: f32 LE.
+    /// Feature windows in the network's layout, one a frame: f32 LE.
     Windows {
         /// Values in one window (AVE: 32 x 16 x 16).
         n_floats: usize,
@@ -46,7 +46,7 @@ pub enum AudioFormat {
 }
 
 impl AudioFormat {
-    /// One channel of 16-bit samples, as most microphones and text-to-speech engines give them.
+    /// One channel of 16-bit samples, the format of most microphones and text-to-speech engines.
     #[must_use]
     pub fn mono_s16(rate_hz: u32) -> Self {
         Self::PcmS16 {
@@ -74,7 +74,7 @@ impl AudioFormat {
         self.pcm().map_or(fps, |pcm| pcm.rate_hz)
     }
 
-    /// What its numbers are.
+    /// The type of its numbers.
     pub(super) fn numbers(self) -> Numbers {
         match self {
             Self::PcmS16 { .. } => Numbers::Samples16,
@@ -83,7 +83,7 @@ impl AudioFormat {
         }
     }
 
-    /// Whether it is samples, which may be cut anywhere; steps and windows come whole.
+    /// Whether it has samples, which may be cut anywhere. Steps and windows must be whole.
     pub(super) fn is_pcm(self) -> bool {
         self.pcm().is_some()
     }
@@ -130,7 +130,7 @@ impl AudioFormat {
     }
 }
 
-/// What the numbers of a form are.
+/// The type of a format's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
     Samples16,
@@ -139,7 +139,7 @@ pub(super) enum Numbers {
     Codes,
 }
 
-/// A form of samples.
+/// A sample format.
 struct Pcm {
     encoding: PcmEncoding,
     sample_bytes: usize,

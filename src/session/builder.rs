@@ -1,4 +1,4 @@
-//! How a session is opened.
+//! Configures and opens a session.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// Messages between a sender and the connection. Few, so that an interruption overtakes nothing but
-/// what the connection has taken already.
+/// Messages that may wait between a sender and the connection. Few, so that only messages that the connection has
+/// already taken can precede an interruption.
 const OUTGOING: usize = 2;
 
-/// What a session will be like; made by [`Client::session`].
+/// The configuration of a session; made by [`Client::session`].
 ///
 /// The defaults: 16 kHz mono 16-bit samples in, the server's output format, frames as soon as they are made, no
 /// idle frames, no echo.
@@ -49,58 +49,58 @@ impl SessionBuilder {
         }
     }
 
-    /// What the audio will be.
+    /// Sets the audio format.
     pub fn audio(mut self, format: AudioFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// How frames come back.
+    /// Sets the output format of frames.
     pub fn output(mut self, output: OutputOptions) -> Self {
         self.open.output = Some(output);
         self
     }
 
-    /// When frames leave the server.
+    /// Sets when frames leave the server.
     pub fn pacing(mut self, pacing: Pacing) -> Self {
         self.open.set_pacing(pacing);
         self
     }
 
-    /// Frames in silence and between segments too.
+    /// Also requests frames in silence and between segments.
     pub fn idle_frames(mut self, wanted: bool) -> Self {
         self.open.idle_frames = wanted;
         self
     }
 
-    /// With each frame the audio that is heard while it is shown.
+    /// Requests, with each frame, the audio that plays while it is shown.
     pub fn audio_echo(mut self, wanted: bool) -> Self {
         self.open.audio_echo = wanted;
         self
     }
 
-    /// Place of the first frame on the avatar's timeline.
+    /// Sets the position of the first frame on the avatar's timeline.
     pub fn start_frame_index(mut self, index: u64) -> Self {
         self.open.start_frame_index = index;
         self
     }
 
-    /// How urgent its frames are.
+    /// Sets the priority of the frames.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.open.set_priority(priority);
         self
     }
 
-    /// Request metadata: credentials, a request id.
+    /// Sets request metadata, such as credentials or a request id.
     pub fn metadata(mut self, metadata: MetadataMap) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Opens the session; returns when the server has loaded the model and accepted.
+    /// Opens the session. Returns once the server has loaded the model and accepted.
     ///
     /// # Errors
-    /// [`SessionError::Server`] when it does not, or not within the client's
+    /// [`SessionError::Server`] if it refuses, or does not answer within the client's
     /// [answer timeout](crate::client::ConnectOptions::answer_timeout).
     pub async fn open(self) -> Result<Session, SessionError> {
         let limit = self.client.answer_timeout;

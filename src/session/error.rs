@@ -14,28 +14,28 @@ pub enum SessionError {
     /// The server broke the contract. The session is over.
     #[error("the server broke the contract: {what}")]
     Protocol {
-        /// What it did.
+        /// How.
         what: &'static str,
     },
-    /// The session is over, or `finish` was called; the receiving half knows why.
+    /// The session is over, or `finish` was called. The receiving half knows why.
     #[error("the session takes nothing more")]
     Closed,
-    /// The server holds as much audio as it may; nothing was sent. Take events until there is room.
+    /// The server holds as much audio as it may. Nothing was sent: take events until there is room.
     #[error(
         "{held:?} of audio are with the server, and it may hold {window:?}: take events first, or push less"
     )]
     WindowFull {
         /// Audio whose frames have not come back.
         held: Duration,
-        /// The most that may be there.
+        /// The limit.
         window: Duration,
     },
-    /// The audio is not of the form that was announced; nothing was sent.
+    /// The audio is not in the announced format. Nothing was sent.
     #[error("the session was opened for audio {expected}; found {found}")]
     WrongAudio {
-        /// What would be right.
+        /// The announced format.
         expected: String,
-        /// What came.
+        /// The actual audio.
         found: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a session has sent and what has come back of it. Pure bookkeeping, without waiting.
+//! Audio that a session has sent, and frames that have come back. Pure bookkeeping, without waiting.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,14 +8,14 @@ use crate::v1::{CompositedFrame, Opened};
 /// The account of one session: segment ids, audio that the server holds, interruptions.
 ///
 /// Audio counts as held from the moment it is sent until a frame that shows it comes back. The server
-/// counts only what it has not begun to work on, so this never reaches the server's own limit.
+/// counts only audio that it has not begun to work on, so this never reaches the server's own limit.
 #[derive(Debug)]
 pub(super) struct Ledger {
     fps: u64,
     items_per_s: u64,
     /// Items that may be held.
     window: u64,
-    /// Segments of which something is held, oldest first.
+    /// Segments with held audio, oldest first.
     held: VecDeque<Held>,
     newest: u64,
     newest_is_open: bool,
@@ -23,7 +23,7 @@ pub(super) struct Ledger {
     cleared_to: u64,
     /// Interruptions that the server has not answered: the newest segment of each.
     unanswered: VecDeque<u64>,
-    /// Everything up to this segment is gone on the server too.
+    /// The server has dropped everything up to this segment, too.
     confirmed_to: u64,
     is_over: bool,
 }
@@ -32,7 +32,7 @@ pub(super) struct Ledger {
 struct Held {
     segment_id: u64,
     n_items: u64,
-    /// Items that frames have come back for.
+    /// Items whose frames have come back.
     n_shown: u64,
 }
 
@@ -60,8 +60,8 @@ impl Ledger {
         }
     }
 
-    /// Room for at most `n_items` more of the current segment, which begins if there is none; `None`
-    /// when there is none now.
+    /// Reserves room for at most `n_items` more of the current segment, and begins a segment if there is none.
+    /// `None` if there is no room now.
     pub(super) fn grant(&mut self, n_items: usize) -> Option<Granted> {
         // A second at most, so that messages stay small; small windows go round in four pieces.
         let piece = (self.window / 4).clamp(1, self.items_per_s);
@@ -87,7 +87,7 @@ impl Ledger {
         })
     }
 
-    /// Refuses what does not fit now.
+    /// Refuses audio that does not fit now.
     pub(super) fn check_room(&self, n_items: usize) -> Result<(), SessionError> {
         if n_items as u64 <= self.room() {
             return Ok(());
@@ -98,7 +98,7 @@ impl Ledger {
         })
     }
 
-    /// Ends the current segment and gives its id; `None` when there is none.
+    /// Ends the current segment and returns its id; `None` if there is none.
     pub(super) fn end_segment(&mut self) -> Option<u64> {
         std::mem::take(&mut self.newest_is_open).then_some(self.newest)
     }
@@ -113,12 +113,12 @@ impl Ledger {
         self.newest + u64::from(!self.newest_is_open)
     }
 
-    /// The segment that is open, if one is.
+    /// The open segment, if there is one.
     pub(super) fn open_segment(&self) -> Option<u64> {
         self.newest_is_open.then_some(self.newest)
     }
 
-    /// Interrupts everything. What is sent from now on reaches a server that holds nothing.
+    /// Interrupts everything. Later audio reaches a server that holds nothing.
     pub(super) fn clear(&mut self) {
         self.newest_is_open = false;
         self.cleared_to = self.newest;
@@ -133,7 +133,7 @@ impl Ledger {
         }
     }
 
-    /// Books a frame; false when it was under way while its segment was interrupted.
+    /// Books a frame; false if its segment was interrupted while it was on its way.
     ///
     /// # Errors
     /// [`SessionError::Protocol`] for a frame of a segment whose end the server has confirmed.
@@ -160,7 +160,7 @@ impl Ledger {
         Ok(segment_id > self.cleared_to)
     }
 
-    /// Books the end of a segment; false when it was under way while the segment was interrupted.
+    /// Books the end of a segment; false if the segment was interrupted while it was on its way.
     pub(super) fn book_end(&mut self, segment_id: u64) -> bool {
         while self
             .held
@@ -172,7 +172,7 @@ impl Ledger {
         segment_id > self.cleared_to
     }
 
-    /// Nothing more will come.
+    /// Ends the account: nothing more will come.
     pub(super) fn set_over(&mut self) {
         self.is_over = true;
     }

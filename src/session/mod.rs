@@ -1,13 +1,13 @@
-//! Live conversations: a voice goes in, a face comes out.
+//! Live sessions: a voice goes in, a face comes out.
 //!
-//! A [`Session`] is one `StreamComposite` call. [`push_audio`] says what is spoken, [`next`] gives the
+//! A [`Session`] is one `StreamComposite` call. [`push_audio`] sends speech, [`next`] returns
 //! frames. An utterance is a *segment*: it begins with its first audio and ends with [`end_segment`], which
-//! makes the frames that still waited for audio to come. [`clear`] interrupts. Segment ids, sizes of
-//! messages and the server's limit on waiting audio are looked after here.
+//! makes the frames that still wait for audio. [`clear`] interrupts. The session takes care of segment ids,
+//! message sizes and the server's limit on waiting audio.
 //!
-//! The two directions are independent, so a program that listens and shows at the same time
-//! [splits](Session::split) the session into halves, one a task; `examples/` has three such programs.
-//! One that works in turns keeps it whole:
+//! The two directions are independent. A program that listens and shows at the same time
+//! [splits](Session::split) the session into halves, one per task; `examples/` has three such programs.
+//! A program that works in turns keeps it whole:
 //!
 //! ```no_run
 //! use lipsync::{client::Client, session::{AudioFormat, Event}};
@@ -52,7 +52,7 @@ pub use self::{
 };
 use crate::v1::Opened;
 
-/// One live conversation, both directions in one hand. Dropping it cancels the session.
+/// One live session, with both directions in one value. Dropping it cancels the session.
 #[derive(Debug)]
 pub struct Session {
     sender: SessionSender,
@@ -60,31 +60,31 @@ pub struct Session {
 }
 
 impl Session {
-    /// What the server said when it opened the session: frame rate, size, look-ahead, limits.
+    /// The server's parameters of the session: frame rate, size, look-ahead, limits.
     #[must_use]
     pub fn opened(&self) -> &Opened {
         self.receiver.opened()
     }
 
-    /// What the server's log calls this session.
+    /// Id of this session in the server's log.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.receiver.request_id()
     }
 
-    /// The halves, for two tasks.
+    /// Splits the session into halves, for two tasks.
     #[must_use]
     pub fn split(self) -> (SessionSender, SessionReceiver) {
         (self.sender, self.receiver)
     }
 
-    /// Sends audio of the announced form and gives the id of its segment; see
+    /// Sends audio in the announced format and returns the id of its segment; see
     /// [`SessionSender::push_audio`].
     ///
-    /// Where a half would wait for frames to be taken, nobody could take them here:
+    /// A sender half would wait until frames are taken. Here nobody could take them, so this fails instead.
     ///
     /// # Errors
-    /// [`SessionError::WindowFull`] when the server would hold more audio than it may;
+    /// [`SessionError::WindowFull`] if the server would hold more audio than it may;
     /// [`SessionError::WrongAudio`], [`SessionError::Closed`].
     pub async fn push_audio(&mut self, audio: impl Into<Bytes>) -> Result<u64, SessionError> {
         let audio = audio.into();
@@ -108,7 +108,7 @@ impl Session {
         self.push_audio(self.sender.floats(values)?).await
     }
 
-    /// The utterance is over; see [`SessionSender::end_segment`].
+    /// Ends the utterance; see [`SessionSender::end_segment`].
     ///
     /// # Errors
     /// [`SessionError::Closed`] when the session is over.
@@ -124,12 +124,12 @@ impl Session {
         self.sender.clear().await
     }
 
-    /// Says that nothing more will be sent; [`next`](Self::next) gives what is left.
+    /// Ends sending. [`next`](Self::next) returns the remaining events.
     pub fn finish(&mut self) {
         self.sender.finish();
     }
 
-    /// Waits for what the server sends next, `None` at the end; see [`SessionReceiver::next`].
+    /// Waits for the next event, `None` at the end; see [`SessionReceiver::next`].
     ///
     /// # Errors
     /// [`SessionError::Server`] and [`SessionError::Protocol`]; both end the session.

@@ -1,4 +1,4 @@
-//! The half of a session that sees.
+//! The receiving half of a session.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::{
     },
 };
 
-/// Something that the server sent.
+/// An event from the server.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// A picture. Frames come in order, one frame duration apart.
     Frame(CompositedFrame),
-    /// All frames of a segment have come.
+    /// All frames of a segment have arrived.
     SegmentEnd(SegmentEnd),
-    /// An interruption took effect: flush what you have buffered.
+    /// An interruption took effect: flush your buffers.
     Cleared(Cleared),
-    /// Something to know, not an error.
+    /// A warning, not an error.
     Warning(Warning),
 }
 
-/// The half of a session that sees. Dropping it cancels the session.
+/// The receiving half of a session. Dropping it cancels the session.
 #[derive(Debug)]
 pub struct SessionReceiver {
     shared: Arc<Shared>,
@@ -52,26 +52,26 @@ impl SessionReceiver {
         }
     }
 
-    /// What the server said when it opened the session: frame rate, size, look-ahead, limits.
+    /// The server's parameters of the session: frame rate, size, look-ahead, limits.
     #[must_use]
     pub fn opened(&self) -> &Opened {
         &self.opened
     }
 
-    /// What the server's log calls this session.
+    /// Id of this session in the server's log.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
-    /// Waits for what the server sends next; `None` when the session has ended well.
+    /// Waits for the next event; `None` if the session has ended well.
     ///
-    /// Taking events slowly slows the server down: it makes `max_unsent_ms` of frames ahead and no
-    /// more. A call may be dropped at any time; nothing is lost.
+    /// A slow reader slows the server down: it makes at most `max_unsent_ms` of frames ahead. A call may be
+    /// dropped at any time without loss.
     ///
     /// # Errors
-    /// [`SessionError::Server`] when the server ends the session, [`SessionError::Protocol`] when it
-    /// breaks the contract. After an error there is nothing more: `None`.
+    /// [`SessionError::Server`] if the server ends the session, [`SessionError::Protocol`] if it breaks
+    /// the contract. After an error comes only `None`.
     pub async fn next(&mut self) -> Result<Option<Event>, SessionError> {
         while let Some(answers) = &mut self.answers {
             let received = answers.message().await;
@@ -98,7 +98,7 @@ impl SessionReceiver {
         Ok(None)
     }
 
-    /// Books a message; `None` for what was interrupted, and for what this version does not know.
+    /// Books a message; `None` if it was interrupted, or if this version does not know it.
     fn event(&self, message: Option<Message>) -> Result<Option<Event>, SessionError> {
         let mut ledger = self.shared.ledger();
         let event = match message {

@@ -1,4 +1,4 @@
-//! The half of a session that speaks.
+//! The sending half of a session.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::v1::{
     stream_composite_request::Message,
 };
 
-/// The half of a session that speaks. Dropping it finishes the session well: what is queued is made,
-/// then the stream ends.
+/// The sending half of a session. Dropping it finishes the session: the server makes the queued frames, then
+/// the session ends.
 #[derive(Debug)]
 pub struct SessionSender {
     shared: Arc<Shared>,
     /// `None` after `finish`.
     outgoing: Option<mpsc::Sender<StreamCompositeRequest>>,
     format: AudioFormat,
-    /// The beginning of a sample whose rest has not been pushed.
+    /// The first bytes of an incomplete sample.
     carry: Bytes,
 }
 
@@ -37,15 +37,15 @@ impl SessionSender {
         }
     }
 
-    /// Sends audio of the announced form, of any length, and gives the id of its segment. The first
-    /// audio, and the first after `end_segment` or `clear`, begins a segment; they count from 1 on.
+    /// Sends audio in the announced format, of any length, and returns the id of its segment. The first
+    /// audio begins a segment, as does the first after `end_segment` or `clear`. Ids count from 1.
     ///
-    /// Samples may be cut anywhere, as they come from a pipe or a socket: the beginning of one waits here
-    /// for its rest.
+    /// Samples may be cut anywhere, as they come from a pipe or a socket. An incomplete sample waits for its
+    /// rest.
     ///
-    /// Waits while the server holds as much audio as it may (`max_buffered_audio_s` of [`opened`]),
-    /// until frames come back: so somebody must take events meanwhile. A call that is dropped while
-    /// it waits has sent a part of its audio; `clear` or `end_segment` may follow.
+    /// Waits for frames to come back while the server holds as much audio as it may
+    /// (`max_buffered_audio_s` of [`opened`]). So another task must take events meanwhile. A call that is
+    /// dropped while it waits has sent a part of its audio; `clear` or `end_segment` may follow.
     ///
     /// # Errors
     /// [`SessionError::WrongAudio`] for parts of feature steps or windows, [`SessionError::Closed`] when the
@@ -102,8 +102,8 @@ impl SessionSender {
         self.push_audio(self.floats(values)?).await
     }
 
-    /// The utterance is over: its tail is made. Gives the id of its segment, `None` when there is
-    /// none under way. Where it ends inside a sample, the server warns (`audio_truncated`).
+    /// Ends the utterance, so that its last frames are made. Returns the id of its segment, `None` if none is
+    /// open. If the audio ends inside a sample, the server warns (`audio_truncated`).
     ///
     /// # Errors
     /// [`SessionError::Closed`] when the session is over.
@@ -117,10 +117,10 @@ impl SessionSender {
         Ok(ended)
     }
 
-    /// Interrupts: all audio and all frames that are under way are dropped.
+    /// Interrupts: all audio and frames on their way are dropped.
     ///
-    /// It returns at once. From then on the receiving half gives no frame of what was interrupted,
-    /// and [`Event::Cleared`](super::Event::Cleared) when the server has confirmed.
+    /// Returns at once. From then on the receiving half returns no interrupted frame. It returns
+    /// [`Event::Cleared`](super::Event::Cleared) once the server has confirmed.
     ///
     /// # Errors
     /// [`SessionError::Closed`] when the session is over.
@@ -132,13 +132,13 @@ impl SessionSender {
         Ok(())
     }
 
-    /// Says that nothing more will be sent: the server makes what is queued and ends the stream. The beginning
-    /// of a sample that still waits for its rest is dropped.
+    /// Ends sending: the server makes the queued frames and ends the session. An incomplete sample is
+    /// dropped.
     pub fn finish(&mut self) {
         self.outgoing = None;
     }
 
-    /// Refuses what would have to wait.
+    /// Fails if it would have to wait.
     pub(super) fn check_room(&self, n_bytes: usize) -> Result<(), SessionError> {
         let n_items = (self.carry.len() + n_bytes) / self.format.item_bytes();
         self.shared.ledger().check_room(n_items)
@@ -164,7 +164,7 @@ impl SessionSender {
         })
     }
 
-    /// Tells the server of a sample that ends before its end: it warns and drops it.
+    /// Sends an incomplete sample, so that the server warns and drops it.
     async fn send_carry(&mut self) -> Result<(), SessionError> {
         let open_segment = self.shared.ledger().open_segment();
         // Without a segment there is nothing that it could end.
@@ -201,7 +201,7 @@ impl SessionSender {
         }))
     }
 
-    /// A place in front of the connection: what is booked after it is also sent.
+    /// A place in the queue to the connection. Audio that is booked after it is certain to be sent.
     async fn place(&self) -> Result<mpsc::Permit<'_, StreamCompositeRequest>, SessionError> {
         let outgoing = self.outgoing.as_ref().ok_or(SessionError::Closed)?;
         let place = outgoing.reserve().await;
@@ -218,7 +218,7 @@ fn request(message: Message) -> StreamCompositeRequest {
     }
 }
 
-/// One after the other; a copy only where there is something to join.
+/// Joins the parts; copies only if there is something to join.
 fn joined(carry: Bytes, audio: Bytes) -> Bytes {
     if carry.is_empty() {
         return audio;

@@ -1,4 +1,4 @@
-//! What the two halves of a session share.
+//! State that the two halves of a session share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,17 +26,17 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes a sender that waits for room; the only one there is.
+    /// Wakes the one sender, if it waits for room.
     pub(super) fn announce_room(&self) {
         self.room.notify_one();
     }
 
-    /// Waits for the next announcement, or takes one that nobody has waited for.
+    /// Waits for the next announcement, or takes a pending one.
     pub(super) async fn room_announced(&self) {
         self.room.notified().await;
     }
 
-    /// Nothing more will come back: a waiting sender must learn it.
+    /// Nothing more will come back: wakes a waiting sender.
     pub(super) fn end(&self) {
         self.ledger().set_over();
         self.announce_room();

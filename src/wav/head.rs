@@ -1,4 +1,4 @@
-//! Where the samples of a WAV file are, and what they are like.
+//! Position and format of the samples in a WAV file.
 //!
 //! *Source:* Multimedia Programming Interface and Data Specifications 1.0 (IBM, Microsoft, 1991) and
 //! <https://learn.microsoft.com/windows/win32/api/mmreg/ns-mmreg-waveformatextensible>.
@@ -6,7 +6,7 @@
 use super::{RATES_HZ, WavError};
 use crate::container::{Look, look, look_longer};
 
-/// How one sample is stored; all are little-endian.
+/// Storage of one sample; all are little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WavEncoding {
     /// Unsigned 8 bit: 128 is silence.
@@ -27,7 +27,7 @@ pub enum WavEncoding {
     Alaw,
 }
 
-/// What a WAV file says about its samples.
+/// The format of the samples in a WAV file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WavHead {
     /// One sample.
@@ -38,17 +38,17 @@ pub struct WavHead {
     pub n_channels: u16,
 }
 
-/// Where the samples are.
+/// Position of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataChunk {
-    /// Place of the first sample.
+    /// Offset of the first sample, bytes.
     pub start: usize,
-    /// How many bytes they take, as the file says.
+    /// Their length in bytes, according to the file.
     pub n_bytes: u32,
 }
 
-/// Chunks that stand before and after samples. Where lengths cannot be trusted, they tell a chunk from what
-/// follows by accident.
+/// Chunks that occur before and after samples. If lengths cannot be trusted, these names tell a chunk from
+/// random bytes.
 const CHUNK_NAMES: [&[u8; 4]; 16] = [
     b"fmt ", b"data", b"LIST", b"INFO", b"JUNK", b"junk", b"fact", b"PEAK", b"bext", b"cue ",
     b"smpl", b"id3 ", b"ID3 ", b"iXML", b"PAD ", b"FLLR",
@@ -58,10 +58,10 @@ const SUBFORMAT_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38
 const EXTENSIBLE: u16 = 0xFFFE;
 
 impl WavHead {
-    /// Looks for the samples in the beginning of a file; `None` when more must be read.
+    /// Looks for the samples in the start of a file; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// [`WavError`], as soon as it is sure.
+    /// [`WavError`], as soon as it is certain.
     pub fn find(file: &[u8]) -> Result<Option<(Self, DataChunk)>, WavError> {
         match look(file) {
             Look::Wav => {}
@@ -144,7 +144,7 @@ impl WavHead {
         self.encoding.n_bytes() * usize::from(self.n_channels)
     }
 
-    /// Channels of what is decoded: 1 or 2.
+    /// Channels after decoding: 1 or 2.
     #[must_use]
     pub fn n_channels_out(self) -> u16 {
         if self.n_channels == 2 { 2 } else { 1 }
@@ -165,7 +165,7 @@ impl WavEncoding {
     }
 }
 
-/// The name of a coding, and how its samples are stored; `None` for sizes that nobody uses.
+/// Name and storage of a coding; `None` for sizes that nobody uses.
 fn encoding(tag: u16, bits: u16) -> Result<(&'static str, Option<WavEncoding>), WavError> {
     let (name, encoding) = match (tag, bits) {
         // Fewer bits stand at the upper end.

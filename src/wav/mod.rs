@@ -1,11 +1,11 @@
-//! Reads WAV files: the one way for all programs of this repository.
+//! Reads WAV files, for all programs of this repository.
 //!
-//! Files come as people and services write them, which is not always as the format says: lengths that were
-//! not known yet (0, 0x7FFFFFFF, 0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the
-//! samples. So lengths are believed only as far as the file goes. Any coding of plain samples is understood
-//! and becomes 16 bits; compressed codings and other files are refused by name. It writes nothing.
+//! Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong, odd chunks
+//! have no padding, and any chunk may come before the samples. So lengths are trusted only up to the end of the
+//! file. Every coding of plain samples is supported and becomes 16 bits. Compressed codings and other files are
+//! refused by name. This module writes nothing.
 //!
-//! [`Wav`] reads a whole file, [`WavReader`] one that arrives piece by piece; both are the same.
+//! [`Wav`] reads a whole file, [`WavReader`] one that arrives piece by piece. Both give the same samples.
 
 mod head;
 mod samples;
@@ -16,32 +16,32 @@ use std::path::Path;
 
 pub use head::{DataChunk, WavEncoding, WavHead};
 
-/// The sample rates that the server takes, Hz.
+/// The sample rates that the server accepts, Hz.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
-/// Where samples begin in a file at the latest, bytes: pictures of covers may come before them.
+/// Latest start of the samples in a file, bytes. Cover pictures may come before them.
 const MAX_HEAD_BYTES: usize = 16 << 20;
-/// Data chunks of such a length and more have no length: who wrote it did not know.
+/// A data chunk of this length or more has an unknown length: its writer did not know it.
 const UNKNOWN_LENGTH: u32 = 0x7FFF_0000;
 
-/// Why something is no WAV file that can be used.
+/// Why a file is not a usable WAV file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WavError {
     /// The file cannot be read.
     #[error("it cannot be read")]
     Io(#[from] std::io::Error),
-    /// Another kind of file.
-    #[error("it is no WAV file but {found}: convert it first")]
+    /// It is another kind of file.
+    #[error("it is not a WAV file but {found}: convert it first")]
     OtherFile {
-        /// What it is.
+        /// The kind of file.
         found: &'static str,
     },
-    /// No file that is known here.
-    #[error("it is no WAV file")]
+    /// It is not a known kind of file.
+    #[error("it is not a WAV file")]
     NotWav,
-    /// Its samples are compressed, or of a coding that nobody knows.
+    /// Its samples are compressed, or in an unknown coding.
     #[error(
-        "its samples are coded as {name} (format {tag:#06x}); PCM, float, mu-law and A-law are understood"
+        "its samples are coded as {name} (format {tag:#06x}); PCM, float, mu-law and A-law are supported"
     )]
     Coding {
         /// The number in the file.
@@ -49,7 +49,7 @@ pub enum WavError {
         /// Its name, for people.
         name: &'static str,
     },
-    /// A coding that is understood, in a size that is not.
+    /// A known coding with an unsupported sample size.
     #[error(
         "its samples have {bits} bits of {name}, in blocks of {block_bytes} bytes for {n_channels} channels"
     )]
@@ -63,28 +63,28 @@ pub enum WavError {
         /// Channels.
         n_channels: u16,
     },
-    /// It says that it has no channel.
+    /// It announces 0 channels.
     #[error("it has 0 channels")]
     NoChannels,
-    /// A rate that the server does not take.
-    #[error("its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")]
+    /// The server does not accept its sample rate.
+    #[error("its sample rate is {rate_hz} Hz; 4,000 to 192,000 are supported")]
     Rate {
         /// Samples per second.
         rate_hz: u32,
     },
-    /// The samples come before it is said what they are like.
+    /// The samples come before their description.
     #[error("it does not say how its samples are stored (no `fmt` chunk before `data`)")]
     NoFormat,
     /// It ends before the samples begin.
     #[error("it ends before any samples (no `data` chunk that holds some)")]
     NoData,
-    /// Everything is there but samples.
+    /// It has no samples.
     #[error("it holds no samples")]
     NoSamples,
-    /// A value that is NaN or infinite.
+    /// A sample is NaN or infinite.
     #[error("its sample {index} is not finite")]
     NotFinite {
-        /// Place among the interleaved samples.
+        /// Index among the interleaved samples.
         index: usize,
     },
 }
@@ -94,7 +94,7 @@ pub enum WavError {
 pub struct Wav {
     /// Samples per second and channel: 4,000 to 192,000.
     pub rate_hz: u32,
-    /// 1 or 2: three and more are averaged to one.
+    /// 1 or 2. Three or more are averaged to one.
     pub n_channels: u16,
     /// Interleaved; at least one of each channel.
     pub samples: Vec<i16>,
@@ -104,7 +104,7 @@ impl Wav {
     /// Reads a file, or a pipe to its end.
     ///
     /// # Errors
-    /// Any [`WavError`]. It does not name the file: the caller knows it.
+    /// Any [`WavError`]. It does not name the file, which the caller knows.
     pub fn open(path: &Path) -> Result<Self, WavError> {
         Self::parse(&std::fs::read(path)?)
     }
@@ -124,7 +124,7 @@ impl Wav {
         })
     }
 
-    /// The samples as the wire takes them: s16 LE.
+    /// The samples in the form of the wire: s16 LE.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.samples.iter().flat_map(|s| s.to_le_bytes()).collect()
@@ -135,19 +135,19 @@ impl Wav {
 #[derive(Debug, Default)]
 pub struct WavReader {
     head: Option<WavHead>,
-    /// What came and is not decoded: the head as far as it came, then less than a sample of every channel.
+    /// Bytes that are not decoded yet: the head, later less than a sample of every channel.
     pending: Vec<u8>,
-    /// Bytes of samples that are still to come, as far as that is known.
+    /// Bytes of samples that are still to come, if known.
     left: Option<u64>,
     /// Blocks decoded: samples of every channel.
     n_blocks: usize,
 }
 
 impl WavReader {
-    /// Takes the next piece, cut anywhere, and gives the samples that it completes.
+    /// Takes the next piece, cut anywhere, and returns the samples that it completes.
     ///
     /// # Errors
-    /// Any [`WavError`] but those of the end.
+    /// Any [`WavError`] except those of the end.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<i16>, WavError> {
         self.pending.extend_from_slice(piece);
         let head = match self.head {
@@ -193,16 +193,16 @@ impl WavReader {
         Ok(self.head)
     }
 
-    /// What the file says about its samples, once that is known.
+    /// The format of the samples, once it is known.
     #[must_use]
     pub fn head(&self) -> Option<WavHead> {
         self.head
     }
 
-    /// There is no more. A last sample that is cut short is dropped.
+    /// Ends the file. An incomplete last sample is dropped.
     ///
     /// # Errors
-    /// [`WavError::NotWav`], [`WavError::NoData`] or [`WavError::NoSamples`] where nothing was given.
+    /// [`WavError::NotWav`], [`WavError::NoData`] or [`WavError::NoSamples`] if there were no samples.
     pub fn finish(self) -> Result<WavHead, WavError> {
         match self.head {
             Some(head) if self.n_blocks > 0 => Ok(head),

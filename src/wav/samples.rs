@@ -1,13 +1,13 @@
 //! Stored samples to 16 bits.
 //!
-//! Integers keep their upper 16 bits, floats are rounded to the nearest and clipped at full scale: the same
-//! numbers as the Python client's reader gives.
+//! Integers keep their upper 16 bits. Floats are rounded to the nearest and clipped at full scale. The
+//! Python client's reader gives the same numbers.
 
 use super::{WavEncoding, WavError, WavHead};
 use crate::g711::{decode_alaw, decode_mulaw};
 
-/// Decodes whole blocks; three and more channels become their mean. `first` is the place of the first sample
-/// in its file.
+/// Decodes whole blocks. Three or more channels become their mean. `first` is the position of the first
+/// sample in its file.
 pub(super) fn decode(blocks: &[u8], head: WavHead, first: usize) -> Result<Vec<i16>, WavError> {
     let samples = match head.encoding {
         WavEncoding::U8 => bytewise(blocks, |byte| (i16::from(byte) - 128) << 8),

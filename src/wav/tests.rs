@@ -162,9 +162,9 @@ fn what_is_no_usable_wav_file_is_refused_by_name() {
     let of = |head| file(&[head, data.clone()]);
     let float = |value: f32| chunk(b"data", &value.to_le_bytes());
     let cases = [
-        (Vec::new(), "no WAV file"),
-        (b"RIFF".to_vec(), "no WAV file"),
-        (b"hello, world".to_vec(), "no WAV file"),
+        (Vec::new(), "not a WAV file"),
+        (b"RIFF".to_vec(), "not a WAV file"),
+        (b"hello, world".to_vec(), "not a WAV file"),
         (b"RF64\xff\xff\xff\xffWAVEds64".to_vec(), "RF64"),
         (b"BW64\xff\xff\xff\xffWAVEds64".to_vec(), "BW64"),
         (b"RIFX\0\0\0\x24WAVEfmt ".to_vec(), "big-endian"),

@@ -109,7 +109,7 @@ def test_more_than_two_channels_become_their_mean() -> None:
 @pytest.mark.parametrize(
     ("whole", "expected"),
     [
-        (b"", "no WAV file"),
+        (b"", "not a WAV file"),
         (b"RF64\xff\xff\xff\xffWAVEds64", "RF64"),
         (b"FORM\0\0\0\x24AIFFCOMM", "AIFF"),
         (b"ID3\x04\0\0\0\0\0\0", "MP3"),

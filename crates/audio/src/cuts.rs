@@ -11,12 +11,12 @@
 //! A client may cut an utterance into calls that each give some of its frames, bit-equal to those of
 //! one whole call. Call the offset of a call's audio in the utterance its *cut*. Then:
 //!
-//! 1. The cut lies at a multiple of [`cut_alignment_frames`] frames, where it is a whole number of
+//! 1. The cut is at a multiple of [`cut_alignment_frames`] frames, where it is a whole number of
 //!    source samples too. Frames, steps (25 a second) and mel rows (80 a second) share a grid
 //!    every 5 frames (200 ms, 16 rows) only. Rates divisible by 5, which all usual ones are, cut there; for others 25
 //!    frames (1 s) are the first place that is a whole number of samples.
 //! 2. The call sends at least [`CONTEXT_LEFT_FRAMES`] frames of audio before the first frame that it
-//!    wants, and says so in `first_frame`. A cut is wrong in what lies left of it: the
+//!    wants, and says so in `first_frame`. A cut spoils the audio to its left: the
 //!    resampler's zeros, the first pre-emphasised sample, the zero-padded mel rows. None of that
 //!    reaches row 3, where step 1 begins, so only the call's step 0 is wrong; frame 9 sees it as
 //!    `f[1]`, frame 10 is the first that does not.

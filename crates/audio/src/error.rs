@@ -1,4 +1,4 @@
-//! What can be wrong with audio that a client sends.
+//! Errors in audio from clients.
 
 use crate::{MAX_RATE_HZ, MIN_RATE_HZ};
 
@@ -8,7 +8,7 @@ pub enum AudioError {
     /// Bytes that do not divide into whole items.
     #[error("{n_bytes} bytes of {what} are no multiple of {item_bytes}")]
     ByteLength {
-        /// What the bytes hold.
+        /// Name of the data.
         what: &'static str,
         /// Length given.
         n_bytes: usize,
@@ -18,7 +18,7 @@ pub enum AudioError {
     /// Values that do not divide into whole items.
     #[error("{n_values} values of {what} are no multiple of {item_values}")]
     ValueCount {
-        /// What the values are.
+        /// Name of the data.
         what: &'static str,
         /// Count given.
         n_values: usize,
@@ -28,7 +28,7 @@ pub enum AudioError {
     /// A value that is NaN or infinite.
     #[error("value {index} of {what} is not finite")]
     NotFinite {
-        /// What the values are.
+        /// Name of the data.
         what: &'static str,
         /// Place of the first such value, counted from 0.
         index: usize,

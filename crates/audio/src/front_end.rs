@@ -81,7 +81,7 @@ impl PatchStream {
         frames_in(n_samples, rate_hz, FPS)
     }
 
-    /// Samples taken so far.
+    /// Samples consumed so far.
     #[must_use]
     pub fn n_samples(&self) -> u64 {
         self.resampler.n_in()
@@ -91,7 +91,7 @@ impl PatchStream {
 /// Speech in, windows out, with the encoder network as a closure.
 ///
 /// The closure gets `[n, 80, 16]` patches, `n >= 1`, and answers `[n, 512]` steps. Its error type
-/// takes ours in. After any error the stream is out of step and good for nothing but dropping.
+/// takes ours in. After any error the front-end is out of step: drop it.
 #[derive(Debug)]
 pub struct FeatureStream {
     patches: PatchStream,
@@ -99,7 +99,7 @@ pub struct FeatureStream {
 }
 
 impl FeatureStream {
-    /// An empty utterance at `rate_hz` whose windows are wanted from `first_frame` on.
+    /// An empty utterance at `rate_hz`, to make windows from `first_frame` on.
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
@@ -113,11 +113,11 @@ impl FeatureStream {
     /// Takes finite mono samples and appends the windows that they complete,
     /// [`WINDOW_FLOATS`](crate::windows::WINDOW_FLOATS) each.
     ///
-    /// These are final: whatever follows, and wherever the utterance ends, they stay. A call with
+    /// These are final: later audio and the end of the utterance do not change them. A call with
     /// `end_of_utterance = false` pushes and does not finish.
     ///
     /// # Errors
-    /// What `encode` gives; [`AudioError::EncoderOutput`] when it does not answer each patch with
+    /// Errors of `encode`; [`AudioError::EncoderOutput`] when it does not answer each patch with
     /// one step.
     pub fn push<E: From<AudioError>>(
         &mut self,
@@ -155,7 +155,7 @@ impl FeatureStream {
         self.windows.next_frame()
     }
 
-    /// Seconds of audio taken whose frames have not come out yet.
+    /// Seconds of consumed audio whose frames have not come out yet.
     #[must_use]
     pub fn buffered_seconds(&self) -> f64 {
         let n_out = frame_sample(self.next_frame(), self.patches.rate_hz);

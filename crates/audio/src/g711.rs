@@ -3,7 +3,7 @@
 //! The client's crate has the same two functions, since neither imports the other; the tests of both compare
 //! all 256 codes with one golden file.
 
-/// A sample of mu-law coding, as it is used in North America and Japan: 14 bits at the upper end of 16.
+/// A mu-law sample, as used in North America and Japan: 14 bits at the upper end of 16.
 pub(crate) fn decode_mulaw(code: u8) -> i16 {
     let code = !code;
     let magnitude = ((i16::from(code & 0x0F) << 3) + 0x84) << ((code & 0x70) >> 4);
@@ -14,7 +14,7 @@ pub(crate) fn decode_mulaw(code: u8) -> i16 {
     }
 }
 
-/// A sample of A-law coding, as it is used elsewhere: 13 bits at the upper end of 16.
+/// An A-law sample, as used elsewhere: 13 bits at the upper end of 16.
 pub(crate) fn decode_alaw(code: u8) -> i16 {
     let code = code ^ 0x55;
     let step = i16::from(code & 0x0F) << 4;

@@ -1,7 +1,7 @@
 //! The mel spectrogram that AVE encoders are trained on.
 //!
 //! Row `r` of 80 bands is centred on sample `200 r` at 16 kHz and made of the 800 samples around
-//! it, zeros standing for what lies outside the clip: pre-emphasis `y[n] = x[n] - 0.97 x[n-1]`,
+//! it, with zeros outside the clip: pre-emphasis `y[n] = x[n] - 0.97 x[n-1]`,
 //! *periodic* Hann window, magnitude of the FFT, Slaney mel bands, decibels, and an affine map that
 //! is clipped to -4..4. A clip of `n` samples has `1 + n / 200` rows. All in f64, rounded to f32 at
 //! the end.
@@ -111,7 +111,7 @@ impl fmt::Debug for MelStream {
     }
 }
 
-/// What all streams share.
+/// Tables that all instances share.
 struct Plan {
     fft: Arc<dyn RealToComplex<f64>>,
     hann: Vec<f64>,
@@ -133,7 +133,7 @@ impl Plan {
     }
 }
 
-/// Makes one row; owns the memory that this takes.
+/// Makes one row, and owns the memory for it.
 struct RowMaker {
     plan: &'static Plan,
     windowed: Vec<f64>,

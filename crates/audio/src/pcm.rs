@@ -1,6 +1,6 @@
 //! Bytes of speech to mono f32 samples.
 //!
-//! Decoding keeps nothing between calls: what it is given are whole samples of all channels. A caller whose
+//! Decoding keeps nothing between calls: its input must be whole samples of all channels. A caller whose
 //! chunks are cut elsewhere joins them first.
 
 use crate::{
@@ -36,7 +36,7 @@ impl SampleEncoding {
 
 /// Decodes interleaved samples; two channels are averaged.
 ///
-/// The result is mono, nominally -1..1. Floats beyond full scale are taken as they are.
+/// The result is mono, nominally -1..1. Floats beyond full scale stay unchanged.
 ///
 /// # Errors
 /// [`AudioError::Channels`] for anything but 1 or 2 channels, [`AudioError::ByteLength`] when the

@@ -1,10 +1,10 @@
 //! Any sample rate to 16 kHz, band-limited, sample-exact and indifferent to chunks.
 //!
-//! Output sample `n` lies at input position `n M / L` (`L / M = 16,000 / rate` in lowest terms) and
-//! is one dot product of the inputs around it with a windowed-sinc filter, zeros standing for what
-//! lies before the start and after the end. Nothing else enters: no state is fed back, and the sum
-//! is formed in a fixed order. So the same output comes out bit for bit however the input is cut
-//! into chunks, and positions are exact integers however long a stream lives. That is why this is
+//! Output sample `n` is at input position `n M / L` (`L / M = 16,000 / rate` in lowest terms). It is one
+//! dot product of the inputs around it with a windowed-sinc filter; before the start and after the end
+//! the inputs are zeros. No state is fed back, and the sum has a fixed order. So the output is the same bit
+//! for bit however the input is cut into chunks, and positions are exact integers however long a
+//! session lives. That is why this is
 //! not the `rubato` crate, which works in blocks, has its own delay to cut off, and gives no
 //! such promise.
 //!
@@ -65,7 +65,7 @@ impl Resampler {
         })
     }
 
-    /// Takes samples at the source rate and appends to `out` what they complete at 16 kHz.
+    /// Consumes samples at the source rate and appends the completed samples at 16 kHz to `out`.
     pub fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         let before = out.len();
         self.n_in += samples.len() as u64;
@@ -88,7 +88,7 @@ impl Resampler {
         }
     }
 
-    /// Source samples taken so far.
+    /// Source samples consumed so far.
     #[must_use]
     pub fn n_in(&self) -> u64 {
         self.n_in
@@ -111,7 +111,7 @@ struct Filter {
     scratch: Vec<f32>,
     /// Inputs still needed, the oldest first.
     recent: Vec<f32>,
-    /// Where in `recent` the next output's inputs begin. Can lie beyond the end by less than `M/L`.
+    /// Index in `recent` of the next output's first input. May be past the end by less than `M/L`.
     start: usize,
     /// Phase of the next output, `n M mod L`.
     phase: usize,

@@ -1,26 +1,26 @@
-//! A gate that says which video frames lie in silence, so that no network need run for them.
+//! A gate that finds the video frames in silence, so that no network has to run for them.
 //!
-//! # How it listens
-//! The samples, at whatever rate they came, pass a high-pass filter (two poles at 100 Hz: offsets and
-//! hum are no speech) and are measured in blocks of 10 ms. The power of the blocks is smoothed with a
-//! time constant of 30 ms. The gate opens when that level rises above −50 dB, and 9 dB above the noise;
-//! it closes when the level has stayed below −55 dB, or less than 6 dB above the noise, for 200 ms.
+//! # Measuring
+//! The samples, at their own rate, pass a high-pass filter (two poles at 100 Hz, because offsets and
+//! hum are not speech). They are measured in blocks of 10 ms. The power of the blocks is smoothed with a
+//! time constant of 30 ms. The gate opens when that level rises above −50 dB, and 9 dB above the noise.
+//! It closes when the level has stayed below −55 dB, or less than 6 dB above the noise, for 200 ms.
 //! Levels are mean squares relative to a full scale of 1. The noise is the least level of the last 3
-//! seconds (pauses between words are enough), taken as at least −65 and at most −40 dB: whatever is
-//! louder than that for long is listened to.
+//! seconds (pauses between words are enough), limited to −65 to −40 dB. So steady noise louder than that counts as
+//! speech.
 //!
-//! Speech is usually sent at about −26 dB; the level of ITU-T P.56 counts as active what lies less than
-//! 15.9 dB below that, −42 dB. Ours leaves 8 dB more for soft speakers. The time constant and the hold
+//! Speech is usually sent at about −26 dB; ITU-T P.56 counts levels within 15.9 dB of that as active: −42 dB
+//! and above. Ours leaves 8 dB more for soft speakers. The time constant and the hold
 //! time are those of P.56. The noise estimate follows R. Martin, "Noise power spectral density
 //! estimation based on optimal smoothing and minimum statistics" (2001), for one band.
 //!
-//! # What it says of a frame
-//! A frame counts as speech if the gate is open anywhere from the frame's own time to 240 ms after it:
-//! mouths move before they are heard, and networks look ahead. The front-end's own look-ahead is longer
-//! ([`cuts`](crate::cuts)), so that waiting for this costs no time.
+//! # Verdicts
+//! A frame counts as speech if the gate is open anywhere from the frame's own time to 240 ms after it,
+//! because mouths move before they are heard, and networks look ahead. The front-end's own look-ahead is longer
+//! ([`cuts`](crate::cuts)), so waiting for this costs no time.
 //!
-//! Everything is sums, products and comparisons of f64 in one fixed order, a pure function of the samples
-//! before: it does not matter how they were cut into pushes.
+//! Everything is sums, products and comparisons of f64 in one fixed order: a pure function of the samples so
+//! far. The cut into pushes does not matter.
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +48,7 @@ const OPEN_OVER_NOISE: f64 = 7.943;
 const CLOSE_OVER_NOISE: f64 = 3.981;
 /// −65 and −40 dB.
 const NOISE_POWER: (f64, f64) = (3.162e-7, 1e-4);
-/// The noise is the least level of so many spans of [`SPAN_BLOCKS`].
+/// The noise is the lowest level of this many spans of [`SPAN_BLOCKS`].
 const N_SPANS: usize = 12;
 /// 250 ms.
 const SPAN_BLOCKS: u64 = 25;
@@ -96,7 +96,7 @@ impl SilenceGate {
         })
     }
 
-    /// Takes finite mono samples and appends the verdicts that they decide, one a frame in order.
+    /// Consumes finite mono samples and appends the verdicts that they decide, one per frame, in order.
     pub fn push(&mut self, samples: &[f32], frames: &mut Vec<bool>) {
         for &sample in samples {
             let [first, second] = &mut self.high_pass;

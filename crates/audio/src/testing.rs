@@ -1,4 +1,4 @@
-//! What several tests of this crate share.
+//! Helpers of several tests of this crate.
 
 use crate::{AudioError, FeatureStream, steps::PATCH_FLOATS, windows::STEP_FLOATS};
 

@@ -42,7 +42,7 @@ pub struct WindowStream {
 }
 
 impl WindowStream {
-    /// An empty clip whose windows are wanted from `first_frame` on; earlier frames are not made.
+    /// An empty clip, to make windows from `first_frame` on.
     #[must_use]
     pub fn new(first_frame: u64) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl WindowStream {
     /// Takes whole steps and appends the windows that they complete, [`WINDOW_FLOATS`] each.
     ///
     /// # Errors
-    /// [`AudioError::ValueCount`] when `steps` is no multiple of [`STEP_FLOATS`]; nothing is taken.
+    /// [`AudioError::ValueCount`] when `steps` is no multiple of [`STEP_FLOATS`]; then nothing is consumed.
     pub fn push(&mut self, steps: &[f32], windows: &mut Vec<f32>) -> Result<(), AudioError> {
         if !steps.len().is_multiple_of(STEP_FLOATS) {
             return Err(AudioError::ValueCount {
@@ -94,7 +94,7 @@ impl WindowStream {
         self.next_frame
     }
 
-    /// Steps taken so far.
+    /// Steps consumed so far.
     #[must_use]
     pub fn n_steps(&self) -> u64 {
         self.n_rows().saturating_sub(1)

@@ -1,7 +1,7 @@
 //! Bicubic resizing as OpenCV's `INTER_CUBIC` does it.
 //!
-//! The networks were trained on what OpenCV makes, and libraries differ by up to 168 levels here,
-//! so this small kernel is our own: cubic convolution with `a = -0.75`, half-pixel centres,
+//! The networks were trained on OpenCV's output, and other libraries differ from it by up to 168 levels.
+//! So this small kernel is our own: cubic convolution with `a = -0.75`, half-pixel centres,
 //! replicated borders, and four taps whatever the scale, that is, **no antialiasing**. Between the
 //! two passes values stay unrounded and unclamped. OpenCV itself rounds its weights to 11 bits for
 //! u8 pictures, which moves a pixel by at most one level.
@@ -17,13 +17,13 @@ struct Tap {
     weights: [f32; 4],
 }
 
-/// Pixels added on either side of a row, so that every tap lies on it: see [`Tap::first`].
+/// Pixels added on either side of a row, so that every tap is on it: see [`Tap::first`].
 const MARGIN_PX: usize = 2;
 
 /// Source rows that one target row is blended of.
 const N_BLENDED: usize = 4;
 
-/// What is resized: rows of interleaved pixels with three channels, each possibly in pieces.
+/// The source picture: rows of interleaved pixels with three channels, each possibly in pieces.
 ///
 /// Neither side may be 0; the callers' types see to that.
 pub(crate) trait Source {

@@ -72,7 +72,7 @@ pub fn composite(
     Ok(frame)
 }
 
-/// As [`composite`], but the background's pixels stay wherever the mask says so.
+/// Like [`composite`], but masked pixels of the background stay.
 ///
 /// `mask` is the face-parsing picture of the whole frame: where it is pure red or white (BGR
 /// `(0, 0, 255)` and `(255, 255, 255)`, for instance a hand or a microphone before the mouth), the

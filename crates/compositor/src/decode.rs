@@ -14,7 +14,7 @@ use crate::{
 /// Which pixels files give: to be changed with them, for what is made of pixels and kept.
 pub const DECODER: &str = "pixels as of imread 5.0";
 
-/// The largest picture that [`decode`] takes.
+/// The largest picture that [`decode`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Largest width, px.
@@ -37,7 +37,7 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
-    /// Whether a picture of this size is taken.
+    /// Accepts or refuses a picture of this size.
     ///
     /// # Errors
     /// [`CompositorError::TooLarge`].
@@ -61,13 +61,13 @@ impl DecodeLimits {
 /// Decodes a PNG or JPEG picture, told apart by their first bytes, as OpenCV's `imread` does.
 ///
 /// Grey and palettes become RGB, of 16 bits the upper 8 are kept. An alpha channel is dropped without
-/// blending: pixels keep the colour that the file gives them, however transparent. Colour profiles and gamma
+/// blending: pixels keep their colour, however transparent. Colour profiles and gamma
 /// are ignored. A picture with an EXIF orientation is turned upright. A JPEG file that ends early is refused,
 /// also where `imread` would fill in grey.
 ///
 /// # Errors
 /// [`CompositorError::UnknownFormat`]; [`CompositorError::TooLarge`], before anything is allocated
-/// for the pixels; [`CompositorError::Malformed`] for what is broken, truncated or exotic.
+/// for the pixels; [`CompositorError::Malformed`] for broken, truncated or exotic files.
 pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorError> {
     let format = format_of(bytes)?;
     let (width, height) = stored_size(bytes, format)?;

@@ -31,7 +31,7 @@ pub enum Encoding {
     I420,
 }
 
-/// What a file says or has beside its picture. Raw formats have none of it.
+/// Extras of a file beside its picture. Raw formats have none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct EncodeOptions {
     /// JPEG: minimum coded units (16x16 pixels) between two restart markers; 0 = no markers.

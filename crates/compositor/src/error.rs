@@ -1,4 +1,4 @@
-//! What can go wrong with pixels.
+//! Errors with pixels.
 
 use std::fmt;
 
@@ -23,9 +23,9 @@ pub enum CompositorError {
     /// The bytes start as the format does, but are broken or end early.
     #[error("not a usable {format} picture: {reason}")]
     Malformed {
-        /// What the bytes start as.
+        /// The format that the bytes begin with.
         format: ImageFormat,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// The picture is larger than the limits allow.
@@ -45,7 +45,7 @@ pub enum CompositorError {
         /// Largest area allowed, px.
         max_pixels: usize,
     },
-    /// The rectangle does not lie on the picture, or is empty.
+    /// The rectangle is not on the picture, or is empty.
     #[error(
         "the rectangle of {}x{} pixels at ({}, {}) does not lie on a picture of {width}x{height} pixels",
         rect.width, rect.height, rect.x, rect.y
@@ -93,13 +93,13 @@ pub enum CompositorError {
     /// A JPEG quality outside 1..=100.
     #[error("a JPEG quality is 1 to 100, not {quality}")]
     Quality {
-        /// What was asked for.
+        /// The requested value.
         quality: u8,
     },
     /// A restart interval that does not divide a row of minimum coded units.
     #[error("a restart interval divides a row of {n_mcus} coded units, {interval} does not")]
     RestartInterval {
-        /// What was asked for.
+        /// The requested value.
         interval: u16,
         /// Units in a row.
         n_mcus: usize,
@@ -118,7 +118,7 @@ pub enum CompositorError {
     /// A baked frame is damaged or was never one.
     #[error("not a usable baked frame: {reason}")]
     Baked {
-        /// What is wrong.
+        /// The reason.
         reason: &'static str,
     },
     /// A face crop has the wrong length.
@@ -132,9 +132,9 @@ pub enum CompositorError {
     /// The encoder refused the picture, for instance one too wide for its format.
     #[error("cannot encode as {format}: {reason}")]
     Encode {
-        /// The format asked for.
+        /// The requested format.
         format: ImageFormat,
-        /// What the encoder said.
+        /// The encoder's message.
         reason: String,
     },
 }

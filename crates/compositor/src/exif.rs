@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 12;
 const APP1: u8 = 0xE1;
 const EXIF_NAME: &[u8] = b"Exif\0\0";
 
-/// How a stored picture is to be turned so that it is upright; the numbers are those of EXIF.
+/// How to turn a stored picture upright. The numbers are those of EXIF.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Orientation {
     /// 1: as it is stored.
@@ -42,7 +42,7 @@ pub(crate) enum Orientation {
 }
 
 impl Orientation {
-    /// What a file says; upright where it says nothing, or nothing that makes sense.
+    /// The orientation that a file names; upright if it names none, or an invalid one.
     pub(crate) fn of(bytes: &[u8], format: ImageFormat) -> Self {
         let number = match format {
             ImageFormat::Jpeg => header::jpeg_segments(bytes).find_map(of_segment),

@@ -53,8 +53,8 @@ pub(crate) fn format_of(bytes: &[u8]) -> Result<ImageFormat, CompositorError> {
 
 /// Whether the entropy-coded data of a JPEG file reaches its end marker.
 ///
-/// The decoder fills in grey for what a truncated file lacks, which nobody would notice until
-/// they watch the video. In coded data every `FF` is followed by 0 or a restart marker, so behind
+/// The decoder fills the missing part of a truncated file with grey, which nobody would notice before
+/// watching the video. In coded data every `FF` is followed by 0 or a restart marker, so behind
 /// the frame header `FF D9` is nothing else than the end.
 pub(crate) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     jpeg_frame(bytes).is_some_and(|frame| frame.rest.windows(2).any(|pair| pair == [0xFF, 0xD9]))
@@ -80,7 +80,7 @@ fn png_size(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((side(8)?, side(12)?))
 }
 
-/// What the first frame header of a JPEG file says, and the bytes behind it.
+/// The first frame header of a JPEG file, and the bytes behind it.
 struct JpegFrame<'a> {
     size: (usize, usize),
     rest: &'a [u8],
@@ -107,7 +107,7 @@ pub(crate) struct Segment<'a> {
     pub marker: u8,
     /// Without marker and length.
     pub bytes: &'a [u8],
-    /// What follows.
+    /// The bytes that follow.
     rest: &'a [u8],
 }
 

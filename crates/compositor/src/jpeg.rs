@@ -11,12 +11,12 @@ use crate::{
     CompositorError, EncodeOptions, ImageFormat, marking::JPEG_MARKING, picture::PIXEL_BYTES,
 };
 
-/// What encodes JPEG, and its version: another one may give other bytes for the same picture.
+/// Name and version of the JPEG encoder. Another one may give other bytes for the same picture.
 pub const ENCODER: &str = "libjpeg-turbo-rs 0.9.0";
 
 /// Side of a minimum coded unit, px.
 pub(crate) const MCU_PX: usize = 16;
-/// Start of image, then the JFIF segment: 2 and 18 bytes. What is inserted goes behind them.
+/// Start of image, then the JFIF segment: 2 and 18 bytes. Insertions go behind them.
 pub(crate) const JFIF_END: usize = 20;
 
 const START_OF_FRAME: u8 = 0xC0;
@@ -74,7 +74,7 @@ pub(crate) fn encode(
     Ok(file)
 }
 
-/// All that stands before the coded data of a file of these sides.
+/// Everything before the coded data of a file of this size.
 ///
 /// It depends on nothing else, so that a file's header tells whether its coded data fits another's.
 pub(crate) fn header(
@@ -162,7 +162,7 @@ impl Scan {
         }
     }
 
-    /// Where a segment lies, without the marker behind it.
+    /// Position of a segment, without the marker behind it.
     pub(crate) fn segment(&self, index: usize) -> Range<usize> {
         let start = match index.checked_sub(1) {
             None => self.start,

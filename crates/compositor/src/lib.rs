@@ -1,8 +1,8 @@
 //! Pixels: pure functions from pictures and network outputs to encoded frames.
 //!
-//! A background frame and its face rectangle become a [`FaceCrop`], which holds all that a network
-//! sees of the face. What the network generates goes back with [`composite`], and [`encode`] turns
-//! the frame into bytes for the wire.
+//! A background frame and its face rectangle become a [`FaceCrop`]: everything that a network sees of
+//! the face. [`composite`] pastes the generated region back, and [`encode`] turns the frame into bytes
+//! for the wire.
 //!
 //! ```
 //! use lipsync_compositor::{Encoding, FaceCrop, Picture, composite, encode};
@@ -23,8 +23,8 @@
 //! Pictures are RGB, because encoders want that; crops and generated regions are BGR, because the
 //! networks were trained on that. The two meet only in [`FaceCrop::cut`] and [`face_patch`].
 //!
-//! Nothing here reads files, caches, starts threads or knows of models. Every function checks the
-//! sizes that it is given and answers with a [`CompositorError`]; none panics, whatever the bytes.
+//! Nothing here reads files, caches, starts threads or knows of models. Every function checks its sizes
+//! and returns a [`CompositorError`]. None panics, whatever the bytes.
 #![forbid(unsafe_code)]
 
 mod bicubic;

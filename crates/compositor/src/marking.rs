@@ -1,4 +1,4 @@
-//! What says that a picture was made by a trained network.
+//! The mark of pictures made by a trained network.
 //!
 //! The mark is the IPTC *digital source type* in an XMP packet, which players, platforms and archives
 //! look for: <https://cv.iptc.org/newscodes/digitalsourcetype/>. It is one constant segment: in a JPEG
@@ -33,7 +33,7 @@ const N_PNG: usize = PNG_START.len() + XMP.len() + 4;
 pub(crate) const JPEG_MARKING: [u8; N_JPEG] = jpeg_marking();
 /// The chunk of PNG files.
 pub(crate) const PNG_MARKING: [u8; N_PNG] = png_marking();
-/// Signature and header chunk of a PNG file: what is inserted goes behind them.
+/// Signature and header chunk of a PNG file. Insertions go behind them.
 pub(crate) const PNG_HEADER_END: usize = 8 + 25;
 
 const fn jpeg_marking() -> [u8; N_JPEG] {

@@ -41,7 +41,7 @@ use interval::n_mcus;
 use region::Region;
 use table::Table;
 
-/// What a background is baked with; a splice can have no other quality.
+/// Settings of a baked background. A splice can have no other quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BakeSettings {
     /// JPEG quality, 1 to 100.
@@ -51,9 +51,9 @@ pub struct BakeSettings {
     pub restart_interval: u16,
 }
 
-/// A background frame, encoded, and what is needed to change its face.
+/// An encoded background frame, with everything that is needed to change its face.
 ///
-/// It is always marked as synthetic; the mark can be left out when bytes are taken from it. Cloning
+/// It is always marked as synthetic; a copy can leave out the mark. Cloning
 /// is cheap: clones share the bytes.
 #[derive(Debug, Clone)]
 pub struct BakedFrame {
@@ -62,7 +62,7 @@ pub struct BakedFrame {
     jpeg: Bytes,
     face_jpeg: Bytes,
     surroundings: Bytes,
-    /// For each row of MCUs that the region covers, where its segments lie in `jpeg`.
+    /// For each row of MCUs that the region covers, the position of its segments in `jpeg`.
     spans: Box<[(u32, u32)]>,
 }
 
@@ -172,13 +172,13 @@ impl BakedFrame {
         self.table.height
     }
 
-    /// What it was baked with.
+    /// Its settings.
     #[must_use]
     pub fn settings(&self) -> BakeSettings {
         self.table.settings
     }
 
-    /// Memory that it takes, in bytes.
+    /// Its size in memory, bytes.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
         let parts = self.jpeg.len() + self.face_jpeg.len() + self.surroundings.len();

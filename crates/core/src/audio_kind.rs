@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Which audio encoder a generator was trained with.
 ///
-/// It cannot always be told from a tensor's shape, so a model's manifest names it.
+/// A tensor's shape does not always show it, so a model's manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AudioKind {
     /// The AVE encoder of SyncTalk_2D: 512-float steps, 25 frames per second.
@@ -36,8 +36,8 @@ impl AudioKind {
         }
     }
 
-    /// Length of one feature step in floats and steps per frame window, where the server knows how
-    /// to build windows from steps; `None` means that clients send whole windows.
+    /// Floats per feature step and steps per window, if the server can build windows from steps. `None`
+    /// means that clients send whole windows.
     #[must_use]
     pub fn step_shape(self) -> Option<StepShape> {
         match self {
@@ -50,7 +50,7 @@ impl AudioKind {
     }
 }
 
-/// How one window is made of feature steps.
+/// The feature steps of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepShape {
     /// Floats per step.

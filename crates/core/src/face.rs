@@ -1,8 +1,7 @@
 //! How a face rectangle of a background frame relates to the network's square tensors.
 //!
-//! A rectangle is cropped and resized to the *crop* (328x328). The network sees only the *region*,
-//! the crop without a ring of 4 pixels: that ring is the seam, it always keeps its original
-//! pixels. The masked copy of the region is black inside the *mask*.
+//! A rectangle is cropped and resized to the *crop* (328x328). The network sees only the *region*: the
+//! crop without a ring of 4 pixels. That ring is the seam and always keeps its original pixels. The masked copy of the region is black inside the *mask*.
 
 /// The squares of one network family, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +36,7 @@ impl FaceGeometry {
         mask_y: (5, 150),
     };
 
-    /// The geometry of a network whose input is `region_px` wide, if the family has such a one.
+    /// The geometry of a network whose input is `region_px` wide, if there is one.
     #[must_use]
     pub fn for_region(region_px: usize) -> Option<Self> {
         match region_px {

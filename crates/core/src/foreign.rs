@@ -1,19 +1,19 @@
-//! Text that somebody else wrote: a client, a model file, a configuration, an operating system.
+//! Text from outside: from a client, a model file, a configuration or the operating system.
 //!
-//! It goes into errors, lists and log lines, and may be megabytes long or full of control characters. This
-//! module is the only place that decides how much of it travels. It does not decide *whether* it may: what
-//! stands in a file is not shown to clients at all.
+//! Such text goes into errors, lists and log lines. It may be megabytes long or full of control characters. This
+//! module alone decides how much of it is shown. It does not decide *whether* to show it: the content of files
+//! never goes to clients.
 
 use std::fmt::{self, Write as _};
 
-/// Characters of a foreign text that are shown.
+/// Most characters of a foreign text to show.
 const MAX_CHARS: usize = 200;
 
 /// Shows foreign text: escaped, and cut after 200 characters.
 ///
 /// `Display` writes the text alone, `Debug` writes it in quotes. An escape such as `\u{200b}` counts as the
-/// characters that it is written with, so that the result is never longer than the limit by more than an
-/// ellipsis and the length of the original.
+/// characters that write it. So the result exceeds the limit by at most an ellipsis and the length of the
+/// original.
 ///
 /// ```
 /// use lipsync_core::Foreign;
@@ -22,7 +22,7 @@ const MAX_CHARS: usize = 200;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Foreign<'a>(
-    /// The text as it came.
+    /// The original text.
     pub &'a str,
 );
 
@@ -51,8 +51,7 @@ impl Foreign<'_> {
     }
 }
 
-/// A character as it is written: quotes and what is beyond ASCII stay readable, what cannot be seen does not
-/// stay invisible.
+/// A character as shown: quotes and characters beyond ASCII stay readable, and invisible ones become visible.
 fn shown(c: char) -> impl Iterator<Item = char> {
     let is_plain = matches!(c, '\'' | '"' | '\\');
     let escaped = (!is_plain).then(|| c.escape_debug());

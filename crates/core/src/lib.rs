@@ -1,8 +1,8 @@
 //! Shared words of lipsync-server.
 //!
-//! Ids, geometry, tensor shapes and priorities that every other crate speaks in. This crate does no
-//! I/O, starts no threads, is not async and knows no serialisation: it holds only vocabulary and
-//! the arithmetic that belongs to it. Read [`face`] for how pixels and tensors relate, and
+//! Ids, geometry, tensor shapes and priorities that all other crates use. This crate does no I/O, starts
+//! no threads, is not async and knows no serialisation. It holds only vocabulary and the arithmetic that
+//! belongs to it. Read [`face`] for how pixels and tensors relate, and
 //! [`timeline`] for the order of frames.
 #![forbid(unsafe_code)]
 

@@ -21,7 +21,7 @@ pub enum InvalidModelId {
     /// The id is too long.
     #[error("a model id has at most {MAX_MODEL_ID_BYTES} bytes, this one has {n_bytes}")]
     TooLong {
-        /// Length of what was given.
+        /// Length of the given id.
         n_bytes: usize,
     },
     /// The id contains a character outside the alphabet.

@@ -14,7 +14,7 @@ pub struct CropRect {
     pub y2: i32,
 }
 
-/// A rectangle that lies inside a frame and has an area.
+/// A rectangle inside a frame, with an area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PixelRect {
     /// Left edge, px.
@@ -28,11 +28,11 @@ pub struct PixelRect {
 }
 
 impl CropRect {
-    /// The part of the rectangle that lies on a `width x height` frame, or `None` where none does.
+    /// The part of the rectangle on a `width x height` frame, or `None` if there is none.
     ///
-    /// What reaches past the right or bottom edge is cut off, as slicing an array does; the smaller,
-    /// possibly non-square crop is then used with its own size for pasting back. Negative corners
-    /// are cut off likewise (array slicing would wrap around there, which no avatar means).
+    /// Parts past the right or bottom edge are cut off, as array slicing does. The smaller, possibly
+    /// non-square crop is pasted back with its own size. Negative corners are cut off, too (array slicing
+    /// would wrap around, which no avatar means).
     #[must_use]
     pub fn clamp_to(&self, width: usize, height: usize) -> Option<PixelRect> {
         let (x, x_end) = clamp_span(self.x1, self.x2, width)?;

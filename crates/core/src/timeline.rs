@@ -1,7 +1,7 @@
 //! The order of background frames and the times of output frames.
 //!
-//! All of it is exact integer arithmetic in 64 bits or more, so that nothing drifts however long a
-//! stream lives.
+//! All of it is exact integer arithmetic in 64 bits or more, so nothing drifts however long a session
+//! lives.
 
 /// The background frame shown at place `timeline_index` of an avatar's walk over `n_frames` frames.
 ///

@@ -8,59 +8,59 @@ use serde::Serialize;
 
 use crate::profile::{Profile, TURN};
 
-/// Most users that one process simulates.
+/// The most users that one process simulates.
 pub const MAX_USERS: u64 = 100_000;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
-/// Measures a lipsync server under load, as its clients see it.
+/// Measure a lipsync server under load, as its clients see it.
 ///
-/// Latency is counted from the moment when a request was due (open loop), so a server that falls
-/// behind cannot hide it by slowing the client down. Only `--profile saturate` is a closed loop.
+/// Latency counts from the moment a request was due (open loop), so a server that falls behind
+/// cannot hide it by slowing the client down. Only `--profile saturate` is a closed loop.
 ///
-/// A frame is missed when it is not back in time: a request for n frames is due n / fps seconds
-/// after the moment it was due to be sent, because its frames are shown while the next request
-/// runs. With --stream each frame is due one chunk's time after the audio that it needs, look-ahead
-/// included, was due to be sent. With --pacing realtime the server keeps the time, and a frame is due
-/// when a player shows it that begins --player-buffer after the first frame of the utterance.
+/// A frame that is not back in time is missed. A request for n frames must be back n / fps seconds
+/// after it was due to be sent, because its frames are shown while the next request runs. With
+/// --stream, a frame is due one chunk's time after the audio that it needs (look-ahead included) was
+/// due to be sent. With --pacing realtime the server keeps the time. A frame is then due when a
+/// player shows it that starts --player-buffer after the first frame of the utterance.
 ///
 /// Live sessions (--stream) report more:
 ///
-/// First frame after its audio: from when the audio that an utterance's first frame needs, its
-/// look-ahead, was due to be sent, to that frame.
+/// First frame after its audio: the time from when the audio for an utterance's first frame
+/// (look-ahead included) was due to be sent, until that frame arrives.
 ///
-/// Frame interval: between the arrivals of two frames of one utterance or, with --idle-frames and
-/// --pacing realtime, of any two neighbours.
+/// Frame interval: the time between two frames of one utterance. With --idle-frames and --pacing
+/// realtime, the time between any two successive frames.
 ///
-/// Clear to cleared: from the client's interruption to the server's confirmation. Frames of the
-/// utterance that were not due by then are not missed; one that comes after the confirmation counts
-/// as `invalid protocol`.
+/// Clear to cleared: the time from the client's interruption to the server's confirmation. Frames of
+/// the utterance that were not due by then are not missed. A frame after the confirmation counts as
+/// `invalid protocol`.
 ///
-/// Drift: by how much more the frames of a session's last second lag behind the moments when their
-/// audio was spoken than those of its first second (medians). The worst session is shown.
+/// Drift: how much further frames lag behind their audio in a session's last second than in its
+/// first (medians). The report shows the worst session.
 ///
-/// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 the error budget was passed (or,
-/// with --find-max-users, not even one user could be served; with --compare-alone, frames differ or
-/// there are none).
+/// Exit status: 0 passed, 1 could not run, 2 wrong arguments, 3 error budget exceeded (with
+/// --find-max-users: not even one user could be served; with --compare-alone: frames differ or there
+/// are none).
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "lipsync-load-test", version)]
 pub struct Args {
-    /// The server: host:port, or https://host:port for TLS.
+    /// Server address: host:port, or https://host:port for TLS.
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub addr: String,
-    /// Certificates (PEM) that https trusts instead of the system's.
+    /// CA certificates (PEM) to trust for https instead of the system's.
     #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
     pub ca: Option<PathBuf>,
-    /// Model to ask for; repeat it or separate with commas, users are spread over all.
+    /// Model to request (repeatable, or separated by commas). Users are spread over all of them.
     #[arg(long = "model", value_delimiter = ',', default_value = "mira")]
     pub models: Vec<String>,
-    /// Simulated users.
+    /// Number of simulated users.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=MAX_USERS))]
     pub users: u64,
-    /// Measured time, for example 30s, 500ms, 2m [default: 30s; with --find-max-users 15s a probe].
+    /// How long to measure, for example 30s, 500ms or 2m [default: 30s; with --find-max-users 15s per probe].
     #[arg(long, value_parser = parse_duration)]
     #[serde(serialize_with = "as_optional_seconds")]
     pub duration: Option<Duration>,
-    /// Time before it, which is not counted.
+    /// How long to warm up before measuring.
     #[arg(long, value_parser = parse_duration, default_value = "3s")]
     #[serde(serialize_with = "as_seconds")]
     pub warm_up: Duration,
@@ -70,92 +70,91 @@ pub struct Args {
     /// Requests per second over all users, for --profile rate.
     #[arg(long, value_parser = parse_rate, required_if_eq("profile", "rate"))]
     pub rate: Option<f64>,
-    /// Frames per request; with --stream frames of audio per chunk.
+    /// Frames per request. With --stream: frames of audio per chunk.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch: u32,
     /// Frames per second that a speaking user consumes [default: the model's].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
     pub fps: Option<u32>,
-    /// Live StreamComposite sessions instead of unary requests.
+    /// Use live sessions (StreamComposite) instead of unary requests.
     #[arg(long)]
     pub stream: bool,
-    /// When frames leave the server: asap, or realtime.
+    /// When frames leave the server.
     #[arg(long, value_enum, default_value = "asap", requires = "stream")]
     pub pacing: Pace,
-    /// Ask for frames in silence and between utterances. With --stream only.
+    /// Request frames in silence and between utterances. Needs --stream.
     #[arg(long, requires = "stream")]
     pub idle_frames: bool,
-    /// Interrupt each utterance so often, for example 2s; its rest follows at once as another one. With
-    /// --stream only.
+    /// Interrupt each utterance at this interval, for example 2s. The rest follows at once as another
+    /// utterance. Needs --stream.
     #[arg(long, value_parser = parse_duration, requires = "stream")]
     #[serde(serialize_with = "as_optional_seconds")]
     pub interrupt_every: Option<Duration>,
-    /// With --pacing realtime: how long after an utterance's first frame a player begins to show it.
+    /// With --pacing realtime: how long after an utterance's first frame a player starts to show it.
     #[arg(long, value_parser = parse_duration, default_value = "80ms")]
     #[serde(serialize_with = "as_seconds")]
     pub player_buffer: Duration,
-    /// What users say, a WAV file [default: speech-like sound, different for each user].
+    /// WAV file that users speak [default: speech-like sound, different for each user].
     #[arg(long, value_name = "FILE.wav")]
     pub audio: Option<PathBuf>,
-    /// What is sent: samples, or made-up feature steps or windows, which spare the server the
-    /// audio encoder.
+    /// What to send. Steps and windows are made up, and spare the server the audio encoder.
     #[arg(long, value_enum, default_value = "pcm")]
     pub input: Input,
-    /// Frames of audio sent before and after those wanted, so that cut speech gives whole windows.
-    /// Unary requests with samples or steps only.
+    /// Extra frames of audio to send before and after the requested frames, so that cut speech gives
+    /// whole windows. For unary requests with samples or steps.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub context: u32,
-    /// How frames come back.
+    /// Format of the frames.
     #[arg(long, value_enum, default_value = "jpeg")]
     pub format: Format,
-    /// JPEG quality 1..100; 0 = the server's.
+    /// JPEG quality, 1 to 100; 0 = the server's default.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub quality: u32,
-    /// Ask for the face rectangle only.
+    /// Request only the face rectangle of each frame.
     #[arg(long)]
     pub region_only: bool,
-    /// Longest wait for an answer; also the deadline that the server is told.
+    /// Time limit for an answer, also sent to the server as the deadline.
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     #[serde(serialize_with = "as_seconds")]
     pub timeout: Duration,
-    /// Connections that the users share.
+    /// Number of connections that users share.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub connections: u32,
-    /// Also write everything to this file.
+    /// Also write the whole report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Search the most users that are served within --slo-p95-ms and --max-error-rate: doubling,
-    /// then bisection to 5 %. --users is ignored.
+    /// Search for the most users that the server can serve within --slo-p95-ms and --max-error-rate:
+    /// doubling, then bisection to 5 %. Ignores --users.
     #[arg(long, conflicts_with = "rate")]
     pub find_max_users: bool,
-    /// Users of the first probe of --find-max-users. Short probes want several: a single user of --profile
-    /// conversational is silent most of the time, and where nobody asks for anything nothing is served.
+    /// Number of users in the first probe of --find-max-users. Short probes need several: a single user of
+    /// --profile conversational is silent most of the time, and a probe without requests measures nothing.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_USERS),
         requires = "find_max_users")]
     pub first_users: u64,
-    /// Measure nothing, but have each of --users ask for the same frames alone and then all at once, and
-    /// compare them byte by byte.
+    /// Compare instead of measuring: each of --users requests the same frames first alone, then all
+    /// at once. The frames must be equal byte for byte.
     #[arg(long, conflicts_with_all = ["find_max_users", "stream", "rate"])]
     pub compare_alone: bool,
-    /// The 95th percentile of latency that --find-max-users allows, ms.
+    /// 95th percentile of latency that --find-max-users allows, ms.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub slo_p95_ms: u64,
-    /// Share of failed requests that is tolerated, 0..1.
+    /// Share of failed requests to tolerate, 0 to 1.
     #[arg(long, default_value_t = 0.01, value_parser = parse_share)]
     pub max_error_rate: f64,
-    /// Makes phases and voices repeatable.
+    /// Seed for phases and voices.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// No progress bar.
+    /// Show no progress bar.
     #[arg(long)]
     pub quiet: bool,
 }
 
-/// What is sent.
+/// Kind of audio to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// Samples.
+    /// PCM samples.
     Pcm,
     /// Feature steps.
     Steps,
@@ -167,14 +166,14 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
-    /// As soon as they are made.
+    /// Frames leave as soon as they are made.
     Asap,
-    /// At their time.
+    /// Frames leave in real time.
     Realtime,
 }
 
 impl Pace {
-    /// As the wire names it.
+    /// The value on the wire.
     #[must_use]
     pub fn to_proto(self) -> Pacing {
         match self {
@@ -184,7 +183,7 @@ impl Pace {
     }
 }
 
-/// How frames come back.
+/// Format of the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -199,7 +198,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As the wire names it.
+    /// The value on the wire.
     #[must_use]
     pub fn to_proto(self) -> OutputFormat {
         match self {
@@ -212,30 +211,36 @@ impl Format {
 }
 
 impl Args {
-    /// Checks what single arguments cannot.
+    /// Checks arguments against each other.
     ///
     /// # Errors
     /// A message for the user.
     pub fn validate(&self) -> Result<(), String> {
         if self.stream && self.profile == Profile::Rate {
-            return Err("--stream has no --profile rate: a stream sends as it speaks".to_owned());
+            return Err(
+                "--profile rate: not with --stream, where the audio sets the rate".to_owned(),
+            );
         }
         if self.find_max_users && self.profile == Profile::Rate {
-            return Err("--find-max-users needs a load that grows with the users".to_owned());
+            return Err(
+                "--profile rate: not with --find-max-users, whose load grows with users".to_owned(),
+            );
         }
         if self.fps.is_some() && self.pacing == Pace::Realtime {
-            return Err("--fps: with --pacing realtime the model's rate holds".to_owned());
+            return Err(
+                "--fps: not with --pacing realtime, where the model sets the rate".to_owned(),
+            );
         }
         if self.interrupt_every.is_some_and(|every| every.is_zero()) {
             return Err("--interrupt-every: expected a time above 0".to_owned());
         }
         if self.models.iter().any(String::is_empty) {
-            return Err("--model: an empty name".to_owned());
+            return Err("--model: expected a name, got an empty one".to_owned());
         }
         Ok(())
     }
 
-    /// The measured time of one run.
+    /// How long one run measures.
     #[must_use]
     pub fn measured(&self) -> Duration {
         // A probe of a whole turn holds each user's speech once.
@@ -247,7 +252,7 @@ impl Args {
         self.duration.unwrap_or(default)
     }
 
-    /// What requests ask for.
+    /// The output options of all requests.
     #[must_use]
     pub fn output(&self) -> OutputOptions {
         OutputOptions {
@@ -274,7 +279,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|n| Duration::try_from_secs_f64(n * unit_s).ok())
         .filter(|duration| *duration <= MAX_DURATION)
-        .ok_or_else(|| "expected for example 500ms, 30s or 2m, at most 24 hours".to_owned())
+        .ok_or_else(|| "expected a time such as 500ms, 30s or 2m, at most 24 hours".to_owned())
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -1,32 +1,32 @@
-//! Whether an answer holds what was asked for.
+//! Checks that an answer has the requested frames.
 //!
-//! A server under load that answers quickly and wrongly must not look fast. Pictures are not
-//! decoded: that would cost the client more than the server; signatures and sizes are checked.
+//! A server that answers quickly but wrongly must not look fast. Signatures and sizes are checked. Pictures
+//! are not decoded, because that would cost the client more than the server.
 
 use lipsync::v1::{CompositedFrame, InferBatchCompositeResponse, OutputFormat};
 use serde::Serialize;
 
-/// What is wrong with an answer.
+/// A fault in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// More or fewer frames than were asked for.
+    /// More or fewer frames than requested.
     Count,
-    /// A frame that is not at its place on the timeline.
+    /// A frame at the wrong position on the timeline.
     Order,
-    /// Another format than was asked for.
+    /// Another format than requested.
     Format,
-    /// Another size in pixels than the model has.
+    /// Another size in pixels than the model's.
     Size,
-    /// Bytes that are no picture of that format and size.
+    /// Bytes that are not a picture of that format and size.
     Data,
-    /// A message that the contract does not allow at its place, such as a frame of a segment that was
-    /// confirmed to be cleared.
+    /// A message that the contract does not allow there, such as a frame of a segment after its clear was
+    /// confirmed.
     Protocol,
 }
 
 impl Fault {
-    /// As reports name it.
+    /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -40,12 +40,12 @@ impl Fault {
     }
 }
 
-/// What frames must look like.
+/// The expected frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
-    /// The format asked for.
+    /// The requested format.
     pub format: OutputFormat,
-    /// Width and height, where known, px.
+    /// Width and height, if known, px.
     pub size: Option<(u32, u32)>,
 }
 
@@ -68,7 +68,7 @@ impl Expected {
             .try_for_each(|(index, frame)| self.check_frame(frame, index))
     }
 
-    /// Checks one frame that must be at place `index` of the timeline.
+    /// Checks one frame, which must be at position `index` of the timeline.
     ///
     /// # Errors
     /// The first fault found.

@@ -1,4 +1,4 @@
-//! What one session has said, and what has come of it. Pure bookkeeping: times are given.
+//! The account of one session: audio sent, frames received. Pure bookkeeping: time is an argument.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,12 +16,12 @@ use crate::{
     stats::{Outcome, Sample, SharedStats},
 };
 
-/// What is measured, and against what.
+/// The measurement's destination and expectations.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// Where samples go.
     pub stats: SharedStats,
-    /// What frames must look like.
+    /// The expected frames.
     pub expected: Expected,
     /// Frames per second at which audio is spoken.
     pub fps: u32,
@@ -31,7 +31,7 @@ pub struct Terms {
     pub pacing: Pacing,
     /// With `REALTIME`: how long after a segment's first frame a player begins to show it.
     pub player_buffer: Duration,
-    /// Whether frames come between segments too, so that all are neighbours.
+    /// Whether frames also come between segments, so that all of them are neighbours.
     pub is_continuous: bool,
 }
 
@@ -43,7 +43,7 @@ struct Speech {
     n_chunks_sent: u64,
     n_received: u64,
     first_arrival: Option<Duration>,
-    /// When it was cut off by the end of the run: its last frames cannot be made before.
+    /// When the end of the run cut it off. Its last frames cannot be made before.
     cut_at: Option<Duration>,
 }
 
@@ -70,20 +70,20 @@ impl Speech {
 #[derive(Debug)]
 pub struct Conversation {
     terms: Terms,
-    /// Those whose end has not been announced, oldest first.
+    /// Segments whose end has not been announced, oldest first.
     speeches: VecDeque<Speech>,
     n_begun: u64,
-    /// Place on the timeline of the next frame.
+    /// Position of the next frame on the timeline.
     next_index: u64,
-    /// Interruptions that were not confirmed, oldest first.
+    /// Unconfirmed interruptions, oldest first.
     clears: VecDeque<Duration>,
-    /// The frame before: its segment, 0 for idle frames, and when it came.
+    /// The previous frame: its segment (0 for idle frames) and its arrival.
     last_frame: Option<(u64, Duration)>,
     drift: DriftMeter,
 }
 
 impl Conversation {
-    /// A session that was just opened.
+    /// The account of a new session.
     #[must_use]
     pub fn new(terms: Terms) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Conversation {
         }
     }
 
-    /// A segment begins. Sessions number them from 1 on.
+    /// Begins a segment. Sessions number them from 1.
     pub fn begin(&mut self, times: Segment) {
         self.n_begun += 1;
         self.speeches.push_back(Speech {
@@ -110,7 +110,7 @@ impl Conversation {
         });
     }
 
-    /// The next chunk of the newest segment was sent, with `n_bytes` of audio.
+    /// Books the next chunk of the newest segment, with `n_bytes` of audio.
     pub fn chunk_sent(&mut self, n_bytes: usize) {
         let Some(speech) = self.speeches.back_mut() else {
             return;
@@ -121,7 +121,7 @@ impl Conversation {
         stats.record_upload(intended, n_bytes as u64);
     }
 
-    /// Everything that was said is interrupted at `at`: only frames that were due by then are missed.
+    /// Interrupts all segments at `at`. Only frames that were due by then can be missed.
     pub fn clear(&mut self, at: Duration) {
         self.clears.push_back(at);
         while let Some(speech) = self.speeches.pop_front() {
@@ -132,7 +132,7 @@ impl Conversation {
         }
     }
 
-    /// The run is over at `end`: what is being said ends there.
+    /// Ends the run at `end`, and the current segment with it.
     pub fn cut(&mut self, end: Duration) {
         let is_whole = |s: &Speech| s.n_chunks_sent == s.times.n_chunks();
         let Some(speech) = self.speeches.back_mut().filter(|s| !is_whole(s)) else {
@@ -145,19 +145,19 @@ impl Conversation {
         }
     }
 
-    /// Whether every frame of what was said has come.
+    /// Whether every frame of all segments has arrived.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         self.speeches.is_empty()
     }
 
-    /// Place on the timeline of the next frame.
+    /// Position of the next frame on the timeline.
     #[must_use]
     pub fn next_index(&self) -> u64 {
         self.next_index
     }
 
-    /// Books what came at `at`.
+    /// Books a message that arrived at `at`.
     pub fn receive(&mut self, event: &Event, at: Duration) {
         match event {
             Event::Frame(frame) => self.receive_frame(frame, at),
@@ -172,7 +172,7 @@ impl Conversation {
         }
     }
 
-    /// Nothing more will come: counts what is outstanding at `at`, and the drift.
+    /// Ends the account at `at`: counts the outstanding frames, and the drift.
     pub fn close(&mut self, at: Duration, outcome: Outcome) {
         while let Some(speech) = self.speeches.pop_front() {
             self.count_rest(&speech, at, outcome);
@@ -245,7 +245,7 @@ impl Conversation {
         }
     }
 
-    /// Frames that a viewer sees one after the other: those of a segment, or all.
+    /// Whether a viewer sees the frames in succession: those of a segment, or all.
     fn note_interval(&mut self, frame: &CompositedFrame, at: Duration) {
         let this = (frame.segment_id, at);
         let Some((segment_id, before)) = self.last_frame.replace(this) else {

@@ -1,4 +1,4 @@
-//! Whether users who ask at the same time get what each of them gets alone.
+//! Compares the frames that users get at the same time with those that each gets alone.
 
 use std::{
     fmt,
@@ -13,21 +13,21 @@ use tokio::task::JoinSet;
 
 use crate::{Error, speaker::Speaker, unary_user::Caller};
 
-/// Requests of each user, one after the other.
+/// Requests of each user, in sequence.
 const N_REQUESTS: u64 = 4;
 
-/// What the comparison found.
+/// The result of the comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Equality {
     /// Users at once.
     pub users: u64,
-    /// Frames that were asked for twice.
+    /// Frames that were requested twice.
     pub frames: u64,
-    /// Of these, frames that were not the same in every byte.
+    /// Those of them that differed in any byte.
     pub different: u64,
-    /// Frames of the largest batch that the server executed while one user asked.
+    /// Frames in the largest batch that the server executed for one user alone.
     pub largest_batch_alone: u32,
-    /// The same while all did.
+    /// The same for all users at once.
     pub largest_batch_together: u32,
 }
 
@@ -65,10 +65,10 @@ impl Seen {
     }
 }
 
-/// Has every user ask for the same frames twice: first while nobody else asks, then all users at once.
+/// Makes every user request the same frames twice: first alone, then all users at once.
 ///
 /// # Errors
-/// [`Error::Refused`]: a request was not answered, so nothing is known.
+/// [`Error::Refused`]: a request was not answered, so there is no result.
 pub async fn compare<C: Caller>(
     users: Vec<(C, Speaker)>,
     batch: u32,

@@ -11,34 +11,34 @@ pub enum Error {
     /// The file of `--ca` cannot be read.
     #[error("cannot read the certificates: {reason}")]
     Certificates {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The server would not say what models it has, or would not load one.
+    /// The server refused to list its models, or to load one.
     #[error("the server refused {call}: {status}")]
     Refused {
         /// The call that it refused.
         call: &'static str,
-        /// What it answered.
+        /// Its answer.
         status: Box<tonic::Status>,
     },
-    /// The comparison was stopped, so nothing is known.
+    /// The comparison was stopped, so there is no result.
     #[error("stopped before everything was compared")]
     Stopped,
     /// A model that the server does not have.
     #[error("the server has no model {asked:?}; it has: {known}")]
     UnknownModel {
-        /// The id that was asked for.
+        /// The requested id.
         asked: String,
-        /// The ids that it has, comma-separated.
+        /// The server's ids, comma-separated.
         known: String,
     },
     /// The chosen `--input` has no known shape for this model.
-    #[error("no {input} are known for models of kind {audio_kind:?}")]
+    #[error("--input {input}: the shape is unknown for models of kind {audio_kind:?}")]
     NoShape {
         /// `steps` or `windows`.
         input: &'static str,
-        /// The model's audio kind, as the server names it.
+        /// The model's audio kind in the server's words.
         audio_kind: String,
     },
     /// The file of `--audio` cannot be used.

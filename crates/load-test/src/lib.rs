@@ -1,15 +1,15 @@
 //! The load test: what a client of `lipsync-server` sees under load.
 //!
 //! A run opens connections, sends the requests of many simulated users and reports latency, frame
-//! rate, missed frame deadlines and failures by status code. It knows the wire and nothing of the
-//! server behind it: no server crate is linked, so it measures any server of the same contract.
+//! rate, missed frame deadlines and failures by status code. It knows only the wire and links
+//! no server crate, so it measures any server of the same contract.
 //!
 //! In the order of a run: [`args`] reads the command line, [`model`] asks the server what it has,
 //! [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
 //! [`unary_user`] and [`stream_user`] send them, [`conversation`] and
 //! [`check`] judge the answers, [`stats`] and [`live`] count,
 //! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints. [`equality`]
-//! measures nothing: it compares what users get alone and together.
+//! measures nothing: it compares the frames that users get alone and together.
 #![forbid(unsafe_code)]
 
 pub mod args;

@@ -1,4 +1,4 @@
-//! What only live sessions have: even frames, drift, and the answer to an interruption.
+//! Figures of live sessions: frame intervals, drift, and the answer to an interruption.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,12 +6,12 @@ use hdrhistogram::Histogram;
 
 use crate::stats::{histogram, micros};
 
-/// A time that a live session gave.
+/// A measurement from a live session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveEvent {
-    /// From when the audio that an utterance's first frame needs was due to be sent, to that frame.
+    /// From when the audio for an utterance's first frame was due to be sent, to that frame.
     FirstFrame(Duration),
-    /// Between two frames that are shown one after the other.
+    /// Between two successive frames.
     Interval(Duration),
     /// From an interruption to its confirmation.
     Cleared(Duration),
@@ -34,7 +34,7 @@ pub struct LiveStats {
     pub n_idle: u64,
     /// Frames of utterances without the network.
     pub n_skipped: u64,
-    /// The drift of each session that was long enough to tell.
+    /// The drift of each session that was long enough.
     pub drifts: Vec<Drift>,
 }
 
@@ -61,7 +61,7 @@ impl LiveStats {
     }
 }
 
-/// How much later a session's frames came at its end than at its start, against their audio.
+/// How much further a session's frames lag behind their audio at its end than at its start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drift {
     /// ms; negative when they came earlier.
@@ -72,8 +72,8 @@ pub struct Drift {
 
 /// Watches how far the frames of one session lag behind their audio.
 ///
-/// The lag of a frame is the time from when its moment of the audio was spoken to when the frame came. A
-/// median over a second of frames tells drift from jitter.
+/// A frame's lag is the time from when its audio was spoken until the frame arrived. The median over a second of
+/// frames tells drift from jitter.
 #[derive(Debug)]
 pub struct DriftMeter {
     fps: u32,
@@ -96,7 +96,7 @@ impl DriftMeter {
         }
     }
 
-    /// Notes a frame whose moment was spoken at `spoken` and which came at `arrived`.
+    /// Notes a frame whose audio was spoken at `spoken`, and which arrived at `arrived`.
     pub fn note(&mut self, spoken: Duration, arrived: Duration) {
         let signed = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let lag = signed(arrived).saturating_sub(signed(spoken));
@@ -125,7 +125,7 @@ impl DriftMeter {
     }
 }
 
-/// The middle of some numbers, the upper one of two; 0 of none.
+/// The median, the upper one of two middle values; 0 for an empty list.
 fn median(numbers: &mut [i64]) -> i64 {
     numbers.sort_unstable();
     numbers.get(numbers.len() / 2).copied().unwrap_or(0)

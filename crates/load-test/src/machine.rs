@@ -1,4 +1,4 @@
-//! Where and when a measurement was made.
+//! Machine and time of a measurement.
 
 use std::{
     fs, thread,
@@ -10,9 +10,9 @@ use serde::Serialize;
 /// The machine that ran the load test, and the time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
-    /// The processor's name, `unknown` where the system does not tell.
+    /// The processor's name; `unknown` if the system does not tell.
     pub cpu: String,
-    /// Cores that this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
     /// Operating system and architecture.
     pub system: String,
@@ -21,7 +21,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks around.
+    /// Describes this machine.
     #[must_use]
     pub fn here() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use lipsync_load_test::{args::Args, machine::Machine, report::Outcome, run::Plan};
 use tokio::sync::watch;
 
-/// Exit status when the error budget was passed.
+/// Exit status if the error budget is exceeded.
 const OVER_BUDGET: u8 = 3;
 
 #[tokio::main]
@@ -48,7 +48,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Turns true at the first Ctrl-C; the run then ends and prints what it has.
+/// Turns true at the first Ctrl-C. The run then ends and prints its results so far.
 fn stop_on_ctrl_c() -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
@@ -61,7 +61,7 @@ fn stop_on_ctrl_c() -> watch::Receiver<bool> {
     receiver
 }
 
-/// Whoever reads no further (`| head`) has what they want; the file and the exit code are for others.
+/// A reader that has gone (`| head`) is no error: the file and the exit code still count.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let printed = stdout

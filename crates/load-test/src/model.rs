@@ -1,4 +1,4 @@
-//! What the server says about the models to be tested.
+//! The server's description of the models under test.
 
 use lipsync::{
     client::Client,
@@ -13,7 +13,7 @@ use crate::{Error, args::Input};
 pub struct Model {
     /// Its name.
     pub id: String,
-    /// Frames per second that it makes.
+    /// Its frames per second.
     pub fps: u32,
     /// Width of full frames, px.
     pub width: u32,
@@ -24,7 +24,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads what the server answered about a loaded model.
+    /// Reads the server's answer about a loaded model.
     #[must_use]
     pub fn from_stats(stats: &ModelStats) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Model {
     /// (`HuBERT`) or `[256, 16, 32]` (wenet).
     ///
     /// # Errors
-    /// [`Error::NoShape`] for a kind whose shape is not known here.
+    /// [`Error::NoShape`] for a kind of unknown shape.
     pub fn feature_bytes(&self, input: Input) -> Result<usize, Error> {
         let (name, floats) = match (input, self.audio_kind.as_str()) {
             (Input::Steps, "ave") => ("steps", Some(512)),

@@ -14,7 +14,7 @@ use crate::random::Random;
 
 /// How long a user speaks in each turn of a conversation.
 pub const SPEAKING: Duration = Duration::from_secs(4);
-/// How long a turn takes: speaking 4 s, listening 7 s, waiting 4 s.
+/// Length of a turn: 4 s of speech, 7 s of listening, 4 s of waiting.
 pub const TURN: Duration = Duration::from_secs(15);
 
 /// How users behave.
@@ -25,7 +25,7 @@ pub enum Profile {
     Saturate,
     /// Open loop: each user speaks 4 s at the frame rate, listens 7 s, waits 4 s, from a random phase.
     Conversational,
-    /// Open loop: each user speaks all the time, one utterance without end.
+    /// Open loop: each user speaks without pause, in one endless utterance.
     Monologue,
     /// Open loop: `--rate` requests per second over all users, evenly spaced.
     Rate,
@@ -48,7 +48,7 @@ impl Profile {
     }
 }
 
-/// One request that is due.
+/// One request and when it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shot {
     /// When, since the start of the run.
@@ -59,7 +59,7 @@ pub struct Shot {
     pub n_frames: u32,
 }
 
-/// One stretch of speech.
+/// One utterance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Utterance {
     /// When it starts, since the start of the run.
@@ -70,7 +70,7 @@ pub struct Utterance {
     pub n_frames: u64,
 }
 
-/// Time that `n_frames` take at `fps`, to the microsecond.
+/// How long `n_frames` last at `fps`, to the microsecond.
 #[must_use]
 pub fn frames_time(n_frames: u64, fps: u32) -> Duration {
     Duration::from_micros(n_frames.saturating_mul(1_000_000) / u64::from(fps.max(1)))
@@ -83,25 +83,25 @@ pub fn frames_within(time: Duration, fps: u32) -> u64 {
     u64::try_from(frames).unwrap_or(u64::MAX)
 }
 
-/// Frames that must be there to cover `time` at `fps`.
+/// Frames needed to cover `time` at `fps`.
 #[must_use]
 pub fn frames_covering(time: Duration, fps: u32) -> u64 {
     let frames = (time.as_micros() * u128::from(fps)).div_ceil(1_000_000);
     u64::try_from(frames).unwrap_or(u64::MAX)
 }
 
-/// Where in its turn a user is when the run starts, 0..15 s.
+/// The user's position in its turn when the run starts, 0..15 s.
 ///
-/// It depends on the seed and the user alone, so that a run with more users holds the same ones.
+/// It depends only on the seed and the user, so a run with more users contains the same ones.
 #[must_use]
 pub fn phase(seed: u64, user: u64) -> Duration {
     Duration::from_micros(Random::new(seed, user).below(15_000_000))
 }
 
-/// The speech of one user in a conversation, without end.
+/// The endless utterances of one user in a conversation.
 ///
-/// A user whose phase lies in the speaking part starts in mid-utterance: the load is that of a long
-/// running conversation from the first second on.
+/// A user may start in the middle of an utterance, so the load is that of a long conversation from the
+/// first second on.
 pub fn utterances(phase: Duration, fps: u32) -> impl Iterator<Item = Utterance> + Send {
     let whole = frames_within(SPEAKING, fps).max(1);
     let rest = whole.saturating_sub(frames_within(phase, fps));

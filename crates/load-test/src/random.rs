@@ -2,7 +2,7 @@
 //!
 //! Nothing here needs good randomness, but a run must be repeatable from its seed on any machine.
 
-/// A repeatable sequence.
+/// A repeatable random sequence.
 #[derive(Debug, Clone)]
 pub struct Random {
     state: u64,

@@ -1,4 +1,4 @@
-//! What a run says: numbers, a table for people, a document for programs.
+//! The report of a run: figures, a table for people, a document for programs.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -48,18 +48,18 @@ impl Quantiles {
     }
 }
 
-/// What only live sessions have.
+/// Figures of live sessions.
 #[derive(Debug, Clone, Serialize)]
 pub struct Live {
-    /// From when the audio that an utterance's first frame needs was due to be sent, to that frame.
+    /// From when the audio for an utterance's first frame was due to be sent, to that frame.
     pub first_frame_ms: Option<Quantiles>,
-    /// Between neighbouring frames.
+    /// Between successive frames.
     pub interval_ms: Option<Quantiles>,
     /// From an interruption to its confirmation.
     pub clear_ms: Option<Quantiles>,
-    /// Interruptions that were confirmed.
+    /// Confirmed interruptions.
     pub clears: u64,
-    /// Sessions that were long enough to tell a drift: two seconds of frames.
+    /// Sessions long enough for a drift: two seconds of frames.
     pub drift_sessions: usize,
     /// The drift of the worst of them, ms; negative when frames came earlier at the end.
     pub drift_ms: Option<f64>,
@@ -117,15 +117,15 @@ impl Live {
 pub struct Summary {
     /// Simulated users.
     pub users: u64,
-    /// Length of the measured window, seconds; shorter than asked for when it was interrupted.
+    /// Length of the measured window, seconds; shorter than requested if it was interrupted.
     pub measured_s: f64,
     /// Requests that were due in the window; with streams, frames.
     pub requests: u64,
-    /// Those among them that were answered well.
+    /// Those among them with a good answer.
     pub ok: u64,
     /// The share of the others, 0..1.
     pub error_rate: f64,
-    /// How many ended how: status codes, `invalid ...`, `unfinished`.
+    /// Failures by kind: status codes, `invalid ...`, `unfinished`.
     pub outcomes: BTreeMap<String, u64>,
     /// The last failure, as an example.
     pub example_failure: Option<String>,
@@ -133,9 +133,9 @@ pub struct Summary {
     pub requests_per_second: f64,
     /// Frames in them, per second.
     pub frames_per_second: f64,
-    /// Frames wanted.
+    /// Requested frames.
     pub frames_wanted: u64,
-    /// Frames that were not back in time, or not at all.
+    /// Frames that came late or not at all.
     pub frames_missed: u64,
     /// From the intended send time.
     pub latency_ms: Option<Quantiles>,
@@ -143,7 +143,7 @@ pub struct Summary {
     pub service_ms: Option<Quantiles>,
     /// Streams: from the start of an utterance to its first frame.
     pub first_frame_ms: Option<Quantiles>,
-    /// What only live sessions have.
+    /// Figures of live sessions.
     pub live: Option<Live>,
     /// Message bytes sent per good frame, without HTTP/2 framing; streams: of audio.
     pub bytes_up_per_frame: f64,
@@ -177,7 +177,7 @@ impl Summary {
         }
     }
 
-    /// Whether anything was measured, and no more failed than is tolerated.
+    /// Whether there is a measurement, within the error budget.
     #[must_use]
     pub fn within_budget(&self, max_error_rate: f64) -> bool {
         self.requests > 0 && self.error_rate <= max_error_rate
@@ -279,7 +279,7 @@ fn ratio(part: u64, whole: f64) -> f64 {
     }
 }
 
-/// What was measured: one load, or the capacity.
+/// The kind of measurement.
 #[derive(Debug)]
 pub enum Outcome {
     /// One run.
@@ -290,7 +290,7 @@ pub enum Outcome {
     Equality(Equality),
 }
 
-/// Everything, for `--json`.
+/// The whole report, for `--json`.
 #[derive(Debug, Serialize)]
 pub struct Document<'a> {
     machine: &'a Machine,
@@ -310,7 +310,7 @@ pub struct Document<'a> {
     equality: Option<&'a Equality>,
 }
 
-/// What the server says of itself.
+/// The server's description of itself.
 #[derive(Debug, Serialize)]
 struct Server {
     version: String,
@@ -329,7 +329,7 @@ impl From<&GetServerStatsResponse> for Server {
 }
 
 impl Outcome {
-    /// Whether the error budget was kept; for a search, whether at least one user could be served; for a
+    /// Whether the run kept within the error budget; for a search, whether at least one user could be served; for a
     /// comparison, whether there were frames and all were equal.
     #[must_use]
     pub fn passed(&self, args: &Args) -> bool {
@@ -396,9 +396,9 @@ impl Outcome {
         if !self.passed(args) {
             text.push_str("\nFAILED: ");
             text.push_str(match self {
-                Self::Equality(Equality { frames: 0, .. }) => "there were no frames to compare\n",
+                Self::Equality(Equality { frames: 0, .. }) => "no frames to compare\n",
                 Self::Equality(_) => "frames differ\n",
-                _ => "the error budget was passed, or nothing could be measured\n",
+                _ => "the error budget is exceeded, or nothing could be measured\n",
             });
         }
         text
@@ -422,8 +422,8 @@ fn heading(args: &Args, plan: &Plan, machine: &Machine) -> String {
     let models: Vec<&str> = plan.models().map(|model| model.id.as_str()).collect();
     let kind = match (args.stream, args.pacing) {
         (false, _) => "unary",
-        (true, Pace::Asap) => "streams as fast as they go",
-        (true, Pace::Realtime) => "streams in real time",
+        (true, Pace::Asap) => "streams, as fast as possible",
+        (true, Pace::Realtime) => "streams, in real time",
     };
     let _ = writeln!(
         text,

@@ -35,7 +35,7 @@ const N_VOICES: u64 = 8;
 /// Users' places in their loops, in frames. The first frames leave room for context before them.
 const OFFSETS: std::ops::Range<u64> = 64..1_000_000;
 
-/// Everything that runs need, made once: connections, models, audio.
+/// Everything that runs share, made once: connections, models, audio.
 #[derive(Debug)]
 pub struct Plan {
     args: Args,
@@ -45,10 +45,10 @@ pub struct Plan {
     server: Option<GetServerStatsResponse>,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Capacity {
-    /// The most users that were served within the goals; 0 when one user was not.
+    /// The most users that were served within the goals; 0 if not even one was.
     pub max_users: u64,
     /// Each run, in order.
     pub probes: Vec<Summary>,
@@ -92,7 +92,7 @@ impl Plan {
         self.models.iter().map(AsRef::as_ref)
     }
 
-    /// What the server says of itself, if it does.
+    /// The server's description of itself, if it gave one.
     #[must_use]
     pub fn server(&self) -> Option<&GetServerStatsResponse> {
         self.server.as_ref()
@@ -135,7 +135,7 @@ impl Plan {
         Summary::new(n_users, &stats.lock(), clock.now())
     }
 
-    /// Compares what users get alone with what they get at once.
+    /// Compares the frames that users get alone with those that they get at once.
     ///
     /// # Errors
     /// [`Error::Refused`]: a request was not answered. [`Error::Stopped`]: `stop` turned true.
@@ -149,7 +149,7 @@ impl Plan {
         }
     }
 
-    /// Searches the most users that are served within the goals.
+    /// Searches for the most users that the server serves within the goals.
     pub async fn find_max_users(&self, stop: &watch::Receiver<bool>) -> Capacity {
         let probes = std::sync::Mutex::new(Vec::new());
         let found = search::find_max_users(self.args.first_users, MAX_USERS, |n_users| {
@@ -195,7 +195,7 @@ impl Plan {
                 .is_some_and(|latency| latency.p95 <= self.args.slo_p95_ms as f64)
     }
 
-    /// All that one user does in a run.
+    /// Everything that one user does in a run.
     fn behaviour(
         &self,
         user: u64,

@@ -2,11 +2,10 @@
 
 use std::future::Future;
 
-/// Finds the most users, up to `limit`, for which `passes` says yes; 0 when it says no to one user.
+/// Finds the most users, up to `limit`, for which `passes` is true; 0 if it is false for one user.
 ///
-/// It begins with `first` users and doubles until the first no, then halves the gap until it is at most 5 % of
-/// the answer.
-/// `passes` is taken to be monotone; where noise makes it otherwise, the answer is a count that passed.
+/// It starts with `first` users and doubles until the first failure, then halves the gap until it is at most 5 % of
+/// the answer. It assumes that `passes` is monotone. If noise breaks that, the answer is still a count that passed.
 ///
 /// # Errors
 /// The first error of `passes`.

@@ -1,5 +1,5 @@
-//! The times of one segment of a live stream: when its audio is due to be sent, when each frame can
-//! be made at the earliest, and when it is due back. Pure arithmetic.
+//! The times of one segment of a live session: when its audio is due to be sent, the earliest time at which each
+//! frame can be made, and when it is due back. Pure arithmetic.
 
 use std::time::Duration;
 

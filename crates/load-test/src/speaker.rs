@@ -14,20 +14,20 @@ use lipsync::{
 
 use crate::{args::Input, check::Expected, model::Model, track::Track};
 
-/// Makes one user's requests; the same place on the timeline always gives the same request.
+/// Makes one user's requests. The same position on the timeline always gives the same request.
 #[derive(Debug, Clone)]
 pub struct Speaker {
     /// The model that the user talks through.
     pub model: Arc<Model>,
-    /// What the user says.
+    /// The user's audio.
     pub track: Arc<Track>,
-    /// How it is sent.
+    /// The form in which it is sent.
     pub input: Input,
     /// Where in the track the user's timeline starts, in frames; different for each user.
     pub offset_frames: u64,
-    /// Frames of audio around those wanted.
+    /// Frames of audio around the requested ones.
     pub context_frames: u32,
-    /// What comes back.
+    /// The output options.
     pub output: OutputOptions,
 }
 
@@ -94,7 +94,7 @@ impl Speaker {
         self.track.cut(first, n, self.model.fps)
     }
 
-    /// What answers must look like.
+    /// The expected answers.
     #[must_use]
     pub fn expected(&self) -> Expected {
         // The face rectangle's size is the server's own affair.

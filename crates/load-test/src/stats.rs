@@ -1,4 +1,4 @@
-//! Counting: what came of each request, and when.
+//! Counts the outcome and time of each request.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     live::{LiveEvent, LiveStats},
 };
 
-/// Longest latency that is told apart from longer ones, microseconds: one hour.
+/// Longest latency that the histograms resolve, microseconds: one hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
 /// The time of a run: warm-up, then the measured window.
@@ -26,7 +26,7 @@ pub struct Clock {
     pub start: Instant,
     /// Start of the measured window.
     pub warm_up: Duration,
-    /// Its end; nothing is sent from then on.
+    /// Its end. Nothing is sent after it.
     pub end: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Clock {
         self.start.elapsed()
     }
 
-    /// Waits until `at`; returns at once when that is past.
+    /// Waits until `at`; returns at once if that is past.
     pub async fn sleep_until(&self, at: Duration) {
         tokio::time::sleep_until(self.start + at).await;
     }
@@ -47,12 +47,12 @@ impl Clock {
     }
 }
 
-/// What came of a request or, in streams, of a frame.
+/// The outcome of a request or, in sessions, of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The frames that were asked for.
+    /// The requested frames.
     Frames,
-    /// An answer that is not what was asked for.
+    /// A wrong answer.
     Invalid(Fault),
     /// A status other than OK.
     Status(Code),
@@ -61,7 +61,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The name under which it is counted: that of the gRPC status code, where there is one.
+    /// Its name in counts: that of the gRPC status code, if there is one.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -78,19 +78,19 @@ impl Outcome {
 pub struct Sample {
     /// When it was due to be sent; in streams, when the frame's last audio was.
     pub intended: Duration,
-    /// When it was sent; streams do not say, as several pieces of audio make one frame.
+    /// When it was sent. Absent in sessions, where several chunks of audio make one frame.
     pub sent: Option<Duration>,
     /// When the answer was complete.
     pub done: Duration,
     /// When the answer was due.
     pub due: Duration,
-    /// Frames wanted.
+    /// Requested frames.
     pub n_frames: u64,
     /// Size of the request message.
     pub bytes_up: u64,
     /// Size of the answer message.
     pub bytes_down: u64,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
@@ -103,11 +103,11 @@ pub struct Stats {
     clock: Clock,
     /// Requests that were due (streams: frames).
     pub requests: u64,
-    /// Those among them that were answered well.
+    /// Those among them with a good answer.
     pub ok: u64,
-    /// Frames wanted by them.
+    /// Frames that they requested.
     pub frames_wanted: u64,
-    /// Frames that were not back in time, or not at all.
+    /// Frames that came late or not at all.
     pub frames_missed: u64,
     /// Frames in good answers.
     pub frames_ok: u64,
@@ -115,7 +115,7 @@ pub struct Stats {
     pub bytes_up: u64,
     /// Bytes of their answers.
     pub bytes_down: u64,
-    /// How many ended how.
+    /// Failures by kind.
     pub outcomes: BTreeMap<String, u64>,
     /// Good answers that arrived in the window, and their frames.
     pub arrived: u64,
@@ -127,13 +127,13 @@ pub struct Stats {
     pub service: Histogram<u64>,
     /// Microseconds from the start of an utterance's audio to its first frame; streams only.
     pub first_frame: Histogram<u64>,
-    /// What only live sessions have.
+    /// Figures of live sessions.
     pub live: LiveStats,
     last_failure: Option<String>,
 }
 
 impl Stats {
-    /// Nothing counted yet.
+    /// Empty counts.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -185,7 +185,7 @@ impl Stats {
         }
     }
 
-    /// Counts audio sent on a stream, where no single frame can be charged for it.
+    /// Counts audio sent in a session, where it belongs to no single frame.
     pub fn record_upload(&mut self, intended: Duration, bytes: u64) {
         if self.clock.measures(intended) {
             self.bytes_up += bytes;
@@ -237,9 +237,9 @@ impl SharedStats {
         Self(Arc::new(Mutex::new(Stats::new(clock))))
     }
 
-    /// The counts, for a moment; never hold this across an await.
+    /// Locks the counts briefly. Never hold this across an await.
     ///
-    /// A panic elsewhere leaves whole counts behind: recording does not panic half-way.
+    /// A panic elsewhere leaves the counts consistent, because recording does not panic half-way.
     pub fn lock(&self) -> MutexGuard<'_, Stats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! One user who talks over live sessions: audio in as it is spoken, frames out as they are made.
+//! One user who speaks in live sessions: audio in as it is spoken, frames out as they are made.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,11 +28,11 @@ use crate::{
 pub struct StreamUser {
     /// The server.
     pub client: Client,
-    /// What is said.
+    /// The user's audio.
     pub speaker: Arc<Speaker>,
-    /// How sessions are.
+    /// How the user holds sessions.
     pub manner: Manner,
-    /// Longest wait for a session to open, and for the last frames.
+    /// Time limit for a session to open, and for the last frames.
     pub timeout: Duration,
     /// The time of the run.
     pub clock: Clock,
@@ -49,7 +49,7 @@ pub struct Manner {
     pub chunk_frames: u32,
     /// When frames leave the server.
     pub pacing: Pacing,
-    /// Frames in silence too.
+    /// Also request frames in silence.
     pub idle_frames: bool,
     /// Time between interruptions of an utterance.
     pub interrupt_every: Option<Duration>,
@@ -59,30 +59,30 @@ pub struct Manner {
 
 /// Why a session is over.
 enum Ending {
-    /// The run is over, and so are the frames.
+    /// The run is over, and all frames have come.
     Finished,
     /// It broke.
     Broken(SessionError),
 }
 
-/// What a user says next.
+/// The user's next utterance.
 enum Script {
     /// At set times.
     Conversation(Box<dyn Iterator<Item = Utterance> + Send>),
-    /// Four seconds of speech at once, again whenever the last is answered.
+    /// Four seconds of speech at once, again after each answer.
     Saturate,
 }
 
 /// A session's account, which the speaking and the listening half share.
 struct Account {
     conversation: Mutex<Conversation>,
-    /// Rung when something was answered.
+    /// Rings at each answer.
     answered: Notify,
     look_ahead: Duration,
 }
 
 impl Account {
-    /// For a moment; never held across an await.
+    /// Locks the account briefly. Never hold this across an await.
     fn book(&self) -> MutexGuard<'_, Conversation> {
         self.conversation
             .lock()
@@ -91,12 +91,12 @@ impl Account {
 }
 
 impl StreamUser {
-    /// Open loop: speaks each utterance at its time.
+    /// Open loop: speaks each utterance on time.
     pub async fn converse(self, utterances: Box<dyn Iterator<Item = Utterance> + Send>) {
         self.sessions(Script::Conversation(utterances)).await;
     }
 
-    /// Closed loop: hands in an utterance at once and waits for its frames.
+    /// Closed loop: sends an utterance at once and waits for its frames.
     pub async fn saturate(self) {
         self.sessions(Script::Saturate).await;
     }
@@ -154,7 +154,7 @@ impl StreamUser {
         Ok((sender, receiver, account))
     }
 
-    /// Nothing was under way: the refusal itself is what is counted.
+    /// Nothing was on its way, so the refusal itself is counted.
     fn count_refusal(&self, error: &SessionError) {
         let now = self.clock.now();
         self.stats.lock().record(&Sample {
@@ -214,7 +214,7 @@ impl StreamUser {
         }
     }
 
-    /// Says the script; at the end of the run ends what is being said and finishes the session.
+    /// Speaks the script. At the end of the run, ends the current utterance and finishes the session.
     async fn speak_until_the_end(
         &self,
         mut sender: SessionSender,
@@ -260,7 +260,7 @@ impl StreamUser {
         }
     }
 
-    /// Says an utterance, in parts where it is interrupted: the rest follows at once.
+    /// Speaks an utterance. If it is interrupted, the rest follows at once.
     async fn say(
         &self,
         sender: &mut SessionSender,
@@ -333,7 +333,7 @@ impl StreamUser {
         Ok(())
     }
 
-    /// Waits for the frames of all that was said, or interrupts them when it is time to.
+    /// Waits for the frames of all utterances, or interrupts them when it is time.
     async fn until_answered(
         &self,
         sender: &mut SessionSender,

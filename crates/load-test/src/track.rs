@@ -23,7 +23,7 @@ const VOWELS: [(f32, f32); 5] = [
 /// A loop of audio, made of units: PCM samples, feature steps or feature windows.
 #[derive(Debug, Clone)]
 pub struct Track {
-    /// One loop, then its start once more for as long as the longest cut.
+    /// One loop, followed by its start again, as long as the longest cut.
     data: Bytes,
     loop_units: u64,
     bytes_per_unit: usize,
@@ -69,7 +69,7 @@ impl Track {
     /// Positions are rounded down, so `n` frames of samples never count as `n + 1`.
     ///
     /// # Panics
-    /// When the cut is longer than was announced.
+    /// When the cut is longer than announced.
     #[must_use]
     pub fn cut(&self, first: u64, n: u64, fps: u32) -> Bytes {
         let (from, to) = (self.place(first, fps), self.place(first + n, fps));
@@ -131,7 +131,7 @@ fn to_s16(sample: f32) -> i16 {
     (sample * 32_767.0).clamp(-32_768.0, 32_767.0) as i16
 }
 
-/// A place in memory; the value is bounded by the length of a buffer.
+/// An index; the value is bounded by the length of a buffer.
 fn as_index(place: u64) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! One user who asks for batches of frames with unary requests.
+//! One user who requests batches of frames with unary calls.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::{
     stats::{Clock, Outcome, Sample, SharedStats},
 };
 
-/// Requests that one user of an open loop may have in flight. It bounds memory against a server
-/// that never answers; a request beyond it is sent late, and the wait counts as latency.
+/// Requests that one user of an open loop may have in flight. It bounds memory if a server never answers. A
+/// request beyond it is sent late, and the wait counts as latency.
 pub const MAX_IN_FLIGHT: usize = 64;
-/// How long a user of the closed loop waits after a failure before trying again.
+/// Pause of a closed-loop user after a failure.
 pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Something that answers unary requests: the server, or a stand-in for it in tests.
+/// Something that answers unary requests: the server, or a fake in tests.
 pub trait Caller: Clone + Send + Sync + 'static {
     /// Sends one request and waits for its answer.
     fn call(
@@ -47,11 +47,11 @@ impl Caller for LipSyncClient<Channel> {
 pub struct UnaryUser<C> {
     /// Where requests go.
     pub caller: C,
-    /// What is asked.
+    /// The user's requests.
     pub speaker: Arc<Speaker>,
     /// Frames per second that the user consumes.
     pub fps: u32,
-    /// Longest wait for an answer.
+    /// Time limit for an answer.
     pub timeout: Duration,
     /// The time of the run.
     pub clock: Clock,
@@ -108,7 +108,7 @@ impl<C: Caller> UnaryUser<C> {
         while flights.join_next().await.is_some() {}
     }
 
-    /// Counts a request that was due but for which the run left no time.
+    /// Counts a request that was due, but that the run had no time for.
     fn give_up(&self, shot: Shot) {
         self.stats
             .lock()

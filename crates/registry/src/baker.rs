@@ -48,7 +48,7 @@ impl Baker {
         match thread.spawn(move || baker.run()) {
             Ok(_) => state.is_running = true,
             // It stays queued; the next one tries again.
-            Err(error) => tracing::warn!(%error, "no thread for baking"),
+            Err(error) => tracing::warn!(%error, "cannot start a thread for baking"),
         }
     }
 
@@ -104,7 +104,7 @@ impl Baker {
             }
             Err(PackFault::Stopped) => tracing::info!(model = %id, "baking stopped"),
             Err(PackFault::Unwritable { .. }) => {
-                tracing::warn!(model = %id, "packs can lie elsewhere: set cache_dir");
+                tracing::warn!(model = %id, "set cache_dir to put packs elsewhere");
             }
             // It was said when the state changed.
             Err(_) => {}

@@ -55,7 +55,7 @@ pub(crate) fn fit(
         if rectangles.iter().zip(&fitted).any(is_cut) {
             tracing::warn!(
                 order,
-                "crop rectangles reach past the frame, and would not in another order"
+                "crop rectangles extend past the frame, but would not in another order"
             );
         }
     }

@@ -321,9 +321,9 @@ impl Frames {
             let pack = self.pack_path.to_string_lossy();
             let pack = Foreign(&pack);
             if is_used {
-                tracing::warn!(%pack, %fault, "the pack is used for what is good of it");
+                tracing::warn!(%pack, %fault, "the pack is damaged; its good frames are used");
             } else {
-                tracing::warn!(%pack, %fault, "no pack: frames are made from their files");
+                tracing::warn!(%pack, %fault, "no usable pack: frames are made from their files");
             }
         }
     }

@@ -39,7 +39,7 @@ impl ReadAhead {
             }
         });
         if let Err(error) = &started {
-            tracing::warn!(%error, "no thread to read frames ahead");
+            tracing::warn!(%error, "cannot start the thread that reads frames ahead");
         }
         Self {
             sender: started.ok().map(|_| sender),

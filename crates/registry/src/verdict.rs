@@ -93,7 +93,7 @@ impl Verdict {
         match serde_json::from_slice::<Self>(&bytes) {
             Ok(verdict) if verdict.generator_sha256 == hash => Some(verdict),
             Ok(_) => {
-                tracing::warn!(path = %shown, "precision verdict ignored: it is about another generator file");
+                tracing::warn!(path = %shown, "precision verdict ignored: it belongs to another generator file");
                 None
             }
             Err(error) => {

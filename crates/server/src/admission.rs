@@ -46,7 +46,7 @@ const ANSWERS: usize = 1 << 24;
 const CONTROL: usize = 64;
 /// Orchestrators and proxies watch each server a few times; a page does not watch at all.
 const WATCHES: usize = 256;
-/// A call that is on its way in counts as so many bytes at least: its stream, its task and its headers.
+/// A call on its way in counts as at least this many bytes: its stream, its task and its headers.
 pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
 /// An upload that stands still for longer gives way where there is no room for others.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
@@ -77,11 +77,11 @@ impl Uploads {
 
 /// What has run out where there is no room for an upload.
 pub(crate) const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
-/// Room is taken in steps of so many bytes, as memory is.
+/// Room is taken in steps of this many bytes, as memory is.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
 impl Upload {
-    /// Makes it large enough for so many bytes; `false` where there is no room.
+    /// Grows it to this many bytes; `false` if there is no room.
     pub(crate) fn holds(&self, n_bytes: usize) -> bool {
         let n_bytes = if n_bytes > UPLOAD_BYTES {
             n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
@@ -107,7 +107,7 @@ impl Upload {
         self.0.is_withdrawn()
     }
 
-    /// What is said where it has, or could not grow.
+    /// The refusal if it has given way, or could not grow.
     pub(crate) fn no_room(&self) -> Fault {
         let limit = self.0.limit();
         Fault::NoRoom { limit }
@@ -229,12 +229,12 @@ impl Admission {
         self.refuse(&self.uploads.0)
     }
 
-    /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
+    /// For an answer until it is written. The drain waits for it, but it holds no place.
     pub(crate) fn answer(&self) -> Option<Ticket> {
         self.answers.take(Peer::UNKNOWN, 1)
     }
 
-    /// Room for a unary answer of so many bytes, from before it is made until it is written.
+    /// Room for a unary answer of this many bytes, from before it is made until it is written.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
@@ -287,7 +287,7 @@ impl Admission {
         }
     }
 
-    /// Waits for something that nobody has to finish once the server drains.
+    /// Waits for something that is abandoned once the server drains.
     ///
     /// # Errors
     /// [`ServeError::Draining`].

@@ -1,4 +1,4 @@
-//! `lipsync-server bake`: packs made before anybody asks for a frame.
+//! `lipsync-server bake`: makes packs ahead of the first request.
 
 use std::{num::NonZeroUsize, path::Path, process::ExitCode, sync::Arc, thread, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::command_line::{complain, load, models_named, say};
 /// Shown on a terminal only.
 const BAR: &str = "{prefix} {msg:9} {wide_bar} {pos}/{len} {eta}";
 
-/// Bakes the named models, or all; exits with 1 when one of them could not be baked.
+/// Bakes the named models, or all. Exits with 1 if one of them cannot be baked.
 pub fn bake(
     file: &Path,
     names: &[String],

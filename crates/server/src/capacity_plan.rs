@@ -1,4 +1,4 @@
-//! What a configuration takes of memory, and what fits: `weights + caches + workers x arena`, known from the
+//! The memory that a configuration needs, and what fits: `weights + caches + workers x arena`, known from the
 //! files alone.
 
 use std::fmt;
@@ -25,7 +25,7 @@ pub struct CapacityPlan {
     pub models: Vec<ModelPlan>,
 }
 
-/// What one model takes.
+/// The memory that one model needs.
 #[derive(Debug)]
 pub struct ModelPlan {
     /// Its id.
@@ -86,7 +86,7 @@ impl ModelPlan {
     }
 }
 
-/// What all models together need on one device.
+/// The memory that all models together need on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceNeeds {
     /// Weights of its share of the models: all of them, dealt to the least charged device.
@@ -213,7 +213,7 @@ impl CapacityPlan {
         let encoders: u64 = self.models.iter().map(|m| m.encoder_bytes).sum();
         writeln!(
             f,
-            "on the host beside GPUs: {} audio encoders; frames of all models at most {} MB",
+            "on the host, in addition to GPUs: {} audio encoders; frames of all models at most {} MB",
             Mb(encoders),
             Mb(self.max_frame_bytes)
         )?;

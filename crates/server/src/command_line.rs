@@ -1,4 +1,4 @@
-//! The arguments, and the small subcommands that serve nothing.
+//! The arguments, and the small subcommands that start no server.
 
 use std::{
     fmt::Display,
@@ -16,68 +16,70 @@ use lipsync_server::{Config, config::ConfigError};
 #[derive(Debug, clap::Parser)]
 #[command(version)]
 pub struct CommandLine {
-    /// What to do; `serve` when nothing is said.
+    /// What to do [default: serve].
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The configuration. Any key of it can be overridden by an environment variable such as
+    /// Configuration file. Environment variables override its keys, for example
     /// LIPSYNC_SERVER__WORKER_COUNT=8.
     #[arg(long, global = true, default_value = "config.yaml")]
     pub config: PathBuf,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Serve until SIGTERM, SIGINT or SIGHUP.
     Serve,
-    /// Read and check the configuration, and say what it amounts to.
+    /// Check the configuration and print a summary.
     CheckConfig,
-    /// Bake the packs of models beforehand: their background frames, ready to be served. A pack that
-    /// is there is verified, and left as it is when it is whole and current.
+    /// Bake the background frames of models into packs, ahead of the first request.
+    ///
+    /// Packs that exist are verified, and baked again only if they are damaged or stale.
     Bake {
-        /// Only this model; all of them when nothing is said. May be given several times.
+        /// Bake only this model (repeatable). Default: all models.
         #[arg(long)]
         model: Vec<String>,
-        /// Threads to bake with; one a core when nothing is said.
+        /// Threads to use. Default: one per core.
         #[arg(long)]
         threads: Option<std::num::NonZeroUsize>,
     },
-    /// Compare the frames of models in bf16 with those in f32, on their own backgrounds, and write down
-    /// what was found: with `precision: auto`, a model whose worst frame reaches 45 dB runs in bf16.
+    /// Compare models in bf16 with f32, on their own frames, and save the verdicts.
+    ///
+    /// With `precision: auto`, a model runs in bf16 only if its worst frame reaches 45 dB.
     ComparePrecision {
-        /// Only this model; all of them when nothing is said. May be given several times.
+        /// Compare only this model (repeatable). Default: all models.
         #[arg(long)]
         model: Vec<String>,
-        /// Frames to compare, spread over all backgrounds.
+        /// Number of frames to compare, spread over all backgrounds.
         #[arg(long, default_value = "100")]
         frames: std::num::NonZeroU32,
     },
-    /// Say what the configured models take of memory, on the CPU and on GPUs, and how many more fit. Needs no
-    /// GPU.
+    /// Print the memory that the configured models need, and how many more would fit.
+    ///
+    /// Covers the CPU and GPUs. Needs no GPU.
     Plan {
-        /// Plan for GPUs of so much memory, GiB, instead of those of this machine.
+        /// Plan for a GPU with this much memory (GiB) instead of the GPUs in this machine.
         #[arg(long)]
         device_memory_gb: Option<u32>,
     },
-    /// Say what an ONNX file holds: inputs, outputs, operators, work, what is fused, what is
-    /// unsupported.
+    /// Describe an ONNX file: inputs, outputs, operators, work, what is fused, what is unsupported.
     InspectModel {
-        /// The ONNX file.
+        /// The ONNX file to describe.
         file: PathBuf,
-        /// Also say what one frame runs, step by step: kernels, shapes, MACs, bytes, what is fused.
+        /// Also print the steps of one frame: kernels, shapes, MACs, bytes, what is fused.
         #[arg(long)]
         plan: bool,
-        /// For which instructions to plan, as `engine.cpu_isa` names them.
+        /// Instruction set to plan for, as in `engine.cpu_isa`.
         #[arg(long, default_value = "auto", value_parser = cpu_isa, requires = "plan")]
         cpu_isa: CpuIsa,
     },
 }
 
 fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
-    CpuIsa::parse(text).ok_or_else(|| "no such instruction set".into())
+    CpuIsa::parse(text).ok_or_else(|| "expected auto, avx512_bf16, avx512, avx2 or portable".into())
 }
 
-/// The ids that were given with `--model`; all of the configuration where there is none.
+/// The ids given with `--model`, or all configured ids if there are none.
 pub fn models_named(config: &Config, names: &[String]) -> anyhow::Result<Vec<ModelId>> {
     if names.is_empty() {
         let models = config.registry.models.iter();
@@ -87,7 +89,7 @@ pub fn models_named(config: &Config, names: &[String]) -> anyhow::Result<Vec<Mod
     names.iter().map(parse).collect()
 }
 
-/// Reads the configuration for a command that writes no log: what is probably not meant is said beside its answer.
+/// Reads the configuration for a command that writes no log: warnings go to standard error.
 pub fn load(file: &Path) -> anyhow::Result<Config> {
     let config = Config::load(file)?;
     for line in warnings_text(&config.warnings) {
@@ -96,7 +98,7 @@ pub fn load(file: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// `check-config`.
+/// `lipsync-server check-config`: checks the configuration and prints a summary.
 pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
     let server = &config.server;
@@ -125,7 +127,7 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `inspect-model`: exits with 1 when something is unsupported.
+/// `lipsync-server inspect-model`: exits with 1 if an operator is unsupported.
 pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let inspection = lipsync_engine::inspect(&bytes)
@@ -142,14 +144,14 @@ pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<Exi
     })
 }
 
-/// Standard output did not take what a command had to say.
+/// A command could not write its output.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct Unsaid(#[from] io::Error);
 
 impl Unsaid {
-    /// How the command ends. Whoever reads no further (`| head`) has all that they want: that is the quiet
-    /// end of other tools, whose status a shell shows as [`EXIT_PIPE`].
+    /// The command's exit code. A reader that has gone (`| head`) has what it wanted, so the command ends
+    /// quietly, as other tools do, with the status that a shell shows for SIGPIPE.
     pub fn end(&self) -> ExitCode {
         if self.0.kind() == io::ErrorKind::BrokenPipe {
             return ExitCode::from(EXIT_PIPE);
@@ -169,13 +171,13 @@ pub fn say(text: &dyn Display) -> Result<(), Unsaid> {
     Ok(stdout.flush()?)
 }
 
-/// Prints what went wrong, with its causes.
+/// Prints an error with its causes.
 pub fn complain(error: &anyhow::Error) {
-    // Where even standard error is gone, the exit code says it.
+    // If standard error is gone too, the exit code has to do.
     let _ = io::stderr().write_all(complaint(error).as_bytes());
 }
 
-/// What went wrong, with its causes, in lines.
+/// An error with its causes, as lines.
 pub fn complaint(error: &anyhow::Error) -> String {
     let Some(ConfigError::Refused { mistakes, warnings }) = error.downcast_ref() else {
         return format!("error: {}\n", with_causes(error));
@@ -190,7 +192,7 @@ fn warnings_text(warnings: &[String]) -> impl Iterator<Item = String> {
         .map(|warning| format!("warning: {warning}\n"))
 }
 
-/// Prints what the parser of arguments has to say, and gives the exit code: that may be help that was asked for.
+/// Prints the argument parser's answer, which may be the help text, and gives the exit code.
 pub fn refuse(refusal: &clap::Error) -> ExitCode {
     let printed = refusal.print().map_err(Unsaid);
     match printed {
@@ -200,11 +202,11 @@ pub fn refuse(refusal: &clap::Error) -> ExitCode {
 }
 
 fn print_error(error: &dyn Display) {
-    // Where even standard error is gone, the exit code says it.
+    // If standard error is gone too, the exit code has to do.
     let _ = writeln!(io::stderr(), "error: {error}");
 }
 
-/// An error and its causes, but for those that it words itself.
+/// An error and its causes, except those that its own text already quotes.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_is_said_once() {
+    fn a_cause_is_printed_once() {
         let taken = || io::Error::from(io::ErrorKind::AddrInUse);
         let words = taken().to_string();
         let address = "127.0.0.1:1".parse().expect("an address");

@@ -13,8 +13,8 @@ use lipsync_server::{
 
 use crate::command_line::{complain, load, models_named, say};
 
-/// Compares the named models, or all; exits with 1 when one of them could not be compared or its
-/// verdict not be written. A bad verdict is an answer, too.
+/// Compares the named models, or all. Exits with 1 if one of them cannot be compared, or its verdict not
+/// written. A bad verdict is a result, too.
 pub fn compare_precision(
     file: &Path,
     names: &[String],
@@ -89,7 +89,7 @@ impl Command {
         let cache_dir = self.registry.cache_dir.as_deref();
         let written = verdict.write(path, cache_dir).with_context(|| {
             format!(
-                "{}\n  but neither the folder of {} nor a cache_dir could be written",
+                "{}\n  but neither the folder of {} nor a cache_dir is writable",
                 report(&model, &found, &verdict),
                 path.display()
             )
@@ -119,16 +119,16 @@ fn rounded(x: f64, parts: f64) -> f64 {
 fn report(model: &Model, found: &Comparison, verdict: &Verdict) -> String {
     let audio = match found.audio {
         AudioSource::Encoder => "speech-like sound through its audio encoder",
-        AudioSource::Random => "random features, since it has no audio encoder",
+        AudioSource::Random => "random features, because it has no audio encoder",
     };
     let meaning = if verdict.is_good() {
-        "good: `precision: auto` is bf16 where the CPU has instructions for it"
+        "good: `precision: auto` uses bf16 on CPUs with instructions for it"
     } else {
-        "not good: `precision: auto` stays f32"
+        "not good: `precision: auto` stays with f32"
     };
     format!(
         "{}: {} frames over {} backgrounds, with {audio}, on {}\n  \
-         PSNR of bf16 against f32: mean {:.2} dB, worst {:.2} dB ({} wanted of the worst)\n  \
+         PSNR of bf16 against f32: mean {:.2} dB, worst {:.2} dB (the worst must reach {})\n  \
          relative L2: {:.2e}\n  {meaning}",
         model.id(),
         verdict.frames,

@@ -44,7 +44,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A model, loaded if need be. Who waits for that is told when the server drains, and gives way to others
+    /// A model, loaded if need be. Waiters hear when the server drains, and gives way to others
     /// where there is no room for its message.
     ///
     /// # Errors

@@ -90,8 +90,8 @@ impl CpuPool {
 
     /// Runs `work` on all items, `n_together` in one closure, and gives the results in order.
     ///
-    /// At most one closure for each slot runs or waits at a time: who has many items does not keep out
-    /// who has one.
+    /// At most one closure for each slot runs or waits at a time, so a caller with many items does not keep
+    /// out a caller with one.
     ///
     /// # Errors
     /// The first of those of [`Self::run`]; what has not begun then is not run.

@@ -9,14 +9,14 @@ use lipsync_engine::{
 
 use crate::config::DeviceChoice;
 
-/// Whether the CUDA engine has run on a GPU. Until it has, nobody gets it without asking for it by name: a
+/// Whether the CUDA engine has run on a GPU. Until it has, it must be asked for by name: a
 /// kernel that hangs, or a driver that is called wrongly, would take down servers that the CPU serves well.
 const HAS_RUN_ON_A_GPU: bool = false;
 
 /// The configuration asks for a CUDA device that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "engine.device asks for {choice}, but {reason}; with auto or cpu the server runs on the processor"
+    "engine.device asks for {choice}, but {reason}; with auto or cpu the server runs on the CPU"
 )]
 pub struct DeviceRefused {
     /// What was asked for.
@@ -27,7 +27,7 @@ pub struct DeviceRefused {
 
 /// The CUDA devices to be used; none: the CPU.
 ///
-/// With [`DeviceChoice::Auto`] it is said in the log why a device is not used: a warning, unless there is no driver
+/// With [`DeviceChoice::Auto`] the log says why a device is not used: a warning, unless there is no driver
 /// either. As long as the CUDA engine has not run on a GPU, none is.
 ///
 /// # Errors
@@ -60,8 +60,8 @@ pub fn unproven(choice: DeviceChoice, found: &[DeviceInfo]) -> Option<String> {
         .collect();
     (!names.is_empty()).then(|| {
         format!(
-            "networks run on the CPU, and {} not used: the CUDA engine has not run on a GPU yet, so it has to be \
-             asked for with engine.device: cuda; tools/gpu-check says beforehand whether it works there",
+            "networks run on the CPU, and {} not used, because the CUDA engine has not run on a GPU yet; to use it, run \
+             tools/gpu-check first, then set engine.device: cuda",
             match &*names {
                 [one] => format!("{one} is"),
                 several => format!("{} are", several.join(", ")),
@@ -210,7 +210,7 @@ mod tests {
         let said = unproven(Auto, &[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
         for words in [
             "cuda:0 (fake CUDA device), cuda:2 (fake CUDA device) are not used",
-            "engine.device: cuda;",
+            "set engine.device: cuda",
         ] {
             assert!(said.contains(words), "{words} in {said}");
         }

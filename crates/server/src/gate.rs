@@ -5,7 +5,7 @@
 //! waits (for its client, mostly) gives way to a newcomer when there is no room left; its owner learns that
 //! from `Ticket::withdrawn` and ends what it was doing.
 //!
-//! What a place stands for, and what is said to who is refused, is for [`crate::admission`].
+//! [`crate::admission`] decides what a place stands for, and words the refusals.
 
 use std::{
     collections::HashMap,
@@ -23,11 +23,11 @@ use crate::peer::Peer;
 /// What holds for a gate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// Said to who is refused.
+    /// Text of the refusal.
     pub(crate) what: &'static str,
     /// Places or bytes.
     pub(crate) limit: usize,
-    /// What one peer may hold of what it and nobody else holds, percent; 100 = all.
+    /// Share of its own holdings and the free places that one peer may hold, percent; 100 = all.
     pub(crate) share_percent: u32,
     /// How long a holder may have waited before it gives way; `None`: it never does.
     pub(crate) patience: Option<Duration>,
@@ -94,7 +94,7 @@ impl Gate {
         &self.rules
     }
 
-    /// Takes so many for a peer, if there is room or can be made.
+    /// Takes this many for a peer, if there is room or can be made.
     pub(crate) fn take(self: &Arc<Self>, peer: Peer, n: usize) -> Option<Ticket> {
         let mut state = self.lock();
         if !self.make_room(&mut state, peer, None, n) {
@@ -170,7 +170,7 @@ impl Gate {
         false
     }
 
-    /// Holders that would give way, who waits longest first.
+    /// Holders that would give way, longest waiting first.
     fn candidates(&self, state: &State, peer: Peer, own: Option<u64>) -> Vec<(u64, Peer)> {
         let Some(patience) = self.rules.patience else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! How GPUs are: memory, load, temperature, power.
+//! GPU status through NVML: memory, load, temperature, power.
 //!
 //! NVIDIA's management library comes with the driver and is looked for when the server starts. Where there
 //! is none, nothing is known and nothing is amiss. It is asked once a second, never by a request: an answer
@@ -73,7 +73,7 @@ impl NvmlProbe {
         match open(LIBRARIES[0]).or_else(|_| open(LIBRARIES[1])) {
             Ok(library) => Some(Arc::new(Self { library, devices })),
             Err(error) => {
-                tracing::info!(%error, "nothing is known of temperature, power and load of GPUs");
+                tracing::info!(%error, "no NVML: temperature, power and load of the GPUs are unknown");
                 None
             }
         }
@@ -111,7 +111,7 @@ impl GpuProbe for NvmlProbe {
     fn look(&self) -> Vec<v1::GpuStatus> {
         let look = |info| {
             self.look_at(info).unwrap_or_else(|error| {
-                tracing::debug!(%error, ordinal = info.ordinal, "a GPU does not say how it is");
+                tracing::debug!(%error, ordinal = info.ordinal, "a GPU does not report its status");
                 named(info)
             })
         };

@@ -5,7 +5,7 @@
 //! [`Server`]; integration tests start the same thing in-process on port 0. The life of a request
 //! begins in [`service`]; what browsers and probes see of it is in `operations`.
 #![forbid(unsafe_code)]
-// It panics where standard error is gone, and waits where nobody reads it.
+// `eprintln!` panics if standard error is gone, and blocks if nobody reads it.
 #![deny(clippy::print_stderr)]
 
 pub mod admission;

@@ -42,13 +42,13 @@ struct Gpu {
     n_workers: usize,
 }
 
-/// The bytes of a device's visual cache, of so many that are configured and so many that are free there.
+/// Bytes of a device's visual cache, given the configured bytes and the free ones.
 #[must_use]
 pub fn cache_bytes_on_device(configured: u64, free: u64) -> u64 {
     configured.min(free / VISUAL_CACHE_PART)
 }
 
-/// What workers' arenas may take of the rest: a part in so many. Batches are smaller where more would be needed.
+/// Workers' arenas may take one part in this many of the rest. If they would need more, batches are smaller.
 const ARENAS_PART: u64 = 2;
 
 /// The most frames of a batch for which the arenas of a device's workers leave room for weights, of
@@ -64,12 +64,12 @@ pub fn largest_batch(
     footprint.largest_batch(max_batch, per_worker)
 }
 
-/// The most that a device's visual cache takes of what is free there, whatever is configured: a part in
-/// so many.
+/// A device's visual cache takes at most one part in this many of the free memory there, whatever is
+/// configured.
 const VISUAL_CACHE_PART: u64 = 4;
 
 impl CpuLoader {
-    /// A loader whose networks use the given instructions, and keep up to so many bytes of what
+    /// A loader whose networks use the given instructions, and keep up to this many bytes of what
     /// depends on background frames alone. Audio encoders always run in f32: they take a few percent
     /// of a frame's time, and what they round is in all frames.
     #[must_use]
@@ -88,7 +88,7 @@ impl CpuLoader {
         Self { limits, ..self }
     }
 
-    /// The same for so many workers, whose memory is charged to the models that they run.
+    /// The same for this many workers, whose memory is charged to the models that they run.
     #[must_use]
     pub fn with_workers(self, n_workers: usize) -> Self {
         Self { n_workers, ..self }

@@ -1,6 +1,6 @@
 //! `lipsync-server`: the command line.
 #![forbid(unsafe_code)]
-// It panics where standard error is gone, and waits where nobody reads it.
+// `eprintln!` panics if standard error is gone, and blocks if nobody reads it.
 #![deny(clippy::print_stderr)]
 
 mod bake_command;
@@ -77,7 +77,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Serves, and never waits for what takes its words: a full disk or a pipe that nobody reads stops no server.
+/// Serves. A full disk or an unread pipe behind the log or standard output never stops the server.
 fn serve(file: &Path) -> ExitCode {
     let (log, stdout) = (Log::start(), Output::stdout());
     let code = match serve_with(file, &log, &stdout) {
@@ -109,7 +109,7 @@ fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCod
 }
 
 async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
-    // Before anything is said to be ready, so that no signal is lost.
+    // Before anything claims to be ready, so that no signal is lost.
     let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;

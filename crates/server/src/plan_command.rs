@@ -1,4 +1,4 @@
-//! `lipsync-server plan`: what a configuration takes of memory, before a server or a GPU is there.
+//! `lipsync-server plan`: the memory that a configuration needs, without starting a server or having a GPU.
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -15,8 +15,8 @@ use lipsync_server::{
 
 use crate::command_line::{complain, load, say};
 
-/// Plans for the devices that are there, or for one of `device_memory_gb`; exits with 1 when a model's
-/// files cannot be read.
+/// Plans for this machine's devices, or for one with `device_memory_gb`. Exits with 1 if a model's files
+/// cannot be read.
 pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
     let choice = config.engine.device;

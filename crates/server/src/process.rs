@@ -84,7 +84,7 @@ pub async fn run(
     tokio::select! {
         all_done = draining => {
             if !all_done {
-                tracing::warn!("the grace ended before everything was finished");
+                tracing::warn!("server.shutdown_grace_s is over, but some work was not finished");
             }
             Ok(lost.map_or(Ending::Drained, Ending::DeviceLost))
         }
@@ -103,5 +103,5 @@ async fn start(config: Config, cudas: Vec<Arc<Cuda>>) -> Result<RunningServer, S
 }
 
 fn tell(LostDevice { device, reason }: &LostDevice) {
-    tracing::error!(%device, reason, "a device is lost, the server ends");
+    tracing::error!(%device, reason, "a device is lost; the server is stopping");
 }

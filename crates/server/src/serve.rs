@@ -59,7 +59,7 @@ pub enum StartError {
     /// The same for the page and the probes.
     #[error(
         "cannot listen on {address} for the page and the probes: {source}; \
-         choose another operations.port, or switch it off with operations.enabled: false"
+         choose another operations.port, or set operations.enabled: false"
     )]
     BindOperations {
         /// The configured address.
@@ -171,7 +171,7 @@ impl Server {
         &self.shared
     }
 
-    /// Has GPUs looked after while the server runs, beginning now.
+    /// Starts polling the GPUs: once now, then every second until shutdown.
     pub async fn watch_gpus(&mut self, probe: Arc<dyn GpuProbe>) {
         let gpus = self.shared.gpus.clone();
         gpus.look(&probe).await;
@@ -249,8 +249,8 @@ impl RunningServer {
     /// Returns only if the server stops listening by itself, which it should never do.
     pub async fn ended(&mut self) {
         match (&mut self.serving).await {
-            Ok(()) => tracing::error!("the server ended"),
-            Err(error) => tracing::error!(%error, "the server ended"),
+            Ok(()) => tracing::error!("the server stopped"),
+            Err(error) => tracing::error!(%error, "the server stopped"),
         }
     }
 
@@ -286,7 +286,7 @@ impl RunningServer {
         // A file system that does not answer must not hold up the others' models; it goes on by itself.
         let looked = tokio::time::timeout(LOOK_LIMIT, looking).await;
         if !matches!(looked, Ok(Ok(()))) {
-            tracing::warn!("not all models could be looked at");
+            tracing::warn!("not all model folders could be checked");
         }
     }
 
@@ -402,8 +402,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         .add_service(reflection().build_v1alpha().map_err(broken)?))
 }
 
-/// Nothing can be promised any more once a device is lost: its workers are, and the others' turn comes
-/// with the end of the process.
+/// Refuses new work once a device is lost: its workers are gone, and the rest end with the process.
 async fn refuse_when_lost(
     mut lost: watch::Receiver<Option<LostDevice>>,
     phase: watch::Sender<Phase>,
@@ -418,7 +417,7 @@ async fn tend_models(registry: Registry) {
     loop {
         ticks.tick().await;
         for id in registry.tend(Instant::now()) {
-            tracing::info!(model = %id, "unloaded after idling");
+            tracing::info!(model = %id, "idle model unloaded");
         }
     }
 }

@@ -34,13 +34,13 @@ pub fn watch() -> anyhow::Result<mpsc::Receiver<()>> {
             };
             match (n_before, insists) {
                 (0, _) => tracing::info!(
-                    "{name}: the server drains and ends; a second SIGTERM or SIGINT ends it at once"
+                    "{name}: draining, then stopping; a second SIGTERM or SIGINT stops the server at once"
                 ),
                 (_, false) => {
-                    tracing::info!("{name}: the server is ending already");
+                    tracing::info!("{name}: the server is already stopping");
                     continue;
                 }
-                (_, true) => tracing::warn!("{name} again: the server ends at once"),
+                (_, true) => tracing::warn!("{name} again: stopping at once"),
             }
             n_before += 1;
             // The second one ends the process, whatever becomes of a third.

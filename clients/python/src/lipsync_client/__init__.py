@@ -1,6 +1,6 @@
 """Client of lipsync-server: a voice goes in, a face comes out.
 
-Start with `Client`; `Client.session` opens a live conversation.
+Start with `Client`; `Client.session` opens a live session.
 """
 
 from .audio import AudioFormat, PcmAlaw, PcmF32, PcmMulaw, PcmS16, Steps, Windows

@@ -1,4 +1,4 @@
-"""What people write where a server's address is asked for."""
+"""Server addresses as people write them."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _NATIVE = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect, and whether in clear."""
+    """Where to connect, and whether with TLS."""
 
     target: str
     """As grpcio takes it."""

@@ -1,4 +1,4 @@
-"""The forms in which audio is sent.
+"""The audio formats of requests and sessions.
 
 An *item* is a sample of every channel, a feature step, or a feature window.
 """
@@ -15,7 +15,7 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class PcmS16:
-    """16-bit samples, little-endian, interleaved: what microphones and speech engines give."""
+    """16-bit samples, little-endian, interleaved: the format of most microphones."""
 
     rate_hz: int = 16_000
     n_channels: int = 1
@@ -79,7 +79,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Feature windows as the network takes them, one a frame: f32 LE."""
+    """Feature windows in the network's layout, one a frame: f32 LE."""
 
     n_floats: int = 32 * 16 * 16
 

@@ -1,4 +1,4 @@
-"""How the connection to a server is made, and how long silence on it is believed."""
+"""Make the connection to a server: TLS, timeouts and pings."""
 
 from pathlib import Path
 

@@ -42,18 +42,18 @@ class Client:
     ) -> None:
         """Prepare a connection; it is made with the first call.
 
-        `https://host:port` is TLS, `http://host:port` and `host:port` are in clear; `grpcs` and
+        `https://host:port` uses TLS, `http://host:port` and `host:port` do not; `grpcs` and
         `grpc` are other names of the schemes. Without a port it is 443, 80, or 50051 where there
         is no scheme either. `ca` names a file of certificates (PEM), or is its content, that TLS
         trusts instead of those that grpcio brings along; `credentials` say all of it in grpcio's
         way. `ca` and `credentials` turn TLS on for `host:port` too. `metadata` goes with every
         request, for example `{"authorization": "Bearer ..."}`.
 
-        Nothing waits for ever: calls without a limit of their own and the opening of a session end
-        after `answer_timeout` seconds with DEADLINE_EXCEEDED. While a call or a session runs and
-        nothing comes in for the first number of `pings`, the server is asked whether it is there;
-        after the second without an answer the link is dead, and what runs on it ends with
-        UNAVAILABLE.
+        Nothing waits for ever. Calls without a limit of their own and the opening of a session end
+        after `answer_timeout` seconds with DEADLINE_EXCEEDED. If nothing comes in for the
+        first number of `pings` seconds while a call or a session runs, the client pings the server.
+        Without an answer within the second number of seconds, the link is dead, and its calls and
+        sessions end with UNAVAILABLE.
         """
         self._metadata = tuple((metadata or {}).items())
         self._timeout = answer_timeout
@@ -76,7 +76,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; what runs on it is cancelled."""
+        """Close the connection, and cancel its calls and sessions."""
         await self._channel.close()
 
     async def wait_until_serving(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
@@ -105,9 +105,9 @@ class Client:
         start_frame_index: int = 0,
         priority: Priority = Priority.DEFAULT,
     ) -> Session:
-        """Describe a live conversation; `async with` opens it.
+        """Configure a live session; `async with` opens it.
 
-        `audio` is what will be pushed, 16 kHz mono 16-bit samples unless given. `pacing` says when
+        `audio` is the audio format, by default 16 kHz mono 16-bit samples. `pacing` says when
         frames leave; `idle_frames` asks for frames in silence and between segments; `audio_echo`
         for the sound of each frame; `start_frame_index` is the place of the first frame on the
         avatar's timeline.

@@ -1,4 +1,4 @@
-"""What can go wrong, in types instead of metadata."""
+"""Errors as types instead of metadata."""
 
 from dataclasses import dataclass
 
@@ -29,15 +29,15 @@ class ProtocolError(LipsyncError):
 
 
 class SessionClosedError(LipsyncError):
-    """The session is over, or `finish` was called. `__cause__` is why, where there is a reason."""
+    """The session is over, or `finish` was called. `__cause__` is the reason, if there is one."""
 
 
 class WrongAudioError(LipsyncError, ValueError):
-    """The audio is not of the form that was announced; nothing was sent."""
+    """The audio is not in the announced format. Nothing was sent."""
 
 
 class WindowFullError(LipsyncError):
-    """The server holds as much audio as it may; nothing was sent."""
+    """The server holds as much audio as it may. Nothing was sent."""
 
     def __init__(self, held_s: float, window_s: float) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class FieldViolation:
 
 
 class CallError(LipsyncError):
-    """The server refused a call, or ended a session; or it was not reached."""
+    """The server refused a call, ended a session, or was not reached."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class CallError(LipsyncError):
 
 
 class EndedWhileSendingError(CallError):
-    """A session ended while a message was on its way to the server; why is not known.
+    """A session ended while a message was on its way to the server, for an unknown reason.
 
     grpcio loses the status then; `code` is UNKNOWN. The server's log has it under `request_id`.
     """

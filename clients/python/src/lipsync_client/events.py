@@ -1,4 +1,4 @@
-"""What a server sends."""
+"""Events from a server."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from .v1 import lipsync_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a session will be like."""
+    """The server's parameters of a session."""
 
     fps: int
     width: int
@@ -67,7 +67,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEnd:
-    """All frames of a segment have come."""
+    """All frames of a segment have arrived."""
 
     segment_id: int
     n_frames: int
@@ -75,7 +75,7 @@ class SegmentEnd:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """An interruption took effect: flush what you have buffered."""
+    """An interruption took effect: flush your buffers."""
 
     last_pts_us: int | None
     """Of the last frame that the server sent; None when there was none."""
@@ -85,7 +85,7 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class ServerWarning:
-    """Something to know, not an error."""
+    """A warning, not an error."""
 
     code: str
     """Stable, machine-readable."""
@@ -109,7 +109,7 @@ class Batch:
 
 
 def opened_from_proto(message: pb.Opened, request_id: str | None) -> Opened:
-    """Read what the server said when it opened a session."""
+    """Read the server's parameters of a session."""
     return Opened(
         fps=message.fps,
         width=message.width,

@@ -1,4 +1,4 @@
-"""What a session has sent and what has come back of it. Pure bookkeeping, without waiting."""
+"""Audio that a session has sent, and frames that have come back. Pure bookkeeping."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Ledger:
     """The account of one session: segment ids, audio that the server holds, interruptions.
 
     Audio counts as held from the moment it is sent until a frame that shows it comes back. The
-    server counts only what it has not begun to work on, so this never reaches the server's limit.
+    server counts only audio that it has not begun to work on, so this never reaches its limit.
     """
 
     def __init__(self, audio: AudioFormat, opened: Opened) -> None:
@@ -60,7 +60,7 @@ class Ledger:
         return n_items
 
     def check_room(self, n_items: int) -> None:
-        """Refuse what does not fit now."""
+        """Refuse audio that does not fit now."""
         if n_items > self._window - self.n_held:
             raise WindowFullError(self.n_held / self._items_per_s, self._window / self._items_per_s)
 
@@ -85,7 +85,7 @@ class Ledger:
         return self.newest if self._newest_is_open else self.newest + 1
 
     def clear(self) -> None:
-        """Interrupt everything. What is sent from now on reaches a server that holds nothing."""
+        """Interrupt everything. Later audio reaches a server that holds nothing."""
         self._newest_is_open = False
         self._cleared_to = self.newest
         self._unanswered.append(self.newest)

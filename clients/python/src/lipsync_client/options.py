@@ -1,4 +1,4 @@
-"""What a client chooses: output format, pacing, priority."""
+"""Options of a client: output format, pacing, priority."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,7 +7,7 @@ from .v1 import lipsync_pb2 as pb
 
 
 class OutputFormat(IntEnum):
-    """How frames are coded."""
+    """The format of frames."""
 
     DEFAULT = 0
     """The server's, JPEG unless it is configured otherwise."""
@@ -39,7 +39,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How frames come back."""
+    """The output options of frames."""
 
     format: OutputFormat = OutputFormat.DEFAULT
     quality: int = 0

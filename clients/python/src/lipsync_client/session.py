@@ -1,4 +1,4 @@
-"""One live conversation."""
+"""One live session."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ _INCOMING = 4
 
 
 class Session:
-    """One live conversation: audio in, frames out; made by `Client.session`.
+    """One live session: audio in, frames out; made by `Client.session`.
 
     An asynchronous context manager that opens the session and, at the end, cancels what is left of
     it; and an asynchronous iterator over what the server sends, until the session ends.
@@ -105,7 +105,7 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Cancel what is left of the session."""
+        """Cancel the rest of the session."""
         await self.close()
 
     async def _open(self) -> tuple[_Call, pb.StreamCompositeResponse]:
@@ -132,7 +132,7 @@ class Session:
         return self._opened
 
     async def push_audio(self, audio: Bytes, *, wait: bool = True) -> int:
-        """Send audio of the announced form, of any length; return the id of its segment.
+        """Send audio in the announced format, of any length; return the id of its segment.
 
         The first audio, and the first after `end_segment` or `clear`, begins a segment. Samples may
         be cut anywhere, as they come from a pipe or a socket: the beginning of one waits here for
@@ -168,7 +168,7 @@ class Session:
     async def end_segment(self) -> int | None:
         """End the utterance: its tail is made. Return its id; None when none is under way.
 
-        Where it ends inside a sample, the server warns (`audio_truncated`).
+        If the audio ends inside a sample, the server warns (`audio_truncated`).
 
         Raises `SessionClosedError` when the session is over.
         """
@@ -182,10 +182,10 @@ class Session:
         return ended
 
     async def clear(self) -> None:
-        """Interrupt: all audio and all frames that are under way are dropped.
+        """Interrupt: drop all audio and frames on their way.
 
-        It returns at once. From then on no frame of what was interrupted is given, and `Cleared`
-        when the server has confirmed.
+        It returns at once. From then on no interrupted frame follows, and `Cleared` comes once the
+        server has confirmed.
 
         Raises `SessionClosedError` when the session is over.
         """
@@ -197,7 +197,7 @@ class Session:
         self._bell.set()
 
     async def finish(self) -> None:
-        """Say that nothing more will be sent: the server makes what is queued and ends."""
+        """End sending: the server makes the queued frames and ends the session."""
         if self._finished or self._over:
             return
         if self._ledger is not None:
@@ -207,7 +207,7 @@ class Session:
         self._outgoing.put_nowait(None)
 
     async def close(self) -> None:
-        """Cancel what is left of the session."""
+        """Cancel the rest of the session."""
         self._end()
         if self._reader is not None:
             self._reader.cancel()
@@ -219,11 +219,11 @@ class Session:
         self._incoming.put_nowait(None)
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """Iterate over what the server sends, until the session ends."""
+        """Iterate over the events until the session ends."""
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for what the server sends next.
+        """Wait for the next event.
 
         Raises `CallError` when the server ends the session, `ProtocolError` when it breaks the
         contract; after either there is nothing more.

@@ -1,4 +1,4 @@
-"""What ended a call on the way, in words that say what to do.
+"""Failures between client and server, in words that say what to do.
 
 A proxy that refuses a call answers with an HTTP status and a page instead of gRPC. grpcio tells
 that in terms of the protocol, which nobody can act on.

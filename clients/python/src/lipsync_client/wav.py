@@ -1,8 +1,8 @@
 """Reads WAV files into 16-bit samples, by the same rules as the Rust client.
 
-Files come as people and services write them: with lengths that were not known yet (0, 0x7FFFFFFF,
-0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the samples. The standard
-library's `wave` refuses most of these, and every coding but PCM.
+Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong,
+odd chunks have no padding, and any chunk may come before the samples. The standard library's
+`wave` refuses most of these, and every coding but PCM.
 
 It needs nothing but the standard library: `examples/python/wav.py` is a copy of this file.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 
 class WavError(ValueError):
-    """Something is no WAV file that can be used."""
+    """The file is not a usable WAV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     """Read a file, or its content.
 
     Integers keep their upper 16 bits, floats are rounded and clipped at full scale. Raises
-    `WavError` for what is no WAV file that can be used, `OSError` for what cannot be read.
+    `WavError` for an unusable file, `OSError` for an unreadable one.
     """
     file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     if file[:4] != b"RIFF" or file[8:12] != b"WAVE":
         found = _other_file(file)
-        raise WavError(f"it is no WAV file but {found}" if found else "it is no WAV file")
+        raise WavError(f"it is not a WAV file but {found}" if found else "it is not a WAV file")
     form, start, n_bytes = _find_samples(file)
     block = form.sample_bytes * form.n_channels
     n_bytes = min(n_bytes, len(file) - start) // block * block
@@ -147,11 +147,11 @@ def _form(content: bytes) -> _Form:
     if n_channels == 0:
         raise WavError("it has 0 channels")
     if not 4_000 <= rate_hz <= 192_000:
-        raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are understood")
+        raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are supported")
     if tag not in (1, 3, 6, 7):
         raise WavError(
             f"its samples are coded as format {tag:#06x}; "
-            "PCM, float, mu-law and A-law are understood"
+            "PCM, float, mu-law and A-law are supported"
         )
     sample_bytes = -(-bits // 8)
     # Fewer bits of PCM than whole bytes stand at their upper end.

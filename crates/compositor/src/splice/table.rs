@@ -1,4 +1,4 @@
-//! What a baked frame was made of and with, as it is stored.
+//! Sources and settings of a baked frame, in stored form.
 
 use lipsync_core::PixelRect;
 
@@ -67,7 +67,7 @@ impl Table {
         }
     }
 
-    /// The face alone is nobody's background: it needs no markers.
+    /// The face alone is no background, so it needs no markers.
     pub(super) fn face_options(&self) -> JpegOptions {
         JpegOptions {
             restart_interval: 0,

@@ -117,7 +117,7 @@ impl Drop for Draft {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "a draft remains");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a draft");
         }
     }
 }

@@ -239,7 +239,7 @@ fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(text) => (FRESH, [(header::CONTENT_TYPE, TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "statistics without JSON");
+            tracing::error!(%error, "cannot write the statistics as JSON");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

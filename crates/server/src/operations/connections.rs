@@ -85,7 +85,7 @@ async fn converse(
         inflow.whole();
         request.extensions_mut().insert(seat.clone());
         request.extensions_mut().insert(inflow.clone());
-        // Until the answer is made; who does not read it gives way to others.
+        // Until the answer is made. A client that does not read it gives way to others.
         let busy = seat.activity.begin();
         let answer = router.clone().call(request.map(Body::new));
         async move {
@@ -121,7 +121,7 @@ async fn converse(
     }
 }
 
-/// Says why, if the socket takes it at once; nobody waits here.
+/// Sends the reason if the socket takes it at once; never waits.
 fn refuse(socket: TcpStream) {
     let said = socket
         .into_std()

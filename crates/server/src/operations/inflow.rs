@@ -64,7 +64,7 @@ impl Inflow {
         self.lock().n_bytes
     }
 
-    /// Whether there is room for so many more.
+    /// Whether there is room for this many more.
     fn takes(&self, n_bytes: usize) -> bool {
         let mut state = self.lock();
         state.n_bytes = state.n_bytes.saturating_add(n_bytes);

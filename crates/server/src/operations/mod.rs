@@ -3,7 +3,7 @@
 //! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
 //! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/livez` and `/readyz`
 //! what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
-//! authentication here: a web page of somebody else may not use a visitor's browser to open a session
+//! authentication here: another site's page may not use a visitor's browser to open a session
 //! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
 //! `Host` keeps out), and whoever reaches the port may do what the page does.
 
@@ -89,7 +89,7 @@ impl Listening {
     }
 }
 
-/// How many connections there may be beside so many sessions.
+/// Connections that there may be in addition to this many sessions.
 fn max_connections(max_sessions: usize) -> usize {
     let share = (accept::max_files() / FILES_SHARE).max(MIN_CONNECTIONS);
     let share = usize::try_from(share).unwrap_or(usize::MAX);

@@ -6,14 +6,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::first_bytes::{Begun, Spoken, TLS_ALERT};
 
-/// What a client of HTTP/2 is told.
-const WRONG_PORT: &[u8] =
-    b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 if nothing else is configured";
+/// The refusal for HTTP/2 clients.
+const WRONG_PORT: &[u8] = b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 by default";
 /// HTTP/2's own word for that.
 const HTTP_1_1_REQUIRED: u8 = 0xd;
 
-/// Waits at most for `limit`, and gives the socket as if nobody had read from it; `None` where nothing comes that
-/// could be HTTP/1.1.
+/// Waits at most for `limit` and returns the socket with its bytes unread. `None` if nothing comes that could be
+/// HTTP/1.1.
 pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     socket: S,
     peer: SocketAddr,
@@ -21,7 +20,7 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
     let begun = Begun::hear(socket, limit).await?;
     match begun.spoken {
-        // What nobody knows is for hyper to refuse.
+        // hyper refuses what is not HTTP/1.1.
         Spoken::Http1 | Spoken::Unknown => return Some(begun.socket()),
         Spoken::Http2 => {
             tracing::warn!(
@@ -34,15 +33,15 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         Spoken::Tls => {
             tracing::warn!(
                 %peer,
-                "a TLS client came to the operations port, which speaks plain text: use http://, or put a proxy \
-                 that ends TLS in front"
+                "a TLS client came to the operations port, which has no TLS: use http://, or put a proxy that \
+                 ends TLS in front"
             );
             begun.turn_away(TLS_ALERT).await;
         }
         Spoken::ProxyHeader => {
             tracing::warn!(
                 %peer,
-                "a PROXY protocol header came to the operations port, which does not know it: switch it off in \
+                "a PROXY protocol header came to the operations port, which does not support it: turn it off in \
                  the load balancer"
             );
         }

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, header};
 use super::{Context, api, assets, session};
 use crate::health::Phase;
 
-/// On every answer. The page is its own files and nothing else: no inline script, nobody's frame.
+/// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,

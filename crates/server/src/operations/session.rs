@@ -61,11 +61,11 @@ struct Client {
 
 /// How a session ended for the transport.
 enum End {
-    /// All is said.
+    /// Everything has been sent.
     Done,
     /// It failed.
     Failed(Status),
-    /// There is nobody to be told.
+    /// The client is gone.
     Gone,
 }
 
@@ -75,7 +75,7 @@ impl From<ServeError> for End {
     }
 }
 
-/// Opens a session. What is wrong with it is told by the close, since pages cannot see the status of
+/// Opens a session. Errors are told by the close, because pages cannot see the status of
 /// a refused upgrade; only foreign pages get none.
 pub(super) async fn open(
     State(context): State<Context>,
@@ -276,9 +276,9 @@ struct Control {
 }
 
 impl Control {
-    /// In a time so long...
+    /// In this time ...
     const WINDOW: Duration = Duration::from_secs(10);
-    /// ... so many are enough for everybody.
+    /// ... this many are enough for every honest client.
     const MAX: u32 = 100;
 
     fn begin() -> Self {
@@ -317,7 +317,7 @@ async fn write(
             Ok(Ok(())) => {}
             Ok(Err(_broken)) => return End::Gone,
             Err(_elapsed) => {
-                tracing::info!("a client does not read; its session is dropped");
+                tracing::info!("a client stopped reading; its session is dropped");
                 return End::Gone;
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A line is the same as another if it comes from the same place in the code and is about the same thing
 //! ([`SUBJECTS`]). The first ones are written at once; what is left out then is counted, and told when the
-//! [`WINDOW`] is over. Debugging lines are not limited: who asks for them wants them all.
+//! [`WINDOW`] is over. Lines of `debug` and `trace` are not limited, because whoever turns them on wants them all.
 
 use std::{
     collections::HashMap,
@@ -92,7 +92,7 @@ impl Limit {
         let mut places = self.lock();
         let window = places.entry(place);
         let window = window.or_insert_with(|| Window::new(now, said()));
-        // What was left out of a window that is over is told soon; until then it goes on.
+        // Lines left out of a past window are reported soon; until then counting goes on.
         if window.is_over(now) && window.n_left_out == 0 {
             *window = Window::new(now, window.like.clone());
         }

@@ -21,7 +21,7 @@ pub use log::Log;
 use queue::Queue;
 use writer::{Voice, Writer};
 
-/// A stream that takes lines and makes nobody wait. Clones are the same stream.
+/// A stream that takes lines without blocking. Clones are the same stream.
 #[derive(Debug, Clone)]
 pub struct Output {
     queue: Queue,

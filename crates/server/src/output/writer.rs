@@ -29,7 +29,7 @@ impl<S: AsFd + Send + 'static> Stream for S {
 
 /// What a stream says by itself.
 pub(super) trait Voice: Send + 'static {
-    /// That so many lines are missing here, where that is to be said.
+    /// The note that this many lines are missing here, if there is one.
     fn dropped(&self, n_lines: u64) -> Option<String>;
 
     /// What is to be said now, if anything; asked about once a second. Before the end all of it is.
@@ -59,7 +59,7 @@ pub(super) struct Writer<S, V> {
     ticked: Instant,
 }
 
-/// However the thread ends, nobody waits for it then.
+/// However the thread ends, it releases everyone who waits for it.
 struct Ended(Queue);
 
 impl Drop for Ended {
@@ -155,7 +155,7 @@ impl<S: Stream, V: Voice> Writer<S, V> {
                 Ok(n) => n_written += n,
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    // Somebody who shares the stream has set it so.
+                    // Another process that shares the stream has set it so.
                     io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
                     _ => return Err(n_written),
                 },
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Does what it is told, one step a write, and then takes everything.
+    /// Follows its script, one step a write, and then takes everything.
     #[derive(Clone, Default)]
     struct Fake {
         steps: Arc<Mutex<VecDeque<io::Result<usize>>>>,

@@ -1,7 +1,7 @@
 //! Connections that come in on a port: each gets a place, or is refused.
 //!
 //! What a connection says is for the port to understand ([`super::serve`] and the operations port). Here is only
-//! what both have in common: how many there may be, and who has to go when there are too many.
+//! what both have in common: how many there may be, and which one goes when there are too many.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ impl Seat {
     }
 }
 
-/// Places for so many connections. One that is not busy gives way to a new one, who has been so for longest
+/// Places for this many connections. An idle one gives way to a new one, the one idle for longest
 /// first: a peer that opens many gets rid of its own.
 pub(crate) fn places(limit: usize, share_percent: u32) -> Arc<Gate> {
     Gate::new(Rules {
@@ -84,7 +84,7 @@ where
             }
         };
         let Some(place) = places.take(Peer::new(address.ip()), 1) else {
-            tracing::warn!(%address, "too many connections: one more is closed");
+            tracing::warn!(%address, "too many connections: closing a new one");
             refuse(socket);
             continue;
         };

@@ -1,7 +1,7 @@
 //! The gRPC port: TCP connections, and HTTP/2 on each of them.
 //!
 //! hyper under tonic's router, and not tonic's own server: that gives no hold on the task of a stream,
-//! and only who ends that task can take the stream back from a client that never reads ([`unread`]).
+//! and only the end of that task frees the stream of a client that never reads ([`unread`]).
 
 pub(crate) mod accept;
 mod flood;

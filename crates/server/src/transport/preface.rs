@@ -15,10 +15,10 @@ pub(super) const PREFACE_LIMIT: Duration = Duration::from_secs(10);
 
 /// To HTTP/1.1.
 const WRONG_PORT: &str = "this port speaks gRPC (HTTP/2); the page and the probes are on operations.port, \
-    8080 if nothing else is configured\n";
+    8080 by default\n";
 
-/// Waits for the first bytes, and gives the socket as if nobody had read them; `None` where they do not come, or
-/// are not those of HTTP/2.
+/// Waits for the first bytes and returns the socket with these bytes unread. `None` if they do not come, or are not
+/// those of HTTP/2.
 pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     socket: S,
     peer: SocketAddr,
@@ -30,28 +30,28 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             tracing::warn!(
                 %peer,
                 "an HTTP/1.1 request came to the gRPC port, which speaks HTTP/2 only: the page and the probes \
-                 are on operations.port, and a proxy must be told to speak HTTP/2 (h2c) to this one"
+                 are on operations.port; make a proxy speak HTTP/2 (h2c) to this port"
             );
             begun.turn_away(wrong_port().as_bytes()).await;
         }
         Spoken::Tls => {
             tracing::warn!(
                 %peer,
-                "a TLS client came to the gRPC port, which speaks plain text: let it use http:// (an insecure \
-                 channel), or put a proxy that ends TLS in front"
+                "a TLS client came to the gRPC port, which has no TLS: use http:// (an insecure channel), \
+                 or put a proxy that ends TLS in front"
             );
             begun.turn_away(TLS_ALERT).await;
         }
         Spoken::ProxyHeader => {
             tracing::warn!(
                 %peer,
-                "a PROXY protocol header came to the gRPC port, which does not know it: switch it off in the \
+                "a PROXY protocol header came to the gRPC port, which does not support it: turn it off in the \
                  load balancer"
             );
         }
         Spoken::Unknown => {
             let words = begun.words();
-            tracing::warn!(%peer, words = ?Foreign(&words), "what came to the gRPC port is not HTTP/2");
+            tracing::warn!(%peer, words = ?Foreign(&words), "a client of the gRPC port does not speak HTTP/2");
         }
     }
     None

@@ -1,4 +1,4 @@
-//! A socket that somebody looks at while it is used.
+//! A socket with an observer of its bytes.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ pub(crate) trait Tap {
     fn written(&mut self, _n_bytes: usize) {}
 }
 
-/// A socket and who looks at it.
+/// A socket and its observer.
 #[derive(Debug)]
 pub(crate) struct Tapped<S, T> {
     pub(crate) socket: S,

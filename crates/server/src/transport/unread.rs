@@ -33,17 +33,17 @@ pub(super) struct Streams {
     unread_limit: Duration,
 }
 
-/// What is known of a stream's client.
+/// The state of a stream's client.
 #[derive(Debug, Default)]
 struct Reader {
-    /// Since when something waits for it.
+    /// Since when data has been waiting for it.
     waiting: Mutex<Option<Instant>>,
-    /// Of a unary answer: it may have to give way to others.
+    /// A unary answer's room, which may have to give way to others.
     room: OnceLock<Arc<Ticket>>,
     has_room: Notify,
 }
 
-/// The body of an answer, in pieces: who takes a large message slowly is told from who takes nothing.
+/// The body of an answer, in pieces, so that a slow reader can be told from one that has stopped reading.
 pub(super) struct Answer {
     body: Body,
     /// Of its last frame.
@@ -58,7 +58,7 @@ const PIECE_BYTES: usize = 1 << 20;
 const UNARY_LIMIT: Duration = Duration::from_secs(37);
 
 impl Streams {
-    /// Tasks that end when their client has taken nothing for so long.
+    /// Tasks that end when their client has read nothing for this long.
     pub(super) fn new(unread_limit: Duration) -> Self {
         Self { unread_limit }
     }
@@ -86,7 +86,7 @@ impl Reader {
         *self.lock() = waiting;
     }
 
-    /// Returns when something has waited for so long, or must wait no longer.
+    /// Returns when something has waited for this long, or must wait no longer.
     async fn gone(&self, limit: Duration) {
         loop {
             let has_room = self.has_room.notified();

@@ -269,7 +269,11 @@ async fn a_hang_up_drains_and_is_ignored_where_the_server_was_started_so() -> Re
     let mut server = Server::start_with(&mut Command::new(BINARY), folder.path(), log()?)?;
     server.signal(Signal::HUP)?;
     assert_eq!(server.wait(TOO_LONG)?.code(), Some(0));
-    assert!(text()?.contains("SIGHUP: the server drains"), "{}", text()?);
+    assert!(
+        text()?.contains("SIGHUP: draining, then stopping"),
+        "{}",
+        text()?
+    );
 
     // As `nohup` does it.
     let mut ignoring = by_shell("trap '' HUP;", "");

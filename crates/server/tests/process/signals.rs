@@ -129,8 +129,8 @@ async fn a_second_signal_exits_at_once() -> Result<()> {
     assert_eq!(status.code(), Some(130));
     let log = fs::read_to_string(log)?;
     for words in [
-        "SIGTERM: the server drains",
-        "SIGTERM again: the server ends at once",
+        "SIGTERM: draining, then stopping",
+        "SIGTERM again: stopping at once",
     ] {
         assert!(log.contains(words), "{words} in {log}");
     }

@@ -8,16 +8,16 @@ are little-endian; enums start with ..._UNSPECIFIED = 0, which means "the defaul
 a gRPC status with google.rpc details (BadRequest, RetryInfo, QuotaFailure), never a flag in a
 message.
 
-Metadata of requests: `authorization: Bearer <key>` (accepted, not yet checked), `x-request-id` (echoed), `x-model-id`
+Request metadata: `authorization: Bearer <key>` (accepted, not yet checked), `x-request-id` (echoed), `x-model-id`
 (routing hint, must equal the request's model_id), `x-request-priority` (high, normal, medium,
-low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: the
-longest time in the queue). Metadata of responses: `x-request-id`, `x-batch-size`,
-`x-processing-time` (ms), `x-queue-time` (ms), `x-worker`.
+low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: time limit
+in the queue). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
+`x-queue-time` (ms), `x-worker`.
 
-Messages are not compressed, either way: JPEG frames would not shrink. A call with a `grpc-encoding` other than
+Messages are never compressed, because JPEG frames would not shrink. A call with a `grpc-encoding` other than
 `identity` ends with UNIMPLEMENTED.
 
-`grpc.health.v1.Health` answers for "" and `readiness` (requests are served), `liveness`, the names of the services
+`grpc.health.v1.Health` knows "" and `readiness` (requests are served), `liveness`, the names of the services
 below, and `model/<id>`.
 """
 
@@ -80,7 +80,7 @@ class _AudioInputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioInput
     AUDIO_INPUT_WINDOWS: _AudioInput.ValueType  # 3
 
 class AudioInput(_AudioInput, metaclass=_AudioInputEnumTypeWrapper):
-    """What kind of audio a stream carries."""
+    """The kind of audio in a session."""
 
 AUDIO_INPUT_UNSPECIFIED: AudioInput.ValueType  # 0
 """PCM."""
@@ -98,8 +98,8 @@ class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFo
     OUTPUT_FORMAT_UNSPECIFIED: _OutputFormat.ValueType  # 0
     """The server's `output.format`, JPEG unless configured otherwise."""
     OUTPUT_FORMAT_JPEG: _OutputFormat.ValueType  # 1
-    """Baseline JPEG, 4:2:0; whole frames have restart markers, those of `region_only` have none. As PNG,
-    it carries IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
+    """Baseline JPEG, 4:2:0. Whole frames have restart markers, `region_only` frames have none. JPEG and PNG
+    carry IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
     `output.mark_generated` is off.
     """
     OUTPUT_FORMAT_PNG: _OutputFormat.ValueType  # 2
@@ -115,14 +115,14 @@ class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
     """---------------------------------------------------------------------------------------------
     Output
 
-    How frames are coded.
+    The format of frames.
     """
 
 OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
 """The server's `output.format`, JPEG unless configured otherwise."""
 OUTPUT_FORMAT_JPEG: OutputFormat.ValueType  # 1
-"""Baseline JPEG, 4:2:0; whole frames have restart markers, those of `region_only` have none. As PNG,
-it carries IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
+"""Baseline JPEG, 4:2:0. Whole frames have restart markers, `region_only` frames have none. JPEG and PNG
+carry IPTC's digital source type `trainedAlgorithmicMedia` in XMP, unless the server's
 `output.mark_generated` is off.
 """
 OUTPUT_FORMAT_PNG: OutputFormat.ValueType  # 2
@@ -168,38 +168,42 @@ class _PacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pacing.ValueTy
     PACING_ASAP: _Pacing.ValueType  # 1
     """As soon as they are made."""
     PACING_REALTIME: _Pacing.ValueType  # 2
-    """At their time, one frame duration apart. The clock starts with the first frame of a segment,
-    Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
-    Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
-    still until then and the clock goes on from there. Inside a segment a stall of up to 2 s is made up
-    for: while audio lies in wait, frames follow each other a tenth sooner until they leave when they
-    would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
-    that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
-    without the network (generated = false) until the clock is caught up with, and a warning
-    `late_frames` says so. Where that does not help either, and frames more than a second late are no
-    less late `session.lag_timeout_s` later, the stream ends with RESOURCE_EXHAUSTED. No audio is
-    skipped.
+    """In real time, one frame duration apart. The clock starts with the first frame of a segment,
+    Opened.frame_buffer_ms after it could leave.
+
+    Audio may come faster than it is spoken: then it waits, up to Opened.max_buffered_audio_s. If it comes
+    after its frame's time, the session stands still until it comes, and the clock continues from there. Inside a
+    segment, a stall of up to 2 s is made up for. While audio waits, frames leave a tenth sooner, until
+    they leave when they would have left without the stall; pts and audio_time_us do not change. A longer
+    stall is a pause.
+
+    A frame that the server is late with keeps its pts. Frames that are more than 120 ms late skip the network
+    (generated = false) until the session has caught up, and a warning `late_frames` says so. If frames are more
+    than a second late, and no less late `session.lag_timeout_s` later, the session ends with
+    RESOURCE_EXHAUSTED. No audio is skipped.
     """
 
 class Pacing(_Pacing, metaclass=_PacingEnumTypeWrapper):
-    """When frames leave."""
+    """When frames leave the server."""
 
 PACING_UNSPECIFIED: Pacing.ValueType  # 0
 """As ASAP."""
 PACING_ASAP: Pacing.ValueType  # 1
 """As soon as they are made."""
 PACING_REALTIME: Pacing.ValueType  # 2
-"""At their time, one frame duration apart. The clock starts with the first frame of a segment,
-Opened.frame_buffer_ms after it could leave. Audio may come faster than it is spoken (it waits, up to
-Opened.max_buffered_audio_s) or slower: where it comes after its frame's time, the stream stands
-still until then and the clock goes on from there. Inside a segment a stall of up to 2 s is made up
-for: while audio lies in wait, frames follow each other a tenth sooner until they leave when they
-would have left without it; pts and audio_time_us do not change. A longer one is a pause. A frame
-that the server is late with keeps its pts; when they are more than 120 ms late, frames are shown
-without the network (generated = false) until the clock is caught up with, and a warning
-`late_frames` says so. Where that does not help either, and frames more than a second late are no
-less late `session.lag_timeout_s` later, the stream ends with RESOURCE_EXHAUSTED. No audio is
-skipped.
+"""In real time, one frame duration apart. The clock starts with the first frame of a segment,
+Opened.frame_buffer_ms after it could leave.
+
+Audio may come faster than it is spoken: then it waits, up to Opened.max_buffered_audio_s. If it comes
+after its frame's time, the session stands still until it comes, and the clock continues from there. Inside a
+segment, a stall of up to 2 s is made up for. While audio waits, frames leave a tenth sooner, until
+they leave when they would have left without the stall; pts and audio_time_us do not change. A longer
+stall is a pause.
+
+A frame that the server is late with keeps its pts. Frames that are more than 120 ms late skip the network
+(generated = false) until the session has caught up, and a warning `late_frames` says so. If frames are more
+than a second late, and no less late `session.lag_timeout_s` later, the session ends with
+RESOURCE_EXHAUSTED. No audio is skipped.
 """
 Global___Pacing: _TypeAlias = Pacing  # noqa: Y015
 
@@ -242,30 +246,30 @@ class _PackStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PackState.V
     PACK_STATE_UNSPECIFIED: _PackState.ValueType  # 0
     """The model is not loaded."""
     PACK_STATE_NONE: _PackState.ValueType  # 1
-    """There is none: frames are made from their files. The answers are the same, but cost more."""
+    """There is no pack: frames are made from their files. The answers are the same, but cost more."""
     PACK_STATE_BAKING: _PackState.ValueType  # 2
-    """It is being baked in the background; until then as with none."""
+    """The pack is being baked in the background. Until then as with none."""
     PACK_STATE_READY: _PackState.ValueType  # 3
     """Frames are read from it."""
     PACK_STATE_REFUSED: _PackState.ValueType  # 4
-    """There is one that is stale, damaged or foreign, or baking failed; `pack_fault` says why. As with
-    none.
+    """The pack is stale, damaged or foreign, or baking failed; `pack_fault` says why. Frames are served as
+    with none.
     """
 
 class PackState(_PackState, metaclass=_PackStateEnumTypeWrapper):
-    """Where a model's pack is in its life: its background frames, baked for quick serving."""
+    """State of a model's pack: its background frames, baked for quick serving."""
 
 PACK_STATE_UNSPECIFIED: PackState.ValueType  # 0
 """The model is not loaded."""
 PACK_STATE_NONE: PackState.ValueType  # 1
-"""There is none: frames are made from their files. The answers are the same, but cost more."""
+"""There is no pack: frames are made from their files. The answers are the same, but cost more."""
 PACK_STATE_BAKING: PackState.ValueType  # 2
-"""It is being baked in the background; until then as with none."""
+"""The pack is being baked in the background. Until then as with none."""
 PACK_STATE_READY: PackState.ValueType  # 3
 """Frames are read from it."""
 PACK_STATE_REFUSED: PackState.ValueType  # 4
-"""There is one that is stale, damaged or foreign, or baking failed; `pack_fault` says why. As with
-none.
+"""The pack is stale, damaged or foreign, or baking failed; `pack_fault` says why. Frames are served as
+with none.
 """
 Global___PackState: _TypeAlias = PackState  # noqa: Y015
 
@@ -307,13 +311,13 @@ class FeatureSteps(_message.Message):
     data: _builtins.bytes
     """f32 LE, shape [S, D] with the model's D (AVE: 512). Finite. AVE: 25 steps per second."""
     first_frame: _builtins.int
-    """The first frame wanted, counted from the start of the given steps; what lies before it is
-    context only. Default 0.
+    """First frame to make, counted from the start of these steps. Earlier steps are only context.
+    Default 0.
     """
     end_of_utterance: _builtins.bool
     """True (the default): the utterance ends with the data, and windows beyond its end follow the
-    model's end rule. False: only frames whose whole window is covered are made: for every part of an
-    utterance but its last (see Pcm).
+    model's end rule. False: only frames whose whole window is covered are made. Use false for every
+    part of an utterance except its last (see Pcm).
     """
     def __init__(
         self,
@@ -336,13 +340,17 @@ Global___FeatureSteps: _TypeAlias = FeatureSteps  # noqa: Y015
 class Pcm(_message.Message):
     """Speech as samples.
 
-    Calls that each give a part of an utterance give, bit for bit, the frames of one whole call if they are cut
-    so: the samples begin at a multiple of 5 frames (200 ms) of the utterance (where the rate is not divisible by
-    5: 25 frames), at least 10 frames before the first frame wanted (or with the utterance), and `first_frame`
-    says how much lies before it; they end 11 frames or more after the last frame wanted (or with the utterance);
-    `end_of_utterance` is false unless they end with the utterance. Feature steps are cut anywhere, 9 before the
-    first frame's and 6 after the last one's; windows need nothing around them. Both clients have it as a helper:
-    `lipsync::cuts` in Rust, `lipsync_client.cuts` in Python.
+    An utterance may be cut into several calls. They give, bit for bit, the frames of one whole call if each call
+    follows these rules:
+
+    - Its samples begin at a multiple of 5 frames (200 ms) of the utterance; 25 frames if the rate is not divisible by 5.
+    - They begin at least 10 frames before the first frame to make, or with the utterance. `first_frame` counts the
+      frames before it.
+    - They end at least 11 frames after the last frame to make, or with the utterance.
+    - `end_of_utterance` is false unless they end with the utterance.
+
+    Feature steps may be cut anywhere, 9 steps before the first frame's and 6 after the last one's. Windows need nothing
+    around them. Both clients have a helper: `lipsync::cuts` in Rust, `lipsync_client.cuts` in Python.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -354,9 +362,8 @@ class Pcm(_message.Message):
     FIRST_FRAME_FIELD_NUMBER: _builtins.int
     END_OF_UTTERANCE_FIELD_NUMBER: _builtins.int
     samples: _builtins.bytes
-    """Interleaved samples in `encoding`, whole ones of every channel. Files are no samples: a WAV file of the
-    announced form is understood all the same, with a warning; any other, and one of another form, is
-    INVALID_ARGUMENT.
+    """Interleaved samples in `encoding`, whole ones of every channel. Do not send files. A WAV file in the announced
+    format is accepted with a warning; any other file is INVALID_ARGUMENT.
     """
     sample_rate_hz: _builtins.int
     """4,000 to 192,000. Any rate is resampled to 16 kHz with a band-limited resampler."""
@@ -365,7 +372,7 @@ class Pcm(_message.Message):
     encoding: Global___PcmEncoding.ValueType
     """Default s16 LE."""
     first_frame: _builtins.int
-    """As in FeatureSteps, counted from the start of the given samples."""
+    """As in FeatureSteps, counted from the start of these samples."""
     end_of_utterance: _builtins.bool
     """As in FeatureSteps."""
     def __init__(
@@ -390,7 +397,7 @@ Global___Pcm: _TypeAlias = Pcm  # noqa: Y015
 
 @_typing.final
 class OutputOptions(_message.Message):
-    """What a request wants back."""
+    """How a request wants its frames."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -401,8 +408,8 @@ class OutputOptions(_message.Message):
     quality: _builtins.int
     """JPEG quality 1..100; 0 = the server's `output.jpeg_quality`. For JPEG only."""
     region_only: _builtins.bool
-    """True: only the face rectangle is coded and sent; `region` says where it belongs: on the
-    background frame `background_index`, which GetBackground gives.
+    """True: only the face rectangle is coded and sent. It belongs at `region` on the background frame
+    `background_index`; GetBackground returns those frames.
     """
     def __init__(
         self,
@@ -472,33 +479,32 @@ class CompositedFrame(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     frame_index: _builtins.int
-    """Place on the avatar's timeline: start_frame_index + n."""
+    """Position on the avatar's timeline: start_frame_index + n."""
     background_index: _builtins.int
     """The background frame shown, from the ping-pong walk 1, 2, ..., N-1, N-2, ..., 1, 0, 1, ..."""
     pts_us: _builtins.int
-    """Presentation time in microseconds; 0 for the first frame of an answer or stream, one frame
-    duration apart.
+    """Presentation time in microseconds: 0 for the first frame of an answer or session, then one frame
+    duration more for each frame.
     """
     audio_time_us: _builtins.int
-    """Offset of the frame in its utterance or segment, microseconds. In streams it is what the mouth
-    is in step with; absent for idle frames.
+    """Offset of the frame in its utterance or segment, microseconds. In sessions the mouth is in step
+    with this time. Absent for idle frames.
     """
     segment_id: _builtins.int
-    """Streams: the segment that the frame belongs to. 0 in unary answers."""
+    """Sessions: the segment of the frame. 0 in unary answers."""
     format: Global___OutputFormat.ValueType
-    """How `data` is coded; never UNSPECIFIED."""
+    """Format of `data`; never UNSPECIFIED."""
     width: _builtins.int
     """Size of the picture in `data`, px."""
     height: _builtins.int
     generated: _builtins.bool
-    """False: background without the network (an idle, silent or skipped frame)."""
+    """False: the background alone, without the network (an idle, silent or skipped frame)."""
     data: _builtins.bytes
     """The coded picture."""
     audio: _builtins.bytes
-    """Streams that asked for audio_echo: the samples under the frame, from sample
-    floor(n x rate / fps) of its segment to the next frame's, in the encoding, rate and channels that
-    they came in. Those of a segment's frames, one after the other, are its audio, byte for byte. Empty
-    for idle frames.
+    """Sessions with audio_echo: the samples under the frame, from sample floor(n x rate / fps) of its
+    segment to the next frame's, in the encoding, rate and channels in which they came. The samples
+    of all frames of a segment, joined, are its audio, byte for byte. Empty for idle frames.
     """
     @_builtins.property
     def region(self) -> Global___Rect:
@@ -549,15 +555,15 @@ class Timings(_message.Message):
     queue_us: _builtins.int
     """Waiting for a worker."""
     infer_us: _builtins.int
-    """In the network (for a request that was split: from the first start to the last end)."""
+    """In the network. For a split request: from the first start to the last end."""
     composite_us: _builtins.int
     """Pasting and encoding."""
     total_us: _builtins.int
     """From the arrival of the request to the answer."""
     model_load_us: _builtins.int
-    """Waiting for the model to load; 0 when it was resident."""
+    """Waiting for the model to load; 0 if it was in memory."""
     batch_frames: _builtins.int
-    """Frames in the largest executed batch that carried this request."""
+    """Frames in the largest executed batch that included this request."""
     prepare_us: _builtins.int
     """Making feature windows from the audio, and reading background frames."""
     @_builtins.property
@@ -599,15 +605,15 @@ class InferBatchCompositeRequest(_message.Message):
     model_id: _builtins.str
     """A configured model: 1..128 of letters, digits, '.', '_', '-'."""
     frame_count: _builtins.int
-    """Frames wanted, at most `server.max_batch_frames` (default 64). With windows it must equal the
-    number of windows, or be 0. With steps or PCM 0 = all that the audio covers from first_frame
-    on: ceil(samples x fps / rate), or the number of steps + 2 (asking by count, up to 2 more). With
-    end_of_utterance = false it is an upper bound: fewer frames may be final.
+    """Number of frames to make, at most `server.max_batch_frames` (default 64). With windows it must equal
+    the number of windows, or be 0. With steps or PCM, 0 = all frames that the audio covers from
+    first_frame on: ceil(samples x fps / rate), or the number of steps + 2 (a request with a count may
+    get up to 2 more). With end_of_utterance = false it is an upper bound, because fewer frames may be final.
     """
     start_frame_index: _builtins.int
-    """Place of the first frame on the avatar's timeline. Default 0."""
+    """Position of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
-    """Checked and reported; scheduling by priority is not in this release."""
+    """Checked and reported. Scheduling by priority is not in this release."""
     @_builtins.property
     def windows(self) -> Global___FeatureWindows: ...
     @_builtins.property
@@ -653,7 +659,7 @@ class InferBatchCompositeResponse(_message.Message):
     def timings(self) -> Global___Timings: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
-        """About the audio: `container_stripped`, `not_samples` or `audio_level`, as in streams."""
+        """Warnings about the audio: `container_stripped`, `not_samples` or `audio_level`, as in sessions."""
 
     def __init__(
         self,
@@ -680,12 +686,12 @@ class GetBackgroundRequest(_message.Message):
     model_id: _builtins.str
     @_builtins.property
     def background_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which ones, each below the model's number of frames: 1 to `server.max_batch_frames`."""
+        """Indices, each below the model's number of frames; 1 to `server.max_batch_frames` of them."""
 
     @_builtins.property
     def output(self) -> Global___OutputOptions:
-        """How they are coded; with `region_only` only their face rectangles. Clients that paste regions may
-        prefer PNG or RGB, which lose nothing.
+        """Output format; with `region_only`, only the face rectangles. Clients that paste regions may
+        prefer PNG or RGB, which are lossless.
         """
 
     def __init__(
@@ -710,10 +716,10 @@ class GetBackgroundResponse(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     N_BACKGROUND_FRAMES_FIELD_NUMBER: _builtins.int
     n_background_frames: _builtins.int
-    """How many background frames the model has."""
+    """Number of background frames of the model."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackgroundFrame]:
-        """In the order asked for."""
+        """In the order of the request."""
 
     def __init__(
         self,
@@ -743,7 +749,7 @@ class BackgroundFrame(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     background_index: _builtins.int
     format: Global___OutputFormat.ValueType
-    """How `data` is coded; never UNSPECIFIED."""
+    """Format of `data`; never UNSPECIFIED."""
     width: _builtins.int
     """Size of the picture in `data`, px."""
     height: _builtins.int
@@ -751,7 +757,7 @@ class BackgroundFrame(_message.Message):
     """The coded picture."""
     @_builtins.property
     def region(self) -> Global___Rect:
-        """The face rectangle, which regions of this background fill."""
+        """The face rectangle. Regions of this background fill it."""
 
     def __init__(
         self,
@@ -774,7 +780,7 @@ Global___BackgroundFrame: _TypeAlias = BackgroundFrame  # noqa: Y015
 @_typing.final
 class StreamCompositeRequest(_message.Message):
     """---------------------------------------------------------------------------------------------
-    Streams
+    Sessions
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -828,7 +834,7 @@ class OpenSession(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     audio_input: Global___AudioInput.ValueType
-    """What the audio chunks will carry. Default PCM."""
+    """Kind of audio in the chunks. Default PCM."""
     sample_rate_hz: _builtins.int
     """For PCM: 4,000 to 192,000."""
     channels: _builtins.int
@@ -837,20 +843,23 @@ class OpenSession(_message.Message):
     """For PCM."""
     pacing: Global___Pacing.ValueType
     idle_frames: _builtins.bool
-    """The face at rest where nobody speaks. Frames of a segment that lie in silence show the background
-    without the network (generated = false); a few frames are mixed where speech and rest meet. What is
-    silence is judged from PCM only, from no more audio than a frame needs anyway; windows and steps
-    count as speech, and so does steady noise above -50 dB full scale, such as that of a room at -45 dB,
-    in the first 3 s of each segment: only then is it known to be steady. With PACING_REALTIME there are also idle frames between segments, and
-    inside one whose audio is late by more than 200 ms: segment_id 0, no audio_time_us. Default: every
-    frame of a segment comes from the network, and between segments there are none.
+    """Show the face at rest while nobody speaks. Default: every frame of a segment comes from the network, and
+    there are no frames between segments.
+
+    Frames of a segment that lie in silence show the background without the network (generated = false). A few
+    frames are blended where speech and rest meet. Silence is detected in PCM only, and needs no more audio than a
+    frame needs anyway. Windows and steps count as speech. So does steady noise above -50 dB full scale (a
+    room at -45 dB, for example) in the first 3 s of each segment: until then nobody knows that it is steady.
+
+    With PACING_REALTIME there are also idle frames between segments, and inside a segment whose audio is
+    more than 200 ms late. They have segment_id 0 and no audio_time_us.
     """
     audio_echo: _builtins.bool
-    """The matching slice of audio with each frame (CompositedFrame.audio), so that a simple client plays
-    both in step. For PCM; else INVALID_ARGUMENT.
+    """Send the matching slice of audio with each frame (CompositedFrame.audio), so that a simple client can
+    play both in step. For PCM; otherwise INVALID_ARGUMENT.
     """
     start_frame_index: _builtins.int
-    """Place of the first frame on the avatar's timeline. Default 0."""
+    """Position of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
     @_builtins.property
     def output(self) -> Global___OutputOptions: ...
@@ -879,12 +888,12 @@ Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
 
 @_typing.final
 class AudioChunk(_message.Message):
-    """A piece of a segment (an utterance). Segment ids strictly increase and are never reused; a new id
-    ends the segment before; segments play in order.
+    """A piece of a segment (an utterance). Segment ids strictly increase and are never reused. A new id
+    ends the segment before it. Segments play in order.
 
-    A segment is shown in whole frames: its last one is filled up with silence, and its mouth knows nothing of
-    what the next segment says. So pieces of one utterance belong into one segment. A segment for each chunk of
-    10 ms would be shown four times as slowly as it is spoken; the warning `short_segments` says so.
+    A segment is shown in whole frames. Its last frame is filled up with silence, and its mouth does not prepare
+    for the next segment. So put all pieces of one utterance into one segment. A segment for each chunk of
+    10 ms would play at a quarter of the speed of the speech; the warning `short_segments` says so.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -896,12 +905,12 @@ class AudioChunk(_message.Message):
     segment_id: _builtins.int
     """At least 1."""
     pcm: _builtins.bytes
-    """Interleaved samples. Chunks may be cut anywhere: one that ends inside a sample, or between the
-    channels of one, is continued by the next chunk of its segment. What is left of a sample at the end
-    of a segment is dropped, with the warning `audio_truncated`. A WAV header at the beginning of a
-    segment, or of a later chunk, is taken away, with the warning `container_stripped`, if it says what
-    OpenSession says; if not, and for any other file (compressed sound, or base64 of it), the stream ends
-    with INVALID_ARGUMENT.
+    """Interleaved samples. Chunks may be cut anywhere. If one ends inside a sample, or between the channels
+    of one, the next chunk of the segment continues it. An incomplete sample at the end of a segment is
+    dropped, with the warning `audio_truncated`. A WAV header at the start of a segment or of a later
+    chunk is removed, with the warning `container_stripped`, if it matches OpenSession. If it does not
+    match, and for any other file (compressed sound, or base64 of it), the session ends with
+    INVALID_ARGUMENT.
     """
     steps: _builtins.bytes
     """f32 LE [S, D], whole steps."""
@@ -927,8 +936,8 @@ Global___AudioChunk: _TypeAlias = AudioChunk  # noqa: Y015
 
 @_typing.final
 class EndSegment(_message.Message):
-    """No more audio for this segment: make its tail. One that got no audio is no fault: it has no frames, and its
-    SegmentEnd comes all the same.
+    """No more audio for this segment: make its tail. A segment without audio is no error: it has no frames, but it
+    gets its SegmentEnd.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -950,15 +959,15 @@ Global___EndSegment: _TypeAlias = EndSegment  # noqa: Y015
 
 @_typing.final
 class Clear(_message.Message):
-    """Interruption: queued audio, queued jobs and unsent frames are dropped; later audio for a cleared
-    id is discarded. Frames of other segments stay, and are made anew where the walk has moved.
+    """Interruption. Queued audio, queued jobs and unsent frames are dropped. Later audio for a cleared id is
+    discarded. Frames of other segments stay, and are made again where their background has changed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEGMENT_ID_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.int
-    """Unset = everything that was sent so far."""
+    """Unset = everything sent so far."""
     def __init__(
         self,
         *,
@@ -1016,9 +1025,9 @@ Global___StreamCompositeResponse: _TypeAlias = StreamCompositeResponse  # noqa: 
 
 @_typing.final
 class Opened(_message.Message):
-    """What the session will be like. pts_us counts the frames of the stream: frame n has n x 1,000,000 / fps,
-    whatever was dropped before it was sent, and while the stream stands still it does too. What the
-    mouth is in step with is audio_time_us: frame n of a segment belongs to sample n x rate / fps, for ever.
+    """The session's parameters. pts_us counts the frames that the session sends: frame n has n x 1,000,000 / fps.
+    Dropped frames do not count, and pts_us stands still while the session does. The mouth is in step with
+    audio_time_us: frame n of a segment always belongs to sample n x rate / fps.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1038,16 +1047,16 @@ class Opened(_message.Message):
     audio_kind: _builtins.str
     """`ave`, `hubert` or `wenet`."""
     look_ahead_ms: _builtins.int
-    """How much audio beyond a frame's time must have arrived before the frame can be made, ms."""
+    """Audio beyond a frame's time that must arrive before the frame can be made, ms."""
     max_buffered_audio_s: _builtins.int
-    """Audio that may wait in the server, seconds; more ends the stream with RESOURCE_EXHAUSTED. A client that has
-    audio faster than it is spoken counts what it has sent less what has come back (audio_time_us of frames), and
-    keeps that below it; the sessions of both clients do.
+    """Audio that may wait in the server, seconds. More ends the session with RESOURCE_EXHAUSTED. A client that has
+    audio faster than it is spoken must keep the difference between the audio that it has sent and the audio that
+    has come back (audio_time_us of frames) below this. The sessions of both clients do.
     """
     max_unsent_ms: _builtins.int
     """Finished frames that may wait in the server, ms of video."""
     frame_buffer_ms: _builtins.int
-    """PACING_REALTIME: the first frame of a segment leaves so long after it is made. 0 with ASAP."""
+    """PACING_REALTIME: delay of a segment's first frame after it is made, ms. 0 with ASAP."""
     def __init__(
         self,
         *,
@@ -1070,7 +1079,7 @@ Global___Opened: _TypeAlias = Opened  # noqa: Y015
 
 @_typing.final
 class SegmentEnd(_message.Message):
-    """All frames of the segment were sent."""
+    """All frames of the segment have been sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1095,7 +1104,7 @@ Global___SegmentEnd: _TypeAlias = SegmentEnd  # noqa: Y015
 
 @_typing.final
 class Cleared(_message.Message):
-    """No frame of the cleared segments follows. Clients flush their own buffers."""
+    """No frame of the cleared segments follows. Clients should flush their own buffers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1105,7 +1114,7 @@ class Cleared(_message.Message):
     segment_id: _builtins.int
     """As in the request."""
     last_pts_us: _builtins.int
-    """pts of the last frame sent in this stream, absent when there was none."""
+    """pts of the last frame sent in this session; absent if there was none."""
     last_audio_time_us: _builtins.int
     """Its offset in its segment."""
     def __init__(
@@ -1136,19 +1145,28 @@ Global___Cleared: _TypeAlias = Cleared  # noqa: Y015
 
 @_typing.final
 class Warning(_message.Message):
-    """Something that the client should know, not an error."""
+    """Something that the client should know. Not an error."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Stable, machine-readable: `audio_discarded`, `late_frames` (at most one a second), `draining` (the
-    server stops: open segments end here, what was sent is finished, then the stream ends with
-    UNAVAILABLE), `session_limit` (likewise, ending with DEADLINE_EXCEEDED). About PCM, each once a
-    session: `audio_truncated` (a segment ended inside a sample), `container_stripped` (a WAV header among
-    the samples was taken away), `not_samples` (they look like text), `audio_level` (they look like samples
-    of another encoding), `short_segments` (three segments in a row were shorter than a frame).
+    """Stable and machine-readable:
+
+    - `audio_discarded`
+    - `late_frames`, at most one a second
+    - `draining`: the server is stopping. Open segments end here, audio that was sent is finished, then the
+      session ends with UNAVAILABLE.
+    - `session_limit`: likewise, ending with DEADLINE_EXCEEDED
+
+    About PCM, each at most once a session:
+
+    - `audio_truncated`: a segment ended inside a sample
+    - `container_stripped`: a WAV header was removed from the samples
+    - `not_samples`: the samples look like text
+    - `audio_level`: the samples look like those of another encoding
+    - `short_segments`: three segments in a row were shorter than a frame
     """
     text: _builtins.str
     """For people."""
@@ -1190,11 +1208,11 @@ class CacheStats(_message.Message):
     mean_load_us: _builtins.int
     """Mean time to load a missing frame, microseconds."""
     resident_frames: _builtins.int
-    """Frames held now, and how many are held before the cache grows with the room that there is."""
+    """Frames held now, and the size up to which the cache grows in any case; beyond it only while memory is free."""
     capacity_frames: _builtins.int
     resident_bytes: _builtins.int
     read_ahead: _builtins.int
-    """Frames loaded before they were asked for, and how many of them were then asked for."""
+    """Frames loaded before any request for them, and how many of these a request then used."""
     read_ahead_hits: _builtins.int
     def __init__(
         self,
@@ -1221,7 +1239,7 @@ Global___CacheStats: _TypeAlias = CacheStats  # noqa: Y015
 
 @_typing.final
 class VisualCacheStats(_message.Message):
-    """Results of the network for background frames, kept for when these are shown again."""
+    """The network's results for background frames, kept for the next time that they are shown."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1233,15 +1251,15 @@ class VisualCacheStats(_message.Message):
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     hits: _builtins.int
-    """Frames that were generated with kept results, and those without."""
+    """Frames generated with kept results, and without."""
     misses: _builtins.int
     prepared: _builtins.int
-    """Results computed ahead, while workers were idle."""
+    """Results computed ahead by idle workers."""
     evictions: _builtins.int
     """Results dropped to make room for others."""
     resident_frames: _builtins.int
-    """Frames whose results are held now, the bytes that they take, and the bound of the bytes
-    (`engine.visual_cache_mb`, for all models together; 0 = off).
+    """Frames whose results are held now, their bytes, and the limit on bytes (`engine.visual_cache_mb`, for all
+    models together; 0 = off).
     """
     resident_bytes: _builtins.int
     capacity_bytes: _builtins.int
@@ -1303,16 +1321,16 @@ class ModelStats(_message.Message):
     failure: _builtins.str
     """Why the last load failed; empty otherwise. No paths."""
     device: _builtins.str
-    """Where it runs, for example `cpu (avx512)` or `cuda:1 (NVIDIA H200)`; empty when unloaded."""
+    """The device that it runs on, for example `cpu (avx512)` or `cuda:1 (NVIDIA H200)`; empty when unloaded."""
     weights_bytes: _builtins.int
-    """Bytes in memory by part; 0 when unloaded. The second is the two frame caches together."""
+    """Bytes in memory by part; 0 when unloaded. The second is the sum of the two frame caches."""
     cache_bytes: _builtins.int
     usage_count: _builtins.int
-    """Requests that used it since the server started."""
+    """Requests that used the model since the server started."""
     last_used_unix_ms: _builtins.int
     """Milliseconds since the Unix epoch; 0 = never."""
     total_inference_us: _builtins.int
-    """Network time over all workers, microseconds."""
+    """Time in the network over all workers, microseconds."""
     frames: _builtins.int
     """Frames that its network made."""
     fps: _builtins.int
@@ -1321,35 +1339,37 @@ class ModelStats(_message.Message):
     width: _builtins.int
     height: _builtins.int
     loads: _builtins.int
-    """Times that it was loaded and dropped since the server started."""
+    """How often it was loaded and dropped since the server started."""
     unloads: _builtins.int
     precision: _builtins.str
-    """In which numbers the generator runs, `f32`, `bf16` or `f16` (on GPUs), and why; empty unless ready."""
+    """Number format in which the generator runs, `f32`, `bf16` or `f16` (on GPUs), and why; empty unless ready."""
     precision_reason: _builtins.str
     bf16_psnr_min_db: _builtins.float
-    """What `lipsync-server compare-precision` found: PSNR of the generator's frames in bf16 against those
-    in f32, dB, of the worst frame and in the mean, and how many frames. 0 = never compared.
+    """Verdict of `lipsync-server compare-precision`: PSNR of the generator's frames in bf16 against f32, dB, for
+    the worst frame and in the mean, and the number of frames. 0 = never compared.
     """
     bf16_psnr_mean_db: _builtins.float
     bf16_frames_compared: _builtins.int
     pack_state: Global___PackState.ValueType
     pack_fault: _builtins.str
-    """Why a pack is not used; empty otherwise. No paths."""
+    """Why a pack is not used; empty otherwise. No paths. If a background frame is damaged and shown as its
+    nearest good neighbour, this names it.
+    """
     pack_bytes: _builtins.int
-    """Size of the pack on the disk; 0 unless ready."""
+    """Size of the pack on disk; 0 unless ready."""
     pack_frames_baked: _builtins.int
-    """While baking: frames done."""
+    """Frames baked so far, while baking."""
     reserved_bytes: _builtins.int
-    """Bytes that count against `capacity.max_memory_gb`, on its device and the host; 0 unless ready."""
+    """Bytes that count against `capacity.max_memory_gb`, on its device and on the host; 0 unless ready."""
     @_builtins.property
     def background_cache(self) -> Global___CacheStats: ...
     @_builtins.property
     def decoded_cache(self) -> Global___CacheStats:
-        """Frames held decoded, for answers that are coded as a whole. `background_cache` has the baked ones."""
+        """Cache of decoded frames, for answers that encode the whole frame. `background_cache` has the baked ones."""
 
     @_builtins.property
     def visual_cache(self) -> Global___VisualCacheStats:
-        """Of this model since it was loaded; absent when unloaded or where nothing is kept."""
+        """For this model since it was loaded; absent when unloaded or if nothing is kept."""
 
     def __init__(
         self,
@@ -1456,7 +1476,7 @@ class LoadModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LOAD_US_FIELD_NUMBER: _builtins.int
     load_us: _builtins.int
-    """0 when it was resident."""
+    """0 if it was in memory."""
     @_builtins.property
     def model(self) -> Global___ModelStats: ...
     def __init__(
@@ -1498,7 +1518,7 @@ class UnloadModelResponse(_message.Message):
 
     WAS_LOADED_FIELD_NUMBER: _builtins.int
     was_loaded: _builtins.bool
-    """False: it was not loaded."""
+    """False if it was not loaded."""
     def __init__(
         self,
         *,
@@ -1570,13 +1590,13 @@ class WorkerStats(_message.Message):
     busy_us: _builtins.int
     """Time spent computing, microseconds."""
     restarts: _builtins.int
-    """Times that it was rebuilt after a panic."""
+    """How often the worker was rebuilt after a panic."""
     device: _builtins.str
-    """The device whose models it runs: `cpu`, `cuda:0`."""
+    """Device of the models that it runs: `cpu`, `cuda:0`."""
     faults: _builtins.int
-    """Times that its session was rebuilt after a fault of the device that passed."""
+    """How often its memory was rebuilt after a passing device fault."""
     out_of_memory: _builtins.int
-    """Runs for which the device had too little memory; they were tried again with less."""
+    """Runs for which the device had too little memory. They were retried with smaller batches."""
     def __init__(
         self,
         *,
@@ -1599,7 +1619,7 @@ Global___WorkerStats: _TypeAlias = WorkerStats  # noqa: Y015
 
 @_typing.final
 class SessionStats(_message.Message):
-    """All streams since the start."""
+    """All sessions since the start."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1614,16 +1634,16 @@ class SessionStats(_message.Message):
     TOO_SLOW_FIELD_NUMBER: _builtins.int
     MAX_LATE_US_FIELD_NUMBER: _builtins.int
     alive: _builtins.int
-    """Sessions that hold memory; once all streams have ended it is 0."""
+    """Sessions that hold memory; 0 once all have ended."""
     opened: _builtins.int
     frames: _builtins.int
-    """Frames sent, those below included."""
+    """Frames sent, including the next three."""
     silent_frames: _builtins.int
-    """In the silence of a segment, without the network."""
+    """Frames without the network, in the silence of a segment."""
     idle_frames: _builtins.int
-    """Between segments."""
+    """Frames between segments."""
     skipped_frames: _builtins.int
-    """Without the network because there was no time for it."""
+    """Frames without the network because there was no time for it."""
     late_frames: _builtins.int
     """Paced frames that left more than one frame duration after their time."""
     clears: _builtins.int
@@ -1631,7 +1651,7 @@ class SessionStats(_message.Message):
     too_slow: _builtins.int
     """Sessions ended because the server or their connection was too slow for them."""
     max_late_us: _builtins.int
-    """The most that a paced frame has left after its time, microseconds."""
+    """The longest delay of a paced frame, microseconds."""
     def __init__(
         self,
         *,
@@ -1698,46 +1718,46 @@ class GetServerStatsResponse(_message.Message):
     version: _builtins.str
     uptime_us: _builtins.int
     device: _builtins.str
-    """What runs the networks, for example `cpu (avx512)`."""
+    """The device that runs the networks, for example `cpu (avx512)`."""
     worker_count: _builtins.int
     queue_capacity: _builtins.int
     queue_depth: _builtins.int
     submitted: _builtins.int
-    """Jobs: submitted = completed + failed + cancelled + those waiting or running. `rejected` were never accepted."""
+    """Jobs: submitted = completed + failed + cancelled + waiting or running ones. `rejected` jobs were never accepted."""
     completed: _builtins.int
     failed: _builtins.int
     rejected: _builtins.int
     cancelled: _builtins.int
-    """Abandoned by their client or past their deadline before they were run to the end."""
+    """Jobs abandoned by their client, or past their deadline, before they finished."""
     models_loaded: _builtins.int
     models_configured: _builtins.int
     sessions: _builtins.int
-    """Streams open now."""
+    """Sessions open now."""
     draining: _builtins.bool
-    """True between SIGTERM and the exit."""
+    """True between SIGTERM and exit."""
     resident_bytes: _builtins.int
-    """Bytes that resident models and all frame caches take."""
+    """Bytes of all models in memory and all frame caches."""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]: ...
     @_builtins.property
     def session_stats(self) -> Global___SessionStats: ...
     @_builtins.property
     def visual_cache(self) -> Global___VisualCacheStats:
-        """Of all models since the server started."""
+        """For all models since the server started."""
 
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]:
-        """Where the time of frames goes, unary requests and streams together; in the order of the path."""
+        """Time by stage, for unary requests and sessions together, in the order of the stages."""
 
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuStatus]:
-        """The GPUs that networks run on, as NVIDIA's management library tells of them about once a second. Empty
-        on the CPU and where there is no such library.
+        """The GPUs that networks run on, read from NVIDIA's management library (NVML) once a second. Empty on
+        the CPU and without that library.
         """
 
     @_builtins.property
     def shared_batches(self) -> Global___SharedBatches:
-        """Batches on devices where requests of one model share them; all 0 on the CPU."""
+        """Batches on devices where requests share them; all 0 on the CPU."""
 
     def __init__(
         self,
@@ -1775,7 +1795,7 @@ Global___GetServerStatsResponse: _TypeAlias = GetServerStatsResponse  # noqa: Y0
 
 @_typing.final
 class GpuStatus(_message.Message):
-    """A GPU now. What the card does not tell is 0."""
+    """Current state of a GPU. Values that the card does not report are 0."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1792,14 +1812,14 @@ class GpuStatus(_message.Message):
     name: _builtins.str
     """The card's name."""
     memory_used_bytes: _builtins.int
-    """Of the whole card, whoever holds it."""
+    """Memory of the whole card, whoever uses it."""
     memory_total_bytes: _builtins.int
     utilization_percent: _builtins.int
-    """Share of the last moments in which a kernel ran, percent."""
+    """Share of recent time in which a kernel ran, percent."""
     temperature_c: _builtins.int
     """Degrees Celsius."""
     power_mw: _builtins.int
-    """Milliwatts: now, and the limit."""
+    """Milliwatts: current draw and limit."""
     power_limit_mw: _builtins.int
     def __init__(
         self,
@@ -1823,7 +1843,7 @@ Global___GpuStatus: _TypeAlias = GpuStatus  # noqa: Y015
 
 @_typing.final
 class SharedBatches(_message.Message):
-    """Batches by what closed them."""
+    """Batches by the reason why they started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1831,9 +1851,9 @@ class SharedBatches(_message.Message):
     IDLE_FIELD_NUMBER: _builtins.int
     WAIT_OVER_FIELD_NUMBER: _builtins.int
     full: _builtins.int
-    """They had their share of what waited, or `engine.max_batch` frames."""
+    """They had their share of the waiting jobs, or `engine.max_batch` frames."""
     idle: _builtins.int
-    """A worker was idle and nothing else waited: they went at once."""
+    """A worker was idle and nothing else waited, so they started at once."""
     wait_over: _builtins.int
     """All workers were busy, and they had been held back for `engine.max_batch_wait_ms`."""
     def __init__(
@@ -1853,7 +1873,7 @@ Global___SharedBatches: _TypeAlias = SharedBatches  # noqa: Y015
 
 @_typing.final
 class StageStats(_message.Message):
-    """What one stage took since the start; the mean is total_us / frames or total_us / runs."""
+    """Time in one stage since the start. The mean is total_us / frames or total_us / runs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1862,11 +1882,11 @@ class StageStats(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`audio` (samples or steps become windows), `background` (found in the cache, or decoded), `queue`
-    (waiting for a worker), `infer` (the network), `composite` (pasting and coding).
+    """`audio` (samples or steps to windows), `background` (cache, or decoding), `queue` (waiting for a worker),
+    `infer` (the network), `composite` (pasting and coding).
     """
     runs: _builtins.int
-    """Batches that went through it well, and their frames."""
+    """Batches that passed the stage successfully, and their frames."""
     frames: _builtins.int
     total_us: _builtins.int
     """Wall time of all runs, microseconds."""

@@ -58,14 +58,17 @@ class LipSyncServicer(object):
 
     def InferBatchComposite(self, request, context):
         """Makes the frames of one request. It takes one place in the queue however it is split over the
-        workers, and succeeds or fails as a whole.
+        workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+        configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamComposite(self, request_iterator, context):
-        """One live conversation: audio in as it is spoken, frames out in order.
+        """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+        `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+        `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +195,7 @@ class LipSync(object):
 
 
 class ModelAdminStub(object):
-    """Looks after models.
+    """Manages models.
     """
 
     def __init__(self, channel):
@@ -224,7 +227,7 @@ class ModelAdminStub(object):
 
 
 class ModelAdminServicer(object):
-    """Looks after models.
+    """Manages models.
     """
 
     def ListModels(self, request, context):
@@ -235,14 +238,14 @@ class ModelAdminServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a model and warms it up; returns when it is ready. Loading a loaded model is no error.
+        """Loads a model, warms it up, and returns when it is ready. Loading a loaded model is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Drops a model from memory. Requests that use it finish first; the memory is given back then.
+        """Drops a model from memory. Requests that use it finish first; then its memory is freed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -287,7 +290,7 @@ def add_ModelAdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelAdmin(object):
-    """Looks after models.
+    """Manages models.
     """
 
     @staticmethod
@@ -400,7 +403,7 @@ class ModelAdmin(object):
 
 
 class ServerAdminStub(object):
-    """Looks at the server.
+    """Reports on the server.
     """
 
     def __init__(self, channel):
@@ -422,11 +425,11 @@ class ServerAdminStub(object):
 
 
 class ServerAdminServicer(object):
-    """Looks at the server.
+    """Reports on the server.
     """
 
     def GetServerStats(self, request, context):
-        """Counters since the start, and the state now.
+        """Counters since the start, and the current state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -461,7 +464,7 @@ def add_ServerAdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServerAdmin(object):
-    """Looks at the server.
+    """Reports on the server.
     """
 
     @staticmethod

@@ -8,16 +8,16 @@ are little-endian; enums start with ..._UNSPECIFIED = 0, which means "the defaul
 a gRPC status with google.rpc details (BadRequest, RetryInfo, QuotaFailure), never a flag in a
 message.
 
-Metadata of requests: `authorization: Bearer <key>` (accepted, not yet checked), `x-request-id` (echoed), `x-model-id`
+Request metadata: `authorization: Bearer <key>` (accepted, not yet checked), `x-request-id` (echoed), `x-model-id`
 (routing hint, must equal the request's model_id), `x-request-priority` (high, normal, medium,
-low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: the
-longest time in the queue). Metadata of responses: `x-request-id`, `x-batch-size`,
-`x-processing-time` (ms), `x-queue-time` (ms), `x-worker`.
+low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: time limit
+in the queue). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
+`x-queue-time` (ms), `x-worker`.
 
-Messages are not compressed, either way: JPEG frames would not shrink. A call with a `grpc-encoding` other than
+Messages are never compressed, because JPEG frames would not shrink. A call with a `grpc-encoding` other than
 `identity` ends with UNIMPLEMENTED.
 
-`grpc.health.v1.Health` answers for "" and `readiness` (requests are served), `liveness`, the names of the services
+`grpc.health.v1.Health` knows "" and `readiness` (requests are served), `liveness`, the names of the services
 below, and `model/<id>`.
 """
 
@@ -53,10 +53,14 @@ class LipSyncStub:
     def __new__(cls, channel: _aio.Channel) -> LipSyncAsyncStub: ...
     InferBatchComposite: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.InferBatchCompositeRequest, _lipsync_pb2.InferBatchCompositeResponse]
     """Makes the frames of one request. It takes one place in the queue however it is split over the
-    workers, and succeeds or fails as a whole.
+    workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+    configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
     """
     StreamComposite: _grpc.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]
-    """One live conversation: audio in as it is spoken, frames out in order."""
+    """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+    `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+    `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+    """
     GetBackground: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]
     """Background frames without a generated face. A client that asks for `region_only` frames fetches
     the backgrounds once and pastes each region onto `background_index` itself.
@@ -69,10 +73,14 @@ class LipSyncAsyncStub(LipSyncStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     InferBatchComposite: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.InferBatchCompositeRequest, _lipsync_pb2.InferBatchCompositeResponse]  # type: ignore[assignment]
     """Makes the frames of one request. It takes one place in the queue however it is split over the
-    workers, and succeeds or fails as a whole.
+    workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+    configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
     """
     StreamComposite: _aio.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]  # type: ignore[assignment]
-    """One live conversation: audio in as it is spoken, frames out in order."""
+    """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+    `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+    `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+    """
     GetBackground: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]  # type: ignore[assignment]
     """Background frames without a generated face. A client that asks for `region_only` frames fetches
     the backgrounds once and pastes each region onto `background_index` itself.
@@ -88,7 +96,8 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lipsync_pb2.InferBatchCompositeResponse, _abc.Awaitable[_lipsync_pb2.InferBatchCompositeResponse]]:
         """Makes the frames of one request. It takes one place in the queue however it is split over the
-        workers, and succeeds or fails as a whole.
+        workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+        configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod
@@ -97,7 +106,10 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_lipsync_pb2.StreamCompositeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lipsync_pb2.StreamCompositeResponse], _abc.AsyncIterator[_lipsync_pb2.StreamCompositeResponse]]:
-        """One live conversation: audio in as it is spoken, frames out in order."""
+        """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+        `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+        `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+        """
 
     @_abc_1.abstractmethod
     def GetBackground(
@@ -112,7 +124,7 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
 def add_LipSyncServicer_to_server(servicer: LipSyncServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ModelAdminStub:
-    """Looks after models."""
+    """Manages models."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -121,28 +133,28 @@ class ModelAdminStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.ListModelsRequest, _lipsync_pb2.ListModelsResponse]
     """All configured models and their state."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.LoadModelRequest, _lipsync_pb2.LoadModelResponse]
-    """Loads a model and warms it up; returns when it is ready. Loading a loaded model is no error."""
+    """Loads a model, warms it up, and returns when it is ready. Loading a loaded model is no error."""
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.UnloadModelRequest, _lipsync_pb2.UnloadModelResponse]
-    """Drops a model from memory. Requests that use it finish first; the memory is given back then."""
+    """Drops a model from memory. Requests that use it finish first; then its memory is freed."""
     GetModelStats: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.GetModelStatsRequest, _lipsync_pb2.GetModelStatsResponse]
     """State and statistics of one model."""
 
 @_typing.type_check_only
 class ModelAdminAsyncStub(ModelAdminStub):
-    """Looks after models."""
+    """Manages models."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.ListModelsRequest, _lipsync_pb2.ListModelsResponse]  # type: ignore[assignment]
     """All configured models and their state."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.LoadModelRequest, _lipsync_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Loads a model and warms it up; returns when it is ready. Loading a loaded model is no error."""
+    """Loads a model, warms it up, and returns when it is ready. Loading a loaded model is no error."""
     UnloadModel: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.UnloadModelRequest, _lipsync_pb2.UnloadModelResponse]  # type: ignore[assignment]
-    """Drops a model from memory. Requests that use it finish first; the memory is given back then."""
+    """Drops a model from memory. Requests that use it finish first; then its memory is freed."""
     GetModelStats: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.GetModelStatsRequest, _lipsync_pb2.GetModelStatsResponse]  # type: ignore[assignment]
     """State and statistics of one model."""
 
 class ModelAdminServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after models."""
+    """Manages models."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -158,7 +170,7 @@ class ModelAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _lipsync_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lipsync_pb2.LoadModelResponse, _abc.Awaitable[_lipsync_pb2.LoadModelResponse]]:
-        """Loads a model and warms it up; returns when it is ready. Loading a loaded model is no error."""
+        """Loads a model, warms it up, and returns when it is ready. Loading a loaded model is no error."""
 
     @_abc_1.abstractmethod
     def UnloadModel(
@@ -166,7 +178,7 @@ class ModelAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _lipsync_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lipsync_pb2.UnloadModelResponse, _abc.Awaitable[_lipsync_pb2.UnloadModelResponse]]:
-        """Drops a model from memory. Requests that use it finish first; the memory is given back then."""
+        """Drops a model from memory. Requests that use it finish first; then its memory is freed."""
 
     @_abc_1.abstractmethod
     def GetModelStats(
@@ -179,29 +191,29 @@ class ModelAdminServicer(metaclass=_abc_1.ABCMeta):
 def add_ModelAdminServicer_to_server(servicer: ModelAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ServerAdminStub:
-    """Looks at the server."""
+    """Reports on the server."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ServerAdminAsyncStub: ...
     GetServerStats: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.GetServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]
-    """Counters since the start, and the state now."""
+    """Counters since the start, and the current state."""
     WatchServerStats: _grpc.UnaryStreamMultiCallable[_lipsync_pb2.WatchServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]
     """The same, repeatedly."""
 
 @_typing.type_check_only
 class ServerAdminAsyncStub(ServerAdminStub):
-    """Looks at the server."""
+    """Reports on the server."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerStats: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.GetServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]  # type: ignore[assignment]
-    """Counters since the start, and the state now."""
+    """Counters since the start, and the current state."""
     WatchServerStats: _aio.UnaryStreamMultiCallable[_lipsync_pb2.WatchServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]  # type: ignore[assignment]
     """The same, repeatedly."""
 
 class ServerAdminServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at the server."""
+    """Reports on the server."""
 
     @_abc_1.abstractmethod
     def GetServerStats(
@@ -209,7 +221,7 @@ class ServerAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _lipsync_pb2.GetServerStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lipsync_pb2.GetServerStatsResponse, _abc.Awaitable[_lipsync_pb2.GetServerStatsResponse]]:
-        """Counters since the start, and the state now."""
+        """Counters since the start, and the current state."""
 
     @_abc_1.abstractmethod
     def WatchServerStats(
