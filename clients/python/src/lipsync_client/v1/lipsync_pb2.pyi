@@ -1334,7 +1334,9 @@ class ModelStats(_message.Message):
     bf16_frames_compared: _builtins.int
     pack_state: Global___PackState.ValueType
     pack_fault: _builtins.str
-    """Why a pack is not used; empty otherwise. No paths."""
+    """Why a pack is not used; empty otherwise. No paths. Names a background frame that is damaged and shown
+    as its nearest good neighbour.
+    """
     pack_bytes: _builtins.int
     """Size of the pack on the disk; 0 unless ready."""
     pack_frames_baked: _builtins.int

@@ -58,14 +58,17 @@ class LipSyncServicer(object):
 
     def InferBatchComposite(self, request, context):
         """Makes the frames of one request. It takes one place in the queue however it is split over the
-        workers, and succeeds or fails as a whole.
+        workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+        configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamComposite(self, request_iterator, context):
-        """One live conversation: audio in as it is spoken, frames out in order.
+        """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+        `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+        `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

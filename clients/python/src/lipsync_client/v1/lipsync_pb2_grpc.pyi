@@ -53,10 +53,14 @@ class LipSyncStub:
     def __new__(cls, channel: _aio.Channel) -> LipSyncAsyncStub: ...
     InferBatchComposite: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.InferBatchCompositeRequest, _lipsync_pb2.InferBatchCompositeResponse]
     """Makes the frames of one request. It takes one place in the queue however it is split over the
-    workers, and succeeds or fails as a whole.
+    workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+    configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
     """
     StreamComposite: _grpc.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]
-    """One live conversation: audio in as it is spoken, frames out in order."""
+    """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+    `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+    `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+    """
     GetBackground: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]
     """Background frames without a generated face. A client that asks for `region_only` frames fetches
     the backgrounds once and pastes each region onto `background_index` itself.
@@ -69,10 +73,14 @@ class LipSyncAsyncStub(LipSyncStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     InferBatchComposite: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.InferBatchCompositeRequest, _lipsync_pb2.InferBatchCompositeResponse]  # type: ignore[assignment]
     """Makes the frames of one request. It takes one place in the queue however it is split over the
-    workers, and succeeds or fails as a whole.
+    workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+    configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
     """
     StreamComposite: _aio.StreamStreamMultiCallable[_lipsync_pb2.StreamCompositeRequest, _lipsync_pb2.StreamCompositeResponse]  # type: ignore[assignment]
-    """One live conversation: audio in as it is spoken, frames out in order."""
+    """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+    `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+    `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+    """
     GetBackground: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.GetBackgroundRequest, _lipsync_pb2.GetBackgroundResponse]  # type: ignore[assignment]
     """Background frames without a generated face. A client that asks for `region_only` frames fetches
     the backgrounds once and pastes each region onto `background_index` itself.
@@ -88,7 +96,8 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lipsync_pb2.InferBatchCompositeResponse, _abc.Awaitable[_lipsync_pb2.InferBatchCompositeResponse]]:
         """Makes the frames of one request. It takes one place in the queue however it is split over the
-        workers, and succeeds or fails as a whole.
+        workers, and succeeds or fails as a whole. It may have up to `server.max_message_size_mb` (50 MiB unless
+        configured otherwise); a larger one is refused with RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod
@@ -97,7 +106,10 @@ class LipSyncServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_lipsync_pb2.StreamCompositeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lipsync_pb2.StreamCompositeResponse], _abc.AsyncIterator[_lipsync_pb2.StreamCompositeResponse]]:
-        """One live conversation: audio in as it is spoken, frames out in order."""
+        """One live conversation: audio in as it is spoken, frames out in order. The client's messages may have up to
+        `session.max_message_size_mb` each (4 MiB unless configured otherwise, and never more than
+        `server.max_message_size_mb`); a larger one ends the stream with RESOURCE_EXHAUSTED.
+        """
 
     @_abc_1.abstractmethod
     def GetBackground(
