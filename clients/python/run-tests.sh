@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the package: formatting, lints, types, and the tests against a real server, which cargo builds
-# unless LIPSYNC_SERVER_BIN names one. The environment is made on the first run (VENV names another place).
+# unless LIPSYNC_SERVER_BIN names one. The environment is made on the first run (VENV names another place);
+# `run-tests.sh --install` makes it and checks nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 venv=${VENV:-.venv}
@@ -9,6 +10,7 @@ if [ ! -x "$venv/bin/pytest" ] || [ pyproject.toml -nt "$venv/.installed" ]; the
   "$venv/bin/pip" install -q -e '.[dev]'
   touch "$venv/.installed"
 fi
+[ "${1:-}" != --install ] || exit 0
 "$venv/bin/ruff" format --check .
 "$venv/bin/ruff" check .
 "$venv/bin/mypy"

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, metadata::MetadataMap};
 
 use super::{
@@ -118,7 +118,9 @@ impl SessionBuilder {
         };
         // The channel is fresh, so there is room.
         let _ = outgoing.try_send(open);
-        let requests = ReceiverStream::new(requests);
+        let (last_word, mut last) = oneshot::channel();
+        let last = std::iter::from_fn(move || last.try_recv().ok());
+        let requests = ReceiverStream::new(requests).chain(tokio_stream::iter(last));
         let request = Request::from_parts(self.metadata, tonic::Extensions::default(), requests);
         let mut lip_sync = self.client.lip_sync();
         let response = lip_sync.stream_composite(request).await;
@@ -135,7 +137,7 @@ impl SessionBuilder {
         };
         let shared = Arc::new(Shared::new(Ledger::new(self.format, &opened)));
         Ok(Session {
-            sender: SessionSender::new(Arc::clone(&shared), outgoing, self.format),
+            sender: SessionSender::new(Arc::clone(&shared), outgoing, last_word, self.format),
             receiver: SessionReceiver::new(shared, answers, opened, request_id),
         })
     }

@@ -181,7 +181,7 @@ impl Ledger {
         self.is_over
     }
 
-    fn n_held(&self) -> u64 {
+    pub(super) fn n_held(&self) -> u64 {
         self.held
             .iter()
             .map(|held| held.n_items - held.n_shown)

@@ -40,6 +40,8 @@ mod ledger;
 mod receiver;
 mod sender;
 mod shared;
+#[cfg(test)]
+mod vectors;
 
 use bytes::Bytes;
 

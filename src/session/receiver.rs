@@ -52,6 +52,17 @@ impl SessionReceiver {
         }
     }
 
+    /// One that is given its messages by hand.
+    #[cfg(test)]
+    pub(super) fn unconnected(shared: Arc<Shared>, opened: Opened) -> Self {
+        Self {
+            shared,
+            answers: None,
+            opened,
+            request_id: None,
+        }
+    }
+
     /// The server's parameters of the session: frame rate, size, look-ahead, limits.
     #[must_use]
     pub fn opened(&self) -> &Opened {
@@ -99,7 +110,7 @@ impl SessionReceiver {
     }
 
     /// Books a message; `None` if it was interrupted, or if this version does not know it.
-    fn event(&self, message: Option<Message>) -> Result<Option<Event>, SessionError> {
+    pub(super) fn event(&self, message: Option<Message>) -> Result<Option<Event>, SessionError> {
         let mut ledger = self.shared.ledger();
         let event = match message {
             Some(Message::Frame(frame)) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{AudioFormat, SessionError, audio::Numbers, shared::Shared};
 use crate::v1::{
@@ -18,6 +18,8 @@ pub struct SessionSender {
     shared: Arc<Shared>,
     /// `None` after `finish`.
     outgoing: Option<mpsc::Sender<StreamCompositeRequest>>,
+    /// What is sent after everything in `outgoing`, without waiting for a place there.
+    last_word: Option<oneshot::Sender<StreamCompositeRequest>>,
     format: AudioFormat,
     /// The first bytes of an incomplete sample.
     carry: Bytes,
@@ -27,11 +29,13 @@ impl SessionSender {
     pub(super) fn new(
         shared: Arc<Shared>,
         outgoing: mpsc::Sender<StreamCompositeRequest>,
+        last_word: oneshot::Sender<StreamCompositeRequest>,
         format: AudioFormat,
     ) -> Self {
         Self {
             shared,
             outgoing: Some(outgoing),
+            last_word: Some(last_word),
             format,
             carry: Bytes::new(),
         }
@@ -56,7 +60,8 @@ impl SessionSender {
         let audio = audio.into();
         self.check_items(&audio)?;
         if audio.is_empty() {
-            return Ok(self.shared.ledger().newest());
+            drop(self.place().await?);
+            return Ok(self.segment());
         }
         let mut rest = joined(std::mem::take(&mut self.carry), audio);
         let item_bytes = self.format.item_bytes();
@@ -78,12 +83,7 @@ impl SessionSender {
         }
         // A call that was dropped before this has lost its audio, and the beginning of a sample with it.
         self.carry = carry;
-        let ledger = self.shared.ledger();
-        Ok(if self.carry.is_empty() {
-            ledger.newest()
-        } else {
-            ledger.current()
-        })
+        Ok(self.segment())
     }
 
     /// [`push_audio`](Self::push_audio) of 16-bit samples.
@@ -132,9 +132,18 @@ impl SessionSender {
         Ok(())
     }
 
-    /// Ends sending: the server makes the queued frames and ends the session. An incomplete sample is
-    /// dropped.
+    /// Ends sending: the server makes the queued frames and ends the session. If the open segment ends inside a
+    /// sample, the server warns (`audio_truncated`).
     pub fn finish(&mut self) {
+        let carry = std::mem::take(&mut self.carry);
+        let open_segment = self.shared.ledger().open_segment();
+        if let Some(segment_id) = open_segment
+            && !carry.is_empty()
+            && let Some(last_word) = self.last_word.take()
+        {
+            // Nobody takes it where the connection is gone.
+            let _ = last_word.send(self.chunk(segment_id, carry));
+        }
         self.outgoing = None;
     }
 
@@ -162,6 +171,16 @@ impl SessionSender {
             expected: format!("of form {:?}", self.format),
             found: found.to_owned(),
         })
+    }
+
+    /// The segment that the audio pushed last belongs to.
+    fn segment(&self) -> u64 {
+        let ledger = self.shared.ledger();
+        if self.carry.is_empty() {
+            ledger.newest()
+        } else {
+            ledger.current()
+        }
     }
 
     /// Sends an incomplete sample, so that the server warns and drops it.
@@ -209,6 +228,12 @@ impl SessionSender {
             return Err(SessionError::Closed);
         }
         place.map_err(|_| SessionError::Closed)
+    }
+}
+
+impl Drop for SessionSender {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -1,6 +1,10 @@
 //! The dependency arrows of ARCHITECTURE.md.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
@@ -30,6 +34,123 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ),
     ("lipsync-worker-pool", &["lipsync-core", "lipsync-engine"]),
 ];
+
+/// Where words of the wire may stand: in files whose path begins so. Everything else speaks of faces and sound. An entry
+/// that nothing needs any more fails the test, so that the table only shrinks.
+const EDGES: [(&str, &[&str]); 3] = [
+    (
+        "v1::",
+        &[
+            "crates/load-test/src/",
+            "crates/server/src/banner.rs",
+            "crates/server/src/clip.rs",
+            "crates/server/src/coding.rs",
+            "crates/server/src/file.rs",
+            "crates/server/src/gpus.rs",
+            "crates/server/src/levels.rs",
+            "crates/server/src/operations/",
+            "crates/server/src/pipeline.rs",
+            "crates/server/src/request.rs",
+            "crates/server/src/request/",
+            "crates/server/src/request_layer/",
+            "crates/server/src/serve.rs",
+            "crates/server/src/service/",
+            "crates/server/src/stream/",
+            "src/client.rs",
+            "src/cuts.rs",
+            "src/session/",
+        ],
+    ),
+    (
+        "Status",
+        &[
+            "crates/load-test/src/",
+            "crates/server/src/health.rs",
+            "crates/server/src/operations/",
+            "crates/server/src/request_layer/",
+            "crates/server/src/service/",
+            "crates/server/src/status.rs",
+            "crates/server/src/stream/mod.rs",
+            "crates/server/src/stream/reader.rs",
+            "crates/server/src/transport/",
+            "src/call_error",
+            "src/client.rs",
+        ],
+    ),
+    (
+        "axum",
+        &[
+            "crates/server/src/operations/",
+            "crates/server/src/request_layer/",
+            "crates/server/src/transport/",
+        ],
+    ),
+];
+
+#[test]
+fn words_of_the_wire_stand_at_the_edges() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files)?;
+    for package in fs::read_dir(root.join("crates"))? {
+        sources(&package?.path().join("src"), &mut files)?;
+    }
+    assert!(files.len() > 100, "{} files", files.len());
+    for (word, edges) in EDGES {
+        let mut unused: BTreeSet<&str> = edges.iter().copied().collect();
+        for file in &files {
+            let text = fs::read_to_string(file)?;
+            if !text.lines().any(|line| names(line, word)) {
+                continue;
+            }
+            let place = file
+                .strip_prefix(root)?
+                .to_string_lossy()
+                .replace('\\', "/");
+            let edge = edges.iter().find(|edge| place.starts_with(**edge));
+            let edge = edge.with_context(|| format!("{place} names {word}, and is no edge"))?;
+            unused.remove(edge);
+        }
+        assert!(
+            unused.is_empty(),
+            "{word}: nothing needs {unused:?} any more"
+        );
+    }
+    Ok(())
+}
+
+/// Whether code names a word: as a whole, and not in a comment.
+fn names(line: &str, word: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let after = &code[at + word.len()..];
+        !code[..at].ends_with(is_of_name) && (word.ends_with(':') || !after.starts_with(is_of_name))
+    })
+}
+
+/// The Rust files under a folder.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sources(&entry.path(), files)?;
+        } else if entry.path().extension().is_some_and(|e| e == "rs") {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_word_counts_as_a_whole_and_in_code() {
+    assert!(names("    v1::CompositedFrame {", "v1::"));
+    assert!(names("use crate::v1::{", "v1::"));
+    assert!(!names("rev1::x", "v1::"));
+    assert!(!names("// as v1::Frame", "v1::"));
+    assert!(names("use tonic::{Status, Code};", "Status"));
+    assert!(!names("ExitStatus StatusCode", "Status"));
+}
 
 #[test]
 fn the_crates_import_what_the_map_says() -> Result<()> {

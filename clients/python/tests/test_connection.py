@@ -137,6 +137,14 @@ async def test_a_proxy_that_refuses_is_named(http: int, advice: str) -> None:
     assert advice in text
 
 
+def test_a_reset_names_the_limits_of_proxies() -> None:
+    reset = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    code, text = in_plain_words(grpc.StatusCode.INTERNAL, reset)
+    assert code is grpc.StatusCode.INTERNAL
+    assert "reset 2" in text
+    assert "stream_idle_timeout" in text
+
+
 def test_what_a_server_says_is_left_alone() -> None:
     said = (grpc.StatusCode.UNAVAILABLE, "the queue is full")
     assert in_plain_words(*said) == said

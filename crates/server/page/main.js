@@ -3,6 +3,7 @@
 import { Microphone, unavailable } from "./microphone.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
+import { fetchJson } from "./refusal.js";
 import { Session } from "./session.js";
 import { VoiceGate, toPcm } from "./voice.js";
 
@@ -10,7 +11,6 @@ import { VoiceGate, toPcm } from "./voice.js";
 const USUAL_RATE_HZ = 48_000;
 // A recording is sent so far ahead of what is shown.
 const AHEAD_S = 4;
-const CHUNK_S = 0.2;
 const MAX_FILE_BYTES = 64 << 20;
 // A page that nobody looks at gives its place in the server back after this.
 const HIDDEN_MS = 60_000;
@@ -26,11 +26,9 @@ class Page {
   #avatar;
   #gate;
   #microphone;
-  // Segments up to this one were interrupted.
-  #cleared = 0;
-  // The segment that the microphone speaks now; 0: none.
-  #spoken = 0;
-  // A recording on its way: { segmentId, samples, next, playedS, isOver }.
+  // Whether the microphone's open segment is spoken now.
+  #isSpoken = false;
+  // A recording on its way: { samples, next, segmentId, isOver }; the id once it is sent.
   #recording;
   #whenOpened = [];
   #hiddenTimer;
@@ -42,28 +40,36 @@ class Page {
     $("interrupt").onclick = () => this.interrupt();
     $("file").onchange = (event) => this.#try(() => this.#playFile(event.target.files[0]));
     $("hear").onchange = (event) => (this.#player.isMuted = !event.target.checked);
-    $("retry").onclick = () => this.#open();
+    $("retry").onclick = () => this.#try(() => this.#begin());
     $("avatar").onchange = () => this.#open();
     for (const chip of document.querySelectorAll("[data-sample]")) {
       chip.onclick = () => this.#try(() => this.#playSample(chip.dataset));
     }
     this.#takeDrops($("stage"));
     document.addEventListener("visibilitychange", () => this.#look());
-    this.#try(() => this.#listAvatars());
+    this.#try(() => this.#begin());
   }
 
   // Stops what is said, here at once and in the server as soon as it hears of it.
   interrupt() {
-    this.#cleared = this.#session?.clear() ?? 0;
+    this.#session?.clear();
     this.#recording = undefined;
-    this.#spoken = 0;
+    this.#isSpoken = false;
     this.#player.flush();
     this.#rest();
   }
 
-  async #listAvatars() {
-    const answer = await fetch("api/models");
-    const models = await answer.json();
+  // With the chosen avatar, or with the first of those that there are.
+  async #begin() {
+    if ($("avatar").options.length > 0) return this.#open();
+    this.#notice(undefined);
+    let models;
+    try {
+      models = await fetchJson("api/models");
+    } catch (error) {
+      this.#status("lost", "Not connected");
+      return this.#notice(error.message, true);
+    }
     const options = models.map(({ model_id }) => new Option(model_id, model_id));
     $("avatar").replaceChildren(...options);
     if (options.length === 0) return this.#notice("No avatar is configured in this server.");
@@ -96,7 +102,7 @@ class Page {
 
   #forget() {
     this.#recording = undefined;
-    this.#cleared = this.#spoken = 0;
+    this.#isSpoken = false;
     this.#player.restart();
     this.#rest();
   }
@@ -122,14 +128,7 @@ class Page {
   }
 
   #takeFrame(frame) {
-    if (frame.audioTimeUs !== undefined) {
-      // On its way while the interruption was.
-      if (frame.segmentId <= this.#cleared) return;
-      if (frame.segmentId === this.#recording?.segmentId) {
-        this.#recording.playedS = frame.audioTimeUs / 1e6;
-        this.#feed();
-      }
-    }
+    if (frame.audioTimeUs !== undefined && this.#recording) this.#feed();
     this.#player.push(frame);
   }
 
@@ -201,9 +200,7 @@ class Page {
       throw new Error("This file has no sound that the browser can read.");
     }
     this.interrupt();
-    const samples = toPcm(mixDown(sound));
-    const segmentId = this.#session.beginSegment();
-    this.#recording = { segmentId, samples, next: 0, playedS: 0, isOver: false };
+    this.#recording = { samples: toPcm(mixDown(sound)), next: 0, segmentId: undefined, isOver: false };
     $("caption").textContent = caption;
     $("caption").hidden = false;
     $("interrupt").disabled = false;
@@ -213,15 +210,11 @@ class Page {
   // Sends a recording, some seconds ahead of what is shown: long ones would not fit the server.
   #feed() {
     const recording = this.#recording;
-    const { segmentId, samples } = recording;
-    const chunk = Math.round(CHUNK_S * this.#rate);
-    const until = Math.min((recording.playedS + AHEAD_S) * this.#rate, samples.length);
+    const { samples } = recording;
     if (recording.next >= samples.length) return;
-    while (recording.next < until) {
-      this.#session.sendAudio(segmentId, samples.subarray(recording.next, recording.next + chunk));
-      recording.next += chunk;
-    }
-    if (recording.next >= samples.length) this.#session.endSegment(segmentId);
+    const wanted = Math.max(Math.round(AHEAD_S * this.#rate) - this.#session.held, 0);
+    recording.next += this.#session.push(samples.subarray(recording.next, recording.next + wanted));
+    if (recording.next >= samples.length) recording.segmentId = this.#session.endSegment();
   }
 
   async #toggleMicrophone() {
@@ -250,16 +243,17 @@ class Page {
     $("microphone").style.setProperty("--level", Math.min(1, level * 6).toFixed(2));
     if (begins) {
       if (this.#recording) this.interrupt();
-      this.#spoken = this.#session.beginSegment();
+      this.#isSpoken = true;
     }
-    if (!this.#spoken) return;
-    for (const piece of samples) this.#session.sendAudio(this.#spoken, toPcm(piece));
+    if (!this.#isSpoken) return;
+    // A server that is so far behind that it has no room misses some of it.
+    for (const piece of samples) this.#session.push(toPcm(piece));
     if (ends) this.#endUtterance();
   }
 
   #endUtterance() {
-    if (this.#spoken) this.#session.endSegment(this.#spoken);
-    this.#spoken = 0;
+    if (this.#isSpoken) this.#session?.endSegment();
+    this.#isSpoken = false;
   }
 
   #takeDrops(stage) {

@@ -1,5 +1,7 @@
 // The live view: rates are differences between two looks at the server's counters.
 
+import { fetchJson } from "./refusal.js";
+
 const INTERVAL_MS = 1000;
 const N_POINTS = 60;
 const STAGES = {
@@ -50,12 +52,9 @@ export class Panel {
   async #look() {
     if (!document.hidden) {
       try {
-        const answer = await fetch("api/stats", { cache: "no-store" });
-        if (!answer.ok) throw new Error(`${answer.status}`);
-        this.#show(await answer.json());
-      } catch {
-        // The connection's own notice says it better.
-        put("foot", "The server does not answer.");
+        this.#show(await fetchJson("api/stats"));
+      } catch (error) {
+        put("foot", `${error.message}.`);
         this.#before = undefined;
       }
     }

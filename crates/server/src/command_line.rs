@@ -106,7 +106,7 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
         "{}: good\n  listens on {}, {}, {} workers, queue of {}\n  {} models: {}",
         file.display(),
         server.address,
-        config.operations.map_or_else(
+        config.operations.as_ref().map_or_else(
             || "no page".to_owned(),
             |o| format!("page on {}", o.address)
         ),

@@ -365,12 +365,15 @@ impl RunningServer {
 async fn bind_operations(
     config: Option<config::Operations>,
 ) -> Result<Option<Listening>, StartError> {
-    let Some(config::Operations { address }) = config else {
+    let Some(config) = config else {
         return Ok(None);
     };
-    match Listening::bind(address).await {
+    match Listening::bind(&config).await {
         Ok(listening) => Ok(Some(listening)),
-        Err(source) => Err(StartError::BindOperations { address, source }),
+        Err(source) => Err(StartError::BindOperations {
+            address: config.address,
+            source,
+        }),
     }
 }
 

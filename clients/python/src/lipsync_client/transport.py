@@ -9,6 +9,7 @@ import re
 import grpc
 
 _HTTP = re.compile(r"Received http2 header with status: (\d+)")
+_RESET = re.compile(r"RST_STREAM with error code (\d+)")
 _MEANINGS = {
     "400": ("bad request", "it may speak HTTP/1.1 only, where gRPC needs HTTP/2"),
     "401": ("refused", "it wants credentials"),
@@ -47,6 +48,13 @@ def in_plain_words(code: grpc.StatusCode, message: str) -> tuple[grpc.StatusCode
         if status == "413":
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
         text = f"a proxy in front of the server answered {status} ({meaning}): {advice}"
+        return code, text
+    if found := _RESET.search(message):
+        text = (
+            f"the call was cut on its way (HTTP/2 reset {found.group(1)}): where the server's log "
+            "has nothing, a proxy in front of it did it; raise its time limits (nginx: "
+            "grpc_read_timeout, grpc_send_timeout; Envoy: stream_idle_timeout, the route's timeout)"
+        )
         return code, text
     if code is grpc.StatusCode.UNAVAILABLE and (
         "keepalive" in message.lower() or "ping timeout" in message.lower()

@@ -12,6 +12,7 @@ mod environment;
 mod log_filter;
 mod models;
 mod numbers;
+mod origin;
 mod place;
 mod raw;
 mod schema;
@@ -35,6 +36,7 @@ use schema::Schema;
 use tree::Node;
 use typed::{Fault, Problem, Reader};
 
+pub use origin::Origin;
 pub use validated::{
     Config, DeviceChoice, Engine, LogFormat, Logging, Operations, Output, ServerLimits,
     SessionLimits,

@@ -66,6 +66,7 @@ pub(super) struct RawOperations {
     pub(super) enabled: Option<bool>,
     #[serde(deserialize_with = "text")]
     pub(super) port: Option<String>,
+    pub(super) allowed_origins: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,7 +7,7 @@ use lipsync_core::Foreign;
 use lipsync_engine::{CpuIsa, NetworkLimits};
 
 use super::{
-    BadValue,
+    BadValue, Origin,
     address::parse_address,
     log_filter::parse_filter,
     numbers::{gmacs, in_range, to_usize},
@@ -74,10 +74,15 @@ pub(super) fn validate_operations(raw: &RawOperations) -> Result<Option<Operatio
     let port = raw.port.as_deref().unwrap_or(":8080");
     // Checked even when it is off, so that switching it on brings no surprise.
     let address = parse_address("operations.port", port)?;
-    Ok(raw
-        .enabled
-        .unwrap_or(true)
-        .then_some(Operations { address }))
+    let origins = raw.allowed_origins.iter().flatten();
+    let allowed_origins = origins
+        .map(|text| Origin::parse("operations.allowed_origins", text))
+        .collect::<Result<_, _>>()?;
+    let is_enabled = raw.enabled.unwrap_or(true);
+    Ok(is_enabled.then_some(Operations {
+        address,
+        allowed_origins,
+    }))
 }
 
 pub(super) fn validate_engine(raw: &RawEngine) -> Result<Engine, BadValue> {

@@ -205,6 +205,34 @@ fn the_operations_port_is_on_unless_switched_off() {
 }
 
 #[test]
+fn origins_are_a_list() {
+    let origins = |text: &str, variables: &[(&str, &str)]| {
+        let operations = parse_with(text, variables)?.operations.unwrap();
+        let origins = operations.allowed_origins.iter();
+        Ok::<_, String>(origins.map(|o| o.as_str().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(origins("", &[]), Ok(vec![]));
+    assert_eq!(
+        origins("operations: {allowed_origins: []}", &[]),
+        Ok(vec![])
+    );
+    let two = vec!["https://a.example".to_owned(), "http://b:81".to_owned()];
+    let text = "operations: {allowed_origins: ['https://A.example:443', 'http://b:81']}";
+    assert_eq!(origins(text, &[]), Ok(two.clone()));
+    let variable = "LIPSYNC_OPERATIONS__ALLOWED_ORIGINS";
+    let value = "https://a.example, http://b:81";
+    assert_eq!(origins("", &[(variable, value)]), Ok(two));
+    let refused = origins("operations:\n  allowed_origins: ['*']\n", &[]).unwrap_err();
+    assert!(refused.contains("config.yaml:2:"), "{refused}");
+    assert!(
+        refused.contains("operations.allowed_origins: expected"),
+        "{refused}"
+    );
+    let no_list = origins("operations: {allowed_origins: 'https://a.example'}", &[]);
+    assert!(no_list.unwrap_err().contains("a list, such as [a, b]"));
+}
+
+#[test]
 fn what_is_no_text_is_named_with_its_place() {
     let message = parse("models:\n  a:\n    path: [x]\n").unwrap_err();
     for part in [":3:11: models.a.path", "expected a text"] {

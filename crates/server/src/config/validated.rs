@@ -7,7 +7,7 @@ use lipsync_engine::{CpuIsa, NetworkLimits};
 use lipsync_registry::RegistryConfig;
 
 use super::{
-    BadValue,
+    BadValue, Origin,
     models::{precision, validate_cache_dir, validate_capacity, validate_model},
     raw::RawConfig,
     sections::{
@@ -69,10 +69,12 @@ pub struct ServerLimits {
 }
 
 /// `operations`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operations {
     /// Where HTTP listens.
     pub address: SocketAddr,
+    /// Whose pages may open sessions, besides those of this port.
+    pub allowed_origins: Vec<Origin>,
 }
 
 /// `engine`.

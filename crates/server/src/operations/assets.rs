@@ -51,6 +51,8 @@ static ASSETS: &[Asset] = &[
     page!("/main.js", "main.js", SCRIPT),
     page!("/proto.js", "proto.js", SCRIPT),
     page!("/session.js", "session.js", SCRIPT),
+    page!("/ledger.js", "ledger.js", SCRIPT),
+    page!("/refusal.js", "refusal.js", SCRIPT),
     page!("/player.js", "player.js", SCRIPT),
     page!("/voice.js", "voice.js", SCRIPT),
     page!("/microphone.js", "microphone.js", SCRIPT),

@@ -21,6 +21,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
+    config::{self, Origin},
     core_state::Shared,
     listen::listen,
     request_layer::Shapes,
@@ -39,6 +40,7 @@ const MIN_CONNECTIONS: u64 = 16;
 pub(crate) struct Listening {
     listener: TcpListener,
     address: SocketAddr,
+    allowed_origins: Arc<[Origin]>,
 }
 
 /// A port that serves until it is closed or dropped.
@@ -54,16 +56,21 @@ pub(crate) struct Operations {
 struct Context {
     shared: Arc<Shared>,
     shapes: Arc<Shapes>,
+    /// Whose pages may open sessions, besides our own.
+    allowed_origins: Arc<[Origin]>,
     /// Its sender is dropped when the port closes.
     closing: watch::Receiver<()>,
 }
 
 impl Listening {
     /// Takes the port.
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = listen(address)?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+    pub(crate) async fn bind(config: &config::Operations) -> io::Result<Self> {
+        let listener = listen(config.address)?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener,
+            allowed_origins: config.allowed_origins.as_slice().into(),
+        })
     }
 
     /// Begins to serve.
@@ -77,6 +84,7 @@ impl Listening {
         let context = Context {
             shared,
             shapes: Shapes::of_contract(),
+            allowed_origins: self.allowed_origins,
             closing: closing.clone(),
         };
         let router = routes::router(context);

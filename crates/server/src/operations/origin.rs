@@ -1,4 +1,4 @@
-//! Who may open a session from a browser: only pages that came from this port.
+//! Who may open a session from a browser: pages that came from this port, and those that the configuration allows.
 //!
 //! Browsers let any page on the web open WebSockets to any host, the visitor's own machine included,
 //! and say in `Origin` where that page came from. Other clients send no `Origin`; they are not bound
@@ -6,19 +6,27 @@
 
 use http::{HeaderMap, header};
 
-/// Whether a request comes from our own page, or from no page at all; the error is for the client.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), &'static str> {
+use crate::config::Origin;
+
+const REFUSAL: &str = "sessions can be opened only by pages of this server, or of its operations.allowed_origins: \
+     Origin and Host differ\n";
+
+/// Whether a request comes from our own page, from an allowed one, or from no page at all; the error is for the client.
+pub(super) fn check(headers: &HeaderMap, allowed: &[Origin]) -> Result<(), &'static str> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
+    let origin = origin.to_str().map_err(|_| REFUSAL)?;
+    if allowed
+        .iter()
+        .any(|allowed| allowed.as_str().eq_ignore_ascii_case(origin))
+    {
+        return Ok(());
+    }
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let from = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"));
-    match (from, host) {
+    match (origin.split_once("://"), host) {
         (Some((_scheme, from)), Some(host)) if from.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err("sessions can be opened only by pages of this server: Origin and Host differ\n"),
+        _ => Err(REFUSAL),
     }
 }
 
@@ -49,7 +57,7 @@ mod tests {
             if let Some(host) = host {
                 headers.insert(header::HOST, host.parse().unwrap());
             }
-            assert_eq!(check(&headers).is_ok(), may, "{origin:?} {host:?}");
+            assert_eq!(check(&headers, &[]).is_ok(), may, "{origin:?} {host:?}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn router(context: Context) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/session", get(session::open))
+        .route("/session", get(session::open).post(session::explain))
         .route("/api/models", get(api::models))
         .route("/api/stats", get(api::stats))
         .fallback_service(get(assets::serve).with_state(()))

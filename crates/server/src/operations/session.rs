@@ -84,8 +84,8 @@ pub(super) async fn open(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if let Err(reason) = origin::check(&headers) {
-        return (StatusCode::FORBIDDEN, reason).into_response();
+    if let Some(refusal) = foreign(&context, &headers) {
+        return refusal;
     }
     let limit = message_limit(&context.shared);
     inflow.limit(limit);
@@ -106,6 +106,26 @@ pub(super) async fn open(
         .on_upgrade(|socket| serving(socket).instrument(span));
     response.headers_mut().insert(request_layer::REQUEST_ID, id);
     response
+}
+
+/// Answers a plain request in place of a WebSocket. A page whose WebSocket was refused asks so, since browsers do not tell
+/// it why, and learns whether it was the server that refused it.
+pub(super) async fn explain(State(context): State<Context>, headers: HeaderMap) -> Response {
+    foreign(&context, &headers).unwrap_or_else(|| {
+        let upgrade = [(header::UPGRADE, "websocket")];
+        (
+            StatusCode::UPGRADE_REQUIRED,
+            upgrade,
+            "sessions are WebSockets\n",
+        )
+            .into_response()
+    })
+}
+
+/// The answer to a page that may not open sessions.
+fn foreign(context: &Context, headers: &HeaderMap) -> Option<Response> {
+    let refusal = origin::check(headers, &context.allowed_origins).err()?;
+    Some((StatusCode::FORBIDDEN, refusal).into_response())
 }
 
 async fn serve(context: Context, client: Client, socket: WebSocket) {

@@ -1,0 +1,61 @@
+// What to tell a person where something between the page and the server answered instead of it: browsers say of a
+// refused WebSocket only that it did not open, and proxies answer with pages of their own.
+
+// What statuses mean that proxies give.
+const MEANINGS = {
+  0: "a redirect, perhaps to a login",
+  401: "it wants a login",
+  403: "it does not let this page in",
+  404: "it does not know this path",
+  413: "request too large",
+  426: "it does not pass WebSockets on",
+  429: "too many requests",
+  500: "it failed",
+  502: "it does not reach the server",
+  503: "it has no server to pass this on to",
+  504: "the server did not answer it in time",
+};
+// So long a refusal may take to be explained.
+const PATIENCE_MS = 5000;
+
+function inWords(status) {
+  const meaning = MEANINGS[status];
+  return `A proxy in front of the server answered ${status || "with"}${meaning ? ` (${meaning})` : ""}`;
+}
+
+const isText = (answer) => answer.headers.get("content-type")?.startsWith("text/plain");
+
+// The JSON at `path`. Throws an error with words for people.
+export async function fetchJson(path) {
+  let answer;
+  try {
+    answer = await fetch(path, { cache: "no-store" });
+  } catch {
+    throw new Error("The server does not answer");
+  }
+  if (!answer.ok) throw new Error(inWords(answer.status));
+  const type = answer.headers.get("content-type") ?? "something unnamed";
+  if (!type.startsWith("application/json")) {
+    throw new Error(`A proxy in front of the server answered with ${type} instead of passing ${path} on`);
+  }
+  return answer.json();
+}
+
+// Why the WebSocket `session` was refused, as far as a request of the same path and origin tells; undefined where
+// nobody answers. The server answers that request, too: then it is the WebSocket that is not passed on.
+export async function refusal() {
+  let answer, text;
+  try {
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    // A POST has the page's Origin with it, for which the server may refuse it.
+    answer = await fetch("session", { method: "POST", redirect: "manual", cache: "no-store", signal });
+    text = isText(answer) ? (await answer.text()).trim() : "";
+  } catch {
+    return undefined;
+  }
+  if (text.startsWith("sessions ")) {
+    if (answer.status === 403) return `The server refuses this page: ${text}`;
+    return "The server answers, but its WebSocket does not open: a proxy in front of it may not pass WebSockets on";
+  }
+  return inWords(answer.status);
+}
