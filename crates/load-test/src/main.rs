@@ -16,7 +16,28 @@ use tokio::sync::watch;
 const OVER_BUDGET: u8 = 3;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        // Where even standard error is gone, the exit code says it.
+        let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, each once.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Err(message) = args.validate() {
         Args::command()

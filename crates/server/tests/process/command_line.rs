@@ -59,6 +59,29 @@ fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
 }
 
 #[test]
+fn the_version_says_what_it_was_built_from() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (code, stdout, _) = run(folder.path(), &["--version"])?;
+    assert_eq!(code, Some(0));
+    let version = stdout
+        .trim()
+        .strip_prefix("lipsync-server ")
+        .expect("the name");
+    let (number, build) = version.split_once(' ').unwrap_or((version, ""));
+    assert_eq!(number, env!("CARGO_PKG_VERSION"));
+    let commit = build.trim_matches(['(', ')']);
+    let is_commit = commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    // A release that is built without git, or outside of a repository, knows no commit.
+    let expected = if cfg!(debug_assertions) {
+        "debug build"
+    } else {
+        ""
+    };
+    assert!(is_commit || commit == expected, "{stdout}");
+    Ok(())
+}
+
+#[test]
 fn check_config_says_everything_at_once() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let text = "server:\n  worker_count: \"4\"\n  queue_size: 1e+06\ncapacity:\n  bake: false\n";
