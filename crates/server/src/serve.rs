@@ -147,6 +147,7 @@ impl Server {
             },
             sessions: Arc::default(),
             limits: config.server,
+            requests: config.requests,
             session: config.session,
             output: config.output,
             device,
@@ -309,7 +310,7 @@ impl RunningServer {
     ///
     /// Returns whether everything that was accepted had ended by then.
     pub async fn shut_down(self) -> bool {
-        let limits = self.shared.limits.clone();
+        let limits = self.shared.requests;
         tracing::info!("draining");
         self.phase.send_replace(Phase::Draining);
         let grace = tokio::time::Instant::now() + limits.shutdown_grace;
@@ -348,7 +349,7 @@ impl RunningServer {
     /// Marks the server as not serving without refusing work yet, for `server.pre_drain_ms`: load
     /// balancers take it out first.
     pub async fn pre_drain(&self) {
-        let pause = self.shared.limits.pre_drain;
+        let pause = self.shared.requests.pre_drain;
         if !pause.is_zero() {
             self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
