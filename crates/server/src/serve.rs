@@ -14,7 +14,7 @@ use lipsync::v1::{
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
@@ -410,10 +410,22 @@ async fn refuse_when_lost(
 
 async fn tend_models(registry: Registry) {
     let mut ticks = tokio::time::interval(TEND_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for id in registry.tend(Instant::now()) {
-            tracing::info!(model = %id, "unloaded after idling");
+        let registry = registry.clone();
+        // Opens packs, and gives back the memory of whole models.
+        let tending = tokio::task::spawn_blocking(move || registry.tend(Instant::now()));
+        match tending.await {
+            Ok(dropped) => {
+                for id in dropped {
+                    tracing::info!(model = %id, "unloaded after idling");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the models could not be tended"),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
