@@ -2,7 +2,7 @@
 
 use std::{env, path::Path, process::Command};
 
-/// Gives the crate `LIPSYNC_VERSION`: the version, with the commit where it is known.
+/// Gives the crate `BUILT_VERSION`: the version, with the commit where it is known.
 ///
 /// It is that of `LIPSYNC_COMMIT` (for builds of an archive or in a container), or what git says of this repository; there is
 /// none without either. Builds for debugging do not name it, so that they need not be made anew at every commit.
@@ -21,7 +21,7 @@ fn tell_version() {
         (None, true) => version,
         (None, false) => format!("{version} (debug build)"),
     };
-    println!("cargo::rustc-env=LIPSYNC_VERSION={version}");
+    println!("cargo::rustc-env=BUILT_VERSION={version}");
 }
 
 fn commit_of_repository() -> Option<String> {

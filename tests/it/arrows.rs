@@ -53,7 +53,7 @@ const EDGES: [(&str, &[&str]); 3] = [
             "crates/server/src/request.rs",
             "crates/server/src/request/",
             "crates/server/src/request_layer/",
-            "crates/server/src/serve.rs",
+            "crates/server/src/serve",
             "crates/server/src/service/",
             "crates/server/src/stream/",
             "src/client.rs",

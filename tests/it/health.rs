@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use lipsync::v1;
+use lipsync_server::Config;
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -133,6 +134,39 @@ async fn a_watcher_sees_a_model_fail_and_heal() -> Result<()> {
     admin.load_model(load()).await?;
     // Nothing was said while it was tried again: that would be a promise.
     assert_eq!(next().await?, ServingStatus::Serving);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watcher_sees_a_model_added_removed_and_changed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in ["a", "b"] {
+        avatar::write_fake(&folder.path().join(name), 3)?;
+    }
+    let loader = Arc::new(FakeLoader::default());
+    let server = TestServer::start("models: {a: {path: a}}", folder.path(), loader).await?;
+    let registry = server.running().shared().registry.clone();
+    let configure = |yaml: &str| {
+        let config = Config::parse(yaml, &folder.path().join("config.yaml"), [])?;
+        anyhow::Ok(registry.reconfigure(config.registry)?)
+    };
+    let mut health = client(&server).await?;
+    let mut watching = health.watch(of("model/b")).await?.into_inner();
+    let mut next = async || {
+        let answer = watching.message().await?.context("an answer")?;
+        anyhow::Ok(ServingStatus::try_from(answer.status)?)
+    };
+    assert_eq!(next().await?, ServingStatus::ServiceUnknown);
+    configure("models: {b: {path: nowhere}}")?;
+    assert_eq!(next().await?, ServingStatus::Serving);
+    registry.look_over();
+    assert_eq!(next().await?, ServingStatus::NotServing);
+    configure("models: {b: {path: b}}")?;
+    assert_eq!(next().await?, ServingStatus::Serving);
+    configure("models: {a: {path: a}}")?;
+    assert_eq!(next().await?, ServingStatus::ServiceUnknown);
+    let gone = health.check(of("model/b")).await.expect_err("removed");
+    assert_eq!(gone.code(), Code::NotFound);
     Ok(())
 }
 

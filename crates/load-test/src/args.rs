@@ -42,7 +42,7 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// --find-max-users: not even one user could be served; with --compare-alone: frames differ or there
 /// are none).
 #[derive(Debug, Clone, Parser, Serialize)]
-#[command(name = "lipsync-load-test", version = env!("LIPSYNC_VERSION"))]
+#[command(name = "lipsync-load-test", version = env!("BUILT_VERSION"))]
 pub struct Args {
     /// Server address: host:port, or https://host:port for TLS.
     #[arg(long, default_value = "127.0.0.1:50051")]

@@ -81,7 +81,8 @@ impl Registry {
         step: &mut dyn FnMut(BakeStep),
     ) -> Result<BakeReport, RegistryError> {
         let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
-        let frames = self.shared.loading(&config).find_frames()?;
+        let registry = self.shared.config();
+        let frames = self.shared.loading(&config, &registry).find_frames()?;
         let n_frames = frames.files.len();
         let report = |n_bytes, was_current| BakeReport {
             path: frames.pack_path.clone(),
@@ -206,10 +207,14 @@ impl Frames {
             }
             Ok(())
         })?;
-        if effort.stop.load(Ordering::Relaxed) {
+        if self.is_given_up(effort) {
             return Err(PackFault::Stopped);
         }
         writer.finish(recipe).map_err(|e| unwritable(&e))
+    }
+
+    fn is_given_up(&self, effort: &BakeEffort<'_>) -> bool {
+        effort.stop.load(Ordering::Relaxed) || self.is_retired()
     }
 
     /// One thread's part: the next frame that nobody has taken, until there is none, or nobody
@@ -223,7 +228,7 @@ impl Frames {
         if effort.is_background {
             let_others_go_first();
         }
-        while !effort.stop.load(Ordering::Relaxed) {
+        while !self.is_given_up(effort) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= self.files.len() {
                 return;

@@ -44,9 +44,6 @@ pub(crate) struct Freed {
 /// The limits and what is held of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    max_models: usize,
-    /// For weights, on each device and the host.
-    max_bytes: u64,
     /// With what each device has, for weights and arenas.
     rooms: Vec<DeviceRoom>,
     held: Mutex<Held>,
@@ -54,6 +51,9 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct Held {
+    max_models: usize,
+    /// For weights, on each device and the host. On the host arenas are within it, too.
+    max_bytes: u64,
     models: usize,
     host_bytes: u64,
     devices: Vec<OnDevice>,
@@ -87,23 +87,23 @@ fn remove(arenas: &mut Vec<u64>, n_bytes: u64) {
 impl Budget {
     /// `max_bytes` bounds the weights on every device, beside what the device itself has; and on the host.
     pub(crate) fn new(max_models: usize, max_bytes: u64, rooms: Vec<DeviceRoom>) -> Arc<Self> {
-        let bounded = |mut room: DeviceRoom| {
-            if room.device == Device::Cpu {
-                room.max_bytes = room.max_bytes.min(max_bytes);
-            }
-            room
-        };
-        let rooms: Vec<_> = rooms.into_iter().map(bounded).collect();
         Arc::new(Self {
-            max_models,
-            max_bytes,
             held: Mutex::new(Held {
+                max_models,
+                max_bytes,
                 models: 0,
                 host_bytes: 0,
                 devices: vec![OnDevice::default(); rooms.len()],
             }),
             rooms,
         })
+    }
+
+    /// Sets other limits. What is held stays, however much it is.
+    pub(crate) fn limit(&self, max_models: usize, max_bytes: u64) {
+        let mut held = lock(&self.held);
+        held.max_models = max_models;
+        held.max_bytes = max_bytes;
     }
 
     pub(crate) fn room(&self, place: usize) -> &DeviceRoom {
@@ -150,10 +150,20 @@ impl Budget {
         let (bytes, arenas) = (on.bytes, on.arenas_without(freed_arenas));
         let with_arenas = amount.bytes.saturating_add(arenas.max(arena_bytes));
         let host = (held.host_bytes, freed.host_bytes, amount.host_bytes);
-        held.models.saturating_sub(freed.models) + amount.models <= self.max_models
-            && fits(bytes, freed.bytes, amount.bytes, self.max_bytes)
-            && fits(bytes, freed.bytes, with_arenas, self.rooms[place].max_bytes)
-            && fits(host.0, host.1, host.2, self.max_bytes)
+        let with_arenas_max = self.max_with_arenas(place, &held);
+        held.models.saturating_sub(freed.models) + amount.models <= held.max_models
+            && fits(bytes, freed.bytes, amount.bytes, held.max_bytes)
+            && fits(bytes, freed.bytes, with_arenas, with_arenas_max)
+            && fits(host.0, host.1, host.2, held.max_bytes)
+    }
+
+    /// What weights and arenas together may take on the device at `place`.
+    fn max_with_arenas(&self, place: usize, held: &Held) -> u64 {
+        let room = &self.rooms[place];
+        match room.device {
+            Device::Cpu => room.max_bytes.min(held.max_bytes),
+            Device::Cuda(_) => room.max_bytes,
+        }
     }
 
     /// Why `wanted` cannot be had, by a model that needs `needed` in all.
@@ -166,14 +176,16 @@ impl Budget {
             amount: no_model,
             ..wanted
         };
-        if self.fits(place, bytes_alone, &Freed::default()) {
+        let has_bytes = self.fits(place, bytes_alone, &Freed::default());
+        let held = lock(&self.held);
+        if has_bytes {
             RegistryError::TooManyModels {
-                max_models: self.max_models,
+                max_models: held.max_models,
             }
         } else {
             RegistryError::OutOfMemory {
                 needed: needed.bytes + needed.host_bytes + wanted.arena_bytes,
-                budget: self.rooms[place].max_bytes.min(self.max_bytes),
+                budget: self.rooms[place].max_bytes.min(held.max_bytes),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the registry is told: which models exist, and how much it may keep in memory.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use lipsync_core::{AudioKind, ModelId};
 
@@ -9,7 +9,7 @@ use crate::PrecisionChoice;
 /// One configured model.
 ///
 /// What is said here wins over the manifest in the model's folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelConfig {
     /// The name that requests use. Ids are unique; of two equal ones the registry keeps the last.
     pub id: ModelId,
@@ -30,7 +30,7 @@ pub struct ModelConfig {
 }
 
 /// Where a model's files are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
     /// A folder with an `avatar.yaml`, or one of the layouts that the [crate] lists.
     Folder(PathBuf),
@@ -61,7 +61,7 @@ pub enum EvictionPolicy {
 pub const MAX_FPS: u32 = 120;
 
 /// Everything that a [`Registry`](crate::Registry) is made from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// The configured models.
     pub models: Vec<ModelConfig>,
@@ -104,7 +104,60 @@ pub struct RegistryConfig {
     pub max_pack_bytes: u64,
 }
 
+/// Why [`Registry::reconfigure`](crate::Registry::reconfigure) refuses a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigRefused {
+    /// Two models have one id.
+    #[error("model {id} is configured twice")]
+    DuplicateId {
+        /// The id.
+        id: ModelId,
+    },
+    /// A model cannot have so many frames per second, or none.
+    #[error("model {id}: fps must be 1 to {MAX_FPS}, not {fps}")]
+    Fps {
+        /// The model.
+        id: ModelId,
+        /// What was asked for.
+        fps: u32,
+    },
+    /// There is no such quality of JPEG.
+    #[error("jpeg_quality must be 1 to 100, not {quality}")]
+    JpegQuality {
+        /// What was asked for.
+        quality: u8,
+    },
+}
+
 impl RegistryConfig {
+    /// Whether all of it makes sense.
+    pub(crate) fn check(&self) -> Result<(), ConfigRefused> {
+        let mut ids = HashSet::new();
+        for model in &self.models {
+            if !ids.insert(&model.id) {
+                let id = model.id.clone();
+                return Err(ConfigRefused::DuplicateId { id });
+            }
+            if let Some(fps) = model.fps.filter(|fps| !(1..=MAX_FPS).contains(fps)) {
+                let id = model.id.clone();
+                return Err(ConfigRefused::Fps { id, fps });
+            }
+        }
+        match self.jpeg_quality {
+            1..=100 => Ok(()),
+            quality => Err(ConfigRefused::JpegQuality { quality }),
+        }
+    }
+
+    /// Whether `model`, loaded under `self`, is what it would be if it were loaded under `other`.
+    ///
+    /// Limits and the sizes of caches do not count: loaded models take over new ones as they are.
+    pub(crate) fn loads_alike(&self, other: &Self, model: &ModelConfig) -> bool {
+        self.jpeg_quality == other.jpeg_quality
+            && self.cache_dir == other.cache_dir
+            && (model.precision.is_some() || self.precision == other.precision)
+    }
+
     /// Where the pack of a model is: in `cache_dir`, or else in the model's folder, or else beside its
     /// folder of frames.
     ///

@@ -1,12 +1,13 @@
-//! The registry's book: one entry per configured model, and who is dropped when room is needed.
+//! A configured model's entry in the book, and who is dropped when room is needed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use lipsync_core::ModelId;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
+    book::Book,
     budget::{Amount, Freed},
     usage::Usage,
 };
@@ -14,15 +15,12 @@ use crate::{
 /// What everyone who waits for a load is told.
 pub(crate) type Outcome = Result<Arc<Model>, RegistryError>;
 
-pub(crate) type Book = BTreeMap<ModelId, Entry>;
-
 pub(crate) struct Entry {
+    /// A load belongs to this very one: what was begun under another lands nowhere.
     pub config: Arc<ModelConfig>,
     pub state: State,
     pub usage: Arc<Usage>,
     pub info: Option<ModelInfo>,
-    pub loads: u64,
-    pub unloads: u64,
     /// Whether the last load failed; also while it is tried again.
     pub failed: watch::Sender<bool>,
 }
@@ -36,6 +34,34 @@ pub(crate) enum State {
 }
 
 impl Entry {
+    pub(crate) fn new(config: &ModelConfig, usage: Arc<Usage>) -> Self {
+        Self {
+            config: Arc::new(config.clone()),
+            state: State::Unloaded,
+            usage,
+            info: None,
+            failed: watch::Sender::new(false),
+        }
+    }
+
+    /// Becomes the entry of another configuration of the same model, with nothing loaded; gives back what was.
+    ///
+    /// Those who wait for a load wait on, for that of the new configuration, which has to be begun for them.
+    pub(crate) fn renew(&mut self, config: &ModelConfig) -> Option<Arc<Model>> {
+        let dropped = self.unload();
+        self.config = Arc::new(config.clone());
+        self.info = None;
+        if let State::Loading(waiters) = &mut self.state {
+            waiters.retain(|waiter| !waiter.is_closed());
+        }
+        let is_awaited = matches!(&self.state, State::Loading(waiters) if !waiters.is_empty());
+        if !is_awaited {
+            self.state = State::Unloaded;
+        }
+        self.tell();
+        dropped
+    }
+
     /// The model, if nobody else holds it.
     ///
     /// Only the book hands out references, and only under its lock. So what is unused here stays
@@ -52,7 +78,7 @@ impl Entry {
         if !matches!(self.state, State::Ready(_)) {
             return None;
         }
-        self.unloads += 1;
+        self.usage.count_unload();
         match std::mem::replace(&mut self.state, State::Unloaded) {
             State::Ready(model) => Some(model),
             _ => None,
@@ -91,8 +117,8 @@ impl Entry {
             last_used_unix_ms: usage.last_used_unix_ms(),
             frames: usage.frames,
             total_inference: usage.total_inference,
-            loads: self.loads,
-            unloads: self.unloads,
+            loads: usage.loads,
+            unloads: usage.unloads,
         }
     }
 }
@@ -106,6 +132,7 @@ pub(crate) fn victims(
     is_enough: impl Fn(&Freed) -> bool,
 ) -> Result<Vec<ModelId>, Vec<ModelId>> {
     let mut candidates: Vec<_> = book
+        .entries
         .iter_mut()
         .filter_map(|(id, entry)| {
             let worth = entry.usage.record().worth(policy);

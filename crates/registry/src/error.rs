@@ -24,6 +24,12 @@ pub enum RegistryError {
         /// The name asked for.
         id: ModelId,
     },
+    /// The model was taken out of the configuration while it was being loaded.
+    #[error("model {id} was removed from the configuration while it was loading")]
+    Removed {
+        /// The model.
+        id: ModelId,
+    },
     /// A file cannot be read.
     #[error("the {what} cannot be read: {kind}")]
     File {
@@ -309,7 +315,7 @@ impl RegistryError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::UnknownModel { .. } => ErrorClass::UnknownModel,
+            Self::UnknownModel { .. } | Self::Removed { .. } => ErrorClass::UnknownModel,
             Self::OutOfMemory { .. } | Self::TooManyModels { .. } => ErrorClass::NoRoom,
             Self::Network { source, .. } => match **source {
                 EngineError::OutOfMemory { .. } => ErrorClass::NoRoom,

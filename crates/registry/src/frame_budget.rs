@@ -27,14 +27,14 @@ pub(crate) struct Holding {
     pub last_used: Instant,
 }
 
-/// Bytes, never more than the limit.
+/// Bytes, never more than the limit, but for what is given back after that was lowered.
 ///
 /// There is no lock around the whole: caches take and release with atomic operations, and what is
 /// reclaimed is taken from one cache after the other.
 pub(crate) struct FrameBudget {
-    limit: u64,
+    limit: AtomicU64,
     held: AtomicU64,
-    idle_after: Duration,
+    idle_after: Mutex<Duration>,
     holders: Mutex<Vec<Weak<dyn Holder>>>,
 }
 
@@ -42,11 +42,18 @@ impl FrameBudget {
     /// A cache counts as idle when no frame was asked for during `idle_after`.
     pub(crate) fn new(limit: u64, idle_after: Duration) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicU64::new(limit),
             held: AtomicU64::new(0),
-            idle_after,
+            idle_after: Mutex::new(idle_after),
             holders: Mutex::default(),
         })
+    }
+
+    /// Sets other values for those that it was made with. [`Self::reclaim`] of nothing then gives back what is
+    /// beyond the limit.
+    pub(crate) fn limit(&self, limit: u64, idle_after: Duration) {
+        self.limit.store(limit, Ordering::SeqCst);
+        *lock(&self.idle_after) = idle_after;
     }
 
     pub(crate) fn join(&self, holder: Weak<dyn Holder>) {
@@ -56,7 +63,7 @@ impl FrameBudget {
     }
 
     pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        self.held.load(Ordering::SeqCst)
     }
 
     pub(crate) fn has_room(&self, n_bytes: u64) -> bool {
@@ -64,14 +71,21 @@ impl FrameBudget {
     }
 
     pub(crate) fn try_take(&self, n_bytes: u64) -> bool {
-        let take = |held: u64| held.checked_add(n_bytes).filter(|held| *held <= self.limit);
-        self.held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
+        let limit = self.limit.load(Ordering::SeqCst);
+        let take = |held: u64| held.checked_add(n_bytes).filter(|held| *held <= limit);
+        let taken = self
+            .held
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        // Either this sees a limit that was lowered meanwhile, or who lowered it sees these bytes.
+        let is_within = self.limit.load(Ordering::SeqCst) >= limit || self.has_room(0);
+        if taken.is_ok() && !is_within {
+            self.release(n_bytes);
+        }
+        taken.is_ok() && is_within
     }
 
     pub(crate) fn release(&self, n_bytes: u64) {
-        self.held.fetch_sub(n_bytes, Ordering::Relaxed);
+        self.held.fetch_sub(n_bytes, Ordering::SeqCst);
     }
 
     /// Makes room for `n_bytes` as far as that is fair to a cache that holds `asker_bytes`: all that
@@ -111,13 +125,13 @@ impl FrameBudget {
     }
 
     fn is_idle(&self, holding: &Holding, now: Instant) -> bool {
-        now.saturating_duration_since(holding.last_used) >= self.idle_after
+        now.saturating_duration_since(holding.last_used) >= *lock(&self.idle_after)
     }
 
     fn missing(&self, n_bytes: u64) -> u64 {
         self.held()
             .saturating_add(n_bytes)
-            .saturating_sub(self.limit)
+            .saturating_sub(self.limit.load(Ordering::SeqCst))
     }
 
     fn holders(&self) -> Vec<(Arc<dyn Holder>, Holding)> {

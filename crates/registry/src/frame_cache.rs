@@ -101,12 +101,12 @@ enum Purpose {
 /// frame's [`OnceLock`]; a failure reaches those who waited and is forgotten then, so that the next
 /// request tries again.
 pub(crate) struct FrameCache<T: Weighed> {
-    bounds: Bounds,
     budget: Arc<FrameBudget>,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
+    bounds: Bounds,
     ready: LruCache<u32, Entry<T>>,
     in_flight: HashMap<u32, Arc<Flight<T>>>,
     last_used: Instant,
@@ -123,9 +123,9 @@ struct Entry<T> {
 impl<T: Weighed> FrameCache<T> {
     pub(crate) fn new(bounds: Bounds, budget: &Arc<FrameBudget>) -> Arc<Self> {
         let cache = Arc::new(Self {
-            bounds,
             budget: Arc::clone(budget),
             state: Mutex::new(State {
+                bounds,
                 ready: LruCache::unbounded(),
                 in_flight: HashMap::new(),
                 last_used: Instant::now(),
@@ -210,6 +210,19 @@ impl<T: Weighed> FrameCache<T> {
     pub(crate) fn lacks(&self, index: u32) -> bool {
         let state = lock(&self.state);
         !state.ready.contains(&index) && !state.in_flight.contains_key(&index)
+    }
+
+    /// Sets other bounds, without dropping anything yet.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        let mut state = lock(&self.state);
+        state.bounds = bounds;
+        state.stats.capacity_frames = bounds.base;
+    }
+
+    /// Drops what is beyond the bounds.
+    pub(crate) fn trim(&self) {
+        let most = lock(&self.state).bounds.most;
+        self.give_back(u64::MAX, most);
     }
 
     /// Drops all frames. Those that are being loaded reach who asked for them and are not kept either.
@@ -298,8 +311,9 @@ impl<T: Weighed> FrameCache<T> {
         gone: &mut Vec<Arc<T>>,
     ) -> bool {
         let n_frames = state.ready.len();
-        let cannot_grow = n_frames >= self.bounds.base && !self.budget.has_room(n_bytes);
-        if n_frames >= self.bounds.most || cannot_grow {
+        let Bounds { base, most } = state.bounds;
+        let cannot_grow = n_frames >= base && !self.budget.has_room(n_bytes);
+        if n_frames >= most || cannot_grow {
             gone.extend(state.evict(&self.budget));
         }
         loop {
@@ -320,7 +334,7 @@ impl<T: Weighed> Holder for FrameCache<T> {
         let state = lock(&self.state);
         Holding {
             n_bytes: state.stats.resident_bytes,
-            base_frames: self.bounds.base,
+            base_frames: state.bounds.base,
             last_used: state.last_used,
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -60,6 +63,8 @@ pub(crate) struct Frames {
     /// As the avatar was when it was loaded; `None` where its files could not be looked at.
     recipe: Option<Recipe>,
     damaged: Damaged,
+    /// Its model is configured otherwise by now.
+    retired: AtomicBool,
     slot: Mutex<Slot>,
     baked: Arc<FrameCache<BackgroundFrame>>,
     pictures: Arc<FrameCache<Picture>>,
@@ -72,6 +77,22 @@ struct Slot {
     last: Option<PackIdentity>,
     /// When something was last found wrong.
     failed_at: Option<Instant>,
+}
+
+/// How many frames, and how many decoded ones, `config` wants kept of `n_frames`.
+fn bounds(config: &RegistryConfig, n_frames: usize) -> [Bounds; 2] {
+    let up_to = |n: usize| n.clamp(1, n_frames.max(1));
+    let decoded = up_to(config.decoded_frames);
+    [
+        Bounds {
+            base: up_to(config.background_cache_frames),
+            most: up_to(n_frames),
+        },
+        Bounds {
+            base: decoded,
+            most: decoded,
+        },
+    ]
 }
 
 impl Frames {
@@ -88,12 +109,7 @@ impl Frames {
             restart_interval: choose_restart_interval(&rects, files.width(), files.height()),
         };
         let recipe = files.recipe(describe(&files, geometry, settings)).ok();
-        let n_frames = rects.len();
-        let bounds = |base: usize, most: usize| Bounds {
-            base: base.clamp(1, n_frames.max(1)),
-            most: most.clamp(1, n_frames.max(1)),
-        };
-        let decoded = config.decoded_frames;
+        let [baked, pictures] = bounds(config, rects.len());
         Self {
             geometry,
             settings,
@@ -101,16 +117,39 @@ impl Frames {
             max_pack_bytes: config.max_pack_bytes,
             recipe,
             damaged: Damaged::default(),
+            retired: AtomicBool::new(false),
             slot: Mutex::new(Slot {
                 pack: None,
                 state: PackState::None,
                 last: None,
                 failed_at: None,
             }),
-            baked: FrameCache::new(bounds(config.background_cache_frames, n_frames), budget),
-            pictures: FrameCache::new(bounds(decoded, decoded), budget),
+            baked: FrameCache::new(baked, budget),
+            pictures: FrameCache::new(pictures, budget),
             files,
         }
+    }
+
+    /// Sets the sizes of the caches that `config` asks for, without dropping anything yet.
+    pub(crate) fn set_bounds(&self, config: &RegistryConfig) {
+        let [baked, pictures] = bounds(config, self.files.len() as usize);
+        self.baked.set_bounds(baked);
+        self.pictures.set_bounds(pictures);
+    }
+
+    /// Drops what is beyond the sizes of the caches.
+    pub(crate) fn trim(&self) {
+        self.baked.trim();
+        self.pictures.trim();
+    }
+
+    /// No pack is baked for them any more: the model is configured otherwise, or not at all.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Where the face of a frame is, or of the one that is shown for it.

@@ -33,6 +33,7 @@
 
 mod bake;
 mod baker;
+mod book;
 mod budget;
 mod config;
 mod damage;
@@ -66,7 +67,9 @@ mod verdict;
 mod testing;
 
 pub use bake::{BakeReport, BakeStep};
-pub use config::{EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, RegistryConfig};
+pub use config::{
+    ConfigRefused, EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, RegistryConfig,
+};
 pub use error::{ErrorClass, RegistryError};
 pub use frame_cache::CacheStats;
 pub use frames::BackgroundFrame;
@@ -74,7 +77,7 @@ pub use loader::{DeviceRoom, NetworkLoader};
 pub use model::Model;
 pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
-pub use registry::{Lease, ModelFiles, Registry};
+pub use registry::{Changes, Lease, ModelFiles, Registry};
 pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
 pub use verdict::Verdict;
 

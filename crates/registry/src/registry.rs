@@ -1,9 +1,8 @@
 //! The registry: which models are in memory, and how they come and go.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -15,18 +14,20 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
     baker::Baker,
+    book::{Book, Job},
     budget::Budget,
-    entry::{Book, Entry, Outcome, State},
+    entry::{Entry, Outcome, State},
     frame_budget::FrameBudget,
     frames::Frames,
     layout::Avatar,
     load::{Loading, Room as _},
     lock,
     read_ahead::ReadAhead,
-    usage::Usage,
 };
 
-use landing::{Landing, PANICKED, Report};
+use landing::PANICKED;
+
+pub use reconfigure::Changes;
 
 /// A model handed to a request.
 #[derive(Debug, Clone)]
@@ -53,7 +54,8 @@ pub struct ModelFiles {
 /// Models are spread over the loader's devices. On each, the weights of models in memory, in use after an
 /// unload, and being loaded never take more than [`RegistryConfig::max_bytes`] and what the device has.
 /// A load that does not fit drops models that nobody uses; what is in use is never dropped, and a load that
-/// does not fit beside it is refused.
+/// does not fit beside it is refused. Only after [`Registry::reconfigure`] has lowered a limit may more be
+/// held, until what is in use is given back.
 ///
 /// Their background frames never take more than [`RegistryConfig::max_frame_bytes`]. Nothing is ever
 /// refused for them: frames that do not fit are dropped, or not kept.
@@ -63,7 +65,6 @@ pub struct Registry {
 }
 
 pub(crate) struct Shared {
-    pub(crate) config: RegistryConfig,
     loader: Arc<dyn NetworkLoader>,
     pub(crate) budget: Arc<Budget>,
     frame_budget: Arc<FrameBudget>,
@@ -71,37 +72,25 @@ pub(crate) struct Shared {
     baker: Arc<Baker>,
     /// Held for book-keeping only, never while files are read, networks made or memory freed.
     pub(crate) book: Mutex<Book>,
+    /// How often the list of models has changed.
+    revision: watch::Sender<u64>,
 }
 
 impl Registry {
     /// A registry with nothing in memory yet.
     #[must_use]
     pub fn new(config: RegistryConfig, loader: Arc<dyn NetworkLoader>) -> Self {
-        let turns = Arc::new(AtomicU64::new(0));
-        let entry = |model: &crate::ModelConfig| {
-            let entry = Entry {
-                config: Arc::new(model.clone()),
-                state: State::Unloaded,
-                usage: Arc::new(Usage::new(Arc::clone(&turns))),
-                info: None,
-                loads: 0,
-                unloads: 0,
-                failed: watch::Sender::new(false),
-            };
-            (model.id.clone(), entry)
-        };
-        let book = Mutex::new(config.models.iter().map(entry).collect());
         let budget = Budget::new(config.max_models, config.max_bytes, loader.devices());
         let frame_budget = FrameBudget::new(config.max_frame_bytes, config.frames_idle);
         Self {
             shared: Arc::new(Shared {
-                config,
                 loader,
                 budget,
                 frame_budget,
                 read_ahead: ReadAhead::start(),
                 baker: Arc::default(),
-                book,
+                book: Mutex::new(Book::new(config)),
+                revision: watch::Sender::new(0),
             }),
         }
     }
@@ -148,7 +137,7 @@ impl Registry {
     /// failed.
     pub async fn preload(&self) -> Vec<(ModelId, RegistryError)> {
         let mut failed = Vec::new();
-        for model in self.shared.config.models.iter().filter(|m| m.preload) {
+        for model in self.shared.config().models.iter().filter(|m| m.preload) {
             if let Err(error) = self.load(&model.id).await {
                 failed.push((model.id.clone(), error));
             }
@@ -161,6 +150,7 @@ impl Registry {
     /// be loaded as they are have failed from then on, as if somebody had asked for them.
     pub fn look_over(&self) {
         let configs: Vec<_> = lock(&self.shared.book)
+            .entries
             .values()
             .map(|entry| Arc::clone(&entry.config))
             .collect();
@@ -169,7 +159,7 @@ impl Registry {
                 continue;
             };
             let mut book = lock(&self.shared.book);
-            let entry = book.get_mut(&config.id);
+            let entry = book.entry_of(&config);
             let Some(entry) = entry.filter(|e| matches!(e.state, State::Unloaded)) else {
                 continue;
             };
@@ -181,7 +171,7 @@ impl Registry {
     }
 
     /// Whether the last load of a model failed, now and whenever that changes. While a failed load is tried
-    /// again, it still did.
+    /// again, it still did. Ends when the model is removed.
     ///
     /// # Errors
     /// [`RegistryError::UnknownModel`].
@@ -192,7 +182,7 @@ impl Registry {
     /// The model, if it is in memory. Does not count as a use.
     #[must_use]
     pub fn resident(&self, id: &ModelId) -> Option<Arc<Model>> {
-        match &lock(&self.shared.book).get(id)?.state {
+        match &lock(&self.shared.book).entries.get(id)?.state {
             State::Ready(model) => Some(Arc::clone(model)),
             _ => None,
         }
@@ -201,7 +191,7 @@ impl Registry {
     /// Drops a model from memory. Returns whether it was ready; a load under way goes on.
     ///
     /// Whoever uses it finishes; its memory is given back then. A request in the meantime loads it
-    /// anew, from whatever files there are then.
+    /// anew, from whatever files there are then. Blocks while memory is given back.
     ///
     /// # Errors
     /// [`RegistryError::UnknownModel`].
@@ -217,28 +207,34 @@ impl Registry {
     ///
     /// Models that nobody uses and whose last use, or load, is at least
     /// [`RegistryConfig::idle_timeout`] before `now` are dropped. Those that are idle give back frames
-    /// ([`RegistryConfig::frames_idle`]). Packs that turned out to be damaged, or that another process
-    /// was baking, are looked at again.
+    /// ([`RegistryConfig::frames_idle`]). What is held beyond limits that were lowered goes as soon as
+    /// nobody uses it. Packs that turned out to be damaged, or that another process was baking, are looked at
+    /// again. Blocks: files are opened, and memory is given back.
     pub fn tend(&self, now: Instant) -> Vec<ModelId> {
-        let dropped = self.drop_idle(now);
+        let config = self.shared.config();
+        let dropped = self.drop_idle(now, config.idle_timeout);
+        self.shared.shrink();
         self.shared.frame_budget.shrink_idle(now);
         // Of the models themselves nothing may be held here: it would look like a use.
-        let frames: Vec<_> = ready_models(&lock(&self.shared.book))
+        let frames: Vec<_> = lock(&self.shared.book)
+            .ready()
             .map(|model| (model.id.clone(), Arc::clone(&model.frames)))
             .collect();
         for (id, frames) in frames {
             frames.look_for_pack();
-            self.shared.bake_if_needed(&id, &frames, now);
+            if config.bake {
+                self.shared.bake_if_needed(&id, &frames, now);
+            }
         }
         dropped
     }
 
-    fn drop_idle(&self, now: Instant) -> Vec<ModelId> {
-        let Some(timeout) = self.shared.config.idle_timeout else {
+    fn drop_idle(&self, now: Instant, timeout: Option<Duration>) -> Vec<ModelId> {
+        let Some(timeout) = timeout else {
             return Vec::new();
         };
         let mut dropped = Vec::new();
-        for (id, entry) in lock(&self.shared.book).iter_mut() {
+        for (id, entry) in &mut lock(&self.shared.book).entries {
             let idle = now.saturating_duration_since(entry.usage.record().last_active);
             if idle >= timeout && entry.unused().is_some() {
                 dropped.extend(entry.unload().map(|model| (id.clone(), model)));
@@ -264,7 +260,7 @@ impl Registry {
     #[must_use]
     pub fn list(&self) -> Vec<ModelStatus> {
         let book = lock(&self.shared.book);
-        book.values().map(Entry::status).collect()
+        book.entries.values().map(Entry::status).collect()
     }
 
     /// One configured model.
@@ -281,7 +277,7 @@ impl Registry {
     /// [`RegistryError::UnknownModel`], and what is wrong with the model's description.
     pub fn files(&self, id: &ModelId) -> Result<ModelFiles, RegistryError> {
         let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
-        let avatar = Avatar::find(&config, self.shared.config.max_frames)?;
+        let avatar = Avatar::find(&config, self.shared.config().max_frames)?;
         let file = |path: &PathBuf, what| {
             let real = avatar.fence.resolve(path, what)?;
             avatar.fence.look(&real, what).map(|_| real)
@@ -304,7 +300,7 @@ impl Registry {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let book = lock(&self.shared.book);
-        let weights: u64 = ready_models(&book).map(|m| m.weights_bytes()).sum();
+        let weights: u64 = book.ready().map(|m| m.weights_bytes()).sum();
         weights + self.frame_bytes()
     }
 
@@ -333,13 +329,13 @@ impl Registry {
     /// Models that are ready.
     #[must_use]
     pub fn n_ready(&self) -> usize {
-        ready_models(&lock(&self.shared.book)).count()
+        lock(&self.shared.book).ready().count()
     }
 
     /// Whether a model of this name is configured.
     #[must_use]
     pub fn contains(&self, id: &ModelId) -> bool {
-        lock(&self.shared.book).contains_key(id)
+        lock(&self.shared.book).entries.contains_key(id)
     }
 
     pub(crate) fn with_entry<T>(
@@ -347,7 +343,7 @@ impl Registry {
         id: &ModelId,
         look: impl FnOnce(&mut Entry) -> T,
     ) -> Result<T, RegistryError> {
-        match lock(&self.shared.book).get_mut(id) {
+        match lock(&self.shared.book).entries.get_mut(id) {
             Some(entry) => Ok(look(entry)),
             None => Err(RegistryError::UnknownModel { id: id.clone() }),
         }
@@ -356,50 +352,39 @@ impl Registry {
     /// The model, or a place among those who wait for it; the first to wait starts the load.
     fn ask(&self, id: &ModelId) -> Result<Asked, RegistryError> {
         let (answer, waiting) = oneshot::channel();
-        let to_load = self.with_entry(id, |entry| match &mut entry.state {
-            State::Ready(model) => Err(Arc::clone(model)),
+        let mut book = lock(&self.shared.book);
+        let Some(entry) = book.entries.get_mut(id) else {
+            return Err(RegistryError::UnknownModel { id: id.clone() });
+        };
+        match &mut entry.state {
+            State::Ready(model) => return Ok(Asked::Ready(Arc::clone(model))),
             State::Loading(waiters) => {
                 waiters.retain(|waiter| !waiter.is_closed());
                 waiters.push(answer);
-                Ok(None)
+                return Ok(Asked::Loading(waiting));
             }
-            State::Unloaded | State::Failed(_) => {
-                entry.state = State::Loading(vec![answer]);
-                Ok(Some(Arc::clone(&entry.usage)))
-            }
-        })?;
-        match to_load {
-            Err(model) => return Ok(Asked::Ready(model)),
-            Ok(Some(usage)) => self.start_loading(id, usage),
-            Ok(None) => {}
+            State::Unloaded | State::Failed(_) => entry.state = State::Loading(vec![answer]),
+        }
+        let job = book.job(id);
+        drop(book);
+        if let Some(job) = job {
+            self.start_loading(job);
         }
         Ok(Asked::Loading(waiting))
     }
 
-    fn start_loading(&self, id: &ModelId, usage: Arc<Usage>) {
-        let (shared, model_id) = (Arc::clone(&self.shared), id.clone());
+    fn start_loading(&self, job: Job) {
+        let shared = Arc::clone(&self.shared);
+        let config = Arc::clone(&job.config);
         let started = thread::Builder::new()
-            .name(format!("load-{id}"))
-            .spawn(move || {
-                let landing = Landing::new(&shared, &model_id);
-                let started = Instant::now();
-                let outcome = shared.load_contained(&model_id, &usage);
-                let report = Report::new(&outcome);
-                landing.land(outcome);
-                report.log(&model_id, started.elapsed());
-            });
+            .name(format!("load-{}", config.id))
+            .spawn(move || shared.load_and_land(&job));
         if let Err(error) = started {
             let kind = error.kind();
-            self.shared.finish(id, Err(RegistryError::Thread { kind }));
+            self.shared
+                .finish(&config, Err(RegistryError::Thread { kind }));
         }
     }
-}
-
-fn ready_models(book: &Book) -> impl Iterator<Item = &Arc<Model>> {
-    book.values().filter_map(|entry| match &entry.state {
-        State::Ready(model) => Some(model),
-        _ => None,
-    })
 }
 
 enum Asked {
@@ -408,10 +393,19 @@ enum Asked {
 }
 
 impl Shared {
-    pub(crate) fn loading<'a>(&'a self, config: &'a ModelConfig) -> Loading<'a> {
+    /// What the registry was told last.
+    pub(crate) fn config(&self) -> Arc<RegistryConfig> {
+        Arc::clone(&lock(&self.book).config)
+    }
+
+    pub(crate) fn loading<'a>(
+        &'a self,
+        config: &'a ModelConfig,
+        registry: &'a RegistryConfig,
+    ) -> Loading<'a> {
         Loading {
             config,
-            registry: &self.config,
+            registry,
             loader: &*self.loader,
             frame_budget: &self.frame_budget,
             read_ahead: &self.read_ahead,
@@ -420,52 +414,9 @@ impl Shared {
 
     /// Has a missing or bad pack baked, unless that was tried and did not work, or not long ago.
     fn bake_if_needed(&self, id: &ModelId, frames: &Arc<Frames>, now: Instant) {
-        if self.config.bake && frames.needs_bake(now) {
+        if frames.needs_bake(now) {
             self.baker.enqueue(id, frames);
         }
-    }
-
-    fn load_contained(&self, id: &ModelId, usage: &Arc<Usage>) -> Result<Model, RegistryError> {
-        let config = lock(&self.book).get(id).map(|e| Arc::clone(&e.config));
-        let config = config.ok_or_else(|| RegistryError::UnknownModel { id: id.clone() })?;
-        let load = || {
-            let model = self.loading(&config).run(usage, self)?;
-            self.bake_if_needed(id, &model.frames, Instant::now());
-            Ok(model)
-        };
-        let loaded = catch_unwind(AssertUnwindSafe(load));
-        loaded.unwrap_or(Err(PANICKED))
-    }
-
-    /// Enters a load's outcome and tells those who wait.
-    ///
-    /// They are told under the lock, so that no eviction comes between the model's readiness and
-    /// their hold of it; and this thread keeps no reference that would look like a use.
-    fn finish(&self, id: &ModelId, outcome: Result<Model, RegistryError>) {
-        let mut book = lock(&self.book);
-        let Some(entry) = book.get_mut(id) else {
-            return;
-        };
-        let outcome = outcome.map(Arc::new);
-        let state = match &outcome {
-            Ok(model) => {
-                entry.loads += 1;
-                entry.info = Some(model.info());
-                entry.usage.touch();
-                State::Ready(Arc::clone(model))
-            }
-            Err(error) => State::Failed(error.clone()),
-        };
-        let before = std::mem::replace(&mut entry.state, state);
-        entry.tell();
-        if let State::Loading(waiters) = before {
-            for waiter in waiters {
-                // Who went away needs no answer.
-                let _ = waiter.send(outcome.clone());
-            }
-        }
-        // Before the lock is given back: see above.
-        drop(outcome);
     }
 }
 
@@ -477,5 +428,6 @@ impl Drop for Shared {
 }
 
 mod landing;
+mod reconfigure;
 #[cfg(test)]
 mod tests;

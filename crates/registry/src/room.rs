@@ -1,6 +1,6 @@
 //! Making room: where a model goes, and who goes for it.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use lipsync_engine::Device;
 
@@ -54,12 +54,12 @@ impl Room for Shared {
                 ..wanted
             };
             let mut book = lock(&self.book);
-            let policy = self.config.eviction;
+            let policy = book.config.eviction;
             let enough = |freed: &Freed| self.budget.fits(place, missing, freed);
             let ids = victims(&mut book, policy, place, enough)
                 .map_err(|_| self.budget.refusal(place, missing, amount))?;
             for id in ids {
-                let Some(entry) = book.get_mut(&id) else {
+                let Some(entry) = book.entries.get_mut(&id) else {
                     continue;
                 };
                 if let Some(model) = entry.unused() {
@@ -84,16 +84,35 @@ impl Room for Shared {
             return false;
         };
         let mut book = lock(&self.book);
-        let policy = self.config.eviction;
+        let policy = book.config.eviction;
         let is_enough = |freed: &Freed| freed.amount.bytes >= n_bytes;
         // Fewer bytes than were asked for are better than none.
         let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
-        let unload = |id| book.get_mut(&id)?.unload();
+        let unload = |id| book.entries.get_mut(&id)?.unload();
         let dropped: Vec<_> = ids.into_iter().filter_map(unload).collect();
         drop(book);
         let any = !dropped.is_empty();
         drop_models(dropped);
         any
+    }
+}
+
+impl Shared {
+    /// Drops unused models, in the order of eviction, until no more is held than the limits allow or there are
+    /// no more to drop.
+    pub(crate) fn evict_excess(&self) {
+        let mut dropped = Vec::new();
+        for place in self.budget.places() {
+            let mut book = lock(&self.book);
+            let policy = book.config.eviction;
+            let is_enough = |freed: &Freed| self.budget.fits(place, Wanted::default(), freed);
+            // Not all of it can be had while models are in use.
+            let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
+            let unload = |id| book.entries.get_mut(&id)?.unload();
+            dropped.extend(ids.into_iter().filter_map(unload));
+            drop(book);
+            drop_models(mem::take(&mut dropped));
+        }
     }
 }
 

@@ -151,23 +151,47 @@ pub(crate) struct Live {
     pub peak: AtomicU64,
 }
 
+impl Live {
+    pub(crate) fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+}
+
 /// Holds loads back until it is opened.
 #[derive(Default)]
 pub(crate) struct Gate {
-    closed: Mutex<bool>,
+    state: Mutex<GateState>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+struct GateState {
+    is_closed: bool,
+    n_held: usize,
+}
+
 impl Gate {
-    pub(crate) fn set_closed(&self, closed: bool) {
-        *lock(&self.closed) = closed;
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        lock(&self.state).is_closed = is_closed;
         self.changed.notify_all();
     }
 
+    /// Returns once `n` loads stand before it.
+    pub(crate) fn wait_for_held(&self, n: usize) {
+        self.wait_while(|state| state.n_held < n);
+    }
+
     fn pass(&self) {
-        let closed = lock(&self.closed);
-        let passed = self.changed.wait_while(closed, |closed| *closed);
-        drop(passed.expect("nobody panics with the gate in hand"));
+        lock(&self.state).n_held += 1;
+        self.changed.notify_all();
+        self.wait_while(|state| state.is_closed);
+        lock(&self.state).n_held -= 1;
+    }
+
+    fn wait_while(&self, is_early: impl Fn(&GateState) -> bool) {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_while(state, |state| is_early(state));
+        drop(waited.expect("nobody panics with the gate in hand"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is remembered of a model's use, across loads and unloads.
+//! What is remembered of a model's use, across loads, unloads and changes of the configuration.
 
 use std::{
     sync::{
@@ -24,6 +24,8 @@ pub(crate) struct UsageRecord {
     pub last_used: Option<SystemTime>,
     pub frames: u64,
     pub total_inference: Duration,
+    pub loads: u64,
+    pub unloads: u64,
     /// The last load or use.
     pub last_active: Instant,
     last_turn: u64,
@@ -38,6 +40,8 @@ impl Usage {
                 last_used: None,
                 frames: 0,
                 total_inference: Duration::ZERO,
+                loads: 0,
+                unloads: 0,
                 last_active: Instant::now(),
                 last_turn: 0,
             }),
@@ -48,9 +52,14 @@ impl Usage {
         *lock(&self.record)
     }
 
-    /// It was loaded, or something else happened that makes it worth keeping for now.
-    pub(crate) fn touch(&self) {
-        self.update(|_| ());
+    /// It was loaded.
+    pub(crate) fn count_load(&self) {
+        self.update(|record| record.loads += 1);
+    }
+
+    /// It was dropped, which makes it no more worth keeping.
+    pub(crate) fn count_unload(&self) {
+        lock(&self.record).unloads += 1;
     }
 
     /// A request uses it.

@@ -14,7 +14,7 @@ use lipsync_server::{Config, config::ConfigError};
 
 /// A gRPC server that makes faces speak.
 #[derive(Debug, clap::Parser)]
-#[command(version = env!("LIPSYNC_VERSION"))]
+#[command(version = env!("BUILT_VERSION"))]
 pub struct CommandLine {
     /// What to do [default: serve].
     #[command(subcommand)]

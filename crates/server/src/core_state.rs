@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     admission::Admission,
-    config::{Output, ServerLimits, SessionLimits},
+    config::{Output, RequestLimits, ServerLimits, SessionLimits},
     error::ServeError,
     gpus::Gpus,
     health::Phase,
@@ -27,8 +27,10 @@ pub struct Shared {
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
-    /// Sizes and times.
+    /// Sockets, and what all clients share.
     pub limits: ServerLimits,
+    /// Sizes and times of requests, and of the end.
+    pub requests: RequestLimits,
     /// Bounds of streams.
     pub session: SessionLimits,
     /// Output defaults.

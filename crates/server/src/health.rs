@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 
+use futures_util::stream::unfold;
 use lipsync_core::ModelId;
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
@@ -89,6 +90,39 @@ impl HealthService {
     }
 }
 
+/// Why a status may be another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Phase,
+    Model,
+}
+
+/// Each time a model has failed, was healed, or was added, changed or removed.
+fn model_events(registry: Registry, id: ModelId) -> impl Stream<Item = Event> {
+    let models = registry.watch_models();
+    let failed = registry.watch_failed(&id).ok();
+    unfold((models, failed), move |(mut models, mut failed)| {
+        let (registry, id) = (registry.clone(), id.clone());
+        async move {
+            let change = async {
+                match &mut failed {
+                    // Of a model that is removed, the list tells.
+                    Some(failed) => failed.changed().await.is_ok(),
+                    None => false,
+                }
+            };
+            tokio::select! {
+                changed = models.changed() => {
+                    changed.ok()?;
+                    failed = registry.watch_failed(&id).ok();
+                }
+                true = change => {}
+            }
+            Some((Event::Model, (models, failed)))
+        }
+    })
+}
+
 fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse {
         status: status.into(),
@@ -119,17 +153,20 @@ impl Health for HealthService {
         let this = self.clone();
         let id = service.strip_prefix(MODEL_PREFIX);
         let id = id.and_then(|id| ModelId::new(id).ok());
-        let failed = id.and_then(|id| self.registry.watch_failed(&id).ok());
-        // What is no model does not change by itself.
-        let failed = failed.unwrap_or_else(|| watch::channel(false).1);
         // The first answer comes with the phase.
-        let states = WatchStream::new(self.phase.clone())
-            .map(|_| ())
-            .merge(WatchStream::from_changes(failed).map(|_| ()))
-            .map(move |()| {
-                let phase = *this.phase.borrow();
-                Ok(response(this.status(&service, phase)))
-            });
+        let phases = WatchStream::new(self.phase.clone()).map(|_| Event::Phase);
+        // What is no model changes with the phase alone.
+        let events: Pin<Box<dyn Stream<Item = Event> + Send>> = match id {
+            Some(id) => Box::pin(phases.merge(model_events(self.registry.clone(), id))),
+            None => Box::pin(phases),
+        };
+        let mut last = None;
+        let states = events.filter_map(move |event| {
+            let phase = *this.phase.borrow();
+            let status = this.status(&service, phase);
+            let is_news = last.replace(status) != Some(status);
+            (is_news || event == Event::Phase).then(|| Ok(response(status)))
+        });
         Ok(Response::new(Box::pin(states)))
     }
 }

@@ -14,7 +14,7 @@ use lipsync::v1::{
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
@@ -148,6 +148,7 @@ impl Server {
             },
             sessions: Arc::default(),
             limits: config.server,
+            requests: config.requests,
             session: config.session,
             output: config.output,
             device,
@@ -315,7 +316,7 @@ impl RunningServer {
     ///
     /// Returns whether everything that was accepted had ended by then.
     pub async fn shut_down(self) -> bool {
-        let limits = self.shared.limits.clone();
+        let limits = self.shared.requests;
         tracing::info!("draining");
         self.phase.send_replace(Phase::Draining);
         let grace = tokio::time::Instant::now() + limits.shutdown_grace;
@@ -354,7 +355,7 @@ impl RunningServer {
     /// Marks the server as not serving without refusing work yet, for `server.pre_drain_ms`: load
     /// balancers take it out first.
     pub async fn pre_drain(&self) {
-        let pause = self.shared.limits.pre_drain;
+        let pause = self.shared.requests.pre_drain;
         if !pause.is_zero() {
             self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
@@ -417,10 +418,22 @@ async fn refuse_when_lost(
 
 async fn tend_models(registry: Registry) {
     let mut ticks = tokio::time::interval(TEND_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for id in registry.tend(Instant::now()) {
-            tracing::info!(model = %id, "idle model unloaded");
+        let registry = registry.clone();
+        // Opens packs, and gives back the memory of whole models.
+        let tending = tokio::task::spawn_blocking(move || registry.tend(Instant::now()));
+        match tending.await {
+            Ok(dropped) => {
+                for id in dropped {
+                    tracing::info!(model = %id, "idle model unloaded");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the models could not be tended"),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

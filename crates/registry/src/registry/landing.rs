@@ -1,12 +1,16 @@
-//! How a load ends: entered into the book, whatever happens on its way, and only then in the log.
+//! How a load runs, and how it ends: entered into the book, whatever happens on its way, and only then in the log.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lipsync_core::ModelId;
 use lipsync_engine::Device;
 
 use super::Shared;
-use crate::{Model, PrecisionInUse, RegistryError};
+use crate::{Model, ModelConfig, PrecisionInUse, RegistryError, book::Job, entry::State, lock};
 
 pub(super) const PANICKED: RegistryError = RegistryError::Panicked {
     what: "loading the model",
@@ -15,30 +19,102 @@ pub(super) const PANICKED: RegistryError = RegistryError::Panicked {
 /// A load under way. However its thread ends, the load ends with it: a model is not left loading.
 pub(super) struct Landing<'a> {
     shared: &'a Shared,
-    id: &'a ModelId,
+    config: &'a Arc<ModelConfig>,
     has_landed: bool,
 }
 
 impl<'a> Landing<'a> {
-    pub(super) fn new(shared: &'a Shared, id: &'a ModelId) -> Self {
+    pub(super) fn new(shared: &'a Shared, config: &'a Arc<ModelConfig>) -> Self {
         Self {
             shared,
-            id,
+            config,
             has_landed: false,
         }
     }
 
-    pub(super) fn land(mut self, outcome: Result<Model, RegistryError>) {
-        self.shared.finish(self.id, outcome);
+    /// Whether the load was still wanted.
+    pub(super) fn land(mut self, outcome: Result<Model, RegistryError>) -> bool {
+        let was_wanted = self.shared.finish(self.config, outcome);
         self.has_landed = true;
+        was_wanted
     }
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         if !self.has_landed {
-            self.shared.finish(self.id, Err(PANICKED));
+            self.shared.finish(self.config, Err(PANICKED));
         }
+    }
+}
+
+impl Shared {
+    /// Does a load on this thread, from its begin to its end in the book and in the log.
+    pub(super) fn load_and_land(&self, job: &Job) {
+        let landing = Landing::new(self, &job.config);
+        let started = Instant::now();
+        let outcome = self.load_contained(job);
+        let report = Report::new(&outcome);
+        if landing.land(outcome) {
+            report.log(&job.config.id, started.elapsed());
+        }
+    }
+
+    fn load_contained(&self, job: &Job) -> Result<Model, RegistryError> {
+        let load = || {
+            let model = self
+                .loading(&job.config, &job.registry)
+                .run(&job.usage, self)?;
+            if job.registry.bake {
+                self.bake_if_needed(&job.config.id, &model.frames, Instant::now());
+            }
+            Ok(model)
+        };
+        let loaded = catch_unwind(AssertUnwindSafe(load));
+        loaded.unwrap_or(Err(PANICKED))
+    }
+
+    /// Enters a load's outcome and tells those who wait; whether the load was still wanted. Where the model is
+    /// configured otherwise by now, nothing of it stays.
+    ///
+    /// They are told under the lock, so that no eviction comes between the model's readiness and
+    /// their hold of it; and this thread keeps no reference that would look like a use.
+    pub(super) fn finish(
+        &self,
+        config: &Arc<ModelConfig>,
+        outcome: Result<Model, RegistryError>,
+    ) -> bool {
+        let mut book = lock(&self.book);
+        let registry = Arc::clone(&book.config);
+        let Some(entry) = book.entry_of(config) else {
+            drop(book);
+            // A model's memory is given back outside the lock.
+            if let Ok(model) = outcome {
+                model.frames.retire();
+            }
+            return false;
+        };
+        let outcome = outcome.map(Arc::new);
+        let state = match &outcome {
+            Ok(model) => {
+                model.frames.set_bounds(&registry);
+                entry.info = Some(model.info());
+                entry.usage.count_load();
+                State::Ready(Arc::clone(model))
+            }
+            Err(error) => State::Failed(error.clone()),
+        };
+        let before = std::mem::replace(&mut entry.state, state);
+        entry.tell();
+        if let State::Loading(waiters) = before {
+            for waiter in waiters {
+                // Who went away needs no answer.
+                let _ = waiter.send(outcome.clone());
+            }
+        }
+        // Before the lock is given back: see above.
+        drop(outcome);
+        true
     }
 }
 

@@ -6,3 +6,4 @@ mod hostile_folders;
 mod hostile_packs;
 mod loading;
 mod panics;
+mod reconfigure;

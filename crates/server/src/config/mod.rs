@@ -5,23 +5,33 @@
 //! the keys; and that is validated into [`Config`], the only form that the rest of the server sees. What is wrong is
 //! left out of the tree and said, and the rest read again, so that everything is said at once. The file
 //! `config.yaml` in the root of the repository is the documentation of every key, and a test loads it.
+//!
+//! Each section has a file of its own: its keys with types, defaults and ranges, what becomes of them, and which of
+//! them may change while the server runs ([`Settings`]).
 
 mod address;
 mod advice;
+mod capacity;
+mod engine;
 mod environment;
+mod file;
 mod log_filter;
-mod models;
-mod numbers;
+mod logging;
+mod model;
+mod operations;
 mod origin;
+mod output;
 mod place;
-mod raw;
 mod schema;
-mod sections;
+mod section;
+mod server;
+mod session;
+mod settings;
 mod source;
 mod spelling;
+mod text;
 mod tree;
 mod typed;
-mod validated;
 
 use std::{
     fmt,
@@ -36,11 +46,16 @@ use schema::Schema;
 use tree::Node;
 use typed::{Fault, Problem, Reader};
 
+pub use engine::{DeviceChoice, Engine};
+pub use file::{Config, keys};
+pub use logging::{LogFormat, Logging};
+pub use operations::Operations;
 pub use origin::Origin;
-pub use validated::{
-    Config, DeviceChoice, Engine, LogFormat, Logging, Operations, Output, ServerLimits,
-    SessionLimits,
-};
+pub use output::Output;
+pub use section::Heat;
+pub use server::{RequestLimits, ServerLimits};
+pub use session::SessionLimits;
+pub use settings::{Cold, Hot, Live, Settings};
 
 /// What is said of one configuration at most.
 const MAX_MISTAKES: usize = 20;
@@ -149,16 +164,15 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let text = source::prepare(text);
-        let tree = Node::read(&text).map_err(|error| {
-            let (place, message) = source::syntax(&text, &error);
-            ConfigError::Refused {
-                mistakes: vec![Mistake {
-                    place: format!("{}{place}", file.display()),
-                    key: String::new(),
-                    message,
-                }],
-                warnings: Vec::new(),
-            }
+        let tree = source::check_depth(&text)
+            .and_then(|()| Node::read(&text).map_err(|error| source::syntax(&text, &error)));
+        let tree = tree.map_err(|(place, message)| ConfigError::Refused {
+            mistakes: vec![Mistake {
+                place: format!("{}{place}", file.display()),
+                key: String::new(),
+                message,
+            }],
+            warnings: Vec::new(),
         })?;
         let mut reading = Reading {
             text: &text,
@@ -214,7 +228,7 @@ impl Reading<'_> {
     /// Reads what is there, and again without what is wrong, until nothing is.
     fn finish(mut self) -> Result<Config, ConfigError> {
         while self.mistakes.len() < MAX_MISTAKES {
-            let raw = match raw::RawConfig::deserialize(Reader::new(&self.tree)) {
+            let raw = match file::RawConfig::deserialize(Reader::new(&self.tree)) {
                 Ok(raw) => raw,
                 Err(fault) => {
                     if self.refuse_fault(fault) {
@@ -224,7 +238,7 @@ impl Reading<'_> {
                 }
             };
             let base = self.file.parent().unwrap_or_else(|| Path::new("."));
-            match validated::validate(raw, base) {
+            match raw.check(base) {
                 Ok(config) if self.mistakes.is_empty() => return Ok(self.complete(config)),
                 Ok(_) => break,
                 Err(bad) => {

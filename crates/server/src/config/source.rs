@@ -1,22 +1,88 @@
 //! The text of a configuration: out of its file, and what is wrong where it is no YAML.
 
-use std::{borrow::Cow, fmt::Write as _, fs, io, path::Path};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use lipsync_core::Foreign;
+
+/// A file: ten thousand models take one.
+const MAX_BYTES: usize = 4 << 20;
+/// Brackets in each other; our keys need four.
+const MAX_DEPTH: usize = 100;
+/// Brackets that open, in all: a pair for each of so many models.
+const MAX_BRACKETS: usize = 20_000;
+/// Columns of spaces and of marks such as `- - -` before what stands in a line.
+const MAX_INDENT: usize = 200;
 
 /// Reads a file, without its byte order mark.
 ///
 /// # Errors
 /// A sentence.
 pub(super) fn read(file: &Path) -> Result<String, String> {
-    let bytes = fs::read(file).map_err(|error| match error.kind() {
+    let bytes = read_bytes(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such file; --config names the configuration".to_owned()
         }
         io::ErrorKind::IsADirectory => "this is a folder; --config names the file in it".to_owned(),
         _ => format!("cannot read the configuration: {error}"),
     })?;
+    if bytes.len() > MAX_BYTES {
+        return Err(format!(
+            "expected at most {} MiB, found more",
+            MAX_BYTES >> 20
+        ));
+    }
     text_of(bytes)
+}
+
+/// Not much more than is allowed: it may be a pipe, or a device without an end.
+fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
+    fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses a text that is nested deeply: the YAML reader takes time in the square of how deep it is. The error is a
+/// place, as `:line:column`, and a sentence.
+///
+/// Brackets are counted wherever they stand, in quotes and comments, too. So a text that fits by this count may be
+/// nested deeper in truth, but never by more than [`MAX_BRACKETS`].
+pub(super) fn check_depth(text: &str) -> Result<(), (String, String)> {
+    let (mut depth, mut n_brackets) = (0_usize, 0);
+    for (n, line) in text.lines().enumerate() {
+        let place = || format!(":{}:1", n + 1);
+        let lead = line.trim_start_matches([' ', '\t', '-', '?', ':']);
+        if line.len() - lead.len() > MAX_INDENT && !line.trim().is_empty() {
+            let message = format!("expected at most {MAX_INDENT} columns of indent, found more");
+            return Err((place(), message));
+        }
+        for character in line.chars() {
+            match character {
+                '[' | '{' => {
+                    depth += 1;
+                    n_brackets += 1;
+                }
+                ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                let message =
+                    format!("expected at most {MAX_DEPTH} brackets in each other, found more");
+                return Err((place(), message));
+            }
+        }
+        if n_brackets > MAX_BRACKETS {
+            let message = format!("expected at most {MAX_BRACKETS} brackets, found more");
+            return Err((place(), message));
+        }
+    }
+    Ok(())
 }
 
 fn text_of(bytes: Vec<u8>) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{ServerLimits, SessionLimits};
+use crate::config::{RequestLimits, ServerLimits, SessionLimits};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
@@ -43,7 +43,12 @@ pub(super) struct Method {
 }
 
 impl Method {
-    pub(super) fn of(path: &str, server: &ServerLimits, session: &SessionLimits) -> Self {
+    pub(super) fn of(
+        path: &str,
+        server: &ServerLimits,
+        requests: &RequestLimits,
+        session: &SessionLimits,
+    ) -> Self {
         let kind = Kind::of(path);
         let message_limit = match kind {
             Kind::Work if path.ends_with("/InferBatchComposite") => server.max_message_bytes,
@@ -53,7 +58,7 @@ impl Method {
         let time_limit = match kind {
             Kind::Load => LOAD_LIMIT,
             Kind::Reflection => REFLECTION_LIMIT,
-            _ => server.request_timeout,
+            _ => requests.request_timeout,
         };
         Self {
             kind,

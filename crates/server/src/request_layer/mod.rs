@@ -156,7 +156,8 @@ struct Inside {
 impl Call {
     fn new(layer: &RequestLayer, request: &Request<Body>) -> Self {
         let shared = Arc::clone(&layer.shared);
-        let method = Method::of(request.uri().path(), &shared.limits, &shared.session);
+        let path = request.uri().path();
+        let method = Method::of(path, &shared.limits, &shared.requests, &shared.session);
         let deadline = deadline(request.headers(), &method);
         Self {
             shared,

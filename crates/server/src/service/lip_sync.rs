@@ -116,7 +116,7 @@ impl LipSyncService {
     ) -> Result<ClipWindows, ServeError> {
         let begun = Instant::now();
         let Pipeline { cpu, clocks, .. } = &self.shared.pipeline;
-        let (model, max_frames) = (Arc::clone(model), self.shared.limits.max_batch_frames);
+        let (model, max_frames) = (Arc::clone(model), self.shared.requests.max_batch_frames);
         let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
         let windows = windows.await?;
         clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
@@ -203,7 +203,7 @@ impl LipSync for LipSyncService {
         let arrived = Instant::now();
         let headers = RequestHeaders::parse(request.metadata(), arrived)?;
         let arrival = Arrival::of(request.extensions());
-        let limits = &self.shared.limits;
+        let limits = &self.shared.requests;
         let request = BatchRequest::from_proto(
             request.into_inner(),
             &headers,
@@ -236,7 +236,7 @@ impl LipSync for LipSyncService {
         let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
         let arrival = Arrival::of(request.extensions());
         let request = request.into_inner();
-        let limits = &self.shared.limits;
+        let limits = &self.shared.requests;
         let request =
             BackgroundRequest::from_proto(request, &self.shared.output, limits.max_batch_frames)?;
         headers.check_model_id(&request.model_id)?;

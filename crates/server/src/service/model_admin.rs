@@ -61,7 +61,11 @@ impl ModelAdmin for ModelAdminService {
         request: Request<v1::UnloadModelRequest>,
     ) -> Result<Response<v1::UnloadModelResponse>, Status> {
         let id = parse_model_id(&request.get_ref().model_id)?;
-        let was_loaded = self.shared.registry.unload(&id).map_err(ServeError::from)?;
+        let registry = self.shared.registry.clone();
+        // Gives back the memory of a whole model.
+        let unloading = tokio::task::spawn_blocking(move || registry.unload(&id));
+        let was_loaded = unloading.await.map_err(ServeError::internal)?;
+        let was_loaded = was_loaded.map_err(ServeError::from)?;
         Ok(Response::new(v1::UnloadModelResponse { was_loaded }))
     }
 

@@ -114,7 +114,7 @@ fn begin(shared: &Shared, opening: &Opening, conversation: &Conversation) {
     let limits = &shared.session;
     let inbox = Inbox::new(opening.bytes_per_s(), opening.max_buffered_audio_s(limits))
         .with_intake(opening.intake());
-    let rules = opening.rules(limits, shared.limits.max_batch_frames);
+    let rules = opening.rules(limits, shared.requests.max_batch_frames);
     let counters = Arc::clone(&shared.sessions);
     let session = Session::new(rules, inbox, counters, Instant::now());
     conversation.open(session, opening.opened(limits));

@@ -33,7 +33,7 @@ pub(super) async fn watch(shared: &Arc<Shared>, conversation: &Conversation) -> 
         biased;
         error = neglected(shared, conversation) => return error,
         () = draining(&mut phase) => {
-            let grace = shared.limits.shutdown_grace;
+            let grace = shared.requests.shutdown_grace;
             (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 4)))
         }
         () = over => {

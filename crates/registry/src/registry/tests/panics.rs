@@ -105,11 +105,13 @@ fn a_load_whose_thread_ends_early_has_failed() {
     let (registry, _) = registry(settings(vec![disk.avatar("mira", 1, "ok")]));
     let (answer, mut waiting) = oneshot::channel();
     let shared = Arc::clone(&registry.shared);
-    let begin = |entry: &mut crate::entry::Entry| entry.state = State::Loading(vec![answer]);
-    registry.with_entry(&id("mira"), begin).expect("an entry");
+    let begin = |entry: &mut crate::entry::Entry| {
+        entry.state = State::Loading(vec![answer]);
+        Arc::clone(&entry.config)
+    };
+    let config = registry.with_entry(&id("mira"), begin).expect("an entry");
     let thread = std::thread::spawn(move || {
-        let mira = id("mira");
-        let _landing = Landing::new(&shared, &mira);
+        let _landing = Landing::new(&shared, &config);
         // The worst of moments: the book itself is poisoned.
         let _book = lock(&shared.book);
         panic!("as the test wants it");

@@ -1,0 +1,89 @@
+//! `capacity`: what models may take.
+
+use std::{path::PathBuf, time::Duration};
+
+use lipsync_registry::{EvictionPolicy, ModelConfig, PrecisionChoice, RegistryConfig};
+use serde::Deserialize;
+
+use super::{
+    BadValue,
+    section::{gibibytes, in_range, positive, section, to_usize},
+};
+
+section! {
+    /// `capacity`, as it is written.
+    RawCapacity in "capacity";
+    hot max_models: u32 = 100, 1..=1_000_000;
+    hot max_memory_gb: f64 = 8.0;
+    hot max_host_memory_gb: f64 = 1.5;
+    hot eviction_policy: RawEviction = RawEviction::Lru;
+    hot idle_timeout_minutes: f64 = 0.0;
+    hot background_cache_frames: u32 = 50, 1..=1_000_000;
+    hot frames_idle_s: u64 = 60, 1..=86_400;
+    hot decoded_frames: u32 = 8, 1..=1_000_000;
+    hot bake: RawBake = RawBake::Auto;
+    hot preload_frames: u32 = 8;
+    hot max_frames: u32 = 10_000, 1..=100_000;
+    hot max_pack_gb: f64 = 8.0;
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawBake {
+    Auto,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawEviction {
+    Lru,
+    Lfu,
+}
+
+/// What other sections say of models.
+pub(super) struct Elsewhere {
+    pub(super) models: Vec<ModelConfig>,
+    pub(super) precision: PrecisionChoice,
+    pub(super) jpeg_quality: u8,
+    pub(super) cache_dir: Option<PathBuf>,
+}
+
+impl RawCapacity {
+    pub(super) fn check(&self, elsewhere: Elsewhere) -> Result<RegistryConfig, BadValue> {
+        let max_models = self.max_models()?;
+        let cache = self.background_cache_frames()?;
+        let preload = self.preload_frames().into();
+        let preload = in_range("capacity.preload_frames", preload, 0..=cache)?;
+        let decoded = self.decoded_frames()?;
+        let frames_idle = self.frames_idle_s()?;
+        let idle = self.idle_timeout_minutes();
+        let idle_timeout = if idle == 0.0 {
+            None
+        } else {
+            let minutes = positive("capacity.idle_timeout_minutes", idle, 1e6)?;
+            Some(Duration::from_secs_f64(minutes * 60.0))
+        };
+        Ok(RegistryConfig {
+            max_models: to_usize(max_models),
+            max_bytes: gibibytes("capacity.max_memory_gb", self.max_memory_gb())?,
+            max_frame_bytes: gibibytes("capacity.max_host_memory_gb", self.max_host_memory_gb())?,
+            eviction: match self.eviction_policy() {
+                RawEviction::Lru => EvictionPolicy::Lru,
+                RawEviction::Lfu => EvictionPolicy::Lfu,
+            },
+            idle_timeout,
+            frames_idle: Duration::from_secs(frames_idle),
+            background_cache_frames: to_usize(cache),
+            decoded_frames: to_usize(decoded),
+            preload_frames: to_usize(preload),
+            max_frames: to_usize(self.max_frames()?),
+            max_pack_bytes: gibibytes("capacity.max_pack_gb", self.max_pack_gb())?,
+            bake: matches!(self.bake(), RawBake::Auto),
+            models: elsewhere.models,
+            precision: elsewhere.precision,
+            jpeg_quality: elsewhere.jpeg_quality,
+            cache_dir: elsewhere.cache_dir,
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! `engine`: what runs the networks, and in which numbers.
+
+use std::time::Duration;
+
+use lipsync_core::Foreign;
+use lipsync_engine::{CpuIsa, NetworkLimits};
+use lipsync_registry::PrecisionChoice;
+use serde::Deserialize;
+
+use super::{
+    BadValue,
+    section::{gmacs, section, to_usize},
+    text::Text,
+};
+
+section! {
+    /// `engine`, as it is written.
+    RawEngine in "engine";
+    cold device: Text = "auto";
+    cold cpu_isa: Text = "auto";
+    cold visual_cache_mb: u32 = 1024;
+    hot precision: RawPrecision = RawPrecision::Auto;
+    cold max_batch: u32 = 64, 1..=64;
+    cold max_batch_wait_ms: u64 = 2, 0..=1000;
+    cold max_gmac: f64 = 20.0;
+    cold max_arena_mb: u32 = 256, 1..=1_048_576;
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawPrecision {
+    Auto,
+    F32,
+    Bf16,
+}
+
+impl From<RawPrecision> for PrecisionChoice {
+    fn from(raw: RawPrecision) -> Self {
+        match raw {
+            RawPrecision::Auto => Self::Auto,
+            RawPrecision::F32 => Self::F32,
+            RawPrecision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// `engine`, but for the precision, which is the registry's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Engine {
+    /// Where the networks run.
+    pub device: DeviceChoice,
+    /// Which instructions the CPU engine uses.
+    pub cpu_isa: CpuIsa,
+    /// Bytes for what depends on background frames alone, on each device; 0 keeps nothing.
+    pub visual_cache_bytes: u64,
+    /// Frames of one executed batch.
+    pub max_batch: usize,
+    /// How long a job may be held back for others to share its batch.
+    pub max_batch_wait: Duration,
+    /// What one network may take.
+    pub limits: NetworkLimits,
+}
+
+/// `engine.device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// All CUDA devices that can be used; the CPU where there is none, and as long as the CUDA engine has
+    /// not run on a GPU.
+    Auto,
+    /// The embedded CPU engine.
+    Cpu,
+    /// All CUDA devices that can be used, at least one.
+    Cuda,
+    /// The CUDA device of this ordinal.
+    CudaAt(u32),
+}
+
+impl RawEngine {
+    pub(super) fn check(&self) -> Result<Engine, BadValue> {
+        let device = device_choice(self.device())?;
+        let max_batch = self.max_batch()?;
+        let wait_ms = self.max_batch_wait_ms()?;
+        let isa = self.cpu_isa();
+        let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
+            key: "engine.cpu_isa".into(),
+            message: format!(
+                "expected auto, avx512_bf16, avx512, avx2 or portable, found {:?}",
+                Foreign(isa)
+            ),
+        })?;
+        cpu_isa.resolve().map_err(|error| BadValue {
+            key: "engine.cpu_isa".into(),
+            message: error.to_string(),
+        })?;
+        let arena = self.max_arena_mb()?;
+        let limits = NetworkLimits {
+            max_macs: gmacs("engine.max_gmac", self.max_gmac())?,
+            max_arena_bytes: arena << 20,
+        };
+        Ok(Engine {
+            device,
+            cpu_isa,
+            visual_cache_bytes: u64::from(self.visual_cache_mb()) << 20,
+            max_batch: to_usize(max_batch),
+            max_batch_wait: Duration::from_millis(wait_ms),
+            limits,
+        })
+    }
+
+    /// What models run in that do not say.
+    pub(super) fn default_precision(&self) -> PrecisionChoice {
+        self.precision().into()
+    }
+}
+
+fn device_choice(text: &str) -> Result<DeviceChoice, BadValue> {
+    let ordinal = text.strip_prefix("cuda:").map(str::parse);
+    match (text, ordinal) {
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        ("cuda", _) => Ok(DeviceChoice::Cuda),
+        (_, Some(Ok(ordinal))) => Ok(DeviceChoice::CudaAt(ordinal)),
+        _ => Err(BadValue {
+            key: "engine.device".into(),
+            message: format!(
+                "expected auto, cpu, cuda or cuda:0 (a number), found {:?}",
+                Foreign(text)
+            ),
+        }),
+    }
+}

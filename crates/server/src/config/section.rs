@@ -1,0 +1,123 @@
+//! A section of the configuration, declared: each key once, with its type, its default, its range, and whether it
+//! may change while the server runs.
+
+use std::ops::RangeInclusive;
+
+use super::BadValue;
+
+/// When a key takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Heat {
+    /// When the server starts.
+    Cold,
+    /// While the server runs.
+    Hot,
+}
+
+/// Declares the keys of a section as they are written.
+///
+/// `heat key: type = default, range;` makes an optional field, and a method of the same name that gives what holds:
+/// the value or the default, refused where it is out of the range. Without a range every value is good; without a
+/// default there is no method, only the field. A range is for whole numbers.
+macro_rules! section {
+    (
+        $(#[$attribute:meta])*
+        $name:ident in $path:literal;
+        $($heat:ident $key:ident: $type:ident $(= $default:expr $(, $range:expr)?)?;)*
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Option<$type>,)*
+        }
+
+        impl $name {
+            /// Its keys, and when they take effect.
+            pub(super) const KEYS: &[(&str, $crate::config::section::Heat)] = &[$((
+                concat!($path, ".", stringify!($key)),
+                $crate::config::section::section!(@heat $heat),
+            ),)*];
+
+            $($($crate::config::section::section!(@value $path $key $type $default $(, $range)?);)?)*
+        }
+    };
+    (@heat cold) => { $crate::config::section::Heat::Cold };
+    (@heat hot) => { $crate::config::section::Heat::Hot };
+    (@value $path:literal $key:ident Text $default:expr) => {
+        fn $key(&self) -> &str {
+            self.$key.as_deref().unwrap_or($default)
+        }
+    };
+    (@value $path:literal $key:ident $type:ident $default:expr) => {
+        fn $key(&self) -> $type {
+            self.$key.unwrap_or($default)
+        }
+    };
+    (@value $path:literal $key:ident $type:ident $default:expr, $range:expr) => {
+        fn $key(&self) -> Result<u64, $crate::config::BadValue> {
+            let value = self.$key.map_or($default, u64::from);
+            let key = concat!($path, ".", stringify!($key));
+            $crate::config::section::in_range(key, value, $range)
+        }
+    };
+}
+pub(super) use section;
+
+/// The value, if it lies in the range.
+pub(super) fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<u64, BadValue> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(BadValue {
+        key: key.into(),
+        message: format!(
+            "expected {} to {}, found {value}",
+            range.start(),
+            range.end()
+        ),
+    })
+}
+
+/// The value, if it lies above 0 and not above `max`.
+pub(super) fn positive(key: &str, value: f64, max: f64) -> Result<f64, BadValue> {
+    if value > 0.0 && value <= max {
+        return Ok(value);
+    }
+    Err(BadValue {
+        key: key.into(),
+        message: format!("expected a number above 0 and up to {max}, found {value}"),
+    })
+}
+
+/// The value, or the largest that this machine can count to.
+pub(super) fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// A number of MiB in bytes.
+pub(super) fn mebibytes(value: u64) -> usize {
+    to_usize(value) * 1024 * 1024
+}
+
+/// A number of GiB in bytes.
+pub(super) fn gibibytes(key: &str, value: f64) -> Result<u64, BadValue> {
+    multiple(key, value, 1024.0 * 1024.0 * 1024.0)
+}
+
+/// A number of GMAC in MACs.
+pub(super) fn gmacs(key: &str, value: f64) -> Result<u64, BadValue> {
+    multiple(key, value, 1e9)
+}
+
+/// So many of `unit`, which is up to some 10^9.
+fn multiple(key: &str, value: f64, unit: f64) -> Result<u64, BadValue> {
+    let value = positive(key, value, 1e6)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be positive and at most 10^6 units"
+    )]
+    let n = (value * unit) as u64;
+    Ok(n)
+}

@@ -1,0 +1,90 @@
+//! `server`: sockets, sizes and times.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    BadValue,
+    address::parse_address,
+    section::{in_range, mebibytes, section, to_usize},
+    text::Text,
+};
+
+section! {
+    /// `server`, as it is written.
+    RawServer in "server";
+    cold port: Text = ":50051";
+    cold max_message_size_mb: u32 = 50, 1..=1024;
+    cold max_unsent_mb: u32 = 1024;
+    cold max_upload_mb: u32;
+    cold peer_share_percent: u32 = 80, 1..=100;
+    cold worker_count: u32 = 4, 1..=256;
+    cold queue_size: u32 = 100, 1..=1_000_000;
+    hot max_batch_frames: u32 = 64, 1..=4096;
+    hot request_timeout_ms: u64 = 30_000, 1..=3_600_000;
+    hot pre_drain_ms: u64 = 0, 0..=600_000;
+    hot shutdown_grace_s: u64 = 30, 0..=3600;
+}
+
+/// `server`, as far as it holds until the server ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Where gRPC listens.
+    pub address: SocketAddr,
+    /// Largest message, both ways.
+    pub max_message_bytes: usize,
+    /// Unary answers that are being made or not read yet, all together.
+    pub max_unsent_bytes: usize,
+    /// Messages of calls on their way in and until they are answered, all together.
+    pub max_upload_bytes: usize,
+    /// What one address may hold of each kind of place and memory that clients share, percent.
+    pub peer_share_percent: u32,
+    /// Worker threads.
+    pub n_workers: usize,
+    /// Requests that may wait.
+    pub queue_capacity: usize,
+}
+
+/// `server`, as far as it may change while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Frames of one request.
+    pub max_batch_frames: usize,
+    /// Longest time that one request may take.
+    pub request_timeout: Duration,
+    /// Between "not serving" and refusing new work.
+    pub pre_drain: Duration,
+    /// For what runs to finish.
+    pub shutdown_grace: Duration,
+}
+
+impl RawServer {
+    pub(super) fn check(&self) -> Result<(ServerLimits, RequestLimits), BadValue> {
+        let n_workers = self.worker_count()?;
+        let queue = self.queue_size()?;
+        let frames = self.max_batch_frames()?;
+        let message = self.max_message_size_mb()?;
+        let unsent = self.max_unsent_mb().into();
+        // The largest answer must fit.
+        let unsent = in_range("server.max_unsent_mb", unsent, message..=1_048_576)?;
+        // The largest message must fit, too.
+        let upload = self.max_upload_mb.map_or(message.max(512), u64::from);
+        let upload = in_range("server.max_upload_mb", upload, message..=1_048_576)?;
+        let share = self.peer_share_percent()?;
+        let requests = RequestLimits {
+            max_batch_frames: to_usize(frames),
+            request_timeout: Duration::from_millis(self.request_timeout_ms()?),
+            pre_drain: Duration::from_millis(self.pre_drain_ms()?),
+            shutdown_grace: Duration::from_secs(self.shutdown_grace_s()?),
+        };
+        let server = ServerLimits {
+            address: parse_address("server.port", self.port())?,
+            max_message_bytes: mebibytes(message),
+            max_unsent_bytes: mebibytes(unsent),
+            max_upload_bytes: mebibytes(upload),
+            peer_share_percent: u32::try_from(share).unwrap_or(100),
+            n_workers: to_usize(n_workers),
+            queue_capacity: to_usize(queue),
+        };
+        Ok((server, requests))
+    }
+}

@@ -1,0 +1,61 @@
+//! `session`: bounds of streams.
+
+use std::time::Duration;
+
+use super::{
+    BadValue,
+    section::{mebibytes, section, to_usize},
+};
+
+section! {
+    /// `session`, as it is written.
+    RawSession in "session";
+    hot max_sessions: u32 = 100, 1..=100_000;
+    hot max_buffered_audio_s: u32 = 60, 1..=3600;
+    hot max_unsent_ms: u32 = 2000, 40..=60_000;
+    hot max_message_size_mb: u32 = 4, 1..=1024;
+    hot idle_timeout_s: u64 = 300, 1..=86_400;
+    hot send_timeout_s: u64 = 60, 1..=86_400;
+    hot lag_timeout_s: u64 = 10, 0..=86_400;
+    hot max_session_s: u64 = 0, 0..=31_536_000;
+}
+
+/// `session`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Streams open at once.
+    pub max_sessions: usize,
+    /// Audio that may wait in one session, seconds.
+    pub max_buffered_audio_s: u32,
+    /// Finished frames that may wait in one session, ms of video.
+    pub max_unsent_ms: u32,
+    /// Largest message that a session's client may send.
+    pub max_message_bytes: usize,
+    /// A session in which nothing moves for so long is ended.
+    pub idle_timeout: Duration,
+    /// A session whose client has not read for so long is ended.
+    pub send_timeout: Duration,
+    /// A paced session that is behind for so long, and no nearer then, is ended.
+    pub lag_timeout: Option<Duration>,
+    /// A session lives so long at most.
+    pub max_session: Option<Duration>,
+}
+
+impl RawSession {
+    pub(super) fn check(&self) -> Result<SessionLimits, BadValue> {
+        /// 0 is no limit.
+        fn limit(seconds: u64) -> Option<Duration> {
+            (seconds > 0).then(|| Duration::from_secs(seconds))
+        }
+        Ok(SessionLimits {
+            max_sessions: to_usize(self.max_sessions()?),
+            max_buffered_audio_s: u32::try_from(self.max_buffered_audio_s()?).unwrap_or(u32::MAX),
+            max_unsent_ms: u32::try_from(self.max_unsent_ms()?).unwrap_or(u32::MAX),
+            max_message_bytes: mebibytes(self.max_message_size_mb()?),
+            idle_timeout: Duration::from_secs(self.idle_timeout_s()?),
+            send_timeout: Duration::from_secs(self.send_timeout_s()?),
+            lag_timeout: limit(self.lag_timeout_s()?),
+            max_session: limit(self.max_session_s()?),
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Which keys may change while the server runs.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Every key with a value that is not its default.
+const OTHERS: &[(&str, &str)] = &[
+    ("models_root", "elsewhere"),
+    ("cache_dir", "/"),
+    ("strict", "true"),
+    ("follow_links", "true"),
+    ("server.port", "1"),
+    ("server.max_message_size_mb", "51"),
+    ("server.max_unsent_mb", "1025"),
+    ("server.max_upload_mb", "513"),
+    ("server.peer_share_percent", "81"),
+    ("server.worker_count", "5"),
+    ("server.queue_size", "101"),
+    ("server.max_batch_frames", "65"),
+    ("server.request_timeout_ms", "1"),
+    ("server.pre_drain_ms", "1"),
+    ("server.shutdown_grace_s", "1"),
+    ("operations.enabled", "false"),
+    ("operations.port", "2"),
+    ("operations.allowed_origins", "http://a"),
+    ("capacity.max_models", "101"),
+    ("capacity.max_memory_gb", "9"),
+    ("capacity.max_host_memory_gb", "9"),
+    ("capacity.eviction_policy", "lfu"),
+    ("capacity.idle_timeout_minutes", "1"),
+    ("capacity.background_cache_frames", "51"),
+    ("capacity.frames_idle_s", "61"),
+    ("capacity.decoded_frames", "9"),
+    ("capacity.bake", "off"),
+    ("capacity.preload_frames", "9"),
+    ("capacity.max_frames", "9"),
+    ("capacity.max_pack_gb", "9"),
+    ("engine.device", "cpu"),
+    ("engine.cpu_isa", "portable"),
+    ("engine.visual_cache_mb", "0"),
+    ("engine.precision", "f32"),
+    ("engine.max_batch", "63"),
+    ("engine.max_batch_wait_ms", "3"),
+    ("engine.max_gmac", "21"),
+    ("engine.max_arena_mb", "257"),
+    ("output.format", "png"),
+    ("output.jpeg_quality", "86"),
+    ("output.mark_generated", "false"),
+    ("session.max_sessions", "101"),
+    ("session.max_buffered_audio_s", "61"),
+    ("session.max_unsent_ms", "2001"),
+    ("session.max_message_size_mb", "5"),
+    ("session.idle_timeout_s", "301"),
+    ("session.send_timeout_s", "61"),
+    ("session.lag_timeout_s", "11"),
+    ("session.max_session_s", "1"),
+    ("logging.level", "warn"),
+    ("logging.format", "json"),
+    ("models.<id>.path", "b"),
+    ("models.<id>.audio_encoder_path", "e"),
+    ("models.<id>.audio_kind", "ave"),
+    ("models.<id>.fps", "30"),
+    ("models.<id>.precision", "f32"),
+    ("models.<id>.preload", "true"),
+    ("models.<id>.follow_links", "true"),
+    ("models.<id>.num_frames", "7"),
+    ("models.<id>.model_path", "b"),
+    ("models.<id>.background_dir", "b"),
+    ("models.<id>.crop_rects_path", "b"),
+];
+
+/// A configuration with one model of each kind, and one key of it set otherwise.
+fn settings(key: Option<(&str, &str)>) -> Settings {
+    let text = "models:\n  folder: {path: a}\n  \
+                parts: {model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}\n";
+    // Of each key, the model that can have it.
+    let of_parts = [
+        "num_frames",
+        "model_path",
+        "background_dir",
+        "crop_rects_path",
+    ];
+    let variable = key.map(|(path, value)| {
+        let is_of_parts = of_parts
+            .iter()
+            .any(|key| path.ends_with(&format!(">.{key}")));
+        let id = if is_of_parts { "parts" } else { "folder" };
+        let path = path.replace("<id>", id).replace('.', "__");
+        (format!("LIPSYNC_{}", path.to_uppercase()), value.to_owned())
+    });
+    // `strict` refuses what is not there.
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("a")).unwrap();
+    let file = base.path().join("config.yaml");
+    let mut settings = Config::parse(text, &file, variable).unwrap().settings();
+    // Paths count from the folder, which is another one each time.
+    for model in &mut settings.hot.registry.models {
+        let plain = format!("{:?}", model.source).replace(&base.path().display().to_string(), "");
+        model.source = lipsync_registry::ModelSource::Folder(plain.into());
+        model.audio_encoder = model.audio_encoder.take().map(|_| "e".into());
+    }
+    settings
+}
+
+#[test]
+fn a_hot_key_changes_hot_settings_and_a_cold_one_cold_settings() {
+    let others: BTreeMap<_, _> = OTHERS.iter().copied().collect();
+    let before = settings(None);
+    for (key, heat) in keys() {
+        let value = others
+            .get(key)
+            .unwrap_or_else(|| panic!("{key} has no other value here"));
+        let after = settings(Some((key, value)));
+        let changed = (after.cold != before.cold, after.hot != before.hot);
+        assert_eq!(changed, (heat == Heat::Cold, heat == Heat::Hot), "{key}");
+    }
+    assert_eq!(others.len(), keys().count());
+}

@@ -1,0 +1,134 @@
+//! Texts that are no configuration as a whole: sections that are none, and what is no YAML.
+
+use super::{
+    mistakes::{Case, refused_with},
+    *,
+};
+
+const SECTIONS: &[Case] = &[
+    (
+        "server: 5\n",
+        ":1:9",
+        &["server: expected keys below it, indented, found 5"],
+    ),
+    (
+        "server: port:50051\n",
+        ":1:9",
+        &["a space after each colon"],
+    ),
+    (
+        "server:\n  port:50051\n",
+        ":2:3",
+        &["a space after each colon"],
+    ),
+    (
+        "server:\n  - port: 1\n",
+        ":2:3",
+        &["expected keys", "found a list: write them without dashes"],
+    ),
+    (
+        "models:\n  - id: a\n    path: /\n",
+        ":2:3",
+        &["names below it", "without dashes"],
+    ),
+    (
+        "models: {a: /x}\n",
+        ":1:13",
+        &["models.a: expected keys below it"],
+    ),
+    (
+        "models:\n  a:\n",
+        ":2:3",
+        &["models.a: expected either path"],
+    ),
+    (
+        "just words\n",
+        "",
+        &["expected keys such as server: and models:"],
+    ),
+    ("- server\n", "", &["found a list"]),
+    (
+        "server:\n  port:\n    number: 1\n",
+        ":3:5",
+        &["server.port: expected a text, found keys of its own"],
+    ),
+    (
+        "server:\n  worker_count: {n: 1}\n",
+        ":2:17",
+        &["expected a whole number, found keys of its own"],
+    ),
+    (
+        "server:\n  worker_count: !!int 4\n  queue_size: !x 4\n",
+        ":3:15",
+        &["a tag"],
+    ),
+    ("? [a]\n: 1\n", ":1:1", &["a key is a list"]),
+];
+
+#[test]
+fn a_section_that_is_none_is_refused() {
+    refused_with(SECTIONS);
+}
+
+const SYNTAX: &[Case] = &[
+    (
+        "server:\n\tworker_count: 4\n",
+        ":2:1",
+        &["line 2 is indented with a tab: YAML wants spaces"],
+    ),
+    (
+        "server:\n  port: 1\n\tworker_count: 4\n",
+        "",
+        &["line 3 is indented with a tab"],
+    ),
+    (
+        "server:\n  port: *:50051\n",
+        ":2:",
+        &["begins with * in quotes"],
+    ),
+    (
+        "server:\n  port: @50051\n",
+        ":2:9",
+        &["begins with @ in quotes"],
+    ),
+    (
+        "models:\n  a:\n    path: a: b\n",
+        ":3:12",
+        &["a colon and a space in it goes in quotes"],
+    ),
+    ("server: [\n", ":2:1", &["did not find"]),
+    ("server: {}\n---\nserver: {}\n", "", &["several documents"]),
+    ("server: {port: [::]:50051}\n", ":1:", &["in quotes"]),
+    ("server:\n  port: \"\u{7}\"\n", ":2:10", &["control"]),
+];
+
+#[test]
+fn what_is_no_yaml_is_refused_with_what_may_help() {
+    refused_with(SYNTAX);
+    let deep = format!("server: {}", "[".repeat(5_000));
+    assert!(parse(&deep).unwrap_err().len() < 1000);
+}
+
+/// Two files as people have them: written by Helm, and with an address of IPv6 out of another program's manual.
+#[test]
+fn files_of_other_programs() {
+    let helm = "server:\n  worker_count: \"4\"\n  queue_size: 1e+06\n";
+    let message = parse(helm).unwrap_err();
+    let lines: Vec<_> = message.lines().collect();
+    let [first, second] = lines.as_slice() else {
+        panic!("{message}")
+    };
+    assert!(first.contains(":2:17: server.worker_count: ") && first.contains("write 4 without"));
+    assert!(second.contains(":3:15: server.queue_size: ") && second.contains("write 1000000"));
+    for port in [
+        "[::]:50051",
+        "\"[::]:50051\"",
+        "'[::]:50051'",
+        "[::]:50051 # both",
+    ] {
+        let config = parse(&format!("server:\r\n  port: {port}\r\n")).unwrap();
+        assert_eq!(config.server.address, "[::]:50051".parse().unwrap());
+    }
+    let missing = parse("server:\n  port: [::]\n").unwrap_err();
+    assert!(missing.contains("begins with [ in quotes"), "{missing}");
+}
