@@ -16,11 +16,11 @@ use lipsync_engine::Device;
 
 use crate::{
     PoolError,
-    group::Group,
-    policy::{Chunks, Closed, is_slow, shared_frames, shares_batches, turn_frames},
+    order::lanes::Group,
+    order::policy::{Chunks, Closed, is_slow, shared_frames, shares_batches, turn_frames},
+    order::waiting::WaitingJobs,
     stats::Ledger,
     task::{Batch, Task},
-    waiting::WaitingJobs,
 };
 
 /// The other ends of the dispatcher's channels.
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         JobHandle,
-        policy::{MAX_LOAD, TURN},
+        order::policy::{MAX_LOAD, TURN},
         tests::fake::{self, Fake},
     };
 

@@ -22,8 +22,8 @@ use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
 use crate::{
     PoolError,
     arenas::Arenas,
-    pace::thread_time,
-    policy::shares_batches,
+    cost::thread_time,
+    order::policy::shares_batches,
     stats::Ledger,
     task::{Chunk, Done, Run},
 };

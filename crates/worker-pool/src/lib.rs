@@ -34,16 +34,16 @@ mod arenas;
 mod dispatcher;
 pub mod error;
 pub mod execute;
-mod group;
+
+mod cost;
 pub mod job;
-mod pace;
-mod policy;
+mod order;
 pub mod pool;
 pub mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
-mod waiting;
+
 mod warm_up;
 mod worker;
 

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use crate::{
     Job, JobHandle, LostDevice, PoolError, PoolStats,
     arenas::Arenas,
+    cost::thread_time,
     dispatcher::{BatchLimits, Channels, Dispatcher},
     execute::{Ceiling, Executor, MakeRoom},
-    pace::thread_time,
-    policy::MAX_LOAD,
+    order::policy::MAX_LOAD,
     stats::Ledger,
     task::{Batch, Task},
     warm_up::{self, WarmUp},

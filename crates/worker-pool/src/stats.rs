@@ -12,7 +12,7 @@ use std::{
 use lipsync_engine::Device;
 use tokio::sync::{Notify, watch};
 
-use crate::{PoolError, pace::Paces, policy::Closed};
+use crate::{PoolError, cost::Paces, order::policy::Closed};
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    policy::{Chunks, hold_until},
+    order::policy::{Chunks, hold_until},
     task::{Batch, Chunk, Task},
 };
 
@@ -21,7 +21,7 @@ struct WaitingJob {
     chunks: Chunks,
     /// Which of the dispatcher's groups of workers runs it.
     group: usize,
-    /// Whether its network is slow; see [`crate::policy::is_slow`].
+    /// Whether its network is slow; see [`crate::order::policy::is_slow`].
     is_slow: bool,
 }
 

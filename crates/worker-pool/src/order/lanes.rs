@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lipsync_engine::Device;
 
-use crate::policy::{MAX_LOAD, RoundRobin, max_slow_workers};
+use crate::order::policy::{MAX_LOAD, RoundRobin, max_slow_workers};
 
 /// The workers of one device.
 #[derive(Debug)]
