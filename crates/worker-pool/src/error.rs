@@ -1,6 +1,6 @@
 //! What can go wrong in the pool.
 
-use lipsync_engine::{Device, EngineError};
+use lipsync_engine::{Device, EngineError, Shortage};
 
 /// Why the pool did not start, refused a job, or could not finish it.
 #[derive(Debug, thiserror::Error)]
@@ -68,4 +68,15 @@ pub enum PoolError {
     /// The thread that had the job is gone; a fault of the pool.
     #[error("the job was lost")]
     Lost,
+}
+
+impl Shortage for PoolError {
+    fn missing_bytes(&self) -> Option<u64> {
+        match *self {
+            Self::OutOfMemory { needed, free, .. } => {
+                EngineError::OutOfMemory { needed, free }.missing_bytes()
+            }
+            _ => None,
+        }
+    }
 }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Session, with_room};
 
 use crate::{
     PoolError,
@@ -27,20 +27,6 @@ use crate::{
     stats::Ledger,
     task::{Chunk, Done, Run},
 };
-
-/// Who gives memory of a device back when a run finds too little.
-pub trait MakeRoom: Send + Sync {
-    /// Frees `n_bytes` on `device`, or what can be freed there of what nobody uses; whether that was
-    /// anything. Called on a worker's thread; may block.
-    fn make_room(&self, device: Device, n_bytes: u64) -> bool;
-}
-
-/// Nobody: there is nothing to be given back.
-impl MakeRoom for () {
-    fn make_room(&self, _: Device, _: u64) -> bool {
-        false
-    }
-}
 
 /// What became of a chunk.
 pub(crate) type Outcome = (Chunk, Result<Done, PoolError>);
@@ -75,7 +61,7 @@ impl Executor {
         let result = if self.ledger.is_lost(self.device) {
             Err(self.lost())
         } else {
-            self.attempt_with_room(&chunks)
+            self.with_room(|worker| worker.attempt(&chunks))
         };
         match result {
             Ok(done) => {
@@ -108,18 +94,13 @@ impl Executor {
         }
     }
 
-    /// Runs all at once; as often as somebody gives memory back after there was too little.
-    fn attempt_with_room(&mut self, chunks: &[Chunk]) -> Result<Vec<Done>, PoolError> {
-        loop {
-            let result = self.attempt(chunks);
-            let Err(PoolError::OutOfMemory { needed, free, .. }) = result else {
-                return result;
-            };
-            let missing = needed.saturating_sub(free).max(1);
-            if !self.room.make_room(self.device, missing) {
-                return result;
-            }
-        }
+    /// Does what needs memory on the worker's device, and again for as long as somebody frees some.
+    pub(crate) fn with_room<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, PoolError>,
+    ) -> Result<T, PoolError> {
+        let (room, device) = (Arc::clone(&self.room), self.device);
+        with_room(&*room, device, || attempt(self))
     }
 
     /// Runs all at once. Nothing comes of it, and it is no error, where nobody wanted it to the end.

@@ -31,11 +31,10 @@
 
 mod ahead;
 mod arenas;
+mod cost;
 mod dispatcher;
 pub mod error;
-pub mod execute;
-
-mod cost;
+mod execute;
 pub mod job;
 mod order;
 pub mod pool;
@@ -43,12 +42,10 @@ pub mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
-
 mod warm_up;
 mod worker;
 
 pub use error::PoolError;
-pub use execute::MakeRoom;
 pub use job::{FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings};
 pub use pool::{PoolConfig, WorkerPool};
 pub use stats::{LostDevice, PoolStats, SharedBatches, WorkerStats};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use lipsync_engine::{Device, Generator, Session};
+use lipsync_engine::{Device, Generator, MakeRoom, Session};
 use tokio::sync::watch;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     arenas::Arenas,
     cost::thread_time,
     dispatcher::{BatchLimits, Channels, Dispatcher},
-    execute::{Ceiling, Executor, MakeRoom},
+    execute::{Ceiling, Executor},
     order::policy::MAX_LOAD,
     stats::Ledger,
     task::{Batch, Task},

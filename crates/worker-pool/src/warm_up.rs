@@ -59,31 +59,30 @@ impl Executor {
         }
         let mut n_frames = max_frames.min(self.ceiling.n_frames);
         loop {
-            let session = &mut self.session;
-            // Unwind safe: after a panic the session is not looked at again.
-            let outcome = catch_unwind(AssertUnwindSafe(|| generator.warm_up(session, n_frames)));
-            let error = match outcome {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => self.take_stock(error),
-                Err(_) => {
-                    self.session = Session::new();
-                    return Err(PoolError::Panicked);
+            match self.with_room(|worker| worker.try_warm_up(generator, n_frames)) {
+                Err(PoolError::OutOfMemory { .. }) if n_frames > 1 => {
+                    n_frames = n_frames.div_ceil(2);
+                    self.ceiling.lower_to(n_frames);
                 }
-            };
-            let PoolError::OutOfMemory { needed, free, .. } = error else {
-                return Err(error);
-            };
-            if self
-                .room
-                .make_room(self.device, needed.saturating_sub(free).max(1))
-            {
-                continue;
+                result => return result,
             }
-            if n_frames <= 1 {
-                return Err(error);
+        }
+    }
+
+    fn try_warm_up(
+        &mut self,
+        generator: &dyn Generator,
+        max_batch_frames: usize,
+    ) -> Result<(), PoolError> {
+        let session = &mut self.session;
+        // Unwind safe: after a panic the session is not looked at again.
+        let warm_up = AssertUnwindSafe(|| generator.warm_up(session, max_batch_frames));
+        match catch_unwind(warm_up) {
+            Ok(result) => result.map_err(|error| self.take_stock(error)),
+            Err(_) => {
+                self.session = Session::new();
+                Err(PoolError::Panicked)
             }
-            n_frames = n_frames.div_ceil(2);
-            self.ceiling.lower_to(n_frames);
         }
     }
 }
