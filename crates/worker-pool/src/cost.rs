@@ -1,7 +1,7 @@
-//! How long networks take for a frame, as measured: what the dispatcher cuts chunks by.
+//! What networks cost: how long they take for a frame, as measured.
 //!
-//! Time is that of the thread and not of the clock, so a processor that others use as well makes no network
-//! look slow. Devices other than the host compute elsewhere; nothing is measured there.
+//! On the CPU this is the processor time of the thread and not the clock's, so a processor that others use as
+//! well makes no network look slow. Other devices compute elsewhere: there it is the time of the run.
 
 use std::{
     fmt,
@@ -9,58 +9,77 @@ use std::{
     time::Duration,
 };
 
-use lipsync_engine::Generator;
+use lipsync_engine::{Device, Generator};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The paces of all networks that are in memory.
-#[derive(Default)]
-pub(crate) struct Paces(Mutex<Vec<Pace>>);
-
-struct Pace {
-    /// Weak, so that a network goes when its model does, and no later one is taken for it.
-    generator: Weak<dyn Generator>,
-    per_frame: Duration,
+/// What a frame of a network has taken so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameCost {
+    /// Where it was measured, which is where the network runs.
+    pub device: Device,
+    /// Time a frame: processor time on the CPU, an equal share of the run's time elsewhere. A moving figure
+    /// that follows the newest run by a quarter, since a frame whose encoder half was kept takes less than one
+    /// that has to be made.
+    pub per_frame: Duration,
+    /// Frames that were measured.
+    pub n_frames: u64,
 }
 
-impl Paces {
-    /// Processor time that a frame of this network takes; `None` where none was measured yet.
-    pub(crate) fn of(&self, generator: &Arc<dyn Generator>) -> Option<Duration> {
-        let paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pace = paces.iter().find(|pace| pace.is_of(generator))?;
-        Some(pace.per_frame)
+/// The costs of all networks that are in memory.
+#[derive(Default)]
+pub(crate) struct Costs(Mutex<Vec<Measured>>);
+
+struct Measured {
+    /// Weak, so that a network goes when its model does, and no later one is taken for it.
+    generator: Weak<dyn Generator>,
+    cost: FrameCost,
+}
+
+impl Costs {
+    /// What a frame of this network takes; `None` where none was measured yet.
+    pub(crate) fn of(&self, generator: &Arc<dyn Generator>) -> Option<FrameCost> {
+        let costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let measured = costs.iter().find(|measured| measured.is_of(generator))?;
+        Some(measured.cost)
     }
 
-    /// Takes note that `n_frames` took so long. A quarter of the pace is the newest measurement: a frame
-    /// whose encoder half was kept takes less than one that has to be made.
-    pub(crate) fn note(&self, generator: &Arc<dyn Generator>, n_frames: usize, busy: Duration) {
-        let Some(n_frames) = u32::try_from(n_frames).ok().filter(|&n| n > 0) else {
+    /// Takes note that `n_frames` took this long.
+    pub(crate) fn note(&self, generator: &Arc<dyn Generator>, n_frames: usize, time: Duration) {
+        let Some(n) = u32::try_from(n_frames).ok().filter(|&n| n > 0) else {
             return;
         };
-        let measured = busy / n_frames;
-        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match paces.iter_mut().find(|pace| pace.is_of(generator)) {
-            Some(pace) => pace.per_frame = (pace.per_frame * 3 + measured) / 4,
+        let per_frame = time / n;
+        let mut costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match costs.iter_mut().find(|measured| measured.is_of(generator)) {
+            Some(Measured { cost, .. }) => {
+                cost.per_frame = (cost.per_frame * 3 + per_frame) / 4;
+                cost.n_frames += u64::from(n);
+            }
             None => {
-                paces.retain(|pace| pace.generator.strong_count() > 0);
-                paces.push(Pace {
+                costs.retain(|measured| measured.generator.strong_count() > 0);
+                costs.push(Measured {
                     generator: Arc::downgrade(generator),
-                    per_frame: measured,
+                    cost: FrameCost {
+                        device: generator.device(),
+                        per_frame,
+                        n_frames: u64::from(n),
+                    },
                 });
             }
         }
     }
 }
 
-impl Pace {
+impl Measured {
     fn is_of(&self, generator: &Arc<dyn Generator>) -> bool {
         // The address alone: a network may be known by several tables of functions.
         std::ptr::addr_eq(self.generator.as_ptr(), Arc::as_ptr(generator))
     }
 }
 
-impl fmt::Debug for Paces {
+impl fmt::Debug for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Paces").finish_non_exhaustive()
+        f.debug_struct("Costs").finish_non_exhaustive()
     }
 }
 
@@ -78,24 +97,30 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn per_frame(costs: &Costs, network: &Arc<dyn Generator>) -> Option<Duration> {
+        costs.of(network).map(|cost| cost.per_frame)
+    }
+
     #[test]
-    fn a_pace_follows_what_is_measured_and_goes_with_its_network() {
-        let paces = Paces::default();
+    fn a_cost_follows_what_is_measured_and_goes_with_its_network() {
+        let costs = Costs::default();
         let network: Arc<dyn Generator> = Arc::new(Fake::default());
         let other: Arc<dyn Generator> = Arc::new(Fake::default());
-        assert_eq!(paces.of(&network), None);
-        paces.note(&network, 2, 80 * MS);
-        paces.note(&other, 1, MS);
-        paces.note(&network, 0, 900 * MS);
-        assert_eq!(paces.of(&network), Some(40 * MS));
-        paces.note(&network, 4, 320 * MS);
-        assert_eq!(paces.of(&network), Some(50 * MS));
-        assert_eq!(paces.of(&other), Some(MS));
+        assert_eq!(per_frame(&costs, &network), None);
+        costs.note(&network, 2, 80 * MS);
+        costs.note(&other, 1, MS);
+        costs.note(&network, 0, 900 * MS);
+        assert_eq!(per_frame(&costs, &network), Some(40 * MS));
+        costs.note(&network, 4, 320 * MS);
+        assert_eq!(per_frame(&costs, &network), Some(50 * MS));
+        let cost = costs.of(&network).unwrap();
+        assert_eq!((cost.n_frames, cost.device), (6, Device::Cpu));
+        assert_eq!(per_frame(&costs, &other), Some(MS));
         drop(network);
         let third: Arc<dyn Generator> = Arc::new(Fake::default());
-        assert_eq!(paces.of(&third), None);
-        paces.note(&third, 1, MS);
-        let held = paces.0.lock().unwrap();
+        assert_eq!(per_frame(&costs, &third), None);
+        costs.note(&third, 1, MS);
+        let held = costs.0.lock().unwrap();
         assert_eq!(held.len(), 2, "the one that is gone is forgotten");
     }
 

@@ -65,6 +65,20 @@ pub enum PoolError {
         /// Which device.
         device: Device,
     },
+    /// No worker of the pool has this number, or it is leaving already.
+    #[error("there is no worker {worker}")]
+    NoSuchWorker {
+        /// The number.
+        worker: usize,
+    },
+    /// The worker is the last of its device, and jobs wait for that.
+    #[error("worker {worker} is the last on {device}, and jobs wait for it")]
+    LastWorker {
+        /// The number.
+        worker: usize,
+        /// Which device.
+        device: Device,
+    },
     /// The thread that had the job is gone; a fault of the pool.
     #[error("the job was lost")]
     Lost,

@@ -1,156 +1,138 @@
-//! The jobs that wait in the dispatcher's hand, and the batches that are made of them.
+//! The jobs that wait, and the batches that are made of them.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use super::{
+    Entry, JobId, NetworkId, Part,
+    policy::{Chunks, hold_until},
 };
 
-use crate::{
-    order::policy::{Chunks, hold_until},
-    task::{Batch, Chunk, Task},
-};
-
-/// Jobs with frames to hand out: oldest first, but for those that have had a turn and wait for their next. The open ones have a place in the queue each, which
-/// bounds them; ended ones are removed whenever something happens.
+/// Jobs with frames to assign: oldest first, except for those that have had a turn and wait for their next.
+///
+/// Each has a place in the queue, which bounds them.
 #[derive(Debug, Default)]
-pub(crate) struct WaitingJobs(Vec<WaitingJob>);
+pub(super) struct WaitingJobs(Vec<WaitingJob>);
 
 #[derive(Debug)]
 struct WaitingJob {
-    task: Arc<Task>,
+    job: Entry,
     chunks: Chunks,
-    /// Which of the dispatcher's groups of workers runs it.
-    group: usize,
-    /// Whether its network is slow; see [`crate::order::policy::is_slow`].
+    /// The place of its device's lane.
+    lane: usize,
+    /// Whether its network is slow; see [`super::policy::is_slow`].
     is_slow: bool,
 }
 
 impl WaitingJobs {
-    pub(crate) fn push(&mut self, task: Arc<Task>, chunks: Chunks, group: usize, is_slow: bool) {
+    pub(super) fn push(&mut self, job: Entry, chunks: Chunks, lane: usize, is_slow: bool) {
         self.0.push(WaitingJob {
-            task,
+            job,
             chunks,
-            group,
+            lane,
             is_slow,
         });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The group of workers for the job at `place`.
-    pub(crate) fn group(&self, place: usize) -> usize {
-        self.0[place].group
+    /// The lane for the job at `place`.
+    pub(super) fn lane(&self, place: usize) -> usize {
+        self.0[place].lane
     }
 
     /// Whether the network of the job at `place` is slow.
-    pub(crate) fn is_slow(&self, place: usize) -> bool {
+    pub(super) fn is_slow(&self, place: usize) -> bool {
         self.0[place].is_slow
     }
 
-    pub(crate) fn task(&self, place: usize) -> &Arc<Task> {
-        &self.0[place].task
+    /// The network of the job at `place`.
+    pub(super) fn network(&self, place: usize) -> NetworkId {
+        self.0[place].job.network
     }
 
-    /// The earliest deadline.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.0.iter().filter_map(|job| job.task.deadline()).min()
+    /// Forgets a job.
+    pub(super) fn forget(&mut self, job: JobId) {
+        self.0.retain(|waiting| waiting.job.id != job);
     }
 
-    /// Forgets jobs that have ended; those whose deadline has passed are ended.
-    pub(crate) fn forget_ended(&mut self, now: Instant) {
-        self.0.retain(|job| job.task.wants_compute(now));
+    /// The job at `place`, which is the oldest of its network, and the others of it.
+    fn like(&self, place: usize) -> impl Iterator<Item = &WaitingJob> {
+        let network = self.network(place);
+        let rest = self.0[place..].iter();
+        rest.filter(move |waiting| waiting.job.network == network)
     }
 
-    pub(crate) fn into_tasks(self) -> impl Iterator<Item = Arc<Task>> {
-        self.0.into_iter().map(|job| job.task)
-    }
-
-    /// Frames that wait for the network of the job at `place`, which is the oldest of its model.
-    pub(crate) fn n_frames_like(&self, place: usize) -> usize {
-        let first = &self.0[place].task;
-        let like = self.0[place..]
-            .iter()
-            .filter(|job| job.task.has_same_generator(first));
-        like.map(|job| job.chunks.n_rest()).sum()
+    /// Frames that wait for the network of the job at `place`, which is the oldest of it.
+    pub(super) fn n_frames_like(&self, place: usize) -> usize {
+        self.like(place)
+            .map(|waiting| waiting.chunks.n_rest())
+            .sum()
     }
 
     /// Until when the batch that begins with the job at `place` is held back; see [`hold_until`].
-    pub(crate) fn hold_until(
+    pub(super) fn hold_until(
         &self,
         place: usize,
         max_batch_frames: usize,
         max_wait: Duration,
         now: Instant,
     ) -> Option<Instant> {
-        let first = &self.0[place].task;
         let n_waiting = self.n_frames_like(place);
-        let wait_end = first.submitted_at() + max_wait;
-        let like = self.0[place..]
-            .iter()
-            .filter(|job| job.task.has_same_generator(first));
-        let deadline = like.filter_map(|job| job.task.deadline()).min();
-        hold_until(n_waiting, max_batch_frames, wait_end, deadline, now)
+        let wait_end = self.0[place].job.submitted_at + max_wait;
+        let deadlines = self
+            .like(place)
+            .filter_map(|waiting| waiting.job.claim.deadline);
+        hold_until(n_waiting, max_batch_frames, wait_end, deadlines.min(), now)
     }
 
     /// The next chunk of the job at `place`, alone. A job that has had its turn goes behind the others.
-    pub(crate) fn take_alone(&mut self, place: usize) -> Batch {
-        let chunk = self.take_chunk(place, usize::MAX);
+    pub(super) fn take_alone(&mut self, place: usize) -> Part {
+        let part = self.take_part(place, usize::MAX);
         if self.0[place].chunks.ends_turn() {
             let job = self.0.remove(place);
             self.0.push(job);
         }
         self.forget_taken();
-        Batch {
-            chunks: vec![chunk],
-        }
+        part
     }
 
-    /// Up to `n_frames` of the job at `place`, and whole jobs of the same model behind it as long as
+    /// Up to `n_frames` of the job at `place`, and whole jobs of the same network behind it as long as
     /// they fit; and whether something was left behind.
     ///
     /// The first job that does not fit closes the batch, so that nobody is overtaken by a smaller one.
-    pub(crate) fn take_shared(&mut self, place: usize, n_frames: usize) -> (Batch, bool) {
-        let first = Arc::clone(&self.0[place].task);
-        let mut chunks = vec![self.take_chunk(place, n_frames)];
-        let mut n_left = n_frames - chunks[0].frames.len();
+    pub(super) fn take_shared(&mut self, place: usize, n_frames: usize) -> (Vec<Part>, bool) {
+        let network = self.network(place);
+        let mut parts = vec![self.take_part(place, n_frames)];
+        let mut n_left = n_frames - parts[0].frames.len();
         let mut is_full = n_left == 0 || self.0[place].chunks.n_rest() > 0;
         for next in place + 1..self.0.len() {
-            if !self.0[next].task.has_same_generator(&first) {
+            if self.network(next) != network {
                 continue;
             }
             is_full |= self.0[next].chunks.n_rest() > n_left;
             if is_full {
                 break;
             }
-            let chunk = self.take_chunk(next, n_left);
-            n_left -= chunk.frames.len();
-            chunks.push(chunk);
+            let part = self.take_part(next, n_left);
+            n_left -= part.frames.len();
+            parts.push(part);
             is_full = n_left == 0;
         }
         self.forget_taken();
-        (Batch { chunks }, is_full)
+        (parts, is_full)
     }
 
-    fn take_chunk(&mut self, place: usize, max_frames: usize) -> Chunk {
-        let WaitingJob { task, chunks, .. } = &mut self.0[place];
-        let frames = chunks.take(max_frames);
-        if chunks.n_rest() == 0 {
-            // Before the last chunk goes, so that who sees it run finds the place free.
-            task.leave_queue();
-        }
-        Chunk {
-            task: Arc::clone(task),
-            frames,
+    fn take_part(&mut self, place: usize, max_frames: usize) -> Part {
+        let WaitingJob { job, chunks, .. } = &mut self.0[place];
+        Part {
+            job: job.id,
+            frames: chunks.take(max_frames),
         }
     }
 
     fn forget_taken(&mut self) {
-        self.0.retain(|job| job.chunks.n_rest() > 0);
+        self.0.retain(|waiting| waiting.chunks.n_rest() > 0);
     }
 }
