@@ -1,7 +1,7 @@
 //! The oldest job first, in turns, and what may share its batch.
 //!
-//! Tenants and priorities are not looked at. A deadline is in one place: it ends the wait for others to share
-//! a batch.
+//! Tenants and priorities are not looked at. A deadline matters in one place: no job waits beyond it for
+//! others to share its batch.
 
 use std::time::{Duration, Instant};
 
