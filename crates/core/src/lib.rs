@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod model_id;
 pub mod priority;
 pub mod rect;
+pub mod tenant;
 pub mod timeline;
 
 pub use audio_kind::AudioKind;
@@ -20,4 +21,5 @@ pub use foreign::Foreign;
 pub use model_id::{InvalidModelId, ModelId};
 pub use priority::Priority;
 pub use rect::{CropRect, PixelRect};
+pub use tenant::TenantId;
 pub use timeline::{background_index, duration_us, frames_in, pts_us};

@@ -1,14 +1,16 @@
 //! How urgent a request is.
 
-/// Urgency of a request; ordered, so that `High > Normal > Low`.
+/// How urgent a caller says a request is; ordered, so that `High > Normal > Low`.
+///
+/// Every job carries it to the worker pool. So far nothing is ordered by it: jobs are run as they come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
-    /// May wait while others are served.
+    /// Can wait.
     Low,
     /// The default; `medium` in headers means the same.
     #[default]
     Normal,
-    /// Served first.
+    /// Should not wait.
     High,
 }
 

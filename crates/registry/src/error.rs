@@ -8,7 +8,7 @@ use std::{
 };
 
 use lipsync_core::{CropRect, Foreign, ModelId};
-use lipsync_engine::EngineError;
+use lipsync_engine::{EngineError, Shortage};
 
 use crate::{MAX_FPS, PackFault};
 
@@ -308,6 +308,15 @@ pub enum ErrorClass {
     DeviceLost,
     /// A mistake of ours.
     Internal,
+}
+
+impl Shortage for RegistryError {
+    fn missing_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Network { source, .. } => source.missing_bytes(),
+            _ => None,
+        }
+    }
 }
 
 impl RegistryError {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use lipsync_core::{AudioKind, FaceGeometry};
-use lipsync_engine::{AudioEncoder, Device, EngineError, Generator};
+use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, MakeRoom, with_room};
 
 use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
@@ -23,7 +23,7 @@ const GENERATOR: &str = "generator";
 const AUDIO_ENCODER: &str = "audio encoder";
 
 /// Gets room for a model.
-pub(crate) trait Room {
+pub(crate) trait Room: MakeRoom {
     /// Chooses a device and charges what is wanted there.
     fn place(&self, wanted: Wanted) -> Result<Charge, RegistryError>;
 
@@ -32,9 +32,6 @@ pub(crate) trait Room {
 
     /// Takes note of the workers' memory for a model that has run.
     fn keep_arenas(&self, charge: &Charge, n_bytes: u64);
-
-    /// Drops unused models of `device` until `n_bytes` are free or there are no more; whether any was.
-    fn evict_idle(&self, device: Device, n_bytes: u64) -> bool;
 }
 
 /// What loading needs to know besides the model's own configuration.
@@ -223,26 +220,6 @@ fn audio_shapes(kind: AudioKind) -> &'static [[usize; 3]] {
         AudioKind::Ave => &[[32, 16, 16]],
         AudioKind::Hubert => &[[32, 32, 32], [16, 32, 32]],
         AudioKind::Wenet => &[[256, 16, 32], [128, 16, 32]],
-    }
-}
-
-/// Does what needs memory on `device`, and again each time that unused models could go for it.
-fn with_room<T>(
-    room: &dyn Room,
-    device: Device,
-    attempt: impl Fn() -> Result<T, RegistryError>,
-) -> Result<T, RegistryError> {
-    loop {
-        let result = attempt();
-        let Err(RegistryError::Network { source, .. }) = &result else {
-            return result;
-        };
-        let EngineError::OutOfMemory { needed, free } = **source else {
-            return result;
-        };
-        if !room.evict_idle(device, needed.saturating_sub(free).max(1)) {
-            return result;
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lipsync_core::ModelId;
-use lipsync_engine::{Device, VisualCacheStats};
+use lipsync_engine::VisualCacheStats;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     frame_budget::FrameBudget,
     frames::Frames,
     layout::Avatar,
-    load::{Loading, Room as _},
+    load::Loading,
     lock,
     read_ahead::ReadAhead,
 };
@@ -316,14 +316,6 @@ impl Registry {
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
         self.shared.budget.held_bytes()
-    }
-
-    /// Drops models that nobody uses and that lie on `device`, in the order of eviction, until `n_bytes`
-    /// are free or there are no more; whether any was dropped.
-    ///
-    /// For a run that found no memory on the device. Blocks while memory is given back.
-    pub fn evict_idle(&self, device: Device, n_bytes: u64) -> bool {
-        self.shared.evict_idle(device, n_bytes)
     }
 
     /// Models that are ready.

@@ -2,10 +2,10 @@
 
 use std::{mem, sync::Arc};
 
-use lipsync_engine::Device;
+use lipsync_engine::{Device, MakeRoom};
 
 use crate::{
-    Model, RegistryError,
+    Model, Registry, RegistryError,
     budget::{Amount, Charge, Freed, Wanted},
     entry::victims,
     load::Room,
@@ -78,8 +78,18 @@ impl Room for Shared {
     fn keep_arenas(&self, charge: &Charge, n_bytes: u64) {
         self.budget.keep_arenas(charge.place(), n_bytes);
     }
+}
 
-    fn evict_idle(&self, device: Device, n_bytes: u64) -> bool {
+impl MakeRoom for Registry {
+    /// Drops models that nobody uses and that lie on `device`, in the order of eviction, until `n_bytes`
+    /// are free or there are no more; whether any was dropped. Blocks while memory is given back.
+    fn make_room(&self, device: Device, n_bytes: u64) -> bool {
+        self.shared.make_room(device, n_bytes)
+    }
+}
+
+impl MakeRoom for Shared {
+    fn make_room(&self, device: Device, n_bytes: u64) -> bool {
         let Some(place) = self.budget.place_of(device) else {
             return false;
         };

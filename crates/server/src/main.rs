@@ -127,7 +127,7 @@ fn announce(running: &RunningServer, stdout: &Output) {
         operations: running.operations_address(),
         device: &shared.device,
         gpus: shared.gpus.latest(),
-        n_workers: shared.pipeline.workers.stats().workers.len(),
+        n_workers: shared.pipeline.workers.stats().n_workers(),
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()

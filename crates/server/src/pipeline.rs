@@ -8,9 +8,9 @@ use std::{
 
 use lipsync::v1;
 use lipsync_compositor::FaceCrop;
-use lipsync_core::{Priority, background_index};
+use lipsync_core::{Priority, TenantId, background_index};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
-use lipsync_worker_pool::{FramesAhead, Job, JobFrame, JobOutput, WorkerPool};
+use lipsync_worker_pool::{Claim, FramesAhead, Job, JobFrame, JobOutput, Work, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
@@ -55,6 +55,20 @@ pub struct Urgency {
     pub max_wait: Option<Duration>,
     /// A full queue is waited for: sessions were let in before, and have one job at a time.
     pub waits_for_room: bool,
+}
+
+impl Urgency {
+    fn claim(&self) -> Claim {
+        Claim {
+            tenant: TenantId::default(),
+            priority: self.priority,
+            deadline: self.deadline,
+            work: match self.waits_for_room {
+                true => Work::Live,
+                false => Work::Unary,
+            },
+        }
+    }
 }
 
 impl Pipeline {
@@ -106,8 +120,7 @@ impl Pipeline {
             frames: backgrounds.job_frames(),
             audio,
             ahead: backgrounds.ahead(model),
-            priority: urgency.priority,
-            deadline: urgency.deadline,
+            claim: urgency.claim(),
         };
         let mut handle = if urgency.waits_for_room {
             self.workers.submit_when_free(job).await?

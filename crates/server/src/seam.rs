@@ -1,20 +1,11 @@
 //! Where the registry and the worker pool meet. They never import each other, but a model is ready only
-//! when the workers of its device are, and a worker without memory asks for models that nobody uses.
+//! when the workers of its device are.
 
 use std::sync::{Arc, OnceLock, Weak};
 
 use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats};
-use lipsync_registry::{DeviceRoom, NetworkLoader, Registry};
-use lipsync_worker_pool::{MakeRoom, PoolError, WorkerPool};
-
-/// The registry, as a worker pool sees it.
-pub(crate) struct IdleModels(pub(crate) Registry);
-
-impl MakeRoom for IdleModels {
-    fn make_room(&self, device: Device, n_bytes: u64) -> bool {
-        self.0.evict_idle(device, n_bytes)
-    }
-}
+use lipsync_registry::{DeviceRoom, NetworkLoader};
+use lipsync_worker_pool::{PoolError, WorkerPool};
 
 /// A loader that warms networks up where they will run, and tells the pool when a device is lost.
 pub(crate) struct WarmLoader {

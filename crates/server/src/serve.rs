@@ -32,7 +32,7 @@ use crate::{
     operations::{Listening, Operations},
     pipeline::Pipeline,
     request_layer::RequestLayer,
-    seam::{IdleModels, WarmLoader},
+    seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
     transport,
 };
@@ -135,7 +135,7 @@ impl Server {
             max_batch_frames: config.engine.max_batch,
             max_batch_wait: config.engine.max_batch_wait,
         };
-        let workers = WorkerPool::start(pool, Arc::new(IdleModels(registry.clone())))?;
+        let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {

@@ -1,108 +1,115 @@
 //! The dispatcher: the one thread that takes jobs from the queue and hands batches to workers.
 //!
-//! It sleeps until something happens: a job comes, a worker has room again, the deadline of a
-//! waiting job passes, a batch has been held back for long enough, or the pool is abandoned. It
-//! never waits for anything else, and never runs a network. Which worker and which frames is decided
-//! in `policy.rs`, what shares a batch in `waiting.rs`.
+//! It sleeps until something happens: a job comes, a worker has room again, a worker joins or leaves, the
+//! deadline of a waiting job passes, a batch has been held back for long enough, or the pool is abandoned. It
+//! never waits for anything else, and never runs a network. What goes next, and to whom, an [`Order`] decides.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, MutexGuard},
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
-use lipsync_engine::Device;
 
 use crate::{
     PoolError,
-    group::Group,
-    policy::{Chunks, Closed, is_slow, shared_frames, shares_batches, turn_frames},
+    order::{Assignment, Decision, Entry, JobId, NetworkId, Order, Part},
+    roster::{Roster, SharedRoster},
     stats::Ledger,
-    task::{Batch, Task},
-    waiting::WaitingJobs,
+    task::{Batch, Chunk, Task},
 };
+
+/// Notices that may wait for the dispatcher. Whoever finds no room waits for the dispatcher, which waits for
+/// nobody.
+pub(crate) const MAX_NOTICES: usize = 256;
 
 /// The other ends of the dispatcher's channels.
 #[derive(Debug)]
 pub(crate) struct Channels {
     /// Accepted jobs, from `submit`. Disconnected: no more will come.
     pub(crate) queue: Receiver<Arc<Task>>,
-    /// From the workers: the index of one that is done with a batch.
-    pub(crate) freed: Receiver<usize>,
+    /// From the workers, and from the pool.
+    pub(crate) notices: Receiver<Notice>,
     /// Disconnected by a shutdown that waits no longer; never has a message.
     pub(crate) abandon: Receiver<Infallible>,
-    /// To the workers, each with room for `MAX_LOAD` batches.
-    pub(crate) workers: Vec<Sender<Batch>>,
 }
 
-/// How batches are made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BatchLimits {
-    pub(crate) max_frames: usize,
-    /// For others to join, while all workers of the device are busy.
-    pub(crate) max_wait: Duration,
+/// What the dispatcher is told of workers, by their numbers.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// It is done with a batch.
+    Done(usize),
+    /// It has joined.
+    Joined,
+    /// It is to leave.
+    Leave {
+        worker: usize,
+        reply: Sender<Result<(), PoolError>>,
+    },
+    /// Its thread has ended.
+    Ended(usize),
 }
 
 /// The state of the dispatcher thread.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     channels: Channels,
-    limits: BatchLimits,
+    order: Box<dyn Order>,
+    roster: Arc<SharedRoster>,
     ledger: Arc<Ledger>,
-    groups: Vec<Group>,
-    waiting: WaitingJobs,
-    /// When a batch that is held back must go.
+    /// Jobs with frames to hand out, the oldest first. The open ones have a place in the queue each, which
+    /// bounds them; ended ones are removed whenever something happens.
+    waiting: BTreeMap<JobId, Waiting>,
+    n_jobs: u64,
+    /// When the order must be asked again.
     wake: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    task: Arc<Task>,
+    /// Frames that have not been handed out.
+    n_left: usize,
 }
 
 /// What the dispatcher woke up for.
 enum Event {
     Job(Arc<Task>),
     NoMoreJobs,
-    Freed(usize),
+    Notice(Notice),
     TimePassed,
     Abandoned,
 }
 
-/// What becomes of the oldest waiting job of a model.
-enum Step {
-    /// Its batch goes to this worker of the pool.
-    Send(usize, Batch),
-    /// It waits for others to join, at most until then.
-    Hold(Instant),
-    /// No worker has room.
-    Full,
-}
-
 impl Dispatcher {
-    /// A dispatcher over workers of the given devices.
     pub(crate) fn new(
         channels: Channels,
-        devices: &[Device],
-        limits: BatchLimits,
+        order: Box<dyn Order>,
+        roster: Arc<SharedRoster>,
         ledger: Arc<Ledger>,
     ) -> Self {
         Self {
             channels,
-            limits,
+            order,
+            roster,
             ledger,
-            groups: Group::of_devices(devices),
-            waiting: WaitingJobs::default(),
+            waiting: BTreeMap::new(),
+            n_jobs: 0,
             wake: None,
         }
     }
 
-    /// Runs until no more jobs can come and all have been handed out, or until abandoned. Dropping
-    /// the channels on return lets the workers end; that of `_dispatching`, which has no messages, tells them
-    /// to leave what they prepare.
-    pub(crate) fn run(mut self, _dispatching: Sender<Infallible>) {
+    /// Runs until no more jobs can come and all have been handed out, or until abandoned. Then the workers
+    /// are let go of.
+    pub(crate) fn run(mut self) {
         let mut accepting = true;
         while accepting || !self.waiting.is_empty() {
             match self.next_event(accepting) {
                 Event::Job(task) => self.enter(task),
                 Event::NoMoreJobs => accepting = false,
-                Event::Freed(worker) => self.free(worker),
+                Event::Notice(notice) => self.heed(notice),
                 Event::TimePassed => {}
                 Event::Abandoned => return self.abandon(),
             }
@@ -117,11 +124,12 @@ impl Dispatcher {
         } else {
             &no_queue
         };
-        let times = self.waiting.deadline().into_iter().chain(self.wake);
-        let time = times.min().map_or_else(never, at);
+        let jobs = self.waiting.values();
+        let deadlines = jobs.filter_map(|job| job.task.deadline());
+        let time = deadlines.chain(self.wake).min().map_or_else(never, at);
         select! {
             recv(queue) -> task => task.map_or(Event::NoMoreJobs, Event::Job),
-            recv(self.channels.freed) -> worker => worker.map_or(Event::Abandoned, Event::Freed),
+            recv(self.channels.notices) -> notice => notice.map_or(Event::Abandoned, Event::Notice),
             recv(time) -> _ => Event::TimePassed,
             recv(self.channels.abandon) -> _ => Event::Abandoned,
         }
@@ -129,245 +137,202 @@ impl Dispatcher {
 
     fn enter(&mut self, task: Arc<Task>) {
         let device = task.device();
-        let Some(place) = self.groups.iter().position(|g| g.device == device) else {
-            // `submit` has looked already.
+        let roster = self.roster.lock();
+        if !roster.has(device) {
+            // There was one when `submit` looked.
+            drop(roster);
             return task.fail(PoolError::NoWorker { device });
+        }
+        let id = JobId(self.n_jobs);
+        self.n_jobs += 1;
+        let generator = task.generator();
+        let entry = Entry {
+            id,
+            network: NetworkId::of(generator),
+            device,
+            n_frames: task.n_frames(),
+            claim: task.claim().clone(),
+            submitted_at: task.submitted_at(),
+            frame_cost: self.ledger.costs.of(generator).map(|cost| cost.per_frame),
         };
-        let group = &mut self.groups[place];
-        let n_frames = task.n_frames();
-        if shares_batches(device) {
-            return self
-                .waiting
-                .push(task, Chunks::unsplit(n_frames), place, false);
-        }
-        let pace = self.ledger.paces.of(task.generator());
-        let max_frames = self.limits.max_frames.min(turn_frames(pace));
-        let chunks = Chunks::new(n_frames, group.workers.len(), max_frames);
-        let is_slow = is_slow(pace);
-        group.note_job(is_slow, Instant::now());
-        self.waiting.push(task, chunks, place, is_slow);
+        let n_left = entry.n_frames;
+        self.order.push(entry, Instant::now(), &roster);
+        self.waiting.insert(id, Waiting { task, n_left });
     }
 
-    fn free(&mut self, worker: usize) {
-        for group in &mut self.groups {
-            group.free(worker);
+    fn heed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Done(worker) => self.roster.lock().note_done(worker),
+            Notice::Joined => {}
+            Notice::Leave { worker, reply } => {
+                // Whoever asked may wait no longer.
+                let _ = reply.send(self.let_leave(worker));
+            }
+            Notice::Ended(worker) => {
+                let undone = self.roster.lock().vacate(worker);
+                for chunk in undone {
+                    chunk.task.fail(PoolError::Lost);
+                }
+            }
         }
     }
 
-    /// Hands out batches, oldest job first but in turns, until nothing waits but what is held back or has only full
-    /// workers.
-    fn hand_out(&mut self) {
-        // A worker reports room before it answers, so a job sent after an answer finds the room.
-        while let Ok(worker) = self.channels.freed.try_recv() {
-            self.free(worker);
+    /// Lets a worker go, unless jobs wait for a device that would be left without one.
+    fn let_leave(&mut self, worker: usize) -> Result<(), PoolError> {
+        // Jobs that were submitted before count.
+        self.take_in();
+        self.forget_ended(Instant::now());
+        let mut roster = self.roster.lock();
+        let device = roster.device_of(worker);
+        let device = device.ok_or(PoolError::NoSuchWorker { worker })?;
+        let is_last = roster.on(device).count() == 1;
+        let mut jobs = self.waiting.values();
+        if is_last && jobs.any(|job| job.task.device() == device) {
+            return Err(PoolError::LastWorker { worker, device });
         }
-        // What has come in the meantime may share a batch with what is here.
+        roster.dismiss(worker);
+        Ok(())
+    }
+
+    fn take_in(&mut self) {
         while let Ok(task) = self.channels.queue.try_recv() {
             self.enter(task);
         }
-        let now = Instant::now();
-        self.waiting.forget_ended(now);
-        self.wake = None;
-        let mut held: Vec<Arc<Task>> = Vec::new();
-        let mut place = 0;
-        while place < self.waiting.len() && self.groups.iter().any(Group::has_room) {
-            let task = self.waiting.task(place);
-            // Jobs behind one that is held back are part of what it waits for.
-            if held.iter().any(|first| first.has_same_generator(task)) {
-                place += 1;
-                continue;
-            }
-            match self.step(place, now) {
-                // Neither blocks nor fails: the channel has room for every batch in `loads`, and the
-                // pool, which outlives this thread, holds its other end.
-                Step::Send(worker, batch) => drop(self.channels.workers[worker].send(batch)),
-                Step::Hold(until) => {
-                    self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
-                    held.push(Arc::clone(self.waiting.task(place)));
-                    place += 1;
-                }
-                Step::Full => place += 1,
-            }
-        }
     }
 
-    fn step(&mut self, place: usize, now: Instant) -> Step {
-        let BatchLimits {
-            max_frames,
-            max_wait,
-        } = self.limits;
-        let group = &mut self.groups[self.waiting.group(place)];
-        if !group.has_room() {
-            return Step::Full;
-        }
-        let n_idle = group.n_idle();
-        let is_shared = shares_batches(group.device);
-        if is_shared && n_idle == 0 {
-            let held = self.waiting.hold_until(place, max_frames, max_wait, now);
-            if let Some(until) = held {
-                return Step::Hold(until);
+    /// Ends jobs whose deadline has passed, and forgets all that have ended.
+    fn forget_ended(&mut self, now: Instant) {
+        let order = &mut self.order;
+        self.waiting.retain(|&id, job| {
+            let is_open = job.task.wants_compute(now);
+            if !is_open {
+                order.forget(id);
             }
-        }
-        let is_slow = self.waiting.is_slow(place);
-        let Some(worker) = group.take_worker(is_slow, now) else {
-            return Step::Full;
-        };
-        if !is_shared {
-            return Step::Send(worker, self.waiting.take_alone(place));
-        }
-        let n_waiting = self.waiting.n_frames_like(place);
-        let n_frames = shared_frames(n_waiting, n_idle, max_frames);
-        let (batch, is_full) = self.waiting.take_shared(place, n_frames);
-        self.ledger.close_batch(match (is_full, n_idle) {
-            (true, _) => Closed::Full,
-            (false, 0) => Closed::WaitOver,
-            (false, _) => Closed::Idle,
+            is_open
         });
-        Step::Send(worker, batch)
     }
 
-    fn abandon(self) {
-        let waiting = self.waiting.into_tasks();
+    /// Hands out batches until the order says to wait.
+    fn hand_out(&mut self) {
+        // A worker reports room before it answers, so a job sent after an answer finds the room.
+        while let Ok(notice) = self.channels.notices.try_recv() {
+            self.heed(notice);
+        }
+        // What has come in the meantime may share a batch with what is here.
+        self.take_in();
+        let now = Instant::now();
+        self.forget_ended(now);
+        let roster = Arc::clone(&self.roster);
+        let mut roster = roster.lock();
+        self.wake = loop {
+            match self.order.next(now, &roster) {
+                Decision::Assign(assignment) => self.hand(assignment, &mut roster),
+                Decision::Wait(until) => break until,
+            }
+        };
+    }
+
+    fn hand(&mut self, assignment: Assignment, roster: &mut MutexGuard<'_, Roster>) {
+        let Assignment {
+            worker,
+            parts,
+            closed,
+        } = assignment;
+        let chunks = parts.into_iter().filter_map(|part| self.take(part));
+        let chunks = chunks.collect();
+        if let Some(closed) = closed {
+            self.ledger.close_batch(closed);
+        }
+        roster.hand(worker, Batch { chunks });
+    }
+
+    fn take(&mut self, Part { job, frames }: Part) -> Option<Chunk> {
+        let waiting = self.waiting.get_mut(&job)?;
+        let task = Arc::clone(&waiting.task);
+        waiting.n_left = waiting.n_left.saturating_sub(frames.len());
+        if waiting.n_left == 0 {
+            self.waiting.remove(&job);
+            // Before the last chunk goes, so that whoever sees it run finds the place free.
+            task.leave_queue();
+        }
+        Some(Chunk { task, frames })
+    }
+
+    fn abandon(mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = waiting.into_values().map(|job| job.task);
         for task in waiting.chain(self.channels.queue.try_iter()) {
             task.fail(PoolError::ShuttingDown);
         }
     }
 }
 
+impl Drop for Dispatcher {
+    /// Nobody hands out batches any more, whatever the reason.
+    fn drop(&mut self) {
+        self.roster.lock().close();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::time::Duration;
 
     use crossbeam_channel::bounded;
-    use lipsync_engine::Generator;
+    use lipsync_engine::Device;
 
     use super::*;
     use crate::{
-        JobHandle,
-        policy::{MAX_LOAD, TURN},
+        order::{BatchLimits, OldestFirst},
         tests::fake::{self, Fake},
     };
 
-    /// A dispatcher without threads, and what it hands to its workers on the CPU.
-    struct Stage {
-        dispatcher: Dispatcher,
-        slots: Vec<Receiver<Batch>>,
-        freed: Sender<usize>,
-        ledger: Arc<Ledger>,
-        _ends: (Sender<Arc<Task>>, Sender<Infallible>),
-        handles: Vec<JobHandle>,
-    }
-
-    impl Stage {
-        fn new(n_workers: usize, max_frames: usize) -> Self {
-            let (queue_tx, queue) = bounded(1);
-            let (abandon_tx, abandon) = bounded(0);
-            let (freed_tx, freed) = bounded(n_workers * MAX_LOAD);
-            let (senders, slots) = (0..n_workers).map(|_| bounded(MAX_LOAD)).unzip();
-            let channels = Channels {
-                queue,
-                freed,
-                abandon,
-                workers: senders,
-            };
-            let limits = BatchLimits {
-                max_frames,
-                max_wait: Duration::ZERO,
-            };
-            let devices = vec![Device::Cpu; n_workers];
-            let ledger = Arc::new(Ledger::new(100, &devices));
-            Self {
-                dispatcher: Dispatcher::new(channels, &devices, limits, Arc::clone(&ledger)),
-                slots,
-                freed: freed_tx,
-                ledger,
-                _ends: (queue_tx, abandon_tx),
-                handles: Vec::new(),
-            }
-        }
-
-        fn enter(&mut self, network: &Arc<Fake>, ids: Range<u32>) {
-            self.ledger.admit().unwrap();
-            let (task, handle) = Task::accept(fake::job(network, ids), Arc::clone(&self.ledger));
-            self.handles.push(handle);
-            self.dispatcher.enter(task);
-        }
-
-        /// What workers are given now: for each, the first frame and the number of each chunk.
-        fn hand_out(&mut self) -> Vec<Vec<(usize, usize)>> {
-            self.dispatcher.hand_out();
-            let chunk = |batch: Batch| {
-                let frames = &batch.chunks[0].frames;
-                (frames.start, frames.len())
-            };
-            let given = |slot: &Receiver<Batch>| slot.try_iter().map(chunk).collect();
-            self.slots.iter().map(given).collect()
-        }
-    }
-
     #[test]
     fn room_that_was_reported_is_seen_before_the_next_chunk_goes() {
-        let mut stage = Stage::new(2, 1);
-        stage.enter(&Arc::default(), 0..1);
-        // Worker 0 was busy, is done, and it is its turn.
-        stage.dispatcher.groups[0].loads = vec![1, 0];
-        stage.freed.send(0).unwrap();
-
-        assert_eq!(stage.hand_out(), [vec![(0, 1)], vec![]]);
-        assert_eq!(stage.dispatcher.groups[0].loads, [1, 0]);
-        assert!(stage.dispatcher.waiting.is_empty());
-    }
-
-    #[test]
-    fn a_slow_network_leaves_workers_to_others_and_has_nothing_queued_behind_it() {
-        let mut stage = Stage::new(4, 64);
-        let (slow, quick) = (Arc::new(Fake::default()), Arc::new(Fake::default()));
-        let network: Arc<dyn Generator> = Arc::clone(&slow) as _;
-        stage.ledger.paces.note(&network, 1, 5 * TURN);
-        stage.enter(&quick, 0..1);
-        assert_eq!(stage.hand_out(), [vec![(0, 1)], vec![], vec![], vec![]]);
-        stage.enter(&slow, 0..8);
-        // Two of four workers, a frame each.
-        let alone = |n| vec![(n, 1)];
-        assert_eq!(stage.hand_out(), [vec![], alone(0), alone(1), vec![]]);
-        // The idle worker first; then what is quick queues, and nowhere else.
-        stage.enter(&quick, 0..4);
-        let [queued, idle] = [vec![(1, 1)], vec![(0, 1), (2, 1)]];
-        assert_eq!(stage.hand_out(), [queued, vec![], vec![], idle]);
-        stage.freed.send(1).unwrap();
-        assert_eq!(stage.hand_out(), [vec![], alone(2), vec![], vec![]]);
-    }
-
-    #[test]
-    fn chunks_are_cut_by_what_a_frame_takes() {
-        let mut stage = Stage::new(2, 64);
-        let network: Arc<dyn Generator> = Arc::new(Fake::default());
-        let fake = Arc::new(Fake::default());
-        stage.enter(&fake, 0..32);
-        assert_eq!(stage.hand_out(), [vec![(0, 16)], vec![(16, 16)]]);
-        let known: Arc<dyn Generator> = Arc::clone(&fake) as _;
-        stage.ledger.paces.note(&known, 1, TURN / 3);
-        stage.ledger.paces.note(&network, 1, TURN);
-        for worker in [0, 1] {
-            stage.freed.send(worker).unwrap();
+        let roster = Arc::new(SharedRoster::default());
+        let mut slots = Vec::new();
+        for _ in 0..2 {
+            let mut roster = roster.lock();
+            let seat = roster.reserve(Device::Cpu).unwrap();
+            roster.admit(seat.number).unwrap();
+            slots.push(seat.ends.batches);
         }
-        stage.enter(&fake, 0..32);
-        assert_eq!(
-            stage.hand_out(),
-            [vec![(0, 3), (6, 3)], vec![(3, 3), (9, 3)]]
+        let (_queue, queue) = bounded(1);
+        let (_abandon, abandon) = bounded(0);
+        let (notices_tx, notices) = bounded(1);
+        let channels = Channels {
+            queue,
+            notices,
+            abandon,
+        };
+        let order = OldestFirst::new(BatchLimits {
+            max_frames: 1,
+            max_wait: Duration::ZERO,
+        });
+        let ledger = Arc::new(Ledger::new(100));
+        let mut dispatcher = Dispatcher::new(
+            channels,
+            Box::new(order),
+            Arc::clone(&roster),
+            Arc::clone(&ledger),
         );
-    }
+        ledger.admit().unwrap();
+        let (task, _handle) = Task::accept(fake::job(&Arc::new(Fake::default()), 0..1), ledger);
+        dispatcher.enter(task);
+        // Worker 0 was busy, is done, and it is its turn.
+        let chunks = Vec::new();
+        roster.lock().hand(0, Batch { chunks });
+        slots[0].recv().unwrap();
+        notices_tx.send(Notice::Done(0)).unwrap();
 
-    #[test]
-    fn alone_a_slow_network_has_all_workers() {
-        let mut stage = Stage::new(3, 64);
-        let slow = Arc::new(Fake::default());
-        let network: Arc<dyn Generator> = Arc::clone(&slow) as _;
-        stage.ledger.paces.note(&network, 1, 5 * TURN);
-        stage.enter(&slow, 0..9);
-        let alone = |n| vec![(n, 1)];
-        assert_eq!(stage.hand_out(), [alone(0), alone(1), alone(2)]);
-        stage.freed.send(2).unwrap();
-        assert_eq!(stage.hand_out(), [vec![], vec![], alone(3)]);
+        dispatcher.hand_out();
+        let given: Vec<_> = slots[0].try_iter().map(|batch| batch.chunks).collect();
+        assert_eq!(given.len(), 1);
+        assert_eq!(given[0][0].frames, 0..1);
+        assert!(slots[1].is_empty() && dispatcher.waiting.is_empty());
+        let loads = |roster: &Roster| -> Vec<_> {
+            roster.on(Device::Cpu).map(|worker| worker.load()).collect()
+        };
+        assert_eq!(loads(&roster.lock()), [1, 0]);
     }
 }

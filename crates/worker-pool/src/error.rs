@@ -1,6 +1,6 @@
 //! What can go wrong in the pool.
 
-use lipsync_engine::{Device, EngineError};
+use lipsync_engine::{Device, EngineError, Shortage};
 
 /// Why the pool did not start, refused a job, or could not finish it.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,32 @@ pub enum PoolError {
         /// Which device.
         device: Device,
     },
+    /// No worker of the pool has this number, or it is leaving already.
+    #[error("there is no worker {worker}")]
+    NoSuchWorker {
+        /// The number.
+        worker: usize,
+    },
+    /// The worker is the last of its device, and jobs wait for that.
+    #[error("worker {worker} is the last on {device}, and jobs wait for it")]
+    LastWorker {
+        /// The number.
+        worker: usize,
+        /// Which device.
+        device: Device,
+    },
     /// The thread that had the job is gone; a fault of the pool.
     #[error("the job was lost")]
     Lost,
+}
+
+impl Shortage for PoolError {
+    fn missing_bytes(&self) -> Option<u64> {
+        match *self {
+            Self::OutOfMemory { needed, free, .. } => {
+                EngineError::OutOfMemory { needed, free }.missing_bytes()
+            }
+            _ => None,
+        }
+    }
 }

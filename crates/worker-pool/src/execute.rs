@@ -17,30 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Session, with_room};
 
 use crate::{
     PoolError,
     arenas::Arenas,
-    pace::thread_time,
-    policy::shares_batches,
-    stats::Ledger,
+    cost::thread_time,
+    stats::{Ledger, WorkerFigures},
     task::{Chunk, Done, Run},
 };
-
-/// Who gives memory of a device back when a run finds too little.
-pub trait MakeRoom: Send + Sync {
-    /// Frees `n_bytes` on `device`, or what can be freed there of what nobody uses; whether that was
-    /// anything. Called on a worker's thread; may block.
-    fn make_room(&self, device: Device, n_bytes: u64) -> bool;
-}
-
-/// Nobody: there is nothing to be given back.
-impl MakeRoom for () {
-    fn make_room(&self, _: Device, _: u64) -> bool {
-        false
-    }
-}
 
 /// What became of a chunk.
 pub(crate) type Outcome = (Chunk, Result<Done, PoolError>);
@@ -50,6 +35,7 @@ pub(crate) struct Executor {
     pub(crate) worker: usize,
     pub(crate) device: Device,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) figures: Arc<WorkerFigures>,
     pub(crate) room: Arc<dyn MakeRoom>,
     pub(crate) session: Session,
     pub(crate) ceiling: Ceiling,
@@ -75,7 +61,7 @@ impl Executor {
         let result = if self.ledger.is_lost(self.device) {
             Err(self.lost())
         } else {
-            self.attempt_with_room(&chunks)
+            self.with_room(|worker| worker.attempt(&chunks))
         };
         match result {
             Ok(done) => {
@@ -108,18 +94,13 @@ impl Executor {
         }
     }
 
-    /// Runs all at once; as often as somebody gives memory back after there was too little.
-    fn attempt_with_room(&mut self, chunks: &[Chunk]) -> Result<Vec<Done>, PoolError> {
-        loop {
-            let result = self.attempt(chunks);
-            let Err(PoolError::OutOfMemory { needed, free, .. }) = result else {
-                return result;
-            };
-            let missing = needed.saturating_sub(free).max(1);
-            if !self.room.make_room(self.device, missing) {
-                return result;
-            }
-        }
+    /// Does what needs memory on the worker's device, and again for as long as somebody frees some.
+    pub(crate) fn with_room<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, PoolError>,
+    ) -> Result<T, PoolError> {
+        let (room, device) = (Arc::clone(&self.room), self.device);
+        with_room(&*room, device, || attempt(self))
     }
 
     /// Runs all at once. Nothing comes of it, and it is no error, where nobody wanted it to the end.
@@ -146,8 +127,13 @@ impl Executor {
                 .collect();
             generator.infer_while(session, &inputs, &mut faces, &is_wanted)
         }));
-        let end = Instant::now();
-        self.note_run(generator, faces.len(), start_time);
+        let run = Run {
+            worker: self.worker,
+            n_frames: faces.len(),
+            start,
+            end: Instant::now(),
+        };
+        self.note_run(generator, &run, start_time);
         let is_whole = faces.len() == n_frames;
         let result = match outcome {
             Ok(Ok(())) if is_whole || !is_wanted() => Ok(()),
@@ -167,17 +153,11 @@ impl Executor {
                 Err(PoolError::Panicked)
             }
         };
-        self.count_run(&result, faces.len(), end - start);
+        self.count_run(&result, &run);
         result?;
         if !is_whole {
             return Ok(Vec::new());
         }
-        let run = Run {
-            worker: self.worker,
-            n_frames,
-            start,
-            end,
-        };
         let mut faces = VecDeque::from(faces);
         let done = |chunk: &Chunk| Done {
             faces: faces.drain(..chunk.frames.len()).collect(),
@@ -186,21 +166,22 @@ impl Executor {
         Ok(chunks.iter().map(done).collect())
     }
 
-    /// Takes note of what a network took on this thread, since it had used `start_time`, and keeps.
-    fn note_run(&mut self, generator: &Arc<dyn Generator>, n_frames: usize, start_time: Duration) {
-        if !shares_batches(self.device) {
-            let busy = thread_time().saturating_sub(start_time);
-            self.ledger.paces.note(generator, n_frames, busy);
-            self.arenas.note(generator, Instant::now());
+    /// Takes note of what a network took and keeps; before it, this thread had used `start_time`.
+    fn note_run(&mut self, generator: &Arc<dyn Generator>, run: &Run, start_time: Duration) {
+        let mut cost = run.end - run.start;
+        if self.device == Device::Cpu {
+            cost = thread_time().saturating_sub(start_time);
+            self.arenas.note(generator, run.end);
         }
+        self.ledger.costs.note(generator, run.n_frames, cost);
     }
 
-    fn count_run(&self, result: &Result<(), PoolError>, n_frames: usize, busy: Duration) {
-        self.ledger.update_worker(self.worker, |stats| {
+    fn count_run(&self, result: &Result<(), PoolError>, run: &Run) {
+        self.figures.update(|stats| {
             stats.batches += 1;
-            stats.busy += busy;
+            stats.busy += run.end - run.start;
             match result {
-                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
+                Ok(()) => stats.frames += u64::try_from(run.n_frames).unwrap_or(u64::MAX),
                 Err(PoolError::Panicked) => stats.restarts += 1,
                 Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
                 Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,

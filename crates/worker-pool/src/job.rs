@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::Priority;
+use lipsync_core::{Priority, TenantId};
 use lipsync_engine::Generator;
 use tokio::sync::oneshot;
 
@@ -33,6 +33,32 @@ pub trait FramesAhead: Send + Sync {
     fn crop(&self, background_index: u32) -> Option<Arc<[u8]>>;
 }
 
+/// What a job may claim beside others that wait.
+///
+/// The pool's order looks at the deadline alone so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// On whose behalf the job is computed.
+    pub tenant: TenantId,
+    /// How urgent its sender says it is.
+    pub priority: Priority,
+    /// When the answer is of no use any more. What has not been started by then never is, and the
+    /// job fails with [`PoolError::Expired`].
+    pub deadline: Option<Instant>,
+    /// What waits for it.
+    pub work: Work,
+}
+
+/// What waits for a job's frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// A call that is answered with all frames at once.
+    #[default]
+    Unary,
+    /// A live session, whose frames have their time.
+    Live,
+}
+
 /// Some frames to be generated, with all that this takes.
 #[derive(Clone)]
 pub struct Job {
@@ -45,20 +71,15 @@ pub struct Job {
     /// What workers that have nothing else to do prepare when the job is done. They stop as soon as
     /// there is a job for them.
     pub ahead: Option<Arc<dyn FramesAhead>>,
-    /// How urgent the job is. The dispatcher serves jobs in the order in which they came and does
-    /// not look at it.
-    pub priority: Priority,
-    /// When the answer is of no use any more. What has not been started by then never is, and the
-    /// job fails with [`PoolError::Expired`].
-    pub deadline: Option<Instant>,
+    /// Whose it is, and how urgent.
+    pub claim: Claim,
 }
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
             .field("n_frames", &self.frames.len())
-            .field("priority", &self.priority)
-            .field("deadline", &self.deadline)
+            .field("claim", &self.claim)
             .finish_non_exhaustive()
     }
 }

@@ -2,36 +2,35 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use lipsync_engine::{Device, Generator, Session};
+use lipsync_engine::{Device, Generator, MakeRoom};
 use tokio::sync::watch;
 
 use crate::{
-    Job, JobHandle, LostDevice, PoolError, PoolStats,
-    arenas::Arenas,
-    dispatcher::{BatchLimits, Channels, Dispatcher},
-    execute::{Ceiling, Executor, MakeRoom},
-    pace::thread_time,
-    policy::MAX_LOAD,
+    FrameCost, Job, JobHandle, LostDevice, PoolError, PoolStats,
+    cost::thread_time,
+    dispatcher::{Channels, Dispatcher, MAX_NOTICES},
+    membership::{Hiring, spawn},
+    order::{BatchLimits, OldestFirst},
+    roster::SharedRoster,
     stats::Ledger,
-    task::{Batch, Task},
-    warm_up::{self, WarmUp},
-    worker::Worker,
+    task::Task,
 };
 
-/// Longest pause between two looks for a place in the queue.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two looks for what may come without a word: a place in the queue, the pool's end.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// How large a pool is, and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// The device of each worker thread, at least one; 4 to 8 a device are recommended. Jobs go only to
-    /// workers of the device that their generator was loaded for.
+    /// The device of each worker that the pool starts with, at least one; 4 to 8 a device are recommended.
+    /// Jobs go only to workers of the device that their generator was loaded for.
     pub devices: Vec<Device>,
     /// Jobs that may wait, at least 1.
     pub queue_capacity: usize,
@@ -49,32 +48,30 @@ pub struct PoolConfig {
 /// next. A job whose last chunk has got that far has left the queue.
 #[derive(Debug)]
 pub struct WorkerPool {
-    ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) roster: Arc<SharedRoster>,
     control: Mutex<Control>,
-    /// Second ends of the workers' channels: what waits there is failed when the pool is abandoned.
-    slots: Vec<Receiver<Batch>>,
     /// Disconnected when all threads have ended; never has a message.
     ended: Receiver<Infallible>,
     queue_capacity: usize,
-    max_batch_frames: usize,
-    /// To the workers, with the device of each.
-    warm_ups: Vec<(Device, Sender<WarmUp>)>,
+    pub(crate) max_batch_frames: usize,
 }
 
 /// What stopping takes away, step by step.
-#[derive(Debug)]
 struct Control {
-    /// To the dispatcher; gone once the pool stops accepting.
-    queue: Option<Sender<Arc<Task>>>,
+    /// Gone once the pool stops accepting.
+    open: Option<Open>,
     /// Gone once the pool is abandoned.
     abandon: Option<Sender<Infallible>>,
-    threads: Option<Threads>,
+    dispatcher: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-struct Threads {
-    dispatcher: JoinHandle<()>,
-    workers: Vec<JoinHandle<()>>,
+/// What an open pool takes in.
+struct Open {
+    /// Jobs, to the dispatcher.
+    queue: Sender<Arc<Task>>,
+    /// Workers.
+    hiring: Hiring,
 }
 
 impl WorkerPool {
@@ -86,63 +83,51 @@ impl WorkerPool {
     /// refuses a thread.
     pub fn start(config: PoolConfig, room: Arc<dyn MakeRoom>) -> Result<Self, PoolError> {
         config.check()?;
-        let n_workers = config.devices.len();
-        let ledger = Arc::new(Ledger::new(config.queue_capacity, &config.devices));
+        let ledger = Arc::new(Ledger::new(config.queue_capacity));
+        let roster = Arc::new(SharedRoster::default());
         let (queue_tx, queue) = bounded(config.queue_capacity);
         let (abandon_tx, abandon) = bounded(0);
         let (ended_tx, ended) = bounded(0);
-        let (freed_tx, freed) = bounded(n_workers.saturating_mul(MAX_LOAD));
-        let (dispatching_tx, dispatching) = bounded(0);
-        let mut workers = Vec::with_capacity(n_workers);
-        for (worker, &device) in config.devices.iter().enumerate() {
-            let (ledger, room) = (Arc::clone(&ledger), Arc::clone(&room));
-            let executor = move || Executor {
-                worker,
-                device,
-                ledger,
-                room,
-                session: Session::new(),
-                ceiling: Ceiling::none(),
-                arenas: Arenas::default(),
-            };
-            let name = format!("lipsync-worker-{worker}");
-            let channels = (dispatching.clone(), freed_tx.clone());
-            workers.push(WorkerEnds::spawn(name, executor, channels, &ended_tx)?);
-        }
+        let (notices_tx, notices) = bounded(MAX_NOTICES);
         let channels = Channels {
             queue,
-            freed,
+            notices,
             abandon,
-            workers: workers.iter().map(|w| w.batches.clone()).collect(),
         };
-        let limits = BatchLimits {
+        let order = Box::new(OldestFirst::new(BatchLimits {
             max_frames: config.max_batch_frames,
             max_wait: config.max_batch_wait,
+        }));
+        let (of_dispatcher, counted) = (Arc::clone(&roster), Arc::clone(&ledger));
+        // If a thread is refused, it is dropped, which lets go of the workers that there are.
+        let dispatcher = Dispatcher::new(channels, order, of_dispatcher, counted);
+        let hiring = Hiring {
+            roster: Arc::clone(&roster),
+            ledger: Arc::clone(&ledger),
+            room,
+            notices: notices_tx,
+            ended: ended_tx,
         };
-        let dispatcher = Dispatcher::new(channels, &config.devices, limits, Arc::clone(&ledger));
-        let name = "lipsync-dispatch".to_owned();
-        let dispatcher = spawn(name, &ended_tx, move || dispatcher.run(dispatching_tx))?;
-        let (mut threads, mut slots, mut warm_ups) = (Vec::new(), Vec::new(), Vec::new());
-        for (worker, &device) in workers.into_iter().zip(&config.devices) {
-            threads.push(worker.thread);
-            slots.push(worker.slot);
-            warm_ups.push((device, worker.warm_ups));
+        for &device in &config.devices {
+            let worker = hiring.hire(device)?;
+            roster.lock().admit(worker)?;
         }
+        let name = "lipsync-dispatch".to_owned();
+        let dispatcher = spawn(name, &hiring.ended, move || dispatcher.run())?;
         Ok(Self {
             ledger,
+            roster,
             control: Mutex::new(Control {
-                queue: Some(queue_tx),
-                abandon: Some(abandon_tx),
-                threads: Some(Threads {
-                    dispatcher,
-                    workers: threads,
+                open: Some(Open {
+                    queue: queue_tx,
+                    hiring,
                 }),
+                abandon: Some(abandon_tx),
+                dispatcher: Some(dispatcher),
             }),
-            slots,
             ended,
             queue_capacity: config.queue_capacity,
             max_batch_frames: config.max_batch_frames,
-            warm_ups,
         })
     }
 
@@ -177,30 +162,6 @@ impl WorkerPool {
         }
     }
 
-    /// Gets every worker of the generator's device ready for batches of any size; blocks until all are.
-    ///
-    /// # Errors
-    /// [`PoolError::Engine`], [`PoolError::Panicked`], [`PoolError::OutOfMemory`] or
-    /// [`PoolError::DeviceLost`]: a worker cannot run it. [`PoolError::NoWorker`], and
-    /// [`PoolError::ShuttingDown`].
-    pub fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), PoolError> {
-        let device = generator.device();
-        let workers = self.warm_ups.iter().filter(|(of, _)| *of == device);
-        let n_workers = workers.clone().count();
-        if n_workers == 0 {
-            return Err(PoolError::NoWorker { device });
-        }
-        let (orders, replies) = WarmUp::orders(generator, self.max_batch_frames, n_workers);
-        for ((_, worker), order) in workers.zip(orders) {
-            worker.send(order).map_err(|_| PoolError::ShuttingDown)?;
-        }
-        // Of a worker that ended there is no reply, but the others' end the wait.
-        for _ in 0..n_workers {
-            replies.recv().map_err(|_| PoolError::ShuttingDown)??;
-        }
-        Ok(())
-    }
-
     /// Does `run`, which runs one frame of a network on this thread, and takes note of the processor time. So
     /// the first job of a network is cut as well as the next; without it, it is split over the workers as if
     /// frames cost nothing.
@@ -208,28 +169,37 @@ impl WorkerPool {
         let start = thread_time();
         let done = run();
         let busy = thread_time().saturating_sub(start);
-        self.ledger.paces.note(generator, 1, busy);
+        self.ledger.costs.note(generator, 1, busy);
         done
     }
 
     fn check(&self, job: &Job) -> Result<(), PoolError> {
         job.check()?;
         let device = job.generator.device();
-        if !self.warm_ups.iter().any(|(of, _)| *of == device) {
-            return Err(PoolError::NoWorker { device });
-        }
         if self.ledger.is_lost(device) {
             return Err(PoolError::DeviceLost { device });
         }
-        Ok(())
+        let roster = self.roster.lock();
+        if roster.has(device) {
+            return Ok(());
+        }
+        let is_closed = roster.is_closed();
+        drop(roster);
+        // All are let go of when the pool stops, and when it is broken.
+        self.hiring()?;
+        Err(if is_closed {
+            PoolError::Lost
+        } else {
+            PoolError::NoWorker { device }
+        })
     }
 
     fn enqueue(&self, job: Job) -> Result<JobHandle, PoolError> {
         let control = self.control();
-        let queue = control.queue.as_ref().ok_or(PoolError::ShuttingDown)?;
+        let open = control.open.as_ref().ok_or(PoolError::ShuttingDown)?;
         self.ledger.admit()?;
         let (task, handle) = Task::accept(job, Arc::clone(&self.ledger));
-        let sent = queue.try_send(task);
+        let sent = open.queue.try_send(task);
         drop(control);
         match sent {
             Ok(()) => Ok(handle),
@@ -249,7 +219,17 @@ impl WorkerPool {
     /// The counters now.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        self.ledger.snapshot()
+        let workers = self.roster.lock().figures();
+        PoolStats {
+            workers,
+            ..self.ledger.snapshot()
+        }
+    }
+
+    /// What a frame of a network takes, as measured; `None` where it has not run yet.
+    #[must_use]
+    pub fn frame_cost(&self, generator: &Arc<dyn Generator>) -> Option<FrameCost> {
+        self.ledger.costs.of(generator)
     }
 
     /// The first device that failed for good; `None` as long as there is none.
@@ -271,7 +251,7 @@ impl WorkerPool {
     /// cannot be interrupted: its thread is left behind, still answers if that completes a job, and
     /// ends. The call blocks, so it does not belong on a thread of an async runtime.
     pub fn shutdown(&self, grace: Duration) {
-        drop(self.control().queue.take());
+        drop(self.control().open.take());
         let all_ended = match Instant::now().checked_add(grace) {
             Some(deadline) => {
                 self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
@@ -288,23 +268,39 @@ impl WorkerPool {
     /// Fails what waits, joins the dispatcher and gives the workers, which end after their chunk.
     fn abandon(&self) -> Vec<JoinHandle<()>> {
         let mut control = self.control();
-        control.queue = None;
+        control.open = None;
         control.abandon = None;
-        let threads = control.threads.take();
+        let dispatcher = control.dispatcher.take();
         drop(control);
-        let Some(threads) = threads else {
-            return Vec::new();
-        };
-        join(threads.dispatcher);
-        let batches = self.slots.iter().flat_map(Receiver::try_iter);
-        for chunk in batches.flat_map(|batch| batch.chunks) {
+        if let Some(dispatcher) = dispatcher {
+            join(dispatcher);
+        }
+        let mut roster = self.roster.lock();
+        let (waiting, workers) = (roster.take_waiting(), roster.take_threads());
+        drop(roster);
+        for chunk in waiting {
             chunk.task.fail(PoolError::ShuttingDown);
         }
-        threads.workers
+        workers
+    }
+
+    /// What a worker needs that joins.
+    pub(crate) fn hiring(&self) -> Result<Hiring, PoolError> {
+        let control = self.control();
+        let open = control.open.as_ref().ok_or(PoolError::ShuttingDown)?;
+        Ok(open.hiring.clone())
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("is_open", &self.open.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -313,35 +309,6 @@ impl Drop for WorkerPool {
     /// [`shutdown`](Self::shutdown) there is nothing left to wait for.
     fn drop(&mut self) {
         self.abandon().into_iter().for_each(join);
-    }
-}
-
-/// What the pool has of a worker.
-struct WorkerEnds {
-    batches: Sender<Batch>,
-    slot: Receiver<Batch>,
-    warm_ups: Sender<WarmUp>,
-    thread: JoinHandle<()>,
-}
-
-impl WorkerEnds {
-    /// The executor is made on the worker's own thread: a session never leaves it.
-    fn spawn(
-        name: String,
-        executor: impl FnOnce() -> Executor + Send + 'static,
-        (dispatching, freed): (Receiver<Infallible>, Sender<usize>),
-        ended: &Sender<Infallible>,
-    ) -> Result<Self, PoolError> {
-        let (batches, slot) = bounded(MAX_LOAD);
-        let (warm_ups, orders) = bounded(warm_up::MAX_WAITING);
-        let chunks = slot.clone();
-        let run = move || Worker::new(chunks, dispatching, freed, orders, executor()).run();
-        Ok(Self {
-            batches,
-            slot,
-            warm_ups,
-            thread: spawn(name, ended, run)?,
-        })
     }
 }
 
@@ -367,21 +334,6 @@ impl PoolConfig {
         }
         Ok(())
     }
-}
-
-/// Starts a thread that keeps `ended` connected while it runs.
-fn spawn(
-    name: String,
-    ended: &Sender<Infallible>,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, PoolError> {
-    let ended = ended.clone();
-    let run = move || {
-        body();
-        drop(ended);
-    };
-    let thread = thread::Builder::new().name(name);
-    thread.spawn(run).map_err(PoolError::Spawn)
 }
 
 fn join(thread: JoinHandle<()>) {

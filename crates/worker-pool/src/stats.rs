@@ -1,8 +1,9 @@
 //! What the pool counts.
 //!
-//! Everything is behind one lock that is held for a few additions at a time, so a snapshot is a
+//! What becomes of jobs is behind one lock that is held for a few additions at a time, so a snapshot is a
 //! state that really existed: in each, `submitted = completed + failed + cancelled + in_flight`.
-//! Whether a device is lost is told here, too: it is the one thing of the pool that others watch.
+//! Each worker counts for itself. Whether a device is lost is told here, too: it is the one thing of the pool
+//! that others watch.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,7 +13,7 @@ use std::{
 use lipsync_engine::Device;
 use tokio::sync::{Notify, watch};
 
-use crate::{PoolError, pace::Paces, policy::Closed};
+use crate::{PoolError, cost::Costs, order::policy::Closed};
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,10 +34,19 @@ pub struct PoolStats {
     pub rejected: u64,
     /// Jobs whose handle was dropped before they ended.
     pub cancelled: u64,
-    /// One entry a worker.
+    /// One entry for each number that a worker has had, by number. One that has left is
+    /// [not here](WorkerStats::is_here), but counts in every total.
     pub workers: Vec<WorkerStats>,
     /// Batches on devices where jobs of one model share them.
     pub shared: SharedBatches,
+}
+
+impl PoolStats {
+    /// Workers that there are now.
+    #[must_use]
+    pub fn n_workers(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.is_here).count()
+    }
 }
 
 /// Batches on devices where jobs share them, by what closed them.
@@ -65,6 +75,9 @@ pub struct LostDevice {
 pub struct WorkerStats {
     /// Where it runs networks.
     pub device: Device,
+    /// Whether there is a worker of this number now. If not, the next one that joins for the device takes the
+    /// number, and these counters go on.
+    pub is_here: bool,
     /// Batches run, whatever came of them.
     pub batches: u64,
     /// Frames that came out of them.
@@ -89,37 +102,55 @@ pub(crate) enum Verdict {
     Withdrawn,
 }
 
-/// The counters while the pool lives.
+/// The counters of one worker while the pool lives; it outlasts the worker.
+#[derive(Debug)]
+pub(crate) struct WorkerFigures(Mutex<WorkerStats>);
+
+impl WorkerFigures {
+    pub(crate) fn new(device: Device) -> Self {
+        Self(Mutex::new(WorkerStats {
+            device,
+            ..WorkerStats::default()
+        }))
+    }
+
+    pub(crate) fn update(&self, update: impl FnOnce(&mut WorkerStats)) {
+        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn snapshot(&self) -> WorkerStats {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The counters of the jobs while the pool lives.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    /// Without those of the workers.
     stats: Mutex<PoolStats>,
     /// A place in the queue has become free.
     freed: Notify,
     /// The first device that was lost.
     lost: watch::Sender<Option<LostDevice>>,
-    /// How long networks take.
-    pub(crate) paces: Paces,
+    /// What networks cost.
+    pub(crate) costs: Costs,
 }
 
 impl Ledger {
-    /// Nothing counted yet; `devices` are those of the workers.
-    pub(crate) fn new(queue_capacity: usize, devices: &[Device]) -> Self {
-        let worker = |&device| WorkerStats {
-            device,
-            ..WorkerStats::default()
-        };
+    /// Nothing counted yet.
+    pub(crate) fn new(queue_capacity: usize) -> Self {
         Self {
             stats: Mutex::new(PoolStats {
                 queue_capacity,
-                workers: devices.iter().map(worker).collect(),
                 ..PoolStats::default()
             }),
             freed: Notify::new(),
             lost: watch::Sender::new(None),
-            paces: Paces::default(),
+            costs: Costs::default(),
         }
     }
 
+    /// The counters of the jobs now; those of the workers are on the roster.
     pub(crate) fn snapshot(&self) -> PoolStats {
         self.lock().clone()
     }
@@ -165,12 +196,6 @@ impl Ledger {
         drop(stats);
         if was_queued {
             self.freed.notify_one();
-        }
-    }
-
-    pub(crate) fn update_worker(&self, worker: usize, update: impl FnOnce(&mut WorkerStats)) {
-        if let Some(stats) = self.lock().workers.get_mut(worker) {
-            update(stats);
         }
     }
 

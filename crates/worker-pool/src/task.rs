@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
-    Job, JobHandle, JobOutput, JobTimings, PoolError,
+    Claim, Job, JobHandle, JobOutput, JobTimings, PoolError,
     ahead::Ahead,
     stats::{Ledger, Verdict},
 };
@@ -117,11 +117,6 @@ impl Task {
         &self.job.generator
     }
 
-    /// Whether both run on the very same network, so that they may share a batch.
-    pub(crate) fn has_same_generator(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.job.generator, &other.job.generator)
-    }
-
     /// Where the network runs.
     pub(crate) fn device(&self) -> Device {
         self.job.generator.device()
@@ -131,8 +126,12 @@ impl Task {
         self.submitted_at
     }
 
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.job.claim
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.job.deadline
+        self.job.claim.deadline
     }
 
     /// What may be prepared when the job is done.

@@ -7,6 +7,7 @@ mod cancelling;
 mod dispatching;
 pub(crate) mod fake;
 mod faults;
+mod joining;
 mod memory;
 mod refusing;
 mod stopping;

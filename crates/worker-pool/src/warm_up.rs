@@ -7,12 +7,13 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lipsync_engine::{Generator, Session};
 
-use crate::{PoolError, execute::Executor};
+use crate::{PoolError, WorkerPool, execute::Executor};
 
 /// Warm-ups that may wait at one worker; whoever asks for more blocks.
 pub(crate) const MAX_WAITING: usize = 16;
@@ -21,33 +22,97 @@ pub(crate) const MAX_WAITING: usize = 16;
 pub(crate) struct WarmUp {
     generator: Arc<dyn Generator>,
     max_batch_frames: usize,
-    reply: Sender<Result<(), PoolError>>,
+    reply: Reply,
+}
+
+/// What a worker says to an order: whether it has obeyed, or leaves the pool.
+type Answer = Result<bool, PoolError>;
+
+/// Where an answer goes. One that is dropped says that the worker leaves; one that a panic takes along says
+/// nothing.
+#[derive(Debug)]
+struct Reply(Option<Sender<Answer>>);
+
+impl Reply {
+    fn send(&mut self, answer: Answer) {
+        if let Some(reply) = self.0.take() {
+            // There is room for all; nobody may wait for them any more.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.send(Ok(false));
+        }
+    }
 }
 
 impl WarmUp {
-    /// Orders for any number of workers, and what they will say.
-    pub(crate) fn orders(
+    /// Has workers get ready for a network, and waits until all that stay are; whether all stayed.
+    ///
+    /// # Errors
+    /// What a worker met; [`PoolError::ShuttingDown`] where one did not answer.
+    pub(crate) fn have_done(
         generator: &Arc<dyn Generator>,
         max_batch_frames: usize,
-        n_workers: usize,
-    ) -> (impl Iterator<Item = Self>, Receiver<Result<(), PoolError>>) {
-        let (reply, replies) = bounded(n_workers.max(1));
-        let generator = Arc::clone(generator);
-        let orders = std::iter::repeat_with(move || Self {
-            generator: Arc::clone(&generator),
-            max_batch_frames,
-            reply: reply.clone(),
-        });
-        (orders.take(n_workers), replies)
+        workers: Vec<Sender<Self>>,
+    ) -> Answer {
+        let n_workers = workers.len();
+        let (reply, answers) = bounded(n_workers);
+        for worker in workers {
+            // The order of one that leaves is dropped: here, by its thread, or with its channel, which this
+            // end must not keep.
+            drop(worker.send(Self {
+                generator: Arc::clone(generator),
+                max_batch_frames,
+                reply: Reply(Some(reply.clone())),
+            }));
+        }
+        drop(reply);
+        Self::wait(&answers, n_workers)
+    }
+
+    fn wait(answers: &Receiver<Answer>, n_workers: usize) -> Answer {
+        let mut all_stayed = true;
+        for _ in 0..n_workers {
+            all_stayed &= answers.recv().map_err(|_| PoolError::ShuttingDown)??;
+        }
+        Ok(all_stayed)
     }
 
     /// Does it and says how it went.
-    pub(crate) fn obey(self, executor: &mut Executor) {
+    pub(crate) fn obey(mut self, executor: &mut Executor) {
         let result = executor.warm_up(&*self.generator, self.max_batch_frames);
-        // Before the reply, so that who has it finds the network unused.
+        // Before the reply, so that whoever has it finds the network unused.
         drop(self.generator);
-        // There is room for all replies; nobody may wait for them any more.
-        let _ = self.reply.send(result);
+        self.reply.send(result.map(|()| true));
+    }
+}
+
+impl WorkerPool {
+    /// Gets every worker of the generator's device ready for batches of any size; blocks until all are.
+    /// Workers that join later get ready for it, too, for as long as it is in memory.
+    ///
+    /// # Errors
+    /// [`PoolError::Engine`], [`PoolError::Panicked`], [`PoolError::OutOfMemory`] or
+    /// [`PoolError::DeviceLost`]: a worker cannot run it. [`PoolError::NoWorker`], and
+    /// [`PoolError::ShuttingDown`].
+    pub fn warm_up(&self, generator: &Arc<dyn Generator>) -> Result<(), PoolError> {
+        self.hiring()?;
+        let workers = self.roster.lock().warm_up(generator);
+        if workers.is_empty() {
+            let device = generator.device();
+            return Err(PoolError::NoWorker { device });
+        }
+        let all_stayed = WarmUp::have_done(generator, self.max_batch_frames, workers)?;
+        if !all_stayed {
+            // One that left is none that has to be ready, unless all leave.
+            self.hiring()?;
+        }
+        Ok(())
     }
 }
 
@@ -59,31 +124,30 @@ impl Executor {
         }
         let mut n_frames = max_frames.min(self.ceiling.n_frames);
         loop {
-            let session = &mut self.session;
-            // Unwind safe: after a panic the session is not looked at again.
-            let outcome = catch_unwind(AssertUnwindSafe(|| generator.warm_up(session, n_frames)));
-            let error = match outcome {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => self.take_stock(error),
-                Err(_) => {
-                    self.session = Session::new();
-                    return Err(PoolError::Panicked);
+            match self.with_room(|worker| worker.try_warm_up(generator, n_frames)) {
+                Err(PoolError::OutOfMemory { .. }) if n_frames > 1 => {
+                    n_frames = n_frames.div_ceil(2);
+                    self.ceiling.lower_to(n_frames);
                 }
-            };
-            let PoolError::OutOfMemory { needed, free, .. } = error else {
-                return Err(error);
-            };
-            if self
-                .room
-                .make_room(self.device, needed.saturating_sub(free).max(1))
-            {
-                continue;
+                result => return result,
             }
-            if n_frames <= 1 {
-                return Err(error);
+        }
+    }
+
+    fn try_warm_up(
+        &mut self,
+        generator: &dyn Generator,
+        max_batch_frames: usize,
+    ) -> Result<(), PoolError> {
+        let session = &mut self.session;
+        // Unwind safe: after a panic the session is not looked at again.
+        let warm_up = AssertUnwindSafe(|| generator.warm_up(session, max_batch_frames));
+        match catch_unwind(warm_up) {
+            Ok(result) => result.map_err(|error| self.take_stock(error)),
+            Err(_) => {
+                self.session = Session::new();
+                Err(PoolError::Panicked)
             }
-            n_frames = n_frames.div_ceil(2);
-            self.ceiling.lower_to(n_frames);
         }
     }
 }

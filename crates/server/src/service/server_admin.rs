@@ -81,7 +81,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_us: micros(shared.started.elapsed()),
         device: shared.device.clone(),
-        worker_count: count(pool.workers.len()),
+        worker_count: count(pool.n_workers()),
         queue_capacity: count(pool.queue_capacity),
         queue_depth: count(pool.queue_depth),
         submitted: pool.submitted,

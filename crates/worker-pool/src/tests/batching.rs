@@ -110,10 +110,8 @@ fn nobody_is_held_back_beyond_its_deadline() {
     let (gated, calls) = gated_on_gpu();
     let first = submit_all(&pool, &gated, [(0, 1)]);
     let running = calls.next();
-    let urgent = Job {
-        deadline: Some(Instant::now() + TOO_LONG),
-        ..fake::job(&gated, 1..2)
-    };
+    let deadline = Instant::now() + TOO_LONG;
+    let urgent = fake::due(fake::job(&gated, 1..2), Some(deadline));
     let urgent = pool.submit(urgent).unwrap();
     until(|| pool.stats().queue_depth == 0);
     running.go(Act::Succeed);

@@ -67,10 +67,7 @@ fn dropping_the_handle_after_the_answer_cancels_nothing() {
 fn an_expired_job_never_runs() {
     let pool = pool(1, 4, 1);
     let fake = Arc::new(Fake::default());
-    let job = Job {
-        deadline: Some(Instant::now()),
-        ..fake::job(&fake, 0..2)
-    };
+    let job = fake::due(fake::job(&fake, 0..2), Some(Instant::now()));
     let error = wait(pool.submit(job).unwrap()).unwrap_err();
     assert!(matches!(error, PoolError::Expired));
     assert_eq!(fake.n_calls(), 0);
@@ -83,10 +80,7 @@ fn a_queued_job_expires_while_the_engine_is_busy() {
     let (call, running, next) = occupy(&pool);
     let fake = Arc::new(Fake::default());
     let deadline = Instant::now() + Duration::from_millis(20);
-    let job = |deadline| Job {
-        deadline,
-        ..fake::job(&fake, 0..1)
-    };
+    let job = |deadline| fake::due(fake::job(&fake, 0..1), deadline);
     let patient = pool.submit(job(None)).unwrap();
     let hurried = pool.submit(job(Some(deadline))).unwrap();
     // Nothing but the passing of time ends it: the engine is held.
@@ -106,10 +100,7 @@ fn a_deadline_that_passes_between_chunks_ends_the_job() {
     let pool = pool(1, 4, 1);
     let (gated, calls) = Fake::gated();
     let deadline = Instant::now() + Duration::from_millis(50);
-    let job = Job {
-        deadline: Some(deadline),
-        ..fake::job(&gated, 0..2)
-    };
+    let job = fake::due(fake::job(&gated, 0..2), Some(deadline));
     let handle = pool.submit(job).unwrap();
     // On a stalled machine the first chunk may expire too, or its call come too late: then there is none
     // to hold.
@@ -142,10 +133,7 @@ fn an_expired_chunk_stops_after_the_frame_that_runs() {
     let pool = pool(1, 4, 8);
     let (gated, calls) = Fake::gated_by_frame();
     let deadline = Instant::now() + Duration::from_millis(50);
-    let job = Job {
-        deadline: Some(deadline),
-        ..fake::job(&gated, 0..8)
-    };
+    let job = fake::due(fake::job(&gated, 0..8), Some(deadline));
     let handle = pool.submit(job).unwrap();
     // As above, a stalled machine may have nothing to hold.
     let call = calls.next_before(deadline);

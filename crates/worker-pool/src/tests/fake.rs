@@ -12,11 +12,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use lipsync_core::{FaceGeometry, Priority};
+use lipsync_core::FaceGeometry;
 use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
 
 use super::TOO_LONG;
-use crate::{FramesAhead, Job, JobFrame};
+use crate::{Claim, FramesAhead, Job, JobFrame};
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -327,8 +327,18 @@ pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
         frames: ids.clone().map(frame).collect(),
         ahead: None,
         audio: ids.flat_map(audio).collect(),
-        priority: Priority::Normal,
-        deadline: None,
+        claim: Claim::default(),
+    }
+}
+
+/// The same job, of use until a deadline only.
+pub(super) fn due(job: Job, deadline: Option<Instant>) -> Job {
+    Job {
+        claim: Claim {
+            deadline,
+            ..job.claim
+        },
+        ..job
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use lipsync_engine::MakeRoom;
+
 use super::{
     fake::{self, Fake},
     *,
 };
-use crate::MakeRoom;
 
 /// Gives one frame's room to a device a time, as often as it can.
 struct Idle {

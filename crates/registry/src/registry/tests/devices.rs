@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lipsync_engine::Device;
+use lipsync_engine::{Device, MakeRoom as _};
 
 use crate::{
     ErrorClass, Registry, RegistryConfig, RegistryError,
@@ -129,12 +129,12 @@ fn a_run_without_memory_makes_idle_models_of_its_device_go() {
         load(&registry, name).unwrap();
     }
     // On cuda:0 there are a, in use, and c.
-    assert!(registry.evict_idle(GPUS[0], 5 * WEIGHTS));
+    assert!(registry.make_room(GPUS[0], 5 * WEIGHTS));
     let left: Vec<_> = shown(&registry).into_iter().map(|(id, _)| id).collect();
     assert_eq!(left, ["a", "b", "d"]);
-    assert!(!registry.evict_idle(GPUS[0], 1), "what is in use stays");
-    assert!(!registry.evict_idle(Device::Cuda(7), 1));
-    assert!(registry.evict_idle(GPUS[1], 1));
+    assert!(!registry.make_room(GPUS[0], 1), "what is in use stays");
+    assert!(!registry.make_room(Device::Cuda(7), 1));
+    assert!(registry.make_room(GPUS[1], 1));
     assert_eq!(registry.n_ready(), 2, "no more than were asked for");
     drop(in_use);
 }

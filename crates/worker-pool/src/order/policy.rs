@@ -1,4 +1,4 @@
-//! Who gets which frames: the decisions of the dispatcher, without any thread.
+//! The rules that the order goes by, as functions of numbers: turns, cuts, and how long a batch is held back.
 //!
 //! Devices differ in what a large batch is good for. The CPU engine runs frames one by one: there a job is
 //! split over all workers, and never shares a batch, which would only make it wait for its neighbours. There,
