@@ -4,14 +4,11 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     EngineError, LoadOptions, Network,
+    cpu::{PlanReport, network::MAX_SHOWN_ENDS},
     graph::simplify::simplify,
     import::{Imported, TensorInfo, import},
     load::load_generator_network,
-    network::MAX_SHOWN_ENDS,
-    plan::{
-        report::PlanReport,
-        units::{UnitKind, group},
-    },
+    schedule::units::{UnitKind, group},
 };
 
 /// What was found in an ONNX file.
@@ -145,7 +142,7 @@ fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CpuIsa, network_writer::variants::write_variant};
+    use crate::{CpuIsa, oracle::network_writer::variants::write_variant};
 
     #[test]
     fn a_network_of_the_family_is_described() {

@@ -10,16 +10,18 @@ use lipsync_core::FaceGeometry;
 
 use crate::{
     AudioEncoder, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
+    cpu::{
+        network::{Network, describe_ends, import_simplified},
+        plan::{
+            Frame,
+            ends::{Drain, Feed},
+            visual::{Kept, Visual},
+        },
+    },
     cuda::CudaGenerator,
     encoder::{N_MELS, N_ROWS},
     graph::{Activation, Graph, Op, Shape, ValueId},
     import::TensorInfo,
-    network::{Network, describe_ends, import_simplified},
-    plan::{
-        Frame,
-        ends::{Drain, Feed},
-        visual::{Kept, Visual},
-    },
     visual_cache::{Found, Shelf},
 };
 

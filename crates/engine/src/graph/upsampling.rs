@@ -116,7 +116,7 @@ mod tests {
     use crate::{
         graph::{Shape, op::Window, simplify::simplify},
         import::import,
-        network_writer::{SplitMix64, variants::write_variant},
+        oracle::network_writer::{SplitMix64, variants::write_variant},
         reference,
     };
 

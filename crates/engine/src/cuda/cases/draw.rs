@@ -14,7 +14,7 @@ use crate::{
         pack::small,
         twin::Memory,
     },
-    network_writer::SplitMix64,
+    oracle::network_writer::SplitMix64,
 };
 
 /// `rounds` launches of every kind of kernel.

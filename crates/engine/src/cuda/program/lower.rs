@@ -19,9 +19,8 @@ use crate::{
     },
     graph::{Activation, Conv, Graph, Op, Shape, ValueId},
     load::GeneratorGraph,
-    plan::{
-        memory,
-        tensor::View,
+    schedule::{
+        View, memory,
         units::{Unit, UnitKind},
     },
 };

@@ -13,7 +13,7 @@ use crate::{
     },
     graph::{Conv, Graph, Node, Op, Shape, ValueId, op::Window},
     load::GeneratorGraph,
-    network_writer::SplitMix64,
+    oracle::network_writer::SplitMix64,
 };
 
 /// A network in the making: a small U-Net of inverted residual blocks.

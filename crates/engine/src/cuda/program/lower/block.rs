@@ -8,7 +8,7 @@ use crate::{
         program::{Spot, Step},
     },
     graph::{Conv, Op},
-    plan::units::{BlockNodes, Unit},
+    schedule::units::{BlockNodes, Unit},
 };
 
 impl Lowering<'_> {

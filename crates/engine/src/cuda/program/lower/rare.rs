@@ -7,7 +7,7 @@ use crate::{
         pack::small,
     },
     graph::{Conv, Pool, PoolKind, Shape, op::Window},
-    plan::units::Unit,
+    schedule::units::Unit,
 };
 
 impl Lowering<'_> {

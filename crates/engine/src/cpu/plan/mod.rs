@@ -1,6 +1,6 @@
 //! A graph made ready to run: grouped, packed, placed.
 //!
-//! Activations are [`Element`]s in NHWC. [`units`] finds what runs as one step, [`memory`] where
+//! Activations are [`Element`]s in NHWC. [`crate::schedule`] finds what runs as one step and where
 //! values live, [`step`] packs weights and calls kernels, [`block`] is the fused inverted residual
 //! block, [`ends`] what comes from the caller and goes to it. A plan is immutable and shared; what a
 //! run writes to belongs to a [`Session`]. Nothing is parallel inside a frame, and frames never meet:
@@ -11,14 +11,12 @@
 mod block;
 pub(crate) mod ends;
 mod lift;
-pub(crate) mod memory;
 mod plain;
 pub(crate) mod report;
 mod ring;
 mod step;
 mod strips;
-pub(crate) mod tensor;
-pub(crate) mod units;
+mod tensor;
 pub(crate) mod visual;
 
 #[cfg(test)]
@@ -30,13 +28,13 @@ use self::{
     report::PlanReport,
     step::Kernel,
     strips::StripLimits,
-    tensor::View,
     visual::{Kept, N_RECOMPUTED, Visual, VisualPart},
 };
 use crate::{
+    cpu::kernels::{Element, Isa},
     graph::{Graph, Shape, ValueId, upsampling::convolve_before_upsampling},
-    kernels::{Element, Isa},
-    session::{Arena, ScratchSize, Session, Stored},
+    schedule::{View, memory, units},
+    workspace::{Arena, ScratchSize, Session, Stored},
 };
 
 /// A network packed for one instruction set, with activations stored as `E`.

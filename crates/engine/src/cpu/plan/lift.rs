@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{ring, tensor::Source};
 use crate::{
+    cpu::kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
     graph::{Conv, Shape},
-    kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
 };
 
 /// A 1x1 convolution of a small tensor whose result is resized, by rows.

@@ -5,8 +5,8 @@
 
 use super::tensor::{Source, Target};
 use crate::{
+    cpu::kernels::Element,
     graph::{Activation, Conv, Pool, PoolKind, Shape},
-    kernels::Element,
 };
 
 /// A convolution of any kernel and any groups.

@@ -2,7 +2,7 @@
 //! give, or the scalar twin.
 
 use super::*;
-use crate::kernels::{isa::Kernel, simd::Simd};
+use crate::cpu::kernels::{isa::Kernel, simd::Simd};
 
 fn rounded(values: &[f32]) -> Vec<Bf16> {
     values.iter().map(|&x| Bf16::from_f32(x)).collect()

@@ -3,7 +3,7 @@
 //! Plain loops over lanes, which LLVM vectorises for the instruction set that they are inlined into.
 
 use super::Simd;
-use crate::kernels::{Bf16, Element};
+use crate::cpu::kernels::{Bf16, Element};
 
 /// Lanes of the widest vector.
 const MAX_LANES: usize = 16;
@@ -16,28 +16,28 @@ pub struct Pairs<V>([V; 2]);
 macro_rules! bf16 {
     () => {
         #[inline(always)]
-        fn widen(self, src: &[$crate::kernels::Bf16], n: usize) -> Self::Vector {
-            $crate::kernels::simd::emulated::widen(self, src, n)
+        fn widen(self, src: &[$crate::cpu::kernels::Bf16], n: usize) -> Self::Vector {
+            $crate::cpu::kernels::simd::emulated::widen(self, src, n)
         }
 
         #[inline(always)]
-        fn narrow(self, dst: &mut [$crate::kernels::Bf16], n: usize, v: Self::Vector) {
-            $crate::kernels::simd::emulated::narrow(self, dst, n, v);
+        fn narrow(self, dst: &mut [$crate::cpu::kernels::Bf16], n: usize, v: Self::Vector) {
+            $crate::cpu::kernels::simd::emulated::narrow(self, dst, n, v);
         }
 
         #[inline(always)]
-        fn load_pairs(self, src: &[$crate::kernels::Bf16]) -> Self::Pairs {
-            $crate::kernels::simd::emulated::load_pairs(self, src)
+        fn load_pairs(self, src: &[$crate::cpu::kernels::Bf16]) -> Self::Pairs {
+            $crate::cpu::kernels::simd::emulated::load_pairs(self, src)
         }
 
         #[inline(always)]
-        fn splat_pair(self, pair: [$crate::kernels::Bf16; 2]) -> Self::Pairs {
-            $crate::kernels::simd::emulated::splat_pair(self, pair)
+        fn splat_pair(self, pair: [$crate::cpu::kernels::Bf16; 2]) -> Self::Pairs {
+            $crate::cpu::kernels::simd::emulated::splat_pair(self, pair)
         }
 
         #[inline(always)]
         fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector {
-            $crate::kernels::simd::emulated::dot_pairs(self, a, b, c)
+            $crate::cpu::kernels::simd::emulated::dot_pairs(self, a, b, c)
         }
     };
 }

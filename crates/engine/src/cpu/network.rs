@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::{
     EngineError, LoadOptions, Precision, Session,
+    cpu::{
+        kernels::{Bf16, Isa},
+        plan::{
+            Executable, Frame, Plan,
+            ends::{Drain, Feed},
+            report::PlanReport,
+            visual::{Kept, Visual},
+        },
+    },
     graph::{Graph, Shape, simplify::simplify},
     import::{Imported, TensorInfo, import},
-    kernels::{Bf16, Isa},
-    plan::{
-        Executable, Frame, Plan,
-        ends::{Drain, Feed},
-        report::PlanReport,
-        visual::{Kept, Visual},
-    },
 };
 
 /// Inputs and outputs that are shown of each; networks of the family have two and one.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     EngineError,
+    cpu::kernels::{Aligned, Bf16, Element},
+    cpu::plan::visual::Kept,
     cuda::{Cuda, Worker},
-    kernels::{Aligned, Bf16, Element},
-    plan::visual::Kept,
 };
 
 /// The memory that runs of a network need, grown on demand and kept between runs: one per worker

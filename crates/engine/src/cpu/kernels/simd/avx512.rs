@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{Simd, emulated};
-use crate::kernels::Bf16;
+use crate::cpu::kernels::Bf16;
 
 const LANES: usize = 16;
 

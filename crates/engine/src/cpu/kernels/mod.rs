@@ -50,6 +50,6 @@ pub use interleave::interleave;
 pub use isa::{Isa, UnsupportedIsa};
 pub use matrix::{Added, Epilogue, MatMut, MatRef};
 
-pub use crate::cpu_isa::CpuIsa;
+pub use crate::cpu::CpuIsa;
 pub use resized::Resized;
 pub use upsample::{Resize, blend_rows, upsample_bilinear_align_corners};

@@ -9,9 +9,9 @@ use std::ops::Range;
 use lipsync_core::FaceGeometry;
 
 use crate::{
+    cpu::kernels::{Element, Isa, interleave, pack_face, sigmoid_to_u8},
+    cpu::layout::to_nchw,
     graph::Shape,
-    kernels::{Element, Isa, interleave, pack_face, sigmoid_to_u8},
-    layout::to_nchw,
 };
 
 /// An input of one frame.

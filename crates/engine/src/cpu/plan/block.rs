@@ -18,12 +18,12 @@ use super::{
     units::BlockNodes,
 };
 use crate::{
-    graph::{Conv, Graph, Op, Shape},
-    kernels::{
+    cpu::kernels::{
         Added, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise, Strip, Weights,
         depthwise3x3,
     },
-    session::{Scratch, ScratchSize},
+    graph::{Conv, Graph, Op, Shape},
+    workspace::{Scratch, ScratchSize},
 };
 
 /// A block's packed weights and the height of its strips.

@@ -1,24 +1,12 @@
-//! Views of tensors: what kernels read and write.
+//! Values in tensors: what kernels read and write.
 
 use std::ops::Range;
 
 use crate::{
+    cpu::kernels::{Element, MatMut, MatRef},
     graph::Shape,
-    kernels::{Element, MatMut, MatRef},
+    schedule::View,
 };
-
-/// Where a value is: pixel `p` starts at `offset + p * stride` of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    /// The tensor's elements in the arena.
-    pub tensor: Range<usize>,
-    /// First channel's place in the tensor.
-    pub offset: usize,
-    /// Channels of the tensor.
-    pub stride: usize,
-    /// The value's own shape.
-    pub shape: Shape,
-}
 
 /// A value to read.
 #[derive(Debug, Clone, Copy)]

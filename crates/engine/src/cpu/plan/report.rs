@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::{Place, Plan, Step, step::Kernel, visual::VisualPart};
 use crate::{
+    cpu::kernels::{Element, Weights},
     graph::Shape,
-    kernels::{Element, Weights},
-    session::Stored,
+    workspace::Stored,
 };
 
 /// What a network's plan does, step by step: `lipsync-server inspect-model --plan`.

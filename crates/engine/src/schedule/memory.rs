@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{tensor::View, units::Unit};
+use super::{View, units::Unit};
 use crate::graph::{Graph, Op, ValueId};
 
 /// Tensors start at multiples of this, in elements: a cache line of the smallest element.
@@ -165,8 +165,8 @@ fn assign(
 mod tests {
     use super::*;
     use crate::{
-        graph::simplify::simplify, import::import, network_writer::variants::write_variant,
-        plan::units::group,
+        graph::simplify::simplify, import::import, oracle::network_writer::variants::write_variant,
+        schedule::units::group,
     };
 
     /// Every value that a step may still read keeps its memory to itself until then.

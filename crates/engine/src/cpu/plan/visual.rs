@@ -11,14 +11,12 @@
 
 use std::ops::Range;
 
-use super::{
-    tensor::{Source, View},
-    units::Unit,
-};
+use super::tensor::Source;
 use crate::{
+    cpu::kernels::{Aligned, Bf16, Element},
     graph::{Graph, ValueId},
-    kernels::{Aligned, Bf16, Element},
-    session::Stored,
+    schedule::{View, units::Unit},
+    workspace::Stored,
 };
 
 /// Visual steps that run every time.
@@ -153,13 +151,13 @@ mod tests {
     use super::*;
     use crate::{
         CpuIsa, Session,
-        graph::simplify::simplify,
-        import::import,
-        network_writer::{SplitMix64, variants::write_variant},
-        plan::{
+        cpu::plan::{
             Executable, Frame, Plan,
             ends::{Drain, Feed},
         },
+        graph::simplify::simplify,
+        import::import,
+        oracle::network_writer::{SplitMix64, variants::write_variant},
     };
 
     #[test]

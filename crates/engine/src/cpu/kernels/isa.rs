@@ -10,7 +10,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512, Avx512Bf16};
 use super::simd::{Portable, Simd};
-use crate::cpu_isa::CpuIsa;
+use crate::cpu::CpuIsa;
 
 /// An instruction set was asked for that this CPU lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

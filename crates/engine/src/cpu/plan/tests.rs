@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     CpuIsa,
+    cpu::kernels::Bf16,
     graph::{Conv, Node, Op, op::Window},
-    kernels::Bf16,
-    network_writer::SplitMix64,
+    oracle::network_writer::SplitMix64,
     reference,
 };
 
