@@ -10,6 +10,7 @@
 //! [`mod@reference`] runs the same graph slowly, [`network_writer`] makes networks to test with.
 #![deny(unsafe_code)]
 
+mod contract;
 mod cpu;
 pub mod cuda;
 pub mod device;
@@ -37,7 +38,7 @@ pub use load::{load_audio_encoder, load_generator};
 pub use options::{LoadOptions, NetworkLimits, Precision};
 pub use oracle::{network_writer, reference};
 pub use visual_cache::{VisualCache, VisualCacheStats};
-pub use workspace::Session;
+pub use workspace::Workspace;
 
 /// What runs networks, in words: `cpu (avx512)`.
 #[must_use]

@@ -81,7 +81,7 @@ impl Loading<'_> {
             Device::Cpu => self
                 .loader
                 .host_workers()
-                .saturating_mul(generator.session_bytes()),
+                .saturating_mul(generator.workspace_bytes()),
             Device::Cuda(_) => self.loader.arena_bytes(&onnx, device),
         };
         drop(onnx);

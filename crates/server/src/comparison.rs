@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use lipsync_audio::{FPS, SampleEncoding};
-use lipsync_engine::{EngineError, FaceInput, Generator, Session, network_writer::SplitMix64};
+use lipsync_core::{
+    SplitMix64,
+    saturate::{u32_of, usize_of},
+};
+use lipsync_engine::{EngineError, FaceInput, Generator, Workspace};
 use lipsync_registry::Model;
 
 use crate::{
@@ -63,7 +67,7 @@ pub fn compare(
 ) -> Result<Comparison, ServeError> {
     let n_frames = n_frames.max(1);
     let (windows, audio) = windows(model, n_frames)?;
-    let (mut session, mut tally) = (Session::new(), Tally::default());
+    let (mut workspace, mut tally) = (Workspace::new(), Tally::default());
     for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
         let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
         let crop = model.face_crop(u32::try_from(index).unwrap_or(u32::MAX))?;
@@ -74,7 +78,7 @@ pub fn compare(
         };
         let mut run = |generator: &dyn Generator| -> Result<Vec<u8>, EngineError> {
             let mut faces = Vec::new();
-            generator.infer(&mut session, &[frame], &mut faces)?;
+            generator.infer(&mut workspace, &[frame], &mut faces)?;
             Ok(faces.concat())
         };
         let expected = run(f32).map_err(ServeError::internal)?;

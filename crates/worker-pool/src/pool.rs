@@ -8,7 +8,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use lipsync_engine::{Device, Generator, Session};
+use lipsync_core::sync::lock;
+use lipsync_engine::{Device, Generator, Workspace};
 use tokio::sync::watch;
 
 use crate::{
@@ -101,7 +102,7 @@ impl WorkerPool {
                 device,
                 ledger,
                 room,
-                session: Session::new(),
+                workspace: Workspace::new(),
                 ceiling: Ceiling::none(),
                 arenas: Arenas::default(),
             };
@@ -325,7 +326,7 @@ struct WorkerEnds {
 }
 
 impl WorkerEnds {
-    /// The executor is made on the worker's own thread: a session never leaves it.
+    /// The executor is made on the worker's own thread: a workspace never leaves it.
     fn spawn(
         name: String,
         executor: impl FnOnce() -> Executor + Send + 'static,

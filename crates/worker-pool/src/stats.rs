@@ -73,7 +73,7 @@ pub struct WorkerStats {
     pub busy: Duration,
     /// How often the worker was rebuilt after a panic.
     pub restarts: u64,
-    /// How often its session was rebuilt after a fault of the device.
+    /// How often its workspace was rebuilt after a fault of the device.
     pub faults: u64,
     /// Runs for which the device had no memory.
     pub out_of_memory: u64,

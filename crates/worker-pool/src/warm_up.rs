@@ -10,7 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lipsync_engine::{Generator, Session};
+use lipsync_engine::{Generator, Workspace};
 
 use crate::{PoolError, execute::Executor};
 
@@ -59,14 +59,14 @@ impl Executor {
         }
         let mut n_frames = max_frames.min(self.ceiling.n_frames);
         loop {
-            let session = &mut self.session;
-            // Unwind safe: after a panic the session is not looked at again.
-            let outcome = catch_unwind(AssertUnwindSafe(|| generator.warm_up(session, n_frames)));
+            let workspace = &mut self.workspace;
+            // Unwind safe: after a panic the workspace is not looked at again.
+            let outcome = catch_unwind(AssertUnwindSafe(|| generator.warm_up(workspace, n_frames)));
             let error = match outcome {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => self.take_stock(error),
                 Err(_) => {
-                    self.session = Session::new();
+                    self.workspace = Workspace::new();
                     return Err(PoolError::Panicked);
                 }
             };

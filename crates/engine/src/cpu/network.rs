@@ -3,22 +3,20 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    EngineError, LoadOptions, Precision, Session,
+    EngineError, LoadOptions, Precision, Workspace,
     cpu::{
+        arena::Kept,
         kernels::{Bf16, Isa},
         plan::{
             Executable, Frame, Plan,
             ends::{Drain, Feed},
             report::PlanReport,
-            visual::{Kept, Visual},
+            visual::Visual,
         },
     },
-    graph::{Graph, Shape, simplify::simplify},
-    import::{Imported, TensorInfo, import},
+    graph::{Graph, Shape},
+    import::{Imported, TensorInfo, describe_ends, import_simplified},
 };
-
-/// Inputs and outputs that are shown of each; networks of the family have two and one.
-pub(crate) const MAX_SHOWN_ENDS: usize = 4;
 
 /// A network, immutable, with weights packed for one instruction set.
 #[derive(Debug)]
@@ -28,37 +26,11 @@ pub struct Network {
     outputs: Vec<TensorInfo>,
 }
 
-/// Reads a file, refuses what nothing executes, and simplifies the graph.
-pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
-    let mut imported = import(onnx)?;
-    if !imported.unsupported.is_empty() {
-        return Err(imported.unsupported.swap_remove(0));
-    }
-    simplify(&mut imported.graph);
-    Ok(imported)
-}
-
-/// Inputs and outputs in words, for messages.
-pub(crate) fn describe_ends(inputs: &[TensorInfo], outputs: &[TensorInfo]) -> String {
-    let list = |infos: &[TensorInfo]| {
-        let mut shown: Vec<_> = infos
-            .iter()
-            .take(MAX_SHOWN_ENDS)
-            .map(ToString::to_string)
-            .collect();
-        if infos.len() > MAX_SHOWN_ENDS {
-            shown.push(format!("… ({} in all)", infos.len()));
-        }
-        shown.join(", ")
-    };
-    format!("{} to {}", list(inputs), list(outputs))
-}
-
 impl Network {
     /// Loads any graph of the family.
     ///
     /// # Errors
-    /// [`EngineError::Malformed`] and [`EngineError::Contract`] as [`import`] says,
+    /// [`EngineError::Malformed`] and [`EngineError::Contract`] as [`import`](crate::import::import()) says,
     /// [`EngineError::UnsupportedOperator`] for the first node that nothing executes,
     /// [`EngineError::TooManyMacs`] and [`EngineError::ArenaTooLarge`] as the options say,
     /// [`EngineError::Device`] where the CPU lacks the instruction set asked for. bf16 is executed on
@@ -68,7 +40,7 @@ impl Network {
     }
 
     /// Not generic, so that the kernels are compiled in this crate and as optimised as its profile says.
-    fn load_plain(onnx: &[u8], options: &LoadOptions) -> Result<Self, EngineError> {
+    pub(crate) fn load_plain(onnx: &[u8], options: &LoadOptions) -> Result<Self, EngineError> {
         Self::load_with(onnx, options, |_| None)
     }
 
@@ -97,7 +69,7 @@ impl Network {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual)),
             Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual)),
         };
-        options.limits.check_arena(plan.session_bytes())?;
+        options.limits.check_arena(plan.workspace_bytes())?;
         Ok(Self {
             plan,
             inputs,
@@ -152,7 +124,7 @@ impl Network {
     /// [`EngineError::Input`] when the inputs are not whole frames of one number.
     pub fn run(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         inputs: &[&[f32]],
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let shapes = self.input_shapes();
@@ -184,7 +156,7 @@ impl Network {
                 .map(|(output, &len)| Drain::Nchw(&mut output[frame * len..][..len]))
                 .collect();
             self.run_frame(
-                session,
+                workspace,
                 Frame {
                     feeds: &feeds,
                     drains: &mut drains,
@@ -196,8 +168,8 @@ impl Network {
     }
 
     /// Runs one frame. Lengths are the caller's business.
-    pub(crate) fn run_frame(&self, session: &mut Session, frame: Frame<'_, '_>) {
-        self.plan.run(session, frame, &mut |_| ());
+    pub(crate) fn run_frame(&self, workspace: &mut Workspace, frame: Frame<'_, '_>) {
+        self.plan.run(&mut workspace.cpu, frame, &mut |_| ());
     }
 
     /// What the plan does, step by step.
@@ -209,7 +181,7 @@ impl Network {
     /// Runs one frame of zeros `n_runs` times; the shortest time of each step of
     /// [`plan_report`](Self::plan_report).
     #[must_use]
-    pub fn profile(&self, session: &mut Session, n_runs: usize) -> Vec<Duration> {
+    pub fn profile(&self, workspace: &mut Workspace, n_runs: usize) -> Vec<Duration> {
         let inputs: Vec<Vec<f32>> = self
             .input_shapes()
             .iter()
@@ -230,7 +202,7 @@ impl Network {
                 visual: Visual::Compute,
             };
             let mut last = Instant::now();
-            self.plan.run(session, frame, &mut |step| {
+            self.plan.run(&mut workspace.cpu, frame, &mut |step| {
                 let begun = std::mem::replace(&mut last, Instant::now());
                 shortest[step] = shortest[step].min(last - begun);
             });
@@ -241,12 +213,12 @@ impl Network {
     /// Computes what depends on the visual input alone; see [`Executable::prepare`].
     pub(crate) fn prepare(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         feeds: &[Feed<'_>],
         kept: &mut Kept,
         stop: &dyn Fn() -> bool,
     ) -> bool {
-        self.plan.prepare(session, feeds, kept, stop)
+        self.plan.prepare(&mut workspace.cpu, feeds, kept, stop)
     }
 
     /// Bytes that can be kept of a frame; 0 where nothing can.
@@ -254,9 +226,9 @@ impl Network {
         self.plan.kept_bytes()
     }
 
-    /// Bytes that a session needs for this network.
+    /// Bytes of a worker's [`Workspace`] that this network needs.
     #[must_use]
-    pub fn session_bytes(&self) -> u64 {
-        self.plan.session_bytes()
+    pub fn workspace_bytes(&self) -> u64 {
+        self.plan.workspace_bytes()
     }
 }

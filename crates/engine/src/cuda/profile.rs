@@ -14,7 +14,7 @@ use super::{
     traffic,
     worker::TABLE_BYTES,
 };
-use crate::{EngineError, load::GeneratorGraph};
+use crate::{EngineError, contract::GeneratorGraph};
 
 /// One launch of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]

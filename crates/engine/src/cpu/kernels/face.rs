@@ -2,9 +2,21 @@
 
 use std::ops::Range;
 
-use lipsync_core::FaceGeometry;
+use lipsync_core::{
+    FaceGeometry, Family,
+    family::{ColourOrder, FacePart},
+};
 
 use super::Element;
+
+/// [`pack_face`], its CUDA twin and the conversions of the output are written for this form; what is
+/// packed has crops in the same order.
+const _: () = {
+    let form = Family::U_NET.pixels;
+    assert!(matches!(form.order, ColourOrder::Bgr));
+    assert!(matches!(form.inputs, [FacePart::Whole, FacePart::Masked]));
+    assert!(matches!(form.input_range, [0, 1]) && matches!(form.output_range, [0, 1]));
+};
 
 /// `byte / 255` for every byte.
 static UNIT: [f32; 256] = {

@@ -22,6 +22,7 @@ mod depthwise;
 mod element;
 mod elementwise;
 mod face;
+mod float;
 mod gemm;
 mod gemm_bf16;
 mod im2col;

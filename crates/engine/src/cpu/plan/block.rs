@@ -18,12 +18,12 @@ use super::{
     units::BlockNodes,
 };
 use crate::{
+    cpu::arena::{Scratch, ScratchSize},
     cpu::kernels::{
         Added, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise, Strip, Weights,
         depthwise3x3,
     },
     graph::{Conv, Graph, Op, Shape},
-    workspace::{Scratch, ScratchSize},
 };
 
 /// A block's packed weights and the height of its strips.

@@ -3,7 +3,7 @@
 //! Activations are [`Element`]s in NHWC. [`crate::schedule`] finds what runs as one step and where
 //! values live, [`step`] packs weights and calls kernels, [`block`] is the fused inverted residual
 //! block, [`ends`] what comes from the caller and goes to it. A plan is immutable and shared; what a
-//! run writes to belongs to a [`Session`]. Nothing is parallel inside a frame, and frames never meet:
+//! run writes to belongs to [`Arenas`]. Nothing is parallel inside a frame, and frames never meet:
 //! a frame's result is bit-equal whatever runs beside it.
 //!
 //! What depends on one input alone can be kept from one run to another: see [`visual`].
@@ -28,13 +28,13 @@ use self::{
     report::PlanReport,
     step::Kernel,
     strips::StripLimits,
-    visual::{Kept, N_RECOMPUTED, Visual, VisualPart},
+    visual::{N_RECOMPUTED, Visual, VisualPart},
 };
 use crate::{
+    cpu::arena::{Arena, Arenas, Kept, ScratchSize, Stored},
     cpu::kernels::{Element, Isa},
     graph::{Graph, Shape, ValueId, upsampling::convolve_before_upsampling},
     schedule::{View, memory, units},
-    workspace::{Arena, ScratchSize, Session, Stored},
 };
 
 /// A network packed for one instruction set, with activations stored as `E`.
@@ -98,8 +98,8 @@ pub(crate) trait Executable: std::fmt::Debug + Send + Sync {
     fn output_shapes(&self) -> Vec<Shape>;
     /// Bytes of all packed weights.
     fn weights_bytes(&self) -> u64;
-    /// Bytes that a session needs.
-    fn session_bytes(&self) -> u64;
+    /// Bytes of arena and working memory that a run needs.
+    fn workspace_bytes(&self) -> u64;
     /// Bytes of what [`Visual::Keep`] keeps; 0 where nothing can be kept.
     fn kept_bytes(&self) -> u64;
     /// What it does, step by step.
@@ -109,13 +109,13 @@ pub(crate) trait Executable: std::fmt::Debug + Send + Sync {
     /// steps.
     fn prepare(
         &self,
-        session: &mut Session,
+        arenas: &mut Arenas,
         feeds: &[Feed<'_>],
         kept: &mut Kept,
         stop: &dyn Fn() -> bool,
     ) -> bool;
     /// Runs one frame; `after_step` is told the index of each step when it is done.
-    fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize));
+    fn run(&self, arenas: &mut Arenas, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize));
 }
 
 impl<E: Stored> Plan<E> {
@@ -244,7 +244,7 @@ impl<E: Stored> Executable for Plan<E> {
         self.steps.iter().map(|s| s.kernel.bytes() as u64).sum()
     }
 
-    fn session_bytes(&self) -> u64 {
+    fn workspace_bytes(&self) -> u64 {
         (self.arena_len * size_of::<E>() + self.scratch.bytes::<E>()) as u64
     }
 
@@ -259,7 +259,7 @@ impl<E: Stored> Executable for Plan<E> {
 
     fn prepare(
         &self,
-        session: &mut Session,
+        arenas: &mut Arenas,
         feeds: &[Feed<'_>],
         kept: &mut Kept,
         stop: &dyn Fn() -> bool,
@@ -267,7 +267,7 @@ impl<E: Stored> Executable for Plan<E> {
         let Some(part) = &self.visual else {
             return false;
         };
-        let arena = self.fed_arena(session, feeds);
+        let arena = self.fed_arena(arenas, feeds);
         for step in &self.steps[..part.n_steps] {
             if stop() {
                 return false;
@@ -278,13 +278,13 @@ impl<E: Stored> Executable for Plan<E> {
         true
     }
 
-    fn run(&self, session: &mut Session, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize)) {
+    fn run(&self, arenas: &mut Arenas, frame: Frame<'_, '_>, after_step: &mut dyn FnMut(usize)) {
         let Frame {
             feeds,
             drains,
             visual,
         } = frame;
-        let arena = self.fed_arena(session, feeds);
+        let arena = self.fed_arena(arenas, feeds);
         let part = self.visual.as_ref();
         let reused = match (part, &visual) {
             (Some(part), Visual::Reuse(kept)) => Some((part, E::kept(kept))),
@@ -319,8 +319,8 @@ impl<E: Stored> Executable for Plan<E> {
 
 impl<E: Stored> Plan<E> {
     /// The arena, with the inputs that no step reads row by row.
-    fn fed_arena<'s>(&self, session: &'s mut Session, feeds: &[Feed<'_>]) -> &'s mut Arena<E> {
-        let arena = E::arena(session);
+    fn fed_arena<'s>(&self, arenas: &'s mut Arenas, feeds: &[Feed<'_>]) -> &'s mut Arena<E> {
+        let arena = E::arena(arenas);
         arena.reserve(self.arena_len, self.scratch);
         for (end, feed) in self.inputs.iter().zip(feeds) {
             if let Some(view) = &end.view {

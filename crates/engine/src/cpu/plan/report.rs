@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::{Place, Plan, Step, step::Kernel, visual::VisualPart};
 use crate::{
+    cpu::arena::Stored,
     cpu::kernels::{Element, Weights},
     graph::Shape,
-    workspace::Stored,
 };
 
 /// What a network's plan does, step by step: `lipsync-server inspect-model --plan`.
@@ -20,9 +20,9 @@ pub struct PlanReport {
     pub steps: Vec<StepReport>,
     /// Bytes of all packed weights, once a process.
     pub weights_bytes: u64,
-    /// Bytes of the arena that all tensors share, once a session.
+    /// Bytes of the arena that all tensors share, once a worker.
     pub arena_bytes: u64,
-    /// Bytes of working memory beside the arena, once a session.
+    /// Bytes of working memory beside the arena, once a worker.
     pub scratch_bytes: u64,
     /// Bytes a background frame that the visual cache would keep.
     pub kept_bytes: u64,
@@ -225,7 +225,7 @@ impl fmt::Display for PlanReport {
         )?;
         write!(
             f,
-            "{} kB of weights; a session: {} kB arena, {} kB working memory; v: {} kB a frame to keep",
+            "{} kB of weights; a worker: {} kB arena, {} kB working memory; v: {} kB a frame to keep",
             kib(self.weights_bytes),
             kib(self.arena_bytes),
             kib(self.scratch_bytes),

@@ -8,11 +8,11 @@ use super::{
     units::{Unit, UnitKind},
 };
 use crate::{
+    cpu::arena::{Scratch, ScratchSize},
     cpu::kernels::{
         self, Element, Epilogue, Isa, MatRef, PackedDepthwise, Strip, Weights, depthwise3x3,
     },
     graph::{Activation, Conv, Graph, Op, Pool, Shape, op::Window},
-    workspace::{Scratch, ScratchSize},
 };
 
 /// Elements of unfolded windows that are multiplied at once.

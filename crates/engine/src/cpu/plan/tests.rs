@@ -1,11 +1,12 @@
 //! Random blocks, lifted from anywhere, in strips of any size, on working memory full of rubbish.
 
+use lipsync_core::SplitMix64;
+
 use super::*;
 use crate::{
     CpuIsa,
     cpu::kernels::Bf16,
     graph::{Conv, Node, Op, op::Window},
-    oracle::network_writer::SplitMix64,
     reference,
 };
 
@@ -138,7 +139,7 @@ fn graph(seed: u64) -> Graph {
     b.graph
 }
 
-fn run<E: Stored>(plan: &Plan<E>, session: &mut Session, inputs: &[Vec<f32>]) -> Vec<f32> {
+fn run<E: Stored>(plan: &Plan<E>, arenas: &mut Arenas, inputs: &[Vec<f32>]) -> Vec<f32> {
     let mut out = vec![0.0; plan.output_shapes()[0].len()];
     let feeds: Vec<Feed<'_>> = inputs.iter().map(|input| Feed::Nchw(input)).collect();
     let frame = Frame {
@@ -146,14 +147,14 @@ fn run<E: Stored>(plan: &Plan<E>, session: &mut Session, inputs: &[Vec<f32>]) ->
         drains: &mut [Drain::Nchw(&mut out)],
         visual: Visual::Compute,
     };
-    plan.run(session, frame, &mut |_| {});
+    plan.run(arenas, frame, &mut |_| {});
     out
 }
 
-/// A session after a network that left nothing but NaNs.
-fn poisoned<E: Stored>(plan: &Plan<E>) -> Session {
-    let mut session = Session::new();
-    let arena = E::arena(&mut session);
+/// Arenas after a network that left nothing but NaNs.
+fn poisoned<E: Stored>(plan: &Plan<E>) -> Arenas {
+    let mut arenas = Arenas::default();
+    let arena = E::arena(&mut arenas);
     let ScratchSize {
         wide,
         narrow,
@@ -169,7 +170,7 @@ fn poisoned<E: Stored>(plan: &Plan<E>) -> Session {
     arena.scratch.wide.fill(E::Wide::from_f32(f32::NAN));
     arena.scratch.narrow.fill(E::from_f32(f32::NAN));
     arena.scratch.floats.fill(f32::NAN);
-    session
+    arenas
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -186,7 +187,7 @@ fn same_result<E: Stored>(graph: &Graph, isa: Isa, inputs: &[Vec<f32>]) -> Vec<f
         chunk_pixels,
     });
     let plan = Plan::<E>::new(graph, isa, None);
-    let expected = run(&plan, &mut Session::new(), inputs);
+    let expected = run(&plan, &mut Arenas::default(), inputs);
     for limits in &limits {
         let plan = Plan::<E>::with_strips(graph, isa, None, limits);
         let result = run(&plan, &mut poisoned(&plan), inputs);

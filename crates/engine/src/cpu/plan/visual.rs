@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use super::tensor::Source;
 use crate::{
-    cpu::kernels::{Aligned, Bf16, Element},
+    cpu::arena::{Kept, Stored},
+    cpu::kernels::{Aligned, Element},
     graph::{Graph, ValueId},
     schedule::{View, units::Unit},
-    workspace::Stored,
 };
 
 /// Visual steps that run every time.
@@ -31,13 +31,6 @@ pub(crate) enum Visual<'a> {
     Keep(&'a mut Kept),
     /// Reads the crossings from there. They must come from this plan.
     Reuse(&'a Kept),
-}
-
-/// The crossings of one background frame, empty until a run writes them.
-#[derive(Debug, Default)]
-pub struct Kept {
-    pub(crate) f32: Aligned<f32>,
-    pub(crate) bf16: Aligned<Bf16>,
 }
 
 /// The steps that depend on the visual input alone, and what others read of them.
@@ -150,15 +143,19 @@ impl VisualPart {
 mod tests {
     use super::*;
     use crate::{
-        CpuIsa, Session,
-        cpu::plan::{
-            Executable, Frame, Plan,
-            ends::{Drain, Feed},
+        CpuIsa,
+        cpu::{
+            arena::Arenas,
+            plan::{
+                Executable, Frame, Plan,
+                ends::{Drain, Feed},
+            },
         },
         graph::simplify::simplify,
         import::import,
-        oracle::network_writer::{SplitMix64, variants::write_variant},
+        oracle::network_writer::variants::write_variant,
     };
+    use lipsync_core::SplitMix64;
 
     #[test]
     fn what_is_kept_gives_the_same_bits() {
@@ -167,7 +164,7 @@ mod tests {
             simplify(&mut graph);
             let plan = Plan::<f32>::new(&graph, CpuIsa::Auto.resolve().unwrap(), Some(0));
             let out_len = plan.output_shapes()[0].len();
-            let mut session = Session::new();
+            let mut arenas = Arenas::default();
             let mut run = |inputs: [&[f32]; 2], visual: Visual<'_>| {
                 let mut out = vec![0.0; out_len];
                 let mut n_steps = 0;
@@ -176,7 +173,7 @@ mod tests {
                     drains: &mut [Drain::Nchw(&mut out)],
                     visual,
                 };
-                plan.run(&mut session, frame, &mut |_| n_steps += 1);
+                plan.run(&mut arenas, frame, &mut |_| n_steps += 1);
                 let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
                 (bits, n_steps)
             };

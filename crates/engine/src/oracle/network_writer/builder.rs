@@ -2,7 +2,8 @@
 
 use prost::Message;
 
-use super::SplitMix64;
+use lipsync_core::SplitMix64;
+
 use crate::onnx::proto::{
     AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,

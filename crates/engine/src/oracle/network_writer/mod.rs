@@ -6,10 +6,8 @@
 
 pub mod audio_encoder;
 pub mod builder;
-pub mod seeded;
 pub mod unet;
 pub mod variants;
 
 pub use audio_encoder::write_audio_encoder;
-pub use seeded::SplitMix64;
 pub use unet::{AudioFront, Unet};
