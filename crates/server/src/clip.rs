@@ -299,22 +299,19 @@ pub(crate) struct StepsNeeded;
 impl StepsNeeded {
     /// The server knows how windows are made of this model's feature steps.
     pub(crate) fn given(model: &Model, field: &str) -> Result<(), ServeError> {
-        let kind = model.audio_kind();
-        if kind.step_shape().is_none() {
-            return Err(ServeError::invalid(
+        let (audio, fps) = (model.audio_form(), model.fps());
+        match audio.steps_at(fps) {
+            Ok(_) => Ok(()),
+            Err(NoSteps::WholeWindows) => Err(ServeError::invalid(
                 field,
-                format!("a model of audio kind {kind} takes whole windows"),
-            ));
-        }
-        if model.fps() != FPS {
-            return Err(ServeError::BrokenModel {
+                format!("a model of audio kind {} takes whole windows", audio.kind),
+            )),
+            Err(NoSteps::OtherFps(steps)) => Err(ServeError::BrokenModel {
                 reason: format!(
-                    "its feature steps are made {FPS} times a second, its fps is {}",
-                    model.fps()
+                    "its feature steps are made {steps} times a second, its fps is {fps}"
                 ),
-            });
+            }),
         }
-        Ok(())
     }
 
     /// And it has an audio encoder.
