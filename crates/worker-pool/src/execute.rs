@@ -201,7 +201,7 @@ impl Executor {
             stats.batches += 1;
             stats.busy += busy;
             match result {
-                Ok(()) => stats.frames += u64::try_from(n_frames).unwrap_or(u64::MAX),
+                Ok(()) => stats.frames += u64_of(n_frames),
                 Err(PoolError::Panicked) => stats.restarts += 1,
                 Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
                 Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,

@@ -5,10 +5,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
+use lipsync_core::sync::lock;
 use lipsync_engine::Generator;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,7 +26,7 @@ struct Pace {
 impl Paces {
     /// Processor time that a frame of this network takes; `None` where none was measured yet.
     pub(crate) fn of(&self, generator: &Arc<dyn Generator>) -> Option<Duration> {
-        let paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let paces = lock(&self.0);
         let pace = paces.iter().find(|pace| pace.is_of(generator))?;
         Some(pace.per_frame)
     }
@@ -37,7 +38,7 @@ impl Paces {
             return;
         };
         let measured = busy / n_frames;
-        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = lock(&self.0);
         match paces.iter_mut().find(|pace| pace.is_of(generator)) {
             Some(pace) => pace.per_frame = (pace.per_frame * 3 + measured) / 4,
             None => {

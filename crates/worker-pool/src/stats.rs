@@ -5,10 +5,11 @@
 //! Whether a device is lost is told here, too: it is the one thing of the pool that others watch.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
+use lipsync_core::sync::lock;
 use lipsync_engine::Device;
 use tokio::sync::{Notify, watch};
 
@@ -204,6 +205,6 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stats)
     }
 }
