@@ -70,7 +70,7 @@ pub fn compare(
     let (mut workspace, mut tally) = (Workspace::new(), Tally::default());
     for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
         let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
-        let crop = model.face_crop(u32::try_from(index).unwrap_or(u32::MAX))?;
+        let crop = model.face_crop(u32_of(index))?;
         let frame = FaceInput {
             crop: crop.pixels(),
             frame: None,
@@ -100,7 +100,7 @@ fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), 
         return Ok((windows.into(), AudioSource::Random));
     }
     let n_samples = (n_frames as u64 * u64::from(speech::RATE_HZ)).div_ceil(u64::from(FPS));
-    let samples = speech::speech_like(usize::try_from(n_samples).unwrap_or(usize::MAX));
+    let samples = speech::speech_like(usize_of(n_samples));
     let samples: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
     let clip = Clip::Pcm {
         samples: samples.into(),
