@@ -22,7 +22,9 @@ use lipsync::{
     v1::{self, infer_batch_composite_request::Audio},
 };
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
+};
 use lipsync_registry::{NetworkLoader, PackState};
 use lipsync_server::{Config, RunningServer, Server};
 
@@ -203,7 +205,7 @@ impl Generator for FreeNetwork {
 
     fn infer(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
@@ -235,7 +237,7 @@ impl AudioEncoder for FreeNetwork {
         0
     }
 
-    fn encode(&self, _session: &mut Session, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
+    fn encode(&self, _workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
         Ok(vec![0.0; patches.len() / (80 * 16) * 512])
     }
 }

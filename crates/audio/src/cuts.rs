@@ -33,6 +33,8 @@
 #[cfg(test)]
 mod tests;
 
+use lipsync_core::saturate::u64_of;
+
 use crate::{
     FEATURE_RATE_HZ, FPS,
     mel::{HOP, WINDOW},
@@ -65,7 +67,7 @@ pub fn cut_alignment_frames(rate_hz: u32) -> u64 {
 #[must_use]
 pub fn frame_sample(frame: u64, rate_hz: u32) -> u64 {
     let sample = u128::from(frame) * u128::from(rate_hz) / u128::from(FPS);
-    u64::try_from(sample).unwrap_or(u64::MAX)
+    u64_of(sample)
 }
 
 /// Source samples after which the window of frame `frame` comes out of a stream.
@@ -82,7 +84,7 @@ pub fn samples_needed(frame: u64, rate_hz: u32) -> u64 {
         let place = (n_resampled - 1) * u128::from(rate_hz) / u128::from(FEATURE_RATE_HZ);
         place + u128::from(reach_samples(rate_hz)) + 1
     };
-    u64::try_from(needed).unwrap_or(u64::MAX)
+    u64_of(needed)
 }
 
 /// The longest time from a frame's own sample to the sample that completes its window, in

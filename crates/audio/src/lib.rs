@@ -35,10 +35,14 @@ pub use pcm::{SampleEncoding, decode_pcm};
 pub use silence::SilenceGate;
 pub use windows::WindowStream;
 
+use lipsync_core::family::StepForm;
+
 /// The sample rate that the features are made at, Hz.
 pub const FEATURE_RATE_HZ: u32 = 16_000;
 /// Video frames per second of the AVE front-end.
-pub const FPS: u32 = 25;
+pub const FPS: u32 = StepForm::AVE.fps.get();
+// Places of steps, frames and blocks are exact fractions of this rate: see `steps`, `cuts`, `silence`.
+const _: () = assert!(FPS == 25);
 /// The lowest sample rate accepted, Hz.
 pub const MIN_RATE_HZ: u32 = 4_000;
 /// The highest sample rate accepted, Hz.

@@ -18,12 +18,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use lipsync_core::family::StepForm;
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
 
 use filters::MelFilters;
 
 /// Mel bands of a row.
-pub const N_MELS: usize = 80;
+pub const N_MELS: usize = StepForm::AVE.n_mels;
 /// Samples between rows, at 16 kHz.
 pub const HOP: usize = 200;
 /// Samples that a row is made of, at 16 kHz; also the length of the FFT.

@@ -16,6 +16,8 @@ mod kernel;
 #[cfg(test)]
 mod tests;
 
+use lipsync_core::saturate::usize_of;
+
 use crate::{AudioError, FEATURE_RATE_HZ, check_rate};
 
 /// The most filter coefficients kept in a table, 256 KiB. The usual rates fit (11,025 Hz needs the
@@ -84,7 +86,7 @@ impl Resampler {
             let rest = resampled_len(self.n_in, self.rate_hz) - self.n_out;
             let zeros = vec![0.0; filter.reach];
             // The rest lies within the filter's reach, some thousand samples at most.
-            filter.push(&zeros, out, usize::try_from(rest).unwrap_or(usize::MAX));
+            filter.push(&zeros, out, usize_of(rest));
         }
     }
 

@@ -25,6 +25,8 @@
 #[cfg(test)]
 mod tests;
 
+use lipsync_core::saturate::u64_of;
+
 use crate::{AudioError, FPS, check_rate, cuts::frame_sample};
 
 /// Blocks a second.
@@ -164,7 +166,7 @@ impl SilenceGate {
 /// The sample after the last one of a block.
 fn block_end(block: u64, rate_hz: u32) -> u64 {
     let end = (u128::from(block) + 1) * u128::from(rate_hz) / u128::from(BLOCK_HZ);
-    u64::try_from(end).unwrap_or(u64::MAX)
+    u64_of(end)
 }
 
 /// One pole and a zero at 0 Hz.

@@ -9,17 +9,19 @@
 #[cfg(test)]
 mod tests;
 
+use lipsync_core::family::StepForm;
+
 use crate::AudioError;
 
 /// Floats of one feature step.
-pub const STEP_FLOATS: usize = 512;
+pub const STEP_FLOATS: usize = StepForm::AVE.n_floats;
 /// Steps of one window.
-pub const STEPS_PER_WINDOW: usize = 16;
+pub const STEPS_PER_WINDOW: usize = StepForm::AVE.n_steps;
 /// Floats of one window: `[16, 512]` row-major, which the network reads as `[32, 16, 16]`.
 pub const WINDOW_FLOATS: usize = STEPS_PER_WINDOW * STEP_FLOATS;
 
-/// Rows before a frame's place that its window begins at.
-const ROWS_BEFORE: u64 = 8;
+/// Rows before a frame's place that its window begins at: half of a window.
+const ROWS_BEFORE: u64 = STEPS_PER_WINDOW as u64 / 2;
 
 /// Frames of a clip of which only the steps are known: `n_steps + 2`, a frame for each row of `f`;
 /// 0 without steps.

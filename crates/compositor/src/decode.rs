@@ -4,6 +4,8 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageReader, Limits};
 
+use lipsync_core::saturate::u32_of;
+
 use crate::{
     CompositorError, ImageFormat, Picture,
     exif::Orientation,
@@ -124,7 +126,7 @@ fn reader_format(format: ImageFormat) -> image::ImageFormat {
 fn reader_limits(limits: DecodeLimits) -> Limits {
     // A pixel takes up to 8 bytes while it is decoded (16-bit RGBA); metadata and rows get 1 MiB.
     let max_alloc = limits.max_pixels.saturating_mul(8).saturating_add(1 << 20);
-    let side = |side: usize| Some(u32::try_from(side).unwrap_or(u32::MAX));
+    let side = |side: usize| Some(u32_of(side));
     let mut reader_limits = Limits::no_limits();
     reader_limits.max_image_width = side(limits.max_width);
     reader_limits.max_image_height = side(limits.max_height);

@@ -22,7 +22,7 @@
 
 use bytes::Bytes;
 use libjpeg_turbo_rs::PixelFormat;
-use lipsync_core::PixelRect;
+use lipsync_core::{PixelRect, saturate::usize_of};
 
 use crate::{
     CompositorError, FaceCrop, Picture, bicubic,
@@ -236,7 +236,7 @@ impl BakedFrame {
         let mut copied = JFIF_END + if is_marked { 0 } else { JPEG_MARKING.len() };
         let mut n_taken = 0;
         for (segments, &(start, end)) in self.region.segments().zip(&self.spans) {
-            let [start, end] = [start, end].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+            let [start, end] = [start, end].map(usize_of);
             file.extend_from_slice(&self.jpeg[copied..start]);
             copied = end;
             let last = n_taken + segments.len() - 1;

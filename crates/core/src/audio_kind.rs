@@ -4,14 +4,15 @@ use std::fmt;
 
 /// Which audio encoder a generator was trained with.
 ///
-/// A tensor's shape does not always show it, so a model's manifest names it.
+/// A tensor's shape does not always show it, so a model's manifest names it. Its [`Family`](crate::Family)
+/// says what it means for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AudioKind {
-    /// The AVE encoder of SyncTalk_2D: 512-float steps, 25 frames per second.
+    /// The AVE encoder of SyncTalk_2D.
     Ave,
-    /// `HuBERT` features, 25 frames per second.
+    /// `HuBERT` features.
     Hubert,
-    /// wenet features, 20 frames per second.
+    /// wenet features.
     Wenet,
 }
 
@@ -26,37 +27,6 @@ impl AudioKind {
             _ => None,
         }
     }
-
-    /// Output frames per second that networks of this kind are trained for.
-    #[must_use]
-    pub fn default_fps(self) -> u32 {
-        match self {
-            Self::Ave | Self::Hubert => 25,
-            Self::Wenet => 20,
-        }
-    }
-
-    /// Floats per feature step and steps per window, if the server can build windows from steps. `None`
-    /// means that clients send whole windows.
-    #[must_use]
-    pub fn step_shape(self) -> Option<StepShape> {
-        match self {
-            Self::Ave => Some(StepShape {
-                n_floats: 512,
-                n_steps: 16,
-            }),
-            Self::Hubert | Self::Wenet => None,
-        }
-    }
-}
-
-/// The feature steps of one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepShape {
-    /// Floats per step.
-    pub n_floats: usize,
-    /// Steps per window.
-    pub n_steps: usize,
 }
 
 impl fmt::Display for AudioKind {

@@ -3,7 +3,7 @@
 //! A rectangle is cropped and resized to the *crop* (328x328). The network sees only the *region*: the
 //! crop without a ring of 4 pixels. That ring is the seam and always keeps its original pixels. The masked copy of the region is black inside the *mask*.
 
-/// The squares of one network family, in pixels.
+/// The squares that a network works on, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FaceGeometry {
     /// Side of the network's input and output.
@@ -35,16 +35,6 @@ impl FaceGeometry {
         mask_x: (5, 155),
         mask_y: (5, 150),
     };
-
-    /// The geometry of a network whose input is `region_px` wide, if there is one.
-    #[must_use]
-    pub fn for_region(region_px: usize) -> Option<Self> {
-        match region_px {
-            320 => Some(Self::LARGE),
-            160 => Some(Self::SMALL),
-            _ => None,
-        }
-    }
 
     /// Bytes of a region: `region_px x region_px x 3`, u8 BGR, row-major, interleaved.
     #[must_use]

@@ -3,6 +3,11 @@
 //! All of it is exact integer arithmetic in 64 bits or more, so nothing drifts however long a session
 //! lives.
 
+use crate::{
+    Fps,
+    saturate::{u32_of, u64_of},
+};
+
 /// The background frame shown at place `timeline_index` of an avatar's walk over `n_frames` frames.
 ///
 /// The walk is the ping-pong order `1, 2, ..., N-1, N-2, ..., 1, 0, 1, ...`: it starts at 1, the
@@ -22,14 +27,13 @@ pub fn background_index(timeline_index: u64, n_frames: u32) -> u32 {
     } else {
         2 * last - place
     };
-    u32::try_from(index).unwrap_or(u32::MAX)
+    u32_of(index)
 }
 
-/// Presentation time of frame `n` in microseconds, rounded down: `n x 1,000,000 / fps`.
+/// Presentation time of frame `n` as [`Fps::pts_us`] says.
 #[must_use]
 pub fn pts_us(n: u64, fps: u32) -> u64 {
-    let us = u128::from(n) * 1_000_000 / u128::from(fps.max(1));
-    u64::try_from(us).unwrap_or(u64::MAX)
+    Fps::at_least_1(fps).pts_us(n)
 }
 
 /// Duration of `n_samples` at `rate_hz` in microseconds, rounded down.
@@ -42,7 +46,7 @@ pub fn duration_us(n_samples: u64, rate_hz: u32) -> u64 {
 #[must_use]
 pub fn frames_in(n_samples: u64, rate_hz: u32, fps: u32) -> u64 {
     let frames = (u128::from(n_samples) * u128::from(fps)).div_ceil(u128::from(rate_hz.max(1)));
-    u64::try_from(frames).unwrap_or(u64::MAX)
+    u64_of(frames)
 }
 
 #[cfg(test)]

@@ -24,12 +24,12 @@ use std::{
     time::Instant,
 };
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, Session,
-    VisualCache,
+    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, VisualCache,
+    Workspace,
     kernels::{Epilogue, MatMut, MatRef, PackedMatrix, gemm},
     load_generator,
-    network_writer::SplitMix64,
 };
 
 /// Background frames that a run of faces walks over.
@@ -72,11 +72,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         "product" => Subject::product(isa)?,
         _ => return Err("RUN is tensors, faces, faces-cached or product".into()),
     };
-    let mut sessions = vec![Session::new()];
-    subject.measure(2 * N_BACKGROUNDS, &mut sessions)?;
+    let mut workspaces = vec![Workspace::new()];
+    subject.measure(2 * N_BACKGROUNDS, &mut workspaces)?;
     let mut out = io::stdout();
     if frames != "serve" {
-        writeln!(out, "{}", subject.measure(frames.parse()?, &mut sessions)?)?;
+        writeln!(
+            out,
+            "{}",
+            subject.measure(frames.parse()?, &mut workspaces)?
+        )?;
         return Ok(());
     }
     for line in io::stdin().lock().lines() {
@@ -84,8 +88,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut words = line.split_whitespace();
         let n_frames = words.next().unwrap_or_default().parse()?;
         let n_threads = words.next().unwrap_or("1").parse()?;
-        sessions.resize_with(n_threads, Session::new);
-        writeln!(out, "{}", subject.measure(n_frames, &mut sessions)?)?;
+        workspaces.resize_with(n_threads, Workspace::new);
+        writeln!(out, "{}", subject.measure(n_frames, &mut workspaces)?)?;
         out.flush()?;
     }
     Ok(())
@@ -141,11 +145,11 @@ impl Subject {
         })
     }
 
-    fn run(&self, session: &mut Session, frame: u32) -> Result<(), EngineError> {
+    fn run(&self, workspace: &mut Workspace, frame: u32) -> Result<(), EngineError> {
         match self {
             Self::Tensors { network, inputs } => {
                 let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-                network.run(session, &inputs).map(|_| ())
+                network.run(workspace, &inputs).map(|_| ())
             }
             Self::Faces {
                 generator,
@@ -157,7 +161,7 @@ impl Subject {
                     frame: Some(frame % N_BACKGROUNDS),
                     audio,
                 };
-                generator.infer(session, &[frame], &mut vec![])
+                generator.infer(workspace, &[frame], &mut vec![])
             }
             Self::Product { weights, rows } => {
                 multiply(weights, rows);
@@ -166,28 +170,28 @@ impl Subject {
         }
     }
 
-    fn measure(&self, n_frames: u32, sessions: &mut [Session]) -> Result<String, EngineError> {
+    fn measure(&self, n_frames: u32, workspaces: &mut [Workspace]) -> Result<String, EngineError> {
         let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
-        if let [session] = sessions {
+        if let [workspace] = workspaces {
             let mut line = vec![];
             for frame in 0..n_frames {
                 let start = Instant::now();
-                self.run(session, frame)?;
+                self.run(workspace, frame)?;
                 line.push(format!("{:.3}", milliseconds(start)));
             }
             return Ok(line.join(" "));
         }
-        let n_runs = f64::from(n_frames) * sessions.len() as f64;
+        let n_runs = f64::from(n_frames) * workspaces.len() as f64;
         let start = Instant::now();
-        let run_all = |session: &mut Session| {
+        let run_all = |workspace: &mut Workspace| {
             for frame in 0..n_frames {
-                self.run(session, frame)?;
+                self.run(workspace, frame)?;
             }
             Ok(())
         };
         thread::scope(|scope| {
-            let start_one = |session| scope.spawn(|| run_all(session));
-            let threads: Vec<_> = sessions.iter_mut().map(start_one).collect();
+            let start_one = |workspace| scope.spawn(|| run_all(workspace));
+            let threads: Vec<_> = workspaces.iter_mut().map(start_one).collect();
             threads
                 .into_iter()
                 .try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))

@@ -10,7 +10,7 @@ use std::{
     io::{self, Write},
 };
 
-use lipsync_engine::{CpuIsa, LoadOptions, Network, Precision, Session};
+use lipsync_engine::{CpuIsa, LoadOptions, Network, Precision, Workspace};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let network = Network::load(&fs::read(file)?, options)?;
     let report = network.plan_report();
-    let times = network.profile(&mut Session::new(), argument(1, "30").parse()?);
+    let times = network.profile(&mut Workspace::new(), argument(1, "30").parse()?);
     let mut out = io::stdout();
     writeln!(out, "{:>8} {:>8} {:>4}", "ms", "GFLOP/s", "step")?;
     for (index, (step, time)) in report.steps.iter().zip(&times).enumerate() {

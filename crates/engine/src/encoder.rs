@@ -1,11 +1,13 @@
 //! The audio encoder: the network that turns a piece of mel spectrogram into a feature step.
 
-use crate::{EngineError, Session};
+use lipsync_core::family::StepForm;
+
+use crate::{EngineError, Workspace};
 
 /// Mel bands of one encoder input.
-pub const N_MELS: usize = 80;
+pub const N_MELS: usize = StepForm::AVE.n_mels;
 /// Mel rows (12.5 ms each) of one encoder input.
-pub const N_ROWS: usize = 16;
+pub const N_ROWS: usize = StepForm::AVE.n_rows;
 
 /// A loaded audio encoder, immutable and shared.
 pub trait AudioEncoder: Send + Sync {
@@ -21,5 +23,5 @@ pub trait AudioEncoder: Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::Input`] when the length is no multiple of `80 x 16`.
-    fn encode(&self, session: &mut Session, patches: &[f32]) -> Result<Vec<f32>, EngineError>;
+    fn encode(&self, workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError>;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lipsync_core::FaceGeometry;
 
-use crate::{Device, EngineError, Session, VisualCacheStats};
+use crate::{Device, EngineError, VisualCacheStats, Workspace};
 
 /// What a generator needs for one frame.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +34,8 @@ pub trait Generator: Send + Sync {
     /// Bytes that the weights take in memory.
     fn weights_bytes(&self) -> u64;
 
-    /// Bytes of the host's memory that a session needs to run it. The default: none.
-    fn session_bytes(&self) -> u64 {
+    /// Bytes of the host's memory in a [`Workspace`] that it needs to run. The default: none.
+    fn workspace_bytes(&self) -> u64 {
         0
     }
 
@@ -49,28 +49,28 @@ pub trait Generator: Send + Sync {
         0
     }
 
-    /// Gets `session` ready for batches of up to `max_batch` frames: memory and whatever else a first
+    /// Gets `workspace` ready for batches of up to `max_batch` frames: memory and whatever else a first
     /// run would have to wait for. Results do not depend on it. The default does nothing.
     ///
     /// # Errors
     /// As [`infer`](Self::infer).
-    fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
-        let _ = (session, max_batch);
+    fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
+        let _ = (workspace, max_batch);
         Ok(())
     }
 
     /// Runs one batch. `faces` gets one generated region a frame, each `region_px x region_px x 3`,
     /// u8, BGR, row-major, interleaved, value `trunc(255 y)` of the network's output `y`.
     ///
-    /// A frame's result is bit-equal whatever batch it is in. `session` belongs to the calling
-    /// worker and holds the memory that the run needs.
+    /// A frame's result is bit-equal whatever batch it is in. `workspace` belongs to the
+    /// calling worker and holds the memory that the run needs.
     ///
     /// # Errors
     /// [`EngineError::Input`] when lengths do not fit; what the device reports otherwise. `faces`
     /// is unspecified then.
     fn infer(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError>;
@@ -83,13 +83,13 @@ pub trait Generator: Send + Sync {
     /// As [`infer`](Self::infer).
     fn infer_while(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<(), EngineError> {
         let _ = is_wanted;
-        self.infer(session, frames, faces)
+        self.infer(workspace, frames, faces)
     }
 
     /// Computes and keeps what depends on background frame `frame` alone, so that a later
@@ -103,12 +103,12 @@ pub trait Generator: Send + Sync {
     /// As [`infer`](Self::infer).
     fn prepare(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frame: u32,
         crop: &dyn Fn() -> Option<Arc<[u8]>>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), EngineError> {
-        let _ = (session, frame, crop, stop);
+        let _ = (workspace, frame, crop, stop);
         Ok(())
     }
 

@@ -4,14 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     EngineError, LoadOptions, Network,
+    cpu::{CpuGenerator, PlanReport},
     graph::simplify::simplify,
-    import::{Imported, TensorInfo, import},
-    load::load_generator_network,
-    network::MAX_SHOWN_ENDS,
-    plan::{
-        report::PlanReport,
-        units::{UnitKind, group},
-    },
+    import::{Imported, MAX_SHOWN_ENDS, TensorInfo, import},
+    schedule::units::{UnitKind, group},
 };
 
 /// What was found in an ONNX file.
@@ -46,8 +42,8 @@ pub fn inspect_plan(
     options: impl Into<LoadOptions>,
 ) -> Result<PlanReport, EngineError> {
     let options = options.into();
-    match load_generator_network(onnx, &options) {
-        Ok(network) => Ok(network.plan_report()),
+    match CpuGenerator::load(onnx, &options) {
+        Ok(generator) => Ok(generator.into_network().plan_report()),
         Err(EngineError::Contract { .. }) => Ok(Network::load(onnx, options)?.plan_report()),
         Err(error) => Err(error),
     }
@@ -145,7 +141,7 @@ fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CpuIsa, network_writer::variants::write_variant};
+    use crate::{CpuIsa, oracle::network_writer::variants::write_variant};
 
     #[test]
     fn a_network_of_the_family_is_described() {
@@ -189,8 +185,8 @@ mod tests {
             (4_200_000_000..4_300_000_000).contains(&plan.macs()),
             "{plan}"
         );
-        let session = plan.arena_bytes + plan.scratch_bytes;
-        let total = plan.weights_bytes + 2 * session;
+        let workspace = plan.arena_bytes + plan.scratch_bytes;
+        let total = plan.weights_bytes + 2 * workspace;
         assert!(total < 150_000_000, "{plan}");
         assert!(plan.kept_bytes > 0 && plan.steps[0].visual);
         let text = plan.to_string();

@@ -5,11 +5,13 @@
 //! the face crop. Start with [`generator`], the trait that the worker pool runs.
 //!
 //! A file's way: [`onnx`] (bytes) to [`import`] (meaning, constants folded) to [`graph`] (a small
-//! operator set, simplified) to `plan` (fused, packed, placed) to [`kernels`]. [`mod@reference`] runs the
-//! same graph slowly and is the oracle; [`network_writer`] makes networks to test with.
+//! operator set, simplified) to `schedule` (fused, placed) to one of the two engines: `cpu` (a plan
+//! packed for an instruction set, run by [`kernels`]) or [`cuda`]. The `oracle` serves nobody:
+//! [`mod@reference`] runs the same graph slowly, [`network_writer`] makes networks to test with.
 #![deny(unsafe_code)]
 
-pub mod cpu_isa;
+mod contract;
+mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod encoder;
@@ -19,20 +21,16 @@ pub mod graph;
 pub mod heap;
 pub mod import;
 pub mod inspect;
-pub mod kernels;
-mod layout;
 pub mod load;
 pub mod make_room;
-pub mod network;
-pub mod network_writer;
 pub mod onnx;
 pub mod options;
-mod plan;
-pub mod reference;
-pub mod session;
+mod oracle;
+mod schedule;
 pub mod visual_cache;
+mod workspace;
 
-pub use cpu_isa::CpuIsa;
+pub use cpu::{CpuIsa, Network, PlanReport, StepReport, kernels};
 pub use device::Device;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
@@ -40,11 +38,10 @@ pub use generator::{FaceInput, Generator};
 pub use inspect::{Inspection, inspect, inspect_plan};
 pub use load::{load_audio_encoder, load_generator};
 pub use make_room::{MakeRoom, Shortage, with_room};
-pub use network::Network;
 pub use options::{LoadOptions, NetworkLimits, Precision};
-pub use plan::report::{PlanReport, StepReport};
-pub use session::Session;
+pub use oracle::{network_writer, reference};
 pub use visual_cache::{VisualCache, VisualCacheStats};
+pub use workspace::Workspace;
 
 /// What runs networks, in words: `cpu (avx512)`.
 #[must_use]

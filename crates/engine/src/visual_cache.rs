@@ -12,9 +12,10 @@
 use std::{
     any::Any,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
+use lipsync_core::sync::lock;
 use lru::LruCache;
 
 /// Memory for what depends on background frames only, bounded in bytes.
@@ -118,7 +119,7 @@ impl VisualCache {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that can panic runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

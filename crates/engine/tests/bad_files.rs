@@ -1,11 +1,11 @@
 //! Files that are broken, foreign or hostile are refused with a reason; none brings the process down.
 
-use lipsync_core::AudioKind;
+use lipsync_core::{AudioKind, SplitMix64};
 use lipsync_engine::{
-    CpuIsa, EngineError, LoadOptions, Network, NetworkLimits, Session, inspect, load_audio_encoder,
-    load_generator,
+    CpuIsa, EngineError, LoadOptions, Network, NetworkLimits, Workspace, inspect,
+    load_audio_encoder, load_generator,
     network_writer::{
-        SplitMix64, Unet,
+        Unet,
         builder::{ConvSpec, NetworkBuilder, int_attribute, ints_attribute, string_attribute},
         write_audio_encoder,
     },
@@ -54,7 +54,7 @@ fn truncated_files_are_refused() {
 fn flipped_bits_are_refused_or_run() {
     let onnx = tiny();
     let mut random = SplitMix64::new(5);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     for place in (0..onnx.len()).step_by(11) {
         let mut bytes = onnx.clone();
         bytes[place] ^= 1 << (random.next_u64() % 8);
@@ -69,7 +69,7 @@ fn flipped_bits_are_refused_or_run() {
                 .map(|s| vec![0.5; s.len()])
                 .collect();
             let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-            network.run(&mut session, &inputs).unwrap();
+            network.run(&mut workspace, &inputs).unwrap();
         }
     }
 }

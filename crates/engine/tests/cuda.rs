@@ -8,11 +8,12 @@
 
 use std::sync::Arc;
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, Device, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCache,
+    CpuIsa, Device, EngineError, FaceInput, Generator, LoadOptions, VisualCache, Workspace,
     cuda::{Blocks, Call, Cuda, FakeDevice, Fault, Footprint},
     load_generator,
-    network_writer::{SplitMix64, variants::write_variant},
+    network_writer::variants::write_variant,
 };
 
 const GIB: u64 = 1 << 30;
@@ -64,11 +65,11 @@ impl Scene {
 
 fn infer(
     generator: &dyn Generator,
-    session: &mut Session,
+    workspace: &mut Workspace,
     frames: &[FaceInput<'_>],
 ) -> Vec<Vec<u8>> {
     let mut faces = vec![];
-    generator.infer(session, frames, &mut faces).unwrap();
+    generator.infer(workspace, frames, &mut faces).unwrap();
     faces
 }
 
@@ -97,8 +98,8 @@ fn faces_are_near_those_of_the_cpu() {
         assert_eq!(generator.device(), Device::Cuda(0));
         let cpu = load_generator(&write_variant(variant).unwrap(), CpuIsa::Auto).unwrap();
         let scene = Scene::new(&*cpu, 2, 2);
-        let expected = infer(&*cpu, &mut Session::new(), &scene.frames(2));
-        let actual = infer(&*generator, &mut Session::new(), &scene.frames(2));
+        let expected = infer(&*cpu, &mut Workspace::new(), &scene.frames(2));
+        let actual = infer(&*generator, &mut Workspace::new(), &scene.frames(2));
         for (actual, expected) in actual.iter().zip(&expected) {
             let (db, relative) = distance(actual, expected);
             assert!(
@@ -141,8 +142,8 @@ fn mira_is_near_what_the_cpu_makes_of_her() {
         frame: None,
         audio: &audio,
     };
-    let expected = infer(&*cpu, &mut Session::new(), &[frame]);
-    let actual = infer(&*generator, &mut Session::new(), &[frame]);
+    let expected = infer(&*cpu, &mut Workspace::new(), &[frame]);
+    let actual = infer(&*generator, &mut Workspace::new(), &[frame]);
     let (db, relative) = distance(&actual[0], &expected[0]);
     println!("mira: {db:.1} dB, relative L2 {relative:.1e}");
     assert!(db > 45.0 && relative < 1e-2, "{db} dB, {relative:e}");
@@ -154,13 +155,13 @@ fn a_frame_is_bit_equal_whatever_batch_and_cache() {
     let cuda = FakeDevice::new(0, 4 * GIB).open();
     let plain = load(variant, &cuda, 0);
     let scene = Scene::new(&*plain, 3, 4);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let expected: Vec<Vec<u8>> = (0..5)
-        .flat_map(|n| infer(&*plain, &mut session, &[scene.frame(n)]))
+        .flat_map(|n| infer(&*plain, &mut workspace, &[scene.frame(n)]))
         .collect();
     let entry = {
         let generator = load(variant, &cuda, GIB);
-        infer(&*generator, &mut session, &[scene.frame(0)]);
+        infer(&*generator, &mut workspace, &[scene.frame(0)]);
         generator.visual_cache().unwrap().resident_bytes
     };
     for (n_entries, batch) in [(0, 5), (2, 2), (3, 3)] {
@@ -169,7 +170,7 @@ fn a_frame_is_bit_equal_whatever_batch_and_cache() {
             let frames = scene.frames(5);
             let faces: Vec<Vec<u8>> = frames
                 .chunks(batch)
-                .flat_map(|frames| infer(&*generator, &mut session, frames))
+                .flat_map(|frames| infer(&*generator, &mut workspace, frames))
                 .collect();
             assert!(
                 faces == expected,
@@ -198,8 +199,8 @@ fn fused_blocks_give_the_faces_of_separate_kernels() {
         load_generator(&write_variant("small-opset12").unwrap(), options).unwrap()
     });
     let scene = Scene::new(&*fused, 2, 2);
-    let mut session = Session::new();
-    let [fused, separate] = [fused, separate].map(|g| infer(&*g, &mut session, &scene.frames(2)));
+    let mut workspace = Workspace::new();
+    let [fused, separate] = [fused, separate].map(|g| infer(&*g, &mut workspace, &scene.frames(2)));
     assert!(fused == separate);
 }
 
@@ -208,13 +209,13 @@ fn workers_share_a_device_and_its_entries() {
     let device = FakeDevice::new(0, 4 * GIB);
     let generator = load("small-opset13", &device.open(), GIB);
     let scene = Scene::new(&*generator, 2, 3);
-    let expected = infer(&*generator, &mut Session::new(), &scene.frames(6));
+    let expected = infer(&*generator, &mut Workspace::new(), &scene.frames(6));
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let mut session = Session::new();
-                generator.warm_up(&mut session, 4).unwrap();
-                assert!(infer(&*generator, &mut session, &scene.frames(6)) == expected);
+                let mut workspace = Workspace::new();
+                generator.warm_up(&mut workspace, 4).unwrap();
+                assert!(infer(&*generator, &mut workspace, &scene.frames(6)) == expected);
             });
         }
     });
@@ -225,20 +226,20 @@ fn workers_share_a_device_and_its_entries() {
 fn frames_prepared_ahead_are_hits_with_the_same_bits() {
     let cuda = FakeDevice::new(0, 4 * GIB).open();
     let scene = Scene::new(&*load("small-opset12", &cuda, 0), 2, 2);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let expected = infer(
         &*load("small-opset12", &cuda, 0),
-        &mut session,
+        &mut workspace,
         &scene.frames(2),
     );
     let generator = load("small-opset12", &cuda, GIB);
     for index in 0..2 {
         let crop = || Some(Arc::from(scene.crops[index as usize].as_slice()));
         generator
-            .prepare(&mut session, index, &crop, &|| false)
+            .prepare(&mut workspace, index, &crop, &|| false)
             .unwrap();
     }
-    assert!(infer(&*generator, &mut session, &scene.frames(2)) == expected);
+    assert!(infer(&*generator, &mut workspace, &scene.frames(2)) == expected);
     let stats = generator.visual_cache().unwrap();
     assert_eq!((stats.prepared, stats.hits, stats.misses), (2, 2, 0));
 }
@@ -256,14 +257,17 @@ fn memory_is_what_the_footprint_says_and_all_of_it_comes_back() {
     assert_eq!(device.used_bytes(), 0);
     let generator = load("small-opset13", &cuda, 0);
     let scene = Scene::new(&*generator, 4, 1);
-    let mut session = Session::new();
-    generator.warm_up(&mut session, 4).unwrap();
-    infer(&*generator, &mut session, &scene.frames(4));
+    let mut workspace = Workspace::new();
+    generator.warm_up(&mut workspace, 4).unwrap();
+    infer(&*generator, &mut workspace, &scene.frames(4));
     // Batches of four, none of whose frames is kept.
-    assert_eq!(session.device_bytes(), footprint.arena_bytes_per_worker(4));
+    assert_eq!(
+        workspace.device_bytes(),
+        footprint.arena_bytes_per_worker(4)
+    );
     assert_eq!(
         device.used_bytes(),
-        footprint.weights_bytes + session.device_bytes()
+        footprint.weights_bytes + workspace.device_bytes()
     );
     assert_eq!(
         cuda.memory().unwrap(),
@@ -271,12 +275,12 @@ fn memory_is_what_the_footprint_says_and_all_of_it_comes_back() {
     );
     let kept = load("small-opset13", &cuda, GIB);
     let before = device.used_bytes();
-    infer(&*kept, &mut session, &scene.frames(1));
+    infer(&*kept, &mut workspace, &scene.frames(1));
     assert_eq!(
         device.used_bytes() - before,
         footprint.visual_cache_bytes_per_frame
     );
-    drop((kept, generator, session));
+    drop((kept, generator, workspace));
     assert_eq!(device.used_bytes(), 0);
 }
 
@@ -287,19 +291,19 @@ fn a_batch_that_does_not_fit_leaves_room_for_a_smaller_one() {
     let cuda = FakeDevice::new(0, room).open();
     let generator = load("small-opset13", &cuda, 0);
     let scene = Scene::new(&*generator, 2, 2);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let mut faces = vec![];
-    let refused = generator.infer(&mut session, &scene.frames(8), &mut faces);
+    let refused = generator.infer(&mut workspace, &scene.frames(8), &mut faces);
     match refused {
         Err(EngineError::OutOfMemory { needed, free }) => assert!(needed > free && free > 0),
         other => panic!("{other:?}"),
     }
     let expected = infer(
         &*load("small-opset13", &FakeDevice::new(0, GIB).open(), 0),
-        &mut Session::new(),
+        &mut Workspace::new(),
         &scene.frames(2),
     );
-    assert!(infer(&*generator, &mut session, &scene.frames(2)) == expected);
+    assert!(infer(&*generator, &mut workspace, &scene.frames(2)) == expected);
 }
 
 #[test]
@@ -324,12 +328,15 @@ fn a_generator_for_small_batches_runs_large_ones_in_pieces_and_takes_no_more_mem
     };
     let generator = load_generator(&onnx, options).unwrap();
     let scene = Scene::new(&*generator, 2, 3);
-    let mut session = Session::new();
-    generator.warm_up(&mut session, 64).unwrap();
-    let faces = infer(&*generator, &mut session, &scene.frames(5));
+    let mut workspace = Workspace::new();
+    generator.warm_up(&mut workspace, 64).unwrap();
+    let faces = infer(&*generator, &mut workspace, &scene.frames(5));
     let whole = load("small-opset13", &device.open(), 0);
-    assert!(faces == infer(&*whole, &mut Session::new(), &scene.frames(5)));
-    assert_eq!(session.device_bytes(), footprint.arena_bytes_per_worker(2));
+    assert!(faces == infer(&*whole, &mut Workspace::new(), &scene.frames(5)));
+    assert_eq!(
+        workspace.device_bytes(),
+        footprint.arena_bytes_per_worker(2)
+    );
 }
 
 #[test]
@@ -338,13 +345,13 @@ fn a_device_that_is_full_still_runs_frames_that_it_cannot_keep() {
     let room = footprint.weights_bytes + footprint.arena_bytes_per_worker(1);
     let generator = load("small-opset13", &FakeDevice::new(0, room).open(), GIB);
     let scene = Scene::new(&*generator, 1, 1);
-    let mut session = Session::new();
-    generator.warm_up(&mut session, 1).unwrap();
-    infer(&*generator, &mut session, &scene.frames(1));
+    let mut workspace = Workspace::new();
+    generator.warm_up(&mut workspace, 1).unwrap();
+    infer(&*generator, &mut workspace, &scene.frames(1));
     let spare = load("small-opset13", &FakeDevice::new(0, GIB).open(), 0);
     assert!(
-        infer(&*generator, &mut session, &scene.frames(1))
-            == infer(&*spare, &mut Session::new(), &scene.frames(1))
+        infer(&*generator, &mut workspace, &scene.frames(1))
+            == infer(&*spare, &mut Workspace::new(), &scene.frames(1))
     );
 }
 
@@ -355,13 +362,13 @@ fn a_failure_costs_one_batch_and_keeps_nothing() {
     let scene = Scene::new(&*generator, 2, 2);
     let expected = infer(
         &*load("small-opset13", &FakeDevice::new(0, GIB).open(), 0),
-        &mut Session::new(),
+        &mut Workspace::new(),
         &scene.frames(2),
     );
     for (call, nth) in [(Call::Launch, 1), (Call::Copy, 2), (Call::Synchronize, 0)] {
-        let mut session = Session::new();
+        let mut workspace = Workspace::new();
         device.inject(call, nth, Fault::Recoverable);
-        let failed = generator.infer(&mut session, &scene.frames(2), &mut vec![]);
+        let failed = generator.infer(&mut workspace, &scene.frames(2), &mut vec![]);
         match failed {
             Err(EngineError::DeviceFault { device, sticky, .. }) => {
                 assert_eq!((device.as_str(), sticky), ("cuda:0", false));
@@ -374,7 +381,7 @@ fn a_failure_costs_one_batch_and_keeps_nothing() {
             "{call:?}"
         );
     }
-    assert!(infer(&*generator, &mut Session::new(), &scene.frames(2)) == expected);
+    assert!(infer(&*generator, &mut Workspace::new(), &scene.frames(2)) == expected);
 }
 
 #[test]
@@ -383,10 +390,10 @@ fn a_broken_device_says_so_from_then_on() {
     let cuda = device.open();
     let generator = load("small-opset13", &cuda, 0);
     let scene = Scene::new(&*generator, 1, 1);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     device.inject(Call::Launch, 0, Fault::Sticky);
     for _ in 0..2 {
-        match generator.infer(&mut session, &scene.frames(1), &mut vec![]) {
+        match generator.infer(&mut workspace, &scene.frames(1), &mut vec![]) {
             Err(EngineError::DeviceFault { device, sticky, .. }) => {
                 assert_eq!((device.as_str(), sticky), ("cuda:3", true));
             }
@@ -404,17 +411,17 @@ fn captured_launches_are_replayed_and_only_two_start_a_batch() {
     let device = FakeDevice::new(0, GIB);
     let generator = load("small-opset13", &device.open(), GIB);
     let scene = Scene::new(&*generator, 3, 3);
-    let mut session = Session::new();
-    generator.warm_up(&mut session, 4).unwrap();
+    let mut workspace = Workspace::new();
+    generator.warm_up(&mut workspace, 4).unwrap();
     assert_eq!(device.n_calls(Call::Launch), 0);
     let n_allocated = device.n_calls(Call::Allocate);
-    infer(&*generator, &mut session, &scene.frames(3));
+    infer(&*generator, &mut workspace, &scene.frames(3));
     // Entries are made, then faces; afterwards there are faces only, and nothing is uploaded but a table
     // and the audio.
     assert_eq!(device.n_calls(Call::Launch), 2);
     assert_eq!(device.n_calls(Call::Allocate), n_allocated + 3);
     let n_copies = device.n_calls(Call::Copy);
-    infer(&*generator, &mut session, &scene.frames(3));
+    infer(&*generator, &mut workspace, &scene.frames(3));
     assert_eq!(device.n_calls(Call::Launch), 3);
     assert_eq!(device.n_calls(Call::Copy), n_copies + 3);
     assert_eq!(device.n_calls(Call::Allocate), n_allocated + 3);
@@ -431,7 +438,7 @@ fn buffers_of_a_wrong_length_are_refused_before_anything_runs() {
         ..scene.frame(0)
     };
     let frames = [scene.frame(0), short];
-    let refused = generator.infer(&mut Session::new(), &frames, &mut vec![]);
+    let refused = generator.infer(&mut Workspace::new(), &frames, &mut vec![]);
     assert!(matches!(
         refused,
         Err(EngineError::Input { what: "crop", .. })

@@ -1,11 +1,12 @@
 //! The production executor gives what the scalar reference executor gives, on every instruction set.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, LoadOptions, Network, Precision, Session,
+    CpuIsa, LoadOptions, Network, Precision, Workspace,
     graph::{Graph, simplify::simplify},
     import::import,
-    network_writer::{SplitMix64, variants::write_variant},
+    network_writer::variants::write_variant,
     reference,
 };
 
@@ -47,7 +48,7 @@ fn isas() -> impl Iterator<Item = CpuIsa> {
 
 #[test]
 fn all_forms_agree_with_the_reference_on_all_instruction_sets() {
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let opsets = (11..=17).map(|opset| format!("small-opset{opset}"));
     for name in opsets.chain(["small-328-plumbing".into(), "ave-encoder".into()]) {
         let onnx = write_variant(&name).unwrap();
@@ -61,7 +62,7 @@ fn all_forms_agree_with_the_reference_on_all_instruction_sets() {
         assert!(error < 1e-6, "{name}: simplified {error:e}");
         for isa in isas() {
             let network = Network::load(&onnx, isa).unwrap();
-            let outputs = network.run(&mut session, &borrowed(&inputs)).unwrap();
+            let outputs = network.run(&mut workspace, &borrowed(&inputs)).unwrap();
             let error = relative_l2(&outputs[0], &expected[0]);
             assert!(error < 2e-6, "{name} on {isa}: {error:e}");
         }
@@ -77,13 +78,13 @@ fn in_bf16(isa: CpuIsa) -> LoadOptions {
 
 #[test]
 fn bf16_is_near_f32_on_all_instruction_sets() {
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     for name in ["small-opset14", "small-328-plumbing"] {
         let onnx = write_variant(name).unwrap();
         let inputs = seeded_inputs(&import(&onnx).unwrap().graph, 3);
         let mut run = |options: LoadOptions| {
             let network = Network::load(&onnx, options).unwrap();
-            let outputs = network.run(&mut session, &borrowed(&inputs)).unwrap();
+            let outputs = network.run(&mut workspace, &borrowed(&inputs)).unwrap();
             (outputs, network.weights_bytes())
         };
         let (expected, f32_bytes) = run(CpuIsa::Auto.into());
@@ -100,7 +101,7 @@ fn bf16_is_near_f32_on_all_instruction_sets() {
 }
 
 #[test]
-fn a_frame_is_bit_equal_in_every_batch_and_session() {
+fn a_frame_is_bit_equal_in_every_batch_and_workspace() {
     for options in [CpuIsa::Auto.into(), in_bf16(CpuIsa::Auto)] {
         check_bit_equality(&options);
     }
@@ -114,7 +115,7 @@ fn check_bit_equality(options: &LoadOptions) {
     let batch: Vec<Vec<f32>> = (0..2)
         .map(|i| frames.iter().flat_map(|frame| frame[i].clone()).collect())
         .collect();
-    let mut shared = Session::new();
+    let mut shared = Workspace::new();
     let together = network
         .run(&mut shared, &borrowed(&batch))
         .unwrap()
@@ -123,7 +124,7 @@ fn check_bit_equality(options: &LoadOptions) {
         .iter()
         .flat_map(|frame| {
             network
-                .run(&mut Session::new(), &borrowed(frame))
+                .run(&mut Workspace::new(), &borrowed(frame))
                 .unwrap()
                 .swap_remove(0)
         })
@@ -134,7 +135,7 @@ fn check_bit_equality(options: &LoadOptions) {
             .map(|y| y.to_bits())
             .eq(apart.iter().map(|y| y.to_bits()))
     );
-    // Another network in the same session leaves nothing behind that could show.
+    // Another network in the same workspace leaves nothing behind that could show.
     let other = Network::load(&write_variant("small-opset13").unwrap(), options.clone()).unwrap();
     let other_inputs = seeded_inputs(
         &import(&write_variant("small-opset13").unwrap())

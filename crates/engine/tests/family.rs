@@ -1,12 +1,12 @@
 //! Networks of the family load, whatever their form, and have the sizes that they should have.
 
-use lipsync_core::AudioKind;
+use lipsync_core::{AudioKind, SplitMix64};
 use lipsync_engine::{
-    CpuIsa, EngineError, FaceInput, Session,
+    CpuIsa, EngineError, FaceInput, Workspace,
     graph::simplify::simplify,
     import::import,
     load_audio_encoder, load_generator,
-    network_writer::{SplitMix64, Unet, variants::write_variant},
+    network_writer::{Unet, variants::write_variant},
 };
 
 #[test]
@@ -31,16 +31,16 @@ fn two_workers_on_the_full_size_network_fit_in_150_megabytes() {
     let generator = load_generator(&onnx, CpuIsa::Auto).unwrap();
     let crop = vec![128; generator.geometry().crop_bytes()];
     let audio = vec![0.5; generator.audio_shape().iter().product()];
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let frame = FaceInput {
         crop: &crop,
         frame: None,
         audio: &audio,
     };
     generator
-        .infer(&mut session, &[frame], &mut vec![])
+        .infer(&mut workspace, &[frame], &mut vec![])
         .unwrap();
-    let (weights, arena) = (generator.weights_bytes(), session.resident_bytes());
+    let (weights, arena) = (generator.weights_bytes(), workspace.resident_bytes());
     assert!(weights >= 4 * 12_153_887);
     assert!(
         weights + 2 * arena <= 150_000_000,
@@ -53,7 +53,7 @@ fn wrong_lengths_are_refused() {
     let generator = load_generator(&write_variant("small-opset12").unwrap(), CpuIsa::Auto).unwrap();
     let crop = vec![0; generator.geometry().crop_bytes()];
     let audio = [0.0; 3];
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     for (crop, audio) in [(&crop[..], &audio[..]), (&crop[1..], &audio[..])] {
         let frame = FaceInput {
             crop,
@@ -61,26 +61,26 @@ fn wrong_lengths_are_refused() {
             audio,
         };
         let error = generator
-            .infer(&mut session, &[frame], &mut vec![])
+            .infer(&mut workspace, &[frame], &mut vec![])
             .unwrap_err();
         assert!(matches!(error, EngineError::Input { .. }), "{error}");
     }
     let encoder = load_audio_encoder(&write_variant("ave-encoder").unwrap(), CpuIsa::Auto).unwrap();
     assert_eq!(encoder.step_floats(), 512);
-    assert!(encoder.encode(&mut session, &[0.0; 80]).is_err());
+    assert!(encoder.encode(&mut workspace, &[0.0; 80]).is_err());
     assert_eq!(
         encoder
-            .encode(&mut session, &[0.0; 3 * 1280])
+            .encode(&mut workspace, &[0.0; 3 * 1280])
             .unwrap()
             .len(),
         3 * 512
     );
-    assert_eq!(encoder.encode(&mut session, &[]).unwrap().len(), 0);
+    assert_eq!(encoder.encode(&mut workspace, &[]).unwrap().len(), 0);
 }
 
 #[test]
 fn every_opset_loads_and_makes_a_face() {
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     for opset in 11..=17 {
         let onnx = write_variant(&format!("small-opset{opset}")).unwrap();
         let generator = load_generator(&onnx, CpuIsa::Auto).unwrap();
@@ -94,7 +94,9 @@ fn every_opset_loads_and_makes_a_face() {
             audio: &audio,
         };
         let mut faces = vec![];
-        generator.infer(&mut session, &[frame], &mut faces).unwrap();
+        generator
+            .infer(&mut workspace, &[frame], &mut faces)
+            .unwrap();
         assert_eq!(faces[0].len(), geometry.region_bytes());
         let (min, max) = (
             faces[0].iter().min().unwrap(),

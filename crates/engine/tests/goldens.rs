@@ -5,9 +5,10 @@
 
 use std::{fs, path::PathBuf};
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, Network, Session,
-    network_writer::{SplitMix64, variants::write_variant},
+    CpuIsa, Network, Workspace,
+    network_writer::variants::write_variant,
     onnx::proto::{ModelProto, ValueInfoProto},
 };
 use prost::Message;
@@ -83,7 +84,7 @@ fn check(case: &Value) {
         .map(|s| random.floats(s.len(), low, high))
         .collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let outputs = network.run(&mut Session::new(), &inputs).unwrap();
+    let outputs = network.run(&mut Workspace::new(), &inputs).unwrap();
     for (output, kind) in outputs.iter().zip(["output", "logits"]) {
         let file = &case["files"][kind];
         assert_eq!(output.len(), integer(&file["n_floats"]), "{name} {kind}");

@@ -1,12 +1,12 @@
 //! Every operator, in shapes that the family's full-size networks do not have, against the scalar
 //! reference.
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, Network, Session,
+    CpuIsa, Network, Workspace,
     import::import,
-    network_writer::{
-        SplitMix64,
-        builder::{ConvSpec, NetworkBuilder, float_attribute, int_attribute, ints_attribute},
+    network_writer::builder::{
+        ConvSpec, NetworkBuilder, float_attribute, int_attribute, ints_attribute,
     },
     reference,
 };
@@ -33,10 +33,10 @@ fn assert_agreement(onnx: &[u8]) {
         }
         let network = Network::load(onnx, isa).expect("a network of known operators");
         // Leftovers of other runs must not show.
-        let mut session = Session::new();
+        let mut workspace = Workspace::new();
         for run in 0..2 {
             let actual = network
-                .run(&mut session, &[&x])
+                .run(&mut workspace, &[&x])
                 .expect("a whole frame")
                 .swap_remove(0);
             assert_eq!(actual.len(), expected.len());
@@ -143,7 +143,7 @@ fn outputs_inside_the_network() {
     let x = SplitMix64::new(2).floats(18, -1.0, 1.0);
     let expected = reference::run(&graph, &[&x]);
     let network = Network::load(&onnx, CpuIsa::Portable).unwrap();
-    let actual = network.run(&mut Session::new(), &[&x]).unwrap();
+    let actual = network.run(&mut Workspace::new(), &[&x]).unwrap();
     assert_eq!(actual[2], x);
     for (a, e) in actual.iter().flatten().zip(expected.iter().flatten()) {
         assert!((a - e).abs() <= 1e-5, "{a}, {e}");

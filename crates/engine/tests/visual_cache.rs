@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, thread};
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, FaceInput, Generator, LoadOptions, Precision, Session, VisualCache, VisualCacheStats,
-    load_generator,
-    network_writer::{SplitMix64, variants::write_variant},
+    CpuIsa, FaceInput, Generator, LoadOptions, Precision, VisualCache, VisualCacheStats, Workspace,
+    load_generator, network_writer::variants::write_variant,
 };
 
 const N_BACKGROUNDS: u32 = 5;
@@ -62,7 +62,7 @@ impl Scene {
         let frames: Vec<FaceInput<'_>> = places.map(|n| self.frame(n)).collect();
         let mut faces = vec![];
         generator
-            .infer(&mut Session::new(), &frames, &mut faces)
+            .infer(&mut Workspace::new(), &frames, &mut faces)
             .unwrap();
         faces
     }
@@ -149,18 +149,18 @@ fn frames_prepared_ahead_are_hits_with_the_same_bits() {
     let generator = load("small-opset12", Precision::F32, Some(&cache));
     let scene = Scene::new(&*generator);
     let expected = scene.run(&*load("small-opset12", Precision::F32, None), 0..5);
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let crop = |index: u32| Some(Arc::from(scene.crops[index as usize].as_slice()));
     for index in 0..N_BACKGROUNDS {
         let crop = || crop(index);
         generator
-            .prepare(&mut session, index, &crop, &|| false)
+            .prepare(&mut workspace, index, &crop, &|| false)
             .unwrap();
     }
     // What is there already needs no crop.
     let none = || panic!("nobody needs it");
     generator
-        .prepare(&mut session, 0, &none, &|| false)
+        .prepare(&mut workspace, 0, &none, &|| false)
         .unwrap();
     assert!(scene.run(&*generator, 0..5) == expected);
     let stats = cache.stats();
@@ -171,19 +171,19 @@ fn frames_prepared_ahead_are_hits_with_the_same_bits() {
 fn preparing_that_is_stopped_or_fails_keeps_nothing() {
     let cache = Arc::new(VisualCache::new(1 << 30));
     let generator = load("small-opset12", Precision::F32, Some(&cache));
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let n_bytes = generator.geometry().crop_bytes();
     let whole = || Some(Arc::from(vec![7; n_bytes]));
     generator
-        .prepare(&mut session, 1, &whole, &|| true)
+        .prepare(&mut workspace, 1, &whole, &|| true)
         .unwrap();
     generator
-        .prepare(&mut session, 1, &|| None, &|| false)
+        .prepare(&mut workspace, 1, &|| None, &|| false)
         .unwrap();
     let short = || Some(Arc::from(vec![7; 3]));
     assert!(
         generator
-            .prepare(&mut session, 1, &short, &|| false)
+            .prepare(&mut workspace, 1, &short, &|| false)
             .is_err()
     );
     let empty = VisualCacheStats {
@@ -209,7 +209,7 @@ fn frames_without_an_index_are_not_kept() {
         ..scene.frame(0)
     };
     generator
-        .infer(&mut Session::new(), &[frame], &mut vec![])
+        .infer(&mut Workspace::new(), &[frame], &mut vec![])
         .unwrap();
     assert_eq!(cache.stats().misses, 0);
 }
@@ -230,32 +230,32 @@ fn a_run_ends_when_nobody_wants_it() {
         };
         let mut faces = vec![];
         generator
-            .infer_while(&mut Session::new(), &frames, &mut faces, &is_wanted)
+            .infer_while(&mut Workspace::new(), &frames, &mut faces, &is_wanted)
             .unwrap();
         let n_frames = (n_wanted + 1).min(frames.len());
         assert_eq!(faces, whole[..n_frames]);
     }
 }
 
-/// A session holds no more than is charged for it, but for the ends of its four allocations, and nothing after it
+/// A workspace holds no more than is charged for it, but for the ends of its four allocations, and nothing after it
 /// was released.
 #[test]
 fn a_session_grows_to_what_its_network_says() {
     for precision in [Precision::F32, Precision::Bf16] {
         let generator = load("small-opset13", precision, None);
         let scene = Scene::new(&*generator);
-        let mut session = Session::new();
+        let mut workspace = Workspace::new();
         let mut faces = vec![];
-        let mut run = |session: &mut Session| {
+        let mut run = |workspace: &mut Workspace| {
             let frame = scene.frame(0);
-            generator.infer(session, &[frame], &mut faces).unwrap();
+            generator.infer(workspace, &[frame], &mut faces).unwrap();
             faces.clone()
         };
-        let first = run(&mut session);
-        let (held, charged) = (session.resident_bytes(), generator.session_bytes());
+        let first = run(&mut workspace);
+        let (held, charged) = (workspace.resident_bytes(), generator.workspace_bytes());
         assert!(held > 0 && held <= charged + 4 * 64, "{held} of {charged}");
-        session.release_host();
-        assert_eq!(session.resident_bytes(), 0);
-        assert_eq!(run(&mut session), first);
+        workspace.release_host();
+        assert_eq!(workspace.resident_bytes(), 0);
+        assert_eq!(run(&mut workspace), first);
     }
 }

@@ -4,14 +4,14 @@ use std::{
     collections::VecDeque,
     num::NonZeroUsize,
     sync::{
-        Arc, Condvar, Mutex, PoisonError, Weak,
+        Arc, Condvar, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use lipsync_core::ModelId;
+use lipsync_core::{ModelId, sync::unpoisoned};
 
 use crate::{PackFault, bake::BakeEffort, frames::Frames, lock};
 
@@ -62,7 +62,7 @@ impl Baker {
         let ended = self
             .ended
             .wait_timeout_while(state, limit, |state| state.is_running);
-        drop(ended.unwrap_or_else(PoisonError::into_inner));
+        drop(unpoisoned(ended));
     }
 
     fn run(&self) {

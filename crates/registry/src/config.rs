@@ -17,7 +17,8 @@ pub struct ModelConfig {
     pub source: ModelSource,
     /// Which audio encoder its generator was trained with. Needed where there is no manifest.
     pub audio_kind: Option<AudioKind>,
-    /// Output frames per second; [`AudioKind::default_fps`] where neither this nor a manifest says.
+    /// Output frames per second; those of the audio kind's [`AudioForm`](lipsync_core::family::AudioForm) where
+    /// neither this nor a manifest says.
     pub fps: Option<u32>,
     /// The ONNX file of its audio encoder. Without one, clients send feature steps or windows.
     pub audio_encoder: Option<PathBuf>,

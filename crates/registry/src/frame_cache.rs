@@ -8,6 +8,8 @@ use std::{
 
 use lru::LruCache;
 
+use lipsync_core::saturate::u32_of;
+
 use crate::{
     RegistryError,
     frame_budget::{FrameBudget, Holder, Holding},
@@ -64,7 +66,7 @@ impl CacheStats {
     /// Mean time of a load; zero before the first.
     #[must_use]
     pub fn mean_load_time(&self) -> Duration {
-        let loads = u32::try_from(self.loads).unwrap_or(u32::MAX);
+        let loads = u32_of(self.loads);
         self.load_time.checked_div(loads).unwrap_or_default()
     }
 }

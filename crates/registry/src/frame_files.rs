@@ -10,7 +10,10 @@ use std::{
 use lipsync_compositor::{
     BakeSettings, CompositorError, DecodeLimits, FaceCrop, Picture, bake, decode, probe,
 };
-use lipsync_core::{CropRect, FaceGeometry, Foreign, PixelRect};
+use lipsync_core::{
+    CropRect, FaceGeometry, Foreign, PixelRect,
+    saturate::{u32_of, usize_of},
+};
 
 use crate::{
     BackgroundFrame, RegistryError, face_rects,
@@ -77,7 +80,7 @@ impl FrameFiles {
     }
 
     pub(crate) fn len(&self) -> u32 {
-        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+        u32_of(self.frames.len())
     }
 
     pub(crate) fn rects(&self) -> impl Iterator<Item = PixelRect> {
@@ -173,7 +176,7 @@ impl FrameFiles {
     }
 
     fn find(&self, index: u32) -> Result<(usize, &Path, PixelRect), RegistryError> {
-        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let place = usize_of(index);
         match self.frames.get(place) {
             Some((path, rect)) => Ok((place, path, *rect)),
             None => Err(RegistryError::FrameIndex {

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use lipsync_core::{AudioKind, CropRect, Foreign};
+use lipsync_core::{
+    AudioKind, CropRect, Family, Foreign, Fps, family::AudioForm, saturate::usize_of,
+};
 
 use crate::{
     MAX_FPS, ModelConfig, ModelSource, RegistryError,
@@ -28,8 +30,8 @@ const RECTANGLES: [&str; 3] = ["crop_rects.json", "cache/crop_rectangles.json", 
 pub(crate) struct Avatar {
     pub generator: PathBuf,
     pub audio_encoder: Option<PathBuf>,
-    pub audio_kind: AudioKind,
-    pub fps: u32,
+    pub audio: &'static AudioForm,
+    pub fps: Fps,
     /// In order, at least one.
     pub frames: Vec<PathBuf>,
     /// As many as frames.
@@ -58,11 +60,11 @@ impl Avatar {
             .audio_kind
             .or(parts.audio_kind)
             .ok_or(RegistryError::AudioKindMissing)?;
-        let fps = config.fps.or(parts.fps);
-        let fps = fps.unwrap_or_else(|| audio_kind.default_fps());
-        if !(1..=MAX_FPS).contains(&fps) {
-            return Err(RegistryError::Fps { fps });
-        }
+        let audio = audio_form(audio_kind)?;
+        let fps = config.fps.or(parts.fps).unwrap_or(audio.fps.get());
+        let fps = Fps::new(fps)
+            .filter(|fps| fps.get() <= MAX_FPS)
+            .ok_or(RegistryError::Fps { fps })?;
         let frames = frames(&parts, &fence, max_frames)?;
         let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
         if rectangles.len() > frames.paths.len() && parts.n_frames.is_none() {
@@ -73,7 +75,7 @@ impl Avatar {
         Ok(Self {
             generator: parts.generator,
             audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
-            audio_kind,
+            audio,
             fps,
             rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
             frames: frames.paths,
@@ -132,11 +134,20 @@ fn pair(frames: &Numbered, rectangles: Rectangles) -> Result<Vec<CropRect>, Regi
     }
 }
 
+/// How a kind of audio comes to the networks that are served.
+fn audio_form(kind: AudioKind) -> Result<&'static AudioForm, RegistryError> {
+    let family = Family::U_NET;
+    family.audio(kind).ok_or_else(|| RegistryError::Contract {
+        expected: format!("a kind of audio that {} networks hear", family.name),
+        found: kind.to_string(),
+    })
+}
+
 fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Numbered, RegistryError> {
     let folder = fence.resolve(&parts.frames, FRAMES)?;
     let mut frames = numbered::list(&folder, FRAMES, &["jpg", "jpeg", "png"])?;
     if let Some(configured) = parts.n_frames {
-        let wanted = usize::try_from(configured).unwrap_or(usize::MAX);
+        let wanted = usize_of(configured);
         if wanted > frames.paths.len() {
             return Err(RegistryError::MissingFrames {
                 configured,

@@ -81,10 +81,4 @@ pub use registry::{Changes, Lease, ModelFiles, Registry};
 pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
 pub use verdict::Verdict;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks, whatever happened to an earlier holder: every critical section here leaves its data
-/// whole, and no panic is expected in one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use lipsync_core::sync::lock;

@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use lipsync_core::{AudioKind, FaceGeometry};
+use lipsync_core::{
+    Family,
+    family::{AudioForm, WindowSource},
+};
 use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, MakeRoom, with_room};
 
 use crate::{
@@ -21,6 +24,8 @@ use crate::{
 
 const GENERATOR: &str = "generator";
 const AUDIO_ENCODER: &str = "audio encoder";
+/// What generators are checked against.
+const FAMILY: Family = Family::U_NET;
 
 /// Gets room for a model.
 pub(crate) trait Room: MakeRoom {
@@ -72,19 +77,19 @@ impl Loading<'_> {
         let device = charge.room().device;
         let source = (&*avatar.generator, &*onnx);
         let (generator, precision) = with_room(room, device, || {
-            self.generator(source, device, avatar.audio_kind)
+            self.generator(source, device, avatar.audio)
         })?;
         let arena_bytes = match device {
             Device::Cpu => self
                 .loader
                 .host_workers()
-                .saturating_mul(generator.session_bytes()),
+                .saturating_mul(generator.workspace_bytes()),
             Device::Cuda(_) => self.loader.arena_bytes(&onnx, device),
         };
         drop(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
-            .map(|path| self.audio_encoder((&fence, path), avatar.audio_kind))
+            .map(|path| self.audio_encoder((&fence, path), avatar.audio))
             .transpose()?;
         let model = Model {
             id: self.config.id.clone(),
@@ -93,7 +98,7 @@ impl Loading<'_> {
             generator_path: avatar.generator,
             precision,
             audio_encoder,
-            audio_kind: avatar.audio_kind,
+            audio: avatar.audio,
             fps: avatar.fps,
             read_ahead: self.read_ahead.clone(),
             usage: Arc::clone(usage),
@@ -109,7 +114,7 @@ impl Loading<'_> {
         let files = FrameFiles::check(&fence, avatar.frames, &avatar.rectangles)?;
         let onnx = files::read(&fence, &avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
         let source = (&*avatar.generator, &*onnx);
-        let (generator, _) = self.generator(source, Device::Cpu, avatar.audio_kind)?;
+        let (generator, _) = self.generator(source, Device::Cpu, avatar.audio)?;
         Ok(self.frames(files, &*generator))
     }
 
@@ -166,23 +171,23 @@ impl Loading<'_> {
         &self,
         (path, onnx): (&Path, &[u8]),
         device: Device,
-        kind: AudioKind,
+        audio: &AudioForm,
     ) -> Result<(Arc<dyn Generator>, PrecisionInUse), RegistryError> {
         let precision = self.precision((path, onnx), device);
         let generator = self.loader.generator(onnx, device, precision.precision);
         let generator = generator.map_err(|e| network(GENERATOR, e))?;
         let geometry = generator.geometry();
-        if FaceGeometry::for_region(geometry.region_px) != Some(geometry) {
+        if FAMILY.face(geometry.region_px) != Some(geometry) {
             return Err(RegistryError::Contract {
-                expected: "a face region of 320 or 160 pixels".into(),
+                expected: format!("a face region of {} pixels", FAMILY.region_sides()),
                 found: format!("{} pixels", geometry.region_px),
             });
         }
         let shape = generator.audio_shape();
-        let allowed = audio_shapes(kind);
-        if !allowed.contains(&shape) {
+        let AudioForm { kind, windows, .. } = audio;
+        if !windows.contains(&shape) {
             return Err(RegistryError::Contract {
-                expected: format!("{kind} windows of {allowed:?}"),
+                expected: format!("{kind} windows of {windows:?}"),
                 found: format!("{shape:?}"),
             });
         }
@@ -192,9 +197,10 @@ impl Loading<'_> {
     fn audio_encoder(
         &self,
         (fence, path): (&Fence, &Path),
-        kind: AudioKind,
+        audio: &AudioForm,
     ) -> Result<Arc<dyn AudioEncoder>, RegistryError> {
-        let Some(step) = kind.step_shape() else {
+        let kind = audio.kind;
+        let WindowSource::Steps(step) = audio.source else {
             return Err(RegistryError::Contract {
                 expected: format!("no audio encoder: {kind} features are made by clients"),
                 found: "one".into(),
@@ -210,16 +216,6 @@ impl Loading<'_> {
             });
         }
         Ok(encoder)
-    }
-}
-
-/// `[C, H, W]` of the audio windows in the wild, per kind; the second of two is that of newer
-/// 160-pixel networks.
-fn audio_shapes(kind: AudioKind) -> &'static [[usize; 3]] {
-    match kind {
-        AudioKind::Ave => &[[32, 16, 16]],
-        AudioKind::Hubert => &[[32, 32, 32], [16, 32, 32]],
-        AudioKind::Wenet => &[[256, 16, 32], [128, 16, 32]],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session, VisualCacheStats,
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, VisualCacheStats, Workspace,
 };
 
 /// A device that generators can be loaded for.
@@ -45,7 +45,7 @@ pub trait NetworkLoader: Send + Sync {
         }]
     }
 
-    /// Workers on the host, each of which may come to need [`Generator::session_bytes`] of every generator.
+    /// Workers on the host, each of which may come to need [`Generator::workspace_bytes`] of every generator.
     /// The default is 0: nothing is counted.
     fn host_workers(&self) -> u64 {
         0
@@ -90,6 +90,6 @@ pub trait NetworkLoader: Send + Sync {
             frame: None,
             audio: &audio,
         };
-        generator.infer(&mut Session::new(), &[frame], &mut Vec::new())
+        generator.infer(&mut Workspace::new(), &[frame], &mut Vec::new())
     }
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use lipsync_compositor::{BakeSettings, FaceCrop, Picture};
-use lipsync_core::{AudioKind, FaceGeometry, ModelId, PixelRect, background_index};
+use lipsync_core::{
+    AudioKind, FaceGeometry, Fps, ModelId, PixelRect, background_index, family::AudioForm,
+};
 use lipsync_engine::{AudioEncoder, Device, Generator};
 
 use crate::{
@@ -29,8 +31,8 @@ pub struct Model {
     pub(crate) generator_path: PathBuf,
     pub(crate) precision: PrecisionInUse,
     pub(crate) audio_encoder: Option<Arc<dyn AudioEncoder>>,
-    pub(crate) audio_kind: AudioKind,
-    pub(crate) fps: u32,
+    pub(crate) audio: &'static AudioForm,
+    pub(crate) fps: Fps,
     pub(crate) frames: Arc<Frames>,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) usage: Arc<Usage>,
@@ -74,7 +76,13 @@ impl Model {
     /// Which audio encoder the generator was trained with.
     #[must_use]
     pub fn audio_kind(&self) -> AudioKind {
-        self.audio_kind
+        self.audio.kind
+    }
+
+    /// How its audio comes to the generator.
+    #[must_use]
+    pub fn audio_form(&self) -> &'static AudioForm {
+        self.audio
     }
 
     /// `[C, H, W]` of one audio window.
@@ -92,7 +100,7 @@ impl Model {
     /// Output frames per second, at least 1.
     #[must_use]
     pub fn fps(&self) -> u32 {
-        self.fps
+        self.fps.get()
     }
 
     /// Background frames, at least 1.
@@ -238,8 +246,8 @@ impl Model {
 
     pub(crate) fn info(&self) -> ModelInfo {
         ModelInfo {
-            audio_kind: self.audio_kind,
-            fps: self.fps,
+            audio_kind: self.audio.kind,
+            fps: self.fps.get(),
             n_frames: self.n_frames(),
             width: self.width(),
             height: self.height(),

@@ -13,7 +13,9 @@ use std::{
 
 use image::{Rgb, RgbImage};
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
+};
 
 use crate::{
     DeviceRoom, EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, Registry,
@@ -197,7 +199,7 @@ impl Gate {
 
 /// Makes networks from the words at the start of their files: `bad`, `panic`, `cold` (fails when
 /// it runs), `small` (160 px), `hubert` (its audio shape), `short` (an encoder's steps), `heavy`
-/// (takes ten times its file), `wide` (a session needs as much as three files). On GPUs there is memory for as much as `gpus` says.
+/// (takes ten times its file), `wide` (a workspace needs as much as three files). On GPUs there is memory for as much as `gpus` says.
 #[derive(Default)]
 pub(crate) struct FakeLoader {
     pub n_generators: AtomicUsize,
@@ -345,7 +347,7 @@ impl Generator for FakeGenerator {
         self.n_bytes
     }
 
-    fn session_bytes(&self) -> u64 {
+    fn workspace_bytes(&self) -> u64 {
         if self.words.contains("wide") {
             3 * WEIGHTS
         } else {
@@ -355,7 +357,7 @@ impl Generator for FakeGenerator {
 
     fn infer(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         _faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
@@ -389,7 +391,7 @@ impl AudioEncoder for FakeEncoder {
         WEIGHTS
     }
 
-    fn encode(&self, _: &mut Session, _: &[f32]) -> Result<Vec<f32>, EngineError> {
+    fn encode(&self, _: &mut Workspace, _: &[f32]) -> Result<Vec<f32>, EngineError> {
         Ok(Vec::new())
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use lipsync_core::saturate::{u64_of, usize_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -239,7 +240,7 @@ impl Admission {
     /// # Errors
     /// [`ServeError::Overloaded`].
     pub(crate) fn reserve(&self, peer: Peer, n_bytes: u64) -> Result<Ticket, ServeError> {
-        let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
+        let n_bytes = usize_of(n_bytes);
         self.take(&self.unsent, peer, n_bytes)
     }
 
@@ -361,7 +362,7 @@ impl ServerLimits {
     /// [`ServeError::AnswerTooLarge`].
     pub(crate) fn check_answer(&self, answer: &impl prost::Message) -> Result<usize, ServeError> {
         let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
-        self.check_answer_bytes(u64::try_from(n_bytes).unwrap_or(u64::MAX))?;
+        self.check_answer_bytes(u64_of(n_bytes))?;
         Ok(n_bytes)
     }
 
@@ -370,7 +371,7 @@ impl ServerLimits {
     /// # Errors
     /// [`ServeError::AnswerTooLarge`].
     pub(crate) fn check_answer_bytes(&self, n_bytes: u64) -> Result<(), ServeError> {
-        let limit = u64::try_from(self.max_message_bytes).unwrap_or(u64::MAX);
+        let limit = u64_of(self.max_message_bytes);
         if n_bytes > limit {
             return Err(ServeError::AnswerTooLarge { n_bytes, limit });
         }

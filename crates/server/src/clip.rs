@@ -14,8 +14,8 @@ use lipsync_audio::{
     features::decode_features,
     windows::{STEP_FLOATS, frames_of_steps},
 };
-use lipsync_core::frames_in;
-use lipsync_engine::{AudioEncoder, Session};
+use lipsync_core::{family::NoSteps, frames_in};
+use lipsync_engine::{AudioEncoder, Workspace};
 use lipsync_registry::Model;
 
 use crate::{
@@ -299,22 +299,19 @@ pub(crate) struct StepsNeeded;
 impl StepsNeeded {
     /// The server knows how windows are made of this model's feature steps.
     pub(crate) fn given(model: &Model, field: &str) -> Result<(), ServeError> {
-        let kind = model.audio_kind();
-        if kind.step_shape().is_none() {
-            return Err(ServeError::invalid(
+        let (audio, fps) = (model.audio_form(), model.fps());
+        match audio.steps_at(fps) {
+            Ok(_) => Ok(()),
+            Err(NoSteps::WholeWindows) => Err(ServeError::invalid(
                 field,
-                format!("a model of audio kind {kind} takes whole windows"),
-            ));
-        }
-        if model.fps() != FPS {
-            return Err(ServeError::BrokenModel {
+                format!("a model of audio kind {} takes whole windows", audio.kind),
+            )),
+            Err(NoSteps::OtherFps(steps)) => Err(ServeError::BrokenModel {
                 reason: format!(
-                    "its feature steps are made {FPS} times a second, its fps is {}",
-                    model.fps()
+                    "its feature steps are made {steps} times a second, its fps is {fps}"
                 ),
-            });
+            }),
         }
-        Ok(())
     }
 
     /// And it has an audio encoder.
@@ -337,7 +334,7 @@ impl StepsNeeded {
 
 thread_local! {
     /// The memory for encoder runs, kept by each thread of the cpu pool.
-    static SESSION: RefCell<Session> = RefCell::new(Session::new());
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
 }
 
 /// What a thread keeps of that, bytes. An AVE encoder needs a tenth; no model may make every thread keep
@@ -349,10 +346,10 @@ const MAX_KEPT_BYTES: u64 = 32 << 20;
 /// # Errors
 /// [`ServeError::Internal`]: patches are well-formed by construction.
 pub(crate) fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
-    SESSION.with_borrow_mut(|session| {
-        let steps = encoder.encode(session, patches);
-        if session.resident_bytes() > MAX_KEPT_BYTES {
-            session.release_host();
+    WORKSPACE.with_borrow_mut(|workspace| {
+        let steps = encoder.encode(workspace, patches);
+        if workspace.resident_bytes() > MAX_KEPT_BYTES {
+            workspace.release_host();
         }
         steps.map_err(ServeError::internal)
     })

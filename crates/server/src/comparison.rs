@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use lipsync_audio::{FPS, SampleEncoding};
-use lipsync_engine::{EngineError, FaceInput, Generator, Session, network_writer::SplitMix64};
+use lipsync_core::{
+    SplitMix64,
+    saturate::{u32_of, usize_of},
+};
+use lipsync_engine::{EngineError, FaceInput, Generator, Workspace};
 use lipsync_registry::Model;
 
 use crate::{
@@ -63,10 +67,10 @@ pub fn compare(
 ) -> Result<Comparison, ServeError> {
     let n_frames = n_frames.max(1);
     let (windows, audio) = windows(model, n_frames)?;
-    let (mut session, mut tally) = (Session::new(), Tally::default());
+    let (mut workspace, mut tally) = (Workspace::new(), Tally::default());
     for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
         let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
-        let crop = model.face_crop(u32::try_from(index).unwrap_or(u32::MAX))?;
+        let crop = model.face_crop(u32_of(index))?;
         let frame = FaceInput {
             crop: crop.pixels(),
             frame: None,
@@ -74,7 +78,7 @@ pub fn compare(
         };
         let mut run = |generator: &dyn Generator| -> Result<Vec<u8>, EngineError> {
             let mut faces = Vec::new();
-            generator.infer(&mut session, &[frame], &mut faces)?;
+            generator.infer(&mut workspace, &[frame], &mut faces)?;
             Ok(faces.concat())
         };
         let expected = run(f32).map_err(ServeError::internal)?;
@@ -96,7 +100,7 @@ fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), 
         return Ok((windows.into(), AudioSource::Random));
     }
     let n_samples = (n_frames as u64 * u64::from(speech::RATE_HZ)).div_ceil(u64::from(FPS));
-    let samples = speech::speech_like(usize::try_from(n_samples).unwrap_or(usize::MAX));
+    let samples = speech::speech_like(usize_of(n_samples));
     let samples: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
     let clip = Clip::Pcm {
         samples: samples.into(),

@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use lipsync_core::saturate::u32_of;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ServeError;
@@ -60,7 +61,7 @@ impl CpuPool {
     /// # Errors
     /// [`ServeError::Internal`]: never.
     pub async fn hold_batch(&self) -> Result<OwnedSemaphorePermit, ServeError> {
-        let all = u32::try_from(self.n_slots).unwrap_or(u32::MAX);
+        let all = u32_of(self.n_slots);
         let turns = Arc::clone(&self.batch_turns).acquire_many_owned(all);
         turns.await.map_err(ServeError::internal)
     }

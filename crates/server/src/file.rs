@@ -11,6 +11,7 @@ use lipsync::{
     wav::{DataChunk, WavEncoding, WavHead},
 };
 use lipsync_audio::SampleEncoding;
+use lipsync_core::saturate::usize_of;
 
 use crate::{error::ServeError, request::PcmFormat};
 
@@ -27,7 +28,7 @@ pub(crate) fn unpacked(
                 return Err(ServeError::invalid(field, "the WAV file holds no samples"));
             };
             let n_left = sent.len() - data.start;
-            let n_said = usize::try_from(data.n_bytes).unwrap_or(usize::MAX);
+            let n_said = usize_of(data.n_bytes);
             let n_bytes = if n_said == 0 {
                 n_left
             } else {

@@ -10,12 +10,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use lipsync_core::sync::lock;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::peer::Peer;
@@ -213,7 +214,7 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

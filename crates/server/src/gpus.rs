@@ -7,11 +7,12 @@
 use std::{
     ffi::OsStr,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use lipsync::v1;
+use lipsync_core::sync::lock;
 use lipsync_engine::cuda::DeviceInfo;
 use nvml_wrapper::{Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
 
@@ -33,10 +34,7 @@ impl Gpus {
     /// One entry a GPU; none where nothing is known.
     #[must_use]
     pub fn latest(&self) -> Vec<v1::GpuStatus> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.0).clone()
     }
 
     pub(crate) async fn look(&self, probe: &Arc<dyn GpuProbe>) {
@@ -44,7 +42,7 @@ impl Gpus {
         let Ok(seen) = tokio::task::spawn_blocking(move || probe.look()).await else {
             return;
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        *lock(&self.0) = seen;
     }
 
     pub(crate) async fn keep_looking(self, probe: Arc<dyn GpuProbe>) {

@@ -283,7 +283,7 @@ impl Gpu {
 mod tests {
     use std::path::Path;
 
-    use lipsync_engine::{Session, cuda::FakeDevice, network_writer::variants::write_variant};
+    use lipsync_engine::{Workspace, cuda::FakeDevice, network_writer::variants::write_variant};
 
     use super::*;
 
@@ -339,9 +339,9 @@ mod tests {
         assert_eq!(arenas, 2 * footprint.arena_bytes_per_worker(4));
         assert!(footprint.weights_bytes + arenas <= loader.devices()[0].max_bytes);
         let generator = loader.generator(&onnx, on, Precision::F32).unwrap();
-        let mut sessions = [(); 2].map(|()| Session::new());
-        for session in &mut sessions {
-            generator.warm_up(session, 64).unwrap();
+        let mut workspaces = [(); 2].map(|()| Workspace::new());
+        for workspace in &mut workspaces {
+            generator.warm_up(workspace, 64).unwrap();
         }
         assert!(device.used_bytes() <= footprint.weights_bytes + arenas);
     }
@@ -354,6 +354,6 @@ mod tests {
         assert_eq!(loader.host_workers(), config.server.n_workers as u64);
         let onnx = write_variant("small-opset13").unwrap();
         let generator = loader.generator(&onnx, Device::Cpu, Precision::F32);
-        assert!(generator.unwrap().session_bytes() > 0);
+        assert!(generator.unwrap().workspace_bytes() > 0);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::f32::consts::TAU;
 
-use lipsync_engine::network_writer::SplitMix64;
+use lipsync_core::SplitMix64;
 
 /// Samples per second.
 pub const RATE_HZ: u32 = 16_000;

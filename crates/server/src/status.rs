@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lipsync_core::saturate::millis;
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -58,7 +59,7 @@ impl From<ServeError> for Status {
 fn retry_later(code: Code, text: String, retry: Duration) -> Status {
     let mut status =
         Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(retry)));
-    let millis = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+    let millis = millis(retry);
     status
         .metadata_mut()
         .insert(PUSHBACK, MetadataValue::from(millis));

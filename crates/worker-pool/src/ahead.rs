@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_engine::{Generator, Session};
+use lipsync_engine::{Generator, Workspace};
 
 use crate::{Job, PoolError, job::FramesAhead};
 
@@ -49,14 +49,14 @@ impl Ahead {
     /// Prepares one frame, unless `stop`; `false` when there are no more, or the network is gone.
     ///
     /// # Errors
-    /// [`PoolError::Engine`], and [`PoolError::Panicked`], after which `session` must be replaced.
+    /// [`PoolError::Engine`], and [`PoolError::Panicked`], after which `workspace` must be replaced.
     pub(crate) fn prepare_one(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, PoolError> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        // Unwind safe: after a panic the session is not looked at again.
+        // Unwind safe: after a panic the workspace is not looked at again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if n >= MAX_FRAMES {
                 return None;
@@ -64,7 +64,7 @@ impl Ahead {
             let generator = self.generator.upgrade()?;
             let index = self.frames.background_index(n)?;
             let crop = || self.frames.crop(index);
-            Some(generator.prepare(session, index, &crop, stop))
+            Some(generator.prepare(workspace, index, &crop, stop))
         }));
         match outcome {
             Ok(None) => Ok(false),

@@ -1,6 +1,6 @@
-//! The host's memory that a worker's session keeps between runs, and when it goes back.
+//! The host's memory that a worker's workspace keeps between runs, and when it goes back.
 //!
-//! A session grows to the largest network that it runs. It stays so for the networks that are in memory and
+//! A workspace grows to the largest network that it runs. It stays so for the networks that are in memory and
 //! that the worker has run in the last minute; when one of them is gone, so is the memory that it alone needed.
 
 use std::{
@@ -34,7 +34,7 @@ impl Arenas {
             Some(of) => of.last = now,
             None => self.0.push(Use {
                 generator: Arc::downgrade(generator),
-                n_bytes: generator.session_bytes(),
+                n_bytes: generator.workspace_bytes(),
                 last: now,
             }),
         }
@@ -61,7 +61,7 @@ mod tests {
     use crate::tests::fake::Fake;
 
     fn network(n_bytes: u64) -> Arc<dyn Generator> {
-        Arc::new(Fake::with_session_bytes(n_bytes))
+        Arc::new(Fake::with_workspace_bytes(n_bytes))
     }
 
     #[test]

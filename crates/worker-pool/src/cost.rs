@@ -5,10 +5,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
+use lipsync_core::sync::lock;
 use lipsync_engine::{Device, Generator};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,7 +39,7 @@ struct Measured {
 impl Costs {
     /// What a frame of this network takes; `None` where none was measured yet.
     pub(crate) fn of(&self, generator: &Arc<dyn Generator>) -> Option<FrameCost> {
-        let costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let costs = lock(&self.0);
         let measured = costs.iter().find(|measured| measured.is_of(generator))?;
         Some(measured.cost)
     }
@@ -49,7 +50,7 @@ impl Costs {
             return;
         };
         let per_frame = time / n;
-        let mut costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut costs = lock(&self.0);
         match costs.iter_mut().find(|measured| measured.is_of(generator)) {
             Some(Measured { cost, .. }) => {
                 cost.per_frame = (cost.per_frame * 3 + per_frame) / 4;

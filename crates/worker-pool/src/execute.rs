@@ -1,6 +1,6 @@
 //! How a worker runs a batch, and what it does when that does not work.
 //!
-//! - **No memory on the device:** the session's own is given back, then networks that nobody uses
+//! - **No memory on the device:** the workspace's own is given back, then networks that nobody uses
 //!   ([`MakeRoom`]); then the batch is run in halves, and these in halves, down to one frame; a frame for
 //!   which there is no memory fails its job. Nothing is aborted, and results do not depend on it, since no
 //!   frame depends on its neighbours.
@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Session, with_room};
+use lipsync_core::saturate::u64_of;
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Workspace, with_room};
 
 use crate::{
     PoolError,
@@ -30,14 +31,14 @@ use crate::{
 /// What became of a chunk.
 pub(crate) type Outcome = (Chunk, Result<Done, PoolError>);
 
-/// One worker's session, and how it is used.
+/// One worker's workspace, and how it is used.
 pub(crate) struct Executor {
     pub(crate) worker: usize,
     pub(crate) device: Device,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) figures: Arc<WorkerFigures>,
     pub(crate) room: Arc<dyn MakeRoom>,
-    pub(crate) session: Session,
+    pub(crate) workspace: Workspace,
     pub(crate) ceiling: Ceiling,
     pub(crate) arenas: Arenas,
 }
@@ -116,16 +117,16 @@ impl Executor {
             let now = Instant::now();
             chunks.iter().any(|chunk| chunk.task.wants_compute(now))
         };
-        let session = &mut self.session;
+        let workspace = &mut self.workspace;
         let generator = first.task.generator();
         let (start, start_time) = (Instant::now(), thread_time());
-        // Unwind safe: after a panic neither the session nor the faces are looked at again.
+        // Unwind safe: after a panic neither the workspace nor the faces are looked at again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let inputs: Vec<FaceInput<'_>> = chunks
                 .iter()
                 .flat_map(|chunk| chunk.task.inputs(chunk.frames.clone()))
                 .collect();
-            generator.infer_while(session, &inputs, &mut faces, &is_wanted)
+            generator.infer_while(workspace, &inputs, &mut faces, &is_wanted)
         }));
         let run = Run {
             worker: self.worker,
@@ -149,7 +150,7 @@ impl Executor {
                     panic = panic_message(&*panic),
                     "the generator panicked, the worker is rebuilt"
                 );
-                self.session = Session::new();
+                self.workspace = Workspace::new();
                 Err(PoolError::Panicked)
             }
         };
@@ -181,7 +182,7 @@ impl Executor {
             stats.batches += 1;
             stats.busy += run.end - run.start;
             match result {
-                Ok(()) => stats.frames += u64::try_from(run.n_frames).unwrap_or(u64::MAX),
+                Ok(()) => stats.frames += u64_of(run.n_frames),
                 Err(PoolError::Panicked) => stats.restarts += 1,
                 Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
                 Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,
@@ -192,27 +193,27 @@ impl Executor {
 
     /// Whether there is anything that may have to be given back.
     pub(crate) fn holds_memory(&self) -> bool {
-        self.session.resident_bytes() > 0
+        self.workspace.resident_bytes() > 0
     }
 
     /// Gives back the host's memory that no network needs any more. What is still needed comes with the next
     /// run.
     pub(crate) fn give_back(&mut self, now: Instant) {
         if let Some(needed) = self.arenas.forget(now)
-            && self.session.resident_bytes() > needed
+            && self.workspace.resident_bytes() > needed
         {
-            let n_bytes = self.session.resident_bytes();
+            let n_bytes = self.workspace.resident_bytes();
             tracing::debug!(worker = self.worker, n_bytes, needed, "memory given back");
-            self.session.release_host();
+            self.workspace.release_host();
         }
     }
 
-    /// What an error means for the device, and for the session, which is rebuilt where it may be broken
+    /// What an error means for the device, and for the workspace, which is rebuilt where it may be broken
     /// or holds memory that is wanted.
     pub(crate) fn take_stock(&mut self, error: EngineError) -> PoolError {
         match error {
             EngineError::OutOfMemory { needed, free } => {
-                self.session = Session::new();
+                self.workspace = Workspace::new();
                 PoolError::OutOfMemory {
                     device: self.device,
                     needed,
@@ -229,8 +230,8 @@ impl Executor {
                 self.lost()
             }
             EngineError::DeviceFault { .. } => {
-                tracing::error!(worker = self.worker, %error, "the session is rebuilt");
-                self.session = Session::new();
+                tracing::error!(worker = self.worker, %error, "the workspace is rebuilt");
+                self.workspace = Workspace::new();
                 PoolError::Engine(error)
             }
             error => PoolError::Engine(error),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use lipsync_engine::{Device, MakeRoom, Session};
+use lipsync_engine::{Device, MakeRoom, Workspace};
 
 use crate::{
     PoolError, WorkerPool,
@@ -71,14 +71,14 @@ impl Hiring {
         spawn(name, &self.ended, move || {
             // Dropped last: whoever hears of the end finds the worker's memory given back.
             let _end = end;
-            // Made on the worker's own thread: a session never leaves it.
+            // Made on the worker's own thread: a workspace never leaves it.
             let executor = Executor {
                 worker: number,
                 device,
                 ledger,
                 figures,
                 room,
-                session: Session::new(),
+                workspace: Workspace::new(),
                 ceiling: Ceiling::none(),
                 arenas: Arenas::default(),
             };

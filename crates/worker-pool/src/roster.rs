@@ -12,11 +12,12 @@
 use std::{
     convert::Infallible,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     thread::JoinHandle,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use lipsync_core::sync::lock;
 use lipsync_engine::{Device, Generator};
 
 use crate::{
@@ -34,7 +35,7 @@ pub(crate) struct SharedRoster(Mutex<Roster>);
 impl SharedRoster {
     /// Held for a decision and never while anything is waited for.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Roster> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

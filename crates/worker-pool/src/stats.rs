@@ -6,10 +6,11 @@
 //! that others watch.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
+use lipsync_core::sync::lock;
 use lipsync_engine::Device;
 use tokio::sync::{Notify, watch};
 
@@ -86,7 +87,7 @@ pub struct WorkerStats {
     pub busy: Duration,
     /// How often the worker was rebuilt after a panic.
     pub restarts: u64,
-    /// How often its session was rebuilt after a fault of the device.
+    /// How often its workspace was rebuilt after a fault of the device.
     pub faults: u64,
     /// Runs for which the device had no memory.
     pub out_of_memory: u64,
@@ -115,11 +116,11 @@ impl WorkerFigures {
     }
 
     pub(crate) fn update(&self, update: impl FnOnce(&mut WorkerStats)) {
-        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        update(&mut lock(&self.0));
     }
 
     pub(crate) fn snapshot(&self) -> WorkerStats {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 
@@ -229,6 +230,6 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stats)
     }
 }

@@ -7,10 +7,11 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
+use lipsync_core::{saturate::u32_of, sync::lock};
 use lipsync_engine::{Device, FaceInput, Generator};
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -237,7 +238,7 @@ impl Task {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -253,7 +254,7 @@ impl Drop for Task {
 impl Run {
     /// The part of its time that fell to `n_frames` of its frames.
     fn share_of(&self, n_frames: usize) -> Duration {
-        let [part, all] = [n_frames, self.n_frames].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let [part, all] = [n_frames, self.n_frames].map(u32_of);
         (self.end - self.start) * part / all.max(1)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lipsync_engine::{Generator, Session};
+use lipsync_engine::{Generator, Workspace};
 
 use crate::{PoolError, WorkerPool, execute::Executor};
 
@@ -139,13 +139,13 @@ impl Executor {
         generator: &dyn Generator,
         max_batch_frames: usize,
     ) -> Result<(), PoolError> {
-        let session = &mut self.session;
-        // Unwind safe: after a panic the session is not looked at again.
-        let warm_up = AssertUnwindSafe(|| generator.warm_up(session, max_batch_frames));
+        let workspace = &mut self.workspace;
+        // Unwind safe: after a panic the workspace is not looked at again.
+        let warm_up = AssertUnwindSafe(|| generator.warm_up(workspace, max_batch_frames));
         match catch_unwind(warm_up) {
             Ok(result) => result.map_err(|error| self.take_stock(error)),
             Err(_) => {
-                self.session = Session::new();
+                self.workspace = Workspace::new();
                 Err(PoolError::Panicked)
             }
         }

@@ -1,4 +1,4 @@
-//! A worker: one thread with its own session, running the batches that it is handed.
+//! A worker: one thread with its own workspace, running the batches that it is handed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{RecvError, Sender, TryRecvError, after, never, select};
-use lipsync_engine::Session;
+use lipsync_engine::Workspace;
 
 use crate::{
     PoolError,
@@ -89,7 +89,7 @@ impl Worker {
     /// Does something after which, even if it panics, the worker is as good as new.
     fn survive(&mut self, act: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
-            self.executor.session = Session::new();
+            self.executor.workspace = Workspace::new();
         }
     }
 
@@ -107,14 +107,14 @@ impl Worker {
             is_over || !line.batches.is_empty() || !line.warm_ups.is_empty()
         };
         while !stop() {
-            match ahead.prepare_one(&mut self.executor.session, &stop) {
+            match ahead.prepare_one(&mut self.executor.workspace, &stop) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(worker = self.executor.worker, %error, "no frames are prepared");
                     match error {
                         PoolError::Engine(error) => drop(self.executor.take_stock(error)),
-                        _ => self.executor.session = Session::new(),
+                        _ => self.executor.workspace = Workspace::new(),
                     }
                     return;
                 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use lipsync_core::FaceGeometry;
-use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
+};
 use lipsync_registry::{DeviceRoom, NetworkLoader};
 
 /// A gate that generators stop at; open unless it was closed.
@@ -158,7 +160,7 @@ impl Generator for FakeGenerator {
 
     fn infer(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
@@ -220,7 +222,7 @@ impl AudioEncoder for FakeEncoder {
         1000
     }
 
-    fn encode(&self, _session: &mut Session, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
+    fn encode(&self, _workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
         let (patches, _) = patches.as_chunks::<{ 80 * 16 }>();
         #[expect(clippy::cast_precision_loss, reason = "1280 is exact")]
         let mean = |p: &[f32; 1280]| p.iter().sum::<f32>() / p.len() as f32;

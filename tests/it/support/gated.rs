@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lipsync_core::FaceGeometry;
 use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session, VisualCacheStats,
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, VisualCacheStats, Workspace,
 };
 use lipsync_registry::{DeviceRoom, NetworkLoader};
 
@@ -84,22 +84,22 @@ impl Generator for Gated {
         self.inner.device_bytes()
     }
 
-    fn session_bytes(&self) -> u64 {
-        self.inner.session_bytes()
+    fn workspace_bytes(&self) -> u64 {
+        self.inner.workspace_bytes()
     }
 
-    fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
-        self.inner.warm_up(session, max_batch)
+    fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
+        self.inner.warm_up(workspace, max_batch)
     }
 
     fn infer(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         self.gate.pass();
-        self.inner.infer(session, frames, faces)
+        self.inner.infer(workspace, frames, faces)
     }
 
     fn visual_cache(&self) -> Option<VisualCacheStats> {

@@ -1,6 +1,6 @@
 //! Sources and settings of a baked frame, in stored form.
 
-use lipsync_core::PixelRect;
+use lipsync_core::{PixelRect, saturate::u32_of};
 
 use super::{BakeSettings, JpegOptions};
 
@@ -26,7 +26,7 @@ impl Table {
         } = self.rect;
         let sides = [self.width, self.height, x, y, width, height];
         // The sides of a JPEG file have 16 bits.
-        let sides = sides.map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let sides = sides.map(u32_of);
         let settings = [
             u32::from(self.settings.quality),
             u32::from(self.settings.restart_interval),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lipsync_engine::{
-    EngineError, Session,
+    EngineError, Workspace,
     cuda::{Blocks, Cuda, launches},
 };
 use serde_json::{Value, json};
@@ -31,13 +31,13 @@ pub fn compare(
     for blocks in BOTH {
         let subject = subject.with(blocks)?;
         let generator = subject.load(cuda, false)?;
-        let mut session = Session::new();
+        let mut workspace = Workspace::new();
         for _ in 0..N_TIMES {
             let mut found = vec![];
-            generator.infer(&mut session, &subject.frames(batch), &mut found)?;
+            generator.infer(&mut workspace, &subject.frames(batch), &mut found)?;
             faces.push(found);
         }
-        drop((generator, session));
+        drop((generator, workspace));
         for n_streams in [1, N_STREAMS] {
             let run = Run {
                 keeps: true,

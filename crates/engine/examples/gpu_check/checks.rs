@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::{CpuIsa, EngineError, Session, cuda::Cuda, load_generator};
+use lipsync_engine::{CpuIsa, EngineError, Workspace, cuda::Cuda, load_generator};
 use serde_json::{Value, json};
 
 use crate::subject::Subject;
@@ -22,9 +22,9 @@ pub fn numerics(subject: &Subject, cuda: &Arc<Cuda>) -> Result<Value, EngineErro
     let (mut actual, mut expected) = (vec![], vec![]);
     subject
         .load(cuda, true)?
-        .infer(&mut Session::new(), &frames, &mut actual)?;
+        .infer(&mut Workspace::new(), &frames, &mut actual)?;
     load_generator(&subject.onnx, CpuIsa::Auto)?.infer(
-        &mut Session::new(),
+        &mut Workspace::new(),
         &frames,
         &mut expected,
     )?;
@@ -53,17 +53,17 @@ pub fn equality(
     let n = subject.largest_batch(cuda, n, N_STREAMS)?;
     let frames = subject.frames(n);
     let alone = subject.load(cuda, false)?;
-    let mut session = Session::new();
+    let mut workspace = Workspace::new();
     let mut expected = vec![];
     for frame in &frames {
         let mut face = vec![];
-        alone.infer(&mut session, &[*frame], &mut face)?;
+        alone.infer(&mut workspace, &[*frame], &mut face)?;
         expected.append(&mut face);
     }
     let kept = subject.load(cuda, true)?;
     let begun = Instant::now();
     let run = |stream: usize| {
-        let mut session = Session::new();
+        let mut workspace = Workspace::new();
         let mut faces = vec![];
         let (mut n_compared, mut n_different) = (0, 0);
         // Batches of every size, in another order on each stream.
@@ -71,7 +71,7 @@ pub fn equality(
             for generator in [&alone, &kept] {
                 let mut all = vec![];
                 for frames in frames.chunks(size) {
-                    generator.infer(&mut session, frames, &mut faces)?;
+                    generator.infer(&mut workspace, frames, &mut faces)?;
                     all.append(&mut faces);
                 }
                 n_compared += n;
@@ -116,7 +116,7 @@ pub fn memory(subject: &Subject, cuda: &Arc<Cuda>, n_cycles: usize) -> Result<Va
             before = used()?;
         }
         let generator = subject.load(cuda, true)?;
-        generator.infer(&mut Session::new(), &subject.frames(2), &mut vec![])?;
+        generator.infer(&mut Workspace::new(), &subject.frames(2), &mut vec![])?;
     }
     let after = used()?;
     Ok(json!({

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lipsync_engine::{
-    EngineError, Session,
+    EngineError, Workspace,
     cuda::{Cuda, profile},
 };
 use serde_json::{Value, json};
@@ -54,12 +54,12 @@ impl Run {
         let generator = subject.load(cuda, self.keeps)?;
         let start = Barrier::new(self.n_streams);
         let worker = || -> Result<Vec<f64>, EngineError> {
-            let mut session = Session::new();
+            let mut workspace = Workspace::new();
             let frames = subject.frames(self.batch);
             let mut faces = vec![];
             let warmed = generator
-                .warm_up(&mut session, self.batch)
-                .and_then(|()| generator.infer(&mut session, &frames, &mut faces));
+                .warm_up(&mut workspace, self.batch)
+                .and_then(|()| generator.infer(&mut workspace, &frames, &mut faces));
             // Before anything can fail: the others wait for this one.
             start.wait();
             warmed?;
@@ -67,7 +67,7 @@ impl Run {
             let mut latencies = vec![];
             while begun.elapsed() < time || latencies.is_empty() {
                 let each = Instant::now();
-                generator.infer(&mut session, &frames, &mut faces)?;
+                generator.infer(&mut workspace, &frames, &mut faces)?;
                 latencies.push(each.elapsed().as_secs_f64());
             }
             Ok(latencies)

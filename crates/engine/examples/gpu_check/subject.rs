@@ -2,11 +2,12 @@
 
 use std::{fs, sync::Arc};
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
     CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache,
     cuda::{Blocks, Cuda, Footprint},
     load_generator,
-    network_writer::{SplitMix64, variants::write_variant},
+    network_writer::variants::write_variant,
 };
 
 /// Background frames of the made-up avatar.

@@ -1,6 +1,8 @@
 //! Device memory of what is kept of background frames.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use lipsync_core::sync::lock;
 
 use super::driver::{Allocation, Driver};
 use crate::EngineError;
@@ -35,11 +37,7 @@ impl EntryPool {
 
     /// Memory for one entry.
     pub fn take(self: &Arc<Self>) -> Result<Entry, EngineError> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = lock(&self.idle).pop();
         let memory = match idle {
             Some(memory) => memory,
             None => Allocation::new(&self.driver, self.entry_bytes)?,
@@ -59,11 +57,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut idle = self
-            .pool
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.pool.idle);
         let returned = self.memory.take();
         let freed = if idle.len() < MAX_IDLE {
             idle.extend(returned);

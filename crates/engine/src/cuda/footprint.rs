@@ -5,7 +5,7 @@ use super::{
     program::{Blocks, Program},
     worker::{ALIGNMENT, bytes_for},
 };
-use crate::{EngineError, load::GeneratorGraph};
+use crate::{EngineError, contract::GeneratorGraph};
 
 /// Bytes that a generator takes on a device, known from its file alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use super::{
     worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for},
 };
 use crate::{
-    Device, EngineError, FaceInput, Generator, LoadOptions, Session, VisualCacheStats,
-    load::{GeneratorGraph, check_length},
+    Device, EngineError, FaceInput, Generator, LoadOptions, VisualCacheStats, Workspace,
+    contract::{GeneratorGraph, check_length},
     visual_cache::{Claim, Found, Shelf},
 };
 
@@ -106,11 +106,11 @@ impl CudaGenerator {
     /// what it has on the device.
     fn infer_batch(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
-        let worker = session.on(&self.cuda)?;
+        let worker = workspace.on(&self.cuda)?;
         let done = self.infer_on(worker, frames, faces);
         if let Err(EngineError::OutOfMemory { .. }) = done {
             worker.release();
@@ -178,8 +178,8 @@ impl Generator for CudaGenerator {
         self.weights.n_bytes as u64
     }
 
-    fn warm_up(&self, session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
-        let worker = session.on(&self.cuda)?;
+    fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
+        let worker = workspace.on(&self.cuda)?;
         let largest = bucket_of(max_batch).min(self.largest);
         worker.reserve(&self.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
@@ -192,7 +192,7 @@ impl Generator for CudaGenerator {
 
     fn infer(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
@@ -203,12 +203,12 @@ impl Generator for CudaGenerator {
         }
         frames
             .chunks(self.largest)
-            .try_for_each(|frames| self.infer_batch(session, frames, faces))
+            .try_for_each(|frames| self.infer_batch(workspace, frames, faces))
     }
 
     fn prepare(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frame: u32,
         crop: &dyn Fn() -> Option<Arc<[u8]>>,
         stop: &dyn Fn() -> bool,
@@ -232,7 +232,7 @@ impl Generator for CudaGenerator {
             crop: Some(&crop),
             audio: &[],
         };
-        session.on(&self.cuda)?.prepare(self.loaded(), work)?;
+        workspace.on(&self.cuda)?.prepare(self.loaded(), work)?;
         shelf.count_prepared();
         claim.fill(Arc::new(entry));
         Ok(())

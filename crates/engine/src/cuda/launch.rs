@@ -4,7 +4,7 @@ mod block;
 
 pub(crate) use block::BlockTile;
 
-use super::args::Args;
+use super::{args::Args, pack::K_MULTIPLE};
 
 /// A kernel, by its entry in the embedded PTX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,10 +34,6 @@ pub(crate) enum Tile {
     M64N32,
 }
 
-/// Channels of a result that a line of tiles covers are rounded up to this.
-pub(crate) const N_MULTIPLE: usize = 32;
-/// Products that a block does between two barriers; lines of packed weights are multiples of it.
-pub(crate) const K_MULTIPLE: u32 = 32;
 /// Slices of both matrices that a block holds at a time.
 const STAGES: u32 = 3;
 /// Blocks from which on a large card is busy; fewer are made smaller.

@@ -5,12 +5,13 @@
 //! `2t + 1` of four neighbouring 8-column tiles of tensor-core results holds channels `8t..8t + 8`: it reads
 //! and writes them as one vector of 16 bytes.
 
-use super::{
-    half,
-    launch::{K_MULTIPLE, N_MULTIPLE},
-};
+use super::half;
 use crate::graph::Conv;
 
+/// Channels of a result that a line of tiles covers are rounded up to this.
+pub(crate) const N_MULTIPLE: usize = 32;
+/// Products that a block does between two barriers; lines of packed weights are multiples of it.
+pub(crate) const K_MULTIPLE: u32 = 32;
 /// Arrays begin at multiples of this, in bytes.
 const ALIGNMENT: usize = 256;
 
@@ -95,11 +96,6 @@ impl Weights {
             self.add_floats(&conv.bias, depth),
         ]
     }
-}
-
-/// A size of a tensor as kernels take it. Networks whose sizes do not fit are refused before.
-pub(super) fn small(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

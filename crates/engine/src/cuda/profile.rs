@@ -14,7 +14,7 @@ use super::{
     traffic,
     worker::TABLE_BYTES,
 };
-use crate::{EngineError, load::GeneratorGraph};
+use crate::{EngineError, contract::GeneratorGraph};
 
 /// One launch of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn sizes(launch: &Launch) -> (String, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cuda::FakeDevice, network_writer::variants::write_variant};
+    use crate::{cuda::FakeDevice, oracle::network_writer::variants::write_variant};
 
     /// Bytes a frame of the full-size network: those of every frame, and those of a background frame.
     fn traffic(blocks: Blocks) -> [u64; 2] {

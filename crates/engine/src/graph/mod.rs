@@ -1,7 +1,7 @@
 //! The small operator set that every network of the family is lowered to.
 //!
 //! A [`Graph`] is what [`crate::import`] makes of an ONNX file: shapes are known, the batch is one
-//! frame, constants are folded. [`simplify`] rewrites it; [`crate::reference`] runs it as it is,
+//! frame, constants are folded. [`simplify`] rewrites it; [`crate::oracle::reference`] runs it as it is,
 //! `plan` lowers it to kernels.
 
 pub mod op;

@@ -116,9 +116,10 @@ mod tests {
     use crate::{
         graph::{Shape, op::Window, simplify::simplify},
         import::import,
-        network_writer::{SplitMix64, variants::write_variant},
+        oracle::network_writer::variants::write_variant,
         reference,
     };
+    use lipsync_core::SplitMix64;
 
     #[test]
     fn a_network_computes_the_same_with_less() {

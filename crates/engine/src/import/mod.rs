@@ -8,6 +8,7 @@
 
 mod constants;
 mod dims;
+mod ends;
 mod layers;
 mod maps;
 mod node;
@@ -21,10 +22,11 @@ use std::{
 use lipsync_core::Foreign;
 use prost::Message;
 
+pub(crate) use self::ends::{MAX_SHOWN_ENDS, describe_ends};
 use self::node::{Answer, FeatureMap, NodeView, Refusal, Value};
 use crate::{
     EngineError,
-    graph::{Graph, Node, Op, Shape, ValueId},
+    graph::{Graph, Node, Op, Shape, ValueId, simplify::simplify},
     onnx::{
         Tensor,
         proto::{DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto},
@@ -143,6 +145,16 @@ pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
         importer.read_node(index, node)?;
     }
     importer.finish(&file)
+}
+
+/// Reads a file, refuses what nothing executes, and simplifies the graph.
+pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
+    let mut imported = import(onnx)?;
+    if !imported.unsupported.is_empty() {
+        return Err(imported.unsupported.swap_remove(0));
+    }
+    simplify(&mut imported.graph);
+    Ok(imported)
 }
 
 fn malformed(reason: impl Into<String>) -> EngineError {

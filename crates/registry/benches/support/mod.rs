@@ -9,7 +9,9 @@ use std::{
 };
 
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
+};
 use lipsync_registry::{
     EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, RegistryConfig,
 };
@@ -122,7 +124,7 @@ impl Generator for FakeGenerator {
 
     fn infer(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         _frames: &[FaceInput<'_>],
         _faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {

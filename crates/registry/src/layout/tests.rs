@@ -26,7 +26,7 @@ fn our_folder() {
     let mut config = disk.avatar("mira", 3, "ok");
     let avatar = find(&config).expect("an avatar");
     assert_eq!(avatar.generator, disk.path("mira/g.onnx"));
-    assert_eq!((avatar.audio_kind, avatar.fps), (AudioKind::Ave, 25));
+    assert_eq!((avatar.audio.kind, avatar.fps.get()), (AudioKind::Ave, 25));
     assert_eq!((avatar.frames.len(), avatar.rectangles.len()), (3, 3));
     // The configuration wins.
     config.fps = Some(50);
@@ -34,7 +34,10 @@ fn our_folder() {
     disk.network("elsewhere.onnx", "ok");
     config.audio_encoder = Some(disk.path("elsewhere.onnx"));
     let avatar = find(&config).expect("an avatar");
-    assert_eq!((avatar.audio_kind, avatar.fps), (AudioKind::Wenet, 50));
+    assert_eq!(
+        (avatar.audio.kind, avatar.fps.get()),
+        (AudioKind::Wenet, 50)
+    );
     assert_eq!(avatar.audio_encoder, config.audio_encoder);
     config.fps = Some(0);
     assert!(matches!(find(&config), Err(RegistryError::Fps { fps: 0 })));

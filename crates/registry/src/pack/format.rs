@@ -1,6 +1,9 @@
 //! The bytes of a pack's fixed parts. The layout is drawn in [`super`].
 
-use lipsync_core::PixelRect;
+use lipsync_core::{
+    PixelRect,
+    saturate::{u32_of, usize_of},
+};
 
 use super::{MAX_PART_BYTES, N_BAKED, N_PARTS, PackFault};
 
@@ -49,7 +52,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn baked_bytes(&self) -> usize {
         let parts = self.parts[..N_BAKED].iter();
-        parts.map(|(n_bytes, _)| to_usize(*n_bytes)).sum()
+        parts.map(|(n_bytes, _)| usize_of(*n_bytes)).sum()
     }
 
     pub(super) fn crop_offset(&self) -> u64 {
@@ -137,7 +140,7 @@ pub(super) fn index_bytes(entries: &[Entry]) -> Vec<u8> {
         } = entry.rect;
         for side in [x, y, width, height] {
             // Pictures have sides of up to 8192 px.
-            bytes.extend(u32::try_from(side).unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend(u32_of(side).to_le_bytes());
         }
         bytes.extend(entry.offset.to_le_bytes());
         for (n_bytes, checksum) in entry.parts {
@@ -162,10 +165,6 @@ pub(super) fn parse_index(bytes: &[u8], file_bytes: u64) -> Result<Vec<Entry>, P
             part: "index",
             frame: None,
         })
-}
-
-pub(super) fn to_usize(n: u32) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 /// Takes numbers from the front of some bytes; `None` where there are too few.
@@ -196,10 +195,10 @@ impl Fields<'_> {
 
     fn entry(&mut self) -> Option<Entry> {
         let rect = PixelRect {
-            x: to_usize(self.u32()?),
-            y: to_usize(self.u32()?),
-            width: to_usize(self.u32()?),
-            height: to_usize(self.u32()?),
+            x: usize_of(self.u32()?),
+            y: usize_of(self.u32()?),
+            width: usize_of(self.u32()?),
+            height: usize_of(self.u32()?),
         };
         let offset = self.u64()?;
         let mut parts = [(0, 0); N_PARTS];

@@ -42,7 +42,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lipsync_core::PixelRect;
+use lipsync_core::{PixelRect, saturate::usize_of};
 use rustix::fs::{Advice, fadvise};
 
 use crate::fence::open_file;
@@ -146,7 +146,7 @@ impl Pack {
         let mut parts = [const { Bytes::new() }; N_BAKED];
         for (place, (part, (n_bytes, checksum))) in parts.iter_mut().zip(entry.parts).enumerate() {
             let start = end;
-            end += format::to_usize(n_bytes);
+            end += usize_of(n_bytes);
             *part = buffer.slice(start..end);
             verify(part, checksum, place, index)?;
         }
@@ -158,7 +158,7 @@ impl Pack {
         let entry = self.entry(index)?;
         let (n_bytes, checksum) = entry.parts[N_BAKED];
         // One allocation: a `Vec` would be copied into its `Arc`.
-        let mut pixels: Arc<[u8]> = std::iter::repeat_n(0, format::to_usize(n_bytes)).collect();
+        let mut pixels: Arc<[u8]> = std::iter::repeat_n(0, usize_of(n_bytes)).collect();
         if let Some(buffer) = Arc::get_mut(&mut pixels) {
             read_at(&self.file, buffer, entry.crop_offset())?;
         }
@@ -181,7 +181,7 @@ impl Pack {
     }
 
     fn entry(&self, index: u32) -> Result<&Entry, PackFault> {
-        let entry = self.index.get(format::to_usize(index));
+        let entry = self.index.get(usize_of(index));
         entry.ok_or(PackFault::Damaged {
             part: "index",
             frame: Some(index),
@@ -202,7 +202,7 @@ fn read_section(
     if !extent.lies_within(file_bytes) || extent.n_bytes > MAX_PART_BYTES {
         return Err(damaged);
     }
-    let mut bytes = vec![0; format::to_usize(extent.n_bytes)];
+    let mut bytes = vec![0; usize_of(extent.n_bytes)];
     read_at(file, &mut bytes, extent.offset)?;
     if crc32fast::hash(&bytes) == extent.checksum {
         Ok(bytes)

@@ -7,6 +7,8 @@ use std::{
     thread,
 };
 
+use lipsync_core::saturate::usize_of;
+
 use super::*;
 
 const N_FRAMES: u32 = 3;
@@ -63,7 +65,7 @@ impl Avatar {
 
 fn rect(index: u32) -> PixelRect {
     PixelRect {
-        x: format::to_usize(index),
+        x: usize_of(index),
         y: 2,
         width: 3,
         height: 4,

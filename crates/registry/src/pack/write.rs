@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use lipsync_core::PixelRect;
+use lipsync_core::{PixelRect, saturate::usize_of};
 
 use super::{
     N_PARTS, Recipe,
@@ -44,7 +44,7 @@ impl<W: Write> PackWriter<W> {
             *described = (length(bytes)?, crc32fast::hash(bytes));
             self.write(bytes)?;
         }
-        let place = self.entries.get_mut(format::to_usize(index));
+        let place = self.entries.get_mut(usize_of(index));
         *place.ok_or_else(|| io::Error::other("no such frame"))? = Some(entry);
         Ok(())
     }

@@ -5,8 +5,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+use lipsync_core::sync::lock;
 
 use crate::{
     admission::{Upload, Uploads},
@@ -85,7 +87,7 @@ impl Inflow {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -18,6 +18,7 @@ mod session;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use lipsync_core::saturate::usize_of;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -100,7 +101,7 @@ impl Listening {
 /// Connections that there may be in addition to this many sessions.
 fn max_connections(max_sessions: usize) -> usize {
     let share = (accept::max_files() / FILES_SHARE).max(MIN_CONNECTIONS);
-    let share = usize::try_from(share).unwrap_or(usize::MAX);
+    let share = usize_of(share);
     max_sessions.saturating_add(SPARE_CONNECTIONS).min(share)
 }
 

@@ -8,11 +8,11 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher as _},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use lipsync_core::Foreign;
+use lipsync_core::{Foreign, sync::lock};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -121,7 +121,7 @@ impl Limit {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Place, Window>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.places)
     }
 }
 

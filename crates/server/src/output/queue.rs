@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
+
+use lipsync_core::sync::{lock, unpoisoned};
 
 /// Bytes of the lines that wait.
 const MAX_BYTES: usize = 1 << 20;
@@ -84,7 +86,7 @@ impl Queue {
         let state = self.lock();
         let is_idle = |state: &mut State| state.waiting.is_empty() && !state.is_closing;
         let waited = self.shared.came.wait_timeout_while(state, limit, is_idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = unpoisoned(waited).0;
         match state.waiting.pop_front() {
             Some(Entry::Line(line)) => {
                 state.n_bytes -= line.len() + LINE_BYTES;
@@ -116,8 +118,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        let state = self.shared.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 }
 

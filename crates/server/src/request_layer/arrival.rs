@@ -1,8 +1,9 @@
 //! What is known of a call before anything of it is looked at: where it came from, and what it holds.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use http::Extensions;
+use lipsync_core::sync::lock;
 use tokio::time::Instant;
 
 use super::Fault;
@@ -94,7 +95,7 @@ impl Activity {
     }
 
     fn change(&self, change: impl FnOnce(usize) -> usize) {
-        let mut n_busy = self.n_busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut n_busy = lock(&self.n_busy);
         *n_busy = change(*n_busy);
         // Under the lock, so that what is said last is true.
         self.place.set_waiting((*n_busy == 0).then(Instant::now));

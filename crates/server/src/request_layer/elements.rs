@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use lipsync_core::saturate::usize_of;
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FileDescriptorSet,
@@ -175,7 +176,7 @@ impl<B: Bytes + ?Sized> Walk<'_, B> {
                 },
                 1 => 8,
                 2 => match self.varint(&mut at, end) {
-                    Some(n_bytes) => usize::try_from(n_bytes).unwrap_or(usize::MAX),
+                    Some(n_bytes) => usize_of(n_bytes),
                     None => return Ok(()),
                 },
                 5 => 4,

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
+use lipsync_core::saturate::usize_of;
 use tonic::Status;
 
 use super::elements::{self, Shapes, TooMany};
@@ -85,7 +86,7 @@ impl Incoming {
             if flag > 1 {
                 return Err(Fault::Malformed);
             }
-            self.n_expected = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            self.n_expected = usize_of(u32::from_be_bytes(length));
             if self.n_expected > self.limit {
                 return Err(Fault::TooLarge { limit: self.limit });
             }

@@ -12,7 +12,7 @@ use std::{
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin as _};
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, FaceInput, Generator, Precision, Session};
+use lipsync_engine::{AudioEncoder, FaceInput, Generator, Precision, Workspace};
 use tokio::sync::Notify;
 use tonic::Request;
 
@@ -68,7 +68,7 @@ impl Generator for Slow {
 
     fn infer(
         &self,
-        _: &mut Session,
+        _: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {

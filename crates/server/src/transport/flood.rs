@@ -7,6 +7,7 @@
 
 use std::io;
 
+use lipsync_core::saturate::usize_of;
 use tokio::time::Instant;
 
 use super::tapped::{Tap, too_much};
@@ -79,7 +80,7 @@ impl Frames {
     /// Counts what came; whether there are too many now.
     fn are_too_many(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            let n_skipped = usize::try_from(self.n_rest).unwrap_or(usize::MAX);
+            let n_skipped = usize_of(self.n_rest);
             let n_skipped = n_skipped.min(bytes.len());
             bytes = &bytes[n_skipped..];
             self.n_rest -= u32::try_from(n_skipped).unwrap_or(self.n_rest);

@@ -6,7 +6,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
+use lipsync_core::sync::lock;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -120,7 +121,7 @@ impl Reader {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

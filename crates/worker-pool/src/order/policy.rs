@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lipsync_core::saturate::usize_of;
 use lipsync_engine::Device;
 
 /// Chunks that a worker may hold: one that runs, and one that waits so that the worker need not
@@ -32,9 +33,7 @@ pub(crate) const QUIET: Duration = Duration::from_secs(10);
 /// The frames of a network that fit into a turn, at least one.
 pub(crate) fn turn_frames(per_frame: Option<Duration>) -> usize {
     let fit = per_frame.and_then(|time| TURN.as_nanos().checked_div(time.as_nanos()));
-    fit.map_or(usize::MAX, |n| {
-        usize::try_from(n.max(1)).unwrap_or(usize::MAX)
-    })
+    fit.map_or(usize::MAX, |n| usize_of(n.max(1)))
 }
 
 /// Whether a single frame takes more than a turn, so that nothing can keep others from waiting for it.

@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use lipsync_core::FaceGeometry;
-use lipsync_engine::{Device, EngineError, FaceInput, Generator, Session};
+use lipsync_engine::{Device, EngineError, FaceInput, Generator, Workspace};
 
 use super::TOO_LONG;
 use crate::{Claim, FramesAhead, Job, JobFrame};
@@ -75,7 +75,7 @@ pub(crate) struct Fake {
     gate: Option<Sender<Call>>,
     /// Whether its frames are runs of their own.
     by_frame: bool,
-    session_bytes: u64,
+    workspace_bytes: u64,
     n_calls: AtomicUsize,
     warm: Mutex<Vec<(String, usize)>>,
     /// Each frame that is prepared, and where its preparer is told to go on.
@@ -107,10 +107,10 @@ impl Fake {
         (Arc::new(Self { by_frame, ..fake }), calls)
     }
 
-    /// One that says that a session needs so many bytes for it.
-    pub(crate) fn with_session_bytes(session_bytes: u64) -> Self {
+    /// One that says that a workspace needs so many bytes for it.
+    pub(crate) fn with_workspace_bytes(workspace_bytes: u64) -> Self {
         Self {
-            session_bytes,
+            workspace_bytes,
             ..Self::default()
         }
     }
@@ -206,15 +206,15 @@ impl Generator for Fake {
         0
     }
 
-    fn session_bytes(&self) -> u64 {
-        self.session_bytes
+    fn workspace_bytes(&self) -> u64 {
+        self.workspace_bytes
     }
 
     fn device(&self) -> Device {
         self.device
     }
 
-    fn warm_up(&self, _session: &mut Session, max_batch: usize) -> Result<(), EngineError> {
+    fn warm_up(&self, _workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
         self.check_capacity(max_batch)?;
         let thread = thread::current().name().unwrap_or_default().to_owned();
         let mut warm = self.warm.lock().expect("no test panics with it in hand");
@@ -224,7 +224,7 @@ impl Generator for Fake {
 
     fn infer(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
@@ -252,26 +252,26 @@ impl Generator for Fake {
 
     fn infer_while(
         &self,
-        session: &mut Session,
+        workspace: &mut Workspace,
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<(), EngineError> {
         if !self.by_frame {
-            return self.infer(session, frames, faces);
+            return self.infer(workspace, frames, faces);
         }
         for frame in frames {
             if !faces.is_empty() && !is_wanted() {
                 break;
             }
-            self.infer(session, &[*frame], faces)?;
+            self.infer(workspace, &[*frame], faces)?;
         }
         Ok(())
     }
 
     fn prepare(
         &self,
-        _session: &mut Session,
+        _workspace: &mut Workspace,
         frame: u32,
         crop: &dyn Fn() -> Option<Arc<[u8]>>,
         stop: &dyn Fn() -> bool,

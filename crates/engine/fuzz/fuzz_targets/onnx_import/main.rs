@@ -5,7 +5,7 @@ mod mutate;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use lipsync_engine::{
-    CpuIsa, Network, Session, graph::Shape, import::import, inspect, load_audio_encoder,
+    CpuIsa, Network, Workspace, graph::Shape, import::import, inspect, load_audio_encoder,
     load_generator,
 };
 
@@ -37,7 +37,7 @@ fn run(network: &Network) {
     let shapes = network.input_shapes();
     let inputs: Vec<Vec<f32>> = shapes.iter().map(|s| vec![0.5; s.len()]).collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let Ok(outputs) = network.run(&mut Session::new(), &inputs) else {
+    let Ok(outputs) = network.run(&mut Workspace::new(), &inputs) else {
         return;
     };
     let lengths = outputs.iter().map(Vec::len);

@@ -1,7 +1,7 @@
 //! Changes to a model that leave it a model: another operator, input, attribute, dimension.
 
+use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    network_writer::SplitMix64,
     onnx::proto::{
         AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
         TensorProto,

@@ -2,19 +2,17 @@
 
 mod product;
 
+use lipsync_core::{SplitMix64, saturate::u32_of};
+
 use super::{Case, Content};
-use crate::{
-    cuda::{
-        args::{
-            Args, DepthwiseArgs, ElementwiseArgs, EntryArgs, HeadArgs, PackFaceArgs,
-            PackFloatsArgs, ReshapeArgs, ResizeArgs, WindowArgs,
-        },
-        half,
-        launch::{BlockTile, Launch, Tile},
-        pack::small,
-        twin::Memory,
+use crate::cuda::{
+    args::{
+        Args, DepthwiseArgs, ElementwiseArgs, EntryArgs, HeadArgs, PackFaceArgs, PackFloatsArgs,
+        ReshapeArgs, ResizeArgs, WindowArgs,
     },
-    network_writer::SplitMix64,
+    half,
+    launch::{BlockTile, Launch, Tile},
+    twin::Memory,
 };
 
 /// `rounds` launches of every kind of kernel.
@@ -66,7 +64,7 @@ impl<'a> Draft<'a> {
     /// From `low` to `high`, both included.
     fn pick(&mut self, low: u32, high: u32) -> u32 {
         let range = u64::from(high - low + 1);
-        low + small(usize::try_from(self.random.next_u64() % range).unwrap_or(0))
+        low + u32_of(usize::try_from(self.random.next_u64() % range).unwrap_or(0))
     }
 
     fn chance(&mut self) -> bool {

@@ -6,8 +6,10 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+use lipsync_core::sync::lock;
 
 use super::{Captured, Driver, Stream};
 use crate::{
@@ -103,7 +105,7 @@ impl FakeDevice {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Counts a call, which fails where that is planned.

@@ -1,7 +1,11 @@
 //! Which kernel computes an inverted residual block, and which blocks are computed so.
 
-use super::K_MULTIPLE;
-use crate::{cuda::args::BlockArgs, graph::Shape};
+use lipsync_core::saturate::u32_of;
+
+use crate::{
+    cuda::{args::BlockArgs, pack::K_MULTIPLE},
+    graph::Shape,
+};
 
 /// Columns of the result that four warps compute.
 const COLUMNS: u32 = 16;
@@ -122,7 +126,7 @@ impl BlockTile {
 
     /// The most shared memory that it is ever started with.
     pub fn max_shared_bytes(self) -> u32 {
-        let most = crate::cuda::pack::small(MAX_CHANNELS);
+        let most = u32_of(MAX_CHANNELS);
         self.shared_bytes(most, if self.stride() == 1 { most } else { 0 })
     }
 }

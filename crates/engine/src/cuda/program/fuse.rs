@@ -3,7 +3,7 @@
 use crate::{
     cuda::launch::BlockTile,
     graph::{Conv, Graph, Op, Shape, ValueId},
-    plan::units::{BlockNodes, Unit, UnitKind},
+    schedule::units::{BlockNodes, Unit, UnitKind},
 };
 
 /// Joins the units of every block that there is a kernel for. It stands where its last unit was, and reads its

@@ -5,23 +5,23 @@ mod rare;
 
 use std::collections::HashMap;
 
+use lipsync_core::saturate::u32_of;
+
 use super::{Blocks, Part, Program, Spot, Step, split::Split};
 use crate::{
     EngineError,
+    contract::GeneratorGraph,
     cuda::{
         args::{
             Args, DepthwiseArgs, ElementwiseArgs, EntryArgs, GemmArgs, HeadArgs, PackFaceArgs,
             PackFloatsArgs,
         },
         bucket::BUCKETS,
-        launch::K_MULTIPLE,
-        pack::{Weights, small},
+        pack::{K_MULTIPLE, Weights},
     },
     graph::{Activation, Conv, Graph, Op, Shape, ValueId},
-    load::GeneratorGraph,
-    plan::{
-        memory,
-        tensor::View,
+    schedule::{
+        View, memory,
         units::{Unit, UnitKind},
     },
 };
@@ -162,7 +162,7 @@ impl Lowering<'_> {
             start: view.map_or(0, |view| view.tensor.start),
             channel: view.map_or(0, |view| view.offset),
         };
-        (spot, small(view.map_or(0, |view| view.stride)))
+        (spot, u32_of(view.map_or(0, |view| view.stride)))
     }
 
     fn push(&mut self, args: Args, spots: (Spot, Option<Spot>, Spot)) {
@@ -187,13 +187,13 @@ impl Lowering<'_> {
 
     fn pack_face(&mut self, face: ValueId, geometry: &lipsync_core::FaceGeometry) {
         let args = PackFaceArgs {
-            region: small(geometry.region_px),
-            crop: small(geometry.crop_px),
-            ring: small(geometry.ring_px),
-            mask_x0: small(geometry.mask_x.0),
-            mask_x1: small(geometry.mask_x.1),
-            mask_y0: small(geometry.mask_y.0),
-            mask_y1: small(geometry.mask_y.1),
+            region: u32_of(geometry.region_px),
+            crop: u32_of(geometry.crop_px),
+            ring: u32_of(geometry.ring_px),
+            mask_x0: u32_of(geometry.mask_x.0),
+            mask_x1: u32_of(geometry.mask_x.1),
+            mask_y0: u32_of(geometry.mask_y.0),
+            mask_y1: u32_of(geometry.mask_y.1),
             ..PackFaceArgs::default()
         };
         let to = self.spot(face).0;
@@ -204,8 +204,8 @@ impl Lowering<'_> {
         let Shape { c, h, w } = self.graph.shapes[audio];
         let (to, out_stride) = self.spot(audio);
         let args = PackFloatsArgs {
-            channels: small(c),
-            plane: small(h * w),
+            channels: u32_of(c),
+            plane: u32_of(h * w),
             out_stride,
             ..PackFloatsArgs::default()
         };
@@ -217,9 +217,9 @@ impl Lowering<'_> {
         let Shape { c, h, w } = self.graph.shapes[value];
         let (tensor, stride) = self.spot(value);
         let args = EntryArgs {
-            offset: small(offset),
-            plane: small(h * w),
-            chunks: small(c.div_ceil(CHANNELS_MULTIPLE)),
+            offset: u32_of(offset),
+            plane: u32_of(h * w),
+            chunks: u32_of(c.div_ceil(CHANNELS_MULTIPLE)),
             stride,
             ..EntryArgs::default()
         };
@@ -236,8 +236,8 @@ impl Lowering<'_> {
         let shape = self.graph.shapes[read];
         let (from, in_stride) = self.spot(read);
         let mut args = HeadArgs {
-            pixels: small(shape.h * shape.w),
-            channels: small(shape.c),
+            pixels: u32_of(shape.h * shape.w),
+            channels: u32_of(shape.c),
             in_stride,
             sigmoid: u32::from(sigmoid),
             ..HeadArgs::default()
@@ -285,7 +285,7 @@ impl Lowering<'_> {
                 Op::ResizeBilinear => self.resize(unit),
                 Op::Pad { pads, value } => self.window(unit, |a| {
                     (a.kind, a.value) = (4, *value);
-                    (a.pad_top, a.pad_left) = (small(pads[0]), small(pads[1]));
+                    (a.pad_top, a.pad_left) = (u32_of(pads[0]), u32_of(pads[1]));
                 }),
                 Op::Pool(pool) => self.pool(*pool, unit),
                 Op::Reshape => self.reshape(unit),
@@ -315,26 +315,26 @@ impl Lowering<'_> {
         let args = GemmArgs {
             weights: matrix[0],
             bias: matrix[1],
-            m: small(out.h * out.w),
-            n: small(out.c),
-            k: small(k),
-            weights_stride: small(k).next_multiple_of(K_MULTIPLE),
+            m: u32_of(out.h * out.w),
+            n: u32_of(out.c),
+            k: u32_of(k),
+            weights_stride: u32_of(k).next_multiple_of(K_MULTIPLE),
             a_stride,
             added_stride,
             out_stride,
-            channels: small(shape.c),
+            channels: u32_of(shape.c),
             relu: u32::from(conv.relu),
-            in_h: small(shape.h),
-            in_w: small(shape.w),
-            out_h: small(out.h),
-            out_w: small(out.w),
-            kernel_w: small(kernel_w),
-            stride_h: small(conv.window.stride[0]),
-            stride_w: small(conv.window.stride[1]),
-            pad_top: small(conv.window.pads[0]),
-            pad_left: small(conv.window.pads[1]),
-            low_h: low.map_or(0, |low| small(low.h)),
-            low_w: low.map_or(0, |low| small(low.w)),
+            in_h: u32_of(shape.h),
+            in_w: u32_of(shape.w),
+            out_h: u32_of(out.h),
+            out_w: u32_of(out.w),
+            kernel_w: u32_of(kernel_w),
+            stride_h: u32_of(conv.window.stride[0]),
+            stride_w: u32_of(conv.window.stride[1]),
+            pad_top: u32_of(conv.window.pads[0]),
+            pad_left: u32_of(conv.window.pads[1]),
+            low_h: low.map_or(0, |low| u32_of(low.h)),
+            low_w: low.map_or(0, |low| u32_of(low.w)),
             ..GemmArgs::default()
         };
         self.push_variant(Args::GemmArgs(args), spots, !conv.is_pointwise());
@@ -362,15 +362,15 @@ impl Lowering<'_> {
         let args = DepthwiseArgs {
             weights,
             bias,
-            chunks: small(shape.c.div_ceil(CHANNELS_MULTIPLE)),
-            in_h: small(shape.h),
-            in_w: small(shape.w),
-            out_h: small(out.h),
-            out_w: small(out.w),
+            chunks: u32_of(shape.c.div_ceil(CHANNELS_MULTIPLE)),
+            in_h: u32_of(shape.h),
+            in_w: u32_of(shape.w),
+            out_h: u32_of(out.h),
+            out_w: u32_of(out.w),
             in_stride,
             added_stride,
             out_stride,
-            stride: small(conv.window.stride[0]),
+            stride: u32_of(conv.window.stride[0]),
             relu: u32::from(conv.relu),
             ..DepthwiseArgs::default()
         };
@@ -393,8 +393,8 @@ impl Lowering<'_> {
                 continue;
             }
             let args = ElementwiseArgs {
-                pixels: small(h * w),
-                channels: small(c),
+                pixels: u32_of(h * w),
+                channels: u32_of(c),
                 in_stride,
                 out_stride,
                 ..ElementwiseArgs::default()

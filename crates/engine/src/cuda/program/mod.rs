@@ -14,14 +14,14 @@ mod fuse;
 mod lower;
 mod split;
 
-use lipsync_core::FaceGeometry;
+use lipsync_core::{FaceGeometry, saturate::u32_of};
 
 use super::{
     args::{Args, EntryArgs},
     launch::Launch,
     pack::Weights,
 };
-use crate::{EngineError, graph::Shape, load::GeneratorGraph};
+use crate::{EngineError, contract::GeneratorGraph, graph::Shape};
 
 /// A generator's launches for any batch, and its packed weights.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Step {
         let at = |spot: Spot| spot.address(bases, bucket);
         let (input, output) = (at(self.input), at(self.output));
         let added = self.other.map_or(0, at);
-        let frames = super::pack::small(bucket);
+        let frames = u32_of(bucket);
         // Of all addresses only those of weights are known, and none of them is offset 0.
         let of_weights = |offset: u64| match offset {
             0 => 0,

@@ -3,7 +3,7 @@
 use super::{Blocks, fuse::fuse};
 use crate::{
     graph::{Graph, Op, ValueId, upsampling::convolve_before_upsampling},
-    plan::units::{self, Unit, UnitKind},
+    schedule::units::{self, Unit, UnitKind},
 };
 
 /// A graph's units by the part that they run in.

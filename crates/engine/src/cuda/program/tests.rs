@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use super::*;
 use crate::{
     cuda::{bucket::BUCKETS, launch::Kernel},
-    network_writer::variants::write_variant,
+    oracle::network_writer::variants::write_variant,
 };
 
 fn program(variant: &str) -> Program {

@@ -108,7 +108,7 @@ fn point(channels: u32, [h, w]: [u32; 2]) -> GemmArgs {
     let k = channels.next_multiple_of(8);
     GemmArgs {
         k,
-        weights_stride: k.next_multiple_of(crate::cuda::launch::K_MULTIPLE),
+        weights_stride: k.next_multiple_of(crate::cuda::pack::K_MULTIPLE),
         channels,
         in_h: h,
         in_w: w,

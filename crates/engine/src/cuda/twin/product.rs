@@ -1,10 +1,11 @@
 //! Convolutions.
 
+use lipsync_core::saturate::u32_of;
+
 use super::memory::{BadAddress, Memory, Pixels};
 use crate::cuda::{
     args::{DepthwiseArgs, GemmArgs},
-    launch::N_MULTIPLE,
-    pack::packed_line,
+    pack::{N_MULTIPLE, packed_line},
 };
 
 /// A convolution as a product of matrices.
@@ -61,8 +62,8 @@ fn windows(g: &GemmArgs, windowed: bool, memory: &Memory) -> Result<Vec<f32>, Ba
     for (m, line) in lines.chunks_exact_mut(k).enumerate() {
         for (tap, values) in line.chunks_mut(depth).enumerate() {
             let pixel = if windowed {
-                let tap = u32::try_from(tap).unwrap_or(u32::MAX);
-                window_pixel(g, u32::try_from(m).unwrap_or(u32::MAX), tap)
+                let tap = u32_of(tap);
+                window_pixel(g, u32_of(m), tap)
             } else {
                 Some(m)
             };

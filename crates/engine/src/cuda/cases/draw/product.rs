@@ -1,12 +1,14 @@
 //! Random products, and blocks of them.
 
+use lipsync_core::saturate::u32_of;
+
 use super::Draft;
 use crate::{
     cuda::{
         args::{Args, BlockArgs, GemmArgs},
         cases::{Case, Content},
-        launch::{BlockTile, K_MULTIPLE, Launch, Tile},
-        pack::{Weights, small},
+        launch::{BlockTile, Launch, Tile},
+        pack::{K_MULTIPLE, Weights},
     },
     graph::{Conv, op::Window},
 };
@@ -39,7 +41,7 @@ impl Draft<'_> {
             Window::POINT
         };
         let size = window.output_size(in_h as usize, in_w as usize);
-        let [out_h, out_w] = size.map_or([1, 1], |(h, w)| [small(h), small(w)]);
+        let [out_h, out_w] = size.map_or([1, 1], |(h, w)| [u32_of(h), u32_of(w)]);
         let channels = self.pick(1, 140);
         let n = self.pick(1, 2 * tile.size().1);
         let taps = window.kernel[0] * window.kernel[1];
@@ -64,7 +66,7 @@ impl Draft<'_> {
         };
         let is_added = low_h > 0 || self.chance();
         let n_added = if low_h > 0 { frames * low_h * low_w } else { m };
-        let k = small(taps * (channels as usize).next_multiple_of(8));
+        let k = u32_of(taps * (channels as usize).next_multiple_of(8));
         let args = GemmArgs {
             a: self.halves(frames * in_h * in_w * a_stride, Content::Exact),
             weights: base + packed,
@@ -88,11 +90,11 @@ impl Draft<'_> {
             in_w,
             out_h,
             out_w,
-            kernel_w: small(window.kernel[1]),
-            stride_h: small(window.stride[0]),
-            stride_w: small(window.stride[1]),
-            pad_top: small(window.pads[0]),
-            pad_left: small(window.pads[1]),
+            kernel_w: u32_of(window.kernel[1]),
+            stride_h: u32_of(window.stride[0]),
+            stride_w: u32_of(window.stride[1]),
+            pad_top: u32_of(window.pads[0]),
+            pad_left: u32_of(window.pads[1]),
             low_h,
             low_w,
         };

@@ -1,10 +1,11 @@
 //! Fused blocks compute what the separate kernels do.
 
-use lipsync_core::FaceGeometry;
+use lipsync_core::{FaceGeometry, SplitMix64};
 use proptest::prelude::*;
 
 use super::super::{Bases, Blocks, Phase, Program};
 use crate::{
+    contract::GeneratorGraph,
     cuda::{
         args::Args,
         half,
@@ -12,8 +13,6 @@ use crate::{
         twin::{self, Memory},
     },
     graph::{Conv, Graph, Node, Op, Shape, ValueId, op::Window},
-    load::GeneratorGraph,
-    network_writer::SplitMix64,
 };
 
 /// A network in the making: a small U-Net of inverted residual blocks.

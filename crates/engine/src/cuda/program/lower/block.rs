@@ -1,14 +1,15 @@
 //! An inverted residual block as one step.
 
+use lipsync_core::saturate::u32_of;
+
 use super::Lowering;
 use crate::{
     cuda::{
         args::{Args, BlockArgs},
-        pack::small,
         program::{Spot, Step},
     },
     graph::{Conv, Op},
-    plan::units::{BlockNodes, Unit},
+    schedule::units::{BlockNodes, Unit},
 };
 
 impl Lowering<'_> {
@@ -66,21 +67,21 @@ impl Lowering<'_> {
             depthwise_bias,
             project_weights,
             project_bias,
-            channels: small(seen.c),
-            lifted_channels: low.map_or(0, |low| small(low.c)),
-            expanded: small(expand.bias.len()),
-            n: small(result.c),
-            in_h: small(seen.h),
-            in_w: small(seen.w),
-            out_h: small(result.h),
-            out_w: small(result.w),
+            channels: u32_of(seen.c),
+            lifted_channels: low.map_or(0, |low| u32_of(low.c)),
+            expanded: u32_of(expand.bias.len()),
+            n: u32_of(result.c),
+            in_h: u32_of(seen.h),
+            in_w: u32_of(seen.w),
+            out_h: u32_of(result.h),
+            out_w: u32_of(result.w),
             in_stride,
             lifted_stride: stride_of(lifted),
             added_stride: stride_of(added),
             out_stride,
-            low_h: low.map_or(0, |low| small(low.h)),
-            low_w: low.map_or(0, |low| small(low.w)),
-            stride: small(depthwise.window.stride[0]),
+            low_h: low.map_or(0, |low| u32_of(low.h)),
+            low_w: low.map_or(0, |low| u32_of(low.w)),
+            stride: u32_of(depthwise.window.stride[0]),
             expand_relu: u32::from(expand.relu),
             depthwise_relu: u32::from(depthwise.relu),
             relu: u32::from(project.relu),

@@ -1,13 +1,12 @@
 //! Steps that a thread a value computes: what networks of the family seldom have.
 
+use lipsync_core::saturate::u32_of;
+
 use super::Lowering;
 use crate::{
-    cuda::{
-        args::{Args, ElementwiseArgs, ReshapeArgs, ResizeArgs, WindowArgs},
-        pack::small,
-    },
+    cuda::args::{Args, ElementwiseArgs, ReshapeArgs, ResizeArgs, WindowArgs},
     graph::{Conv, Pool, PoolKind, Shape, op::Window},
-    plan::units::Unit,
+    schedule::units::Unit,
 };
 
 impl Lowering<'_> {
@@ -19,8 +18,8 @@ impl Lowering<'_> {
         });
         self.window(unit, |a| {
             (a.weights, a.bias) = (weights, bias);
-            a.group_in = small(in_channels / conv.groups);
-            a.group_out = small(out_channels / conv.groups);
+            a.group_in = u32_of(in_channels / conv.groups);
+            a.group_out = u32_of(out_channels / conv.groups);
             set_window(a, conv.window);
             a.relu = u32::from(conv.relu);
         });
@@ -44,13 +43,13 @@ impl Lowering<'_> {
         let out = self.graph.shapes[unit.output];
         let (spots, [in_stride, added_stride, out_stride]) = self.spots(unit);
         let mut args = WindowArgs {
-            channels: small(out.c),
+            channels: u32_of(out.c),
             group_in: 1,
             group_out: 1,
-            in_h: small(shape.h),
-            in_w: small(shape.w),
-            out_h: small(out.h),
-            out_w: small(out.w),
+            in_h: u32_of(shape.h),
+            in_w: u32_of(shape.w),
+            out_h: u32_of(out.h),
+            out_w: u32_of(out.w),
             kernel_h: 1,
             kernel_w: 1,
             stride_h: 1,
@@ -68,8 +67,8 @@ impl Lowering<'_> {
         let Shape { c, h, w } = self.graph.shapes[unit.output];
         let (spots, [in_stride, other_stride, out_stride]) = self.spots(unit);
         let mut args = ElementwiseArgs {
-            pixels: small(h * w),
-            channels: small(c),
+            pixels: u32_of(h * w),
+            channels: u32_of(c),
             in_stride,
             other_stride,
             out_stride,
@@ -84,11 +83,11 @@ impl Lowering<'_> {
         let out = self.graph.shapes[unit.output];
         let (spots, [in_stride, _, out_stride]) = self.spots(unit);
         let args = ResizeArgs {
-            channels: small(c),
-            in_h: small(h),
-            in_w: small(w),
-            out_h: small(out.h),
-            out_w: small(out.w),
+            channels: u32_of(c),
+            in_h: u32_of(h),
+            in_w: u32_of(w),
+            out_h: u32_of(out.h),
+            out_w: u32_of(out.w),
             in_stride,
             out_stride,
             ..ResizeArgs::default()
@@ -101,9 +100,9 @@ impl Lowering<'_> {
         let out = self.graph.shapes[unit.output];
         let (spots, [in_stride, _, out_stride]) = self.spots(unit);
         let args = ReshapeArgs {
-            len: small(shape.len()),
-            in_plane: small(shape.h * shape.w),
-            out_plane: small(out.h * out.w),
+            len: u32_of(shape.len()),
+            in_plane: u32_of(shape.h * shape.w),
+            out_plane: u32_of(out.h * out.w),
             in_stride,
             out_stride,
             ..ReshapeArgs::default()
@@ -113,7 +112,7 @@ impl Lowering<'_> {
 }
 
 fn set_window(a: &mut WindowArgs, window: Window) {
-    [a.kernel_h, a.kernel_w] = window.kernel.map(small);
-    [a.stride_h, a.stride_w] = window.stride.map(small);
-    (a.pad_top, a.pad_left) = (small(window.pads[0]), small(window.pads[1]));
+    [a.kernel_h, a.kernel_w] = window.kernel.map(u32_of);
+    [a.stride_h, a.stride_w] = window.stride.map(u32_of);
+    (a.pad_top, a.pad_left) = (u32_of(window.pads[0]), u32_of(window.pads[1]));
 }

@@ -1,0 +1,213 @@
+//! Sixteen floats in an AVX-512 register.
+#![expect(
+    unsafe_code,
+    reason = "intrinsics, and loads and stores through pointers"
+)]
+
+use std::{
+    arch::x86_64::{
+        __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm256_mask_storeu_epi16,
+        _mm256_maskz_loadu_epi16, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
+        _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+        _mm512_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+        _mm512_storeu_ps, _mm512_sub_ps,
+    },
+    mem::transmute,
+};
+
+use super::{Simd, emulated};
+use crate::cpu::kernels::Bf16;
+
+const LANES: usize = 16;
+
+/// The proof that the CPU has AVX-512 F, BW, DQ and VL, and BF16 where `BF16`.
+#[derive(Debug, Clone, Copy)]
+pub struct Vectors512<const BF16: bool>(());
+
+/// The proof that the CPU has AVX-512 F, BW, DQ and VL.
+pub type Avx512 = Vectors512<false>;
+
+/// The proof that the CPU has AVX-512 F, BW, DQ, VL and BF16.
+pub type Avx512Bf16 = Vectors512<true>;
+
+impl<const BF16: bool> Vectors512<BF16> {
+    /// Asks the CPU.
+    pub fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
+        has.then_some(Self(()))
+    }
+}
+
+impl Avx512Bf16 {
+    /// The same CPU, for what does not use bf16.
+    pub fn without_bf16(self) -> Avx512 {
+        Vectors512(())
+    }
+}
+
+/// The mask of the `n` first lanes, all of them included.
+#[inline(always)]
+fn up_to_lanes(n: usize) -> __mmask16 {
+    assert!(n <= LANES);
+    u16::MAX >> (LANES - n).min(15) >> u16::from(n == 0)
+}
+
+/// The mask of the `n` first lanes.
+#[inline(always)]
+fn first_lanes(n: usize) -> __mmask16 {
+    assert!(n < LANES);
+    (1 << n) - 1
+}
+
+impl<const BF16: bool> Simd for Vectors512<BF16> {
+    const MULTIPLIES_BF16: bool = BF16;
+
+    type Vector = __m512;
+    type Pairs = __m512i;
+
+    const LANES: usize = LANES;
+    // 24 accumulators, two vectors of weights and one broadcast of the 32 registers. Fourteen rows
+    // would need 31 and spill.
+    const TILE_ROWS: usize = 12;
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, src: &[f32]) -> __m512 {
+        let src = src[..LANES].as_ptr();
+        // SAFETY: `self` proves AVX-512 F; the slice above has 16 floats.
+        unsafe { _mm512_loadu_ps(src) }
+    }
+
+    #[inline(always)]
+    fn load_part(self, src: &[f32], n: usize) -> __m512 {
+        let src = src[..n].as_ptr();
+        // SAFETY: `self` proves AVX-512 F; only the `n` floats of the slice above are touched.
+        unsafe { _mm512_maskz_loadu_ps(first_lanes(n), src) }
+    }
+
+    #[inline(always)]
+    fn store(self, dst: &mut [f32], v: __m512) {
+        let dst = dst[..LANES].as_mut_ptr();
+        // SAFETY: `self` proves AVX-512 F; the slice above has 16 floats.
+        unsafe { _mm512_storeu_ps(dst, v) }
+    }
+
+    #[inline(always)]
+    fn store_part(self, dst: &mut [f32], n: usize, v: __m512) {
+        let dst = dst[..n].as_mut_ptr();
+        // SAFETY: `self` proves AVX-512 F; only the `n` floats of the slice above are touched.
+        unsafe { _mm512_mask_storeu_ps(dst, first_lanes(n), v) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn relu(self, v: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        let zero = unsafe { _mm512_setzero_ps() };
+        // SAFETY: as above. Of a NaN and a number the instruction gives its second operand.
+        unsafe { _mm512_max_ps(zero, v) }
+    }
+
+    #[inline(always)]
+    fn widen(self, src: &[Bf16], n: usize) -> __m512 {
+        let src = src[..n].as_ptr().cast();
+        // SAFETY: `self` proves AVX-512 BW and VL; only the `n` numbers of the slice above are touched.
+        let halves = unsafe { _mm256_maskz_loadu_epi16(up_to_lanes(n), src) };
+        // SAFETY: `self` proves AVX-512 F.
+        let words = unsafe { _mm512_cvtepu16_epi32(halves) };
+        // SAFETY: as above.
+        let words = unsafe { _mm512_slli_epi32::<16>(words) };
+        // SAFETY: as above.
+        unsafe { _mm512_castsi512_ps(words) }
+    }
+
+    #[inline(always)]
+    fn narrow(self, dst: &mut [Bf16], n: usize, v: __m512) {
+        if !BF16 {
+            return emulated::narrow(self, dst, n, v);
+        }
+        let dst = dst[..n].as_mut_ptr().cast();
+        // SAFETY: `self` proves AVX-512 BF16.
+        let halves = unsafe { _mm512_cvtneps_pbh(v) };
+        // SAFETY: both are 256 bits without a meaning of their own.
+        let halves = unsafe { transmute::<__m256bh, __m256i>(halves) };
+        // SAFETY: `self` proves AVX-512 BW and VL; only the `n` numbers of the slice above are touched.
+        unsafe { _mm256_mask_storeu_epi16(dst, up_to_lanes(n), halves) }
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, src: &[Bf16]) -> __m512i {
+        let src = src[..2 * LANES].as_ptr();
+        // SAFETY: `self` proves AVX-512 F; the slice above has 32 numbers of 16 bits.
+        unsafe { _mm512_loadu_si512(src.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_pair(self, [first, second]: [Bf16; 2]) -> __m512i {
+        let pair = u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16;
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_set1_epi32(pair.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512i, b: __m512i, c: __m512) -> __m512 {
+        if !BF16 {
+            let sum = self.mul_add(second(self, a), second(self, b), c);
+            return self.mul_add(first(self, a), first(self, b), sum);
+        }
+        // SAFETY: both are 512 bits without a meaning of their own.
+        let [a, b] = unsafe { transmute::<[__m512i; 2], [__m512bh; 2]>([a, b]) };
+        // SAFETY: `self` proves AVX-512 BF16.
+        unsafe { _mm512_dpbf16_ps(c, a, b) }
+    }
+}
+
+/// The first of each pair, widened.
+#[inline(always)]
+fn first<const BF16: bool>(_: Vectors512<BF16>, pairs: __m512i) -> __m512 {
+    // SAFETY: the argument proves AVX-512 F.
+    let words = unsafe { _mm512_slli_epi32::<16>(pairs) };
+    // SAFETY: as above.
+    unsafe { _mm512_castsi512_ps(words) }
+}
+
+/// The second of each pair, widened.
+#[inline(always)]
+fn second<const BF16: bool>(_: Vectors512<BF16>, pairs: __m512i) -> __m512 {
+    // SAFETY: the argument proves AVX-512 F.
+    let upper_halves = unsafe { _mm512_set1_epi32(0xffff_0000_u32.cast_signed()) };
+    // SAFETY: as above.
+    let words = unsafe { _mm512_and_si512(pairs, upper_halves) };
+    // SAFETY: as above.
+    unsafe { _mm512_castsi512_ps(words) }
+}

@@ -1,0 +1,354 @@
+//! The inverted residual block as one step.
+//!
+//! Expansion, depthwise convolution and projection run on strips of rows, so that the expanded
+//! tensor, which is the largest by far, never leaves the second-level cache. Rows that the next strip
+//! needs again stay where they are: its own take the places of the others.
+//!
+//! What is added to the expansion (see [`Lift`]), the packing of an input and the last convolution
+//! with the conversion of its result run on the same strips.
+
+use std::{fmt, ops::Range};
+
+use super::{
+    ends::{Drain, Feed},
+    lift::Lift,
+    ring,
+    strips::StripLimits,
+    tensor::{Source, Target},
+    units::BlockNodes,
+};
+use crate::{
+    cpu::arena::{Scratch, ScratchSize},
+    cpu::kernels::{
+        Added, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise, Strip, Weights,
+        depthwise3x3,
+    },
+    graph::{Conv, Graph, Op, Shape},
+};
+
+/// A block's packed weights and the height of its strips.
+#[derive(Debug)]
+pub(super) struct Block<E: Element> {
+    isa: Isa,
+    expand: E::Matrix,
+    depthwise: PackedDepthwise,
+    project: E::Matrix,
+    relu: [bool; 3],
+    stride: usize,
+    /// Rows of the depthwise convolution's result that a strip has.
+    pub strip_rows: usize,
+    shape: Shape,
+    /// Of the projection's result.
+    out: Shape,
+    pub lift: Option<Lift<E>>,
+    head: Option<Head<E>>,
+}
+
+/// A 1x1 convolution of what the projection gives.
+#[derive(Debug)]
+struct Head<E: Element> {
+    matrix: E::Matrix,
+    relu: bool,
+}
+
+/// What a block reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Input<'a, E> {
+    Tensor(Source<'a, E>),
+    Feed(Feed<'a>),
+}
+
+/// What a block writes.
+#[derive(Debug)]
+pub(super) enum Output<'a, 'd, E> {
+    Tensor(Target<'a, E>),
+    /// Of a block with a head.
+    Drain(&'a mut Drain<'d>),
+}
+
+/// Everything that a run of a block reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inputs<'a, E> {
+    pub main: Input<'a, E>,
+    pub lifted: Option<Source<'a, E>>,
+    pub residual: Option<Source<'a, E>>,
+}
+
+impl<'a, E: Element> Input<'a, E> {
+    /// The value, if it is in memory.
+    pub fn tensor(&self) -> Option<Source<'a, E>> {
+        match self {
+            Self::Tensor(source) => Some(*source),
+            Self::Feed(_) => None,
+        }
+    }
+}
+
+impl<E: Element> Block<E> {
+    /// Packs the nodes of a block.
+    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, limits: &StripLimits) -> Option<Self> {
+        let conv = |index: usize| match &graph.nodes[index].op {
+            Op::Conv(conv) => Some(conv),
+            _ => None,
+        };
+        let [expand, depthwise, project] = nodes.convs;
+        let shape = graph.shapes[graph.nodes[expand].inputs[0]];
+        let out = graph.shapes[graph.nodes[project].output];
+        let [expand, depthwise, project] = [conv(expand)?, conv(depthwise)?, conv(project)?];
+        let wide = depthwise.groups;
+        let n_weights = expand.weights.len() + project.weights.len();
+        let stride = depthwise.window.stride[0];
+        let vectors = wide.next_multiple_of(isa.lanes());
+        let strip_rows = limits.rows::<E>([shape, out], (vectors, stride), n_weights);
+        let lift = match nodes.lift {
+            Some(node) => {
+                let low = graph.shapes[graph.nodes[node].inputs[0]];
+                let most_rows = limits.lifted_rows(shape.w, strip_rows * stride + 1);
+                let at_once = (most_rows, limits.chunk_pixels);
+                Some(Lift::pack(isa, conv(node)?, [low, shape], at_once))
+            }
+            None => None,
+        };
+        let head = match nodes.head {
+            Some(node) => {
+                let head = conv(node)?;
+                let n_out = head.bias.len();
+                Some(Head {
+                    matrix: E::pack(isa, &head.weights, &head.bias, n_out, out.c),
+                    relu: head.relu,
+                })
+            }
+            None => None,
+        };
+        let matrix =
+            |conv: &Conv, n_in| E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), n_in);
+        let depthwise_filter =
+            PackedDepthwise::pack(isa, &depthwise.weights, &depthwise.bias, wide);
+        Some(Self {
+            isa,
+            expand: matrix(expand, shape.c),
+            depthwise: depthwise_filter,
+            project: matrix(project, wide),
+            relu: [expand, depthwise, project].map(|conv| conv.relu),
+            stride,
+            strip_rows,
+            shape,
+            out,
+            lift,
+            head,
+        })
+    }
+
+    /// Bytes of the packed weights.
+    pub fn bytes(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, |head| head.matrix.bytes());
+        let lift = self.lift.as_ref().map_or(0, Lift::bytes);
+        self.expand.bytes() + self.depthwise.bytes() + self.project.bytes() + head + lift
+    }
+
+    /// Multiplications and additions of a frame, counted in pairs.
+    pub fn macs(&self) -> u64 {
+        let matrix = |m: &E::Matrix| m.n_in() * m.n_out();
+        let head = self.head.as_ref().map_or(0, |head| matrix(&head.matrix));
+        let out = 9 * self.depthwise.channels() + matrix(&self.project) + head;
+        let expand = matrix(&self.expand) * self.shape.h * self.shape.w;
+        let lift = self.lift.as_ref().map_or(0, Lift::macs);
+        (expand + lift + out * self.out.h * self.out.w) as u64
+    }
+
+    /// Working memory that [`run`](Self::run) needs.
+    pub fn scratch(&self) -> ScratchSize {
+        let lift = self.lift.as_ref().map_or(0, Lift::scratch_len);
+        let head = self.head.as_ref().map_or(0, |head| head.matrix.n_out());
+        ScratchSize {
+            wide: self.expanded_rows() * self.expanded_row(),
+            narrow: (self.filtered_len() + self.projected_len())
+                .max(self.expanded_rows() * self.shape.w * self.shape.c),
+            floats: lift + self.strip_rows * self.out.w * head,
+        }
+    }
+
+    /// Most rows of the expanded tensor that a strip needs.
+    fn expanded_rows(&self) -> usize {
+        (self.strip_rows * self.stride + 3 - self.stride).min(self.shape.h)
+    }
+
+    fn expanded_row(&self) -> usize {
+        self.shape.w * self.wide_channels()
+    }
+
+    /// Channels of the wide middle, in whole vectors.
+    fn wide_channels(&self) -> usize {
+        self.depthwise.channels().next_multiple_of(self.isa.lanes())
+    }
+
+    fn filtered_len(&self) -> usize {
+        self.strip_rows * self.out.w * self.wide_channels()
+    }
+
+    /// Length of a strip of the projection's result, where it is not written straight to a tensor.
+    fn projected_len(&self) -> usize {
+        match self.head {
+            Some(_) => self.strip_rows * self.out.w * self.out.c,
+            None => 0,
+        }
+    }
+
+    /// Runs one frame.
+    pub fn run(
+        &self,
+        inputs: Inputs<'_, E>,
+        out: &mut Output<'_, '_, E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let (plane_row, places) = (self.shape.w * self.isa.lanes(), self.expanded_rows());
+        let expanded = &mut scratch.wide[..places * self.expanded_row()];
+        let n_products = self.lift.as_ref().map_or(0, Lift::scratch_len);
+        let (products, floats) = scratch.floats.split_at_mut(n_products);
+        let mut lifted = match (&self.lift, inputs.lifted) {
+            (Some(lift), Some(source)) => Some((lift, lift.start(source, products))),
+            _ => None,
+        };
+        let most = self.lift.as_ref().map_or(places, |lift| lift.most_rows);
+        // Rows of the expanded tensor that are there.
+        let mut held = 0..0;
+        for start in (0..self.out.h).step_by(self.strip_rows) {
+            let rows = start..(start + self.strip_rows).min(self.out.h);
+            let needed = (start * self.stride).saturating_sub(1)
+                ..((rows.end - 1) * self.stride + 2).min(self.shape.h);
+            for (fresh, place) in ring::parts(held.end..needed.end, places, most) {
+                let added = match &mut lifted {
+                    Some((lift, lifted)) => Added::Resized(lift.rows(lifted, fresh.clone())),
+                    None => Added::Nothing,
+                };
+                let to = &mut expanded[place * plane_row..];
+                let to = MatMut::planes(to, places * plane_row, self.isa.lanes());
+                self.expand(inputs.main, fresh, (added, to), &mut scratch.narrow);
+            }
+            held = needed;
+
+            let strip = Strip {
+                data: expanded,
+                plane: Some(places * plane_row),
+                rows: held.clone(),
+                width: self.shape.w,
+                height: self.shape.h,
+            };
+            let working = (&mut scratch.narrow[..], &mut *floats);
+            self.finish(strip, rows, (inputs.residual, out), working);
+        }
+    }
+
+    /// Rows `rows` of the expanded tensor.
+    fn expand(
+        &self,
+        input: Input<'_, E>,
+        rows: Range<usize>,
+        (added, out): (Added<'_, E>, MatMut<'_, E::Wide>),
+        packed: &mut [E],
+    ) {
+        let matrix = match input {
+            Input::Tensor(source) => source.rows(rows),
+            Input::Feed(feed) => {
+                let Shape { c, w, .. } = self.shape;
+                let packed = &mut packed[..rows.len() * w * c];
+                feed.rows(self.isa, self.shape, rows.clone(), packed);
+                MatRef {
+                    data: &*packed,
+                    rows: rows.len() * w,
+                    stride: c,
+                }
+            }
+        };
+        let epilogue = Epilogue {
+            relu: self.relu[0],
+            added,
+        };
+        E::gemm(&self.expand, matrix, out, epilogue);
+    }
+
+    /// Rows `rows` of the block's result, given the rows of the expanded tensor that they need.
+    fn finish(
+        &self,
+        strip: Strip<'_, E::Wide>,
+        rows: Range<usize>,
+        (residual, out): (Option<Source<'_, E>>, &mut Output<'_, '_, E>),
+        (narrow, floats): (&mut [E], &mut [f32]),
+    ) {
+        let wide = self.wide_channels();
+        let n_pixels = rows.len() * self.out.w;
+        let (filtered, projected) = narrow.split_at_mut(self.filtered_len());
+        let filtered = &mut filtered[..n_pixels * wide];
+        let relu = self.relu[1];
+        depthwise3x3(
+            &self.depthwise,
+            strip,
+            rows.clone(),
+            self.stride,
+            relu,
+            filtered,
+        );
+        let filtered = MatRef {
+            data: filtered,
+            rows: n_pixels,
+            stride: wide,
+        };
+        let residual = residual.map(|r| r.rows(rows.clone()));
+        let epilogue = Epilogue::with_residual(self.relu[2], residual);
+        let Some(head) = &self.head else {
+            if let Output::Tensor(target) = out {
+                E::gemm(&self.project, filtered, target.rows(rows), epilogue);
+            }
+            return;
+        };
+        let stride = self.out.c;
+        let data = &mut *projected;
+        E::gemm(&self.project, filtered, MatMut::new(data, stride), epilogue);
+        let projected = MatRef {
+            data: &*projected,
+            rows: n_pixels,
+            stride,
+        };
+        self.apply_head(head, projected, (rows, out), floats);
+    }
+
+    fn apply_head(
+        &self,
+        head: &Head<E>,
+        projected: MatRef<'_, E>,
+        (rows, out): (Range<usize>, &mut Output<'_, '_, E>),
+        floats: &mut [f32],
+    ) {
+        let epilogue = Epilogue::new(head.relu);
+        match out {
+            Output::Tensor(target) => E::gemm(&head.matrix, projected, target.rows(rows), epilogue),
+            Output::Drain(drain) => {
+                let stride = head.matrix.n_out();
+                let values = &mut floats[..projected.rows * stride];
+                let data = &mut *values;
+                E::gemm(&head.matrix, projected, MatMut::new(data, stride), epilogue);
+                let shape = Shape {
+                    c: stride,
+                    ..self.out
+                };
+                drain.rows(self.isa, shape, rows, values);
+            }
+        }
+    }
+}
+
+impl<E: Element> fmt::Display for Block<E> {
+    /// Its convolutions, with their channels.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let matrix = |m: &E::Matrix| format!("1x1 {}-{}", m.n_in(), m.n_out());
+        let (expand, project) = (matrix(&self.expand), matrix(&self.project));
+        if let Some(lift) = &self.lift {
+            write!(f, "resize({}) + ", matrix(lift.matrix()))?;
+        }
+        write!(f, "{expand}, 3x3 / {}, {project}", self.stride)?;
+        match &self.head {
+            Some(head) => write!(f, ", {}", matrix(&head.matrix)),
+            None => Ok(()),
+        }
+    }
+}

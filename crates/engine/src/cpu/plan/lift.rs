@@ -1,0 +1,144 @@
+//! What is added to the expansion of a block that reads an upsampled tensor.
+
+use std::ops::Range;
+
+use super::{ring, tensor::Source};
+use crate::{
+    cpu::kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
+    graph::{Conv, Shape},
+};
+
+/// A 1x1 convolution of a small tensor whose result is resized, by rows.
+#[derive(Debug)]
+pub(super) struct Lift<E: Element> {
+    isa: Isa,
+    matrix: E::Matrix,
+    resize: Resize,
+    low: Shape,
+    /// Rows of the small tensor that are multiplied at once.
+    chunk_rows: usize,
+    /// Rows of products that are kept.
+    places: usize,
+    /// Rows of the result that can be asked for at once.
+    pub most_rows: usize,
+}
+
+/// How far a run has come.
+#[derive(Debug)]
+pub(super) struct Lifted<'a, E: Element> {
+    source: Source<'a, E>,
+    /// The last rows of products up to `end`, each at its number modulo the places, in planes.
+    products: &'a mut [f32],
+    end: usize,
+    /// The rows asked for, still as wide as the small tensor, in planes.
+    blended: &'a mut [f32],
+}
+
+impl<E: Element> Lift<E> {
+    /// Packs a convolution of a tensor of shape `low` whose result is resized to the size of `high`, to
+    /// be asked for `most_rows` rows at once at most, and to multiply `chunk_pixels` at once.
+    pub fn pack(
+        isa: Isa,
+        conv: &Conv,
+        [low, high]: [Shape; 2],
+        (most_rows, chunk_pixels): (usize, usize),
+    ) -> Self {
+        let resize = Resize::new((low.h, low.w), (high.h, high.w));
+        let read = |first: usize| {
+            let last = (first + most_rows).min(high.h) - 1;
+            resize.source_rows(last)[1] + 1 - resize.source_rows(first)[0]
+        };
+        let most_read = (0..high.h).map(read).max().unwrap_or(0);
+        let chunk_rows = chunk_pixels.div_ceil(low.w);
+        Self {
+            isa,
+            matrix: E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), low.c),
+            low,
+            chunk_rows,
+            places: (most_read + chunk_rows - 1).min(low.h),
+            most_rows,
+            resize,
+        }
+    }
+
+    /// Nothing of `source` is computed yet; `memory` are [`scratch_len`](Self::scratch_len) numbers.
+    pub fn start<'a>(&self, source: Source<'a, E>, memory: &'a mut [f32]) -> Lifted<'a, E> {
+        let (products, blended) = memory.split_at_mut(self.places * self.row_len());
+        Lifted {
+            source,
+            products,
+            end: 0,
+            blended,
+        }
+    }
+
+    /// Bytes of the packed weights.
+    pub fn bytes(&self) -> usize {
+        self.matrix.bytes()
+    }
+
+    /// The packed weights.
+    pub fn matrix(&self) -> &E::Matrix {
+        &self.matrix
+    }
+
+    /// Multiplications and additions of a frame, counted in pairs.
+    pub fn macs(&self) -> usize {
+        self.matrix.n_in() * self.matrix.n_out() * self.low.h * self.low.w
+    }
+
+    /// Numbers of working memory.
+    pub fn scratch_len(&self) -> usize {
+        (self.places + self.most_rows) * self.row_len()
+    }
+
+    /// Columns of the small tensor times channels of the result, in whole vectors.
+    fn row_len(&self) -> usize {
+        self.low.w * self.matrix.n_out().next_multiple_of(self.isa.lanes())
+    }
+
+    /// Numbers of one row of a plane.
+    fn plane_row(&self) -> usize {
+        self.low.w * self.isa.lanes()
+    }
+
+    /// What is added to rows `rows`, which must follow those asked for before.
+    pub fn rows<'a>(&'a self, lifted: &'a mut Lifted<'_, E>, rows: Range<usize>) -> Resized<'a> {
+        let first_needed = self.resize.source_rows(rows.start)[0];
+        let last_needed = self.resize.source_rows(rows.end - 1)[1];
+        while lifted.end <= last_needed {
+            let end = (lifted.end + self.chunk_rows).min(first_needed + self.places);
+            self.multiply(lifted, end.min(self.low.h));
+        }
+        let plane_row = self.plane_row();
+        let blended = &mut lifted.blended[..rows.len() * self.row_len()];
+        let products = lifted.products.chunks_exact(self.places * plane_row);
+        for (blended, products) in blended
+            .chunks_exact_mut(rows.len() * plane_row)
+            .zip(products)
+        {
+            for (y, out) in rows.clone().zip(blended.chunks_exact_mut(plane_row)) {
+                let row = |y: usize| &products[y % self.places * plane_row..][..plane_row];
+                let pair = self.resize.source_rows(y).map(row);
+                blend_rows(self.isa, &self.resize, y, pair, out);
+            }
+        }
+        Resized {
+            resize: &self.resize,
+            data: blended,
+            plane: rows.len() * plane_row,
+        }
+    }
+
+    /// Multiplies the rows before `end` that are not there yet, in the places of the oldest.
+    fn multiply(&self, lifted: &mut Lifted<'_, E>, end: usize) {
+        let plane_row = self.plane_row();
+        for (rows, place) in ring::parts(lifted.end..end, self.places, self.places) {
+            let data = &mut lifted.products[place * plane_row..];
+            let out = MatMut::planes(data, self.places * plane_row, self.isa.lanes());
+            let operand = lifted.source.rows(rows);
+            E::gemm(&self.matrix, operand, out, Epilogue::new(false));
+        }
+        lifted.end = end;
+    }
+}
