@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use lipsync_compositor::Encoding;
 use lipsync_core::ModelId;
-use lipsync_server::request::OutputSpec;
+use lipsync_server::wire::request::OutputSpec;
 
 use crate::support::{FakeLoader, TestServer, avatar};
 

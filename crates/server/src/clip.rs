@@ -21,7 +21,7 @@ use lipsync_registry::Model;
 use crate::{
     error::ServeError,
     levels::Levels,
-    request::{Clip, Cut, PcmFormat},
+    wire::request::{Clip, Cut, PcmFormat},
 };
 
 /// The windows of some frames.

@@ -9,7 +9,7 @@ use lipsync_compositor::{EncodeOptions, Encoding, FaceCrop, composite, encode_fa
 use lipsync_core::PixelRect;
 use lipsync_registry::{BackgroundFrame, Model};
 
-use crate::{error::ServeError, request::OutputSpec};
+use crate::{error::ServeError, wire::request::OutputSpec};
 
 /// A background frame with a face to be put into it.
 pub(crate) struct Shot<'a> {

@@ -1,7 +1,7 @@
 //! What can go wrong while serving, in the server's own words.
 //!
 //! The lower crates' errors are turned into these by the `From` implementations below; only
-//! [`crate::status`] turns these into gRPC statuses. No text here carries a path or a secret.
+//! [`crate::wire::status`] turns these into gRPC statuses. No text here carries a path or a secret.
 
 use std::time::Duration;
 

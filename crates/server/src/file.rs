@@ -12,7 +12,7 @@ use lipsync::{
 };
 use lipsync_audio::SampleEncoding;
 
-use crate::{error::ServeError, request::PcmFormat};
+use crate::{error::ServeError, wire::request::PcmFormat};
 
 /// The samples in what was sent in one piece, and what to tell the client about it.
 pub(crate) fn unpacked(

@@ -7,7 +7,7 @@
 use lipsync::v1;
 use lipsync_audio::SampleEncoding;
 
-use crate::request::PcmFormat;
+use crate::wire::request::PcmFormat;
 
 /// Floats beyond this are no samples that were just mixed too loud: it is 18 dB above full scale.
 const MAX_LEVEL: f32 = 8.0;

@@ -17,8 +17,8 @@ use crate::{
     coding,
     cpu_pool::CpuPool,
     error::ServeError,
-    request::OutputSpec,
     stages::{Stage, StageClocks},
+    wire::request::OutputSpec,
 };
 
 /// Spliced frames that one task codes at most, so that an abandoned request stops soon.

@@ -35,10 +35,10 @@ use super::{Context, closed, inflow::Inflow, origin};
 use crate::{
     core_state::Shared,
     error::ServeError,
-    metadata::RequestHeaders,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
     stream,
     transport::accept::Seat,
+    wire::headers::RequestHeaders,
 };
 
 /// The method that a session is.

@@ -35,8 +35,8 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     gate::Ticket,
-    metadata::{DEADLINE_MARGIN, check_encoding, parse_grpc_timeout},
-    status,
+    wire::headers::{DEADLINE_MARGIN, check_encoding, parse_grpc_timeout},
+    wire::status,
 };
 pub(crate) use arrival::{Activity, Arrival, Busy};
 pub(crate) use elements::Shapes;

@@ -18,12 +18,12 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     gate::Ticket,
-    metadata::{RequestHeaders, ResponseHeaders},
     pipeline::{Pipeline, Urgency, estimated_bytes, walk},
-    request::{BackgroundRequest, BatchRequest, Clip},
     request_layer::Arrival,
     stages::Stage,
     stream,
+    wire::headers::{RequestHeaders, ResponseHeaders},
+    wire::request::{BackgroundRequest, BatchRequest, Clip},
 };
 
 /// The service.

@@ -8,7 +8,7 @@ use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, Precision
 use tonic::{Request, Response, Status};
 
 use crate::{
-    core_state::Shared, error::ServeError, request::parse_model_id, request_layer::Arrival,
+    core_state::Shared, error::ServeError, request_layer::Arrival, wire::request::parse_model_id,
 };
 
 /// The service.

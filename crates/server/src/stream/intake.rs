@@ -14,7 +14,7 @@ use lipsync::{
     v1,
 };
 
-use crate::{error::ServeError, file, request::PcmFormat};
+use crate::{error::ServeError, file, wire::request::PcmFormat};
 
 /// The field that is wrong where audio is.
 const FIELD: &str = "audio.pcm";

@@ -37,7 +37,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::{
-    core_state::Shared, error::ServeError, metadata::RequestHeaders, request_layer::Arrival,
+    core_state::Shared, error::ServeError, request_layer::Arrival, wire::headers::RequestHeaders,
 };
 use conversation::Conversation;
 use reader::Caller;

@@ -16,9 +16,9 @@ use crate::{
     config::SessionLimits,
     core_state::Shared,
     error::ServeError,
-    metadata::RequestHeaders,
     pipeline::{Urgency, estimated_bytes, walk},
-    request::{
+    wire::headers::RequestHeaders,
+    wire::request::{
         OutputSpec, PcmFormat, parse_model_id, parse_pcm_format, parse_priority, parse_start,
         unknown_value,
     },

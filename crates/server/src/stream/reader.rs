@@ -21,7 +21,10 @@ use super::{
     watch::watch,
 };
 use crate::{
-    core_state::Shared, error::ServeError, metadata::RequestHeaders, request_layer::Arrival, status,
+    core_state::Shared,
+    error::ServeError,
+    request_layer::Arrival,
+    wire::{headers::RequestHeaders, status},
 };
 
 /// Who opens a session says at once what it is.

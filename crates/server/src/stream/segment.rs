@@ -21,7 +21,7 @@ use crate::{
     clip::{StepsNeeded, encode, window_floats},
     error::ServeError,
     levels::Levels,
-    request::PcmFormat,
+    wire::request::PcmFormat,
 };
 
 /// A segment being listened to.

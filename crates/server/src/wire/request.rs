@@ -7,7 +7,7 @@ use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
 use lipsync_core::{ModelId, Priority};
 
-use crate::{config::Output, error::ServeError, file, metadata::RequestHeaders};
+use crate::{config::Output, error::ServeError, file, wire::headers::RequestHeaders};
 
 /// A checked `InferBatchCompositeRequest`.
 #[derive(Debug)]
