@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use lipsync::v1;
 use lipsync_compositor::Encoding;
 use lipsync_core::ModelId;
-use lipsync_server::wire::request::OutputSpec;
+use lipsync_server::order::OutputSpec;
 
 use crate::support::{FakeLoader, TestServer, avatar};
 
@@ -23,7 +24,9 @@ async fn idle_frames_are_the_backgrounds() -> Result<()> {
             region_only,
             is_marked: true,
         };
-        shared.pipeline.idle_frames(&model, 1, 4, output).await
+        let frames = shared.pipeline.idle_frames(&model, 1, 4, output).await?;
+        let frames = frames.into_iter().map(v1::CompositedFrame::from);
+        anyhow::Ok(frames.collect::<Vec<_>>())
     };
     let (whole, regions) = (frames(false).await?, frames(true).await?);
     let indices: Vec<u32> = whole.iter().map(|f| f.background_index).collect();

@@ -12,12 +12,11 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    config::{ServerLimits, SessionLimits},
+    caller::Caller,
     error::{RETRY_AFTER, ServeError},
     gate::{Gate, Rules, Ticket},
-    health::Phase,
     peer::Peer,
-    request_layer::Fault,
+    phase::Phase,
 };
 
 /// The gate.
@@ -47,17 +46,53 @@ const CONTROL: usize = 64;
 /// Orchestrators and proxies watch each server a few times; a page does not watch at all.
 const WATCHES: usize = 256;
 /// A call that is on its way in counts as so many bytes at least: its stream, its task and its headers.
-pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
+pub const UPLOAD_BYTES: usize = 16 << 10;
 /// An upload that stands still for longer gives way where there is no room for others.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
 /// An answer that has waited for its reader for longer gives way where there is no room for others.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a session holds: its place until it has failed or is gone, and room for its memory until it is gone.
-#[derive(Debug)]
-pub struct SessionTicket {
-    pub(crate) place: Ticket,
-    pub(crate) memory: Ticket,
+/// How many places there are, and how many bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that may wait for a worker.
+    pub queue_capacity: usize,
+    /// Worker threads.
+    pub n_workers: usize,
+    /// Sessions open at once.
+    pub max_sessions: usize,
+    /// Messages of calls on their way in and until they are answered, all together.
+    pub max_upload_bytes: usize,
+    /// Unary answers that are being made or not read yet, all together.
+    pub max_unsent_bytes: usize,
+    /// What one peer may hold of each kind of place and memory that clients share, percent.
+    pub peer_share_percent: u32,
+}
+
+/// What a caller wants to be let in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Frames of one call.
+    Batch,
+    /// A live conversation.
+    Session,
+    /// A model is to be loaded. That takes no place: who asks for a model that is being loaded waits for that load.
+    Load,
+    /// A question that is answered at once, whatever the server's phase.
+    Control,
+    /// A call that lasts and makes no frames, whatever the server's phase.
+    Watch,
+}
+
+/// What somebody holds who was let in; dropping it makes room for others.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Admitted {
+    /// Its place, where its kind of work has places.
+    pub place: Option<Ticket>,
+    /// Room for the memory of a session, which it holds until it is gone, while a place is given back as soon as the
+    /// session has failed.
+    pub memory: Option<Ticket>,
 }
 
 /// Room for a message that is on its way in, until the call that it belongs to is answered.
@@ -66,23 +101,23 @@ pub struct Upload(Ticket);
 
 /// Room for all uploads.
 #[derive(Debug, Clone)]
-pub(crate) struct Uploads(Arc<Gate>);
+pub struct Uploads(Arc<Gate>);
 
 impl Uploads {
     /// Room for one of a peer, if there is any.
-    pub(crate) fn admit(&self, peer: Peer) -> Option<Upload> {
+    pub fn admit(&self, peer: Peer) -> Option<Upload> {
         self.0.take(peer, UPLOAD_BYTES).map(Upload)
     }
 }
 
 /// What has run out where there is no room for an upload.
-pub(crate) const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
+pub const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
 /// Room is taken in steps of so many bytes, as memory is.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
 impl Upload {
     /// Makes it large enough for so many bytes; `false` where there is no room.
-    pub(crate) fn holds(&self, n_bytes: usize) -> bool {
+    pub fn holds(&self, n_bytes: usize) -> bool {
         let n_bytes = if n_bytes > UPLOAD_BYTES {
             n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
         } else {
@@ -93,52 +128,55 @@ impl Upload {
 
     /// Says whether it only waits from now on: for its client, or for a model to be loaded. Then it gives way to
     /// others where there is no room.
-    pub(crate) fn waits(&self, waits: bool) {
+    pub fn waits(&self, waits: bool) {
         self.0.set_waiting(waits.then(Instant::now));
     }
 
     /// Returns when it has given way.
-    pub(crate) async fn withdrawn(&self) {
+    pub async fn withdrawn(&self) {
         self.0.withdrawn().await;
     }
 
     /// Whether it has given way.
-    pub(crate) fn is_withdrawn(&self) -> bool {
+    pub fn is_withdrawn(&self) -> bool {
         self.0.is_withdrawn()
     }
 
-    /// What is said where it has, or could not grow.
-    pub(crate) fn no_room(&self) -> Fault {
-        let limit = self.0.limit();
-        Fault::NoRoom { limit }
+    /// The bytes of all uploads together.
+    pub fn limit(&self) -> usize {
+        self.0.limit()
+    }
+
+    /// Waits for something that is not the server's own work: others go first where there is no room.
+    pub async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.waits(true);
+        let done = waiting.await;
+        self.waits(false);
+        done
     }
 }
 
 impl Admission {
-    /// A gate for a queue and workers of the given sizes.
+    /// A gate with so many places, which is open in some phases.
     #[must_use]
-    pub fn new(
-        server: &ServerLimits,
-        session: &SessionLimits,
-        phase: watch::Receiver<Phase>,
-    ) -> Self {
+    pub fn new(limits: Limits, phase: watch::Receiver<Phase>) -> Self {
         let gate = |what, limit, patience| {
             Gate::new(Rules {
                 what,
                 limit,
-                share_percent: server.peer_share_percent,
+                share_percent: limits.peer_share_percent,
                 patience,
             })
         };
         // Beside those in the queue, requests are in preparation, in a worker or being composited.
         // The bound keeps what they hold in memory in proportion to the queue.
-        let n_requests = server.queue_capacity.saturating_add(4 * server.n_workers);
-        let n_unread = session.max_sessions.saturating_mul(2);
-        let (uploads, unsent) = (server.max_upload_bytes, server.max_unsent_bytes);
+        let n_requests = limits.queue_capacity.saturating_add(4 * limits.n_workers);
+        let n_unread = limits.max_sessions.saturating_mul(2);
+        let (uploads, unsent) = (limits.max_upload_bytes, limits.max_unsent_bytes);
         Self {
             phase,
             requests: gate("too many requests at once", n_requests, None),
-            sessions: gate("too many sessions", session.max_sessions, None),
+            sessions: gate("too many sessions", limits.max_sessions, None),
             unread_sessions: gate("too many sessions that nobody reads", n_unread, None),
             answers: Gate::new(Rules {
                 what: "answers",
@@ -158,79 +196,70 @@ impl Admission {
         }
     }
 
-    /// Lets a unary request in.
+    /// Lets a caller in, now that nothing has to be waited for but the work itself.
     ///
     /// # Errors
-    /// [`ServeError::Draining`], [`ServeError::Overloaded`].
-    pub fn admit_request(&self, peer: Peer) -> Result<Ticket, ServeError> {
-        self.admit(&self.requests, peer)
+    /// [`ServeError::Starting`], [`ServeError::Draining`], [`ServeError::Overloaded`].
+    pub fn admit(&self, caller: &Caller, work: Work) -> Result<Admitted, ServeError> {
+        let peer = caller.peer;
+        let place = match work {
+            Work::Batch => self.enter(&self.requests, peer)?,
+            Work::Session => self.enter(&self.sessions, peer)?,
+            Work::Load => {
+                self.check_phase()?;
+                return Ok(Admitted::default());
+            }
+            Work::Control => self.take(&self.control, peer, 1)?,
+            Work::Watch => self.take(&self.watches, peer, 1)?,
+        };
+        let memory = match work {
+            Work::Session => Some(self.enter(&self.unread_sessions, peer)?),
+            Work::Batch | Work::Load | Work::Control | Work::Watch => None,
+        };
+        let place = Some(place);
+        Ok(Admitted { place, memory })
     }
 
-    /// Whether a unary request would be let in now. A full server says so before it reads a message.
+    /// Whether a caller would be let in now. A full server says so before it reads a message.
     ///
     /// # Errors
-    /// As [`Self::admit_request`].
-    pub(crate) fn expect_request(&self, peer: Peer) -> Result<(), ServeError> {
-        self.expect(&self.requests, peer)
-    }
-
-    /// Lets a session in.
-    ///
-    /// # Errors
-    /// [`ServeError::Draining`], [`ServeError::Overloaded`].
-    pub fn admit_session(&self, peer: Peer) -> Result<SessionTicket, ServeError> {
-        Ok(SessionTicket {
-            place: self.admit(&self.sessions, peer)?,
-            memory: self.admit(&self.unread_sessions, peer)?,
-        })
-    }
-
-    /// Whether a session would be let in now.
-    ///
-    /// # Errors
-    /// As [`Self::admit_session`].
-    pub(crate) fn expect_session(&self, peer: Peer) -> Result<(), ServeError> {
-        self.expect(&self.sessions, peer)?;
-        self.expect(&self.unread_sessions, peer)
-    }
-
-    /// Lets a call in that is answered at once, whatever the server's phase.
-    ///
-    /// # Errors
-    /// [`ServeError::Overloaded`].
-    pub(crate) fn admit_control(&self, peer: Peer) -> Result<Ticket, ServeError> {
-        self.take(&self.control, peer, 1)
-    }
-
-    /// Lets a call in that lasts, whatever the server's phase.
-    ///
-    /// # Errors
-    /// [`ServeError::Overloaded`].
-    pub(crate) fn admit_watch(&self, peer: Peer) -> Result<Ticket, ServeError> {
-        self.take(&self.watches, peer, 1)
+    /// As [`Self::admit`].
+    pub fn expect(&self, caller: &Caller, work: Work) -> Result<(), ServeError> {
+        let gates: &[&Gate] = match work {
+            Work::Batch => &[&self.requests],
+            Work::Session => &[&self.sessions, &self.unread_sessions],
+            Work::Load => &[],
+            // Whether there is room for those is known when they are answered.
+            Work::Control | Work::Watch => return Ok(()),
+        };
+        self.check_phase()?;
+        match gates.iter().find(|gate| !gate.has_room(caller.peer)) {
+            Some(full) => Err(self.refuse(full)),
+            None => Ok(()),
+        }
     }
 
     /// Room for a message that is on its way in, which has to be made larger as it comes.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn admit_upload(&self, peer: Peer) -> Result<Upload, ServeError> {
-        let upload = self.uploads.admit(peer);
+    pub fn admit_upload(&self, caller: &Caller) -> Result<Upload, ServeError> {
+        let upload = self.uploads.admit(caller.peer);
         upload.ok_or_else(|| self.refuse_upload())
     }
 
     /// The pool of uploads, for what counts bytes by itself.
-    pub(crate) fn uploads(&self) -> &Uploads {
+    pub fn uploads(&self) -> &Uploads {
         &self.uploads
     }
 
     /// The refusal of a message for which there is no room.
-    pub(crate) fn refuse_upload(&self) -> ServeError {
+    pub fn refuse_upload(&self) -> ServeError {
         self.refuse(&self.uploads.0)
     }
 
     /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
-    pub(crate) fn answer(&self) -> Option<Ticket> {
+    pub fn answer(&self) -> Option<Ticket> {
         self.answers.take(Peer::UNKNOWN, 1)
     }
 
@@ -238,16 +267,16 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn reserve(&self, peer: Peer, n_bytes: u64) -> Result<Ticket, ServeError> {
+    pub fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
         let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
-        self.take(&self.unsent, peer, n_bytes)
+        self.take(&self.unsent, caller.peer, n_bytes)
     }
 
     /// Makes a reservation as large as the answer has become.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn resize(&self, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
+    pub fn resize(&self, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
         if room.resize(n_bytes) {
             Ok(())
         } else {
@@ -255,20 +284,11 @@ impl Admission {
         }
     }
 
-    fn admit(&self, gate: &Arc<Gate>, peer: Peer) -> Result<Ticket, ServeError> {
+    fn enter(&self, gate: &Arc<Gate>, peer: Peer) -> Result<Ticket, ServeError> {
         let ticket = gate.take(peer, 1);
         // Looked at with the ticket in hand: whoever is let in before the drain begins is waited for.
         self.check_phase()?;
         ticket.ok_or_else(|| self.refuse(gate))
-    }
-
-    fn expect(&self, gate: &Gate, peer: Peer) -> Result<(), ServeError> {
-        self.check_phase()?;
-        if gate.has_room(peer) {
-            Ok(())
-        } else {
-            Err(self.refuse(gate))
-        }
     }
 
     fn take(&self, gate: &Arc<Gate>, peer: Peer, n: usize) -> Result<Ticket, ServeError> {
@@ -279,7 +299,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Starting`], [`ServeError::Draining`].
-    pub(crate) fn check_phase(&self) -> Result<(), ServeError> {
+    fn check_phase(&self) -> Result<(), ServeError> {
         match *self.phase.borrow() {
             Phase::Starting => Err(ServeError::Starting),
             Phase::Draining => Err(ServeError::Draining),
@@ -291,7 +311,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Draining`].
-    pub(crate) async fn unless_draining<T>(
+    pub async fn unless_draining<T>(
         &self,
         waiting: impl Future<Output = T>,
     ) -> Result<T, ServeError> {
@@ -352,35 +372,6 @@ impl Admission {
     }
 }
 
-impl ServerLimits {
-    /// Refuses an answer that would not fit a message; gives its size in bytes.
-    ///
-    /// The stack would refuse it as well, but after the work and with another code.
-    ///
-    /// # Errors
-    /// [`ServeError::AnswerTooLarge`].
-    pub(crate) fn check_answer(&self, answer: &impl prost::Message) -> Result<usize, ServeError> {
-        let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
-        self.check_answer_bytes(u64::try_from(n_bytes).unwrap_or(u64::MAX))?;
-        Ok(n_bytes)
-    }
-
-    /// As [`Self::check_answer`], for an estimate.
-    ///
-    /// # Errors
-    /// [`ServeError::AnswerTooLarge`].
-    pub(crate) fn check_answer_bytes(&self, n_bytes: u64) -> Result<(), ServeError> {
-        let limit = u64::try_from(self.max_message_bytes).unwrap_or(u64::MAX);
-        if n_bytes > limit {
-            return Err(ServeError::AnswerTooLarge { n_bytes, limit });
-        }
-        Ok(())
-    }
-}
-
-/// What may come around an answer: the message of a stream that carries it, and a stamp.
-const ENVELOPE_BYTES: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -397,19 +388,20 @@ mod tests {
         );
         let config = config.unwrap();
         let (phase, seen) = watch::channel(Phase::Starting);
-        let gate = Admission::new(&config.server, &config.session, seen);
-        let admit = || gate.admit_request(Peer::UNKNOWN);
+        let gate = Admission::new(config.admission(), seen);
+        let anybody = Caller::default();
+        let admit = || gate.admit(&anybody, Work::Batch);
         assert!(matches!(admit(), Err(ServeError::Starting)));
         phase.send_replace(Phase::Serving);
         let inside: Vec<_> = (0..5).map(|_| admit().unwrap()).collect();
-        for refused in [admit().map(drop), gate.expect_request(Peer::UNKNOWN)] {
+        for refused in [admit().map(drop), gate.expect(&anybody, Work::Batch)] {
             assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
         }
         assert_eq!(gate.n_rejected(), 2);
         phase.send_replace(Phase::Draining);
         assert!(matches!(admit(), Err(ServeError::Draining)));
         drop(inside);
-        let session = gate.admit_session(Peer::UNKNOWN);
+        let session = gate.admit(&anybody, Work::Session);
         assert!(matches!(session, Err(ServeError::Draining)));
         assert_eq!(gate.n_rejected(), 2, "a drain is no want of room");
     }
@@ -419,8 +411,9 @@ mod tests {
         let config = "server: {max_message_size_mb: 1, max_unsent_mb: 1, max_upload_mb: 1, peer_share_percent: 100}";
         let config = Config::parse(config, Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(&config.server, &config.session, seen);
-        let reserve = |n_bytes| gate.reserve(Peer::UNKNOWN, n_bytes);
+        let gate = Admission::new(config.admission(), seen);
+        let anybody = Caller::default();
+        let reserve = |n_bytes| gate.reserve(&anybody, n_bytes);
         let all = config.server.max_unsent_bytes;
         let one = reserve(1000).unwrap();
         gate.resize(&one, 10).unwrap();
@@ -441,7 +434,7 @@ mod tests {
     async fn nobody_waits_through_a_drain() {
         let config = Config::parse("", Path::new("c"), []).unwrap();
         let (phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(&config.server, &config.session, seen);
+        let gate = Admission::new(config.admission(), seen);
         assert_eq!(gate.unless_draining(async { 1 }).await.unwrap(), 1);
         phase.send_replace(Phase::Draining);
         let waited = gate.unless_draining(std::future::pending::<()>()).await;

@@ -6,7 +6,6 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use lipsync::v1;
 use lipsync_audio::{
     AudioError, FPS, FeatureStream, WindowStream,
     cuts::{CONTEXT_LEFT_FRAMES, cut_alignment_frames, frame_sample},
@@ -21,7 +20,8 @@ use lipsync_registry::Model;
 use crate::{
     error::ServeError,
     levels::Levels,
-    wire::request::{Clip, Cut, PcmFormat},
+    order::{Clip, Cut, PcmFormat},
+    warning::Warning,
 };
 
 /// The windows of some frames.
@@ -34,7 +34,7 @@ pub struct ClipWindows {
     /// The first one's place in its clip.
     pub first_frame: u64,
     /// What was odd about the audio.
-    pub warnings: Vec<v1::Warning>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Frames beyond those that rows of steps cover that may be asked for by count: the clip's audio may
@@ -294,11 +294,15 @@ fn in_field(field: &'static str) -> impl Fn(AudioError) -> ServeError {
 }
 
 /// What a model must have so that the server can make windows for it.
-pub(crate) struct StepsNeeded;
+#[derive(Debug)]
+pub struct StepsNeeded;
 
 impl StepsNeeded {
     /// The server knows how windows are made of this model's feature steps.
-    pub(crate) fn given(model: &Model, field: &str) -> Result<(), ServeError> {
+    ///
+    /// # Errors
+    /// [`ServeError::Invalid`] naming `field`, [`ServeError::BrokenModel`].
+    pub fn given(model: &Model, field: &str) -> Result<(), ServeError> {
         let kind = model.audio_kind();
         if kind.step_shape().is_none() {
             return Err(ServeError::invalid(
@@ -318,7 +322,10 @@ impl StepsNeeded {
     }
 
     /// And it has an audio encoder.
-    pub(crate) fn with_encoder<'a>(
+    ///
+    /// # Errors
+    /// As [`Self::given`].
+    pub fn with_encoder<'a>(
         model: &'a Model,
         field: &str,
     ) -> Result<&'a dyn AudioEncoder, ServeError> {
@@ -348,7 +355,7 @@ const MAX_KEPT_BYTES: u64 = 32 << 20;
 ///
 /// # Errors
 /// [`ServeError::Internal`]: patches are well-formed by construction.
-pub(crate) fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
+pub fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
     SESSION.with_borrow_mut(|session| {
         let steps = encoder.encode(session, patches);
         if session.resident_bytes() > MAX_KEPT_BYTES {

@@ -1,15 +1,35 @@
-//! One frame, from pixels to the wire: spliced where that is possible, coded as a whole otherwise.
+//! One frame, from pixels to bytes: spliced where that is possible, coded as a whole otherwise.
 //!
 //! What is sent never depends on the way: a spliced frame is byte for byte what coding the whole would
 //! give, because that, too, puts restart markers where the model's baked frames have them.
 
 use bytes::Bytes;
-use lipsync::v1;
 use lipsync_compositor::{EncodeOptions, Encoding, FaceCrop, composite, encode_face, encode_with};
 use lipsync_core::PixelRect;
 use lipsync_registry::{BackgroundFrame, Model};
 
-use crate::{error::ServeError, wire::request::OutputSpec};
+use crate::{error::ServeError, order::OutputSpec};
+
+/// A picture that can be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodedFrame {
+    /// Its place on the avatar's timeline; 0 where it has none.
+    pub frame_index: u64,
+    /// The background that is shown.
+    pub background_index: u32,
+    /// Whether the network made its face.
+    pub generated: bool,
+    /// How `data` is coded.
+    pub encoding: Encoding,
+    /// Of the picture, pixels.
+    pub width: usize,
+    /// Of the picture, pixels.
+    pub height: usize,
+    /// Where the face is in the whole picture.
+    pub region: PixelRect,
+    /// The picture.
+    pub data: Bytes,
+}
 
 /// A background frame with a face to be put into it.
 pub(crate) struct Shot<'a> {
@@ -34,7 +54,7 @@ pub(crate) fn generated(
     shot: &Shot<'_>,
     face: &[u8],
     output: OutputSpec,
-) -> Result<v1::CompositedFrame, ServeError> {
+) -> Result<CodedFrame, ServeError> {
     let Shot {
         model,
         background_index,
@@ -50,10 +70,10 @@ pub(crate) fn generated(
         let picture = composite(&background, crop, face)?;
         encode_with(&picture, output.encoding, options(model, output))?
     };
-    Ok(v1::CompositedFrame {
+    Ok(CodedFrame {
         generated: true,
         background_index,
-        ..message(model, crop.rect(), output, data.into())
+        ..coded(model, crop.rect(), output, data.into())
     })
 }
 
@@ -62,7 +82,7 @@ pub(crate) fn idle(
     model: &Model,
     background_index: u32,
     output: OutputSpec,
-) -> Result<v1::CompositedFrame, ServeError> {
+) -> Result<CodedFrame, ServeError> {
     let frame = model.background(background_index)?;
     let rect = frame.baked.rect();
     let data = match (is_baked_so(model, output), output.region_only) {
@@ -78,9 +98,9 @@ pub(crate) fn idle(
             }
         }
     };
-    Ok(v1::CompositedFrame {
+    Ok(CodedFrame {
         background_index,
-        ..message(model, rect, output, data)
+        ..coded(model, rect, output, data)
     })
 }
 
@@ -97,24 +117,20 @@ fn options(model: &Model, output: OutputSpec) -> EncodeOptions {
     }
 }
 
-fn message(model: &Model, rect: PixelRect, output: OutputSpec, data: Bytes) -> v1::CompositedFrame {
-    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+fn coded(model: &Model, region: PixelRect, output: OutputSpec, data: Bytes) -> CodedFrame {
     let (width, height) = if output.region_only {
-        (rect.width, rect.height)
+        (region.width, region.height)
     } else {
         (model.width(), model.height())
     };
-    v1::CompositedFrame {
-        format: output.wire_format().into(),
-        width: px(width),
-        height: px(height),
-        region: Some(v1::Rect {
-            x: px(rect.x),
-            y: px(rect.y),
-            width: px(rect.width),
-            height: px(rect.height),
-        }),
+    CodedFrame {
+        frame_index: 0,
+        background_index: 0,
+        generated: false,
+        encoding: output.encoding,
+        width,
+        height,
+        region,
         data,
-        ..Default::default()
     }
 }

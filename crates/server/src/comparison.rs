@@ -9,8 +9,8 @@ use lipsync_registry::Model;
 use crate::{
     clip::{window_floats, windows_of_clip},
     error::ServeError,
+    order::{Clip, Cut, PcmFormat},
     speech,
-    wire::request::{Clip, Cut, PcmFormat},
 };
 
 /// PSNR of frames that are equal, dB: JSON has no infinity.

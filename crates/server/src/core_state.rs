@@ -2,31 +2,32 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use lipsync_core::ModelId;
-use lipsync_registry::{Lease, Registry};
+use lipsync_registry::Registry;
 use tokio::sync::watch;
 
 use crate::{
     admission::Admission,
+    answer_limit::AnswerLimit,
+    batch::Batches,
     config::{Output, ServerLimits, SessionLimits},
-    error::ServeError,
     gpus::Gpus,
-    health::Phase,
+    phase::Phase,
     pipeline::Pipeline,
-    request_layer::Arrival,
     stream::SessionCounters,
 };
 
 /// The parts of a running server.
 pub struct Shared {
     /// The gate.
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     /// Models.
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
+    /// The largest answer.
+    pub answers: AnswerLimit,
     /// Sizes and times.
     pub limits: ServerLimits,
     /// Bounds of streams.
@@ -44,14 +45,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A model, loaded if need be. Who waits for that is told when the server drains, and gives way to others
-    /// where there is no room for its message.
-    ///
-    /// # Errors
-    /// Those of [`Registry::model`]; [`ServeError::Draining`].
-    pub(crate) async fn model(&self, id: &ModelId, arrival: &Arrival) -> Result<Lease, ServeError> {
-        let waiting = self.admission.unless_draining(self.registry.model(id));
-        Ok(arrival.waiting(waiting).await??)
+    /// What unary calls are served with.
+    #[must_use]
+    pub fn batches(&self) -> Batches {
+        Batches {
+            admission: Arc::clone(&self.admission),
+            registry: self.registry.clone(),
+            pipeline: self.pipeline.clone(),
+            max_frames: self.limits.max_batch_frames,
+            answers: self.answers,
+        }
     }
 }
 

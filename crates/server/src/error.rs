@@ -1,7 +1,7 @@
 //! What can go wrong while serving, in the server's own words.
 //!
-//! The lower crates' errors are turned into these by the `From` implementations below; only
-//! [`crate::wire::status`] turns these into gRPC statuses. No text here carries a path or a secret.
+//! The lower crates' errors are turned into these by the `From` implementations below; how a client is told is for
+//! the edges to know. No text here carries a path or a secret.
 
 use std::time::Duration;
 
@@ -10,8 +10,6 @@ use lipsync_compositor::CompositorError;
 use lipsync_core::Foreign;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_worker_pool::PoolError;
-
-use crate::{admission::TOO_MANY_UPLOADS, request_layer::Fault};
 
 /// An error that a client is told about.
 #[derive(Debug, thiserror::Error)]
@@ -197,22 +195,6 @@ impl From<PoolError> for ServeError {
     }
 }
 
-impl From<Fault> for ServeError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::TooLarge { limit } => Self::MessageTooLarge { limit },
-            Fault::TooManyElements => Self::invalid("message", fault.to_string()),
-            Fault::Malformed => Self::undecodable(),
-            Fault::TooSlow => Self::UploadTooSlow,
-            Fault::NoRoom { limit } => Self::Overloaded {
-                what: TOO_MANY_UPLOADS,
-                limit,
-                retry: RETRY_AFTER,
-            },
-        }
-    }
-}
-
 impl From<CompositorError> for ServeError {
     fn from(error: CompositorError) -> Self {
         Self::internal(error)
@@ -221,7 +203,13 @@ impl From<CompositorError> for ServeError {
 
 impl From<AudioError> for ServeError {
     fn from(error: AudioError) -> Self {
-        Self::invalid("audio", error.to_string())
+        match error {
+            AudioError::EncoderOutput { .. } => Self::BrokenModel {
+                reason: error.to_string(),
+            },
+            // What a client may have done wrong is found where its fields are read, and names them.
+            other => Self::internal(other),
+        }
     }
 }
 

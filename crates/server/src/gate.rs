@@ -22,20 +22,20 @@ use crate::peer::Peer;
 
 /// What holds for a gate.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// Said to who is refused.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// Places or bytes.
-    pub(crate) limit: usize,
+    pub limit: usize,
     /// What one peer may hold of what it and nobody else holds, percent; 100 = all.
-    pub(crate) share_percent: u32,
+    pub share_percent: u32,
     /// How long a holder may have waited before it gives way; `None`: it never does.
-    pub(crate) patience: Option<Duration>,
+    pub patience: Option<Duration>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     rules: Rules,
     state: Mutex<State>,
     /// Something was given back.
@@ -82,7 +82,9 @@ enum Lack {
 }
 
 impl Gate {
-    pub(crate) fn new(rules: Rules) -> Arc<Self> {
+    /// A gate with all its places free.
+    #[must_use]
+    pub fn new(rules: Rules) -> Arc<Self> {
         Arc::new(Self {
             rules,
             state: Mutex::default(),
@@ -90,12 +92,14 @@ impl Gate {
         })
     }
 
-    pub(crate) fn rules(&self) -> &Rules {
+    /// What holds for it.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
     /// Takes so many for a peer, if there is room or can be made.
-    pub(crate) fn take(self: &Arc<Self>, peer: Peer, n: usize) -> Option<Ticket> {
+    pub fn take(self: &Arc<Self>, peer: Peer, n: usize) -> Option<Ticket> {
         let mut state = self.lock();
         if !self.make_room(&mut state, peer, None, n) {
             return None;
@@ -119,19 +123,19 @@ impl Gate {
     }
 
     /// Whether one more place would be given to this peer now.
-    pub(crate) fn has_room(&self, peer: Peer) -> bool {
+    pub fn has_room(&self, peer: Peer) -> bool {
         let state = self.lock();
         self.lack(&state, peer, 0, 1).is_none()
             || self.rules.patience.is_some() && !self.candidates(&state, peer, None).is_empty()
     }
 
     /// Places or bytes that are taken now.
-    pub(crate) fn n_taken(&self) -> usize {
+    pub fn n_taken(&self) -> usize {
         self.lock().n_taken
     }
 
     /// Waits until nothing is taken.
-    pub(crate) async fn emptied(&self) {
+    pub async fn emptied(&self) {
         loop {
             let changed = self.changed.notified();
             if self.lock().holders.is_empty() {
@@ -268,7 +272,7 @@ impl State {
 
 impl Ticket {
     /// Takes more or gives some back; `false` where there is no room for more, or the ticket is withdrawn.
-    pub(crate) fn resize(&self, n: usize) -> bool {
+    pub fn resize(&self, n: usize) -> bool {
         let mut state = self.gate.lock();
         let Some((peer, n_held)) = state.holders.get(&self.id).map(|h| (h.peer, h.n)) else {
             return false;
@@ -290,19 +294,19 @@ impl Ticket {
     }
 
     /// Of all tickets of its gate.
-    pub(crate) fn limit(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.gate.rules.limit
     }
 
     /// Says since when its owner only waits, if it does: then it gives way to others, if its gate is so.
-    pub(crate) fn set_waiting(&self, since: Option<Instant>) {
+    pub fn set_waiting(&self, since: Option<Instant>) {
         if let Some(holder) = self.gate.lock().holders.get_mut(&self.id) {
             holder.waiting_since = since;
         }
     }
 
     /// Returns when this ticket has given way: what it stands for must end soon.
-    pub(crate) async fn withdrawn(&self) {
+    pub async fn withdrawn(&self) {
         loop {
             let notified = self.withdrawal.notify.notified();
             if self.is_withdrawn() {
@@ -313,7 +317,7 @@ impl Ticket {
     }
 
     /// Whether this ticket has given way.
-    pub(crate) fn is_withdrawn(&self) -> bool {
+    pub fn is_withdrawn(&self) -> bool {
         self.withdrawal.is_withdrawn.load(Ordering::Acquire)
     }
 }

@@ -4,10 +4,9 @@
 //! has made floats without dividing them; 16-bit samples of which every other one has the upper half of a
 //! small float are floats.
 
-use lipsync::v1;
 use lipsync_audio::SampleEncoding;
 
-use crate::wire::request::PcmFormat;
+use crate::{order::PcmFormat, warning::Warning};
 
 /// Floats beyond this are no samples that were just mixed too loud: it is 18 dB above full scale.
 const MAX_LEVEL: f32 = 8.0;
@@ -49,7 +48,7 @@ impl Levels {
     }
 
     /// What to tell the client, if anything.
-    pub(crate) fn warning(&self) -> Option<v1::Warning> {
+    pub(crate) fn warning(&self) -> Option<Warning> {
         let text = if self.peak > MAX_LEVEL {
             format!(
                 "float samples reach {:.0}, where full scale is 1: they look like 16-bit numbers",
@@ -60,8 +59,8 @@ impl Levels {
         } else {
             return None;
         };
-        Some(v1::Warning {
-            code: "audio_level".into(),
+        Some(Warning {
+            code: "audio_level",
             text,
         })
     }

@@ -9,10 +9,13 @@
 #![deny(clippy::print_stderr)]
 
 pub mod admission;
+pub mod answer_limit;
 pub mod banner;
+pub mod batch;
+pub mod caller;
 pub mod capacity_plan;
 pub mod clip;
-mod coding;
+pub mod coding;
 pub mod comparison;
 pub mod config;
 pub mod core_state;
@@ -28,8 +31,10 @@ mod levels;
 mod listen;
 pub mod loader;
 mod operations;
+pub mod order;
 pub mod output;
 pub mod peer;
+pub mod phase;
 pub mod pipeline;
 pub mod process;
 pub mod request_layer;
@@ -40,6 +45,7 @@ pub mod speech;
 pub mod stages;
 mod stream;
 mod transport;
+pub mod warning;
 pub mod wire;
 
 pub use config::Config;

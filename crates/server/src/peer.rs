@@ -25,11 +25,11 @@ impl Peer {
             v4 @ IpAddr::V4(_) => Self(v4),
         }
     }
+}
 
-    /// The peer of the connection that a request came over.
-    #[must_use]
-    pub fn of(extensions: &http::Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self::UNKNOWN)
+impl Default for Peer {
+    fn default() -> Self {
+        Self::UNKNOWN
     }
 }
 

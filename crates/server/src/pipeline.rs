@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use lipsync::v1;
 use lipsync_compositor::FaceCrop;
 use lipsync_core::{Priority, background_index};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
@@ -14,11 +13,11 @@ use lipsync_worker_pool::{FramesAhead, Job, JobFrame, JobOutput, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
-    coding,
+    coding::{self, CodedFrame},
     cpu_pool::CpuPool,
     error::ServeError,
+    order::OutputSpec,
     stages::{Stage, StageClocks},
-    wire::request::OutputSpec,
 };
 
 /// Spliced frames that one task codes at most, so that an abandoned request stops soon.
@@ -138,7 +137,7 @@ impl Pipeline {
         backgrounds: &Backgrounds,
         faces: Vec<Vec<u8>>,
         output: OutputSpec,
-    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+    ) -> Result<Vec<CodedFrame>, ServeError> {
         let begun = Instant::now();
         let shots = backgrounds.places().zip(faces);
         let is_quick = output.region_only || coding::is_baked_so(&backgrounds.model, output);
@@ -165,8 +164,7 @@ impl Pipeline {
     /// Frames without the network: the backgrounds of `n_frames` places from `start_frame_index` on,
     /// coded as [`Self::composite`] codes frames, with `generated = false`.
     ///
-    /// With `region_only` they are the face rectangles of the backgrounds. `pts_us`, `audio_time_us`
-    /// and `segment_id` are the caller's to fill in.
+    /// With `region_only` they are the face rectangles of the backgrounds.
     ///
     /// # Errors
     /// What the registry says about the model's files.
@@ -176,7 +174,7 @@ impl Pipeline {
         start_frame_index: u64,
         n_frames: usize,
         output: OutputSpec,
-    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+    ) -> Result<Vec<CodedFrame>, ServeError> {
         let indices = walk(model, start_frame_index, n_frames);
         model.read_ahead(start_frame_index.saturating_add(n_frames as u64), n_frames);
         let mut frames = self.background_frames(model, indices, output).await?;
@@ -195,7 +193,7 @@ impl Pipeline {
         model: &Arc<Model>,
         indices: Vec<u32>,
         output: OutputSpec,
-    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+    ) -> Result<Vec<CodedFrame>, ServeError> {
         let is_quick = coding::is_baked_so(model, output);
         let model = Arc::clone(model);
         self.code(indices.into_iter(), is_quick, move |&index| {
@@ -210,8 +208,8 @@ impl Pipeline {
         &self,
         items: impl ExactSizeIterator<Item = T>,
         is_quick: bool,
-        code: impl Fn(&T) -> Result<v1::CompositedFrame, ServeError> + Clone + Send + 'static,
-    ) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+        code: impl Fn(&T) -> Result<CodedFrame, ServeError> + Clone + Send + 'static,
+    ) -> Result<Vec<CodedFrame>, ServeError> {
         let n_together = if is_quick {
             let n_each = items.len().div_ceil(self.cpu.n_slots());
             n_each.clamp(1, MAX_FRAMES_PER_TASK)
@@ -261,18 +259,14 @@ struct Place {
 }
 
 impl Place {
-    fn generated(
-        &self,
-        face: &[u8],
-        output: OutputSpec,
-    ) -> Result<v1::CompositedFrame, ServeError> {
+    fn generated(&self, face: &[u8], output: OutputSpec) -> Result<CodedFrame, ServeError> {
         let shot = coding::Shot {
             model: &self.model,
             background_index: self.background_index,
             frame: &self.frame,
             crop: &self.crop,
         };
-        Ok(v1::CompositedFrame {
+        Ok(CodedFrame {
             frame_index: self.frame_index,
             ..coding::generated(&shot, face, output)?
         })

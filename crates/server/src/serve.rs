@@ -26,9 +26,10 @@ use crate::{
     cpu_pool::CpuPool,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
-    health::{HealthService, Phase},
+    health::HealthService,
     listen::listen,
     operations::{Listening, Operations},
+    phase::Phase,
     pipeline::Pipeline,
     request_layer::RequestLayer,
     seam::{IdleModels, WarmLoader},
@@ -119,6 +120,7 @@ impl Server {
     /// See [`StartError`].
     pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
         let address = config.server.address;
+        let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
         let operations = bind_operations(config.operations).await?;
@@ -138,7 +140,7 @@ impl Server {
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {
-            admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
+            admission: Arc::new(Admission::new(places, phase_seen.clone())),
             registry,
             pipeline: Pipeline {
                 workers,
@@ -146,6 +148,7 @@ impl Server {
                 clocks: Arc::default(),
             },
             sessions: Arc::default(),
+            answers: config.server.answers(),
             limits: config.server,
             session: config.session,
             output: config.output,
@@ -195,7 +198,7 @@ impl Server {
             source,
         })?;
         let (close, closing) = watch::channel(());
-        let calls = RequestLayer::new(Arc::clone(&shared)).layer(routes(&shared)?);
+        let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
         // A session is over after half of it; the rest is for its client to come and see why.
         let limits = transport::Limits {
             unread: 2 * shared.session.send_timeout,
@@ -385,9 +388,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         shared.registry.clone(),
     );
     Ok(Routes::new(lip_sync)
-        .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
-            shared,
-        ))))
+        .add_service(ModelAdminServer::new(ModelAdminService::new(shared)))
         .add_service(ServerAdminServer::new(ServerAdminService::new(Arc::clone(
             shared,
         ))))

@@ -12,6 +12,7 @@ mod environment;
 mod log_filter;
 mod models;
 mod numbers;
+mod parts;
 mod place;
 mod raw;
 mod schema;

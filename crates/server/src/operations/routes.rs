@@ -11,7 +11,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, header};
 
 use super::{Context, api, assets, session};
-use crate::health::Phase;
+use crate::phase::Phase;
 
 /// On every answer. The page is its own files and nothing else: no inline script, nobody's frame.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [

@@ -28,11 +28,12 @@ use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::tungstenite;
-use tonic::{Status, metadata::MetadataMap};
+use tonic::Status;
 use tracing::Instrument as _;
 
 use super::{Context, closed, inflow::Inflow, origin};
 use crate::{
+    admission::Work,
     core_state::Shared,
     error::ServeError,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
@@ -157,13 +158,12 @@ async fn converse(
     let mut headers = client.headers.clone();
     // A proxy's own; this port has no keys.
     headers.remove(header::AUTHORIZATION);
-    let headers = RequestHeaders::parse(&MetadataMap::from_headers(headers), Instant::now());
-    let headers = match headers {
-        Ok(headers) => headers,
-        Err(error) => return error.into(),
-    };
-    let arrival = Arrival::new(client.seat.peer, Some(client.seat.activity.clone()));
-    if let Err(refusal) = shared.admission.expect_session(arrival.peer) {
+    let headers = RequestHeaders::read(&headers, client.seat.peer, Instant::now());
+    let arrival = Arrival::new(headers.clone(), Some(client.seat.activity.clone()));
+    let expected = headers
+        .checked()
+        .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
+    if let Err(refusal) = expected {
         return refusal.into();
     }
     // The session takes every message at once; one place is enough.

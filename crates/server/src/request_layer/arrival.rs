@@ -6,12 +6,13 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use super::Fault;
-use crate::{admission::Upload, gate::Ticket, peer::Peer};
+use crate::{admission::Upload, gate::Ticket, wire::headers::RequestHeaders};
 
 /// See the module. An extension of every request.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
-    pub(crate) peer: Peer,
+    /// Who calls, first of all.
+    pub(crate) headers: RequestHeaders,
     /// Room for its message.
     pub(crate) upload: Option<Arc<Upload>>,
     /// Why a stream of messages broke off: the stack's router keeps only the text of an error.
@@ -33,10 +34,10 @@ pub(crate) struct Activity {
 pub(crate) struct Busy(Activity);
 
 impl Arrival {
-    /// Of a request whose connection is known.
-    pub(crate) fn new(peer: Peer, activity: Option<Activity>) -> Self {
+    /// Of a call whose connection is known.
+    pub(crate) fn new(headers: RequestHeaders, activity: Option<Activity>) -> Self {
         Self {
-            peer,
+            headers,
             upload: None,
             fault: Arc::default(),
             activity,
@@ -46,7 +47,8 @@ impl Arrival {
     /// What the layers before have found out.
     pub(crate) fn of(extensions: &Extensions) -> Self {
         let before = extensions.get().cloned();
-        before.unwrap_or_else(|| Self::new(Peer::of(extensions), extensions.get().cloned()))
+        // Without layers before, nothing is known: tests of single parts.
+        before.unwrap_or_else(|| Self::new(RequestHeaders::default(), None))
     }
 
     /// From now on something goes on in its connection.
@@ -62,18 +64,6 @@ impl Arrival {
     /// Why the stream of messages broke off, where that was not the connection.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault.get().cloned()
-    }
-
-    /// Waits for something that is not the server's own work: others go first where there is no room.
-    pub(crate) async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
-        if let Some(upload) = &self.upload {
-            upload.waits(true);
-        }
-        let done = waiting.await;
-        if let Some(upload) = &self.upload {
-            upload.waits(false);
-        }
-        done
     }
 }
 

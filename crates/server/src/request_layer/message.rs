@@ -15,6 +15,10 @@ use http_body::Frame;
 use tonic::Status;
 
 use super::elements::{self, Shapes, TooMany};
+use crate::{
+    admission::{TOO_MANY_UPLOADS, Upload},
+    error::{RETRY_AFTER, ServeError},
+};
 
 /// What a message is kept in.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -47,6 +51,30 @@ pub(crate) enum Fault {
         /// `server.max_upload_mb`, in bytes.
         limit: usize,
     },
+}
+
+impl Fault {
+    /// What is said where an upload has given way, or cannot grow.
+    pub(super) fn no_room(upload: &Upload) -> Self {
+        let limit = upload.limit();
+        Self::NoRoom { limit }
+    }
+}
+
+impl From<Fault> for ServeError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge { limit } => Self::MessageTooLarge { limit },
+            Fault::TooManyElements => Self::invalid("message", fault.to_string()),
+            Fault::Malformed => Self::undecodable(),
+            Fault::TooSlow => Self::UploadTooSlow,
+            Fault::NoRoom { limit } => Self::Overloaded {
+                what: TOO_MANY_UPLOADS,
+                limit,
+                retry: RETRY_AFTER,
+            },
+        }
+    }
 }
 
 /// A message that is being put together.

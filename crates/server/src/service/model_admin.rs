@@ -4,28 +4,40 @@ use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
 use lipsync_engine::VisualCacheStats;
-use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse};
+use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    core_state::Shared, error::ServeError, request_layer::Arrival, wire::request::parse_model_id,
+    admission::{Admission, Work},
+    batch::waiting,
+    core_state::Shared,
+    error::ServeError,
+    request_layer::Arrival,
+    wire::{
+        answer::{count, micros},
+        request::parse_model_id,
+    },
 };
 
 /// The service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ModelAdminService {
-    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    registry: Registry,
 }
 
 impl ModelAdminService {
-    /// A service over the shared parts.
+    /// A service over the models of a server.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            admission: Arc::clone(&shared.admission),
+            registry: shared.registry.clone(),
+        }
     }
 
     fn stats(&self, id: &lipsync_core::ModelId) -> Result<v1::ModelStats, ServeError> {
-        Ok(to_proto(&self.shared.registry.status(id)?))
+        Ok(to_proto(&self.registry.status(id)?))
     }
 }
 
@@ -35,7 +47,7 @@ impl ModelAdmin for ModelAdminService {
         &self,
         _request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let models = self.shared.registry.list().iter().map(to_proto).collect();
+        let models = self.registry.list().iter().map(to_proto).collect();
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
 
@@ -44,10 +56,11 @@ impl ModelAdmin for ModelAdminService {
         request: Request<v1::LoadModelRequest>,
     ) -> Result<Response<v1::LoadModelResponse>, Status> {
         let id = parse_model_id(&request.get_ref().model_id)?;
-        let admission = &self.shared.admission;
-        let loading = self.shared.registry.load(&id);
         let arrival = Arrival::of(request.extensions());
-        let loaded = arrival.waiting(admission.unless_draining(loading)).await?;
+        let admission = &self.admission;
+        let _place = admission.admit(&arrival.headers.caller, Work::Load)?;
+        let loading = admission.unless_draining(self.registry.load(&id));
+        let loaded = waiting(arrival.upload.as_deref(), loading).await?;
         let lease = loaded.map_err(ServeError::from)?;
         let load_us = micros(lease.load_time);
         Ok(Response::new(v1::LoadModelResponse {
@@ -61,7 +74,7 @@ impl ModelAdmin for ModelAdminService {
         request: Request<v1::UnloadModelRequest>,
     ) -> Result<Response<v1::UnloadModelResponse>, Status> {
         let id = parse_model_id(&request.get_ref().model_id)?;
-        let was_loaded = self.shared.registry.unload(&id).map_err(ServeError::from)?;
+        let was_loaded = self.registry.unload(&id).map_err(ServeError::from)?;
         Ok(Response::new(v1::UnloadModelResponse { was_loaded }))
     }
 
@@ -83,7 +96,6 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         ModelState::Ready => v1::ModelState::Ready,
         ModelState::Failed => v1::ModelState::Failed,
     };
-    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let info = status.info;
     let caches = [&status.background_cache, &status.decoded_cache];
     let pack = status.pack.as_ref();
@@ -110,8 +122,8 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         fps: info.map_or(0, |i| i.fps),
         audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
         n_background_frames: info.map_or(0, |i| i.n_frames),
-        width: info.map_or(0, |i| px(i.width)),
-        height: info.map_or(0, |i| px(i.height)),
+        width: info.map_or(0, |i| count(i.width)),
+        height: info.map_or(0, |i| count(i.height)),
         precision: precision.map_or_else(String::new, PrecisionInUse::name),
         precision_reason: precision.map_or_else(String::new, |p| p.reason.to_string()),
         bf16_psnr_min_db: verdict.map_or(0.0, |v| v.psnr_min_db),
@@ -160,7 +172,6 @@ fn pack_to_proto(pack: &PackState) -> v1::ModelStats {
 }
 
 fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     v1::CacheStats {
         requests: cache.requests,
         hits: cache.hits,
@@ -174,8 +185,4 @@ fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
         read_ahead: cache.read_ahead,
         read_ahead_hits: cache.read_ahead_hits,
     }
-}
-
-pub(super) fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,8 +7,14 @@ use lipsync_registry::ModelState;
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
-use super::model_admin::{micros, visual_cache_to_proto};
-use crate::{core_state::Shared, error::ServeError, health::Phase, stages::Stage};
+use super::model_admin::visual_cache_to_proto;
+use crate::{
+    core_state::Shared,
+    error::ServeError,
+    phase::Phase,
+    stages::Stage,
+    wire::answer::{count, micros},
+};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -62,7 +68,6 @@ impl ServerAdmin for ServerAdminService {
 pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
     let pool = shared.pipeline.workers.stats();
     let models = shared.registry.list();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let workers = pool
         .workers
         .iter()

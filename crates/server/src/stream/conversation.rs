@@ -15,7 +15,7 @@ use super::{
     plan::Planned,
     session::{Batch, Next, Popped, Session},
 };
-use crate::{admission::SessionTicket, error::ServeError, gate::Ticket, request_layer::Busy};
+use crate::{admission::Admitted, error::ServeError, gate::Ticket, request_layer::Busy};
 
 /// One live conversation.
 #[derive(Debug)]
@@ -74,10 +74,10 @@ impl Conversation {
     }
 
     /// Gives the session its place, which is lost again where it has ended already.
-    pub(super) fn admit(&self, ticket: SessionTicket, busy: Option<Busy>) {
+    pub(super) fn admit(&self, admitted: Admitted, busy: Option<Busy>) {
         let mut state = self.lock();
-        state.place = state.early_end.is_none().then_some(ticket.place);
-        state._memory = Some(ticket.memory);
+        state.place = admitted.place.filter(|_| state.early_end.is_none());
+        state._memory = admitted.memory;
         state._busy = busy;
     }
 
@@ -289,17 +289,23 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{Config, admission::Admission, health::Phase, peer::Peer};
+    use crate::{
+        Config,
+        admission::{Admission, Work},
+        caller::Caller,
+        phase::Phase,
+    };
 
     #[test]
     fn sessions_that_have_failed_and_are_not_read_are_bounded_too() {
         let config = Config::parse("session: {max_sessions: 1}", Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(&config.server, &config.session, seen);
+        let gate = Admission::new(config.admission(), seen);
+        let anybody = Caller::default();
         let fail = || {
             let conversation = Conversation::new(Arc::default());
-            conversation.admit(gate.admit_session(Peer::UNKNOWN)?, None);
-            assert!(gate.admit_session(Peer::UNKNOWN).is_err());
+            conversation.admit(gate.admit(&anybody, Work::Session)?, None);
+            assert!(gate.admit(&anybody, Work::Session).is_err());
             conversation.end(Some(ServeError::DeadlineExceeded));
             Ok(conversation)
         };

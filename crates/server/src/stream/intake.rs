@@ -14,7 +14,7 @@ use lipsync::{
     v1,
 };
 
-use crate::{error::ServeError, file, wire::request::PcmFormat};
+use crate::{error::ServeError, file, order::PcmFormat};
 
 /// The field that is wrong where audio is.
 const FIELD: &str = "audio.pcm";
@@ -105,7 +105,7 @@ impl Intake {
         {
             segment.at = At::Samples;
             bytes = bytes[data.start..].to_vec().into();
-            self.warn(file::stripped());
+            self.warn(file::stripped().into());
         }
         if self.segment.at != At::Samples {
             return self.hold(&bytes);
@@ -148,7 +148,7 @@ impl Intake {
             Look::Other(found) => return Err(file::refused(FIELD, found)),
             Look::Text => {
                 if let Some(warning) = file::text(format) {
-                    self.warn(warning);
+                    self.warn(warning.into());
                 }
             }
             Look::Undecided if head.len() < LONG_LOOK_BYTES => self.segment.doubtful = Some(head),

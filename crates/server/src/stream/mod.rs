@@ -62,7 +62,7 @@ pub(crate) fn begin<R: Requests + 'static>(
     arrival: Arrival,
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
-    let deadline = headers.deadline;
+    let deadline = headers.caller.deadline;
     let counters = Arc::clone(&shared.sessions);
     let conversation = Arc::new(Conversation::new(counters));
     let mut tasks = JoinSet::new();

@@ -16,11 +16,11 @@ use crate::{
     config::SessionLimits,
     core_state::Shared,
     error::ServeError,
+    order::{OutputSpec, PcmFormat},
     pipeline::{Urgency, estimated_bytes, walk},
     wire::headers::RequestHeaders,
     wire::request::{
-        OutputSpec, PcmFormat, parse_model_id, parse_pcm_format, parse_priority, parse_start,
-        unknown_value,
+        parse_model_id, parse_output, parse_pcm_format, parse_priority, parse_start, unknown_value,
     },
 };
 
@@ -77,8 +77,8 @@ impl Opening {
                 "only a session of PCM has audio to echo",
             ));
         }
-        let output = OutputSpec::from_proto(open.output, &shared.output)?;
-        let priority = parse_priority(open.priority, headers)?;
+        let output = parse_output(open.output, &shared.output)?;
+        let priority = parse_priority(open.priority, &headers.caller)?;
         let start_frame_index = parse_start(open.start_frame_index)?;
         let model = shared.registry.model(&model_id).await?.model;
         match form {
@@ -92,13 +92,13 @@ impl Opening {
         let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420);
         if is_raw && !output.region_only {
             let n_bytes = output.estimated_bytes(model.width(), model.height());
-            shared.limits.check_answer_bytes(n_bytes)?;
+            shared.answers.check(n_bytes)?;
         }
         let first = walk(&model, start_frame_index, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
         let urgency = Urgency {
             priority,
-            deadline: headers.deadline,
+            deadline: headers.caller.deadline,
             max_wait: None,
             waits_for_room: true,
         };

@@ -16,7 +16,10 @@ use super::{
     segment::Segment,
     session::{Batch, Next},
 };
-use crate::{core_state::Shared, error::ServeError, pipeline::Pipeline, stages::Stage};
+use crate::{
+    core_state::Shared, error::ServeError, pipeline::Pipeline, stages::Stage,
+    wire::answer::checked_bytes,
+};
 
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(
@@ -130,7 +133,7 @@ impl Producer {
             frames = self.frames(&batch) => frames?,
         };
         for frame in &frames {
-            self.shared.limits.check_answer(frame)?;
+            checked_bytes(frame, self.shared.answers)?;
         }
         self.conversation.commit(batch, frames, began);
         Ok(())
@@ -141,9 +144,10 @@ impl Producer {
         let Opening { model, output, .. } = &*self.opening;
         let n_frames = batch.shots.len();
         if !batch.needs_network() {
-            return pipeline
+            let frames = pipeline
                 .idle_frames(model, batch.place, n_frames, *output)
-                .await;
+                .await?;
+            return Ok(frames.into_iter().map(Into::into).collect());
         }
         let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
@@ -156,6 +160,7 @@ impl Producer {
         for ((shot, crop), face) in shots.zip(&mut faces).filter(|((s, _), _)| s.is_faded()) {
             blend(face, crop, shot.weight);
         }
-        pipeline.composite(&backgrounds, faces, *output).await
+        let frames = pipeline.composite(&backgrounds, faces, *output).await?;
+        Ok(frames.into_iter().map(Into::into).collect())
     }
 }

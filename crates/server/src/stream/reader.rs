@@ -21,6 +21,7 @@ use super::{
     watch::watch,
 };
 use crate::{
+    admission::Work,
     core_state::Shared,
     error::ServeError,
     request_layer::Arrival,
@@ -97,7 +98,9 @@ async fn read_open(
     let first = first_message(requests, limit).await?;
     match transport(shared, caller, first)?.and_then(|request| request.message) {
         Some(Message::Open(open)) => {
-            let ticket = shared.admission.admit_session(caller.arrival.peer)?;
+            let ticket = shared
+                .admission
+                .admit(&caller.headers.caller, Work::Session)?;
             conversation.admit(ticket, caller.arrival.busy());
             Ok(Opening::from_proto(shared, &caller.headers, open).await?)
         }

@@ -21,7 +21,7 @@ use crate::{
     clip::{StepsNeeded, encode, window_floats},
     error::ServeError,
     levels::Levels,
-    wire::request::PcmFormat,
+    order::PcmFormat,
 };
 
 /// A segment being listened to.
@@ -79,7 +79,7 @@ impl Segment {
 
     /// What is odd about its audio so far.
     pub(super) fn warning(&self) -> Option<v1::Warning> {
-        self.levels.warning()
+        self.levels.warning().map(Into::into)
     }
 
     pub(super) fn id(&self) -> u64 {

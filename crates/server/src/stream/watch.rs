@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::conversation::Conversation;
-use crate::{core_state::Shared, error::ServeError, health::Phase};
+use crate::{core_state::Shared, error::ServeError, phase::Phase};
 
 /// What a session may take to finish when its time is over.
 const LAST_WORDS: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Request headers, parsed and checked, and response headers.
+//! What the headers of a call say, and the figures in the headers of its answer.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,23 @@ use http::{HeaderMap, HeaderValue};
 use lipsync_core::{Foreign, ModelId, Priority};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::error::ServeError;
+use crate::{batch::Timings, caller::Caller, error::ServeError, peer::Peer};
 
-/// What a request's headers say.
+/// What the headers of a call say, read once, when it arrives.
 #[derive(Debug, Clone, Default)]
-pub struct RequestHeaders {
+pub(crate) struct RequestHeaders {
+    /// As far as the headers can be read.
+    pub(crate) caller: Caller,
     /// `x-model-id`.
-    pub model_id: Option<String>,
-    /// `x-request-priority`.
-    pub priority: Option<Priority>,
-    /// `x-max-wait-time`: longest time in the queue.
-    pub max_wait: Option<Duration>,
-    /// From `grpc-timeout`.
-    pub deadline: Option<Instant>,
+    model_id: Option<String>,
+    fault: Option<HeaderFault>,
+}
+
+/// A header that cannot be read.
+#[derive(Debug, Clone)]
+struct HeaderFault {
+    name: &'static str,
+    message: String,
 }
 
 /// Refuses a call whose messages are compressed: frames and speech hardly shrink, and a small message could become a
@@ -36,15 +40,30 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ServeError> {
 }
 
 /// A client's own timer ends a call with whatever code it likes. Our answer is to come first.
-pub(crate) const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
+const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
 
 impl RequestHeaders {
-    /// Reads the headers of a request that arrived at `arrived`.
-    ///
-    /// # Errors
-    /// [`ServeError::Invalid`] naming the header.
-    pub fn parse(metadata: &MetadataMap, arrived: Instant) -> Result<Self, ServeError> {
-        if let Some(preference) = text(metadata, "x-batch-preference")?
+    /// Reads the headers of a call that arrived at `arrived`. Calls of which frames are wanted must be asked
+    /// whether they could be read ([`Self::checked`]); others need none of them.
+    pub(crate) fn read(headers: &HeaderMap, peer: Peer, arrived: Instant) -> Self {
+        let deadline = deadline(headers, arrived);
+        Self::parse(headers, peer, deadline.clone()).unwrap_or_else(|fault| Self {
+            caller: Caller {
+                // A call has its deadline whatever else is wrong with it.
+                deadline: deadline.unwrap_or_default(),
+                ..Caller::at(peer)
+            },
+            model_id: None,
+            fault: Some(fault),
+        })
+    }
+
+    fn parse(
+        headers: &HeaderMap,
+        peer: Peer,
+        deadline: Result<Option<Instant>, HeaderFault>,
+    ) -> Result<Self, HeaderFault> {
+        if let Some(preference) = text(headers, "x-batch-preference")?
             && !matches!(preference, "enable" | "disable" | "auto")
         {
             return Err(expected(
@@ -53,21 +72,21 @@ impl RequestHeaders {
                 preference,
             ));
         }
-        if let Some(value) = text(metadata, "authorization")?
+        if let Some(value) = text(headers, "authorization")?
             && !value.starts_with("Bearer ")
         {
-            return Err(ServeError::invalid(
-                "authorization",
-                "expected 'Bearer <key>'",
-            ));
+            return Err(HeaderFault {
+                name: "authorization",
+                message: "expected 'Bearer <key>'".into(),
+            });
         }
-        let priority = match text(metadata, "x-request-priority")? {
-            None => None,
-            Some(value) => Some(Priority::parse(value).ok_or_else(|| {
+        let priority = match text(headers, "x-request-priority")? {
+            None => Priority::default(),
+            Some(value) => Priority::parse(value).ok_or_else(|| {
                 expected("x-request-priority", "high, normal, medium or low", value)
-            })?),
+            })?,
         };
-        let max_wait = match text(metadata, "x-max-wait-time")? {
+        let max_wait = match text(headers, "x-max-wait-time")? {
             None => None,
             Some(value) => Some(parse_duration(value).ok_or_else(|| {
                 expected(
@@ -77,28 +96,34 @@ impl RequestHeaders {
                 )
             })?),
         };
-        let deadline = match text(metadata, "grpc-timeout")? {
-            None => None,
-            Some(value) => {
-                let timeout = parse_grpc_timeout(value)
-                    .ok_or_else(|| expected("grpc-timeout", "digits and a unit", value))?;
-                arrived.checked_add(timeout.saturating_sub(DEADLINE_MARGIN))
-            }
-        };
-        let model_id = text(metadata, "x-model-id")?.map(str::to_owned);
         Ok(Self {
-            model_id,
-            priority,
-            max_wait,
-            deadline,
+            caller: Caller {
+                priority,
+                max_wait,
+                deadline: deadline?,
+                ..Caller::at(peer)
+            },
+            model_id: text(headers, "x-model-id")?.map(str::to_owned),
+            fault: None,
         })
+    }
+
+    /// The same, if all of them could be read.
+    ///
+    /// # Errors
+    /// [`ServeError::Invalid`] naming the header.
+    pub(crate) fn checked(&self) -> Result<&Self, ServeError> {
+        match &self.fault {
+            None => Ok(self),
+            Some(fault) => Err(ServeError::invalid(fault.name, fault.message.clone())),
+        }
     }
 
     /// Checks the routing hint against the request.
     ///
     /// # Errors
     /// [`ServeError::Invalid`] where they differ: the request would have gone to the wrong place.
-    pub fn check_model_id(&self, model_id: &ModelId) -> Result<(), ServeError> {
+    pub(crate) fn check_model_id(&self, model_id: &ModelId) -> Result<(), ServeError> {
         match &self.model_id {
             Some(hint) if hint != model_id.as_str() => Err(ServeError::invalid(
                 "x-model-id",
@@ -113,22 +138,30 @@ impl RequestHeaders {
     }
 }
 
-fn text<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'a str>, ServeError> {
-    metadata
-        .get(name)
-        .map(|value| {
-            value
-                .to_str()
-                .map_err(|_| ServeError::invalid(name, "expected visible ASCII"))
-        })
-        .transpose()
+/// When the client gives up, less the margin.
+fn deadline(headers: &HeaderMap, arrived: Instant) -> Result<Option<Instant>, HeaderFault> {
+    let Some(value) = text(headers, "grpc-timeout")? else {
+        return Ok(None);
+    };
+    let timeout = parse_grpc_timeout(value)
+        .ok_or_else(|| expected("grpc-timeout", "digits and a unit", value))?;
+    Ok(arrived.checked_add(timeout.saturating_sub(DEADLINE_MARGIN)))
 }
 
-fn expected(field: &'static str, what: &str, found: &str) -> ServeError {
-    ServeError::invalid(
-        field,
-        format!("expected {what}, found {:?}", Foreign(found)),
-    )
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, HeaderFault> {
+    let fault = |_| HeaderFault {
+        name,
+        message: "expected visible ASCII".into(),
+    };
+    let value = headers.get(name);
+    value.map(|value| value.to_str().map_err(fault)).transpose()
+}
+
+fn expected(name: &'static str, what: &str, found: &str) -> HeaderFault {
+    HeaderFault {
+        name,
+        message: format!("expected {what}, found {:?}", Foreign(found)),
+    }
 }
 
 /// `50ms`, `2s`, `100us`, `1m`.
@@ -145,7 +178,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// At most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`, as the gRPC protocol says.
-pub(crate) fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     let split = text.len().checked_sub(1)?;
     let (digits, unit) = (text.get(..split)?, text.get(split..)?);
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -163,48 +196,36 @@ pub(crate) fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// Figures that a unary answer carries in its headers.
-#[derive(Debug, Clone)]
-pub struct ResponseHeaders {
-    /// `x-batch-size`: the largest executed batch.
-    pub batch_frames: u32,
-    /// `x-processing-time`, written in ms.
-    pub processing: Duration,
-    /// `x-queue-time`, written in ms.
-    pub queue: Duration,
-    /// `x-worker`: comma-separated.
-    pub workers: Vec<u32>,
-}
-
-impl ResponseHeaders {
-    /// Writes them.
-    pub fn write(&self, metadata: &mut MetadataMap) {
-        let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
-        let workers: Vec<String> = self.workers.iter().map(u32::to_string).collect();
-        let entries = [
-            ("x-batch-size", self.batch_frames.to_string()),
-            ("x-processing-time", ms(self.processing)),
-            ("x-queue-time", ms(self.queue)),
-            ("x-worker", workers.join(",")),
-        ];
-        for (name, value) in entries {
-            if let Ok(value) = MetadataValue::try_from(value) {
-                metadata.insert(name, value);
-            }
+/// Writes the figures that a unary answer carries in its headers: `x-batch-size`, the largest executed batch;
+/// `x-processing-time` and `x-queue-time`, ms; `x-worker`, comma-separated.
+pub(crate) fn write_figures(timings: &Timings, metadata: &mut MetadataMap) {
+    let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
+    let workers: Vec<String> = timings.workers.iter().map(usize::to_string).collect();
+    let entries = [
+        ("x-batch-size", timings.batch_frames.to_string()),
+        ("x-processing-time", ms(timings.total)),
+        ("x-queue-time", ms(timings.queue)),
+        ("x-worker", workers.join(",")),
+    ];
+    for (name, value) in entries {
+        if let Ok(value) = MetadataValue::try_from(value) {
+            metadata.insert(name, value);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> Result<RequestHeaders, ServeError> {
-        let mut map = MetadataMap::new();
-        for (name, value) in pairs {
-            map.insert(*name, value.parse().unwrap());
-        }
-        RequestHeaders::parse(&map, Instant::now())
+    fn headers(pairs: &[(&'static str, &str)]) -> RequestHeaders {
+        let pairs = pairs.iter().map(|&(name, value)| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            (HeaderName::from_static(name), value)
+        });
+        RequestHeaders::read(&pairs.collect(), Peer::UNKNOWN, Instant::now())
     }
 
     #[test]
@@ -215,15 +236,32 @@ mod tests {
             ("x-batch-preference", "auto"),
             ("authorization", "Bearer k"),
             ("x-model-id", "mira"),
-        ])
-        .unwrap();
-        assert_eq!(h.priority, Some(Priority::Normal));
-        assert_eq!(h.max_wait, Some(Duration::from_millis(50)));
+        ]);
+        let h = h.checked().unwrap();
+        assert_eq!(h.caller.priority, Priority::Normal);
+        assert_eq!(h.caller.max_wait, Some(Duration::from_millis(50)));
+        assert_eq!(h.caller.tenant.name(), "default");
         assert!(h.check_model_id(&ModelId::new("mira").unwrap()).is_ok());
         assert!(matches!(
             h.check_model_id(&ModelId::new("tomo").unwrap()),
             Err(ServeError::Invalid { .. })
         ));
+    }
+
+    #[test]
+    fn a_deadline_holds_whatever_else_cannot_be_read() {
+        let arrived = Instant::now();
+        let timeout = ("grpc-timeout", "2S");
+        for (name, value, is_read) in [
+            ("x-request-priority", "high", true),
+            ("x-request-priority", "urgent", false),
+            ("x-model-id", "é", false),
+        ] {
+            let read = headers(&[timeout, (name, value)]);
+            assert_eq!(read.checked().is_ok(), is_read, "{name}: {value}");
+            let left = read.caller.deadline.unwrap() - arrived;
+            assert!(left >= Duration::from_secs(2) - DEADLINE_MARGIN, "{left:?}");
+        }
     }
 
     #[test]
@@ -236,7 +274,7 @@ mod tests {
             ("authorization", "Basic x"),
             ("grpc-timeout", "123456789m"),
         ] {
-            match headers(&[(name, value)]) {
+            match headers(&[(name, value)]).checked() {
                 Err(ServeError::Invalid { field, .. }) => assert_eq!(field, name),
                 other => panic!("{name}: {value}: {other:?}"),
             }

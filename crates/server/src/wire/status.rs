@@ -1,11 +1,16 @@
-//! The only place where a `tonic::Status` is made.
+//! From errors to gRPC statuses: the only place where a `tonic::Status` is made.
 
-use std::time::Duration;
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::error::{RETRY_AFTER, ServeError};
+
+/// Marks the statuses that are made here: the stack makes some, too. It never leaves the process.
+#[derive(Debug, thiserror::Error)]
+#[error("a status of the server's own")]
+struct Ours;
 
 /// The header by which gRPC clients learn how messages may be compressed.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -49,10 +54,22 @@ impl From<ServeError> for Status {
             | ServeError::SessionTooLong { .. } => Self::deadline_exceeded(text),
             ServeError::Internal { detail } => {
                 tracing::error!(detail, "internal error");
-                Self::internal(text)
+                internal(text)
             }
         }
     }
+}
+
+/// The only code of ours whose meaning depends on who says it.
+fn internal(text: impl Into<String>) -> Status {
+    let mut status = Status::internal(text);
+    status.set_source(Arc::new(Ours));
+    status
+}
+
+/// Whether a status was made here.
+pub(crate) fn is_ours(status: &Status) -> bool {
+    status.source().is_some_and(|source| source.is::<Ours>())
 }
 
 fn retry_later(code: Code, text: String, retry: Duration) -> Status {
@@ -68,7 +85,13 @@ fn retry_later(code: Code, text: String, retry: Duration) -> Status {
 /// The status of a handler that panicked.
 #[must_use]
 pub fn panicked() -> Status {
-    Status::internal("internal error")
+    internal("internal error")
+}
+
+/// The status of a question about the health of something that nobody knows.
+#[must_use]
+pub fn unknown_service() -> Status {
+    Status::not_found("unknown service")
 }
 
 /// What a failed read of an incoming message is the client's fault for, if it is: a message over the
@@ -81,5 +104,27 @@ pub fn incoming_fault(status: &Status, limit: usize) -> Option<ServeError> {
             Some(ServeError::undecodable())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn our_own_statuses_are_known_wherever_they_come_by() {
+        let errors = [Status::from(ServeError::internal("a detail")), panicked()];
+        for status in errors {
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Internal, "internal error")
+            );
+            let response = status.into_http::<Body>();
+            assert!(response.extensions().get().is_some_and(is_ours));
+        }
+        let from_the_stack = Status::internal("internal error").into_http::<Body>();
+        assert!(!from_the_stack.extensions().get().is_some_and(is_ours));
     }
 }

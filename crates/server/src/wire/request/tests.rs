@@ -22,8 +22,8 @@ fn pcm(n_bytes: usize, rate: u32) -> v1::InferBatchCompositeRequest {
     }
 }
 
-fn check(request: v1::InferBatchCompositeRequest) -> Result<BatchRequest, ServeError> {
-    BatchRequest::from_proto(request, &RequestHeaders::default(), &output(), 64)
+fn check(request: v1::InferBatchCompositeRequest) -> Result<BatchOrder, ServeError> {
+    batch_order(request, &RequestHeaders::default(), &output(), 64)
 }
 
 #[test]
@@ -50,15 +50,13 @@ fn defaults_are_filled_in() {
 
 #[test]
 fn the_field_beats_the_header() {
-    let headers = RequestHeaders {
-        priority: Some(Priority::Low),
-        ..Default::default()
-    };
+    let mut headers = RequestHeaders::default();
+    headers.caller.priority = Priority::Low;
     let mut request = pcm(2, 8000);
-    let from_header = BatchRequest::from_proto(request.clone(), &headers, &output(), 64).unwrap();
+    let from_header = batch_order(request.clone(), &headers, &output(), 64).unwrap();
     assert_eq!(from_header.priority, Priority::Low);
     request.priority = v1::Priority::High.into();
-    let from_field = BatchRequest::from_proto(request, &headers, &output(), 64).unwrap();
+    let from_field = batch_order(request, &headers, &output(), 64).unwrap();
     assert_eq!(from_field.priority, Priority::High);
 }
 
