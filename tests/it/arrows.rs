@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("lipsync", &[]),
     ("lipsync-audio", &["lipsync-core"]),
     ("lipsync-compositor", &["lipsync-core"]),
@@ -25,9 +25,11 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "lipsync-core",
             "lipsync-engine",
             "lipsync-registry",
+            "lipsync-session",
             "lipsync-worker-pool",
         ],
     ),
+    ("lipsync-session", &["lipsync-core"]),
     ("lipsync-worker-pool", &["lipsync-core", "lipsync-engine"]),
 ];
 

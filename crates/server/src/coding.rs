@@ -11,6 +11,9 @@ use lipsync_registry::{BackgroundFrame, Model};
 
 use crate::{error::ServeError, request::OutputSpec};
 
+/// A coded frame.
+pub(crate) type CodedFrame = v1::CompositedFrame;
+
 /// A background frame with a face to be put into it.
 pub(crate) struct Shot<'a> {
     /// Whose it is.

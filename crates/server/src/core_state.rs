@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_core::ModelId;
 use lipsync_registry::{Lease, Registry};
+use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
@@ -14,13 +15,12 @@ use crate::{
     health::Phase,
     pipeline::Pipeline,
     request_layer::Arrival,
-    stream::SessionCounters,
 };
 
 /// The parts of a running server.
 pub struct Shared {
     /// The gate.
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     /// Models.
     pub registry: Registry,
     /// Network and pixels.

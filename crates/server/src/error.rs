@@ -9,6 +9,7 @@ use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
 use lipsync_core::Foreign;
 use lipsync_registry::{ErrorClass, RegistryError};
+use lipsync_session::SessionFault;
 use lipsync_worker_pool::PoolError;
 
 use crate::{admission::TOO_MANY_UPLOADS, request_layer::Fault};
@@ -209,6 +210,17 @@ impl From<Fault> for ServeError {
                 limit,
                 retry: RETRY_AFTER,
             },
+        }
+    }
+}
+
+impl From<SessionFault> for ServeError {
+    fn from(fault: SessionFault) -> Self {
+        match fault {
+            SessionFault::Invalid { field, message } => Self::invalid(field, message),
+            SessionFault::TooMuchAudio { limit_s } => Self::TooMuchAudio { limit_s },
+            SessionFault::TooManyMessages { what, limit } => Self::TooManyMessages { what, limit },
+            SessionFault::TooSlow { late } => Self::TooSlow { late },
         }
     }
 }

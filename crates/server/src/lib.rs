@@ -43,6 +43,7 @@ pub mod stages;
 pub mod status;
 mod stream;
 mod transport;
+mod wire;
 
 pub use config::Config;
 pub use devices::DeviceRefused;

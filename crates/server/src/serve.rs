@@ -138,7 +138,11 @@ impl Server {
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {
-            admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
+            admission: Arc::new(Admission::new(
+                &config.server,
+                &config.session,
+                phase_seen.clone(),
+            )),
             registry,
             pipeline: Pipeline {
                 workers,

@@ -23,7 +23,7 @@ use crate::{
     request::{BackgroundRequest, BatchRequest, Clip},
     request_layer::Arrival,
     stages::Stage,
-    stream,
+    wire,
 };
 
 /// The service.
@@ -253,12 +253,7 @@ impl LipSync for LipSyncService {
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let headers = RequestHeaders::parse(request.metadata(), Instant::now())?;
         let arrival = Arrival::of(request.extensions());
-        let responses = stream::begin(
-            Arc::clone(&self.shared),
-            headers,
-            arrival,
-            request.into_inner(),
-        );
+        let responses = wire::session::serve(&self.shared, headers, arrival, request.into_inner());
         Ok(Response::new(Box::pin(responses)))
     }
 }

@@ -8,7 +8,10 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use super::model_admin::{micros, visual_cache_to_proto};
-use crate::{core_state::Shared, error::ServeError, health::Phase, stages::Stage};
+use crate::{
+    core_state::Shared, error::ServeError, health::Phase, stages::Stage,
+    wire::session::stats_to_proto,
+};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -100,7 +103,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         sessions: count(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
-        session_stats: Some(shared.sessions.to_proto()),
+        session_stats: Some(stats_to_proto(shared.sessions.stats())),
         visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
         gpus: shared.gpus.latest(),
         shared_batches: Some(v1::SharedBatches {

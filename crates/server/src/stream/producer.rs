@@ -3,35 +3,29 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lipsync::v1;
+use lipsync_session::{Batch, Next, Planned, Work};
 use tokio::time::Instant;
 
-use super::{
-    EndOnDrop,
-    conversation::Conversation,
-    fade::blend,
-    inbox::Work,
-    open::Opening,
-    plan::Planned,
-    segment::Segment,
-    session::{Batch, Next},
+use super::{EndOnDrop, blend::blend, conversation::Conversation, open::Opening, segment::Segment};
+use crate::{
+    coding::CodedFrame, config::ServerLimits, error::ServeError, pipeline::Pipeline, stages::Stage,
 };
-use crate::{core_state::Shared, error::ServeError, pipeline::Pipeline, stages::Stage};
 
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    pipeline: Pipeline,
+    limits: ServerLimits,
     opening: Arc<Opening>,
     conversation: Arc<Conversation>,
 ) {
     let _guard = EndOnDrop(Arc::clone(&conversation));
     let pipeline = if opening.is_realtime {
-        shared.pipeline.live()
+        pipeline.live()
     } else {
-        shared.pipeline.clone()
+        pipeline
     };
     let mut producer = Producer {
-        shared,
+        limits,
         pipeline,
         opening,
         conversation,
@@ -43,7 +37,7 @@ pub(super) async fn run(
 }
 
 struct Producer {
-    shared: Arc<Shared>,
+    limits: ServerLimits,
     /// As urgent as the session.
     pipeline: Pipeline,
     opening: Arc<Opening>,
@@ -130,13 +124,13 @@ impl Producer {
             frames = self.frames(&batch) => frames?,
         };
         for frame in &frames {
-            self.shared.limits.check_answer(frame)?;
+            self.limits.check_answer(frame)?;
         }
         self.conversation.commit(batch, frames, began);
         Ok(())
     }
 
-    async fn frames(&self, batch: &Batch) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+    async fn frames(&self, batch: &Batch) -> Result<Vec<CodedFrame>, ServeError> {
         let pipeline = &self.pipeline;
         let Opening { model, output, .. } = &*self.opening;
         let n_frames = batch.shots.len();

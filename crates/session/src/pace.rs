@@ -8,12 +8,13 @@
 //! also have been in time for a clock moved forward so far ([`Needs`]). So a speaker who has paused, or
 //! sends a packet now and then, is not hurried into the next stall.
 
-use std::{collections::VecDeque, time::Duration};
-
-use tokio::time::Instant;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// A paced frame leaves so long after it could: what may go wrong meanwhile is not seen.
-pub(super) const FRAME_BUFFER: Duration = Duration::from_millis(40);
+pub const FRAME_BUFFER: Duration = Duration::from_millis(40);
 /// Who says nothing for longer has paused, and nothing is owed. Never more than this is.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
 /// What the audio of a frame has to be there ahead of its time: at least, and at most.
