@@ -28,7 +28,7 @@ pub(super) struct Outbox<P, E> {
     /// Where the walk is after the last frame sent, and what that showed.
     sent: Cursor,
     ending: Option<Ending<E>>,
-    /// Why a stream ends that would otherwise end well.
+    /// Why a session ends that would otherwise end well.
     farewell: Option<E>,
 }
 
@@ -109,7 +109,7 @@ pub(super) enum Popped<P, E> {
     Frame(Frame<P>, Kind, Option<Instant>),
     /// Nothing yet.
     Empty,
-    /// The stream ends, well or with a status.
+    /// The session ends, well or with a reason.
     End(Option<E>),
 }
 
@@ -235,7 +235,7 @@ impl<P, E> Outbox<P, E> {
         self.notices.is_empty() && matches!(self.queue.front(), Some(Queued::Frame(_)))
     }
 
-    /// Nothing more will be queued: the stream ends after what is.
+    /// Nothing more will be queued: the session ends after what is.
     pub(super) fn finish(&mut self, error: Option<E>) {
         if matches!(self.ending, Some(Ending::Failed(_))) {
             return;
@@ -253,12 +253,12 @@ impl<P, E> Outbox<P, E> {
         }
     }
 
-    /// When the stream comes to a good end, it ends with this status after all that was queued.
+    /// When the session comes to a good end, it ends with this reason after all that was queued.
     pub(super) fn set_farewell(&mut self, error: E) {
         self.farewell = Some(error);
     }
 
-    /// Whether the stream's end is settled.
+    /// Whether the session's end is settled.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }

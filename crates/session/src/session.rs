@@ -46,7 +46,7 @@ pub struct Rules {
     pub max_lag: Option<Duration>,
 }
 
-/// The state of a session, with coded pictures `P`, which it only carries, and `E`, what it ends with.
+/// The state of a session, with coded pictures `P`, which it only carries, and errors `E`, which end it.
 #[derive(Debug)]
 pub struct Session<P, E> {
     rules: Rules,
@@ -57,7 +57,7 @@ pub struct Session<P, E> {
     pacer: Option<Pacer>,
     /// The segment that the last frame made of audio belongs to, while more of it is to come.
     speaking: Option<u64>,
-    /// An interruption has cut the stream in this segment: the clock waits for what comes after it.
+    /// An interruption has cut the session in this segment: the clock waits for what comes after it.
     cut: Option<u64>,
     /// How long the first batch of a segment takes, roughly.
     first_batch_time: Duration,
@@ -79,14 +79,14 @@ pub enum Next {
     Exhausted,
 }
 
-/// What the response stream gets.
+/// What can be sent.
 #[derive(Debug)]
 pub enum Popped<P, E> {
     /// To be sent now.
     Message(Outgoing<P>),
     /// Nothing until something changes, or until this time.
     Wait(Option<Instant>),
-    /// The stream ends, well or with a status.
+    /// The session ends, well or with a reason.
     End(Option<E>),
 }
 
@@ -119,7 +119,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         if let Some(pacer) = &mut pacer
             && rules.shows_idle
         {
-            pacer.start(0, now);
+            pacer.start(0, now, None);
         }
         counters.opened();
         Self {
@@ -143,6 +143,10 @@ impl<P, E: From<SessionFault>> Session<P, E> {
     }
 
     /// Takes audio; what is not wanted any more is answered with a warning.
+    ///
+    /// # Errors
+    /// What the intake refuses, [`SessionFault::Invalid`] for a segment id that is out of order,
+    /// [`SessionFault::TooMuchAudio`] and [`SessionFault::TooManyMessages`] to a client that is too fast.
     pub fn push_audio(&mut self, segment_id: u64, data: &[u8], now: Instant) -> Result<(), E> {
         let pushed = self.inbox.push_audio(segment_id, data, now);
         self.pass_warnings();
@@ -159,6 +163,9 @@ impl<P, E: From<SessionFault>> Session<P, E> {
     }
 
     /// Ends a segment.
+    ///
+    /// # Errors
+    /// [`SessionFault::TooManyMessages`] where too many segments wait.
     pub fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), E> {
         let ended = self.inbox.end_segment(segment_id, now);
         self.pass_warnings();
@@ -177,6 +184,9 @@ impl<P, E: From<SessionFault>> Session<P, E> {
     }
 
     /// Interrupts: one segment, or everything.
+    ///
+    /// # Errors
+    /// [`SessionFault::TooManyMessages`] to a client that clears for ever.
     pub fn clear(&mut self, segment_id: Option<u64>) -> Result<(), E> {
         self.counters.cleared();
         let was_queued = self.inbox.clear(segment_id)?;
@@ -212,14 +222,14 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         self.pass_warnings();
     }
 
-    /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
+    /// The server takes nothing more: what was sent is finished, then the session ends with `error`.
     pub fn leave(&mut self, warning: Warning, error: E, now: Instant) {
         self.outbox.warn(warning);
         self.finish_input(now);
         self.outbox.set_farewell(error);
     }
 
-    /// Ends the stream: after what is queued, or at once with an error.
+    /// Ends the session: after what is queued, or at once with an error.
     pub fn end(&mut self, error: Option<E>) {
         if error.is_some() {
             self.plan = Plan::default();
@@ -228,7 +238,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         self.outbox.finish(error);
     }
 
-    /// Whether the stream's end is settled.
+    /// Whether the session's end is settled.
     pub fn is_ending(&self) -> bool {
         self.outbox.is_ending()
     }
@@ -380,15 +390,12 @@ impl<P, E: From<SessionFault>> Session<P, E> {
     /// Sets the clock for a frame that is made of audio.
     fn keep_time(&mut self, n: u64, slot: &Slot, restart: Option<Restart>, now: Instant) {
         let Some(pacer) = &mut self.pacer else { return };
+        let (at, heard) = (now + FRAME_BUFFER, slot.heard.unwrap_or(now));
         match restart {
-            Some(Restart::Begin) => pacer.start(n, now + FRAME_BUFFER),
-            Some(Restart::Hold) => pacer.hold(n, now + FRAME_BUFFER),
-            None => {}
+            Some(Restart::Begin) => pacer.start(n, at, Some(heard)),
+            Some(Restart::Hold) => pacer.hold(n, at),
+            None => pacer.go_on(n, (slot.n == 0).then_some(heard)),
         }
-        if slot.n == 0 || restart == Some(Restart::Begin) {
-            pacer.begin(n, slot.heard.unwrap_or(now));
-        }
-        pacer.resume(n);
     }
 
     /// Sets the clock for an idle frame. Nobody hears them: after a hold they do not hurry.
@@ -397,10 +404,9 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         let due = pacer.due(n).filter(|&due| due + HOLD / 2 >= now);
         let at = due.unwrap_or(now);
         if self.speaking.is_some() {
-            pacer.hold(n, at);
-            pacer.bridge();
+            pacer.bridge(n, at);
         } else {
-            pacer.start(n, at);
+            pacer.start(n, at, None);
         }
     }
 
@@ -425,7 +431,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
                     self.counters.late(now.saturating_duration_since(due));
                 }
                 Some(_) => is_in_time = true,
-                None => pacer.start(n, now),
+                None => pacer.start(n, now, None),
             }
         }
         match self.outbox.pop() {
