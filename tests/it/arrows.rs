@@ -1,11 +1,14 @@
 //! The dependency arrows of ARCHITECTURE.md.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("lipsync", &[]),
     ("lipsync-audio", &["lipsync-core"]),
     ("lipsync-compositor", &["lipsync-core"]),
@@ -25,9 +28,11 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "lipsync-core",
             "lipsync-engine",
             "lipsync-registry",
+            "lipsync-session",
             "lipsync-worker-pool",
         ],
     ),
+    ("lipsync-session", &["lipsync-core"]),
     ("lipsync-worker-pool", &["lipsync-core", "lipsync-engine"]),
 ];
 
@@ -50,6 +55,47 @@ fn the_crates_import_what_the_map_says() -> Result<()> {
         assert_eq!(ours, expected.iter().copied().collect(), "arrows of {name}");
     }
     Ok(())
+}
+
+#[test]
+fn a_session_knows_no_wire_and_runs_nothing() -> Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let packages = metadata.workspace_packages();
+    let session = packages
+        .iter()
+        .find(|p| p.name.as_str() == "lipsync-session");
+    let session = session.context("the package of sessions")?;
+    let needs = session.dependencies.iter();
+    let needs: BTreeSet<&str> = needs
+        .filter(|d| d.kind == DependencyKind::Normal)
+        .map(|d| d.name.as_str())
+        .collect();
+    assert_eq!(
+        needs,
+        ["bytes", "lipsync-core", "thiserror"].into_iter().collect()
+    );
+    let running = metadata.workspace_root.join("crates/server/src/stream");
+    for file in sources(running.as_std_path())? {
+        let source = std::fs::read_to_string(&file)?;
+        for word in ["v1::", "tonic", "axum", "core_state"] {
+            assert!(!source.contains(word), "{word} in {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// Files in a folder, at any depth.
+fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(sources(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 #[test]

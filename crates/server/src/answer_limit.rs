@@ -1,6 +1,10 @@
 //! How large an answer may be.
 
-use crate::error::ServeError;
+use crate::{coding::CodedFrame, error::ServeError};
+
+/// What may come around the picture of a frame that travels alone: its other fields, as long as they can get, and
+/// the message that carries it.
+pub const AROUND_A_FRAME_BYTES: u64 = 160;
 
 /// The largest answer that fits a message.
 #[derive(Debug, Clone, Copy)]
@@ -21,5 +25,14 @@ impl AnswerLimit {
             return Err(ServeError::AnswerTooLarge { n_bytes, limit });
         }
         Ok(())
+    }
+
+    /// Refuses a frame that would not fit a message of its own.
+    ///
+    /// # Errors
+    /// [`ServeError::AnswerTooLarge`].
+    pub fn check_frame(self, frame: &CodedFrame) -> Result<(), ServeError> {
+        let n_bytes = u64::try_from(frame.data.len()).unwrap_or(u64::MAX);
+        self.check(n_bytes.saturating_add(AROUND_A_FRAME_BYTES))
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use lipsync_core::{ModelId, pts_us};
 use lipsync_registry::{Lease, Model, Registry};
+use lipsync_session::Warning;
 use lipsync_worker_pool::JobTimings;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     order::{BackgroundOrder, BatchOrder, Clip},
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
     stages::Stage,
-    warning::Warning,
 };
 
 /// What unary calls are served with.

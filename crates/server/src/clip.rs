@@ -16,12 +16,12 @@ use lipsync_audio::{
 use lipsync_core::frames_in;
 use lipsync_engine::{AudioEncoder, Session};
 use lipsync_registry::Model;
+use lipsync_session::Warning;
 
 use crate::{
     error::ServeError,
     levels::Levels,
     order::{Clip, Cut, PcmFormat},
-    warning::Warning,
 };
 
 /// The windows of some frames.

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
+use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     gpus::Gpus,
     phase::Phase,
     pipeline::Pipeline,
-    stream::SessionCounters,
 };
 
 /// The parts of a running server.

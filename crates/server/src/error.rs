@@ -9,6 +9,7 @@ use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
 use lipsync_core::Foreign;
 use lipsync_registry::{ErrorClass, RegistryError};
+use lipsync_session::SessionFault;
 use lipsync_worker_pool::PoolError;
 
 /// An error that a client is told about.
@@ -191,6 +192,17 @@ impl From<PoolError> for ServeError {
                 reason: error.to_string(),
             },
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<SessionFault> for ServeError {
+    fn from(fault: SessionFault) -> Self {
+        match fault {
+            SessionFault::Invalid { field, message } => Self::invalid(field, message),
+            SessionFault::TooMuchAudio { limit_s } => Self::TooMuchAudio { limit_s },
+            SessionFault::TooManyMessages { what, limit } => Self::TooManyMessages { what, limit },
+            SessionFault::TooSlow { late } => Self::TooSlow { late },
         }
     }
 }

@@ -10,8 +10,9 @@ use lipsync::{
     wav::{DataChunk, WavEncoding, WavHead},
 };
 use lipsync_audio::SampleEncoding;
+use lipsync_session::Warning;
 
-use crate::{error::ServeError, order::PcmFormat, warning::Warning};
+use crate::{error::ServeError, order::PcmFormat};
 
 /// The samples in what was sent in one piece, and what to tell the client about it.
 pub(crate) fn unpacked(

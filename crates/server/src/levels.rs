@@ -5,8 +5,9 @@
 //! small float are floats.
 
 use lipsync_audio::SampleEncoding;
+use lipsync_session::Warning;
 
-use crate::{order::PcmFormat, warning::Warning};
+use crate::order::PcmFormat;
 
 /// Floats beyond this are no samples that were just mixed too loud: it is 18 dB above full scale.
 const MAX_LEVEL: f32 = 8.0;

@@ -45,7 +45,6 @@ pub mod speech;
 pub mod stages;
 mod stream;
 mod transport;
-pub mod warning;
 pub mod wire;
 
 pub use config::Config;

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
 use lipsync_core::{ModelId, Priority};
-
-use crate::warning::Warning;
+use lipsync_session::Warning;
 
 /// Frames of a model that speaks.
 #[derive(Debug)]

@@ -37,9 +37,8 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
-    stream,
     transport::accept::Seat,
-    wire::headers::RequestHeaders,
+    wire::{self, headers::RequestHeaders},
 };
 
 /// The method that a session is.
@@ -169,7 +168,7 @@ async fn converse(
     // The session takes every message at once; one place is enough.
     let (requests, incoming) = mpsc::channel(1);
     let incoming = ReceiverStream::new(incoming);
-    let responses = stream::begin(context.shared.clone(), headers, arrival, incoming);
+    let responses = wire::session::serve(shared, headers, arrival, incoming);
     let reading = Reading {
         requests: Some(requests),
         limit: message_limit(shared),

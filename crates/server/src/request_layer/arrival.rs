@@ -56,6 +56,11 @@ impl Arrival {
         self.activity.as_ref().map(Activity::begin)
     }
 
+    /// What goes on in its connection.
+    pub(crate) fn activity(&self) -> Option<Activity> {
+        self.activity.clone()
+    }
+
     /// Where the reader of a stream's messages says why it breaks off.
     pub(super) fn fault_cell(&self) -> Arc<OnceLock<Fault>> {
         Arc::clone(&self.fault)

@@ -12,8 +12,8 @@ use crate::{
     core_state::Shared,
     error::ServeError,
     request_layer::Arrival,
-    stream,
     wire::{
+        self,
         answer::checked_bytes,
         headers::write_figures,
         request::{background_order, batch_order},
@@ -102,12 +102,7 @@ impl LipSync for LipSyncService {
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?.clone();
-        let responses = stream::begin(
-            Arc::clone(&self.shared),
-            headers,
-            arrival,
-            request.into_inner(),
-        );
+        let responses = wire::session::serve(&self.shared, headers, arrival, request.into_inner());
         Ok(Response::new(Box::pin(responses)))
     }
 }

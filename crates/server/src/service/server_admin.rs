@@ -13,7 +13,10 @@ use crate::{
     error::ServeError,
     phase::Phase,
     stages::Stage,
-    wire::answer::{count, micros},
+    wire::{
+        answer::{count, micros},
+        session::stats_to_proto,
+    },
 };
 
 /// The service.
@@ -105,7 +108,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         sessions: count(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
-        session_stats: Some(shared.sessions.to_proto()),
+        session_stats: Some(stats_to_proto(shared.sessions.stats())),
         visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
         gpus: shared.gpus.latest(),
         shared_batches: Some(v1::SharedBatches {

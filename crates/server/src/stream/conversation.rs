@@ -3,19 +3,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lipsync::v1::{self, stream_composite_response::Message};
+use lipsync_session::{
+    Alive, Batch, Came, Next, Notice, Opened, Outgoing, Planned, Popped, SessionCounters, Warning,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-use super::{
-    counters::{Alive, SessionCounters},
-    inbox::Came,
-    plan::Planned,
-    session::{Batch, Next, Popped, Session},
+use crate::{
+    admission::Admitted, coding::CodedFrame, error::ServeError, gate::Ticket, request_layer::Busy,
 };
-use crate::{admission::Admitted, error::ServeError, gate::Ticket, request_layer::Busy};
+
+/// The state machine, with the server's pictures and errors.
+pub(super) type Session = lipsync_session::Session<CodedFrame, ServeError>;
 
 /// One live conversation.
 #[derive(Debug)]
@@ -82,8 +83,8 @@ impl Conversation {
     }
 
     /// Begins: from now on there is a session, whose first message is `opened`.
-    pub(super) fn open(&self, mut session: Session, opened: v1::Opened) {
-        session.notify(Message::Opened(opened));
+    pub(super) fn open(&self, mut session: Session, opened: Opened) {
+        session.notify(Notice::Opened(opened));
         self.lock().session = Some(session);
         self.for_responses.notify_one();
     }
@@ -91,14 +92,14 @@ impl Conversation {
     /// Changes the session because of something that the client sent.
     pub(super) fn receive(
         &self,
-        change: impl FnOnce(&mut Session, Instant) -> Result<(), ServeError>,
+        change: impl FnOnce(&mut Session, std::time::Instant) -> Result<(), ServeError>,
     ) -> Result<(), ServeError> {
         let result = {
             let mut state = self.lock();
             let now = Instant::now();
             state.activity.last = now;
             match &mut state.session {
-                Some(session) => change(session, now),
+                Some(session) => change(session, now.into_std()),
                 None => Err(ServeError::invalid(
                     "message",
                     "the first message must be open",
@@ -114,9 +115,9 @@ impl Conversation {
     ///
     /// # Errors
     /// `error` itself where nothing was begun that could be finished.
-    pub(super) fn leave(&self, warning: v1::Warning, error: ServeError) -> Result<(), ServeError> {
+    pub(super) fn leave(&self, warning: Warning, error: ServeError) -> Result<(), ServeError> {
         match &mut self.lock().session {
-            Some(session) => session.leave(warning, error, Instant::now()),
+            Some(session) => session.leave(warning, error, Instant::now().into_std()),
             None => return Err(error),
         }
         self.for_producer.notify_one();
@@ -169,7 +170,7 @@ impl Conversation {
         loop {
             let changed = self.for_producer.notified();
             let next = match &mut self.lock().session {
-                Some(session) => session.next_task(Instant::now()),
+                Some(session) => session.next_task(Instant::now().into_std()),
                 None => Next::Wait(None),
             };
             // Looking for a task moves ends of segments into the outbox.
@@ -178,7 +179,7 @@ impl Conversation {
                 Next::Wait(None) => changed.await,
                 Next::Wait(Some(until)) => tokio::select! {
                     () = changed => {}
-                    () = sleep_until(until) => {}
+                    () = sleep_until(until.into()) => {}
                 },
                 next => return next,
             }
@@ -193,7 +194,7 @@ impl Conversation {
     }
 
     /// Tells the client something.
-    pub(super) fn warn(&self, warning: v1::Warning) {
+    pub(super) fn warn(&self, warning: Warning) {
         if let Some(session) = &mut self.lock().session {
             session.warn(warning);
         }
@@ -218,15 +219,16 @@ impl Conversation {
     }
 
     /// Takes the frames of a batch, which was begun at `began`.
-    pub(super) fn commit(&self, batch: Batch, frames: Vec<v1::CompositedFrame>, began: Instant) {
+    pub(super) fn commit(&self, batch: Batch, frames: Vec<CodedFrame>, began: Instant) {
         if let Some(session) = &mut self.lock().session {
-            session.commit(batch, frames, began, Instant::now());
+            let now = Instant::now().into_std();
+            session.commit(batch, frames, began.into_std(), now);
         }
         self.for_responses.notify_one();
     }
 
     /// Waits for the next message to send; `Err` ends the stream badly, `None` well.
-    pub(super) async fn next_response(&self) -> Option<Result<Message, ServeError>> {
+    pub(super) async fn next_response(&self) -> Option<Result<Outgoing<CodedFrame>, ServeError>> {
         loop {
             let changed = self.for_responses.notified();
             match self.pop() {
@@ -239,13 +241,13 @@ impl Conversation {
                 Popped::Wait(None) => changed.await,
                 Popped::Wait(Some(until)) => tokio::select! {
                     () = changed => {}
-                    () = sleep_until(until) => {}
+                    () = sleep_until(until.into()) => {}
                 },
             }
         }
     }
 
-    fn pop(&self) -> Popped {
+    fn pop(&self) -> Popped<CodedFrame, ServeError> {
         let state = &mut *self.lock();
         let now = Instant::now();
         if let Some(error) = state.early_end.take() {
@@ -257,10 +259,10 @@ impl Conversation {
         if let Some(since) = state.activity.unread_since {
             session.was_unread(now.saturating_duration_since(since));
         }
-        let popped = session.pop(now);
+        let popped = session.pop(now.into_std());
         state.activity.unread_since = match &popped {
             Popped::Message(message) => {
-                let is_idle = matches!(message, Message::Frame(f) if f.audio_time_us.is_none());
+                let is_idle = matches!(message, Outgoing::Frame(f) if f.audio_time_us.is_none());
                 if !is_idle {
                     state.activity.last = now;
                 }

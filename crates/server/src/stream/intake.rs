@@ -9,10 +9,8 @@ mod tests;
 
 use std::borrow::Cow;
 
-use lipsync::{
-    container::{LONG_LOOK_BYTES, Look, look, look_longer},
-    v1,
-};
+use lipsync::container::{LONG_LOOK_BYTES, Look, look, look_longer};
+use lipsync_session::{Intake, Warning};
 
 use crate::{error::ServeError, file, order::PcmFormat};
 
@@ -23,18 +21,17 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 /// So many segments in a row that are shorter than a frame are no accident.
 const SHORT_SEGMENTS: u32 = 3;
 
-/// The intake of one session.
-#[derive(Debug, Default)]
-pub(super) struct Intake {
-    /// `None`: steps or windows, which come whole, and are checked where they come in.
-    format: Option<PcmFormat>,
+/// The intake of a session of samples.
+#[derive(Debug)]
+pub(super) struct PcmIntake {
+    format: PcmFormat,
     fps: u32,
     segment: Listening,
     /// Segments in a row that were shorter than a frame.
     n_short: u32,
     /// Codes of what was said already: each is news once a session.
-    said: Vec<String>,
-    warnings: Vec<v1::Warning>,
+    said: Vec<&'static str>,
+    warnings: Vec<Warning>,
 }
 
 /// The segment that audio comes for.
@@ -56,23 +53,13 @@ enum At {
     Samples,
 }
 
-impl Intake {
-    pub(super) fn of_pcm(format: PcmFormat, fps: u32) -> Self {
-        Self {
-            format: Some(format),
-            fps,
-            ..Self::default()
-        }
-    }
-
-    /// Takes a chunk, cut anywhere, and gives the whole samples that can be passed on.
+impl Intake<ServeError> for PcmIntake {
+    /// Takes a chunk, cut anywhere.
     ///
     /// # Errors
     /// [`ServeError::Invalid`] for files.
-    pub(super) fn push<'a>(&mut self, chunk: &'a [u8]) -> Result<Cow<'a, [u8]>, ServeError> {
-        let Some(format) = self.format else {
-            return Ok(Cow::Borrowed(chunk));
-        };
+    fn push<'a>(&mut self, chunk: &'a [u8]) -> Result<Cow<'a, [u8]>, ServeError> {
+        let format = self.format;
         let segment = &mut self.segment;
         let mut held = std::mem::take(&mut segment.held);
         if segment.at == At::Samples && look(chunk) == Look::Wav {
@@ -105,7 +92,7 @@ impl Intake {
         {
             segment.at = At::Samples;
             bytes = bytes[data.start..].to_vec().into();
-            self.warn(file::stripped().into());
+            self.warn(file::stripped());
         }
         if self.segment.at != At::Samples {
             return self.hold(&bytes);
@@ -121,6 +108,54 @@ impl Intake {
                 Cow::Owned(bytes)
             }
         })
+    }
+
+    fn n_held(&self) -> usize {
+        self.segment.held.len()
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        let segment = std::mem::take(&mut self.segment);
+        let format = self.format;
+        let mut rest = segment.held;
+        if segment.at == At::WavHeader {
+            // A header and nothing else.
+            rest.clear();
+        }
+        let n_lost = rest.len() % format.item_bytes();
+        rest.truncate(rest.len() - n_lost);
+        if n_lost > 0 {
+            self.warn(Warning {
+                code: "audio_truncated",
+                text: format!(
+                    "a segment ended inside a sample: {n_lost} of its {} bytes were dropped",
+                    format.item_bytes()
+                ),
+            });
+        }
+        self.count((segment.n_bytes + rest.len()) / format.item_bytes(), format);
+        rest
+    }
+
+    fn clear(&mut self) {
+        self.segment = Listening::default();
+    }
+
+    fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+impl PcmIntake {
+    pub(super) fn new(format: PcmFormat, fps: u32) -> Self {
+        Self {
+            format,
+            fps,
+            segment: Listening::default(),
+            n_short: 0,
+            said: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// Keeps what may be a file until more of it is there.
@@ -148,44 +183,13 @@ impl Intake {
             Look::Other(found) => return Err(file::refused(FIELD, found)),
             Look::Text => {
                 if let Some(warning) = file::text(format) {
-                    self.warn(warning.into());
+                    self.warn(warning);
                 }
             }
             Look::Undecided if head.len() < LONG_LOOK_BYTES => self.segment.doubtful = Some(head),
             Look::Undecided | Look::Unknown | Look::Wav => {}
         }
         Ok(())
-    }
-
-    /// Bytes that are held back.
-    pub(super) fn n_held(&self) -> usize {
-        self.segment.held.len()
-    }
-
-    /// The segment is over: gives what was held back and is samples after all.
-    pub(super) fn end(&mut self) -> Vec<u8> {
-        let segment = std::mem::take(&mut self.segment);
-        let Some(format) = self.format else {
-            return Vec::new();
-        };
-        let mut rest = segment.held;
-        if segment.at == At::WavHeader {
-            // A header and nothing else.
-            rest.clear();
-        }
-        let n_lost = rest.len() % format.item_bytes();
-        rest.truncate(rest.len() - n_lost);
-        if n_lost > 0 {
-            self.warn(v1::Warning {
-                code: "audio_truncated".into(),
-                text: format!(
-                    "a segment ended inside a sample: {n_lost} of its {} bytes were dropped",
-                    format.item_bytes()
-                ),
-            });
-        }
-        self.count((segment.n_bytes + rest.len()) / format.item_bytes(), format);
-        rest
     }
 
     /// Counts segments that are shorter than a frame.
@@ -200,8 +204,8 @@ impl Intake {
         }
         self.n_short += 1;
         if self.n_short == SHORT_SEGMENTS {
-            self.warn(v1::Warning {
-                code: "short_segments".into(),
+            self.warn(Warning {
+                code: "short_segments",
                 text: format!(
                     "{SHORT_SEGMENTS} segments in a row were shorter than a frame (1/{} s), and each is shown for \
                      a whole one: send the pieces of an utterance as one segment",
@@ -211,20 +215,10 @@ impl Intake {
         }
     }
 
-    /// The segment is gone.
-    pub(super) fn clear(&mut self) {
-        self.segment = Listening::default();
-    }
-
-    fn warn(&mut self, warning: v1::Warning) {
+    fn warn(&mut self, warning: Warning) {
         if !self.said.contains(&warning.code) {
-            self.said.push(warning.code.clone());
+            self.said.push(warning.code);
             self.warnings.push(warning);
         }
-    }
-
-    /// What is to be told to the client.
-    pub(super) fn take_warnings(&mut self) -> Vec<v1::Warning> {
-        std::mem::take(&mut self.warnings)
     }
 }

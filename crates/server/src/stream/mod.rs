@@ -1,4 +1,4 @@
-//! `StreamComposite`: one live conversation.
+//! Live sessions as they run: tasks, a lock and waiting around the state machine of [`lipsync_session`].
 //!
 //! Four parts share a [`Conversation`]: the *reader* takes every message as it comes, so that an
 //! interruption never queues behind audio; the *producer* turns the audio of one segment after the
@@ -6,68 +6,48 @@
 //! ends what lasts too long. Reader, producer and watch are tasks that end with the response stream: a
 //! client that vanishes takes everything with it.
 //!
-//! What they do is decided in [`session`], a state machine without a lock, a task or a clock of its
-//! own: `intake` (chunks become whole samples), `inbox` (audio that came), `plan` (frames whose audio is there), `outbox` (frames made), `pace`
-//! (when they leave), `lag` (whether they can). `segment` makes slots of audio, `fade` mixes faces where speech and rest meet.
+//! What they do is decided in [`lipsync_session`]. Here, `intake` makes whole samples of chunks, `segment` makes
+//! slots of audio, and `blend` mixes faces where speech and rest meet. What comes in is an [`Incoming`], what
+//! leaves an [`Outgoing`]: `crate::wire` knows how they travel.
 
+mod blend;
 mod conversation;
-mod counters;
-mod fade;
-mod inbox;
+mod incoming;
 mod intake;
-mod lag;
-mod late;
 mod open;
-mod outbox;
-mod pace;
-mod plan;
+mod parts;
 mod producer;
 mod reader;
 mod segment;
-mod session;
 mod watch;
 
-pub use counters::SessionCounters;
+pub(crate) use incoming::{Audio, AudioForm, Broken, Incoming, Requests, SessionOrder};
+pub(crate) use parts::Parts;
 
 use std::{sync::Arc, time::Instant};
 
-use lipsync::v1;
+use lipsync_session::Outgoing;
 use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
-use tonic::Status;
 
-use crate::{
-    core_state::Shared, error::ServeError, request_layer::Arrival, wire::headers::RequestHeaders,
-};
+use crate::{caller::Caller, coding::CodedFrame, error::ServeError, request_layer::Activity};
 use conversation::Conversation;
-use reader::Caller;
+use reader::Opener;
 
-/// What a client sends, from whatever transport: gRPC or a WebSocket. A `Status` in it is a message that
-/// could not be read, or a broken connection.
-pub(crate) trait Requests:
-    Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin
-{
-}
-
-impl<T> Requests for T where
-    T: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin
-{
-}
-
-/// Begins a session and gives its response stream. It takes its place when its first message is there. Everything after this, errors included, travels
-/// in the stream: a client may wait for the response's headers before it sends its first message.
+/// Begins a session and gives what it tells its client. It takes its place when its first message is there.
+/// Everything after this, errors included, travels in the stream: a client may wait for the response's headers
+/// before it sends its first message.
 pub(crate) fn begin<R: Requests + 'static>(
-    shared: Arc<Shared>,
-    headers: RequestHeaders,
-    arrival: Arrival,
+    parts: Parts,
+    caller: Caller,
+    activity: Option<Activity>,
     requests: R,
-) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R> {
-    let deadline = headers.caller.deadline;
-    let counters = Arc::clone(&shared.sessions);
-    let conversation = Arc::new(Conversation::new(counters));
+) -> impl Stream<Item = Result<Outgoing<CodedFrame>, ServeError>> + Send + use<R> {
+    let deadline = caller.deadline;
+    let opener = Opener { caller, activity };
+    let conversation = Arc::new(Conversation::new(Arc::clone(&parts.counters)));
     let mut tasks = JoinSet::new();
-    let caller = Caller { headers, arrival };
-    let reading = reader::run(shared, caller, requests, Arc::clone(&conversation));
+    let reading = reader::run(parts, opener, requests, Arc::clone(&conversation));
     tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));
     let responses = Responses {
         conversation,
@@ -76,13 +56,8 @@ pub(crate) fn begin<R: Requests + 'static>(
     futures_util::stream::unfold(Some(responses), |responses| async move {
         let responses = responses?;
         match responses.conversation.next_response().await? {
-            Ok(message) => {
-                let response = v1::StreamCompositeResponse {
-                    message: Some(message),
-                };
-                Some((Ok(response), Some(responses)))
-            }
-            Err(error) => Some((Err(error.into()), None)),
+            Ok(message) => Some((Ok(message), Some(responses))),
+            Err(error) => Some((Err(error), None)),
         }
     })
 }

@@ -1,27 +1,23 @@
-//! The first message of a session, checked.
+//! A session that was ordered, with its model.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use lipsync::v1;
 use lipsync_audio::{
     cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms},
     windows::STEP_FLOATS,
 };
 use lipsync_compositor::Encoding;
-use lipsync_registry::Model;
+use lipsync_registry::{Model, Registry};
+use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
-use super::{intake::Intake, pace::FRAME_BUFFER, session::Rules};
+use super::{AudioForm, SessionOrder, intake::PcmIntake};
 use crate::{
+    answer_limit::AnswerLimit,
     clip::{StepsNeeded, window_floats},
     config::SessionLimits,
-    core_state::Shared,
     error::ServeError,
-    order::{OutputSpec, PcmFormat},
+    order::OutputSpec,
     pipeline::{Urgency, estimated_bytes, walk},
-    wire::headers::RequestHeaders,
-    wire::request::{
-        parse_model_id, parse_output, parse_pcm_format, parse_priority, parse_start, unknown_value,
-    },
 };
 
 /// Bytes of audio that may wait in one session, whatever its form.
@@ -30,17 +26,6 @@ const MAX_BUFFERED_BYTES: usize = 32 << 20;
 const MAX_UNSENT_BYTES: u64 = 32 << 20;
 /// Video that is made ahead of its time in a paced session: one batch and what it takes to make it.
 const MAX_PACED_MS: u32 = 320;
-
-/// How a session's audio comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AudioForm {
-    /// Samples.
-    Pcm(PcmFormat),
-    /// f32 LE feature steps.
-    Steps,
-    /// f32 LE windows.
-    Windows,
-}
 
 /// A session that may begin.
 #[derive(Debug)]
@@ -61,26 +46,15 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Checks everything, then loads the model.
-    pub(super) async fn from_proto(
-        shared: &Arc<Shared>,
-        headers: &RequestHeaders,
-        open: v1::OpenSession,
+    /// Loads the model and checks what depends on it.
+    pub(super) async fn load(
+        order: SessionOrder,
+        deadline: Option<Instant>,
+        registry: &Registry,
+        answers: AnswerLimit,
     ) -> Result<Self, ServeError> {
-        let model_id = parse_model_id(&open.model_id)?;
-        headers.check_model_id(&model_id)?;
-        let is_realtime = parse_pacing(open.pacing)?;
-        let form = AudioForm::from_proto(&open)?;
-        if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
-            return Err(ServeError::invalid(
-                "open.audio_echo",
-                "only a session of PCM has audio to echo",
-            ));
-        }
-        let output = parse_output(open.output, &shared.output)?;
-        let priority = parse_priority(open.priority, &headers.caller)?;
-        let start_frame_index = parse_start(open.start_frame_index)?;
-        let model = shared.registry.model(&model_id).await?.model;
+        let SessionOrder { form, output, .. } = order;
+        let model = registry.model(&order.model_id).await?.model;
         match form {
             AudioForm::Pcm(_) => {
                 StepsNeeded::with_encoder(&model, "open.audio_input")?;
@@ -92,13 +66,13 @@ impl Opening {
         let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420);
         if is_raw && !output.region_only {
             let n_bytes = output.estimated_bytes(model.width(), model.height());
-            shared.answers.check(n_bytes)?;
+            answers.check(n_bytes)?;
         }
-        let first = walk(&model, start_frame_index, 1);
+        let first = walk(&model, order.start_frame_index, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
         let urgency = Urgency {
-            priority,
-            deadline: headers.caller.deadline,
+            priority: order.priority,
+            deadline,
             max_wait: None,
             waits_for_room: true,
         };
@@ -107,17 +81,16 @@ impl Opening {
             form,
             output,
             urgency,
-            start_frame_index,
-            is_realtime,
-            shows_idle: open.idle_frames,
-            echoes_audio: open.audio_echo,
+            start_frame_index: order.start_frame_index,
+            is_realtime: order.is_realtime,
+            shows_idle: order.shows_idle,
+            echoes_audio: order.echoes_audio,
             frame_bytes,
         })
     }
 
     /// What the client is told.
-    pub(super) fn opened(&self, session: &SessionLimits) -> v1::Opened {
-        let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    pub(super) fn opened(&self, session: &SessionLimits) -> Opened {
         let look_ahead_ms = match self.form {
             AudioForm::Pcm(format) => look_ahead_ms(format.rate_hz),
             // The step of the frame's own time and those after it.
@@ -126,11 +99,11 @@ impl Opening {
             }
             AudioForm::Windows => 0,
         };
-        v1::Opened {
+        Opened {
             fps: self.model.fps(),
-            width: px(self.model.width()),
-            height: px(self.model.height()),
-            audio_kind: self.model.audio_kind().to_string(),
+            width: self.model.width(),
+            height: self.model.height(),
+            audio_kind: self.model.audio_kind(),
             look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
             max_buffered_audio_s: self.max_buffered_audio_s(session),
             max_unsent_ms: self.max_unsent_ms(session),
@@ -177,23 +150,24 @@ impl Opening {
 
     /// `session.max_buffered_audio_s`, or less where that would be more bytes than one session may
     /// hold: whole windows take up to 13 MB a second.
-    pub(super) fn max_buffered_audio_s(&self, session: &SessionLimits) -> u32 {
+    fn max_buffered_audio_s(&self, session: &SessionLimits) -> u32 {
         let n_s = (MAX_BUFFERED_BYTES / self.bytes_per_s()).max(1);
         session
             .max_buffered_audio_s
             .min(u32::try_from(n_s).unwrap_or(u32::MAX))
     }
 
-    /// What audio goes through first.
-    pub(super) fn intake(&self) -> Intake {
+    /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
+    pub(super) fn inbox(&self, session: &SessionLimits) -> Inbox<ServeError> {
+        let inbox = Inbox::new(self.bytes_per_s(), self.max_buffered_audio_s(session));
         match self.form {
-            AudioForm::Pcm(format) => Intake::of_pcm(format, self.model.fps()),
-            AudioForm::Steps | AudioForm::Windows => Intake::default(),
+            AudioForm::Pcm(format) => inbox.with_intake(PcmIntake::new(format, self.model.fps())),
+            AudioForm::Steps | AudioForm::Windows => inbox,
         }
     }
 
     /// Bytes of a second of audio in this form; whole items, at least one.
-    pub(super) fn bytes_per_s(&self) -> usize {
+    fn bytes_per_s(&self) -> usize {
         let items_per_s = match self.form {
             AudioForm::Pcm(format) => format.rate_hz,
             AudioForm::Steps | AudioForm::Windows => self.model.fps(),
@@ -212,20 +186,6 @@ impl Opening {
     }
 }
 
-impl AudioForm {
-    fn from_proto(open: &v1::OpenSession) -> Result<Self, ServeError> {
-        match v1::AudioInput::try_from(open.audio_input) {
-            Ok(v1::AudioInput::Unspecified | v1::AudioInput::Pcm) => {
-                parse_pcm_format("open.", open.sample_rate_hz, open.channels, open.encoding)
-                    .map(Self::Pcm)
-            }
-            Ok(v1::AudioInput::Steps) => Ok(Self::Steps),
-            Ok(v1::AudioInput::Windows) => Ok(Self::Windows),
-            Err(_) => Err(unknown_value("open.audio_input", open.audio_input)),
-        }
-    }
-}
-
 /// The most video that may wait, ms, where a frame takes so many bytes.
 fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
     let n_frames = (MAX_UNSENT_BYTES / frame_bytes.max(1)).max(2);
@@ -236,15 +196,6 @@ fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
 /// Whole frames in so much video; at least one.
 fn n_frames_in(ms: u32, fps: u32) -> u64 {
     (u64::from(ms) * u64::from(fps) / 1000).max(1)
-}
-
-/// Whether frames leave at their time.
-fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
-    match v1::Pacing::try_from(pacing) {
-        Ok(v1::Pacing::Unspecified | v1::Pacing::Asap) => Ok(false),
-        Ok(v1::Pacing::Realtime) => Ok(true),
-        Err(_) => Err(unknown_value("open.pacing", pacing)),
-    }
 }
 
 #[cfg(test)]

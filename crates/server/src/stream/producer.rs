@@ -3,38 +3,30 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lipsync::v1;
+use lipsync_session::{Batch, Next, Planned, Work};
 use tokio::time::Instant;
 
-use super::{
-    EndOnDrop,
-    conversation::Conversation,
-    fade::blend,
-    inbox::Work,
-    open::Opening,
-    plan::Planned,
-    segment::Segment,
-    session::{Batch, Next},
-};
+use super::{EndOnDrop, blend::blend, conversation::Conversation, open::Opening, segment::Segment};
 use crate::{
-    core_state::Shared, error::ServeError, pipeline::Pipeline, stages::Stage,
-    wire::answer::checked_bytes,
+    answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError, pipeline::Pipeline,
+    stages::Stage,
 };
 
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    pipeline: Pipeline,
+    answers: AnswerLimit,
     opening: Arc<Opening>,
     conversation: Arc<Conversation>,
 ) {
     let _guard = EndOnDrop(Arc::clone(&conversation));
     let pipeline = if opening.is_realtime {
-        shared.pipeline.live()
+        pipeline.live()
     } else {
-        shared.pipeline.clone()
+        pipeline
     };
     let mut producer = Producer {
-        shared,
+        answers,
         pipeline,
         opening,
         conversation,
@@ -46,7 +38,7 @@ pub(super) async fn run(
 }
 
 struct Producer {
-    shared: Arc<Shared>,
+    answers: AnswerLimit,
     /// As urgent as the session.
     pipeline: Pipeline,
     opening: Arc<Opening>,
@@ -133,13 +125,13 @@ impl Producer {
             frames = self.frames(&batch) => frames?,
         };
         for frame in &frames {
-            checked_bytes(frame, self.shared.answers)?;
+            self.answers.check_frame(frame)?;
         }
         self.conversation.commit(batch, frames, began);
         Ok(())
     }
 
-    async fn frames(&self, batch: &Batch) -> Result<Vec<v1::CompositedFrame>, ServeError> {
+    async fn frames(&self, batch: &Batch) -> Result<Vec<CodedFrame>, ServeError> {
         let pipeline = &self.pipeline;
         let Opening { model, output, .. } = &*self.opening;
         let n_frames = batch.shots.len();
@@ -147,7 +139,7 @@ impl Producer {
             let frames = pipeline
                 .idle_frames(model, batch.place, n_frames, *output)
                 .await?;
-            return Ok(frames.into_iter().map(Into::into).collect());
+            return Ok(frames);
         }
         let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
@@ -161,6 +153,6 @@ impl Producer {
             blend(face, crop, shot.weight);
         }
         let frames = pipeline.composite(&backgrounds, faces, *output).await?;
-        Ok(frames.into_iter().map(Into::into).collect())
+        Ok(frames)
     }
 }

@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use lipsync::v1;
 use lipsync_audio::{
     FPS, FeatureStream, SilenceGate, WindowStream,
     cuts::frame_sample,
@@ -12,11 +11,9 @@ use lipsync_audio::{
     windows::{STEP_FLOATS, frames_of_steps},
 };
 use lipsync_core::frames_in;
+use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
-use super::{
-    open::{AudioForm, Opening},
-    plan::{Planned, Slot},
-};
+use super::{AudioForm, open::Opening};
 use crate::{
     clip::{StepsNeeded, encode, window_floats},
     error::ServeError,
@@ -78,8 +75,8 @@ impl Segment {
     }
 
     /// What is odd about its audio so far.
-    pub(super) fn warning(&self) -> Option<v1::Warning> {
-        self.levels.warning().map(Into::into)
+    pub(super) fn warning(&self) -> Option<Warning> {
+        self.levels.warning()
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -126,7 +123,7 @@ impl Segment {
             Features::Windows => {}
         }
         let mut planned = self.slots(&windows);
-        planned.push(Planned::End(v1::SegmentEnd {
+        planned.push(Planned::End(SegmentEnd {
             segment_id: self.id,
             n_frames: self.n_planned,
         }));
@@ -142,15 +139,7 @@ impl Segment {
                 Features::Pcm(voice) => (voice.next_verdict(), voice.echo(n)),
                 Features::Steps(_) | Features::Windows => (true, Bytes::new()),
             };
-            Planned::Frame(Slot {
-                segment_id: self.id,
-                n,
-                window: Arc::from(window),
-                speaks,
-                audio,
-                heard: None,
-                restart: None,
-            })
+            Planned::Frame(Slot::new(self.id, n, window.into(), speaks, audio))
         });
         slots.collect()
     }

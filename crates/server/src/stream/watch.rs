@@ -2,16 +2,16 @@
 //!
 //! Idleness, a client that has stopped reading, the longest life of a session, and the end of the server.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use lipsync::v1;
+use lipsync_session::Warning;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 
 use super::conversation::Conversation;
-use crate::{core_state::Shared, error::ServeError, phase::Phase};
+use crate::{config::SessionLimits, error::ServeError, phase::Phase};
 
 /// What a session may take to finish when its time is over.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -19,10 +19,14 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// is told.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Returns when the session must end at once, and why.
-pub(super) async fn watch(shared: &Arc<Shared>, conversation: &Conversation) -> ServeError {
-    let mut phase = shared.phase.clone();
-    let life = shared.session.max_session;
+/// Returns when the session must end at once, and why. A server that drains gives it `grace` to finish.
+pub(super) async fn watch(
+    limits: &SessionLimits,
+    mut phase: watch::Receiver<Phase>,
+    grace: Duration,
+    conversation: &Conversation,
+) -> ServeError {
+    let life = limits.max_session;
     let over = async {
         match life {
             Some(life) => tokio::time::sleep(life).await,
@@ -31,9 +35,8 @@ pub(super) async fn watch(shared: &Arc<Shared>, conversation: &Conversation) -> 
     };
     let (farewell, within): (fn(Option<Duration>) -> ServeError, _) = tokio::select! {
         biased;
-        error = neglected(shared, conversation) => return error,
+        error = neglected(limits, conversation) => return error,
         () = draining(&mut phase) => {
-            let grace = shared.limits.shutdown_grace;
             (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 4)))
         }
         () = over => {
@@ -45,18 +48,18 @@ pub(super) async fn watch(shared: &Arc<Shared>, conversation: &Conversation) -> 
         return error;
     }
     tokio::select! {
-        error = neglected(shared, conversation) => error,
+        error = neglected(limits, conversation) => error,
         () = tokio::time::sleep(within) => farewell(life),
     }
 }
 
-fn leaving(error: &ServeError, within: Duration) -> v1::Warning {
+fn leaving(error: &ServeError, within: Duration) -> Warning {
     let code = match error {
         ServeError::Draining => "draining",
         _ => "session_limit",
     };
-    v1::Warning {
-        code: code.into(),
+    Warning {
+        code,
         text: format!(
             "{error}: nothing more is taken, what was sent is finished within {} s",
             within.as_secs()
@@ -65,9 +68,9 @@ fn leaving(error: &ServeError, within: Duration) -> v1::Warning {
 }
 
 /// Returns when nothing has moved for too long.
-async fn neglected(shared: &Shared, conversation: &Conversation) -> ServeError {
-    let idle_limit = shared.session.idle_timeout;
-    let send_limit = shared.session.send_timeout;
+async fn neglected(limits: &SessionLimits, conversation: &Conversation) -> ServeError {
+    let idle_limit = limits.idle_timeout;
+    let send_limit = limits.send_timeout;
     loop {
         let now = Instant::now();
         let activity = conversation.activity();

@@ -5,13 +5,13 @@ use std::time::Duration;
 use lipsync::v1;
 use lipsync_compositor::Encoding;
 use lipsync_core::PixelRect;
+use lipsync_session::Warning;
 
 use crate::{
     answer_limit::AnswerLimit,
     batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Timings},
     coding::CodedFrame,
     error::ServeError,
-    warning::Warning,
 };
 
 /// What may come around an answer: the message of a stream that carries it, and a stamp.
@@ -35,7 +35,7 @@ impl From<BatchAnswer> for v1::InferBatchCompositeResponse {
         Self {
             frames: answer.frames.into_iter().map(Into::into).collect(),
             timings: Some(answer.timings.into()),
-            warnings: answer.warnings.into_iter().map(Into::into).collect(),
+            warnings: answer.warnings.into_iter().map(to_warning).collect(),
         }
     }
 }
@@ -103,12 +103,10 @@ impl From<CodedFrame> for v1::BackgroundFrame {
     }
 }
 
-impl From<Warning> for v1::Warning {
-    fn from(warning: Warning) -> Self {
-        Self {
-            code: warning.code.into(),
-            text: warning.text,
-        }
+pub(crate) fn to_warning(warning: Warning) -> v1::Warning {
+    v1::Warning {
+        code: warning.code.into(),
+        text: warning.text,
     }
 }
 

@@ -4,4 +4,5 @@
 pub mod answer;
 pub mod headers;
 pub mod request;
+pub(crate) mod session;
 pub mod status;

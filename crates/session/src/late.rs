@@ -1,9 +1,8 @@
 //! What a client is told about frames that could not keep to their time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lipsync::v1;
-use tokio::time::Instant;
+use crate::Warning;
 
 /// Warnings are so far apart at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,7 +27,7 @@ impl LateFrames {
     }
 
     /// A warning, if there is a reason and the last one is long ago.
-    pub(super) fn warning(&mut self, now: Instant) -> Option<v1::Warning> {
+    pub(super) fn warning(&mut self, now: Instant) -> Option<Warning> {
         let is_quiet = self.n_late + self.n_skipped == 0;
         if is_quiet || self.warned.is_some_and(|at| now < at + INTERVAL) {
             return None;
@@ -37,8 +36,8 @@ impl LateFrames {
             n_late, n_skipped, ..
         } = std::mem::take(self);
         self.warned = Some(now);
-        Some(v1::Warning {
-            code: "late_frames".into(),
+        Some(Warning {
+            code: "late_frames",
             text: format!(
                 "{n_late} frames left late, {n_skipped} were made without the network to catch up"
             ),

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use lipsync::v1;
-
 use super::outbox::Kind;
 
 /// Counters of all sessions since the start.
@@ -28,11 +26,36 @@ pub struct SessionCounters {
     clears: AtomicU64,
 }
 
+/// What [`SessionCounters`] have counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Sessions whose memory has not been given back.
+    pub alive: u64,
+    /// Sessions that began.
+    pub opened: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Of these, background frames in a segment's silence.
+    pub silent_frames: u64,
+    /// Of these, frames between segments.
+    pub idle_frames: u64,
+    /// Of these, background frames because there was no time for the network.
+    pub skipped_frames: u64,
+    /// Paced frames that left late.
+    pub late_frames: u64,
+    /// By how much the latest of them did, µs.
+    pub max_late_us: u64,
+    /// Sessions that ended because they fell behind.
+    pub too_slow: u64,
+    /// Interruptions.
+    pub clears: u64,
+}
+
 impl SessionCounters {
-    /// As the wire has them.
+    /// All of them now.
     #[must_use]
-    pub fn to_proto(&self) -> v1::SessionStats {
-        v1::SessionStats {
+    pub fn stats(&self) -> SessionStats {
+        SessionStats {
             alive: self.alive.load(Relaxed),
             opened: self.opened.load(Relaxed),
             frames: self.frames.load(Relaxed),
@@ -78,10 +101,12 @@ impl SessionCounters {
 
 /// Counts a session as alive until it is dropped.
 #[derive(Debug)]
-pub(super) struct Alive(Arc<SessionCounters>);
+pub struct Alive(Arc<SessionCounters>);
 
 impl Alive {
-    pub(super) fn new(counters: Arc<SessionCounters>) -> Self {
+    /// Alive from now on.
+    #[must_use]
+    pub fn new(counters: Arc<SessionCounters>) -> Self {
         counters.alive.fetch_add(1, Relaxed);
         Self(counters)
     }

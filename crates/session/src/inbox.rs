@@ -1,39 +1,47 @@
 //! What a client has sent and nobody has worked on yet: segments in order, their audio, their ends.
 //!
-//! Pure bookkeeping under the conversation's lock; no I/O, no waiting.
+//! Pure bookkeeping; no I/O, no waiting.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use bytes::Bytes;
-use lipsync::v1;
-use tokio::time::Instant;
 
-use super::intake::Intake;
-use crate::error::ServeError;
+use crate::{Intake, SessionFault, Warning, WholeItems};
 
 /// What to do next, in the order in which it was sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub enum Work {
     /// Audio of a segment, at most a second of it.
     Audio {
+        /// Which one.
         segment_id: u64,
+        /// Whole items.
         data: Bytes,
+        /// When they came.
         came: Came,
     },
     /// A segment has no more audio.
-    End { segment_id: u64, came: Came },
+    End {
+        /// Which one.
+        segment_id: u64,
+        /// When that was said.
+        came: Came,
+    },
 }
 
 /// When something came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Came {
+pub struct Came {
     /// The first of it.
-    pub(super) began: Instant,
+    pub began: Instant,
     /// All of it.
-    pub(super) whole: Instant,
+    pub whole: Instant,
 }
 
 impl Came {
@@ -64,12 +72,12 @@ pub(super) enum Pushed {
     TooLate,
 }
 
-/// The queue of one conversation.
+/// The queue of one session, whose audio goes through an intake that refuses what is none with an `E`.
 ///
 /// Audio is copied into blocks of up to a second: what waits takes the memory that it is counted
 /// with, however small the chunks and however large the messages that they came in.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub struct Inbox<E> {
     queue: VecDeque<Queued>,
     n_bytes: usize,
     max_bytes: usize,
@@ -85,7 +93,7 @@ pub(super) struct Inbox {
     taken: u64,
     is_finished: bool,
     /// What the audio of the newest segment goes through first.
-    intake: Intake,
+    intake: Box<dyn Intake<E>>,
 }
 
 #[derive(Debug)]
@@ -108,9 +116,10 @@ const MAX_SINGLE_CLEARS: usize = 1024;
 /// Segments that may wait: without audio they take no bytes of the limit.
 const MAX_QUEUED_SEGMENTS: usize = 1024;
 
-impl Inbox {
+impl<E: From<SessionFault>> Inbox<E> {
     /// An empty inbox that holds at most `limit_s` seconds of audio, `second_bytes` each.
-    pub(super) fn new(second_bytes: usize, limit_s: u32) -> Self {
+    #[must_use]
+    pub fn new(second_bytes: usize, limit_s: u32) -> Self {
         let n_s = usize::try_from(limit_s).unwrap_or(usize::MAX);
         Self {
             queue: VecDeque::new(),
@@ -124,13 +133,17 @@ impl Inbox {
             cleared: BTreeSet::new(),
             taken: 0,
             is_finished: false,
-            intake: Intake::default(),
+            intake: Box::new(WholeItems),
         }
     }
 
     /// With an intake for samples, which may then be cut anywhere.
-    pub(super) fn with_intake(self, intake: Intake) -> Self {
-        Self { intake, ..self }
+    #[must_use]
+    pub fn with_intake(self, intake: impl Intake<E> + 'static) -> Self {
+        Self {
+            intake: Box::new(intake),
+            ..self
+        }
     }
 
     /// Takes audio for a segment, in whole items unless there is an intake; a new id ends the segment
@@ -140,12 +153,11 @@ impl Inbox {
         segment_id: u64,
         data: &[u8],
         now: Instant,
-    ) -> Result<Pushed, ServeError> {
+    ) -> Result<Pushed, E> {
         if segment_id == 0 {
-            return Err(ServeError::invalid(
-                "audio.segment_id",
-                "expected at least 1, found 0",
-            ));
+            return Err(
+                SessionFault::invalid("audio.segment_id", "expected at least 1, found 0").into(),
+            );
         }
         if self.is_cleared(segment_id) {
             return Ok(Pushed::Cleared);
@@ -156,19 +168,21 @@ impl Inbox {
         let reopens =
             segment_id < self.newest || (segment_id == self.newest && !self.newest_is_open);
         if reopens {
-            return Err(ServeError::invalid(
+            return Err(SessionFault::invalid(
                 "audio.segment_id",
                 format!(
                     "ids strictly increase and are never reused: {segment_id} came after the end of it or of a later one ({})",
                     self.newest
                 ),
-            ));
+            )
+            .into());
         }
         let n_bytes = self.intake.n_held() + data.len();
         if n_bytes > self.max_bytes.saturating_sub(self.n_bytes) {
-            return Err(ServeError::TooMuchAudio {
+            return Err(SessionFault::TooMuchAudio {
                 limit_s: self.limit_s,
-            });
+            }
+            .into());
         }
         if segment_id > self.newest {
             self.begin(segment_id, now)?;
@@ -179,14 +193,14 @@ impl Inbox {
     }
 
     /// What the client should know about its audio.
-    pub(super) fn take_warnings(&mut self) -> Vec<v1::Warning> {
+    pub(super) fn take_warnings(&mut self) -> Vec<Warning> {
         self.intake.take_warnings()
     }
 
-    fn begin(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
+    fn begin(&mut self, segment_id: u64, now: Instant) -> Result<(), SessionFault> {
         let is_end = |queued: &&Queued| matches!(queued, Queued::End { .. });
         if self.queue.iter().filter(is_end).count() >= MAX_QUEUED_SEGMENTS {
-            return Err(ServeError::TooManyMessages {
+            return Err(SessionFault::TooManyMessages {
                 what: "segments",
                 limit: MAX_QUEUED_SEGMENTS,
             });
@@ -238,8 +252,12 @@ impl Inbox {
     /// begun and ended without a frame, so that who ends what he has not spoken is told as for any other.
     ///
     /// # Errors
-    /// [`ServeError::TooManyMessages`] where too many segments wait.
-    pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
+    /// [`SessionFault::TooManyMessages`] where too many segments wait.
+    pub(super) fn end_segment(
+        &mut self,
+        segment_id: u64,
+        now: Instant,
+    ) -> Result<(), SessionFault> {
         if segment_id > self.newest && !self.is_cleared(segment_id) && !self.is_finished {
             self.begin(segment_id, now)?;
         }
@@ -253,8 +271,8 @@ impl Inbox {
     /// any.
     ///
     /// # Errors
-    /// [`ServeError::TooManyMessages`] where too many segments are cleared before they begin.
-    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<bool, ServeError> {
+    /// [`SessionFault::TooManyMessages`] where too many segments are cleared before they begin.
+    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<bool, SessionFault> {
         match segment_id {
             None => Ok(self.clear_all()),
             Some(id) => self.clear_one(id),
@@ -274,7 +292,7 @@ impl Inbox {
         was_queued
     }
 
-    fn clear_one(&mut self, id: u64) -> Result<bool, ServeError> {
+    fn clear_one(&mut self, id: u64) -> Result<bool, SessionFault> {
         if !self.is_cleared(id) {
             self.remember_clear(id)?;
         }
@@ -288,11 +306,11 @@ impl Inbox {
         Ok(self.queue.len() < n_queued)
     }
 
-    fn remember_clear(&mut self, id: u64) -> Result<(), ServeError> {
+    fn remember_clear(&mut self, id: u64) -> Result<(), SessionFault> {
         let begun = self.cleared.range(..=self.newest);
         let n_begun = begun.clone().count();
         if id > self.newest && self.cleared.len() - n_begun >= MAX_SINGLE_CLEARS {
-            return Err(ServeError::TooManyMessages {
+            return Err(SessionFault::TooManyMessages {
                 what: "clears of segments to come",
                 limit: MAX_SINGLE_CLEARS,
             });

@@ -2,20 +2,24 @@
 //!
 //! A byte of audio is one frame: 0 = silence. Making frames takes as long as a test says.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use lipsync::v1::{self, stream_composite_response::Message};
-use tokio::time::Instant;
 
 use super::super::{Batch, Next, Popped, Rules, Session};
-use crate::stream::{
+use crate::{
+    Notice, Outgoing, SegmentEnd, SessionFault,
     inbox::{Inbox, Work},
     plan::{Planned, Slot},
 };
 
 pub(super) struct Stage {
-    pub(super) session: Session,
+    /// A picture is whether the network made it.
+    pub(super) session: Session<bool, SessionFault>,
     start: Instant,
     now: Instant,
     /// What a batch takes, and each of its frames.
@@ -29,7 +33,7 @@ pub(super) struct Stage {
     heard: VecDeque<(u64, u64)>,
     work: Option<(Batch, Instant, Instant)>,
     /// What was sent, and when, in ms.
-    pub(super) sent: Vec<(u64, Message)>,
+    pub(super) sent: Vec<(u64, Outgoing<bool>)>,
     /// When the stream failed, in ms, and why.
     pub(super) failure: Option<(u64, String)>,
     stopped_reading: Option<Instant>,
@@ -120,8 +124,8 @@ impl Stage {
                     self.work = Some((batch, began, done));
                     return done;
                 }
-                let frames = frames(&batch);
-                self.session.commit(batch, frames, began, self.now);
+                let pictures = vec![batch.needs_network(); batch.shots.len()];
+                self.session.commit(batch, pictures, began, self.now);
             }
             match self.session.next_task(self.now) {
                 Next::Listen(work) => self.listen(work),
@@ -165,7 +169,7 @@ impl Stage {
             }
             Work::End { segment_id, came } => {
                 let n_frames = self.heard.back().map_or(0, |last| last.1);
-                let end = v1::SegmentEnd {
+                let end = SegmentEnd {
                     segment_id,
                     n_frames,
                 };
@@ -209,13 +213,13 @@ impl Stage {
             .sent
             .iter()
             .filter_map(|(at_ms, message)| match message {
-                Message::Frame(frame) => Some(Seen {
+                Outgoing::Frame(frame) => Some(Seen {
                     at_ms: *at_ms,
                     segment: frame.segment_id,
                     n: frame.audio_time_us.map(|t| t / 40_000),
-                    place: frame.frame_index,
+                    place: frame.place,
                     pts_us: frame.pts_us,
-                    generated: frame.generated,
+                    generated: frame.picture,
                 }),
                 _ => None,
             });
@@ -223,7 +227,8 @@ impl Stage {
     }
 
     pub(super) fn warnings(&self) -> usize {
-        let is_warning = |sent: &&(u64, Message)| matches!(sent.1, Message::Warning(_));
+        let is_warning =
+            |sent: &&(u64, Outgoing<bool>)| matches!(sent.1, Outgoing::Notice(Notice::Warning(_)));
         self.sent.iter().filter(is_warning).count()
     }
 }
@@ -236,22 +241,6 @@ pub(super) fn assert_contiguous(frames: &[Seen]) {
 }
 
 fn slot(segment_id: u64, n: u64, byte: u8) -> Planned {
-    Planned::Frame(Slot {
-        segment_id,
-        n,
-        window: Arc::new([]),
-        speaks: byte != 0,
-        audio: Bytes::new(),
-        heard: None,
-        restart: None,
-    })
-}
-
-fn frames(batch: &Batch) -> Vec<v1::CompositedFrame> {
-    let frame = |frame_index| v1::CompositedFrame {
-        frame_index,
-        generated: batch.needs_network(),
-        ..Default::default()
-    };
-    (batch.place..).take(batch.shots.len()).map(frame).collect()
+    let window = Arc::new([]);
+    Planned::Frame(Slot::new(segment_id, n, window, byte != 0, Bytes::new()))
 }

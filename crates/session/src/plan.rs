@@ -3,24 +3,25 @@
 //! A slot stays in the plan until its frame is in the outbox. So an interruption finds everything in
 //! one of the two, and what it displaces in the outbox can return here and be made again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use lipsync::v1;
-use tokio::time::Instant;
+
+use crate::SegmentEnd;
 
 /// One frame of a segment, before it is made.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
-    pub(super) segment_id: u64,
+pub struct Slot {
+    /// Which segment.
+    pub segment_id: u64,
     /// Its number in its segment.
-    pub(super) n: u64,
+    pub n: u64,
     /// `[C, H, W]`.
-    pub(super) window: Arc<[f32]>,
+    pub window: Arc<[f32]>,
     /// False: it shows silence.
-    pub(super) speaks: bool,
+    pub speaks: bool,
     /// The audio under it, as it came; empty unless the session asked for echo.
-    pub(super) audio: Bytes,
+    pub audio: Bytes,
     /// When its audio was all there; known once it is planned.
     pub(super) heard: Option<Instant>,
     /// What it does to the clock.
@@ -38,9 +39,11 @@ pub(super) enum Restart {
 
 /// An entry of the plan.
 #[derive(Debug, Clone)]
-pub(super) enum Planned {
+pub enum Planned {
+    /// A frame to be made.
     Frame(Slot),
-    End(v1::SegmentEnd),
+    /// The end of a segment, behind its frames.
+    End(SegmentEnd),
 }
 
 /// Slots and ends of segments, in order.
@@ -59,6 +62,20 @@ impl Planned {
 }
 
 impl Slot {
+    /// Frame `n` of a segment, to be made of `window`, with `audio` under it. Unless it `speaks` it shows silence.
+    #[must_use]
+    pub fn new(segment_id: u64, n: u64, window: Arc<[f32]>, speaks: bool, audio: Bytes) -> Self {
+        Self {
+            segment_id,
+            n,
+            window,
+            speaks,
+            audio,
+            heard: None,
+            restart: None,
+        }
+    }
+
     /// Whether both are the same frame of the same segment.
     pub(super) fn is(&self, other: &Self) -> bool {
         (self.segment_id, self.n) == (other.segment_id, other.n)
@@ -95,7 +112,7 @@ impl Plan {
     }
 
     /// Takes the first entry if it is the end of a segment.
-    pub(super) fn take_end(&mut self) -> Option<v1::SegmentEnd> {
+    pub(super) fn take_end(&mut self) -> Option<SegmentEnd> {
         match self.queue.front() {
             Some(&Planned::End(end)) => {
                 self.queue.pop_front();

@@ -1,5 +1,21 @@
 use super::*;
-use crate::stream::fade::FULL;
+use crate::fade::FULL;
+
+/// Why these sessions end.
+#[derive(Debug)]
+enum Ended {
+    Draining,
+    DeadlineExceeded,
+    Fault(SessionFault),
+}
+
+impl From<SessionFault> for Ended {
+    fn from(fault: SessionFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+type Outbox = super::Outbox<(), Ended>;
 
 fn cursor(place: u64) -> Cursor {
     let look = Look {
@@ -23,10 +39,13 @@ fn slot(segment_id: u64, n: u64) -> Slot {
 
 fn push(outbox: &mut Outbox, segment_id: u64, n: u64) {
     let Cursor { place, look } = outbox.cursor();
-    let frame = v1::CompositedFrame {
+    let frame = Frame {
+        place,
+        pts_us: 0,
         segment_id,
-        frame_index: place,
-        ..Default::default()
+        audio_time_us: None,
+        audio: bytes::Bytes::new(),
+        picture: (),
     };
     outbox.push_frame(Made {
         frame,
@@ -41,16 +60,16 @@ fn sent(outbox: &mut Outbox) -> Vec<(u64, u64, u64)> {
     let mut all = Vec::new();
     loop {
         match outbox.pop() {
-            Popped::Frame(f, ..) => all.push((f.segment_id, f.frame_index, f.pts_us)),
-            Popped::Message(_) => {}
+            Popped::Frame(f, ..) => all.push((f.segment_id, f.place, f.pts_us)),
+            Popped::Notice(_) => {}
             Popped::Empty | Popped::End(_) => return all,
         }
     }
 }
 
-fn cleared(outbox: &mut Outbox) -> v1::Cleared {
+fn cleared(outbox: &mut Outbox) -> Cleared {
     match outbox.pop() {
-        Popped::Message(Message::Cleared(cleared)) => cleared,
+        Popped::Notice(Notice::Cleared(cleared)) => cleared,
         other => panic!("{other:?}"),
     }
 }
@@ -76,7 +95,7 @@ fn what_lay_behind_a_cleared_segment_comes_back_to_be_made_again() {
     push(&mut outbox, 1, 0);
     push(&mut outbox, 2, 0);
     push(&mut outbox, 2, 1);
-    let end = v1::SegmentEnd {
+    let end = SegmentEnd {
         segment_id: 2,
         n_frames: 2,
     };
@@ -107,38 +126,39 @@ fn a_failure_ends_the_stream_at_once_and_whatever_came_before() {
     let mut outbox = Outbox::new(25, cursor(0));
     push(&mut outbox, 1, 0);
     outbox.finish(None);
-    outbox.finish(Some(ServeError::Draining));
-    outbox.finish(Some(ServeError::DeadlineExceeded));
-    assert!(matches!(
-        outbox.pop(),
-        Popped::End(Some(ServeError::Draining))
-    ));
+    outbox.finish(Some(Ended::Draining));
+    outbox.finish(Some(Ended::DeadlineExceeded));
+    assert!(matches!(outbox.pop(), Popped::End(Some(Ended::Draining))));
 }
 
 #[test]
 fn a_good_end_comes_after_what_is_queued() {
     let mut outbox = Outbox::new(25, cursor(0));
     push(&mut outbox, 1, 0);
-    outbox.set_farewell(ServeError::Draining);
+    outbox.set_farewell(Ended::Draining);
     outbox.finish(None);
     assert!(matches!(outbox.pop(), Popped::Frame(..)));
-    assert!(matches!(
-        outbox.pop(),
-        Popped::End(Some(ServeError::Draining))
-    ));
+    assert!(matches!(outbox.pop(), Popped::End(Some(Ended::Draining))));
 }
 
 #[test]
 fn notices_to_a_client_that_does_not_read_are_bounded() {
     let mut outbox = Outbox::new(25, cursor(0));
     for _ in 0..10_000 {
-        outbox.warn(v1::Warning::default());
+        outbox.warn(Warning::default());
     }
     assert_eq!(outbox.notices.len(), MAX_QUEUED_WARNINGS);
     assert!(!outbox.has_room(1, 1));
     let refused = (0..10_000).find_map(|_| outbox.clear(None, |_| true).err());
-    assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
+    assert!(matches!(
+        refused,
+        Some(SessionFault::TooManyMessages { .. })
+    ));
     assert!(outbox.notices.len() <= MAX_QUEUED_NOTICES + 1);
-    outbox.finish(refused);
+    outbox.finish(refused.map(Ended::from));
     assert!(outbox.notices.is_empty(), "memory is given back at once");
+    assert!(matches!(
+        outbox.pop(),
+        Popped::End(Some(Ended::Fault(SessionFault::TooManyMessages { .. })))
+    ));
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeSet, VecDeque};
 
-use lipsync::v1::stream_composite_response::Message;
+use crate::{Notice, Outgoing};
 use proptest::prelude::*;
 
 use super::{
@@ -88,22 +88,22 @@ proptest! {
         stage.cost.1 = super::stage::ms(slowness);
         let (whole, mut newest_at_clear) = play(&mut stage, &acts);
         stage.reads = true;
-        stage.session.finish_input(tokio::time::Instant::now());
+        stage.session.finish_input(std::time::Instant::now());
         stage.play(200_000);
 
         let (mut last, mut cleared_to, mut cleared) = (None, 0, BTreeSet::new());
         let mut newest_sent = 0;
         for (_, message) in &stage.sent {
             match message {
-                Message::Frame(frame) if frame.segment_id == 0 => last = Some((frame.pts_us, None)),
-                Message::Frame(frame) => {
+                Outgoing::Frame(frame) if frame.segment_id == 0 => last = Some((frame.pts_us, None)),
+                Outgoing::Frame(frame) => {
                     let id = frame.segment_id;
                     prop_assert!(id > cleared_to && !cleared.contains(&id), "segment {id}");
                     prop_assert!(id >= newest_sent, "segments play in order");
                     newest_sent = id;
                     last = Some((frame.pts_us, frame.audio_time_us));
                 }
-                Message::Cleared(answer) => {
+                Outgoing::Notice(Notice::Cleared(answer)) => {
                     prop_assert_eq!(answer.last_pts_us, last.map(|l| l.0));
                     prop_assert_eq!(answer.last_audio_time_us, last.and_then(|l| l.1));
                     let newest = newest_at_clear.pop_front();
@@ -112,7 +112,7 @@ proptest! {
                         None => cleared_to = newest.unwrap_or_default(),
                     }
                 }
-                Message::SegmentEnd(end) => {
+                Outgoing::Notice(Notice::SegmentEnd(end)) => {
                     let id = end.segment_id;
                     prop_assert!(id > cleared_to && !cleared.contains(&id), "end of segment {id}");
                 }
@@ -122,13 +122,13 @@ proptest! {
         let frames = stage.frames();
         assert_contiguous(&frames);
         let n_asked = acts.iter().filter(|act| matches!(act, Act::Clear(_))).count();
-        let n_answered = stage.sent.iter().filter(|(_, m)| matches!(m, Message::Cleared(_))).count();
+        let n_answered = stage.sent.iter().filter(|(_, m)| matches!(m, Outgoing::Notice(Notice::Cleared(_)))).count();
         prop_assert_eq!(n_answered, n_asked);
         for id in whole {
             let n: Vec<u64> = frames.iter().filter(|f| f.segment == id).filter_map(|f| f.n).collect();
             prop_assert_eq!(&n, &(0..n.len() as u64).collect::<Vec<_>>(), "segment {}", id);
             let ended = stage.sent.iter().any(|(_, message)| {
-                matches!(message, Message::SegmentEnd(end) if end.segment_id == id && end.n_frames == n.len() as u64)
+                matches!(message, Outgoing::Notice(Notice::SegmentEnd(end)) if end.segment_id == id && end.n_frames == n.len() as u64)
             });
             prop_assert!(ended, "segment {} ends", id);
         }
@@ -164,7 +164,7 @@ fn an_answer_to_an_interruption_waits_for_nothing() {
     stage.play(0);
     assert!(matches!(
         stage.sent.last(),
-        Some((1000, Message::Cleared(_)))
+        Some((1000, Outgoing::Notice(Notice::Cleared(_))))
     ));
     stage.clear(Some(1));
     stage.speak(3, &[1; 10]);

@@ -1,8 +1,6 @@
 //! Whether a paced session falls behind for good: a server, or a connection, that is too slow for it.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Frames that leave so late are behind.
 const BEHIND: Duration = Duration::from_secs(1);

@@ -3,21 +3,21 @@
 //! A piece of audio is an entry of the inbox, then slots of the plan, then frames of the outbox. This
 //! decides what is worked on next, keeps the clock, and lets an interruption take away what it is about
 //! from all three at once. It never waits and never looks at a clock: the time is an argument, so that
-//! tests play hours in a moment. The lock and the waiting are in [`super::conversation`].
+//! tests play hours in a moment. The lock and the waiting are its user's.
 
 mod batch;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use lipsync::v1::{self, stream_composite_response::Message};
-use tokio::time::Instant;
+pub use batch::{Batch, Shot};
 
-pub(super) use batch::Batch;
-
-use super::{
-    counters::SessionCounters,
+use crate::{
+    Notice, Outgoing, SessionCounters, SessionFault, Warning,
     fade::FULL,
     inbox::{Came, Inbox, Pushed, Work},
     lag::Lag,
@@ -26,37 +26,38 @@ use super::{
     pace::{FRAME_BUFFER, Pacer},
     plan::{Plan, Planned, Restart, Slot},
 };
-use crate::error::ServeError;
 
 /// What was agreed on at the opening.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) fps: u32,
-    pub(super) start_frame_index: u64,
+pub struct Rules {
+    /// Frames per second.
+    pub fps: u32,
+    /// Place of the first frame on the avatar's timeline.
+    pub start_frame_index: u64,
     /// Frames leave at their time.
-    pub(super) is_realtime: bool,
+    pub is_realtime: bool,
     /// Silence shows the face at rest.
-    pub(super) shows_idle: bool,
+    pub shows_idle: bool,
     /// Finished frames that may wait.
-    pub(super) max_queued_frames: usize,
+    pub max_queued_frames: usize,
     /// Frames of a batch.
-    pub(super) max_batch_frames: usize,
+    pub max_batch_frames: usize,
     /// A session that is behind for so long, and no nearer then, ends.
-    pub(super) max_lag: Option<Duration>,
+    pub max_lag: Option<Duration>,
 }
 
-/// The state of a session.
+/// The state of a session, with coded pictures `P`, which it only carries, and errors `E`, which end it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub struct Session<P, E> {
     rules: Rules,
-    inbox: Inbox,
+    inbox: Inbox<E>,
     plan: Plan,
-    outbox: Outbox,
+    outbox: Outbox<P, E>,
     /// In sessions that are paced.
     pacer: Option<Pacer>,
     /// The segment that the last frame made of audio belongs to, while more of it is to come.
     speaking: Option<u64>,
-    /// An interruption has cut the stream in this segment: the clock waits for what comes after it.
+    /// An interruption has cut the session in this segment: the clock waits for what comes after it.
     cut: Option<u64>,
     /// How long the first batch of a segment takes, roughly.
     first_batch_time: Duration,
@@ -67,7 +68,7 @@ pub(super) struct Session {
 
 /// What the producer should do.
 #[derive(Debug)]
-pub(super) enum Next {
+pub enum Next {
     /// Make slots of this.
     Listen(Work),
     /// Make these frames.
@@ -78,15 +79,15 @@ pub(super) enum Next {
     Exhausted,
 }
 
-/// What the response stream gets.
+/// What can be sent.
 #[derive(Debug)]
-pub(super) enum Popped {
+pub enum Popped<P, E> {
     /// To be sent now.
-    Message(Message),
+    Message(Outgoing<P>),
     /// Nothing until something changes, or until this time.
     Wait(Option<Instant>),
-    /// The stream ends, well or with a status.
-    End(Option<ServeError>),
+    /// The session ends, well or with a reason.
+    End(Option<E>),
 }
 
 /// Audio that is late by less than this is waited for before the face comes to rest.
@@ -97,11 +98,11 @@ const IDLE_AHEAD: Duration = Duration::from_millis(25);
 const FIRST_BATCH_TIME: (Duration, Duration) =
     (Duration::from_millis(30), Duration::from_millis(80));
 
-impl Session {
+impl<P, E: From<SessionFault>> Session<P, E> {
     /// A session that begins at `now`.
-    pub(super) fn new(
+    pub fn new(
         rules: Rules,
-        inbox: Inbox,
+        inbox: Inbox<E>,
         counters: Arc<SessionCounters>,
         now: Instant,
     ) -> Self {
@@ -118,7 +119,7 @@ impl Session {
         if let Some(pacer) = &mut pacer
             && rules.shows_idle
         {
-            pacer.start(0, now);
+            pacer.start(0, now, None);
         }
         counters.opened();
         Self {
@@ -137,17 +138,16 @@ impl Session {
     }
 
     /// Queues a notice.
-    pub(super) fn notify(&mut self, message: Message) {
-        self.outbox.notify(message);
+    pub fn notify(&mut self, notice: Notice) {
+        self.outbox.notify(notice);
     }
 
     /// Takes audio; what is not wanted any more is answered with a warning.
-    pub(super) fn push_audio(
-        &mut self,
-        segment_id: u64,
-        data: &[u8],
-        now: Instant,
-    ) -> Result<(), ServeError> {
+    ///
+    /// # Errors
+    /// What the intake refuses, [`SessionFault::Invalid`] for a segment id that is out of order,
+    /// [`SessionFault::TooMuchAudio`] and [`SessionFault::TooManyMessages`] to a client that is too fast.
+    pub fn push_audio(&mut self, segment_id: u64, data: &[u8], now: Instant) -> Result<(), E> {
         let pushed = self.inbox.push_audio(segment_id, data, now);
         self.pass_warnings();
         let why = match pushed? {
@@ -155,22 +155,25 @@ impl Session {
             Pushed::Cleared => "was cleared",
             Pushed::TooLate => "came after the end of the session was announced",
         };
-        self.outbox.warn(v1::Warning {
-            code: "audio_discarded".into(),
+        self.outbox.warn(Warning {
+            code: "audio_discarded",
             text: format!("segment {segment_id} {why}; its audio is dropped"),
         });
         Ok(())
     }
 
     /// Ends a segment.
-    pub(super) fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), ServeError> {
+    ///
+    /// # Errors
+    /// [`SessionFault::TooManyMessages`] where too many segments wait.
+    pub fn end_segment(&mut self, segment_id: u64, now: Instant) -> Result<(), E> {
         let ended = self.inbox.end_segment(segment_id, now);
         self.pass_warnings();
-        ended
+        Ok(ended?)
     }
 
     /// Queues what the client should know about its audio.
-    pub(super) fn warn(&mut self, warning: v1::Warning) {
+    pub fn warn(&mut self, warning: Warning) {
         self.outbox.warn(warning);
     }
 
@@ -181,7 +184,10 @@ impl Session {
     }
 
     /// Interrupts: one segment, or everything.
-    pub(super) fn clear(&mut self, segment_id: Option<u64>) -> Result<(), ServeError> {
+    ///
+    /// # Errors
+    /// [`SessionFault::TooManyMessages`] to a client that clears for ever.
+    pub fn clear(&mut self, segment_id: Option<u64>) -> Result<(), E> {
         self.counters.cleared();
         let was_queued = self.inbox.clear(segment_id)?;
         let inbox = &self.inbox;
@@ -211,20 +217,20 @@ impl Session {
     }
 
     /// Nothing more comes in: the open segment ends.
-    pub(super) fn finish_input(&mut self, now: Instant) {
+    pub fn finish_input(&mut self, now: Instant) {
         self.inbox.finish(now);
         self.pass_warnings();
     }
 
-    /// The server takes nothing more: what was sent is finished, then the stream ends with `error`.
-    pub(super) fn leave(&mut self, warning: v1::Warning, error: ServeError, now: Instant) {
+    /// The server takes nothing more: what was sent is finished, then the session ends with `error`.
+    pub fn leave(&mut self, warning: Warning, error: E, now: Instant) {
         self.outbox.warn(warning);
         self.finish_input(now);
         self.outbox.set_farewell(error);
     }
 
-    /// Ends the stream: after what is queued, or at once with an error.
-    pub(super) fn end(&mut self, error: Option<ServeError>) {
+    /// Ends the session: after what is queued, or at once with an error.
+    pub fn end(&mut self, error: Option<E>) {
         if error.is_some() {
             self.plan = Plan::default();
             self.inbox.clear_all();
@@ -232,13 +238,13 @@ impl Session {
         self.outbox.finish(error);
     }
 
-    /// Whether the stream's end is settled.
-    pub(super) fn is_ending(&self) -> bool {
+    /// Whether the session's end is settled.
+    pub fn is_ending(&self) -> bool {
         self.outbox.is_ending()
     }
 
     /// What to work on now.
-    pub(super) fn next_task(&mut self, now: Instant) -> Next {
+    pub fn next_task(&mut self, now: Instant) -> Next {
         if self.outbox.is_ending() {
             return Next::Exhausted;
         }
@@ -288,7 +294,7 @@ impl Session {
     /// Takes what audio has become: slots in order, and the end of the segment.
     ///
     /// `came` is when that audio came.
-    pub(super) fn plan(&mut self, planned: Vec<Planned>, came: Came) {
+    pub fn plan(&mut self, planned: Vec<Planned>, came: Came) {
         let n_planned = planned.len();
         for (n, mut planned) in planned.into_iter().enumerate() {
             let id = planned.segment_id();
@@ -322,7 +328,7 @@ impl Session {
     }
 
     /// Whether a batch is still what has to be made next.
-    pub(super) fn is_current(&self, batch: &Batch) -> bool {
+    pub fn is_current(&self, batch: &Batch) -> bool {
         let cursor = self.outbox.cursor();
         let mut slots = self.plan.slots();
         !self.outbox.is_ending()
@@ -334,13 +340,7 @@ impl Session {
     }
 
     /// Takes the frames of a batch into the outbox, unless they are not wanted there any more.
-    pub(super) fn commit(
-        &mut self,
-        batch: Batch,
-        frames: Vec<v1::CompositedFrame>,
-        began: Instant,
-        now: Instant,
-    ) {
+    pub fn commit(&mut self, batch: Batch, pictures: Vec<P>, began: Instant, now: Instant) {
         if !self.is_current(&batch) {
             return;
         }
@@ -348,7 +348,8 @@ impl Session {
             let took = now.saturating_duration_since(began).min(FIRST_BATCH_TIME.1);
             self.first_batch_time = (self.first_batch_time * 3 + took) / 4;
         }
-        for (shot, mut frame) in batch.shots.into_iter().zip(frames) {
+        let shots = batch.shots.into_iter().zip(pictures);
+        for (place, (shot, picture)) in (batch.place..).zip(shots) {
             let n = self.outbox.next_number();
             match &shot.slot {
                 Some(slot) => {
@@ -362,9 +363,8 @@ impl Session {
             if shot.kind == outbox::Kind::Skipped {
                 self.late.skipped();
             }
-            shot.describe(&mut frame, self.rules.fps);
             self.outbox.push_frame(Made {
-                frame,
+                frame: shot.frame(place, self.rules.fps, picture),
                 kind: shot.kind,
                 look: shot.look(),
                 slot: shot.slot,
@@ -373,7 +373,7 @@ impl Session {
     }
 
     /// The client has not asked for more for so long.
-    pub(super) fn was_unread(&mut self, unread: Duration) {
+    pub fn was_unread(&mut self, unread: Duration) {
         self.lag.excuse(unread);
     }
 
@@ -390,15 +390,12 @@ impl Session {
     /// Sets the clock for a frame that is made of audio.
     fn keep_time(&mut self, n: u64, slot: &Slot, restart: Option<Restart>, now: Instant) {
         let Some(pacer) = &mut self.pacer else { return };
+        let (at, heard) = (now + FRAME_BUFFER, slot.heard.unwrap_or(now));
         match restart {
-            Some(Restart::Begin) => pacer.start(n, now + FRAME_BUFFER),
-            Some(Restart::Hold) => pacer.hold(n, now + FRAME_BUFFER),
-            None => {}
+            Some(Restart::Begin) => pacer.start(n, at, Some(heard)),
+            Some(Restart::Hold) => pacer.hold(n, at),
+            None => pacer.go_on(n, (slot.n == 0).then_some(heard)),
         }
-        if slot.n == 0 || restart == Some(Restart::Begin) {
-            pacer.begin(n, slot.heard.unwrap_or(now));
-        }
-        pacer.resume(n);
     }
 
     /// Sets the clock for an idle frame. Nobody hears them: after a hold they do not hurry.
@@ -407,21 +404,20 @@ impl Session {
         let due = pacer.due(n).filter(|&due| due + HOLD / 2 >= now);
         let at = due.unwrap_or(now);
         if self.speaking.is_some() {
-            pacer.hold(n, at);
-            pacer.bridge();
+            pacer.bridge(n, at);
         } else {
-            pacer.start(n, at);
+            pacer.start(n, at, None);
         }
     }
 
     /// The next message, if its time has come.
-    pub(super) fn pop(&mut self, now: Instant) -> Popped {
+    pub fn pop(&mut self, now: Instant) -> Popped<P, E> {
         if let Some(warning) = self.late.warning(now) {
             self.outbox.warn(warning);
         }
         if let Some(late) = self.falls_behind(now) {
             self.counters.too_slow();
-            self.end(Some(ServeError::TooSlow { late }));
+            self.end(Some(SessionFault::TooSlow { late }.into()));
         }
         let n = self.outbox.n_sent();
         let mut is_in_time = false;
@@ -435,18 +431,18 @@ impl Session {
                     self.counters.late(now.saturating_duration_since(due));
                 }
                 Some(_) => is_in_time = true,
-                None => pacer.start(n, now),
+                None => pacer.start(n, now, None),
             }
         }
         match self.outbox.pop() {
-            outbox::Popped::Message(message) => Popped::Message(message),
+            outbox::Popped::Notice(notice) => Popped::Message(Outgoing::Notice(notice)),
             outbox::Popped::Frame(frame, kind, heard) => {
                 self.counters.sent(kind);
                 if let (Some(pacer), Some(heard)) = (&mut self.pacer, heard.filter(|_| is_in_time))
                 {
                     pacer.sent(n, heard);
                 }
-                Popped::Message(Message::Frame(frame))
+                Popped::Message(Outgoing::Frame(frame))
             }
             outbox::Popped::Empty => Popped::Wait(None),
             outbox::Popped::End(error) => Popped::End(error),

@@ -1,12 +1,16 @@
 //! Which frames are made together, and how.
 
-use lipsync::v1;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
 use lipsync_core::pts_us;
-use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
 
 use super::Session;
-use crate::stream::{
+use crate::{
+    Frame, SessionFault,
     fade::{FULL, follow},
     outbox::{Cursor, Kind, Look},
     pace::FRAME_BUFFER,
@@ -24,26 +28,27 @@ const TOO_LATE: Duration = Duration::from_millis(120);
 
 /// Frames to be made together, at consecutive places.
 #[derive(Debug)]
-pub(in crate::stream) struct Batch {
+pub struct Batch {
     /// Place of the first one on the avatar's timeline.
-    pub(in crate::stream) place: u64,
+    pub place: u64,
     /// At least one; all need the network, or none.
-    pub(in crate::stream) shots: Vec<Shot>,
+    pub shots: Vec<Shot>,
 }
 
 /// One frame to be made.
 #[derive(Debug)]
-pub(in crate::stream) struct Shot {
-    pub(in crate::stream) kind: Kind,
+pub struct Shot {
+    /// How it comes about.
+    pub kind: Kind,
     /// The part that the network has in it, of [`FULL`]; 0 = it is not run.
-    pub(in crate::stream) weight: u8,
+    pub weight: u8,
     /// What it is run on.
-    pub(in crate::stream) window: Option<Arc<[f32]>>,
+    pub window: Option<Arc<[f32]>>,
     /// What it is made of; `None` for idle frames.
-    pub(in crate::stream) slot: Option<Slot>,
+    pub slot: Option<Slot>,
 }
 
-impl Session {
+impl<P, E: From<SessionFault>> Session<P, E> {
     /// How many frames should be made next, if there are as many.
     pub(super) fn batch_frames(&self) -> usize {
         let n = self.plan.slots().next().map_or(0, |slot| slot.n);
@@ -138,7 +143,7 @@ impl Batch {
     }
 
     /// Whether the network has a part in it.
-    pub(in crate::stream) fn needs_network(&self) -> bool {
+    pub fn needs_network(&self) -> bool {
         self.shots.first().is_some_and(Shot::needs_network)
     }
 }
@@ -163,7 +168,7 @@ impl Shot {
     }
 
     /// Whether the background frame's own face shows through.
-    pub(in crate::stream) fn is_faded(&self) -> bool {
+    pub fn is_faded(&self) -> bool {
         self.weight < FULL
     }
 
@@ -175,12 +180,16 @@ impl Shot {
         }
     }
 
-    /// Says in a frame where it belongs.
-    pub(super) fn describe(&self, frame: &mut v1::CompositedFrame, fps: u32) {
-        if let Some(slot) = &self.slot {
-            frame.segment_id = slot.segment_id;
-            frame.audio_time_us = Some(pts_us(slot.n, fps));
-            frame.audio = slot.audio.clone();
+    /// The frame that it has become.
+    pub(super) fn frame<P>(&self, place: u64, fps: u32, picture: P) -> Frame<P> {
+        let slot = self.slot.as_ref();
+        Frame {
+            place,
+            pts_us: 0,
+            segment_id: slot.map_or(0, |slot| slot.segment_id),
+            audio_time_us: slot.map(|slot| pts_us(slot.n, fps)),
+            audio: slot.map_or_else(Bytes::new, |slot| slot.audio.clone()),
+            picture,
         }
     }
 }

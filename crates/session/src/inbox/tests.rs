@@ -1,5 +1,7 @@
 use super::*;
 
+type Inbox = super::Inbox<SessionFault>;
+
 /// What comes out, without the times: a segment and its bytes, or its end.
 fn all(inbox: &mut Inbox) -> Vec<(u64, Option<usize>)> {
     let works = std::iter::from_fn(|| inbox.pop());
@@ -13,7 +15,7 @@ fn all(inbox: &mut Inbox) -> Vec<(u64, Option<usize>)> {
         .collect()
 }
 
-fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, ServeError> {
+fn push(inbox: &mut Inbox, id: u64, n: usize) -> Result<Pushed, SessionFault> {
     inbox.push_audio(id, &vec![0; n], Instant::now())
 }
 
@@ -34,16 +36,16 @@ fn ids_never_go_back() {
     push(&mut inbox, 5, 1).unwrap();
     assert!(matches!(
         push(&mut inbox, 4, 1),
-        Err(ServeError::Invalid { .. })
+        Err(SessionFault::Invalid { .. })
     ));
     assert!(matches!(
         push(&mut inbox, 0, 1),
-        Err(ServeError::Invalid { .. })
+        Err(SessionFault::Invalid { .. })
     ));
     inbox.end_segment(5, Instant::now()).unwrap();
     assert!(matches!(
         push(&mut inbox, 5, 1),
-        Err(ServeError::Invalid { .. })
+        Err(SessionFault::Invalid { .. })
     ));
 }
 
@@ -73,7 +75,7 @@ fn a_segment_without_audio_is_no_fault() {
     assert_eq!(all(&mut inbox), expected);
     assert!(matches!(
         push(&mut inbox, 2, 1),
-        Err(ServeError::Invalid { .. })
+        Err(SessionFault::Invalid { .. })
     ));
 }
 
@@ -81,7 +83,7 @@ fn a_segment_without_audio_is_no_fault() {
 fn ends_without_audio_are_bounded_and_nothing_begins_after_the_last() {
     let mut inbox = Inbox::new(100, 1);
     let ended = (1..10_000).find_map(|id| inbox.end_segment(id, Instant::now()).err());
-    assert!(matches!(ended, Some(ServeError::TooManyMessages { .. })));
+    assert!(matches!(ended, Some(SessionFault::TooManyMessages { .. })));
     let mut finished = Inbox::new(100, 1);
     finished.finish(Instant::now());
     finished.end_segment(1, Instant::now()).unwrap();
@@ -94,7 +96,7 @@ fn cleared_audio_is_discarded_and_its_bytes_are_given_back() {
     push(&mut inbox, 1, 10).unwrap();
     assert!(matches!(
         push(&mut inbox, 1, 1),
-        Err(ServeError::TooMuchAudio { .. })
+        Err(SessionFault::TooMuchAudio { .. })
     ));
     inbox.clear(Some(1)).unwrap();
     assert_eq!(push(&mut inbox, 1, 4).unwrap(), Pushed::Cleared);
@@ -143,7 +145,7 @@ fn segments_cleared_before_they_begin_are_never_forgotten() {
         assert!(!inbox.clear(Some(to_come + n)).unwrap());
     }
     let refused = inbox.clear(Some(to_come - 1));
-    assert!(matches!(refused, Err(ServeError::TooManyMessages { .. })));
+    assert!(matches!(refused, Err(SessionFault::TooManyMessages { .. })));
     push(&mut inbox, 5, 1).unwrap();
     assert!(inbox.clear(Some(5)).unwrap());
     assert!(
@@ -199,7 +201,10 @@ fn small_chunks_share_blocks_and_large_ones_are_cut() {
 fn segments_without_audio_are_bounded_too() {
     let mut inbox = Inbox::new(10, 1);
     let refused = (1..10_000).find_map(|id| push(&mut inbox, id, 0).err());
-    assert!(matches!(refused, Some(ServeError::TooManyMessages { .. })));
+    assert!(matches!(
+        refused,
+        Some(SessionFault::TooManyMessages { .. })
+    ));
     assert!(inbox.queue.len() < 3 * MAX_QUEUED_SEGMENTS);
 }
 

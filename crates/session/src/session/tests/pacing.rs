@@ -1,4 +1,4 @@
-use lipsync::v1::stream_composite_response::Message;
+use crate::{Notice, Outgoing};
 
 use super::{
     super::Rules,
@@ -32,7 +32,7 @@ fn a_burst_of_audio_leaves_at_its_time() {
     }
     assert!(matches!(
         stage.sent.last(),
-        Some((_, Message::SegmentEnd(_)))
+        Some((_, Outgoing::Notice(Notice::SegmentEnd(_))))
     ));
 }
 

@@ -1,35 +1,35 @@
 //! What was made and not yet sent: frames in order, and notices.
 //!
 //! Presentation times are given when a message leaves, not when it is made, so that frames dropped
-//! by an interruption leave no hole. Pure bookkeeping under the conversation's lock.
+//! by an interruption leave no hole. Pure bookkeeping.
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use lipsync::v1::{self, stream_composite_response::Message};
 use lipsync_core::pts_us;
-use tokio::time::Instant;
 
-use super::plan::{Planned, Slot};
-use crate::error::ServeError;
+use crate::{
+    Cleared, Frame, Notice, SegmentEnd, SessionFault, Warning,
+    plan::{Planned, Slot},
+};
 
-/// The outgoing queue of one conversation.
+/// The outgoing queue of one session, with pictures `P` and ends `E`.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Outbox<P, E> {
     /// Leave before everything else: an answer to an interruption does not wait for frames.
-    notices: VecDeque<Message>,
-    queue: VecDeque<Queued>,
+    notices: VecDeque<Notice>,
+    queue: VecDeque<Queued<P>>,
     fps: u32,
     n_queued_frames: usize,
     n_sent: u64,
     last: Option<LastSent>,
     /// Where the walk is after the last frame sent, and what that showed.
     sent: Cursor,
-    ending: Option<Ending>,
-    /// Why a stream ends that would otherwise end well.
-    farewell: Option<ServeError>,
+    ending: Option<Ending<E>>,
+    /// Why a session ends that would otherwise end well.
+    farewell: Option<E>,
 }
 
 /// Warnings are dropped, and nothing is made, when so many notices wait.
@@ -59,7 +59,7 @@ pub(super) struct Look {
 
 /// How a frame came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// By the network.
     Spoken,
     /// A background frame in a segment's silence.
@@ -72,8 +72,8 @@ pub(super) enum Kind {
 
 /// A frame on its way out.
 #[derive(Debug)]
-pub(super) struct Made {
-    pub(super) frame: v1::CompositedFrame,
+pub(super) struct Made<P> {
+    pub(super) frame: Frame<P>,
     pub(super) kind: Kind,
     pub(super) look: Look,
     /// What it was made of; `None` for idle frames.
@@ -81,9 +81,9 @@ pub(super) struct Made {
 }
 
 #[derive(Debug)]
-enum Queued {
-    Frame(Box<Made>),
-    End(v1::SegmentEnd),
+enum Queued<P> {
+    Frame(Box<Made<P>>),
+    End(SegmentEnd),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,27 +93,27 @@ struct LastSent {
 }
 
 #[derive(Debug)]
-enum Ending {
+enum Ending<E> {
     /// After what is queued.
-    Done(Option<ServeError>),
+    Done(Option<E>),
     /// At once.
-    Failed(ServeError),
+    Failed(E),
 }
 
 /// What can leave next.
 #[derive(Debug)]
-pub(super) enum Popped {
+pub(super) enum Popped<P, E> {
     /// A notice, or the end of a segment.
-    Message(Message),
+    Notice(Notice),
     /// A frame, how it came about, and when its audio was there.
-    Frame(v1::CompositedFrame, Kind, Option<Instant>),
+    Frame(Frame<P>, Kind, Option<Instant>),
     /// Nothing yet.
     Empty,
-    /// The stream ends, well or with a status.
-    End(Option<ServeError>),
+    /// The session ends, well or with a reason.
+    End(Option<E>),
 }
 
-impl Outbox {
+impl<P, E> Outbox<P, E> {
     /// An empty outbox that goes on from `cursor`.
     pub(super) fn new(fps: u32, cursor: Cursor) -> Self {
         Self {
@@ -130,25 +130,25 @@ impl Outbox {
     }
 
     /// Queues a frame; it has the cursor's place.
-    pub(super) fn push_frame(&mut self, made: Made) {
+    pub(super) fn push_frame(&mut self, made: Made<P>) {
         self.n_queued_frames += 1;
         self.queue.push_back(Queued::Frame(Box::new(made)));
     }
 
     /// Queues the end of a segment behind its frames.
-    pub(super) fn push_end(&mut self, end: v1::SegmentEnd) {
+    pub(super) fn push_end(&mut self, end: SegmentEnd) {
         self.queue.push_back(Queued::End(end));
     }
 
     /// Queues a notice before all frames.
-    pub(super) fn notify(&mut self, message: Message) {
-        self.notices.push_back(message);
+    pub(super) fn notify(&mut self, notice: Notice) {
+        self.notices.push_back(notice);
     }
 
     /// Queues a warning, unless a client that does not read has many waiting already.
-    pub(super) fn warn(&mut self, warning: v1::Warning) {
+    pub(super) fn warn(&mut self, warning: Warning) {
         if self.n_notices() < MAX_QUEUED_WARNINGS {
-            self.notices.push_back(Message::Warning(warning));
+            self.notices.push_back(Notice::Warning(warning));
         }
     }
 
@@ -158,13 +158,13 @@ impl Outbox {
     /// timeline that it does not have any more.
     ///
     /// # Errors
-    /// [`ServeError::TooManyMessages`] to a client that interrupts for ever and never reads.
+    /// [`SessionFault::TooManyMessages`] to a client that interrupts for ever and never reads.
     pub(super) fn clear(
         &mut self,
         segment_id: Option<u64>,
         is_cleared: impl Fn(u64) -> bool,
-    ) -> Result<Vec<Planned>, ServeError> {
-        let is_dropped = |queued: &Queued| is_cleared(queued.segment_id());
+    ) -> Result<Vec<Planned>, SessionFault> {
+        let is_dropped = |queued: &Queued<P>| is_cleared(queued.segment_id());
         let first_dropped = self
             .queue
             .iter()
@@ -173,17 +173,17 @@ impl Outbox {
             .queue
             .split_off(first_dropped.unwrap_or(self.queue.len()));
         self.queue.retain(|queued| !is_dropped(queued));
-        let is_frame = |queued: &&Queued| matches!(queued, Queued::Frame(_));
+        let is_frame = |queued: &&Queued<P>| matches!(queued, Queued::Frame(_));
         self.n_queued_frames = self.queue.iter().filter(is_frame).count();
         let displaced = behind.into_iter().filter(|queued| !is_dropped(queued));
         let displaced = displaced.filter_map(Queued::into_planned).collect();
-        self.notices.push_back(Message::Cleared(v1::Cleared {
+        self.notices.push_back(Notice::Cleared(Cleared {
             segment_id,
             last_pts_us: self.last.map(|l| l.pts_us),
             last_audio_time_us: self.last.and_then(|l| l.audio_time_us),
         }));
         if self.n_notices() > MAX_QUEUED_NOTICES {
-            return Err(ServeError::TooManyMessages {
+            return Err(SessionFault::TooManyMessages {
                 what: "answers",
                 limit: MAX_QUEUED_NOTICES,
             });
@@ -192,12 +192,12 @@ impl Outbox {
     }
 
     /// The next message; a frame is stamped with its time.
-    pub(super) fn pop(&mut self) -> Popped {
+    pub(super) fn pop(&mut self) -> Popped<P, E> {
         if let Some(notice) = self.notices.pop_front() {
-            return Popped::Message(notice);
+            return Popped::Notice(notice);
         }
         match self.queue.pop_front() {
-            Some(Queued::End(end)) => Popped::Message(Message::SegmentEnd(end)),
+            Some(Queued::End(end)) => Popped::Notice(Notice::SegmentEnd(end)),
             Some(Queued::Frame(made)) => self.send(*made),
             None => match self.ending.take() {
                 None => Popped::Empty,
@@ -207,7 +207,7 @@ impl Outbox {
         }
     }
 
-    fn send(&mut self, made: Made) -> Popped {
+    fn send(&mut self, made: Made<P>) -> Popped<P, E> {
         let mut frame = made.frame;
         frame.pts_us = pts_us(self.n_sent, self.fps);
         self.n_sent += 1;
@@ -217,7 +217,7 @@ impl Outbox {
             audio_time_us: frame.audio_time_us,
         });
         self.sent = Cursor {
-            place: frame.frame_index + 1,
+            place: frame.place + 1,
             look: made.look,
         };
         Popped::Frame(frame, made.kind, made.slot.and_then(|slot| slot.heard))
@@ -225,7 +225,7 @@ impl Outbox {
 
     /// Whether a frame waits for which `is_cleared` holds.
     pub(super) fn has_frame(&self, is_cleared: impl Fn(u64) -> bool) -> bool {
-        let is_frame = |queued: &Queued| matches!(queued, Queued::Frame(_));
+        let is_frame = |queued: &Queued<P>| matches!(queued, Queued::Frame(_));
         let mut queue = self.queue.iter();
         queue.any(|queued| is_frame(queued) && is_cleared(queued.segment_id()))
     }
@@ -235,8 +235,8 @@ impl Outbox {
         self.notices.is_empty() && matches!(self.queue.front(), Some(Queued::Frame(_)))
     }
 
-    /// Nothing more will be queued: the stream ends after what is.
-    pub(super) fn finish(&mut self, error: Option<ServeError>) {
+    /// Nothing more will be queued: the session ends after what is.
+    pub(super) fn finish(&mut self, error: Option<E>) {
         if matches!(self.ending, Some(Ending::Failed(_))) {
             return;
         }
@@ -253,12 +253,12 @@ impl Outbox {
         }
     }
 
-    /// When the stream comes to a good end, it ends with this status after all that was queued.
-    pub(super) fn set_farewell(&mut self, error: ServeError) {
+    /// When the session comes to a good end, it ends with this reason after all that was queued.
+    pub(super) fn set_farewell(&mut self, error: E) {
         self.farewell = Some(error);
     }
 
-    /// Whether the stream's end is settled.
+    /// Whether the session's end is settled.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
@@ -282,7 +282,7 @@ impl Outbox {
         last.map_or_else(
             || self.sent.clone(),
             |made| Cursor {
-                place: made.frame.frame_index + 1,
+                place: made.frame.place + 1,
                 look: made.look.clone(),
             },
         )
@@ -299,7 +299,7 @@ impl Outbox {
     }
 }
 
-impl Queued {
+impl<P> Queued<P> {
     /// 0 for idle frames, which no interruption is about.
     fn segment_id(&self) -> u64 {
         match self {
