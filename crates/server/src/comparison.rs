@@ -5,10 +5,9 @@ use std::sync::Arc;
 use lipsync_audio::{FPS, SampleEncoding};
 use lipsync_engine::{EngineError, FaceInput, Generator, Session, network_writer::SplitMix64};
 use lipsync_registry::Model;
-
-use crate::{
+use lipsync_serving::{
+    ServeError,
     clip::{window_floats, windows_of_clip},
-    error::ServeError,
     order::{Clip, Cut, PcmFormat},
     speech,
 };

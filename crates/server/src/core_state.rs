@@ -3,17 +3,16 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
+use lipsync_serving::{
+    admission::Admission, answer_limit::AnswerLimit, batch::Batches, phase::Phase,
+    pipeline::Pipeline,
+};
 use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
-    admission::Admission,
-    answer_limit::AnswerLimit,
-    batch::Batches,
     config::{Output, ServerLimits, SessionLimits},
     gpus::Gpus,
-    phase::Phase,
-    pipeline::Pipeline,
 };
 
 /// The parts of a running server.

@@ -10,9 +10,8 @@ use lipsync::{
     wav::{DataChunk, WavEncoding, WavHead},
 };
 use lipsync_audio::SampleEncoding;
+use lipsync_serving::{ServeError, order::PcmFormat};
 use lipsync_session::Warning;
-
-use crate::{error::ServeError, order::PcmFormat};
 
 /// The samples in what was sent in one piece, and what to tell the client about it.
 pub(crate) fn unpacked(

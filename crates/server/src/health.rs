@@ -15,9 +15,10 @@ use tonic_health::pb::{
 };
 
 use lipsync_registry::Registry;
+use lipsync_serving::phase::Phase;
 use lipsync_worker_pool::LostDevice;
 
-use crate::{phase::Phase, wire::status};
+use crate::wire::status;
 
 /// The services whose health equals the server's; `""` is the server itself, and `readiness` what orchestrators call
 /// that.

@@ -13,6 +13,7 @@ use lipsync::v1::{
 };
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
+use lipsync_serving::{admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::service::Routes;
@@ -20,17 +21,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::{
-    admission::Admission,
     config::{self, Config},
     core_state::Shared,
-    cpu_pool::CpuPool,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
     health::HealthService,
     listen::listen,
     operations::{Listening, Operations},
-    phase::Phase,
-    pipeline::Pipeline,
     request_layer::RequestLayer,
     seam::{IdleModels, WarmLoader},
     service::{LipSyncService, ModelAdminService, ServerAdminService},

@@ -139,11 +139,8 @@ impl<E: From<SessionFault>> Inbox<E> {
 
     /// With an intake for samples, which may then be cut anywhere.
     #[must_use]
-    pub fn with_intake(self, intake: impl Intake<E> + 'static) -> Self {
-        Self {
-            intake: Box::new(intake),
-            ..self
-        }
+    pub fn with_intake(self, intake: Box<dyn Intake<E>>) -> Self {
+        Self { intake, ..self }
     }
 
     /// Takes audio for a segment, in whole items unless there is an intake; a new id ends the segment

@@ -11,6 +11,7 @@
 //! Read `session` first, then `pace` for the clock.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod counters;
 mod fade;
 mod fault;
@@ -24,6 +25,7 @@ mod pace;
 mod plan;
 mod session;
 
+pub use batch::{Batch, Shot};
 pub use counters::{Alive, SessionCounters, SessionStats};
 pub use fade::FULL;
 pub use fault::SessionFault;
@@ -33,4 +35,4 @@ pub use message::{Cleared, Frame, Notice, Opened, Outgoing, SegmentEnd, Warning}
 pub use outbox::Kind;
 pub use pace::FRAME_BUFFER;
 pub use plan::{Planned, Slot};
-pub use session::{Batch, Next, Popped, Rules, Session, Shot};
+pub use session::{Next, Popped, Rules, Session};

@@ -5,7 +5,7 @@
 //! from all three at once. It never waits and never looks at a clock: the time is an argument, so that
 //! tests play hours in a moment. The lock and the waiting are its user's.
 
-mod batch;
+mod choice;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use batch::{Batch, Shot};
-
 use crate::{
     Notice, Outgoing, SessionCounters, SessionFault, Warning,
+    batch::Batch,
     fade::FULL,
     inbox::{Came, Inbox, Pushed, Work},
     lag::Lag,

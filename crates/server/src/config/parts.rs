@@ -1,7 +1,8 @@
 //! What the parts of the server need to know of the configuration, in their own terms.
 
-use super::{Config, ServerLimits};
-use crate::{admission, answer_limit::AnswerLimit};
+use lipsync_serving::{admission, answer_limit::AnswerLimit, live};
+
+use super::{Config, ServerLimits, SessionLimits};
 
 impl Config {
     /// How many places there are.
@@ -25,6 +26,24 @@ impl ServerLimits {
     pub fn answers(&self) -> AnswerLimit {
         AnswerLimit {
             max_bytes: u64::try_from(self.max_message_bytes).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl SessionLimits {
+    /// Bounds of sessions, on a server of such limits.
+    #[must_use]
+    pub fn live(&self, server: &ServerLimits) -> live::Limits {
+        live::Limits {
+            max_buffered_audio_s: self.max_buffered_audio_s,
+            max_unsent_ms: self.max_unsent_ms,
+            idle_timeout: self.idle_timeout,
+            send_timeout: self.send_timeout,
+            lag_timeout: self.lag_timeout,
+            max_session: self.max_session,
+            shutdown_grace: server.shutdown_grace,
+            max_batch_frames: server.max_batch_frames,
+            answers: server.answers(),
         }
     }
 }

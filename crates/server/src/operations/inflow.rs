@@ -8,11 +8,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{
+use lipsync_serving::{
     admission::{Upload, Uploads},
     peer::Peer,
-    transport::tapped::{Tap, too_much},
 };
+
+use crate::transport::tapped::{Tap, too_much};
 
 /// So many are not worth counting: a head of a request, a chunk of speech.
 const FREE_BYTES: usize = 64 << 10;

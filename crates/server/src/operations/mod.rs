@@ -10,6 +10,7 @@
 mod api;
 mod assets;
 mod connections;
+mod context;
 mod inflow;
 mod origin;
 mod preface;
@@ -20,12 +21,9 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{
-    core_state::Shared,
-    listen::listen,
-    request_layer::Shapes,
-    transport::{accept, closed},
-};
+use context::Context;
+
+use crate::{core_state::Shared, listen::listen, request_layer::Shapes, transport::accept};
 
 /// Connections beside those of sessions: pages, probes, scrapers.
 const SPARE_CONNECTIONS: usize = 64;
@@ -47,15 +45,6 @@ pub(crate) struct Operations {
     address: SocketAddr,
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
-}
-
-/// What the handlers share.
-#[derive(Debug, Clone)]
-struct Context {
-    shared: Arc<Shared>,
-    shapes: Arc<Shapes>,
-    /// Its sender is dropped when the port closes.
-    closing: watch::Receiver<()>,
 }
 
 impl Listening {

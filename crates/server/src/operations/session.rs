@@ -24,6 +24,7 @@ use axum::{
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, header};
 use lipsync::{call_error::code_name, v1};
+use lipsync_serving::{ServeError, admission::Work};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,14 +32,12 @@ use tokio_tungstenite::tungstenite;
 use tonic::Status;
 use tracing::Instrument as _;
 
-use super::{Context, closed, inflow::Inflow, origin};
+use super::{context::Context, inflow::Inflow, origin};
 use crate::{
-    admission::Work,
     core_state::Shared,
-    error::ServeError,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
-    transport::accept::Seat,
-    wire::{self, headers::RequestHeaders},
+    transport::{accept::Seat, closed},
+    wire::{self, headers::RequestHeaders, status::to_status},
 };
 
 /// The method that a session is.
@@ -71,7 +70,7 @@ enum End {
 
 impl From<ServeError> for End {
     fn from(error: ServeError) -> Self {
-        Self::Failed(error.into())
+        Self::Failed(to_status(error))
     }
 }
 

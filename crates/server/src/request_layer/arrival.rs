@@ -1,12 +1,15 @@
 //! What is known of a call before anything of it is looked at: where it came from, and what it holds.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
-use tokio::time::Instant;
+use lipsync_serving::{
+    activity::{Activity, Busy},
+    admission::Upload,
+};
 
 use super::Fault;
-use crate::{admission::Upload, gate::Ticket, wire::headers::RequestHeaders};
+use crate::wire::headers::RequestHeaders;
 
 /// See the module. An extension of every request.
 #[derive(Debug, Clone)]
@@ -19,19 +22,6 @@ pub(crate) struct Arrival {
     fault: Arc<OnceLock<Fault>>,
     activity: Option<Activity>,
 }
-
-/// Whether anything goes on in a connection that is worth a place.
-///
-/// Half a request is not: connections that are not busy are closed where others need their places.
-#[derive(Debug, Clone)]
-pub(crate) struct Activity {
-    place: Arc<Ticket>,
-    n_busy: Arc<Mutex<usize>>,
-}
-
-/// A connection is busy until the last of these is dropped.
-#[derive(Debug)]
-pub(crate) struct Busy(Activity);
 
 impl Arrival {
     /// Of a call whose connection is known.
@@ -69,35 +59,5 @@ impl Arrival {
     /// Why the stream of messages broke off, where that was not the connection.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault.get().cloned()
-    }
-}
-
-impl Activity {
-    /// Of a connection that has just begun, and does nothing yet.
-    pub(crate) fn new(place: Arc<Ticket>) -> Self {
-        place.set_waiting(Some(Instant::now()));
-        Self {
-            place,
-            n_busy: Arc::default(),
-        }
-    }
-
-    /// Something goes on from now on.
-    pub(crate) fn begin(&self) -> Busy {
-        self.change(|n_busy| n_busy + 1);
-        Busy(self.clone())
-    }
-
-    fn change(&self, change: impl FnOnce(usize) -> usize) {
-        let mut n_busy = self.n_busy.lock().unwrap_or_else(PoisonError::into_inner);
-        *n_busy = change(*n_busy);
-        // Under the lock, so that what is said last is true.
-        self.place.set_waiting((*n_busy == 0).then(Instant::now));
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.change(|n_busy| n_busy.saturating_sub(1));
     }
 }

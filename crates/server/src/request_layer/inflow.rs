@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
+use lipsync_serving::admission::Upload;
 use tokio::time::{Sleep, sleep_until};
 use tonic::body::Body;
 
@@ -19,7 +20,6 @@ use super::{
     message::{Fault, Incoming, Whole},
     upload::Pace,
 };
-use crate::admission::Upload;
 
 /// A [`Fault`], or what the connection broke by.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -180,6 +180,7 @@ impl http_body::Body for Inflow {
 mod tests {
     use std::{future::poll_fn, path::Path, time::Duration};
 
+    use lipsync_serving::{admission::Admission, caller::Caller, phase::Phase};
     use tokio::{
         sync::{mpsc, watch},
         time::{Instant, advance},
@@ -187,9 +188,7 @@ mod tests {
     use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
-    use crate::{
-        Config, admission::Admission, caller::Caller, phase::Phase, request_layer::upload::WINDOW,
-    };
+    use crate::{Config, request_layer::upload::WINDOW};
 
     type Sender = mpsc::Sender<Result<Bytes, tonic::Status>>;
 

@@ -12,13 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
-use tonic::Status;
-
-use super::elements::{self, Shapes, TooMany};
-use crate::{
+use lipsync_serving::{
     admission::{TOO_MANY_UPLOADS, Upload},
     error::{RETRY_AFTER, ServeError},
 };
+use tonic::Status;
+
+use super::elements::{self, Shapes, TooMany};
 
 /// What a message is kept in.
 const SEGMENT_BYTES: usize = 64 << 10;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    admission::Work,
-    config::{ServerLimits, SessionLimits},
-};
+use lipsync_serving::admission::Work;
+
+use crate::config::{ServerLimits, SessionLimits};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";

@@ -26,23 +26,26 @@ use std::{
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use lipsync_serving::{
+    ServeError,
+    activity::Busy,
+    admission::{Admission, Admitted, Work},
+    gate::Ticket,
+    peer::Peer,
+};
 use tokio::time::timeout_at;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
-    admission::{Admission, Admitted, Work},
     core_state::Shared,
-    error::ServeError,
-    gate::Ticket,
-    peer::Peer,
     wire::{
         headers::{RequestHeaders, check_encoding},
-        status,
+        status::{self, to_status},
     },
 };
-pub(crate) use arrival::{Activity, Arrival, Busy};
+pub(crate) use arrival::Arrival;
 pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
@@ -193,7 +196,7 @@ impl Call {
         }
         let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
-            Err(refusal) => return Ok(Status::from(refusal).into_http()),
+            Err(refusal) => return Ok(to_status(refusal).into_http()),
         };
         let mut response = self.answered_by(inner.call(request)).await?;
         if let Some(code) = repaired(&response) {
@@ -302,7 +305,7 @@ impl Call {
             biased;
             answer = timeout_at(self.answer_by.into(), answer) => answer,
             () = withdrawn => {
-                return Ok(Status::from(self.admission.refuse_upload()).into_http());
+                return Ok(to_status(self.admission.refuse_upload()).into_http());
             }
         };
         match answer {
@@ -311,7 +314,7 @@ impl Call {
                 tracing::error!("a request handler panicked");
                 Ok(status::panicked().into_http())
             }
-            Err(_elapsed) => Ok(Status::from(ServeError::DeadlineExceeded).into_http()),
+            Err(_elapsed) => Ok(to_status(ServeError::DeadlineExceeded).into_http()),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body::Body as _;
+use lipsync_serving::admission::Upload;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
@@ -14,7 +15,6 @@ use super::{
     elements::Shapes,
     message::{Fault, Incoming, Whole},
 };
-use crate::admission::Upload;
 
 /// In every time so long...
 pub(crate) const WINDOW: Duration = Duration::from_secs(5);
@@ -119,10 +119,11 @@ mod tests {
     use std::path::Path;
 
     use futures_util::stream;
+    use lipsync_serving::{admission::Admission, caller::Caller, phase::Phase};
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{Config, admission::Admission, caller::Caller, phase::Phase};
+    use crate::Config;
 
     const INFER: &str = "/lipsync.v1.LipSync/InferBatchComposite";
 

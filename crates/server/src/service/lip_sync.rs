@@ -3,20 +3,23 @@
 use std::{pin::Pin, sync::Arc};
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
+use lipsync_serving::{
+    ServeError,
+    batch::{Batches, Served},
+};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    batch::{Batches, Served},
     config::Output,
     core_state::Shared,
-    error::ServeError,
     request_layer::Arrival,
     wire::{
         self,
-        answer::checked_bytes,
+        answer::{checked_bytes, to_backgrounds, to_batch},
         headers::write_figures,
         request::{background_order, batch_order},
+        status::to_status,
     },
 };
 
@@ -39,17 +42,51 @@ impl LipSyncService {
         }
     }
 
+    async fn batch(
+        &self,
+        request: Request<v1::InferBatchCompositeRequest>,
+    ) -> Result<Response<v1::InferBatchCompositeResponse>, ServeError> {
+        let arrival = Arrival::of(request.extensions());
+        let headers = arrival.headers.checked()?;
+        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
+        let order = batch_order(request.into_inner(), headers, defaults, max_frames)?;
+        let upload = arrival.upload.as_deref();
+        let served = self.batches.serve(&headers.caller, upload, order).await?;
+        let timings = served.answer.timings.clone();
+        let mut response = self.response(served, to_batch)?;
+        write_figures(&timings, response.metadata_mut());
+        Ok(response)
+    }
+
+    async fn backgrounds(
+        &self,
+        request: Request<v1::GetBackgroundRequest>,
+    ) -> Result<Response<v1::GetBackgroundResponse>, ServeError> {
+        let arrival = Arrival::of(request.extensions());
+        let headers = arrival.headers.checked()?;
+        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
+        let order = background_order(request.into_inner(), defaults, max_frames)?;
+        headers.check_model_id(&order.model_id)?;
+        let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
+        let served = self
+            .batches
+            .serve_backgrounds(caller, upload, order)
+            .await?;
+        self.response(served, to_backgrounds)
+    }
+
     /// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
-    fn response<A, M>(&self, served: Served<A>) -> Result<Response<M>, ServeError>
-    where
-        M: From<A> + prost::Message,
-    {
+    fn response<A, M: prost::Message>(
+        &self,
+        served: Served<A>,
+        to_message: fn(A) -> M,
+    ) -> Result<Response<M>, ServeError> {
         let Served {
             answer,
             place: _place,
             room,
         } = served;
-        let message = M::from(answer);
+        let message = to_message(answer);
         let n_bytes = checked_bytes(&message, self.batches.answers)?;
         self.batches.admission.resize(&room, n_bytes)?;
         let mut response = Response::new(message);
@@ -64,33 +101,14 @@ impl LipSync for LipSyncService {
         &self,
         request: Request<v1::InferBatchCompositeRequest>,
     ) -> Result<Response<v1::InferBatchCompositeResponse>, Status> {
-        let arrival = Arrival::of(request.extensions());
-        let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
-        let order = batch_order(request.into_inner(), headers, defaults, max_frames)?;
-        let upload = arrival.upload.as_deref();
-        let served = self.batches.serve(&headers.caller, upload, order).await?;
-        let timings = served.answer.timings.clone();
-        let mut response = self.response(served)?;
-        write_figures(&timings, response.metadata_mut());
-        Ok(response)
+        self.batch(request).await.map_err(to_status)
     }
 
     async fn get_background(
         &self,
         request: Request<v1::GetBackgroundRequest>,
     ) -> Result<Response<v1::GetBackgroundResponse>, Status> {
-        let arrival = Arrival::of(request.extensions());
-        let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
-        let order = background_order(request.into_inner(), defaults, max_frames)?;
-        headers.check_model_id(&order.model_id)?;
-        let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
-        let served = self
-            .batches
-            .serve_backgrounds(caller, upload, order)
-            .await?;
-        Ok(self.response(served)?)
+        self.backgrounds(request).await.map_err(to_status)
     }
 
     type StreamCompositeStream =
@@ -101,7 +119,7 @@ impl LipSync for LipSyncService {
         request: Request<Streaming<v1::StreamCompositeRequest>>,
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let arrival = Arrival::of(request.extensions());
-        let headers = arrival.headers.checked()?.clone();
+        let headers = arrival.headers.checked().map_err(to_status)?.clone();
         let responses = wire::session::serve(&self.shared, headers, arrival, request.into_inner());
         Ok(Response::new(Box::pin(responses)))
     }

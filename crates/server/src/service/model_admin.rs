@@ -5,17 +5,20 @@ use std::sync::Arc;
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
 use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
+use lipsync_serving::{
+    ServeError,
+    admission::{Admission, Work},
+    batch::waiting,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    admission::{Admission, Work},
-    batch::waiting,
     core_state::Shared,
-    error::ServeError,
     request_layer::Arrival,
     wire::{
         answer::{count, micros},
         request::parse_model_id,
+        status::to_status,
     },
 };
 
@@ -36,8 +39,39 @@ impl ModelAdminService {
         }
     }
 
-    fn stats(&self, id: &lipsync_core::ModelId) -> Result<v1::ModelStats, ServeError> {
-        Ok(to_proto(&self.registry.status(id)?))
+    async fn load(
+        &self,
+        request: Request<v1::LoadModelRequest>,
+    ) -> Result<v1::LoadModelResponse, ServeError> {
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        let arrival = Arrival::of(request.extensions());
+        let admission = &self.admission;
+        let _place = admission.admit(&arrival.headers.caller, Work::Load)?;
+        let loading = admission.unless_draining(self.registry.load(&id));
+        let lease = waiting(arrival.upload.as_deref(), loading).await??;
+        Ok(v1::LoadModelResponse {
+            model: Some(to_proto(&self.registry.status(&id)?)),
+            load_us: micros(lease.load_time),
+        })
+    }
+
+    fn unload(
+        &self,
+        request: &v1::UnloadModelRequest,
+    ) -> Result<v1::UnloadModelResponse, ServeError> {
+        let id = parse_model_id(&request.model_id)?;
+        let was_loaded = self.registry.unload(&id)?;
+        Ok(v1::UnloadModelResponse { was_loaded })
+    }
+
+    fn stats(
+        &self,
+        request: &v1::GetModelStatsRequest,
+    ) -> Result<v1::GetModelStatsResponse, ServeError> {
+        let id = parse_model_id(&request.model_id)?;
+        Ok(v1::GetModelStatsResponse {
+            model: Some(to_proto(&self.registry.status(&id)?)),
+        })
     }
 }
 
@@ -55,37 +89,24 @@ impl ModelAdmin for ModelAdminService {
         &self,
         request: Request<v1::LoadModelRequest>,
     ) -> Result<Response<v1::LoadModelResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        let arrival = Arrival::of(request.extensions());
-        let admission = &self.admission;
-        let _place = admission.admit(&arrival.headers.caller, Work::Load)?;
-        let loading = admission.unless_draining(self.registry.load(&id));
-        let loaded = waiting(arrival.upload.as_deref(), loading).await?;
-        let lease = loaded.map_err(ServeError::from)?;
-        let load_us = micros(lease.load_time);
-        Ok(Response::new(v1::LoadModelResponse {
-            model: Some(self.stats(&id)?),
-            load_us,
-        }))
+        let loaded = self.load(request).await;
+        loaded.map(Response::new).map_err(to_status)
     }
 
     async fn unload_model(
         &self,
         request: Request<v1::UnloadModelRequest>,
     ) -> Result<Response<v1::UnloadModelResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        let was_loaded = self.registry.unload(&id).map_err(ServeError::from)?;
-        Ok(Response::new(v1::UnloadModelResponse { was_loaded }))
+        let unloaded = self.unload(request.get_ref());
+        unloaded.map(Response::new).map_err(to_status)
     }
 
     async fn get_model_stats(
         &self,
         request: Request<v1::GetModelStatsRequest>,
     ) -> Result<Response<v1::GetModelStatsResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        Ok(Response::new(v1::GetModelStatsResponse {
-            model: Some(self.stats(&id)?),
-        }))
+        let stats = self.stats(request.get_ref());
+        stats.map(Response::new).map_err(to_status)
     }
 }
 

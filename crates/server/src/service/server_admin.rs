@@ -4,18 +4,17 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use lipsync::v1::{self, server_admin_server::ServerAdmin};
 use lipsync_registry::ModelState;
+use lipsync_serving::{ServeError, phase::Phase, stages::Stage};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use super::model_admin::visual_cache_to_proto;
 use crate::{
     core_state::Shared,
-    error::ServeError,
-    phase::Phase,
-    stages::Stage,
     wire::{
         answer::{count, micros},
         session::stats_to_proto,
+        status::to_status,
     },
 };
 
@@ -54,7 +53,7 @@ impl ServerAdmin for ServerAdminService {
             ms @ 100..=60_000 => ms,
             other => {
                 let message = format!("expected 100 to 60000 (0 = 1000), found {other}");
-                return Err(ServeError::invalid("interval_ms", message).into());
+                return Err(to_status(ServeError::invalid("interval_ms", message)));
             }
         };
         let shared = Arc::clone(&self.shared);

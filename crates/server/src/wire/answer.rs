@@ -5,14 +5,12 @@ use std::time::Duration;
 use lipsync::v1;
 use lipsync_compositor::Encoding;
 use lipsync_core::PixelRect;
-use lipsync_session::Warning;
-
-use crate::{
+use lipsync_serving::{
+    CodedFrame, ServeError,
     answer_limit::AnswerLimit,
     batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Timings},
-    coding::CodedFrame,
-    error::ServeError,
 };
+use lipsync_session::Warning;
 
 /// What may come around an answer: the message of a stream that carries it, and a stamp.
 const ENVELOPE_BYTES: usize = 32;
@@ -30,76 +28,65 @@ pub(crate) fn checked_bytes(
     Ok(n_bytes)
 }
 
-impl From<BatchAnswer> for v1::InferBatchCompositeResponse {
-    fn from(answer: BatchAnswer) -> Self {
-        Self {
-            frames: answer.frames.into_iter().map(Into::into).collect(),
-            timings: Some(answer.timings.into()),
-            warnings: answer.warnings.into_iter().map(to_warning).collect(),
-        }
+pub(crate) fn to_batch(answer: BatchAnswer) -> v1::InferBatchCompositeResponse {
+    v1::InferBatchCompositeResponse {
+        frames: answer.frames.into_iter().map(to_batch_frame).collect(),
+        timings: Some(to_timings(answer.timings)),
+        warnings: answer.warnings.into_iter().map(to_warning).collect(),
     }
 }
 
-impl From<BatchFrame> for v1::CompositedFrame {
-    fn from(frame: BatchFrame) -> Self {
-        Self {
-            pts_us: frame.pts_us,
-            audio_time_us: Some(frame.audio_time_us),
-            ..frame.coded.into()
-        }
+fn to_batch_frame(frame: BatchFrame) -> v1::CompositedFrame {
+    v1::CompositedFrame {
+        pts_us: frame.pts_us,
+        audio_time_us: Some(frame.audio_time_us),
+        ..to_frame(frame.coded)
     }
 }
 
-impl From<CodedFrame> for v1::CompositedFrame {
-    fn from(frame: CodedFrame) -> Self {
-        Self {
-            frame_index: frame.frame_index,
-            background_index: frame.background_index,
-            generated: frame.generated,
-            format: format(frame.encoding).into(),
-            width: count(frame.width),
-            height: count(frame.height),
-            region: Some(rect(frame.region)),
-            data: frame.data,
-            ..Self::default()
-        }
+/// A frame without its times.
+pub(crate) fn to_frame(frame: CodedFrame) -> v1::CompositedFrame {
+    v1::CompositedFrame {
+        frame_index: frame.frame_index,
+        background_index: frame.background_index,
+        generated: frame.generated,
+        format: format(frame.encoding).into(),
+        width: count(frame.width),
+        height: count(frame.height),
+        region: Some(rect(frame.region)),
+        data: frame.data,
+        ..v1::CompositedFrame::default()
     }
 }
 
-impl From<Timings> for v1::Timings {
-    fn from(timings: Timings) -> Self {
-        Self {
-            queue_us: micros(timings.queue),
-            infer_us: micros(timings.infer),
-            composite_us: micros(timings.composite),
-            total_us: micros(timings.total),
-            model_load_us: micros(timings.model_load),
-            batch_frames: count(timings.batch_frames),
-            workers: timings.workers.into_iter().map(count).collect(),
-            prepare_us: micros(timings.prepare),
-        }
+fn to_timings(timings: Timings) -> v1::Timings {
+    v1::Timings {
+        queue_us: micros(timings.queue),
+        infer_us: micros(timings.infer),
+        composite_us: micros(timings.composite),
+        total_us: micros(timings.total),
+        model_load_us: micros(timings.model_load),
+        batch_frames: count(timings.batch_frames),
+        workers: timings.workers.into_iter().map(count).collect(),
+        prepare_us: micros(timings.prepare),
     }
 }
 
-impl From<BackgroundAnswer> for v1::GetBackgroundResponse {
-    fn from(answer: BackgroundAnswer) -> Self {
-        Self {
-            frames: answer.frames.into_iter().map(Into::into).collect(),
-            n_background_frames: answer.n_background_frames,
-        }
+pub(crate) fn to_backgrounds(answer: BackgroundAnswer) -> v1::GetBackgroundResponse {
+    v1::GetBackgroundResponse {
+        frames: answer.frames.into_iter().map(to_background).collect(),
+        n_background_frames: answer.n_background_frames,
     }
 }
 
-impl From<CodedFrame> for v1::BackgroundFrame {
-    fn from(frame: CodedFrame) -> Self {
-        Self {
-            background_index: frame.background_index,
-            format: format(frame.encoding).into(),
-            width: count(frame.width),
-            height: count(frame.height),
-            region: Some(rect(frame.region)),
-            data: frame.data,
-        }
+fn to_background(frame: CodedFrame) -> v1::BackgroundFrame {
+    v1::BackgroundFrame {
+        background_index: frame.background_index,
+        format: format(frame.encoding).into(),
+        width: count(frame.width),
+        height: count(frame.height),
+        region: Some(rect(frame.region)),
+        data: frame.data,
     }
 }
 

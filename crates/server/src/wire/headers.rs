@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 use lipsync_core::{Foreign, ModelId, Priority};
+use lipsync_serving::{ServeError, batch::Timings, caller::Caller, peer::Peer};
 use tonic::metadata::{MetadataMap, MetadataValue};
-
-use crate::{batch::Timings, caller::Caller, error::ServeError, peer::Peer};
 
 /// What the headers of a call say, read once, when it arrives.
 #[derive(Debug, Clone, Default)]

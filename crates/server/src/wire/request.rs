@@ -6,15 +6,14 @@ use lipsync::v1;
 use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
 use lipsync_core::{ModelId, Priority};
-
-use super::headers::RequestHeaders;
-use crate::{
+use lipsync_serving::{
+    ServeError,
     caller::Caller,
-    config::Output,
-    error::ServeError,
-    file,
     order::{BackgroundOrder, BatchOrder, Clip, Cut, OutputSpec, PcmFormat},
 };
+
+use super::headers::RequestHeaders;
+use crate::{config::Output, file};
 
 /// Places on the timeline end here, so that no sum of a place and a count can overflow.
 const MAX_START_FRAME: u64 = 1 << 62;

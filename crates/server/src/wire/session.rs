@@ -8,19 +8,21 @@ use lipsync::v1::{
     self, audio_chunk, stream_composite_request::Message as Request,
     stream_composite_response::Message as Response,
 };
+use lipsync_serving::{
+    CodedFrame, ServeError,
+    live::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
+};
 use lipsync_session::{Frame, Notice, Opened, Outgoing, SessionStats};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use crate::{
-    coding::CodedFrame,
     config::Output,
     core_state::Shared,
-    error::ServeError,
     request_layer::Arrival,
-    stream::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
+    samples,
     wire::{
-        answer::to_warning,
+        answer::{to_frame, to_warning},
         headers::RequestHeaders,
         request::{
             parse_model_id, parse_output, parse_pcm_format, parse_priority, parse_start,
@@ -48,8 +50,8 @@ where
         max_message_bytes: shared.limits.max_message_bytes,
     };
     let incoming = requests.map(move |request| edge.incoming(request));
-    let outgoing = stream::begin(parts(shared), caller, activity, incoming);
-    outgoing.map(|message| Ok(to_response(message?)))
+    let outgoing = live::begin(parts(shared), caller, activity, incoming);
+    outgoing.map(|message| message.map(to_response).map_err(status::to_status))
 }
 
 /// What a session needs of the server.
@@ -59,11 +61,8 @@ fn parts(shared: &Shared) -> Parts {
         registry: shared.registry.clone(),
         pipeline: shared.pipeline.clone(),
         counters: Arc::clone(&shared.sessions),
-        limits: shared.session.clone(),
-        answers: shared.answers,
-        max_batch_frames: shared.limits.max_batch_frames,
-        shutdown_grace: shared.limits.shutdown_grace,
-        phase: shared.phase.clone(),
+        new_intake: samples::intake,
+        limits: shared.session.live(&shared.limits),
     }
 }
 
@@ -172,7 +171,7 @@ fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
 
 fn to_response(message: Outgoing<CodedFrame>) -> v1::StreamCompositeResponse {
     let message = match message {
-        Outgoing::Frame(frame) => Response::Frame(to_frame(frame)),
+        Outgoing::Frame(frame) => Response::Frame(to_live_frame(frame)),
         Outgoing::Notice(Notice::Opened(opened)) => Response::Opened(to_opened(&opened)),
         Outgoing::Notice(Notice::SegmentEnd(end)) => Response::SegmentEnd(v1::SegmentEnd {
             segment_id: end.segment_id,
@@ -190,14 +189,14 @@ fn to_response(message: Outgoing<CodedFrame>) -> v1::StreamCompositeResponse {
     }
 }
 
-fn to_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
+fn to_live_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
     v1::CompositedFrame {
         frame_index: frame.place,
         pts_us: frame.pts_us,
         segment_id: frame.segment_id,
         audio_time_us: frame.audio_time_us,
         audio: frame.audio,
-        ..frame.picture.into()
+        ..to_frame(frame.picture)
     }
 }
 
@@ -236,10 +235,10 @@ mod tests {
     use bytes::Bytes;
     use lipsync_compositor::Encoding;
     use lipsync_core::PixelRect;
+    use lipsync_serving::answer_limit::AROUND_A_FRAME_BYTES;
     use prost::Message as _;
 
     use super::*;
-    use crate::answer_limit::AROUND_A_FRAME_BYTES;
 
     #[test]
     fn nothing_around_a_frame_is_longer_than_the_limit_allows_for() {

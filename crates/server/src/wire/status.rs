@@ -2,10 +2,9 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
+use lipsync_serving::error::{RETRY_AFTER, ServeError};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
-
-use crate::error::{RETRY_AFTER, ServeError};
 
 /// Marks the statuses that are made here: the stack makes some, too. It never leaves the process.
 #[derive(Debug, thiserror::Error)]
@@ -17,45 +16,43 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// The header by which gRPC clients learn when to retry.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-impl From<ServeError> for Status {
-    fn from(error: ServeError) -> Self {
-        let text = error.to_string();
-        match error {
-            ServeError::Invalid { field, message } => {
-                let details = ErrorDetails::with_bad_request_violation(field, message);
-                Self::with_error_details(Code::InvalidArgument, text, details)
-            }
-            ServeError::Compressed { .. } => {
-                let mut status = Self::unimplemented(text);
-                let none = MetadataValue::from_static("identity");
-                status.metadata_mut().insert(ACCEPT_ENCODING, none);
-                status
-            }
-            ServeError::UnknownModel { .. } => Self::not_found(text),
-            ServeError::BrokenModel { .. } => Self::failed_precondition(text),
-            ServeError::Overloaded { retry, .. } => {
-                retry_later(Code::ResourceExhausted, text, retry)
-            }
-            ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
-                retry_later(Code::ResourceExhausted, text, RETRY_AFTER)
-            }
-            ServeError::AnswerTooLarge { .. }
-            | ServeError::MessageTooLarge { .. }
-            | ServeError::TooMuchAudio { .. }
-            | ServeError::TooManyMessages { .. }
-            | ServeError::TooSlow { .. } => Self::resource_exhausted(text),
-            ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
-                retry_later(Code::Unavailable, text, RETRY_AFTER)
-            }
-            ServeError::DeadlineExceeded
-            | ServeError::UploadTooSlow
-            | ServeError::SessionIdle { .. }
-            | ServeError::SessionUnread { .. }
-            | ServeError::SessionTooLong { .. } => Self::deadline_exceeded(text),
-            ServeError::Internal { detail } => {
-                tracing::error!(detail, "internal error");
-                internal(text)
-            }
+/// How a client of gRPC is told.
+#[must_use]
+pub fn to_status(error: ServeError) -> Status {
+    let text = error.to_string();
+    match error {
+        ServeError::Invalid { field, message } => {
+            let details = ErrorDetails::with_bad_request_violation(field, message);
+            Status::with_error_details(Code::InvalidArgument, text, details)
+        }
+        ServeError::Compressed { .. } => {
+            let mut status = Status::unimplemented(text);
+            let none = MetadataValue::from_static("identity");
+            status.metadata_mut().insert(ACCEPT_ENCODING, none);
+            status
+        }
+        ServeError::UnknownModel { .. } => Status::not_found(text),
+        ServeError::BrokenModel { .. } => Status::failed_precondition(text),
+        ServeError::Overloaded { retry, .. } => retry_later(Code::ResourceExhausted, text, retry),
+        ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
+            retry_later(Code::ResourceExhausted, text, RETRY_AFTER)
+        }
+        ServeError::AnswerTooLarge { .. }
+        | ServeError::MessageTooLarge { .. }
+        | ServeError::TooMuchAudio { .. }
+        | ServeError::TooManyMessages { .. }
+        | ServeError::TooSlow { .. } => Status::resource_exhausted(text),
+        ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
+            retry_later(Code::Unavailable, text, RETRY_AFTER)
+        }
+        ServeError::DeadlineExceeded
+        | ServeError::UploadTooSlow
+        | ServeError::SessionIdle { .. }
+        | ServeError::SessionUnread { .. }
+        | ServeError::SessionTooLong { .. } => Status::deadline_exceeded(text),
+        ServeError::Internal { detail } => {
+            tracing::error!(detail, "internal error");
+            internal(text)
         }
     }
 }
@@ -115,7 +112,7 @@ mod tests {
 
     #[test]
     fn our_own_statuses_are_known_wherever_they_come_by() {
-        let errors = [Status::from(ServeError::internal("a detail")), panicked()];
+        let errors = [to_status(ServeError::internal("a detail")), panicked()];
         for status in errors {
             assert_eq!(
                 (status.code(), status.message()),

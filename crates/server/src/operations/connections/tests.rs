@@ -1,6 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use axum::routing::get;
+use lipsync_serving::{admission::Admission, peer::Peer, phase::Phase};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     sync::mpsc,
@@ -8,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Config, admission::Admission, peer::Peer, phase::Phase, transport::accept::places};
+use crate::{Config, transport::accept::places};
 
 /// The client's end of a connection to a server with one page of `n_bytes`. Time is virtual: it
 /// jumps to the next timer when nobody can do anything.

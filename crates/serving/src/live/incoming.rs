@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// What clients send, from whatever transport.
-pub(crate) trait Requests: Stream<Item = Result<Incoming, Broken>> + Send + Unpin {}
+pub trait Requests: Stream<Item = Result<Incoming, Broken>> + Send + Unpin {}
 
 impl<T> Requests for T where T: Stream<Item = Result<Incoming, Broken>> + Send + Unpin {}
 
 /// A message of a client.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+pub enum Incoming {
     /// What the session is to be. What is wrong with it is told after the session has its place: a full
     /// server refuses first.
     Open(Box<Result<SessionOrder, ServeError>>),
@@ -43,7 +43,7 @@ pub(crate) enum Incoming {
 
 /// Audio as it came.
 #[derive(Debug)]
-pub(crate) enum Audio {
+pub enum Audio {
     /// Samples.
     Pcm(Bytes),
     /// f32 LE feature steps.
@@ -54,28 +54,28 @@ pub(crate) enum Audio {
 
 /// What a client wants of its session; checked, but the model is not yet known to be configured.
 #[derive(Debug)]
-pub(crate) struct SessionOrder {
+pub struct SessionOrder {
     /// The model asked for.
-    pub(crate) model_id: ModelId,
+    pub model_id: ModelId,
     /// How audio comes.
-    pub(crate) form: AudioForm,
+    pub form: AudioForm,
     /// What to send back.
-    pub(crate) output: OutputSpec,
+    pub output: OutputSpec,
     /// How urgent it is.
-    pub(crate) priority: Priority,
+    pub priority: Priority,
     /// Place of the first frame on the avatar's timeline.
-    pub(crate) start_frame_index: u64,
+    pub start_frame_index: u64,
     /// Frames leave at their time.
-    pub(crate) is_realtime: bool,
+    pub is_realtime: bool,
     /// Silence and pauses show the face at rest.
-    pub(crate) shows_idle: bool,
+    pub shows_idle: bool,
     /// Frames carry the audio under them.
-    pub(crate) echoes_audio: bool,
+    pub echoes_audio: bool,
 }
 
 /// How a session's audio comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AudioForm {
+pub enum AudioForm {
     /// Samples.
     Pcm(PcmFormat),
     /// f32 LE feature steps.
@@ -86,7 +86,7 @@ pub(crate) enum AudioForm {
 
 /// Why no message comes any more, though the client has not closed its side.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub enum Broken {
     /// The client, or the server, is at fault: this is told.
     Fault(ServeError),
     /// There is nobody to be told.

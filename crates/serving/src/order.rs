@@ -104,8 +104,7 @@ pub struct OutputSpec {
 
 impl OutputSpec {
     /// What a picture will take, roughly: exact for raw formats, a guess for coded ones.
-    #[must_use]
-    pub fn estimated_bytes(&self, width: usize, height: usize) -> u64 {
+    pub(crate) fn estimated_bytes(&self, width: usize, height: usize) -> u64 {
         let px = u64::try_from(width * height).unwrap_or(u64::MAX);
         match self.encoding {
             // Talking heads take 0.05 to 0.1 bytes a pixel at quality 85, several times that at 100. A

@@ -1,19 +1,18 @@
 //! Live sessions as they run: tasks, a lock and waiting around the state machine of [`lipsync_session`].
 //!
-//! Four parts share a [`Conversation`]: the *reader* takes every message as it comes, so that an
+//! Four parts share a `Conversation`: the *reader* takes every message as it comes, so that an
 //! interruption never queues behind audio; the *producer* turns the audio of one segment after the
 //! other into frames; the *response stream* sends what is ready, when its time has come; the *watch*
 //! ends what lasts too long. Reader, producer and watch are tasks that end with the response stream: a
 //! client that vanishes takes everything with it.
 //!
-//! What they do is decided in [`lipsync_session`]. Here, `intake` makes whole samples of chunks, `segment` makes
-//! slots of audio, and `blend` mixes faces where speech and rest meet. What comes in is an [`Incoming`], what
-//! leaves an [`Outgoing`]: `crate::wire` knows how they travel.
+//! What they do is decided in [`lipsync_session`]. Here, `segment` makes slots of audio, and `blend` mixes faces
+//! where speech and rest meet. What comes in is an [`Incoming`], what leaves an [`Outgoing`]: how they travel is for
+//! the edges to know.
 
 mod blend;
 mod conversation;
 mod incoming;
-mod intake;
 mod open;
 mod parts;
 mod producer;
@@ -21,8 +20,8 @@ mod reader;
 mod segment;
 mod watch;
 
-pub(crate) use incoming::{Audio, AudioForm, Broken, Incoming, Requests, SessionOrder};
-pub(crate) use parts::Parts;
+pub use incoming::{Audio, AudioForm, Broken, Incoming, Requests, SessionOrder};
+pub use parts::{Limits, NewIntake, Parts};
 
 use std::{sync::Arc, time::Instant};
 
@@ -30,14 +29,14 @@ use lipsync_session::Outgoing;
 use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
 
-use crate::{caller::Caller, coding::CodedFrame, error::ServeError, request_layer::Activity};
-use conversation::Conversation;
+use crate::{activity::Activity, caller::Caller, coding::CodedFrame, error::ServeError};
+use conversation::{Conversation, EndOnDrop};
 use reader::Opener;
 
 /// Begins a session and gives what it tells its client. It takes its place when its first message is there.
 /// Everything after this, errors included, travels in the stream: a client may wait for the response's headers
 /// before it sends its first message.
-pub(crate) fn begin<R: Requests + 'static>(
+pub fn begin<R: Requests + 'static>(
     parts: Parts,
     caller: Caller,
     activity: Option<Activity>,
@@ -88,14 +87,5 @@ async fn until(
     };
     if timeout_at(deadline.into(), reading).await.is_err() {
         conversation.end(Some(ServeError::DeadlineExceeded));
-    }
-}
-
-/// Ends a stream that has not been ended properly when its task does.
-struct EndOnDrop(Arc<Conversation>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.end_if_open();
     }
 }

@@ -93,8 +93,7 @@ impl Gate {
     }
 
     /// What holds for it.
-    #[must_use]
-    pub fn rules(&self) -> &Rules {
+    pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
@@ -123,19 +122,19 @@ impl Gate {
     }
 
     /// Whether one more place would be given to this peer now.
-    pub fn has_room(&self, peer: Peer) -> bool {
+    pub(crate) fn has_room(&self, peer: Peer) -> bool {
         let state = self.lock();
         self.lack(&state, peer, 0, 1).is_none()
             || self.rules.patience.is_some() && !self.candidates(&state, peer, None).is_empty()
     }
 
     /// Places or bytes that are taken now.
-    pub fn n_taken(&self) -> usize {
+    pub(crate) fn n_taken(&self) -> usize {
         self.lock().n_taken
     }
 
     /// Waits until nothing is taken.
-    pub async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         loop {
             let changed = self.changed.notified();
             if self.lock().holders.is_empty() {
@@ -272,7 +271,7 @@ impl State {
 
 impl Ticket {
     /// Takes more or gives some back; `false` where there is no room for more, or the ticket is withdrawn.
-    pub fn resize(&self, n: usize) -> bool {
+    pub(crate) fn resize(&self, n: usize) -> bool {
         let mut state = self.gate.lock();
         let Some((peer, n_held)) = state.holders.get(&self.id).map(|h| (h.peer, h.n)) else {
             return false;
@@ -294,7 +293,7 @@ impl Ticket {
     }
 
     /// Of all tickets of its gate.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.gate.rules.limit
     }
 

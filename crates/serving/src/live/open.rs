@@ -10,11 +10,10 @@ use lipsync_compositor::Encoding;
 use lipsync_registry::{Model, Registry};
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
-use super::{AudioForm, SessionOrder, intake::PcmIntake};
+use super::{AudioForm, Limits, NewIntake, SessionOrder};
 use crate::{
     answer_limit::AnswerLimit,
     clip::{StepsNeeded, window_floats},
-    config::SessionLimits,
     error::ServeError,
     order::OutputSpec,
     pipeline::{Urgency, estimated_bytes, walk},
@@ -90,7 +89,7 @@ impl Opening {
     }
 
     /// What the client is told.
-    pub(super) fn opened(&self, session: &SessionLimits) -> Opened {
+    pub(super) fn opened(&self, limits: &Limits) -> Opened {
         let look_ahead_ms = match self.form {
             AudioForm::Pcm(format) => look_ahead_ms(format.rate_hz),
             // The step of the frame's own time and those after it.
@@ -105,8 +104,8 @@ impl Opening {
             height: self.model.height(),
             audio_kind: self.model.audio_kind(),
             look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
-            max_buffered_audio_s: self.max_buffered_audio_s(session),
-            max_unsent_ms: self.max_unsent_ms(session),
+            max_buffered_audio_s: self.max_buffered_audio_s(limits),
+            max_unsent_ms: self.max_unsent_ms(limits),
             frame_buffer_ms: if self.is_realtime {
                 u32::try_from(FRAME_BUFFER.as_millis()).unwrap_or(u32::MAX)
             } else {
@@ -116,23 +115,23 @@ impl Opening {
     }
 
     /// What the session's parts have to know of it.
-    pub(super) fn rules(&self, session: &SessionLimits, max_batch_frames: usize) -> Rules {
+    pub(super) fn rules(&self, limits: &Limits) -> Rules {
         let fps = self.model.fps();
-        let n_frames = n_frames_in(self.max_unsent_ms(session), fps);
+        let n_frames = n_frames_in(self.max_unsent_ms(limits), fps);
         Rules {
             fps,
             start_frame_index: self.start_frame_index,
             is_realtime: self.is_realtime,
             shows_idle: self.shows_idle,
             max_queued_frames: usize::try_from(n_frames).unwrap_or(usize::MAX),
-            max_batch_frames,
-            max_lag: session.lag_timeout,
+            max_batch_frames: limits.max_batch_frames,
+            max_lag: limits.lag_timeout,
         }
     }
 
     /// `session.max_unsent_ms`, or less where frames wait for their time, as an interruption drops them, or
     /// where that would be more bytes than one session may hold.
-    fn max_unsent_ms(&self, session: &SessionLimits) -> u32 {
+    fn max_unsent_ms(&self, limits: &Limits) -> u32 {
         let fps = self.model.fps().max(1);
         let echo_bytes = if self.echoes_audio {
             u64::try_from(self.bytes_per_s()).unwrap_or(u64::MAX) / u64::from(fps)
@@ -140,7 +139,7 @@ impl Opening {
             0
         };
         let max_ms = unsent_ms(self.frame_bytes.saturating_add(echo_bytes), fps);
-        let max_ms = max_ms.min(session.max_unsent_ms);
+        let max_ms = max_ms.min(limits.max_unsent_ms);
         if self.is_realtime {
             max_ms.min(MAX_PACED_MS)
         } else {
@@ -150,18 +149,18 @@ impl Opening {
 
     /// `session.max_buffered_audio_s`, or less where that would be more bytes than one session may
     /// hold: whole windows take up to 13 MB a second.
-    fn max_buffered_audio_s(&self, session: &SessionLimits) -> u32 {
+    fn max_buffered_audio_s(&self, limits: &Limits) -> u32 {
         let n_s = (MAX_BUFFERED_BYTES / self.bytes_per_s()).max(1);
-        session
+        limits
             .max_buffered_audio_s
             .min(u32::try_from(n_s).unwrap_or(u32::MAX))
     }
 
     /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
-    pub(super) fn inbox(&self, session: &SessionLimits) -> Inbox<ServeError> {
-        let inbox = Inbox::new(self.bytes_per_s(), self.max_buffered_audio_s(session));
+    pub(super) fn inbox(&self, limits: &Limits, new_intake: NewIntake) -> Inbox<ServeError> {
+        let inbox = Inbox::new(self.bytes_per_s(), self.max_buffered_audio_s(limits));
         match self.form {
-            AudioForm::Pcm(format) => inbox.with_intake(PcmIntake::new(format, self.model.fps())),
+            AudioForm::Pcm(format) => inbox.with_intake(new_intake(format, self.model.fps())),
             AudioForm::Steps | AudioForm::Windows => inbox,
         }
     }

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use lipsync_session::{Batch, Next, Planned, Work};
 use tokio::time::Instant;
 
-use super::{EndOnDrop, blend::blend, conversation::Conversation, open::Opening, segment::Segment};
+use super::{
+    blend::blend,
+    conversation::{Conversation, EndOnDrop},
+    open::Opening,
+    segment::Segment,
+};
 use crate::{
     answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError, pipeline::Pipeline,
     stages::Stage,

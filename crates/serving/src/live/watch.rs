@@ -10,8 +10,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::conversation::Conversation;
-use crate::{config::SessionLimits, error::ServeError, phase::Phase};
+use super::{Limits, conversation::Conversation};
+use crate::{error::ServeError, phase::Phase};
 
 /// What a session may take to finish when its time is over.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -19,14 +19,13 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// is told.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Returns when the session must end at once, and why. A server that drains gives it `grace` to finish.
+/// Returns when the session must end at once, and why. A server that drains gives it its grace to finish.
 pub(super) async fn watch(
-    limits: &SessionLimits,
+    limits: &Limits,
     mut phase: watch::Receiver<Phase>,
-    grace: Duration,
     conversation: &Conversation,
 ) -> ServeError {
-    let life = limits.max_session;
+    let (life, grace) = (limits.max_session, limits.shutdown_grace);
     let over = async {
         match life {
             Some(life) => tokio::time::sleep(life).await,
@@ -68,7 +67,7 @@ fn leaving(error: &ServeError, within: Duration) -> Warning {
 }
 
 /// Returns when nothing has moved for too long.
-async fn neglected(limits: &SessionLimits, conversation: &Conversation) -> ServeError {
+async fn neglected(limits: &Limits, conversation: &Conversation) -> ServeError {
     let idle_limit = limits.idle_timeout;
     let send_limit = limits.send_timeout;
     loop {

@@ -46,7 +46,7 @@ const CONTROL: usize = 64;
 /// Orchestrators and proxies watch each server a few times; a page does not watch at all.
 const WATCHES: usize = 256;
 /// A call that is on its way in counts as so many bytes at least: its stream, its task and its headers.
-pub const UPLOAD_BYTES: usize = 16 << 10;
+pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
 /// An upload that stands still for longer gives way where there is no room for others.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
 /// An answer that has waited for its reader for longer gives way where there is no room for others.
@@ -67,6 +67,19 @@ pub struct Limits {
     pub max_unsent_bytes: usize,
     /// What one peer may hold of each kind of place and memory that clients share, percent.
     pub peer_share_percent: u32,
+}
+
+#[cfg(test)]
+impl Limits {
+    /// Places for all that a test does, and all of them for one peer.
+    pub(crate) const ROOMY: Self = Self {
+        queue_capacity: 256,
+        n_workers: 2,
+        max_sessions: 16,
+        max_upload_bytes: 1 << 20,
+        max_unsent_bytes: 1 << 20,
+        peer_share_percent: 100,
+    };
 }
 
 /// What a caller wants to be let in for.
@@ -148,7 +161,7 @@ impl Upload {
     }
 
     /// Waits for something that is not the server's own work: others go first where there is no room.
-    pub async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
+    pub(crate) async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
         self.waits(true);
         let done = waiting.await;
         self.waits(false);
@@ -267,7 +280,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
+    pub(crate) fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
         let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
         self.take(&self.unsent, caller.peer, n_bytes)
     }
@@ -341,8 +354,7 @@ impl Admission {
     }
 
     /// A view of the server's phase, for sessions.
-    #[must_use]
-    pub fn phase(&self) -> watch::Receiver<Phase> {
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.clone()
     }
 
@@ -374,21 +386,17 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::Config;
 
     #[test]
     fn work_is_taken_between_start_and_drain() {
-        let config = Config::parse(
-            "server: {queue_size: 1, worker_count: 1, peer_share_percent: 100}",
-            Path::new("c"),
-            [],
-        );
-        let config = config.unwrap();
+        let limits = Limits {
+            queue_capacity: 1,
+            n_workers: 1,
+            ..Limits::ROOMY
+        };
         let (phase, seen) = watch::channel(Phase::Starting);
-        let gate = Admission::new(config.admission(), seen);
+        let gate = Admission::new(limits, seen);
         let anybody = Caller::default();
         let admit = || gate.admit(&anybody, Work::Batch);
         assert!(matches!(admit(), Err(ServeError::Starting)));
@@ -408,13 +416,12 @@ mod tests {
 
     #[test]
     fn answers_take_what_they_have_become_and_give_all_of_it_back() {
-        let config = "server: {max_message_size_mb: 1, max_unsent_mb: 1, max_upload_mb: 1, peer_share_percent: 100}";
-        let config = Config::parse(config, Path::new("c"), []).unwrap();
+        let limits = Limits::ROOMY;
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(config.admission(), seen);
+        let gate = Admission::new(limits, seen);
         let anybody = Caller::default();
         let reserve = |n_bytes| gate.reserve(&anybody, n_bytes);
-        let all = config.server.max_unsent_bytes;
+        let all = limits.max_unsent_bytes;
         let one = reserve(1000).unwrap();
         gate.resize(&one, 10).unwrap();
         let other = reserve(all as u64 - 100).unwrap();
@@ -432,9 +439,9 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_through_a_drain() {
-        let config = Config::parse("", Path::new("c"), []).unwrap();
+        let limits = Limits::ROOMY;
         let (phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(config.admission(), seen);
+        let gate = Admission::new(limits, seen);
         assert_eq!(gate.unless_draining(async { 1 }).await.unwrap(), 1);
         phase.send_replace(Phase::Draining);
         let waited = gate.unless_draining(std::future::pending::<()>()).await;

@@ -41,14 +41,12 @@ impl CpuPool {
     }
 
     /// How many closures run at once, at least 1.
-    #[must_use]
-    pub fn n_slots(&self) -> usize {
+    pub(crate) fn n_slots(&self) -> usize {
         self.n_slots
     }
 
     /// The same slots, for work whose result has its time.
-    #[must_use]
-    pub fn live(&self) -> Self {
+    pub(crate) fn live(&self) -> Self {
         Self {
             is_live: true,
             ..self.clone()
@@ -69,7 +67,7 @@ impl CpuPool {
     ///
     /// # Errors
     /// What `work` returns; [`ServeError::Internal`] if it panics.
-    pub async fn run<T, F>(&self, work: F) -> Result<T, ServeError>
+    pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, ServeError>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, ServeError> + Send + 'static,
@@ -95,7 +93,7 @@ impl CpuPool {
     ///
     /// # Errors
     /// The first of those of [`Self::run`]; what has not begun then is not run.
-    pub async fn run_each<T, R, F>(
+    pub(crate) async fn run_each<T, R, F>(
         &self,
         items: impl Iterator<Item = T>,
         n_together: usize,

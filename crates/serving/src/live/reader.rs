@@ -16,7 +16,7 @@ use super::{
     producer,
     watch::watch,
 };
-use crate::{admission::Work, caller::Caller, error::ServeError, request_layer::Activity};
+use crate::{activity::Activity, admission::Work, caller::Caller, error::ServeError};
 
 /// Who opens a session.
 pub(super) struct Opener {
@@ -45,7 +45,7 @@ pub(super) async fn run(
             begin(&parts, &opening, &conversation);
             producer.spawn(producer::run(
                 parts.pipeline.clone(),
-                parts.answers,
+                parts.limits.answers,
                 Arc::clone(&opening),
                 Arc::clone(&conversation),
             ));
@@ -63,10 +63,9 @@ pub(super) async fn run(
         }
         while producer.join_next().await.is_some() {}
     };
-    let grace = parts.shutdown_grace;
     tokio::select! {
         () = working => {}
-        error = watch(&parts.limits, parts.phase.clone(), grace, &conversation) => {
+        error = watch(&parts.limits, parts.admission.phase(), &conversation) => {
             conversation.end(Some(error));
         }
     }
@@ -85,7 +84,7 @@ async fn read_open(
     let caller = &opener.caller;
     let admitted = parts.admission.admit(caller, Work::Session)?;
     conversation.admit(admitted, opener.activity.as_ref().map(Activity::begin));
-    let (registry, answers) = (&parts.registry, parts.answers);
+    let (registry, answers) = (&parts.registry, parts.limits.answers);
     Ok(Opening::load((*order)?, caller.deadline, registry, answers).await?)
 }
 
@@ -99,10 +98,15 @@ async fn first_message(
 
 fn begin(parts: &Parts, opening: &Opening, conversation: &Conversation) {
     let limits = &parts.limits;
-    let rules = opening.rules(limits, parts.max_batch_frames);
+    let rules = opening.rules(limits);
     let counters = Arc::clone(&parts.counters);
     let now = Instant::now().into_std();
-    let session = Session::new(rules, opening.inbox(limits), counters, now);
+    let session = Session::new(
+        rules,
+        opening.inbox(limits, parts.new_intake),
+        counters,
+        now,
+    );
     conversation.open(session, opening.opened(limits));
 }
 

@@ -68,7 +68,7 @@ struct Counters {
 
 impl StageClocks {
     /// Adds a run that went well.
-    pub fn add(&self, stage: Stage, n_frames: usize, time: Duration) {
+    pub(crate) fn add(&self, stage: Stage, n_frames: usize, time: Duration) {
         let counters = &self.0[stage as usize];
         let add = |sum: &AtomicU64, n: u64| sum.fetch_add(n, Ordering::Relaxed);
         add(&counters.runs, 1);

@@ -31,7 +31,7 @@ impl AnswerLimit {
     ///
     /// # Errors
     /// [`ServeError::AnswerTooLarge`].
-    pub fn check_frame(self, frame: &CodedFrame) -> Result<(), ServeError> {
+    pub(crate) fn check_frame(self, frame: &CodedFrame) -> Result<(), ServeError> {
         let n_bytes = u64::try_from(frame.data.len()).unwrap_or(u64::MAX);
         self.check(n_bytes.saturating_add(AROUND_A_FRAME_BYTES))
     }

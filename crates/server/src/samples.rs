@@ -1,4 +1,4 @@
-//! What stands before the inbox: chunks as clients cut them become whole samples.
+//! What stands before the inbox of a session of samples: chunks as clients cut them become whole samples.
 //!
 //! Where a chunk ends inside a sample, the beginning waits for the rest, within its segment: carried over any
 //! further it would turn into noise all that follows. The first bytes of a segment are looked at, since files
@@ -10,9 +10,10 @@ mod tests;
 use std::borrow::Cow;
 
 use lipsync::container::{LONG_LOOK_BYTES, Look, look, look_longer};
+use lipsync_serving::{ServeError, order::PcmFormat};
 use lipsync_session::{Intake, Warning};
 
-use crate::{error::ServeError, file, order::PcmFormat};
+use crate::file;
 
 /// The field that is wrong where audio is.
 const FIELD: &str = "audio.pcm";
@@ -23,7 +24,7 @@ const SHORT_SEGMENTS: u32 = 3;
 
 /// The intake of a session of samples.
 #[derive(Debug)]
-pub(super) struct PcmIntake {
+struct PcmIntake {
     format: PcmFormat,
     fps: u32,
     segment: Listening,
@@ -146,8 +147,13 @@ impl Intake<ServeError> for PcmIntake {
     }
 }
 
+/// The intake of a session whose samples have such a format, at so many frames per second.
+pub(crate) fn intake(format: PcmFormat, fps: u32) -> Box<dyn Intake<ServeError>> {
+    Box::new(PcmIntake::new(format, fps))
+}
+
 impl PcmIntake {
-    pub(super) fn new(format: PcmFormat, fps: u32) -> Self {
+    fn new(format: PcmFormat, fps: u32) -> Self {
         Self {
             format,
             fps,

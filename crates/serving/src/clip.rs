@@ -295,14 +295,14 @@ fn in_field(field: &'static str) -> impl Fn(AudioError) -> ServeError {
 
 /// What a model must have so that the server can make windows for it.
 #[derive(Debug)]
-pub struct StepsNeeded;
+pub(crate) struct StepsNeeded;
 
 impl StepsNeeded {
     /// The server knows how windows are made of this model's feature steps.
     ///
     /// # Errors
     /// [`ServeError::Invalid`] naming `field`, [`ServeError::BrokenModel`].
-    pub fn given(model: &Model, field: &str) -> Result<(), ServeError> {
+    pub(crate) fn given(model: &Model, field: &str) -> Result<(), ServeError> {
         let kind = model.audio_kind();
         if kind.step_shape().is_none() {
             return Err(ServeError::invalid(
@@ -325,7 +325,7 @@ impl StepsNeeded {
     ///
     /// # Errors
     /// As [`Self::given`].
-    pub fn with_encoder<'a>(
+    pub(crate) fn with_encoder<'a>(
         model: &'a Model,
         field: &str,
     ) -> Result<&'a dyn AudioEncoder, ServeError> {
@@ -355,7 +355,7 @@ const MAX_KEPT_BYTES: u64 = 32 << 20;
 ///
 /// # Errors
 /// [`ServeError::Internal`]: patches are well-formed by construction.
-pub fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
+pub(crate) fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
     SESSION.with_borrow_mut(|session| {
         let steps = encoder.encode(session, patches);
         if session.resident_bytes() > MAX_KEPT_BYTES {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::Admitted, coding::CodedFrame, error::ServeError, gate::Ticket, request_layer::Busy,
+    activity::Busy, admission::Admitted, coding::CodedFrame, error::ServeError, gate::Ticket,
 };
 
 /// The state machine, with the server's pictures and errors.
@@ -284,25 +284,34 @@ impl Conversation {
     }
 }
 
+/// Ends a stream that has not been ended properly when its task does.
+pub(super) struct EndOnDrop(pub(super) Arc<Conversation>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end_if_open();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tokio::sync::watch;
 
     use super::*;
     use crate::{
-        Config,
-        admission::{Admission, Work},
+        admission::{Admission, Limits, Work},
         caller::Caller,
         phase::Phase,
     };
 
     #[test]
     fn sessions_that_have_failed_and_are_not_read_are_bounded_too() {
-        let config = Config::parse("session: {max_sessions: 1}", Path::new("c"), []).unwrap();
+        let limits = Limits {
+            max_sessions: 1,
+            ..Limits::ROOMY
+        };
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(config.admission(), seen);
+        let gate = Admission::new(limits, seen);
         let anybody = Caller::default();
         let fail = || {
             let conversation = Conversation::new(Arc::default());

@@ -35,7 +35,7 @@ pub struct Pipeline {
 }
 
 /// The background frames of a batch, in order.
-pub struct Backgrounds {
+pub(crate) struct Backgrounds {
     model: Arc<Model>,
     start_frame_index: u64,
     indices: Vec<u32>,
@@ -45,7 +45,7 @@ pub struct Backgrounds {
 
 /// How a batch should be run.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Urgency {
+pub(crate) struct Urgency {
     /// Its level.
     pub priority: Priority,
     /// When nobody waits for it any more.
@@ -58,8 +58,7 @@ pub struct Urgency {
 
 impl Pipeline {
     /// The same, for a session whose frames have their time.
-    #[must_use]
-    pub fn live(&self) -> Self {
+    pub(crate) fn live(&self) -> Self {
         Self {
             cpu: self.cpu.live(),
             ..self.clone()
@@ -70,7 +69,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// What the registry says about the model's files.
-    pub async fn backgrounds(
+    pub(crate) async fn backgrounds(
         &self,
         model: &Arc<Model>,
         start_frame_index: u64,
@@ -93,7 +92,7 @@ impl Pipeline {
     /// # Errors
     /// [`ServeError::Overloaded`] when the queue is full and not waited for,
     /// [`ServeError::QueueTimeout`], and what happens to the job.
-    pub async fn infer(
+    pub(crate) async fn infer(
         &self,
         model: &Arc<Model>,
         backgrounds: &Backgrounds,
@@ -132,7 +131,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`ServeError::Internal`]: sizes were checked before.
-    pub async fn composite(
+    pub(crate) async fn composite(
         &self,
         backgrounds: &Backgrounds,
         faces: Vec<Vec<u8>>,
@@ -162,7 +161,7 @@ impl Pipeline {
     }
 
     /// Frames without the network: the backgrounds of `n_frames` places from `start_frame_index` on,
-    /// coded as [`Self::composite`] codes frames, with `generated = false`.
+    /// coded as `composite` codes frames, with `generated = false`.
     ///
     /// With `region_only` they are the face rectangles of the backgrounds.
     ///
@@ -188,7 +187,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// What the registry says about the model's files.
-    pub async fn background_frames(
+    pub(crate) async fn background_frames(
         &self,
         model: &Arc<Model>,
         indices: Vec<u32>,
@@ -224,7 +223,7 @@ impl Pipeline {
 ///
 /// # Errors
 /// That there is no such background frame.
-pub fn estimated_bytes(
+pub(crate) fn estimated_bytes(
     model: &Model,
     indices: &[u32],
     output: OutputSpec,
@@ -241,8 +240,7 @@ pub fn estimated_bytes(
 }
 
 /// The background frames of `n_frames` places from `start_frame_index` on.
-#[must_use]
-pub fn walk(model: &Model, start_frame_index: u64, n_frames: usize) -> Vec<u32> {
+pub(crate) fn walk(model: &Model, start_frame_index: u64, n_frames: usize) -> Vec<u32> {
     (start_frame_index..)
         .take(n_frames)
         .map(|place| background_index(place, model.n_frames()))
@@ -317,8 +315,7 @@ impl Backgrounds {
     }
 
     /// Frames of this batch.
-    #[must_use]
-    pub fn n_frames(&self) -> usize {
+    fn n_frames(&self) -> usize {
         self.frames.len()
     }
 
@@ -345,7 +342,7 @@ impl Backgrounds {
 
     /// The face of each frame, in order, as the network is given it and as [`Pipeline::composite`]
     /// expects its generated region back.
-    pub fn crops(&self) -> impl ExactSizeIterator<Item = &FaceCrop> {
+    pub(crate) fn crops(&self) -> impl ExactSizeIterator<Item = &FaceCrop> {
         self.crops.iter()
     }
 
