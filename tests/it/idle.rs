@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lipsync_compositor::Encoding;
 use lipsync_core::ModelId;
-use lipsync_server::request::OutputSpec;
+use lipsync_serving::order::OutputSpec;
 
 use crate::support::{FakeLoader, TestServer, avatar};
 
@@ -31,12 +31,18 @@ async fn idle_frames_are_the_backgrounds() -> Result<()> {
     for (n, (frame, region)) in (1..).zip(whole.iter().zip(&regions)) {
         assert_eq!((frame.frame_index, region.frame_index), (n, n));
         assert!(!frame.generated && !region.generated);
-        assert_eq!((frame.width, frame.height), avatar::SIZE);
+        let (width, height) = avatar::SIZE;
+        assert_eq!(
+            (frame.width, frame.height),
+            (width as usize, height as usize)
+        );
         let file = format!("a/frames/frame_{:04}.png", frame.background_index);
         let picture = image::open(folder.path().join(file))?.to_rgb8();
         assert_eq!(frame.data, picture.as_raw().as_slice());
-        let rect = region.region.context("a region")?;
-        let face = image::imageops::crop_imm(&picture, rect.x, rect.y, rect.width, rect.height);
+        let rect = region.region;
+        let px = u32::try_from;
+        let (x, y, width, height) = (px(rect.x)?, px(rect.y)?, px(rect.width)?, px(rect.height)?);
+        let face = image::imageops::crop_imm(&picture, x, y, width, height);
         assert_eq!(region.data, face.to_image().as_raw().as_slice());
         assert_eq!((region.width, region.height), (rect.width, rect.height));
     }

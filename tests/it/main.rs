@@ -10,6 +10,7 @@ mod bad_input;
 mod connection;
 mod cuda;
 mod cuts;
+mod cycles;
 mod deadlines;
 mod devices;
 mod health;

@@ -9,11 +9,10 @@ use lipsync_core::{
 };
 use lipsync_engine::{EngineError, FaceInput, Generator, Workspace};
 use lipsync_registry::Model;
-
-use crate::{
+use lipsync_serving::{
+    ServeError,
     clip::{window_floats, windows_of_clip},
-    error::ServeError,
-    request::{Clip, Cut, PcmFormat},
+    order::{Clip, Cut, PcmFormat},
     speech,
 };
 

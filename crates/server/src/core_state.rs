@@ -2,31 +2,31 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use lipsync_core::ModelId;
-use lipsync_registry::{Lease, Registry};
+use lipsync_registry::Registry;
+use lipsync_serving::{
+    admission::Admission, answer_limit::AnswerLimit, batch::Batches, phase::Phase,
+    pipeline::Pipeline,
+};
+use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
-    admission::Admission,
     config::{Output, RequestLimits, ServerLimits, SessionLimits},
-    error::ServeError,
     gpus::Gpus,
-    health::Phase,
-    pipeline::Pipeline,
-    request_layer::Arrival,
-    stream::SessionCounters,
 };
 
 /// The parts of a running server.
 pub struct Shared {
     /// The gate.
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     /// Models.
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
+    /// The largest answer.
+    pub answers: AnswerLimit,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
     /// Sizes and times of requests, and of the end.
@@ -46,14 +46,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A model, loaded if need be. Waiters hear when the server drains, and gives way to others
-    /// where there is no room for its message.
-    ///
-    /// # Errors
-    /// Those of [`Registry::model`]; [`ServeError::Draining`].
-    pub(crate) async fn model(&self, id: &ModelId, arrival: &Arrival) -> Result<Lease, ServeError> {
-        let waiting = self.admission.unless_draining(self.registry.model(id));
-        Ok(arrival.waiting(waiting).await??)
+    /// What unary calls are served with.
+    #[must_use]
+    pub fn batches(&self) -> Batches {
+        Batches {
+            admission: Arc::clone(&self.admission),
+            registry: self.registry.clone(),
+            pipeline: self.pipeline.clone(),
+            max_frames: self.requests.max_batch_frames,
+            answers: self.answers,
+        }
     }
 }
 

@@ -7,20 +7,19 @@
 use bytes::Bytes;
 use lipsync::{
     container::{Look, look, look_longer},
-    v1,
     wav::{DataChunk, WavEncoding, WavHead},
 };
 use lipsync_audio::SampleEncoding;
 use lipsync_core::saturate::usize_of;
-
-use crate::{error::ServeError, request::PcmFormat};
+use lipsync_serving::{ServeError, order::PcmFormat};
+use lipsync_session::Warning;
 
 /// The samples in what was sent in one piece, and what to tell the client about it.
 pub(crate) fn unpacked(
     field: &str,
     sent: Bytes,
     format: PcmFormat,
-) -> Result<(Bytes, Option<v1::Warning>), ServeError> {
+) -> Result<(Bytes, Option<Warning>), ServeError> {
     match look(&sent) {
         Look::Other(found) => Err(refused(field, found)),
         Look::Wav => {
@@ -102,17 +101,17 @@ pub(crate) fn refused(field: &str, found: &str) -> ServeError {
 }
 
 /// What a client is told whose WAV header was taken away.
-pub(crate) fn stripped() -> v1::Warning {
-    v1::Warning {
-        code: "container_stripped".into(),
+pub(crate) fn stripped() -> Warning {
+    Warning {
+        code: "container_stripped",
         text: "a WAV header came among the samples and was taken away: send samples alone".into(),
     }
 }
 
 /// What a client is told that seems to send text. An 8-bit coding may hold nothing else for a while.
-pub(crate) fn text(format: PcmFormat) -> Option<v1::Warning> {
-    (format.encoding.sample_bytes() > 1).then(|| v1::Warning {
-        code: "not_samples".into(),
+pub(crate) fn text(format: PcmFormat) -> Option<Warning> {
+    (format.encoding.sample_bytes() > 1).then(|| Warning {
+        code: "not_samples",
         text: "the samples look like text, such as JSON or base64: send decoded samples".into(),
     })
 }
@@ -184,10 +183,7 @@ mod tests {
     fn samples_and_text_are_taken_as_they_are() {
         let text = Bytes::from(vec![b'A'; 100]);
         let (sent, warning) = unpacked("pcm", text.clone(), FORMAT).unwrap();
-        assert_eq!(
-            (sent, warning.unwrap().code.as_str()),
-            (text.clone(), "not_samples")
-        );
+        assert_eq!((sent, warning.unwrap().code), (text.clone(), "not_samples"));
         let telephony = PcmFormat {
             encoding: SampleEncoding::Mulaw,
             ..FORMAT

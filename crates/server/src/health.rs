@@ -16,20 +16,10 @@ use tonic_health::pb::{
 };
 
 use lipsync_registry::Registry;
+use lipsync_serving::phase::Phase;
 use lipsync_worker_pool::LostDevice;
 
-/// Where the server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Models marked `preload` are being loaded.
-    Starting,
-    /// Requests are served.
-    Serving,
-    /// Still served, but load balancers should look elsewhere.
-    Leaving,
-    /// No new work.
-    Draining,
-}
+use crate::wire::status;
 
 /// The services whose health equals the server's; `""` is the server itself, and `readiness` what orchestrators call
 /// that.
@@ -137,7 +127,7 @@ impl Health for HealthService {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let phase = *self.phase.borrow();
         match self.status(&request.get_ref().service, phase) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("unknown service")),
+            ServingStatus::ServiceUnknown => Err(status::unknown_service()),
             status => Ok(Response::new(response(status))),
         }
     }

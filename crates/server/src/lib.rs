@@ -1,52 +1,39 @@
-//! The server: gRPC services over the registry and the worker pool.
+//! The server: the edges around the serving core, and the process.
 //!
-//! What only this crate knows: how the wire maps to the domain and back, who is let in, what
-//! `config.yaml` says, and how a process starts and ends. The binary is a thin shell around
-//! [`Server`]; integration tests start the same thing in-process on port 0. The life of a request
-//! begins in [`service`]; what browsers and probes see of it is in `operations`.
+//! What only this crate knows: how the wire maps to the core's own words and back (`wire`), how connections and
+//! calls come in (`transport`, `request_layer`), what `config.yaml` says, and how a process starts and ends. The
+//! binary is a thin shell around [`Server`]; integration tests start the same thing in-process on port 0. What a
+//! call or a session is once it is let in is for [`lipsync_serving`] to know; a call comes to it through
+//! [`service`], and what browsers and probes see is in `operations`.
 #![forbid(unsafe_code)]
 // `eprintln!` panics if standard error is gone, and blocks if nobody reads it.
 #![deny(clippy::print_stderr)]
 
-pub mod admission;
 pub mod banner;
 pub mod capacity_plan;
-pub mod clip;
-mod coding;
 pub mod comparison;
 pub mod config;
 pub mod core_state;
-pub mod cpu_pool;
 pub mod devices;
-pub mod error;
 mod file;
 mod first_bytes;
-pub mod gate;
 pub mod gpus;
 pub mod health;
 mod heap_keeper;
-mod levels;
 mod listen;
 pub mod loader;
-pub mod metadata;
 mod operations;
 pub mod output;
-pub mod peer;
-pub mod pipeline;
 pub mod process;
-pub mod request;
 pub mod request_layer;
+mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
-pub mod speech;
-pub mod stages;
-pub mod status;
-mod stream;
 mod transport;
+pub mod wire;
 
 pub use config::Config;
 pub use devices::DeviceRefused;
-pub use error::ServeError;
 pub use loader::{CpuLoader, EngineLoader};
 pub use serve::{RunningServer, Server, StartError};

@@ -13,6 +13,7 @@ use lipsync::v1::{
 };
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
+use lipsync_serving::{admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
@@ -20,17 +21,14 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::{
-    admission::Admission,
     config::{self, Config},
     core_state::Shared,
-    cpu_pool::CpuPool,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
-    health::{HealthService, Phase},
+    health::HealthService,
     heap_keeper,
     listen::listen,
     operations::{Listening, Operations},
-    pipeline::Pipeline,
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
@@ -120,6 +118,7 @@ impl Server {
     /// See [`StartError`].
     pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
         let address = config.server.address;
+        let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
         let operations = bind_operations(config.operations).await?;
@@ -139,7 +138,7 @@ impl Server {
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {
-            admission: Admission::new(&config.server, &config.session, phase_seen.clone()),
+            admission: Arc::new(Admission::new(places, phase_seen.clone())),
             registry,
             pipeline: Pipeline {
                 workers,
@@ -147,6 +146,7 @@ impl Server {
                 clocks: Arc::default(),
             },
             sessions: Arc::default(),
+            answers: config.server.answers(),
             limits: config.server,
             requests: config.requests,
             session: config.session,
@@ -197,7 +197,7 @@ impl Server {
             source,
         })?;
         let (close, closing) = watch::channel(());
-        let calls = RequestLayer::new(Arc::clone(&shared)).layer(routes(&shared)?);
+        let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
         // A session is over after half of it; the rest is for its client to come and see why.
         let limits = transport::Limits {
             unread: 2 * shared.session.send_timeout,
@@ -395,9 +395,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         shared.registry.clone(),
     );
     Ok(Routes::new(lip_sync)
-        .add_service(ModelAdminServer::new(ModelAdminService::new(Arc::clone(
-            shared,
-        ))))
+        .add_service(ModelAdminServer::new(ModelAdminService::new(shared)))
         .add_service(ServerAdminServer::new(ServerAdminService::new(Arc::clone(
             shared,
         ))))

@@ -40,13 +40,11 @@ impl TestServer {
         Self::start(yaml, base, Arc::new(loader)).await
     }
 
-    /// The demo avatars on the real engine.
+    /// The demo avatars on the real engine, with the time that it may need on a busy machine.
     pub async fn mira() -> Result<Self> {
-        Self::start_real(
-            "capacity: {bake: off}\nmodels: {mira: {path: assets/avatars/mira}, tomo: {path: assets/avatars/tomo}}\n",
-            repository(),
-        )
-        .await
+        let yaml = "server: {request_timeout_ms: 600000}\ncapacity: {bake: off}\n\
+            models: {mira: {path: assets/avatars/mira}, tomo: {path: assets/avatars/tomo}}\n";
+        Self::start_real(yaml, repository()).await
     }
 
     /// A new connection.

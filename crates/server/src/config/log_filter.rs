@@ -72,7 +72,7 @@ fn refusal(directive: &str) -> Option<String> {
     })
 }
 
-/// Whether a module may be called so: `lipsync_server::stream`.
+/// Whether a module may be called so: `lipsync_serving::live`.
 fn is_name(target: &str) -> bool {
     let is_good = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
     !target.is_empty() && target.chars().all(is_good)
@@ -93,10 +93,7 @@ mod tests {
                 " info , lipsync_registry=debug ",
                 "info,lipsync_registry=debug",
             ),
-            (
-                "lipsync_server::stream=trace",
-                "lipsync_server::stream=trace",
-            ),
+            ("lipsync_serving::live=trace", "lipsync_serving::live=trace"),
             (
                 "info,[request{id=\"7\"}]=debug",
                 "info,[request{id=\"7\"}]=debug",

@@ -21,6 +21,7 @@ mod model;
 mod operations;
 mod origin;
 mod output;
+mod parts;
 mod place;
 mod schema;
 mod section;

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use lipsync::v1;
 use serde::Serialize;
 
-use super::{Context, routes::FRESH};
+use super::context::{Context, FRESH};
 use crate::service::{model_admin, server_admin};
 
 /// `GetServerStats`.

@@ -6,6 +6,7 @@ use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lipsync_serving::{admission::Uploads, gate::Gate};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -15,14 +16,10 @@ use tokio::{
 use tower::Service as _;
 
 use super::{inflow::Inflow, preface};
-use crate::{
-    admission::Uploads,
-    gate::Gate,
-    transport::{
-        accept::{Seat, accept},
-        closed,
-        tapped::Tapped,
-    },
+use crate::transport::{
+    accept::{Seat, accept},
+    closed,
+    tapped::Tapped,
 };
 
 /// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.

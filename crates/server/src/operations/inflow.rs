@@ -9,12 +9,12 @@ use std::{
 };
 
 use lipsync_core::sync::lock;
-
-use crate::{
+use lipsync_serving::{
     admission::{Upload, Uploads},
     peer::Peer,
-    transport::tapped::{Tap, too_much},
 };
+
+use crate::transport::tapped::{Tap, too_much};
 
 /// So many are not worth counting: a head of a request, a chunk of speech.
 const FREE_BYTES: usize = 64 << 10;

@@ -10,6 +10,7 @@
 mod api;
 mod assets;
 mod connections;
+mod context;
 mod inflow;
 mod origin;
 mod preface;
@@ -21,12 +22,14 @@ use std::{io, net::SocketAddr, sync::Arc};
 use lipsync_core::saturate::usize_of;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
+use context::Context;
+
 use crate::{
     config::{self, Origin},
     core_state::Shared,
     listen::listen,
     request_layer::Shapes,
-    transport::{accept, closed},
+    transport::accept,
 };
 
 /// Connections beside those of sessions: pages, probes, scrapers.
@@ -50,17 +53,6 @@ pub(crate) struct Operations {
     address: SocketAddr,
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
-}
-
-/// What the handlers share.
-#[derive(Debug, Clone)]
-struct Context {
-    shared: Arc<Shared>,
-    shapes: Arc<Shapes>,
-    /// Whose pages may open sessions, besides our own.
-    allowed_origins: Arc<[Origin]>,
-    /// Its sender is dropped when the port closes.
-    closing: watch::Receiver<()>,
 }
 
 impl Listening {

@@ -9,9 +9,13 @@ use axum::{
     routing::get,
 };
 use http::{HeaderName, HeaderValue, header};
+use lipsync_serving::phase::Phase;
 
-use super::{Context, api, assets, session};
-use crate::health::Phase;
+use super::{
+    api, assets,
+    context::{Context, FRESH},
+    session,
+};
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
@@ -57,10 +61,6 @@ pub(super) fn router(context: Context) -> Router {
         .layer(map_response(with_headers))
         .with_state(context)
 }
-
-/// Answers that are true only now.
-pub(super) const FRESH: [(HeaderName, HeaderValue); 1] =
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 async fn livez(State(context): State<Context>) -> impl IntoResponse {
     let lost = context.shared.pipeline.workers.lost_device();

@@ -24,21 +24,20 @@ use axum::{
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, header};
 use lipsync::{call_error::code_name, v1};
+use lipsync_serving::{ServeError, admission::Work};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::tungstenite;
-use tonic::{Status, metadata::MetadataMap};
+use tonic::Status;
 use tracing::Instrument as _;
 
-use super::{Context, closed, inflow::Inflow, origin};
+use super::{context::Context, inflow::Inflow, origin};
 use crate::{
     core_state::Shared,
-    error::ServeError,
-    metadata::RequestHeaders,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
-    stream,
-    transport::accept::Seat,
+    transport::{accept::Seat, closed},
+    wire::{self, headers::RequestHeaders, status::to_status},
 };
 
 /// The method that a session is.
@@ -71,7 +70,7 @@ enum End {
 
 impl From<ServeError> for End {
     fn from(error: ServeError) -> Self {
-        Self::Failed(error.into())
+        Self::Failed(to_status(error))
     }
 }
 
@@ -178,19 +177,18 @@ async fn converse(
     let mut headers = client.headers.clone();
     // A proxy's own; this port has no keys.
     headers.remove(header::AUTHORIZATION);
-    let headers = RequestHeaders::parse(&MetadataMap::from_headers(headers), Instant::now());
-    let headers = match headers {
-        Ok(headers) => headers,
-        Err(error) => return error.into(),
-    };
-    let arrival = Arrival::new(client.seat.peer, Some(client.seat.activity.clone()));
-    if let Err(refusal) = shared.admission.expect_session(arrival.peer) {
+    let headers = RequestHeaders::read(&headers, client.seat.peer, Instant::now());
+    let arrival = Arrival::new(headers.clone(), Some(client.seat.activity.clone()));
+    let expected = headers
+        .checked()
+        .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
+    if let Err(refusal) = expected {
         return refusal.into();
     }
     // The session takes every message at once; one place is enough.
     let (requests, incoming) = mpsc::channel(1);
     let incoming = ReceiverStream::new(incoming);
-    let responses = stream::begin(context.shared.clone(), headers, arrival, incoming);
+    let responses = wire::session::serve(shared, headers, arrival, incoming);
     let reading = Reading {
         requests: Some(requests),
         limit: message_limit(shared),

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
+use lipsync_serving::admission::Upload;
 use tokio::time::{Sleep, sleep_until};
 use tonic::body::Body;
 
@@ -19,7 +20,6 @@ use super::{
     message::{Fault, Incoming, Whole},
     upload::Pace,
 };
-use crate::admission::Upload;
 
 /// A [`Fault`], or what the connection broke by.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -107,7 +107,7 @@ impl Inflow {
         if self.upload.holds(self.incoming.n_bytes()) {
             Ok(())
         } else {
-            Err(self.upload.no_room())
+            Err(Fault::no_room(&self.upload))
         }
     }
 
@@ -129,7 +129,7 @@ impl Inflow {
                 continue;
             }
             if self.withdrawn.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Some(Err(self.upload.no_room().into())));
+                return Poll::Ready(Some(Err(Fault::no_room(&self.upload).into())));
             }
             let frame = match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
@@ -180,6 +180,7 @@ impl http_body::Body for Inflow {
 mod tests {
     use std::{future::poll_fn, path::Path, time::Duration};
 
+    use lipsync_serving::{admission::Admission, caller::Caller, phase::Phase};
     use tokio::{
         sync::{mpsc, watch},
         time::{Instant, advance},
@@ -187,16 +188,14 @@ mod tests {
     use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
-    use crate::{
-        Config, admission::Admission, health::Phase, peer::Peer, request_layer::upload::WINDOW,
-    };
+    use crate::{Config, request_layer::upload::WINDOW};
 
     type Sender = mpsc::Sender<Result<Bytes, tonic::Status>>;
 
     fn inflow() -> (Sender, Inflow, Admission) {
         let config = Config::parse("", Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let admission = Admission::new(&config.server, &config.session, seen);
+        let admission = Admission::new(config.admission(), seen);
         let (sender, pieces) = mpsc::channel(8);
         let body = Body::new(axum::body::Body::from_stream(ReceiverStream::new(pieces)));
         let rules = Rules {
@@ -205,7 +204,7 @@ mod tests {
             limit: 1 << 20,
             fault: Arc::default(),
         };
-        let upload = admission.admit_upload(Peer::UNKNOWN).unwrap();
+        let upload = admission.admit_upload(&Caller::default()).unwrap();
         (sender, Inflow::new(body, upload, rules), admission)
     }
 

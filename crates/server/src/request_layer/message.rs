@@ -13,6 +13,10 @@ use std::{
 use bytes::Bytes;
 use http_body::Frame;
 use lipsync_core::saturate::usize_of;
+use lipsync_serving::{
+    admission::{TOO_MANY_UPLOADS, Upload},
+    error::{RETRY_AFTER, ServeError},
+};
 use tonic::Status;
 
 use super::elements::{self, Shapes, TooMany};
@@ -48,6 +52,30 @@ pub(crate) enum Fault {
         /// `server.max_upload_mb`, in bytes.
         limit: usize,
     },
+}
+
+impl Fault {
+    /// What is said where an upload has given way, or cannot grow.
+    pub(super) fn no_room(upload: &Upload) -> Self {
+        let limit = upload.limit();
+        Self::NoRoom { limit }
+    }
+}
+
+impl From<Fault> for ServeError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge { limit } => Self::MessageTooLarge { limit },
+            Fault::TooManyElements => Self::invalid("message", fault.to_string()),
+            Fault::Malformed => Self::undecodable(),
+            Fault::TooSlow => Self::UploadTooSlow,
+            Fault::NoRoom { limit } => Self::Overloaded {
+                what: TOO_MANY_UPLOADS,
+                limit,
+                retry: RETRY_AFTER,
+            },
+        }
+    }
 }
 
 /// A message that is being put together.

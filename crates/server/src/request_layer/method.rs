@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lipsync_serving::admission::Work;
+
 use crate::config::{RequestLimits, ServerLimits, SessionLimits};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
@@ -32,6 +34,28 @@ pub(super) enum Kind {
     Unknown,
 }
 
+/// What the configuration says about calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    max_message_bytes: usize,
+    max_session_message_bytes: usize,
+    request_timeout: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(
+        server: &ServerLimits,
+        requests: &RequestLimits,
+        session: &SessionLimits,
+    ) -> Self {
+        Self {
+            max_message_bytes: server.max_message_bytes,
+            max_session_message_bytes: session.max_message_bytes.min(server.max_message_bytes),
+            request_timeout: requests.request_timeout,
+        }
+    }
+}
+
 /// A method's rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Method {
@@ -43,22 +67,17 @@ pub(super) struct Method {
 }
 
 impl Method {
-    pub(super) fn of(
-        path: &str,
-        server: &ServerLimits,
-        requests: &RequestLimits,
-        session: &SessionLimits,
-    ) -> Self {
+    pub(super) fn of(path: &str, limits: Limits) -> Self {
         let kind = Kind::of(path);
         let message_limit = match kind {
-            Kind::Work if path.ends_with("/InferBatchComposite") => server.max_message_bytes,
-            Kind::Session => session.max_message_bytes.min(server.max_message_bytes),
-            _ => SMALL_BYTES.min(server.max_message_bytes),
+            Kind::Work if path.ends_with("/InferBatchComposite") => limits.max_message_bytes,
+            Kind::Session => limits.max_session_message_bytes,
+            _ => SMALL_BYTES.min(limits.max_message_bytes),
         };
         let time_limit = match kind {
             Kind::Load => LOAD_LIMIT,
             Kind::Reflection => REFLECTION_LIMIT,
-            _ => requests.request_timeout,
+            _ => limits.request_timeout,
         };
         Self {
             kind,
@@ -74,6 +93,18 @@ impl Method {
 }
 
 impl Kind {
+    /// What somebody is let in for who calls such a method.
+    pub(super) fn work(self) -> Option<Work> {
+        match self {
+            Self::Work => Some(Work::Batch),
+            Self::Session => Some(Work::Session),
+            Self::Load => Some(Work::Load),
+            Self::Control => Some(Work::Control),
+            Self::Watch | Self::Reflection => Some(Work::Watch),
+            Self::Unknown => None,
+        }
+    }
+
     fn of(path: &str) -> Self {
         if let Some(method) = path.strip_prefix(LIP_SYNC) {
             return match method {

@@ -21,55 +21,61 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use lipsync_serving::{
+    ServeError,
+    activity::Busy,
+    admission::{Admission, Admitted, Work},
+    gate::Ticket,
+    peer::Peer,
+};
 use tokio::time::timeout_at;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
     core_state::Shared,
-    error::ServeError,
-    gate::Ticket,
-    metadata::{DEADLINE_MARGIN, check_encoding, parse_grpc_timeout},
-    status,
+    wire::{
+        headers::{RequestHeaders, check_encoding},
+        status::{self, to_status},
+    },
 };
-pub(crate) use arrival::{Activity, Arrival, Busy};
+pub(crate) use arrival::Arrival;
 pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
-use method::{Kind, Method};
+use method::{Kind, Limits, Method};
 use unwritten::{Held, Unwritten};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
 /// Names a request in the log; echoed.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// How the text of every `INTERNAL` of ours travels.
-const OUR_INTERNAL: &str = "internal%20error";
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
-/// No deadline.
-const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// Adds [`RequestService`].
 #[derive(Debug, Clone)]
 pub struct RequestLayer {
-    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    limits: Limits,
     shapes: Arc<Shapes>,
 }
 
 impl RequestLayer {
     /// A layer for the services of one server.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let shapes = Shapes::of_contract();
-        Self { shared, shapes }
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            admission: Arc::clone(&shared.admission),
+            limits: Limits::of(&shared.limits, &shared.requests, &shared.session),
+            shapes: Shapes::of_contract(),
+        }
     }
 }
 
@@ -135,36 +141,45 @@ where
 
 /// A call on its way through the layer.
 struct Call {
-    shared: Arc<Shared>,
+    admission: Arc<Admission>,
     shapes: Arc<Shapes>,
     method: Method,
     arrival: Arrival,
-    deadline: Instant,
+    /// The headers of the answer leave before.
+    answer_by: Instant,
 }
 
 /// What a call holds while it is answered, and after.
 #[derive(Default)]
 struct Inside {
     /// Given back when the answer is made.
-    _control: Option<Ticket>,
+    _control: Admitted,
     /// Kept until the answer is written.
-    watch: Option<Ticket>,
+    watch: Admitted,
     answer: Option<Ticket>,
     busy: Option<Busy>,
 }
 
 impl Call {
     fn new(layer: &RequestLayer, request: &Request<Body>) -> Self {
-        let shared = Arc::clone(&layer.shared);
-        let path = request.uri().path();
-        let method = Method::of(path, &shared.limits, &shared.requests, &shared.session);
-        let deadline = deadline(request.headers(), &method);
+        let now = Instant::now();
+        let method = Method::of(request.uri().path(), layer.limits);
+        let extensions = request.extensions();
+        let peer: Peer = extensions.get().copied().unwrap_or_default();
+        let mut headers = RequestHeaders::read(request.headers(), peer, now);
+        let ours = now + method.time_limit;
+        let client = headers.caller.deadline;
+        let answer_by = client.map_or(ours, |client| client.min(ours));
+        // How long a session lasts is for its client and the session to say.
+        if method.kind != Kind::Session {
+            headers.caller.deadline = Some(answer_by);
+        }
         Self {
-            shared,
+            admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
             method,
-            arrival: Arrival::of(request.extensions()),
-            deadline,
+            arrival: Arrival::new(headers, extensions.get().cloned()),
+            answer_by,
         }
     }
 
@@ -181,10 +196,10 @@ impl Call {
         }
         let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
-            Err(refusal) => return Ok(Status::from(refusal).into_http()),
+            Err(refusal) => return Ok(to_status(refusal).into_http()),
         };
         let mut response = self.answered_by(inner.call(request)).await?;
-        if let Some(code) = repaired(response.headers()) {
+        if let Some(code) = repaired(&response) {
             let headers = response.headers_mut();
             headers.insert(GRPC_STATUS, code_header(code));
         }
@@ -194,7 +209,7 @@ impl Call {
         }
         let held = Held {
             _answer: inside.answer,
-            _watch: inside.watch,
+            _watch: inside.watch.place,
             _busy: inside.busy,
             _room: room,
         };
@@ -207,17 +222,13 @@ impl Call {
         request: Request<Body>,
     ) -> Result<(Request<Body>, Inside), ServeError> {
         check_encoding(request.headers())?;
-        let admission = &self.shared.admission;
-        let peer = self.arrival.peer;
+        let Some(work) = self.method.kind.work() else {
+            return Ok((request.map(|_unread| Body::empty()), Inside::default()));
+        };
+        let caller = &self.arrival.headers.caller;
         // A full server says so before it reads.
-        match self.method.kind {
-            Kind::Unknown => return Ok((request.map(|_unread| Body::empty()), Inside::default())),
-            Kind::Work => admission.expect_request(peer)?,
-            Kind::Session => admission.expect_session(peer)?,
-            Kind::Load => admission.check_phase()?,
-            Kind::Control | Kind::Watch | Kind::Reflection => {}
-        }
-        let upload = admission.admit_upload(peer)?;
+        self.admission.expect(caller, work)?;
+        let upload = self.admission.admit_upload(caller)?;
         let (mut head, body) = request.into_parts();
         let path = head.uri.path();
         let limit = self.method.message_limit;
@@ -241,16 +252,16 @@ impl Call {
     }
 
     fn inside(&self) -> Result<Inside, ServeError> {
-        let admission = &self.shared.admission;
-        let peer = self.arrival.peer;
+        let caller = &self.arrival.headers.caller;
         let mut inside = Inside::default();
-        match self.method.kind {
-            Kind::Control => inside._control = Some(admission.admit_control(peer)?),
-            Kind::Watch | Kind::Reflection => inside.watch = Some(admission.admit_watch(peer)?),
-            Kind::Work | Kind::Session | Kind::Load | Kind::Unknown => {}
+        match self.method.kind.work() {
+            Some(work @ Work::Control) => inside._control = self.admission.admit(caller, work)?,
+            Some(work @ Work::Watch) => inside.watch = self.admission.admit(caller, work)?,
+            // Those are let in by their handlers, when all that they wait for is there.
+            Some(Work::Batch | Work::Session | Work::Load) | None => {}
         }
         if self.method.is_work() {
-            inside.answer = admission.answer();
+            inside.answer = self.admission.answer();
         }
         // A session is busy when it is open.
         if self.method.kind != Kind::Session {
@@ -264,16 +275,15 @@ impl Call {
         &self,
         reading: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, ServeError> {
-        let admission = &self.shared.admission;
-        let reading = timeout_at(self.deadline.into(), reading);
+        let reading = timeout_at(self.answer_by.into(), reading);
         let read = if self.method.is_work() {
-            admission.unless_draining(reading).await?
+            self.admission.unless_draining(reading).await?
         } else {
             reading.await
         };
         match read {
             Ok(Ok(whole)) => Ok(whole),
-            Ok(Err(Fault::NoRoom { .. })) => Err(admission.refuse_upload()),
+            Ok(Err(Fault::NoRoom { .. })) => Err(self.admission.refuse_upload()),
             Ok(Err(fault)) => Err(fault.into()),
             Err(_elapsed) => Err(ServeError::DeadlineExceeded),
         }
@@ -293,9 +303,9 @@ impl Call {
         };
         let answer = tokio::select! {
             biased;
-            answer = timeout_at(self.deadline.into(), answer) => answer,
+            answer = timeout_at(self.answer_by.into(), answer) => answer,
             () = withdrawn => {
-                return Ok(Status::from(self.shared.admission.refuse_upload()).into_http());
+                return Ok(to_status(self.admission.refuse_upload()).into_http());
             }
         };
         match answer {
@@ -304,17 +314,9 @@ impl Call {
                 tracing::error!("a request handler panicked");
                 Ok(status::panicked().into_http())
             }
-            Err(_elapsed) => Ok(Status::from(ServeError::DeadlineExceeded).into_http()),
+            Err(_elapsed) => Ok(to_status(ServeError::DeadlineExceeded).into_http()),
         }
     }
-}
-
-fn deadline(headers: &HeaderMap, method: &Method) -> Instant {
-    let client = headers
-        .get("grpc-timeout")
-        .and_then(|value| parse_grpc_timeout(value.to_str().ok()?));
-    let client = client.map_or(FAR, |client| client.saturating_sub(DEADLINE_MARGIN));
-    Instant::now() + client.min(method.time_limit)
 }
 
 /// Whether a request says that it is gRPC, in whatever message format: `+proto` is the only one that decodes.
@@ -335,16 +337,14 @@ fn unsupported() -> Response<Body> {
     response
 }
 
-/// The code that the contract asks for, where the stack refused a message with another one.
-///
-/// `INTERNAL` is the stack's word for a message that cannot be decoded. Our own says nothing but
-/// "internal error", so that it can be told apart.
-fn repaired(headers: &HeaderMap) -> Option<Code> {
-    let code = headers.get(&GRPC_STATUS)?;
-    let text = headers.get(&GRPC_MESSAGE);
+/// The code that the contract asks for, where the stack refused a message with another one: `INTERNAL` is its word
+/// for a message that cannot be decoded.
+fn repaired(response: &Response<Body>) -> Option<Code> {
+    let code = response.headers().get(&GRPC_STATUS)?;
+    let is_ours = || response.extensions().get().is_some_and(status::is_ours);
     if code == code_header(Code::OutOfRange) {
         Some(Code::ResourceExhausted)
-    } else if code == code_header(Code::Internal) && text.is_some_and(|text| text != OUR_INTERNAL) {
+    } else if code == code_header(Code::Internal) && !is_ours() {
         Some(Code::InvalidArgument)
     } else {
         None

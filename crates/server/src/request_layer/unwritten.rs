@@ -8,10 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use lipsync_serving::{activity::Busy, gate::Ticket};
 use tonic::{Status, body::Body};
-
-use super::Busy;
-use crate::gate::Ticket;
 
 /// A body that holds something until its last byte has left the server: a large answer to a slow
 /// reader waits in the connection for long after the handler has returned it.

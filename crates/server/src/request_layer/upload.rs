@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body::Body as _;
+use lipsync_serving::admission::Upload;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
@@ -14,7 +15,6 @@ use super::{
     elements::Shapes,
     message::{Fault, Incoming, Whole},
 };
-use crate::admission::Upload;
 
 /// In every time so long...
 pub(crate) const WINDOW: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub(super) async fn read(
             frame = timeout_at(pace.until(), next_frame(&mut body)) => {
                 frame.map_err(|_elapsed| Fault::TooSlow)?
             }
-            () = upload.withdrawn() => return Err(upload.no_room()),
+            () = upload.withdrawn() => return Err(Fault::no_room(upload)),
         };
         let mut data = match frame {
             Some(Ok(data)) => data,
@@ -86,12 +86,12 @@ pub(super) async fn read(
             return Err(Fault::Malformed);
         }
         if whole.is_none() && !upload.holds(message.n_bytes()) {
-            return Err(upload.no_room());
+            return Err(Fault::no_room(upload));
         }
     }
     upload.waits(false);
     if upload.is_withdrawn() {
-        return Err(upload.no_room());
+        return Err(Fault::no_room(upload));
     }
     whole.ok_or(Fault::Malformed)
 }
@@ -119,17 +119,18 @@ mod tests {
     use std::path::Path;
 
     use futures_util::stream;
+    use lipsync_serving::{admission::Admission, caller::Caller, phase::Phase};
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{Config, admission::Admission, health::Phase, peer::Peer};
+    use crate::Config;
 
     const INFER: &str = "/lipsync.v1.LipSync/InferBatchComposite";
 
     fn admission(yaml: &str) -> Admission {
         let config = Config::parse(yaml, Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
-        Admission::new(&config.server, &config.session, seen)
+        Admission::new(config.admission(), seen)
     }
 
     /// A message of 1 MB, of which so many bytes come in every second.
@@ -143,7 +144,7 @@ mod tests {
     }
 
     async fn read_body(admission: &Admission, body: Body) -> Result<Whole, Fault> {
-        let upload = Arc::new(admission.admit_upload(Peer::UNKNOWN).unwrap());
+        let upload = Arc::new(admission.admit_upload(&Caller::default()).unwrap());
         read(body, &upload, &Shapes::of_contract(), INFER, 1 << 20).await
     }
 
@@ -175,7 +176,7 @@ mod tests {
         while admission.n_upload_bytes() < 500_000 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let upload = admission.admit_upload(Peer::UNKNOWN).unwrap();
+        let upload = admission.admit_upload(&Caller::default()).unwrap();
         // It came within the last second, and before the last 250 ms.
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(upload.holds(1 << 20));

@@ -133,7 +133,7 @@ async fn idle_models_are_freed_off_the_runtime() {
 #[tokio::test]
 async fn a_model_is_unloaded_off_the_runtime() {
     let (server, freeing, free, _folder) = with_a_model("0").await;
-    let admin = ModelAdminService::new(Arc::clone(&server.shared));
+    let admin = ModelAdminService::new(&server.shared);
     let request = Request::new(v1::UnloadModelRequest {
         model_id: "a".into(),
     });

@@ -4,28 +4,77 @@ use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
 use lipsync_engine::VisualCacheStats;
-use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse};
+use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
+use lipsync_serving::{
+    ServeError,
+    admission::{Admission, Work},
+    batch::waiting,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    core_state::Shared, error::ServeError, request::parse_model_id, request_layer::Arrival,
+    core_state::Shared,
+    request_layer::Arrival,
+    wire::{
+        answer::{count, micros},
+        request::parse_model_id,
+        status::to_status,
+    },
 };
 
 /// The service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ModelAdminService {
-    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    registry: Registry,
 }
 
 impl ModelAdminService {
-    /// A service over the shared parts.
+    /// A service over the models of a server.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            admission: Arc::clone(&shared.admission),
+            registry: shared.registry.clone(),
+        }
     }
 
-    fn stats(&self, id: &lipsync_core::ModelId) -> Result<v1::ModelStats, ServeError> {
-        Ok(to_proto(&self.shared.registry.status(id)?))
+    async fn load(
+        &self,
+        request: Request<v1::LoadModelRequest>,
+    ) -> Result<v1::LoadModelResponse, ServeError> {
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        let arrival = Arrival::of(request.extensions());
+        let admission = &self.admission;
+        let _place = admission.admit(&arrival.headers.caller, Work::Load)?;
+        let loading = admission.unless_draining(self.registry.load(&id));
+        let lease = waiting(arrival.upload.as_deref(), loading).await??;
+        Ok(v1::LoadModelResponse {
+            model: Some(to_proto(&self.registry.status(&id)?)),
+            load_us: micros(lease.load_time),
+        })
+    }
+
+    async fn unload(
+        &self,
+        request: &v1::UnloadModelRequest,
+    ) -> Result<v1::UnloadModelResponse, ServeError> {
+        let id = parse_model_id(&request.model_id)?;
+        let registry = self.registry.clone();
+        // Gives back the memory of a whole model.
+        let unloading = tokio::task::spawn_blocking(move || registry.unload(&id));
+        let was_loaded = unloading.await.map_err(ServeError::internal)??;
+        Ok(v1::UnloadModelResponse { was_loaded })
+    }
+
+    fn stats(
+        &self,
+        request: &v1::GetModelStatsRequest,
+    ) -> Result<v1::GetModelStatsResponse, ServeError> {
+        let id = parse_model_id(&request.model_id)?;
+        Ok(v1::GetModelStatsResponse {
+            model: Some(to_proto(&self.registry.status(&id)?)),
+        })
     }
 }
 
@@ -35,7 +84,7 @@ impl ModelAdmin for ModelAdminService {
         &self,
         _request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let models = self.shared.registry.list().iter().map(to_proto).collect();
+        let models = self.registry.list().iter().map(to_proto).collect();
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
 
@@ -43,40 +92,24 @@ impl ModelAdmin for ModelAdminService {
         &self,
         request: Request<v1::LoadModelRequest>,
     ) -> Result<Response<v1::LoadModelResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        let admission = &self.shared.admission;
-        let loading = self.shared.registry.load(&id);
-        let arrival = Arrival::of(request.extensions());
-        let loaded = arrival.waiting(admission.unless_draining(loading)).await?;
-        let lease = loaded.map_err(ServeError::from)?;
-        let load_us = micros(lease.load_time);
-        Ok(Response::new(v1::LoadModelResponse {
-            model: Some(self.stats(&id)?),
-            load_us,
-        }))
+        let loaded = self.load(request).await;
+        loaded.map(Response::new).map_err(to_status)
     }
 
     async fn unload_model(
         &self,
         request: Request<v1::UnloadModelRequest>,
     ) -> Result<Response<v1::UnloadModelResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        let registry = self.shared.registry.clone();
-        // Gives back the memory of a whole model.
-        let unloading = tokio::task::spawn_blocking(move || registry.unload(&id));
-        let was_loaded = unloading.await.map_err(ServeError::internal)?;
-        let was_loaded = was_loaded.map_err(ServeError::from)?;
-        Ok(Response::new(v1::UnloadModelResponse { was_loaded }))
+        let unloaded = self.unload(request.get_ref()).await;
+        unloaded.map(Response::new).map_err(to_status)
     }
 
     async fn get_model_stats(
         &self,
         request: Request<v1::GetModelStatsRequest>,
     ) -> Result<Response<v1::GetModelStatsResponse>, Status> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
-        Ok(Response::new(v1::GetModelStatsResponse {
-            model: Some(self.stats(&id)?),
-        }))
+        let stats = self.stats(request.get_ref());
+        stats.map(Response::new).map_err(to_status)
     }
 }
 
@@ -87,7 +120,6 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         ModelState::Ready => v1::ModelState::Ready,
         ModelState::Failed => v1::ModelState::Failed,
     };
-    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let info = status.info;
     let caches = [&status.background_cache, &status.decoded_cache];
     let pack = status.pack.as_ref();
@@ -114,8 +146,8 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         fps: info.map_or(0, |i| i.fps),
         audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
         n_background_frames: info.map_or(0, |i| i.n_frames),
-        width: info.map_or(0, |i| px(i.width)),
-        height: info.map_or(0, |i| px(i.height)),
+        width: info.map_or(0, |i| count(i.width)),
+        height: info.map_or(0, |i| count(i.height)),
         precision: precision.map_or_else(String::new, PrecisionInUse::name),
         precision_reason: precision.map_or_else(String::new, |p| p.reason.to_string()),
         bf16_psnr_min_db: verdict.map_or(0.0, |v| v.psnr_min_db),
@@ -164,7 +196,6 @@ fn pack_to_proto(pack: &PackState) -> v1::ModelStats {
 }
 
 fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     v1::CacheStats {
         requests: cache.requests,
         hits: cache.hits,
@@ -178,8 +209,4 @@ fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
         read_ahead: cache.read_ahead,
         read_ahead_hits: cache.read_ahead_hits,
     }
-}
-
-pub(super) fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

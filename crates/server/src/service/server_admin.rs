@@ -4,11 +4,19 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use lipsync::v1::{self, server_admin_server::ServerAdmin};
 use lipsync_registry::ModelState;
+use lipsync_serving::{ServeError, phase::Phase, stages::Stage};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
-use super::model_admin::{micros, visual_cache_to_proto};
-use crate::{core_state::Shared, error::ServeError, health::Phase, stages::Stage};
+use super::model_admin::visual_cache_to_proto;
+use crate::{
+    core_state::Shared,
+    wire::{
+        answer::{count, micros},
+        session::stats_to_proto,
+        status::to_status,
+    },
+};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -45,7 +53,7 @@ impl ServerAdmin for ServerAdminService {
             ms @ 100..=60_000 => ms,
             other => {
                 let message = format!("expected 100 to 60000 (0 = 1000), found {other}");
-                return Err(ServeError::invalid("interval_ms", message).into());
+                return Err(to_status(ServeError::invalid("interval_ms", message)));
             }
         };
         let shared = Arc::clone(&self.shared);
@@ -62,7 +70,6 @@ impl ServerAdmin for ServerAdminService {
 pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
     let pool = shared.pipeline.workers.stats();
     let models = shared.registry.list();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let workers = pool
         .workers
         .iter()
@@ -100,7 +107,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         sessions: count(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
-        session_stats: Some(shared.sessions.to_proto()),
+        session_stats: Some(stats_to_proto(shared.sessions.stats())),
         visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
         gpus: shared.gpus.latest(),
         shared_batches: Some(v1::SharedBatches {

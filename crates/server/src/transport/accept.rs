@@ -5,18 +5,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use lipsync_serving::{
+    activity::Activity,
+    gate::{Gate, Rules, Ticket},
+    peer::Peer,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::sleep,
-};
-
-use super::closed;
-use crate::{
-    gate::{Gate, Rules, Ticket},
-    peer::Peer,
-    request_layer::Activity,
 };
 
 /// Pause after a failed accept: usually the process is out of file descriptors.
@@ -92,6 +90,12 @@ where
         let _set = socket.set_nodelay(true);
         connections.spawn(converse(socket, Seat::new(place, address)));
     }
+}
+
+/// Returns when a port closes: its sender is dropped.
+pub(crate) async fn closed(closing: &mut watch::Receiver<()>) {
+    // Nothing is ever sent: it ends when the sender is gone.
+    while closing.changed().await.is_ok() {}
 }
 
 /// How many files the process may open.

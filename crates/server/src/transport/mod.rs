@@ -24,6 +24,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use accept::Seat;
+pub(crate) use accept::closed;
 use flood::Frames;
 use tapped::Tapped;
 use unread::{Answer, Streams};
@@ -111,12 +112,6 @@ pub(crate) async fn serve(
 fn max_connections() -> usize {
     let share = accept::max_files() / FILES_SHARE;
     usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
-}
-
-/// Returns when a port closes: its sender is dropped.
-pub(crate) async fn closed(closing: &mut watch::Receiver<()>) {
-    // Nothing is ever sent: it ends when the sender is gone.
-    while closing.changed().await.is_ok() {}
 }
 
 fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {

@@ -15,13 +15,12 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
 use lipsync_core::sync::lock;
+use lipsync_serving::gate::Ticket;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 use tonic::{Status, body::Body};
-
-use crate::gate::Ticket;
 
 tokio::task_local! {
     /// Of the stream whose task this is.

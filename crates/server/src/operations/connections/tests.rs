@@ -1,6 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use axum::routing::get;
+use lipsync_serving::{admission::Admission, peer::Peer, phase::Phase};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     sync::mpsc,
@@ -8,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Config, admission::Admission, health::Phase, peer::Peer, transport::accept::places};
+use crate::{Config, transport::accept::places};
 
 /// The client's end of a connection to a server with one page of `n_bytes`. Time is virtual: it
 /// jumps to the next timer when nobody can do anything.
@@ -26,7 +27,7 @@ fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::Joi
 fn uploads() -> Uploads {
     let config = Config::parse("", Path::new("c"), []).unwrap();
     let (_phase, seen) = watch::channel(Phase::Serving);
-    let admission = Admission::new(&config.server, &config.session, seen);
+    let admission = Admission::new(config.admission(), seen);
     admission.uploads().clone()
 }
 

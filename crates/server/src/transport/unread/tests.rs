@@ -5,6 +5,7 @@ use std::{convert::Infallible, future::Ready};
 use futures_util::stream;
 use h2::client::SendRequest;
 use http::{Request, Response};
+use lipsync_serving::peer::Peer;
 use tokio::{
     io::duplex,
     sync::{Semaphore, watch},
@@ -12,10 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    peer::Peer,
-    transport::{Connection, accept, protocol},
-};
+use crate::transport::{Connection, accept, protocol};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The client's, of each stream.

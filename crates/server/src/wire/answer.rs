@@ -1,0 +1,124 @@
+//! From answers to messages.
+
+use std::time::Duration;
+
+use lipsync::v1;
+use lipsync_compositor::Encoding;
+use lipsync_core::PixelRect;
+use lipsync_serving::{
+    CodedFrame, ServeError,
+    answer_limit::AnswerLimit,
+    batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Timings},
+};
+use lipsync_session::Warning;
+
+/// What may come around an answer: the message of a stream that carries it, and a stamp.
+const ENVELOPE_BYTES: usize = 32;
+
+/// The size of an answer, which must fit a message, in bytes.
+///
+/// # Errors
+/// [`ServeError::AnswerTooLarge`].
+pub(crate) fn checked_bytes(
+    answer: &impl prost::Message,
+    limit: AnswerLimit,
+) -> Result<usize, ServeError> {
+    let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
+    limit.check(u64::try_from(n_bytes).unwrap_or(u64::MAX))?;
+    Ok(n_bytes)
+}
+
+pub(crate) fn to_batch(answer: BatchAnswer) -> v1::InferBatchCompositeResponse {
+    v1::InferBatchCompositeResponse {
+        frames: answer.frames.into_iter().map(to_batch_frame).collect(),
+        timings: Some(to_timings(answer.timings)),
+        warnings: answer.warnings.into_iter().map(to_warning).collect(),
+    }
+}
+
+fn to_batch_frame(frame: BatchFrame) -> v1::CompositedFrame {
+    v1::CompositedFrame {
+        pts_us: frame.pts_us,
+        audio_time_us: Some(frame.audio_time_us),
+        ..to_frame(frame.coded)
+    }
+}
+
+/// A frame without its times.
+pub(crate) fn to_frame(frame: CodedFrame) -> v1::CompositedFrame {
+    v1::CompositedFrame {
+        frame_index: frame.frame_index,
+        background_index: frame.background_index,
+        generated: frame.generated,
+        format: format(frame.encoding).into(),
+        width: count(frame.width),
+        height: count(frame.height),
+        region: Some(rect(frame.region)),
+        data: frame.data,
+        ..v1::CompositedFrame::default()
+    }
+}
+
+fn to_timings(timings: Timings) -> v1::Timings {
+    v1::Timings {
+        queue_us: micros(timings.queue),
+        infer_us: micros(timings.infer),
+        composite_us: micros(timings.composite),
+        total_us: micros(timings.total),
+        model_load_us: micros(timings.model_load),
+        batch_frames: count(timings.batch_frames),
+        workers: timings.workers.into_iter().map(count).collect(),
+        prepare_us: micros(timings.prepare),
+    }
+}
+
+pub(crate) fn to_backgrounds(answer: BackgroundAnswer) -> v1::GetBackgroundResponse {
+    v1::GetBackgroundResponse {
+        frames: answer.frames.into_iter().map(to_background).collect(),
+        n_background_frames: answer.n_background_frames,
+    }
+}
+
+fn to_background(frame: CodedFrame) -> v1::BackgroundFrame {
+    v1::BackgroundFrame {
+        background_index: frame.background_index,
+        format: format(frame.encoding).into(),
+        width: count(frame.width),
+        height: count(frame.height),
+        region: Some(rect(frame.region)),
+        data: frame.data,
+    }
+}
+
+pub(crate) fn to_warning(warning: Warning) -> v1::Warning {
+    v1::Warning {
+        code: warning.code.into(),
+        text: warning.text,
+    }
+}
+
+fn format(encoding: Encoding) -> v1::OutputFormat {
+    match encoding {
+        Encoding::Jpeg { .. } => v1::OutputFormat::Jpeg,
+        Encoding::Png => v1::OutputFormat::Png,
+        Encoding::Rgb => v1::OutputFormat::Rgb,
+        Encoding::I420 => v1::OutputFormat::I420,
+    }
+}
+
+fn rect(rect: PixelRect) -> v1::Rect {
+    v1::Rect {
+        x: count(rect.x),
+        y: count(rect.y),
+        width: count(rect.width),
+        height: count(rect.height),
+    }
+}
+
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

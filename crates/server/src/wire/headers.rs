@@ -1,0 +1,292 @@
+//! What the headers of a call say, and the figures in the headers of its answer.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
+use lipsync_core::{Foreign, ModelId, Priority};
+use lipsync_serving::{ServeError, batch::Timings, caller::Caller, peer::Peer};
+use tonic::metadata::{MetadataMap, MetadataValue};
+
+/// What the headers of a call say, read once, when it arrives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RequestHeaders {
+    /// As far as the headers can be read.
+    pub(crate) caller: Caller,
+    /// `x-model-id`.
+    model_id: Option<String>,
+    fault: Option<HeaderFault>,
+}
+
+/// A header that cannot be read.
+#[derive(Debug, Clone)]
+struct HeaderFault {
+    name: &'static str,
+    message: String,
+}
+
+/// Refuses a call whose messages are compressed: frames and speech hardly shrink, and a small message could become a
+/// huge one.
+///
+/// # Errors
+/// [`ServeError::Compressed`].
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ServeError> {
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(()),
+        Some(encoding) => Err(ServeError::Compressed {
+            encoding: String::from_utf8_lossy(encoding).into_owned(),
+        }),
+    }
+}
+
+/// A client's own timer ends a call with whatever code it likes. Our answer is to come first.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
+
+impl RequestHeaders {
+    /// Reads the headers of a call that arrived at `arrived`. Calls of which frames are wanted must be asked
+    /// whether they could be read ([`Self::checked`]); others need none of them.
+    pub(crate) fn read(headers: &HeaderMap, peer: Peer, arrived: Instant) -> Self {
+        let deadline = deadline(headers, arrived);
+        Self::parse(headers, peer, deadline.clone()).unwrap_or_else(|fault| Self {
+            caller: Caller {
+                // A call has its deadline whatever else is wrong with it.
+                deadline: deadline.unwrap_or_default(),
+                ..Caller::at(peer)
+            },
+            model_id: None,
+            fault: Some(fault),
+        })
+    }
+
+    fn parse(
+        headers: &HeaderMap,
+        peer: Peer,
+        deadline: Result<Option<Instant>, HeaderFault>,
+    ) -> Result<Self, HeaderFault> {
+        if let Some(preference) = text(headers, "x-batch-preference")?
+            && !matches!(preference, "enable" | "disable" | "auto")
+        {
+            return Err(expected(
+                "x-batch-preference",
+                "enable, disable or auto",
+                preference,
+            ));
+        }
+        if let Some(value) = text(headers, "authorization")?
+            && !value.starts_with("Bearer ")
+        {
+            return Err(HeaderFault {
+                name: "authorization",
+                message: "expected 'Bearer <key>'".into(),
+            });
+        }
+        let priority = match text(headers, "x-request-priority")? {
+            None => Priority::default(),
+            Some(value) => Priority::parse(value).ok_or_else(|| {
+                expected("x-request-priority", "high, normal, medium or low", value)
+            })?,
+        };
+        let max_wait = match text(headers, "x-max-wait-time")? {
+            None => None,
+            Some(value) => Some(parse_duration(value).ok_or_else(|| {
+                expected(
+                    "x-max-wait-time",
+                    "a duration such as 50ms, 2s or 100us",
+                    value,
+                )
+            })?),
+        };
+        Ok(Self {
+            caller: Caller {
+                priority,
+                max_wait,
+                deadline: deadline?,
+                ..Caller::at(peer)
+            },
+            model_id: text(headers, "x-model-id")?.map(str::to_owned),
+            fault: None,
+        })
+    }
+
+    /// The same, if all of them could be read.
+    ///
+    /// # Errors
+    /// [`ServeError::Invalid`] naming the header.
+    pub(crate) fn checked(&self) -> Result<&Self, ServeError> {
+        match &self.fault {
+            None => Ok(self),
+            Some(fault) => Err(ServeError::invalid(fault.name, fault.message.clone())),
+        }
+    }
+
+    /// Checks the routing hint against the request.
+    ///
+    /// # Errors
+    /// [`ServeError::Invalid`] where they differ: the request would have gone to the wrong place.
+    pub(crate) fn check_model_id(&self, model_id: &ModelId) -> Result<(), ServeError> {
+        match &self.model_id {
+            Some(hint) if hint != model_id.as_str() => Err(ServeError::invalid(
+                "x-model-id",
+                format!(
+                    "must equal the request's model_id {:?}, found {:?}",
+                    Foreign(model_id.as_str()),
+                    Foreign(hint)
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When the client gives up, less the margin.
+fn deadline(headers: &HeaderMap, arrived: Instant) -> Result<Option<Instant>, HeaderFault> {
+    let Some(value) = text(headers, "grpc-timeout")? else {
+        return Ok(None);
+    };
+    let timeout = parse_grpc_timeout(value)
+        .ok_or_else(|| expected("grpc-timeout", "digits and a unit", value))?;
+    Ok(arrived.checked_add(timeout.saturating_sub(DEADLINE_MARGIN)))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, HeaderFault> {
+    let fault = |_| HeaderFault {
+        name,
+        message: "expected visible ASCII".into(),
+    };
+    let value = headers.get(name);
+    value.map(|value| value.to_str().map_err(fault)).transpose()
+}
+
+fn expected(name: &'static str, what: &str, found: &str) -> HeaderFault {
+    HeaderFault {
+        name,
+        message: format!("expected {what}, found {:?}", Foreign(found)),
+    }
+}
+
+/// `50ms`, `2s`, `100us`, `1m`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let value: u32 = text[..split].parse().ok()?;
+    match &text[split..] {
+        "us" => Some(Duration::from_micros(value.into())),
+        "ms" => Some(Duration::from_millis(value.into())),
+        "s" => Some(Duration::from_secs(value.into())),
+        "m" => Some(Duration::from_secs(u64::from(value) * 60)),
+        _ => None,
+    }
+}
+
+/// At most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`, as the gRPC protocol says.
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let split = text.len().checked_sub(1)?;
+    let (digits, unit) = (text.get(..split)?, text.get(split..)?);
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+/// Writes the figures that a unary answer carries in its headers: `x-batch-size`, the largest executed batch;
+/// `x-processing-time` and `x-queue-time`, ms; `x-worker`, comma-separated.
+pub(crate) fn write_figures(timings: &Timings, metadata: &mut MetadataMap) {
+    let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
+    let workers: Vec<String> = timings.workers.iter().map(usize::to_string).collect();
+    let entries = [
+        ("x-batch-size", timings.batch_frames.to_string()),
+        ("x-processing-time", ms(timings.total)),
+        ("x-queue-time", ms(timings.queue)),
+        ("x-worker", workers.join(",")),
+    ];
+    for (name, value) in entries {
+        if let Ok(value) = MetadataValue::try_from(value) {
+            metadata.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> RequestHeaders {
+        let pairs = pairs.iter().map(|&(name, value)| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            (HeaderName::from_static(name), value)
+        });
+        RequestHeaders::read(&pairs.collect(), Peer::UNKNOWN, Instant::now())
+    }
+
+    #[test]
+    fn reads_what_the_contract_lists() {
+        let h = headers(&[
+            ("x-request-priority", "medium"),
+            ("x-max-wait-time", "50ms"),
+            ("x-batch-preference", "auto"),
+            ("authorization", "Bearer k"),
+            ("x-model-id", "mira"),
+        ]);
+        let h = h.checked().unwrap();
+        assert_eq!(h.caller.priority, Priority::Normal);
+        assert_eq!(h.caller.max_wait, Some(Duration::from_millis(50)));
+        assert_eq!(h.caller.tenant.name(), "default");
+        assert!(h.check_model_id(&ModelId::new("mira").unwrap()).is_ok());
+        assert!(matches!(
+            h.check_model_id(&ModelId::new("tomo").unwrap()),
+            Err(ServeError::Invalid { .. })
+        ));
+    }
+
+    #[test]
+    fn a_deadline_holds_whatever_else_cannot_be_read() {
+        let arrived = Instant::now();
+        let timeout = ("grpc-timeout", "2S");
+        for (name, value, is_read) in [
+            ("x-request-priority", "high", true),
+            ("x-request-priority", "urgent", false),
+            ("x-model-id", "é", false),
+        ] {
+            let read = headers(&[timeout, (name, value)]);
+            assert_eq!(read.checked().is_ok(), is_read, "{name}: {value}");
+            let left = read.caller.deadline.unwrap() - arrived;
+            assert!(left >= Duration::from_secs(2) - DEADLINE_MARGIN, "{left:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_read_and_names_the_header() {
+        for (name, value) in [
+            ("x-request-priority", "urgent"),
+            ("x-max-wait-time", "soon"),
+            ("x-max-wait-time", "99999999999ms"),
+            ("x-batch-preference", "yes"),
+            ("authorization", "Basic x"),
+            ("grpc-timeout", "123456789m"),
+        ] {
+            match headers(&[(name, value)]).checked() {
+                Err(ServeError::Invalid { field, .. }) => assert_eq!(field, name),
+                other => panic!("{name}: {value}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn grpc_timeouts_have_six_units() {
+        assert_eq!(parse_grpc_timeout("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(parse_grpc_timeout("200m"), Some(Duration::from_millis(200)));
+        assert_eq!(parse_grpc_timeout("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parse_grpc_timeout("m"), None);
+        assert_eq!(parse_grpc_timeout(""), None);
+        assert_eq!(parse_grpc_timeout("5ä"), None);
+    }
+}

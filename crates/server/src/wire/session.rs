@@ -1,0 +1,275 @@
+//! Sessions on the wire: what a client sends becomes [`Incoming`], what a session tells it becomes a response.
+//!
+//! gRPC and the WebSocket carry the same messages and both come in here.
+
+use std::sync::Arc;
+
+use lipsync::v1::{
+    self, audio_chunk, stream_composite_request::Message as Request,
+    stream_composite_response::Message as Response,
+};
+use lipsync_serving::{
+    CodedFrame, ServeError,
+    live::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
+};
+use lipsync_session::{Frame, Notice, Opened, Outgoing, SessionStats};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use crate::{
+    config::Output,
+    core_state::Shared,
+    request_layer::Arrival,
+    samples,
+    wire::{
+        answer::{to_frame, to_warning},
+        headers::RequestHeaders,
+        request::{
+            parse_model_id, parse_output, parse_pcm_format, parse_priority, parse_start,
+            unknown_value,
+        },
+        status,
+    },
+};
+
+/// Serves a session whose client sends `requests`, and gives its responses.
+pub(crate) fn serve<R>(
+    shared: &Shared,
+    headers: RequestHeaders,
+    arrival: Arrival,
+    requests: R,
+) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R>
+where
+    R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
+{
+    let (caller, activity) = (headers.caller.clone(), arrival.activity());
+    let edge = Edge {
+        headers,
+        arrival,
+        output: shared.output,
+        max_message_bytes: shared.limits.max_message_bytes,
+    };
+    let incoming = requests.map(move |request| edge.incoming(request));
+    let outgoing = live::begin(parts(shared), caller, activity, incoming);
+    outgoing.map(|message| message.map(to_response).map_err(status::to_status))
+}
+
+/// What a session needs of the server.
+fn parts(shared: &Shared) -> Parts {
+    Parts {
+        admission: Arc::clone(&shared.admission),
+        registry: shared.registry.clone(),
+        pipeline: shared.pipeline.clone(),
+        counters: Arc::clone(&shared.sessions),
+        new_intake: samples::intake,
+        limits: shared.session.live(&shared.limits, &shared.requests),
+    }
+}
+
+/// What it takes to read a session's requests.
+struct Edge {
+    headers: RequestHeaders,
+    arrival: Arrival,
+    /// Output defaults.
+    output: Output,
+    max_message_bytes: usize,
+}
+
+impl Edge {
+    /// A broken connection is nobody's fault; an undecodable or oversize message is the client's.
+    fn incoming(
+        &self,
+        request: Result<v1::StreamCompositeRequest, Status>,
+    ) -> Result<Incoming, Broken> {
+        match request {
+            Ok(request) => Ok(self.message(request.message)),
+            Err(error) => Err(match self.arrival.fault() {
+                Some(fault) => Broken::Fault(fault.into()),
+                None => status::incoming_fault(&error, self.max_message_bytes)
+                    .map_or(Broken::Gone, Broken::Fault),
+            }),
+        }
+    }
+
+    fn message(&self, message: Option<Request>) -> Incoming {
+        match message {
+            Some(Request::Open(open)) => Incoming::Open(Box::new(self.order(open))),
+            Some(Request::Audio(chunk)) => audio(chunk),
+            Some(Request::EndSegment(end)) => Incoming::EndSegment {
+                segment_id: end.segment_id,
+            },
+            Some(Request::Clear(clear)) => Incoming::Clear {
+                segment_id: clear.segment_id,
+            },
+            None => Incoming::Nothing(ServeError::invalid(
+                "message",
+                "expected open, audio, end_segment or clear",
+            )),
+        }
+    }
+
+    fn order(&self, open: v1::OpenSession) -> Result<SessionOrder, ServeError> {
+        let model_id = parse_model_id(&open.model_id)?;
+        self.headers.check_model_id(&model_id)?;
+        let is_realtime = parse_pacing(open.pacing)?;
+        let form = parse_form(&open)?;
+        if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
+            return Err(ServeError::invalid(
+                "open.audio_echo",
+                "only a session of PCM has audio to echo",
+            ));
+        }
+        Ok(SessionOrder {
+            model_id,
+            form,
+            output: parse_output(open.output, &self.output)?,
+            priority: parse_priority(open.priority, &self.headers.caller)?,
+            start_frame_index: parse_start(open.start_frame_index)?,
+            is_realtime,
+            shows_idle: open.idle_frames,
+            echoes_audio: open.audio_echo,
+        })
+    }
+}
+
+fn audio(chunk: v1::AudioChunk) -> Incoming {
+    let audio = match chunk.audio {
+        Some(audio_chunk::Audio::Pcm(data)) => Audio::Pcm(data),
+        Some(audio_chunk::Audio::Steps(data)) => Audio::Steps(data),
+        Some(audio_chunk::Audio::Windows(data)) => Audio::Windows(data),
+        None => {
+            let error = ServeError::invalid("audio", "expected pcm, steps or windows");
+            return Incoming::Nothing(error);
+        }
+    };
+    Incoming::Audio {
+        segment_id: chunk.segment_id,
+        audio,
+    }
+}
+
+fn parse_form(open: &v1::OpenSession) -> Result<AudioForm, ServeError> {
+    match v1::AudioInput::try_from(open.audio_input) {
+        Ok(v1::AudioInput::Unspecified | v1::AudioInput::Pcm) => {
+            parse_pcm_format("open.", open.sample_rate_hz, open.channels, open.encoding)
+                .map(AudioForm::Pcm)
+        }
+        Ok(v1::AudioInput::Steps) => Ok(AudioForm::Steps),
+        Ok(v1::AudioInput::Windows) => Ok(AudioForm::Windows),
+        Err(_) => Err(unknown_value("open.audio_input", open.audio_input)),
+    }
+}
+
+/// Whether frames leave at their time.
+fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
+    match v1::Pacing::try_from(pacing) {
+        Ok(v1::Pacing::Unspecified | v1::Pacing::Asap) => Ok(false),
+        Ok(v1::Pacing::Realtime) => Ok(true),
+        Err(_) => Err(unknown_value("open.pacing", pacing)),
+    }
+}
+
+fn to_response(message: Outgoing<CodedFrame>) -> v1::StreamCompositeResponse {
+    let message = match message {
+        Outgoing::Frame(frame) => Response::Frame(to_live_frame(frame)),
+        Outgoing::Notice(Notice::Opened(opened)) => Response::Opened(to_opened(&opened)),
+        Outgoing::Notice(Notice::SegmentEnd(end)) => Response::SegmentEnd(v1::SegmentEnd {
+            segment_id: end.segment_id,
+            n_frames: end.n_frames,
+        }),
+        Outgoing::Notice(Notice::Cleared(cleared)) => Response::Cleared(v1::Cleared {
+            segment_id: cleared.segment_id,
+            last_pts_us: cleared.last_pts_us,
+            last_audio_time_us: cleared.last_audio_time_us,
+        }),
+        Outgoing::Notice(Notice::Warning(warning)) => Response::Warning(to_warning(warning)),
+    };
+    v1::StreamCompositeResponse {
+        message: Some(message),
+    }
+}
+
+fn to_live_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
+    v1::CompositedFrame {
+        frame_index: frame.place,
+        pts_us: frame.pts_us,
+        segment_id: frame.segment_id,
+        audio_time_us: frame.audio_time_us,
+        audio: frame.audio,
+        ..to_frame(frame.picture)
+    }
+}
+
+fn to_opened(opened: &Opened) -> v1::Opened {
+    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    v1::Opened {
+        fps: opened.fps,
+        width: px(opened.width),
+        height: px(opened.height),
+        audio_kind: opened.audio_kind.to_string(),
+        look_ahead_ms: opened.look_ahead_ms,
+        max_buffered_audio_s: opened.max_buffered_audio_s,
+        max_unsent_ms: opened.max_unsent_ms,
+        frame_buffer_ms: opened.frame_buffer_ms,
+    }
+}
+
+/// Counts of sessions as the wire has them.
+pub(crate) fn stats_to_proto(stats: SessionStats) -> v1::SessionStats {
+    v1::SessionStats {
+        alive: stats.alive,
+        opened: stats.opened,
+        frames: stats.frames,
+        silent_frames: stats.silent_frames,
+        idle_frames: stats.idle_frames,
+        skipped_frames: stats.skipped_frames,
+        late_frames: stats.late_frames,
+        max_late_us: stats.max_late_us,
+        too_slow: stats.too_slow,
+        clears: stats.clears,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lipsync_compositor::Encoding;
+    use lipsync_core::PixelRect;
+    use lipsync_serving::answer_limit::AROUND_A_FRAME_BYTES;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn nothing_around_a_frame_is_longer_than_the_limit_allows_for() {
+        let data = Bytes::from_static(&[7; 300]);
+        let region = PixelRect {
+            x: usize::MAX,
+            y: usize::MAX,
+            width: usize::MAX,
+            height: usize::MAX,
+        };
+        let message = to_response(Outgoing::Frame(Frame {
+            place: u64::MAX,
+            pts_us: u64::MAX,
+            segment_id: u64::MAX,
+            audio_time_us: Some(u64::MAX),
+            audio: Bytes::new(),
+            picture: CodedFrame {
+                frame_index: u64::MAX,
+                background_index: u32::MAX,
+                generated: true,
+                encoding: Encoding::I420,
+                width: usize::MAX,
+                height: usize::MAX,
+                region,
+                data: data.clone(),
+            },
+        }));
+        let around = (message.encoded_len() - data.len()) as u64;
+        // Lengths of long pictures take up to five bytes where those of this one take two.
+        let around = around + 2 * 3;
+        assert!(around <= AROUND_A_FRAME_BYTES, "{around}");
+        assert!(around > AROUND_A_FRAME_BYTES / 2, "{around}: far too much");
+    }
+}

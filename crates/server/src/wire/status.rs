@@ -1,0 +1,127 @@
+//! From errors to gRPC statuses: the only place where a `tonic::Status` is made.
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use lipsync_serving::error::{RETRY_AFTER, ServeError};
+use tonic::{Code, Status, metadata::MetadataValue};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Marks the statuses that are made here: the stack makes some, too. It never leaves the process.
+#[derive(Debug, thiserror::Error)]
+#[error("a status of the server's own")]
+struct Ours;
+
+/// The header by which gRPC clients learn how messages may be compressed.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// The header by which gRPC clients learn when to retry.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// How a client of gRPC is told.
+#[must_use]
+pub fn to_status(error: ServeError) -> Status {
+    let text = error.to_string();
+    match error {
+        ServeError::Invalid { field, message } => {
+            let details = ErrorDetails::with_bad_request_violation(field, message);
+            Status::with_error_details(Code::InvalidArgument, text, details)
+        }
+        ServeError::Compressed { .. } => {
+            let mut status = Status::unimplemented(text);
+            let none = MetadataValue::from_static("identity");
+            status.metadata_mut().insert(ACCEPT_ENCODING, none);
+            status
+        }
+        ServeError::UnknownModel { .. } => Status::not_found(text),
+        ServeError::BrokenModel { .. } => Status::failed_precondition(text),
+        ServeError::Overloaded { retry, .. } => retry_later(Code::ResourceExhausted, text, retry),
+        ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
+            retry_later(Code::ResourceExhausted, text, RETRY_AFTER)
+        }
+        ServeError::AnswerTooLarge { .. }
+        | ServeError::MessageTooLarge { .. }
+        | ServeError::TooMuchAudio { .. }
+        | ServeError::TooManyMessages { .. }
+        | ServeError::TooSlow { .. } => Status::resource_exhausted(text),
+        ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
+            retry_later(Code::Unavailable, text, RETRY_AFTER)
+        }
+        ServeError::DeadlineExceeded
+        | ServeError::UploadTooSlow
+        | ServeError::SessionIdle { .. }
+        | ServeError::SessionUnread { .. }
+        | ServeError::SessionTooLong { .. } => Status::deadline_exceeded(text),
+        ServeError::Internal { detail } => {
+            tracing::error!(detail, "internal error");
+            internal(text)
+        }
+    }
+}
+
+/// The only code of ours whose meaning depends on who says it.
+fn internal(text: impl Into<String>) -> Status {
+    let mut status = Status::internal(text);
+    status.set_source(Arc::new(Ours));
+    status
+}
+
+/// Whether a status was made here.
+pub(crate) fn is_ours(status: &Status) -> bool {
+    status.source().is_some_and(|source| source.is::<Ours>())
+}
+
+fn retry_later(code: Code, text: String, retry: Duration) -> Status {
+    let mut status =
+        Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(retry)));
+    let millis = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+    status
+        .metadata_mut()
+        .insert(PUSHBACK, MetadataValue::from(millis));
+    status
+}
+
+/// The status of a handler that panicked.
+#[must_use]
+pub fn panicked() -> Status {
+    internal("internal error")
+}
+
+/// The status of a question about the health of something that nobody knows.
+#[must_use]
+pub fn unknown_service() -> Status {
+    Status::not_found("unknown service")
+}
+
+/// What a failed read of an incoming message is the client's fault for, if it is: a message over the
+/// limit (`OUT_OF_RANGE` in the stack) or an undecodable one. `None`: the connection broke.
+#[must_use]
+pub fn incoming_fault(status: &Status, limit: usize) -> Option<ServeError> {
+    match status.code() {
+        Code::OutOfRange => Some(ServeError::MessageTooLarge { limit }),
+        Code::Internal | Code::InvalidArgument | Code::Unimplemented => {
+            Some(ServeError::undecodable())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn our_own_statuses_are_known_wherever_they_come_by() {
+        let errors = [to_status(ServeError::internal("a detail")), panicked()];
+        for status in errors {
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Internal, "internal error")
+            );
+            let response = status.into_http::<Body>();
+            assert!(response.extensions().get().is_some_and(is_ours));
+        }
+        let from_the_stack = Status::internal("internal error").into_http::<Body>();
+        assert!(!from_the_stack.extensions().get().is_some_and(is_ours));
+    }
+}

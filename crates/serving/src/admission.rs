@@ -1,0 +1,452 @@
+//! Who may come in: the one gate of everything that clients can ask for, before anything is loaded or
+//! computed for them, and the pools of memory that they share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lipsync_core::saturate::usize_of;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    caller::Caller,
+    error::{RETRY_AFTER, ServeError},
+    gate::{Gate, Rules, Ticket},
+    peer::Peer,
+    phase::Phase,
+};
+
+/// The gate.
+#[derive(Debug)]
+pub struct Admission {
+    phase: watch::Receiver<Phase>,
+    requests: Arc<Gate>,
+    sessions: Arc<Gate>,
+    /// The same, and those that have failed while their clients do not read.
+    unread_sessions: Arc<Gate>,
+    answers: Arc<Gate>,
+    /// Calls that are answered at once.
+    control: Arc<Gate>,
+    /// Calls that last: health and statistics that are watched, reflection.
+    watches: Arc<Gate>,
+    uploads: Uploads,
+    /// In bytes.
+    unsent: Arc<Gate>,
+    n_rejected: AtomicU64,
+}
+
+/// As good as no limit: they are only counted. What they hold is bounded in bytes, for unary calls all
+/// together, and for each session.
+const ANSWERS: usize = 1 << 24;
+/// Calls about models and the server that are being answered. Each takes well under a millisecond.
+const CONTROL: usize = 64;
+/// Orchestrators and proxies watch each server a few times; a page does not watch at all.
+const WATCHES: usize = 256;
+/// A call on its way in counts as at least this many bytes: its stream, its task and its headers.
+pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
+/// An upload that stands still for longer gives way where there is no room for others.
+const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
+/// An answer that has waited for its reader for longer gives way where there is no room for others.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many places there are, and how many bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that may wait for a worker.
+    pub queue_capacity: usize,
+    /// Worker threads.
+    pub n_workers: usize,
+    /// Sessions open at once.
+    pub max_sessions: usize,
+    /// Messages of calls on their way in and until they are answered, all together.
+    pub max_upload_bytes: usize,
+    /// Unary answers that are being made or not read yet, all together.
+    pub max_unsent_bytes: usize,
+    /// What one peer may hold of each kind of place and memory that clients share, percent.
+    pub peer_share_percent: u32,
+}
+
+#[cfg(test)]
+impl Limits {
+    /// Places for all that a test does, and all of them for one peer.
+    pub(crate) const ROOMY: Self = Self {
+        queue_capacity: 256,
+        n_workers: 2,
+        max_sessions: 16,
+        max_upload_bytes: 1 << 20,
+        max_unsent_bytes: 1 << 20,
+        peer_share_percent: 100,
+    };
+}
+
+/// What a caller wants to be let in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Frames of one call.
+    Batch,
+    /// A live conversation.
+    Session,
+    /// A model is to be loaded. That takes no place: who asks for a model that is being loaded waits for that load.
+    Load,
+    /// A question that is answered at once, whatever the server's phase.
+    Control,
+    /// A call that lasts and makes no frames, whatever the server's phase.
+    Watch,
+}
+
+/// What somebody holds who was let in; dropping it makes room for others.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Admitted {
+    /// Its place, where its kind of work has places.
+    pub place: Option<Ticket>,
+    /// Room for the memory of a session, which it holds until it is gone, while a place is given back as soon as the
+    /// session has failed.
+    pub memory: Option<Ticket>,
+}
+
+/// Room for a message that is on its way in, until the call that it belongs to is answered.
+#[derive(Debug)]
+pub struct Upload(Ticket);
+
+/// Room for all uploads.
+#[derive(Debug, Clone)]
+pub struct Uploads(Arc<Gate>);
+
+impl Uploads {
+    /// Room for one of a peer, if there is any.
+    pub fn admit(&self, peer: Peer) -> Option<Upload> {
+        self.0.take(peer, UPLOAD_BYTES).map(Upload)
+    }
+}
+
+/// What has run out where there is no room for an upload.
+pub const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
+/// Room is taken in steps of so many bytes, as memory is.
+const UPLOAD_STEP_BYTES: usize = 64 << 10;
+
+impl Upload {
+    /// Makes it large enough for so many bytes; `false` where there is no room.
+    pub fn holds(&self, n_bytes: usize) -> bool {
+        let n_bytes = if n_bytes > UPLOAD_BYTES {
+            n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
+        } else {
+            UPLOAD_BYTES
+        };
+        self.0.resize(n_bytes)
+    }
+
+    /// Says whether it only waits from now on: for its client, or for a model to be loaded. Then it gives way to
+    /// others where there is no room.
+    pub fn waits(&self, waits: bool) {
+        self.0.set_waiting(waits.then(Instant::now));
+    }
+
+    /// Returns when it has given way.
+    pub async fn withdrawn(&self) {
+        self.0.withdrawn().await;
+    }
+
+    /// Whether it has given way.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.is_withdrawn()
+    }
+
+    /// The bytes of all uploads together.
+    pub fn limit(&self) -> usize {
+        self.0.limit()
+    }
+
+    /// Waits for something that is not the server's own work: others go first where there is no room.
+    pub(crate) async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.waits(true);
+        let done = waiting.await;
+        self.waits(false);
+        done
+    }
+}
+
+impl Admission {
+    /// A gate with so many places, which is open in some phases.
+    #[must_use]
+    pub fn new(limits: Limits, phase: watch::Receiver<Phase>) -> Self {
+        let gate = |what, limit, patience| {
+            Gate::new(Rules {
+                what,
+                limit,
+                share_percent: limits.peer_share_percent,
+                patience,
+            })
+        };
+        // Beside those in the queue, requests are in preparation, in a worker or being composited.
+        // The bound keeps what they hold in memory in proportion to the queue.
+        let n_requests = limits.queue_capacity.saturating_add(4 * limits.n_workers);
+        let n_unread = limits.max_sessions.saturating_mul(2);
+        let (uploads, unsent) = (limits.max_upload_bytes, limits.max_unsent_bytes);
+        Self {
+            phase,
+            requests: gate("too many requests at once", n_requests, None),
+            sessions: gate("too many sessions", limits.max_sessions, None),
+            unread_sessions: gate("too many sessions that nobody reads", n_unread, None),
+            answers: Gate::new(Rules {
+                what: "answers",
+                limit: ANSWERS,
+                share_percent: 100,
+                patience: None,
+            }),
+            control: gate("too many calls at once", CONTROL, None),
+            watches: gate("too many calls that watch", WATCHES, None),
+            uploads: Uploads(gate(TOO_MANY_UPLOADS, uploads, Some(UPLOAD_PATIENCE))),
+            unsent: gate(
+                "too many bytes of unread answers",
+                unsent,
+                Some(UNREAD_PATIENCE),
+            ),
+            n_rejected: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets a caller in, now that nothing has to be waited for but the work itself.
+    ///
+    /// # Errors
+    /// [`ServeError::Starting`], [`ServeError::Draining`], [`ServeError::Overloaded`].
+    pub fn admit(&self, caller: &Caller, work: Work) -> Result<Admitted, ServeError> {
+        let peer = caller.peer;
+        let place = match work {
+            Work::Batch => self.enter(&self.requests, peer)?,
+            Work::Session => self.enter(&self.sessions, peer)?,
+            Work::Load => {
+                self.check_phase()?;
+                return Ok(Admitted::default());
+            }
+            Work::Control => self.take(&self.control, peer, 1)?,
+            Work::Watch => self.take(&self.watches, peer, 1)?,
+        };
+        let memory = match work {
+            Work::Session => Some(self.enter(&self.unread_sessions, peer)?),
+            Work::Batch | Work::Load | Work::Control | Work::Watch => None,
+        };
+        let place = Some(place);
+        Ok(Admitted { place, memory })
+    }
+
+    /// Whether a caller would be let in now. A full server says so before it reads a message.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub fn expect(&self, caller: &Caller, work: Work) -> Result<(), ServeError> {
+        let gates: &[&Gate] = match work {
+            Work::Batch => &[&self.requests],
+            Work::Session => &[&self.sessions, &self.unread_sessions],
+            Work::Load => &[],
+            // Whether there is room for those is known when they are answered.
+            Work::Control | Work::Watch => return Ok(()),
+        };
+        self.check_phase()?;
+        match gates.iter().find(|gate| !gate.has_room(caller.peer)) {
+            Some(full) => Err(self.refuse(full)),
+            None => Ok(()),
+        }
+    }
+
+    /// Room for a message that is on its way in, which has to be made larger as it comes.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub fn admit_upload(&self, caller: &Caller) -> Result<Upload, ServeError> {
+        let upload = self.uploads.admit(caller.peer);
+        upload.ok_or_else(|| self.refuse_upload())
+    }
+
+    /// The pool of uploads, for what counts bytes by itself.
+    pub fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// The refusal of a message for which there is no room.
+    pub fn refuse_upload(&self) -> ServeError {
+        self.refuse(&self.uploads.0)
+    }
+
+    /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
+    pub fn answer(&self) -> Option<Ticket> {
+        self.answers.take(Peer::UNKNOWN, 1)
+    }
+
+    /// Room for a unary answer of this many bytes, from before it is made until it is written.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub(crate) fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
+        let n_bytes = usize_of(n_bytes);
+        self.take(&self.unsent, caller.peer, n_bytes)
+    }
+
+    /// Makes a reservation as large as the answer has become.
+    ///
+    /// # Errors
+    /// [`ServeError::Overloaded`].
+    pub fn resize(&self, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
+        if room.resize(n_bytes) {
+            Ok(())
+        } else {
+            Err(self.refuse(&self.unsent))
+        }
+    }
+
+    fn enter(&self, gate: &Arc<Gate>, peer: Peer) -> Result<Ticket, ServeError> {
+        let ticket = gate.take(peer, 1);
+        // Looked at with the ticket in hand: whoever is let in before the drain begins is waited for.
+        self.check_phase()?;
+        ticket.ok_or_else(|| self.refuse(gate))
+    }
+
+    fn take(&self, gate: &Arc<Gate>, peer: Peer, n: usize) -> Result<Ticket, ServeError> {
+        gate.take(peer, n).ok_or_else(|| self.refuse(gate))
+    }
+
+    /// Whether new work is taken at all.
+    ///
+    /// # Errors
+    /// [`ServeError::Starting`], [`ServeError::Draining`].
+    fn check_phase(&self) -> Result<(), ServeError> {
+        match *self.phase.borrow() {
+            Phase::Starting => Err(ServeError::Starting),
+            Phase::Draining => Err(ServeError::Draining),
+            Phase::Serving | Phase::Leaving => Ok(()),
+        }
+    }
+
+    /// Waits for something that is abandoned once the server drains.
+    ///
+    /// # Errors
+    /// [`ServeError::Draining`].
+    pub async fn unless_draining<T>(
+        &self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, ServeError> {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            done = waiting => Ok(done),
+            // An error would mean that the server is gone.
+            _ = phase.wait_for(|phase| *phase == Phase::Draining) => Err(ServeError::Draining),
+        }
+    }
+
+    fn refuse(&self, gate: &Gate) -> ServeError {
+        self.n_rejected.fetch_add(1, Ordering::Relaxed);
+        let rules = gate.rules();
+        ServeError::Overloaded {
+            what: rules.what,
+            limit: rules.limit,
+            retry: RETRY_AFTER,
+        }
+    }
+
+    /// Whether new work is refused.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() == Phase::Draining
+    }
+
+    /// A view of the server's phase, for sessions.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
+    /// Refused at this gate so far, for want of room.
+    #[must_use]
+    pub fn n_rejected(&self) -> u64 {
+        self.n_rejected.load(Ordering::Relaxed)
+    }
+
+    /// Sessions open now.
+    #[must_use]
+    pub fn n_sessions(&self) -> usize {
+        self.sessions.n_taken()
+    }
+
+    /// Bytes of messages on their way in, and of those that are being answered.
+    #[must_use]
+    pub fn n_upload_bytes(&self) -> usize {
+        self.uploads.0.n_taken()
+    }
+
+    /// Waits until everything that was let in has gone, and its answers are written.
+    pub async fn emptied(&self) {
+        self.requests.emptied().await;
+        self.sessions.emptied().await;
+        self.answers.emptied().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_taken_between_start_and_drain() {
+        let limits = Limits {
+            queue_capacity: 1,
+            n_workers: 1,
+            ..Limits::ROOMY
+        };
+        let (phase, seen) = watch::channel(Phase::Starting);
+        let gate = Admission::new(limits, seen);
+        let anybody = Caller::default();
+        let admit = || gate.admit(&anybody, Work::Batch);
+        assert!(matches!(admit(), Err(ServeError::Starting)));
+        phase.send_replace(Phase::Serving);
+        let inside: Vec<_> = (0..5).map(|_| admit().unwrap()).collect();
+        for refused in [admit().map(drop), gate.expect(&anybody, Work::Batch)] {
+            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
+        }
+        assert_eq!(gate.n_rejected(), 2);
+        phase.send_replace(Phase::Draining);
+        assert!(matches!(admit(), Err(ServeError::Draining)));
+        drop(inside);
+        let session = gate.admit(&anybody, Work::Session);
+        assert!(matches!(session, Err(ServeError::Draining)));
+        assert_eq!(gate.n_rejected(), 2, "a drain is no want of room");
+    }
+
+    #[test]
+    fn answers_take_what_they_have_become_and_give_all_of_it_back() {
+        let limits = Limits::ROOMY;
+        let (_phase, seen) = watch::channel(Phase::Serving);
+        let gate = Admission::new(limits, seen);
+        let anybody = Caller::default();
+        let reserve = |n_bytes| gate.reserve(&anybody, n_bytes);
+        let all = limits.max_unsent_bytes;
+        let one = reserve(1000).unwrap();
+        gate.resize(&one, 10).unwrap();
+        let other = reserve(all as u64 - 100).unwrap();
+        gate.resize(&one, 100).unwrap();
+        for refused in [gate.resize(&other, all - 99), gate.resize(&one, 101)] {
+            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
+        }
+        assert!(reserve(1).is_err());
+        assert_eq!(gate.n_rejected(), 3);
+        drop(other);
+        gate.resize(&one, all).unwrap();
+        drop(one);
+        assert!(reserve(all as u64).is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_through_a_drain() {
+        let limits = Limits::ROOMY;
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let gate = Admission::new(limits, seen);
+        assert_eq!(gate.unless_draining(async { 1 }).await.unwrap(), 1);
+        phase.send_replace(Phase::Draining);
+        let waited = gate.unless_draining(std::future::pending::<()>()).await;
+        assert!(matches!(waited, Err(ServeError::Draining)));
+        assert_eq!(gate.unless_draining(async { 2 }).await.unwrap(), 2);
+    }
+}

@@ -1,0 +1,300 @@
+//! Unary calls: from an order to an answer.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lipsync_core::{ModelId, pts_us};
+use lipsync_registry::{Lease, Model, Registry};
+use lipsync_session::Warning;
+use lipsync_worker_pool::JobTimings;
+
+use crate::{
+    admission::{Admission, Admitted, Upload, Work},
+    answer_limit::AnswerLimit,
+    caller::Caller,
+    clip::{ClipWindows, windows_of_clip},
+    coding::CodedFrame,
+    error::ServeError,
+    gate::Ticket,
+    order::{BackgroundOrder, BatchOrder, Clip},
+    pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
+    stages::Stage,
+};
+
+/// What unary calls are served with.
+#[derive(Clone)]
+pub struct Batches {
+    /// The gate.
+    pub admission: Arc<Admission>,
+    /// Models.
+    pub registry: Registry,
+    /// Network and pixels.
+    pub pipeline: Pipeline,
+    /// The most frames of one call.
+    pub max_frames: usize,
+    /// The largest answer.
+    pub answers: AnswerLimit,
+}
+
+/// The answer to a [`BatchOrder`].
+#[derive(Debug)]
+pub struct BatchAnswer {
+    /// In order.
+    pub frames: Vec<BatchFrame>,
+    /// What took how long.
+    pub timings: Timings,
+    /// What was odd about the speech.
+    pub warnings: Vec<Warning>,
+}
+
+/// A frame and its time.
+#[derive(Debug)]
+pub struct BatchFrame {
+    /// The frame.
+    pub coded: CodedFrame,
+    /// When it is shown, counted from the first frame of the answer, microseconds.
+    pub pts_us: u64,
+    /// The place in the given audio that it belongs to, microseconds.
+    pub audio_time_us: u64,
+}
+
+/// Where the time of a call went.
+#[derive(Debug, Clone, Default)]
+pub struct Timings {
+    /// Until a worker took the first chunk.
+    pub queue: Duration,
+    /// The network.
+    pub infer: Duration,
+    /// Pasting faces and coding pictures.
+    pub composite: Duration,
+    /// From the whole order to the answer.
+    pub total: Duration,
+    /// Waiting for the model to be loaded.
+    pub model_load: Duration,
+    /// Audio and background frames.
+    pub prepare: Duration,
+    /// The largest executed batch that frames of this call were in.
+    pub batch_frames: usize,
+    /// Who made them.
+    pub workers: Vec<usize>,
+}
+
+/// The answer to a [`BackgroundOrder`].
+#[derive(Debug)]
+pub struct BackgroundAnswer {
+    /// In the order in which they were asked for.
+    pub frames: Vec<CodedFrame>,
+    /// How many the model has.
+    pub n_background_frames: u32,
+}
+
+/// An answer, and what it holds of the server.
+#[derive(Debug)]
+pub struct Served<T> {
+    /// The answer.
+    pub answer: T,
+    /// Its place, until it has the form in which it is sent.
+    pub place: Admitted,
+    /// Its estimated size, until it is written.
+    pub room: Ticket,
+}
+
+/// All that a worker needs to begin, and what it took to get it.
+struct Prepared {
+    model: Arc<Model>,
+    load_time: Duration,
+    windows: ClipWindows,
+    backgrounds: Backgrounds,
+    place: Admitted,
+    room: Ticket,
+    prepare: Duration,
+}
+
+impl Batches {
+    /// Makes the frames of an order whose message is whole. It takes its place when its model is there: who waits
+    /// for a slow load takes nobody's, and gives way to others where there is no room for its `upload`.
+    ///
+    /// Nothing here looks at the deadline but the workers: whoever waits for the answer drops it.
+    ///
+    /// # Errors
+    /// That the server is full or drains, and what is wrong with the order, the model or a device.
+    pub async fn serve(
+        &self,
+        caller: &Caller,
+        upload: Option<&Upload>,
+        order: BatchOrder,
+    ) -> Result<Served<BatchAnswer>, ServeError> {
+        let arrived = Instant::now();
+        let (output, priority) = (order.output, order.priority);
+        let Prepared {
+            model,
+            load_time,
+            windows,
+            backgrounds,
+            place,
+            room,
+            prepare,
+        } = self.prepare(caller, upload, order).await?;
+        let mut timings = Timings {
+            model_load: load_time,
+            prepare,
+            ..Timings::default()
+        };
+        let mut frames = Vec::new();
+        if windows.n_frames > 0 {
+            let urgency = Urgency {
+                priority,
+                deadline: caller.deadline,
+                max_wait: caller.max_wait,
+                waits_for_room: false,
+            };
+            let pipeline = &self.pipeline;
+            let audio = windows.data;
+            let made = pipeline.infer(&model, &backgrounds, audio, urgency).await?;
+            timings.add_job(made.timings);
+            let begun = Instant::now();
+            let coded = pipeline.composite(&backgrounds, made.faces, output).await?;
+            frames = stamped(coded, windows.first_frame, model.fps());
+            timings.composite = begun.elapsed();
+        }
+        timings.total = arrived.elapsed();
+        let answer = BatchAnswer {
+            frames,
+            timings,
+            warnings: windows.warnings,
+        };
+        Ok(Served {
+            answer,
+            place,
+            room,
+        })
+    }
+
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        upload: Option<&Upload>,
+        order: BatchOrder,
+    ) -> Result<Prepared, ServeError> {
+        let start = order.start_frame_index;
+        let Lease { model, load_time } = self.model(&order.model_id, upload).await?;
+        let place = self.admission.admit(caller, Work::Batch)?;
+        let begun = Instant::now();
+        let windows = self.windows(&model, order.clip, order.n_frames).await?;
+        let indices = walk(&model, start, windows.n_frames);
+        let room = self.reserve(caller, estimated_bytes(&model, &indices, order.output)?)?;
+        let backgrounds = self
+            .pipeline
+            .backgrounds(&model, start, windows.n_frames)
+            .await?;
+        Ok(Prepared {
+            model,
+            load_time,
+            windows,
+            backgrounds,
+            place,
+            room,
+            prepare: begun.elapsed(),
+        })
+    }
+
+    /// Codes background frames as they are.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub async fn serve_backgrounds(
+        &self,
+        caller: &Caller,
+        upload: Option<&Upload>,
+        order: BackgroundOrder,
+    ) -> Result<Served<BackgroundAnswer>, ServeError> {
+        let BackgroundOrder {
+            model_id,
+            indices,
+            output,
+        } = order;
+        let model = self.model(&model_id, upload).await?.model;
+        let place = self.admission.admit(caller, Work::Batch)?;
+        let n_background_frames = model.n_frames();
+        if let Some(index) = indices.iter().find(|&&index| index >= n_background_frames) {
+            return Err(ServeError::invalid(
+                "background_indices",
+                format!("the model has {n_background_frames} background frames, found {index}"),
+            ));
+        }
+        let room = self.reserve(caller, estimated_bytes(&model, &indices, output)?)?;
+        let pipeline = &self.pipeline;
+        let frames = pipeline.background_frames(&model, indices, output).await?;
+        Ok(Served {
+            answer: BackgroundAnswer {
+                frames,
+                n_background_frames,
+            },
+            place,
+            room,
+        })
+    }
+
+    /// A model, loaded if need be. Who waits for that is told when the server drains.
+    async fn model(&self, id: &ModelId, upload: Option<&Upload>) -> Result<Lease, ServeError> {
+        let loading = self.admission.unless_draining(self.registry.model(id));
+        Ok(waiting(upload, loading).await??)
+    }
+
+    async fn windows(
+        &self,
+        model: &Arc<Model>,
+        clip: Clip,
+        n_wanted: Option<usize>,
+    ) -> Result<ClipWindows, ServeError> {
+        let begun = Instant::now();
+        let Pipeline { cpu, clocks, .. } = &self.pipeline;
+        let (model, max_frames) = (Arc::clone(model), self.max_frames);
+        let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
+        let windows = windows.await?;
+        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        Ok(windows)
+    }
+
+    fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
+        self.answers.check(n_bytes)?;
+        self.admission.reserve(caller, n_bytes)
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches")
+            .field("max_frames", &self.max_frames)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for something that is not the server's own work, in the name of an upload if there is one.
+pub async fn waiting<T>(upload: Option<&Upload>, waiting: impl Future<Output = T>) -> T {
+    match upload {
+        Some(upload) => upload.waiting(waiting).await,
+        None => waiting.await,
+    }
+}
+
+fn stamped(coded: Vec<CodedFrame>, first_frame: u64, fps: u32) -> Vec<BatchFrame> {
+    let frames = (0..).zip(coded).map(|(n, coded)| BatchFrame {
+        coded,
+        pts_us: pts_us(n, fps),
+        audio_time_us: pts_us(first_frame + n, fps),
+    });
+    frames.collect()
+}
+
+impl Timings {
+    fn add_job(&mut self, job: JobTimings) {
+        self.queue = job.queue;
+        self.infer = job.infer;
+        self.batch_frames = job.batch_frames;
+        self.workers = job.workers;
+    }
+}

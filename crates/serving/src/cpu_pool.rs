@@ -1,0 +1,135 @@
+//! Where work goes that takes too long for an async thread: mel, decoding, compositing, encoding.
+
+use std::{num::NonZeroUsize, sync::Arc, thread};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use lipsync_core::saturate::u32_of;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::ServeError;
+
+/// Runs closures on tokio's blocking threads, no more at once than there are cores.
+///
+/// What waits here is bounded by admission: only admitted requests and sessions submit work.
+///
+/// Work of a live session goes before batch work: of that no more waits for a slot than there are
+/// slots, and what waits there is served in turn. So a session whose work comes to a pool full of
+/// batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of
+/// sessions.
+#[derive(Debug, Clone)]
+pub struct CpuPool {
+    slots: Arc<Semaphore>,
+    /// What batch work needs before it may wait for a slot; as many as there are slots.
+    batch_turns: Arc<Semaphore>,
+    n_slots: usize,
+    is_live: bool,
+}
+
+impl CpuPool {
+    /// A pool with one slot a core, for batch work.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_slots(thread::available_parallelism().map_or(1, NonZeroUsize::get))
+    }
+
+    fn with_slots(n_slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(n_slots)),
+            batch_turns: Arc::new(Semaphore::new(n_slots)),
+            n_slots,
+            is_live: false,
+        }
+    }
+
+    /// How many closures run at once, at least 1.
+    pub(crate) fn n_slots(&self) -> usize {
+        self.n_slots
+    }
+
+    /// The same slots, for work whose result has its time.
+    pub(crate) fn live(&self) -> Self {
+        Self {
+            is_live: true,
+            ..self.clone()
+        }
+    }
+
+    /// Holds batch work back, once what runs of it has ended, until the result is dropped.
+    ///
+    /// # Errors
+    /// [`ServeError::Internal`]: never.
+    pub async fn hold_batch(&self) -> Result<OwnedSemaphorePermit, ServeError> {
+        let all = u32_of(self.n_slots);
+        let turns = Arc::clone(&self.batch_turns).acquire_many_owned(all);
+        turns.await.map_err(ServeError::internal)
+    }
+
+    /// Runs `work` and waits for its result. Work whose caller has gone is not started.
+    ///
+    /// # Errors
+    /// What `work` returns; [`ServeError::Internal`] if it panics.
+    pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, ServeError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, ServeError> + Send + 'static,
+    {
+        let turn = if self.is_live {
+            None
+        } else {
+            Some(take(&self.batch_turns).await?)
+        };
+        let slot = take(&self.slots).await?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Given back in this order: a session that waits is before the next batch work.
+            let _held = (slot, turn);
+            work()
+        });
+        task.await.map_err(ServeError::internal)?
+    }
+
+    /// Runs `work` on all items, `n_together` in one closure, and gives the results in order.
+    ///
+    /// At most one closure for each slot runs or waits at a time, so a caller with many items does not keep
+    /// out a caller with one.
+    ///
+    /// # Errors
+    /// The first of those of [`Self::run`]; what has not begun then is not run.
+    pub(crate) async fn run_each<T, R, F>(
+        &self,
+        items: impl Iterator<Item = T>,
+        n_together: usize,
+        work: F,
+    ) -> Result<Vec<R>, ServeError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&T) -> Result<R, ServeError> + Clone + Send + 'static,
+    {
+        let mut items = items;
+        let tasks = std::iter::from_fn(|| {
+            let some: Vec<T> = items.by_ref().take(n_together.max(1)).collect();
+            let work = work.clone();
+            (!some.is_empty())
+                .then(|| self.run(move || some.iter().map(work).collect::<Result<Vec<_>, _>>()))
+        });
+        let done: Vec<_> = stream::iter(tasks)
+            .buffered(self.n_slots)
+            .try_collect()
+            .await?;
+        Ok(done.into_iter().flatten().collect())
+    }
+}
+
+async fn take(from: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ServeError> {
+    let taken = Arc::clone(from).acquire_owned().await;
+    taken.map_err(ServeError::internal)
+}
+
+impl Default for CpuPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

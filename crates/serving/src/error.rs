@@ -1,0 +1,249 @@
+//! What can go wrong while serving, in the server's own words.
+//!
+//! The lower crates' errors are turned into these by the `From` implementations below; how a client is told is for
+//! the edges to know. No text here carries a path or a secret.
+
+use std::time::Duration;
+
+use lipsync_audio::AudioError;
+use lipsync_compositor::CompositorError;
+use lipsync_core::Foreign;
+use lipsync_registry::{ErrorClass, RegistryError};
+use lipsync_session::SessionFault;
+use lipsync_worker_pool::PoolError;
+
+/// An error that a client is told about.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A field of the request is wrong.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field's path in the message, or the header's name.
+        field: String,
+        /// The limit and what came.
+        message: String,
+    },
+    /// The messages of the call are compressed.
+    #[error(
+        "grpc-encoding: messages compressed with {:?} are not taken, send them as they are (identity)",
+        Foreign(encoding)
+    )]
+    Compressed {
+        /// With what, as the client names it.
+        encoding: String,
+    },
+    /// No such model is configured.
+    #[error("{reason}")]
+    UnknownModel {
+        /// Which one.
+        reason: String,
+    },
+    /// The model is configured, but its files are broken.
+    #[error("the model cannot be used: {reason}")]
+    BrokenModel {
+        /// What is wrong with it; no paths.
+        reason: String,
+    },
+    /// Every place is taken.
+    #[error("{what} (limit {limit}); try again in {} ms", retry.as_millis())]
+    Overloaded {
+        /// What has run out.
+        what: &'static str,
+        /// How many there are.
+        limit: usize,
+        /// When to come back.
+        retry: Duration,
+    },
+    /// The request waited in the queue for longer than its `x-max-wait-time`.
+    #[error("waited {} ms in the queue without reaching a worker", waited.as_millis())]
+    QueueTimeout {
+        /// The bound.
+        waited: Duration,
+    },
+    /// The answer would not fit a message.
+    #[error(
+        "the answer would take up to {n_bytes} bytes, the limit is {limit}: ask for fewer frames, another format or region_only"
+    )]
+    AnswerTooLarge {
+        /// Its estimated size.
+        n_bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A message is over the limit.
+    #[error("a message is larger than the limit of {limit} bytes")]
+    MessageTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// A message does not come as fast as it must.
+    #[error("the message came too slowly: 40 kB must come in every 5 s, until it is whole")]
+    UploadTooSlow,
+    /// A stream sent audio faster than it can be used.
+    #[error("more than {limit_s} s of audio wait in this session")]
+    TooMuchAudio {
+        /// `session.max_buffered_audio_s`.
+        limit_s: u32,
+    },
+    /// A stream sends messages faster than they can be worked on, or than it reads the answers.
+    #[error("more than {limit} {what} wait in this session")]
+    TooManyMessages {
+        /// What waits.
+        what: &'static str,
+        /// How many may.
+        limit: usize,
+    },
+    /// The model does not fit into memory beside those in use, or there is too little to run it.
+    #[error("no memory for the model now: {reason}")]
+    OutOfMemory {
+        /// Needed and available.
+        reason: String,
+    },
+    /// The device that runs the model failed for good; the server is about to end.
+    #[error("{reason}: the server is about to end")]
+    DeviceLost {
+        /// Which one, and what it said.
+        reason: String,
+    },
+    /// The server is not ready yet.
+    #[error("the server is starting")]
+    Starting,
+    /// The server is about to stop.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The client's deadline, or the server's `request_timeout_ms`, has passed.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+    /// Nothing moved in a session for too long.
+    #[error("the session was idle for {} s", limit.as_secs())]
+    SessionIdle {
+        /// `session.idle_timeout_s`.
+        limit: Duration,
+    },
+    /// A client did not read what waited for it.
+    #[error("nothing was read from the session for {} s", limit.as_secs())]
+    SessionUnread {
+        /// `session.send_timeout_s`.
+        limit: Duration,
+    },
+    /// Frames of a paced session leave late, and it gets no better.
+    #[error(
+        "frames leave {:.1} s after their time, and it gets no better: the server or the connection is too slow for this session",
+        late.as_secs_f32()
+    )]
+    TooSlow {
+        /// By how much.
+        late: Duration,
+    },
+    /// A session has reached its longest life.
+    #[error("the session has reached the limit of {} s", limit.as_secs())]
+    SessionTooLong {
+        /// `session.max_session_s`.
+        limit: Duration,
+    },
+    /// A fault of the server. The detail is logged, never sent.
+    #[error("internal error")]
+    Internal {
+        /// For the log.
+        detail: String,
+    },
+}
+
+impl ServeError {
+    /// An [`ServeError::Invalid`].
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    /// What is said to a message that is no message of the contract.
+    #[must_use]
+    pub fn undecodable() -> Self {
+        Self::invalid("message", "the message cannot be decoded")
+    }
+
+    /// An [`ServeError::Internal`].
+    pub fn internal(detail: impl std::fmt::Display) -> Self {
+        Self::Internal {
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// Advice to a refused client. A queue of a hundred small batches drains in about this time.
+pub const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+impl From<PoolError> for ServeError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::QueueFull { capacity } => Self::Overloaded {
+                what: "the queue is full",
+                limit: capacity,
+                retry: RETRY_AFTER,
+            },
+            PoolError::ShuttingDown => Self::Draining,
+            PoolError::Expired => Self::DeadlineExceeded,
+            PoolError::OutOfMemory { .. } => Self::OutOfMemory {
+                reason: error.to_string(),
+            },
+            PoolError::DeviceLost { .. } => Self::DeviceLost {
+                reason: error.to_string(),
+            },
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<SessionFault> for ServeError {
+    fn from(fault: SessionFault) -> Self {
+        match fault {
+            SessionFault::Invalid { field, message } => Self::invalid(field, message),
+            SessionFault::TooMuchAudio { limit_s } => Self::TooMuchAudio { limit_s },
+            SessionFault::TooManyMessages { what, limit } => Self::TooManyMessages { what, limit },
+            SessionFault::TooSlow { late } => Self::TooSlow { late },
+        }
+    }
+}
+
+impl From<CompositorError> for ServeError {
+    fn from(error: CompositorError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<AudioError> for ServeError {
+    fn from(error: AudioError) -> Self {
+        match error {
+            AudioError::EncoderOutput { .. } => Self::BrokenModel {
+                reason: error.to_string(),
+            },
+            // What a client may have done wrong is found where its fields are read, and names them.
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<RegistryError> for ServeError {
+    fn from(error: RegistryError) -> Self {
+        if error.class() != ErrorClass::UnknownModel {
+            tracing::warn!(detail = error.detail(), "a model is unavailable");
+        }
+        match error.class() {
+            ErrorClass::UnknownModel => Self::UnknownModel {
+                reason: error.to_string(),
+            },
+            ErrorClass::NoRoom => Self::OutOfMemory {
+                reason: error.to_string(),
+            },
+            ErrorClass::DeviceLost => Self::DeviceLost {
+                reason: error.to_string(),
+            },
+            ErrorClass::BrokenModel => Self::BrokenModel {
+                reason: error.to_string(),
+            },
+            ErrorClass::Internal => Self::internal(error.detail()),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A session that was ordered, with its model.
+
+use std::{sync::Arc, time::Instant};
+
+use lipsync_audio::{
+    cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms},
+    windows::STEP_FLOATS,
+};
+use lipsync_compositor::Encoding;
+use lipsync_registry::{Model, Registry};
+use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
+
+use super::{AudioForm, Limits, NewIntake, SessionOrder};
+use crate::{
+    answer_limit::AnswerLimit,
+    clip::{StepsNeeded, window_floats},
+    error::ServeError,
+    order::OutputSpec,
+    pipeline::{Urgency, estimated_bytes, walk},
+};
+
+/// Bytes of audio that may wait in one session, whatever its form.
+const MAX_BUFFERED_BYTES: usize = 32 << 20;
+/// Bytes of finished frames that may wait in one session, whatever their format, unless two frames are more.
+const MAX_UNSENT_BYTES: u64 = 32 << 20;
+/// Video that is made ahead of its time in a paced session: one batch and what it takes to make it.
+const MAX_PACED_MS: u32 = 320;
+
+/// A session that may begin.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// Pinned for the session's life.
+    pub(super) model: Arc<Model>,
+    pub(super) form: AudioForm,
+    pub(super) output: OutputSpec,
+    pub(super) urgency: Urgency,
+    pub(super) start_frame_index: u64,
+    /// Frames leave at their time.
+    pub(super) is_realtime: bool,
+    /// Silence and pauses show the face at rest.
+    pub(super) shows_idle: bool,
+    pub(super) echoes_audio: bool,
+    /// What a frame takes, roughly.
+    frame_bytes: u64,
+}
+
+impl Opening {
+    /// Loads the model and checks what depends on it.
+    pub(super) async fn load(
+        order: SessionOrder,
+        deadline: Option<Instant>,
+        registry: &Registry,
+        answers: AnswerLimit,
+    ) -> Result<Self, ServeError> {
+        let SessionOrder { form, output, .. } = order;
+        let model = registry.model(&order.model_id).await?.model;
+        match form {
+            AudioForm::Pcm(_) => {
+                StepsNeeded::with_encoder(&model, "open.audio_input")?;
+            }
+            AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
+            AudioForm::Windows => {}
+        }
+        // The size of a coded frame is known, and checked, when it is made.
+        let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420);
+        if is_raw && !output.region_only {
+            let n_bytes = output.estimated_bytes(model.width(), model.height());
+            answers.check(n_bytes)?;
+        }
+        let first = walk(&model, order.start_frame_index, 1);
+        let frame_bytes = estimated_bytes(&model, &first, output)?;
+        let urgency = Urgency {
+            priority: order.priority,
+            deadline,
+            max_wait: None,
+            waits_for_room: true,
+        };
+        Ok(Self {
+            model,
+            form,
+            output,
+            urgency,
+            start_frame_index: order.start_frame_index,
+            is_realtime: order.is_realtime,
+            shows_idle: order.shows_idle,
+            echoes_audio: order.echoes_audio,
+            frame_bytes,
+        })
+    }
+
+    /// What the client is told.
+    pub(super) fn opened(&self, limits: &Limits) -> Opened {
+        let look_ahead_ms = match self.form {
+            AudioForm::Pcm(format) => look_ahead_ms(format.rate_hz),
+            // The step of the frame's own time and those after it.
+            AudioForm::Steps => {
+                (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps().max(1))
+            }
+            AudioForm::Windows => 0,
+        };
+        Opened {
+            fps: self.model.fps(),
+            width: self.model.width(),
+            height: self.model.height(),
+            audio_kind: self.model.audio_kind(),
+            look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
+            max_buffered_audio_s: self.max_buffered_audio_s(limits),
+            max_unsent_ms: self.max_unsent_ms(limits),
+            frame_buffer_ms: if self.is_realtime {
+                u32::try_from(FRAME_BUFFER.as_millis()).unwrap_or(u32::MAX)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// What the session's parts have to know of it.
+    pub(super) fn rules(&self, limits: &Limits) -> Rules {
+        let fps = self.model.fps();
+        let n_frames = n_frames_in(self.max_unsent_ms(limits), fps);
+        Rules {
+            fps,
+            start_frame_index: self.start_frame_index,
+            is_realtime: self.is_realtime,
+            shows_idle: self.shows_idle,
+            max_queued_frames: usize::try_from(n_frames).unwrap_or(usize::MAX),
+            max_batch_frames: limits.max_batch_frames,
+            max_lag: limits.lag_timeout,
+        }
+    }
+
+    /// `session.max_unsent_ms`, or less where frames wait for their time, as an interruption drops them, or
+    /// where that would be more bytes than one session may hold.
+    fn max_unsent_ms(&self, limits: &Limits) -> u32 {
+        let fps = self.model.fps().max(1);
+        let echo_bytes = if self.echoes_audio {
+            u64::try_from(self.bytes_per_s()).unwrap_or(u64::MAX) / u64::from(fps)
+        } else {
+            0
+        };
+        let max_ms = unsent_ms(self.frame_bytes.saturating_add(echo_bytes), fps);
+        let max_ms = max_ms.min(limits.max_unsent_ms);
+        if self.is_realtime {
+            max_ms.min(MAX_PACED_MS)
+        } else {
+            max_ms
+        }
+    }
+
+    /// `session.max_buffered_audio_s`, or less where that would be more bytes than one session may
+    /// hold: whole windows take up to 13 MB a second.
+    fn max_buffered_audio_s(&self, limits: &Limits) -> u32 {
+        let n_s = (MAX_BUFFERED_BYTES / self.bytes_per_s()).max(1);
+        limits
+            .max_buffered_audio_s
+            .min(u32::try_from(n_s).unwrap_or(u32::MAX))
+    }
+
+    /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
+    pub(super) fn inbox(&self, limits: &Limits, new_intake: NewIntake) -> Inbox<ServeError> {
+        let inbox = Inbox::new(self.bytes_per_s(), self.max_buffered_audio_s(limits));
+        match self.form {
+            AudioForm::Pcm(format) => inbox.with_intake(new_intake(format, self.model.fps())),
+            AudioForm::Steps | AudioForm::Windows => inbox,
+        }
+    }
+
+    /// Bytes of a second of audio in this form; whole items, at least one.
+    fn bytes_per_s(&self) -> usize {
+        let items_per_s = match self.form {
+            AudioForm::Pcm(format) => format.rate_hz,
+            AudioForm::Steps | AudioForm::Windows => self.model.fps(),
+        };
+        let items_per_s = usize::try_from(items_per_s).unwrap_or(usize::MAX).max(1);
+        self.item_bytes().saturating_mul(items_per_s)
+    }
+
+    /// Bytes of a sample of each channel, a step or a window.
+    pub(super) fn item_bytes(&self) -> usize {
+        match self.form {
+            AudioForm::Pcm(format) => format.item_bytes(),
+            AudioForm::Steps => STEP_FLOATS * size_of::<f32>(),
+            AudioForm::Windows => window_floats(&self.model) * size_of::<f32>(),
+        }
+    }
+}
+
+/// The most video that may wait, ms, where a frame takes so many bytes.
+fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
+    let n_frames = (MAX_UNSENT_BYTES / frame_bytes.max(1)).max(2);
+    let ms = (n_frames * 1000).div_ceil(u64::from(fps));
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}
+
+/// Whole frames in so much video; at least one.
+fn n_frames_in(ms: u32, fps: u32) -> u64 {
+    (u64::from(ms) * u64::from(fps) / 1000).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_frames_wait_in_small_numbers() {
+        let rgb_720p = 1280 * 720 * 3;
+        assert_eq!(unsent_ms(rgb_720p, 25), 12 * 40);
+        for fps in 1..=120 {
+            for frame_bytes in [0, 1, 80_000, rgb_720p, 4 * rgb_720p, 1 << 40] {
+                let n_frames = n_frames_in(unsent_ms(frame_bytes, fps), fps);
+                assert!(n_frames == 2 || n_frames * frame_bytes <= MAX_UNSENT_BYTES);
+                let one_more = (n_frames + 1).saturating_mul(frame_bytes);
+                let is_unlimited = frame_bytes < 2;
+                assert!(
+                    is_unlimited || one_more > MAX_UNSENT_BYTES,
+                    "{frame_bytes} {fps}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The producer of a session: audio becomes slots, slots become frames.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lipsync_session::{Batch, Next, Planned, Work};
+use tokio::time::Instant;
+
+use super::{
+    blend::blend,
+    conversation::{Conversation, EndOnDrop},
+    open::Opening,
+    segment::Segment,
+};
+use crate::{
+    answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError, pipeline::Pipeline,
+    stages::Stage,
+};
+
+/// Works until everything is done, the session fails, or the task is aborted.
+pub(super) async fn run(
+    pipeline: Pipeline,
+    answers: AnswerLimit,
+    opening: Arc<Opening>,
+    conversation: Arc<Conversation>,
+) {
+    let _guard = EndOnDrop(Arc::clone(&conversation));
+    let pipeline = if opening.is_realtime {
+        pipeline.live()
+    } else {
+        pipeline
+    };
+    let mut producer = Producer {
+        answers,
+        pipeline,
+        opening,
+        conversation,
+        segment: None,
+        has_warned: false,
+    };
+    let end = producer.work().await.err();
+    producer.conversation.end(end);
+}
+
+struct Producer {
+    answers: AnswerLimit,
+    /// As urgent as the session.
+    pipeline: Pipeline,
+    opening: Arc<Opening>,
+    conversation: Arc<Conversation>,
+    /// The one that audio comes for.
+    segment: Option<Segment>,
+    /// Audio that is odd is news once a session.
+    has_warned: bool,
+}
+
+impl Producer {
+    async fn work(&mut self) -> Result<(), ServeError> {
+        loop {
+            match self.conversation.next_task().await {
+                Next::Listen(work) => self.listen(work).await?,
+                Next::Make(batch) => self.make(batch).await?,
+                // It is waited for in there.
+                Next::Wait(_) => {}
+                Next::Exhausted => return Ok(()),
+            }
+        }
+    }
+
+    /// Makes the slots that a piece of audio completes. It is a second at most, so that the windows
+    /// of a long segment never lie in memory all at once.
+    async fn listen(&mut self, work: Work) -> Result<(), ServeError> {
+        match work {
+            Work::Audio {
+                segment_id,
+                data,
+                came,
+            } => {
+                let segment = match self.segment.take().filter(|s| s.id() == segment_id) {
+                    Some(segment) => segment,
+                    None => Segment::begin(segment_id, &self.opening)?,
+                };
+                let (segment, slots) = self.heard(segment, data).await?;
+                if let Some(warning) = segment.warning().filter(|_| !self.has_warned) {
+                    self.has_warned = true;
+                    self.conversation.warn(warning);
+                }
+                self.segment = Some(segment);
+                self.conversation.plan(slots, came);
+            }
+            Work::End { segment_id, came } => {
+                let Some(segment) = self.segment.take().filter(|s| s.id() == segment_id) else {
+                    return Ok(());
+                };
+                let cpu = &self.pipeline.cpu;
+                let slots = cpu.run(move || segment.finish()).await?;
+                self.conversation.plan(slots, came);
+            }
+        }
+        Ok(())
+    }
+
+    async fn heard(
+        &self,
+        mut segment: Segment,
+        data: Bytes,
+    ) -> Result<(Segment, Vec<Planned>), ServeError> {
+        if data.is_empty() {
+            return Ok((segment, Vec::new()));
+        }
+        let pipeline = &self.pipeline;
+        let began = Instant::now();
+        let heard = pipeline.cpu.run(move || {
+            let slots = segment.push(&data)?;
+            Ok((segment, slots))
+        });
+        let (segment, slots) = heard.await?;
+        pipeline
+            .clocks
+            .add(Stage::Audio, slots.len(), began.elapsed());
+        Ok((segment, slots))
+    }
+
+    /// Makes frames, unless they are interrupted: then the job is cancelled.
+    async fn make(&self, batch: Batch) -> Result<(), ServeError> {
+        let began = Instant::now();
+        let frames = tokio::select! {
+            biased;
+            () = self.conversation.interrupted(&batch) => return Ok(()),
+            frames = self.frames(&batch) => frames?,
+        };
+        for frame in &frames {
+            self.answers.check_frame(frame)?;
+        }
+        self.conversation.commit(batch, frames, began);
+        Ok(())
+    }
+
+    async fn frames(&self, batch: &Batch) -> Result<Vec<CodedFrame>, ServeError> {
+        let pipeline = &self.pipeline;
+        let Opening { model, output, .. } = &*self.opening;
+        let n_frames = batch.shots.len();
+        if !batch.needs_network() {
+            let frames = pipeline
+                .idle_frames(model, batch.place, n_frames, *output)
+                .await?;
+            return Ok(frames);
+        }
+        let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
+        let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
+        let audio: Arc<[f32]> = windows.flatten().copied().collect();
+        let made = pipeline
+            .infer(model, &backgrounds, audio, self.opening.urgency)
+            .await?;
+        let mut faces = made.faces;
+        let shots = batch.shots.iter().zip(backgrounds.crops());
+        for ((shot, crop), face) in shots.zip(&mut faces).filter(|((s, _), _)| s.is_faded()) {
+            blend(face, crop, shot.weight);
+        }
+        let frames = pipeline.composite(&backgrounds, faces, *output).await?;
+        Ok(frames)
+    }
+}
