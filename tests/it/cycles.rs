@@ -53,7 +53,7 @@ fn cycles_are_found() {
             "a",
             "use super::b::{self, x::{Y, Z as W}}; // crate::c\nstruct A;",
         ),
-        ("b", "fn f() { crate::c::g(\"{\") }"),
+        ("b", "fn f() { crate::c::g(\"to use {} twice; }\") }"),
         ("c", "fn g() {}\n#[cfg(test)]\nmod tests { use crate::a; }"),
     ];
     let read = |files: &[(&str, &str)]| {
@@ -85,7 +85,9 @@ fn cycles_are_found() {
 impl Crate {
     fn read(folder: &Path) -> Result<Self> {
         let mut all = Self::default();
-        for file in sources(folder)? {
+        let mut files = Vec::new();
+        sources(folder, &mut files)?;
+        for file in files {
             let place = file.strip_prefix(folder)?.with_extension("");
             let names = place.iter().map(|name| name.to_str().map(str::to_owned));
             let mut path: Names = names.collect::<Option<_>>().context("a path in UTF-8")?;
@@ -198,8 +200,9 @@ fn paths(code: &str) -> (Vec<(String, Names)>, Vec<Names>) {
             .split(|c: char| !is_name(c) && c != ':')
             .next();
         let path = path.unwrap_or_default();
+        let before = &code[..code.len() - rest.len() + start];
         rest = &rest[start + path.len()..];
-        if path == "use" {
+        if path == "use" && ends_an_item(before) {
             let (tree, after) = rest.split_once(';').unwrap_or((rest, ""));
             bring(&[], tree, &mut brought);
             rest = after;
@@ -213,6 +216,13 @@ fn paths(code: &str) -> (Vec<(String, Names)>, Vec<Names>) {
         }
     }
     (brought, named)
+}
+
+/// Whether what comes next is an item of its own, and no word of a text.
+fn ends_an_item(code: &str) -> bool {
+    let code = code.trim_end();
+    let code = code.strip_suffix("pub").unwrap_or(code).trim_end();
+    code.is_empty() || code.ends_with([';', '{', '}', ')', ']'])
 }
 
 /// The names in a tree such as `a::{b, c::{self, d as e}}`.

@@ -126,11 +126,11 @@ impl Uploads {
 
 /// What has run out where there is no room for an upload.
 pub const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
-/// Room is taken in steps of so many bytes, as memory is.
+/// Room is taken in steps of this many bytes, as memory is.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
 impl Upload {
-    /// Makes it large enough for so many bytes; `false` where there is no room.
+    /// Grows it to this many bytes; `false` if there is no room.
     pub fn holds(&self, n_bytes: usize) -> bool {
         let n_bytes = if n_bytes > UPLOAD_BYTES {
             n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
@@ -272,7 +272,7 @@ impl Admission {
         self.refuse(&self.uploads.0)
     }
 
-    /// For an answer until it is written: the drain waits for it, but it takes nobody's place.
+    /// For an answer until it is written. The drain waits for it, but it holds no place.
     pub fn answer(&self) -> Option<Ticket> {
         self.answers.take(Peer::UNKNOWN, 1)
     }

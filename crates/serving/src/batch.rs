@@ -145,12 +145,7 @@ impl Batches {
         };
         let mut frames = Vec::new();
         if windows.n_frames > 0 {
-            let urgency = Urgency {
-                priority,
-                deadline: caller.deadline,
-                max_wait: caller.max_wait,
-                waits_for_room: false,
-            };
+            let urgency = Urgency::of_call(caller, priority);
             let pipeline = &self.pipeline;
             let audio = windows.data;
             let made = pipeline.infer(&model, &backgrounds, audio, urgency).await?;

@@ -1,11 +1,8 @@
 //! Who calls, as far as the server can tell, and how urgently.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use lipsync_core::Priority;
+use lipsync_core::{Priority, TenantId};
 
 use crate::peer::Peer;
 
@@ -16,7 +13,7 @@ use crate::peer::Peer;
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// Who pays for it.
-    pub tenant: Tenant,
+    pub tenant: TenantId,
     /// The level of work that asks for none itself.
     pub priority: Priority,
     /// When nobody waits for the answer any more.
@@ -25,27 +22,6 @@ pub struct Caller {
     pub max_wait: Option<Duration>,
     /// Where the call came from.
     pub peer: Peer,
-}
-
-/// A party that the server serves.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Tenant(Cow<'static, str>);
-
-impl Tenant {
-    /// The one that every caller belongs to, as long as no keys tell them apart.
-    pub const DEFAULT: Self = Self(Cow::Borrowed("default"));
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Tenant {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
 }
 
 impl Caller {

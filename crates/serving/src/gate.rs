@@ -24,11 +24,11 @@ use crate::peer::Peer;
 /// What holds for a gate.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Said to who is refused.
+    /// Text of the refusal.
     pub what: &'static str,
     /// Places or bytes.
     pub limit: usize,
-    /// What one peer may hold of what it and nobody else holds, percent; 100 = all.
+    /// Share of its own holdings and the free places that one peer may hold, percent; 100 = all.
     pub share_percent: u32,
     /// How long a holder may have waited before it gives way; `None`: it never does.
     pub patience: Option<Duration>,
@@ -98,7 +98,7 @@ impl Gate {
         &self.rules
     }
 
-    /// Takes so many for a peer, if there is room or can be made.
+    /// Takes this many for a peer, if there is room or can be made.
     pub fn take(self: &Arc<Self>, peer: Peer, n: usize) -> Option<Ticket> {
         let mut state = self.lock();
         if !self.make_room(&mut state, peer, None, n) {

@@ -7,12 +7,13 @@ use std::{
 };
 
 use lipsync_compositor::FaceCrop;
-use lipsync_core::{Priority, TenantId, background_index};
+use lipsync_core::{Priority, background_index};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
 use lipsync_worker_pool::{Claim, FramesAhead, Job, JobFrame, JobOutput, Work, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
+    caller::Caller,
     coding::{self, CodedFrame},
     cpu_pool::CpuPool,
     error::ServeError,
@@ -44,29 +45,39 @@ pub(crate) struct Backgrounds {
 }
 
 /// How a batch should be run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Urgency {
-    /// Its level.
-    pub priority: Priority,
-    /// When nobody waits for it any more.
-    pub deadline: Option<std::time::Instant>,
+    /// Beside others that wait. A full queue is waited for in the name of a session: it was let in before, and
+    /// has one job at a time.
+    pub(crate) claim: Claim,
     /// Longest time in the queue.
-    pub max_wait: Option<Duration>,
-    /// A full queue is waited for: sessions were let in before, and have one job at a time.
-    pub waits_for_room: bool,
+    pub(crate) max_wait: Option<Duration>,
 }
 
 impl Urgency {
-    fn claim(&self) -> Claim {
-        Claim {
-            tenant: TenantId::default(),
-            priority: self.priority,
-            deadline: self.deadline,
-            work: match self.waits_for_room {
-                true => Work::Live,
-                false => Work::Unary,
-            },
+    /// Of a call by this caller.
+    pub(crate) fn of_call(caller: &Caller, priority: Priority) -> Self {
+        Self {
+            claim: claim(caller, priority, Work::Unary),
+            max_wait: caller.max_wait,
         }
+    }
+
+    /// Of a session by this caller.
+    pub(crate) fn of_session(caller: &Caller, priority: Priority) -> Self {
+        Self {
+            claim: claim(caller, priority, Work::Live),
+            max_wait: None,
+        }
+    }
+}
+
+fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
+    Claim {
+        tenant: caller.tenant.clone(),
+        priority,
+        deadline: caller.deadline,
+        work,
     }
 }
 
@@ -113,14 +124,15 @@ impl Pipeline {
         audio: Arc<[f32]>,
         urgency: Urgency,
     ) -> Result<JobOutput, ServeError> {
+        let is_live = urgency.claim.work == Work::Live;
         let job = Job {
             generator: Arc::clone(model.generator()),
             frames: backgrounds.job_frames(),
             audio,
             ahead: backgrounds.ahead(model),
-            claim: urgency.claim(),
+            claim: urgency.claim,
         };
-        let mut handle = if urgency.waits_for_room {
+        let mut handle = if is_live {
             self.workers.submit_when_free(job).await?
         } else {
             self.workers.submit(job)?

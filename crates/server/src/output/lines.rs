@@ -1,4 +1,4 @@
-//! A stream of the process that takes lines and makes nobody wait.
+//! A stream of the process that takes lines without blocking.
 
 use std::{io, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     writer::{self, Voice, Writer},
 };
 
-/// A stream that takes lines and makes nobody wait. Clones are the same stream.
+/// A stream that takes lines without blocking. Clones are the same stream.
 #[derive(Debug, Clone)]
 pub struct Output {
     queue: Queue,

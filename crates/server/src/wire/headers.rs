@@ -239,7 +239,7 @@ mod tests {
         let h = h.checked().unwrap();
         assert_eq!(h.caller.priority, Priority::Normal);
         assert_eq!(h.caller.max_wait, Some(Duration::from_millis(50)));
-        assert_eq!(h.caller.tenant.name(), "default");
+        assert_eq!(h.caller.tenant.as_str(), "default");
         assert!(h.check_model_id(&ModelId::new("mira").unwrap()).is_ok());
         assert!(matches!(
             h.check_model_id(&ModelId::new("tomo").unwrap()),

@@ -1,6 +1,6 @@
 //! A session that was ordered, with its model.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use lipsync_audio::{
     cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms},
@@ -13,6 +13,7 @@ use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 use super::{AudioForm, Limits, NewIntake, SessionOrder};
 use crate::{
     answer_limit::AnswerLimit,
+    caller::Caller,
     clip::{StepsNeeded, window_floats},
     error::ServeError,
     order::OutputSpec,
@@ -48,7 +49,7 @@ impl Opening {
     /// Loads the model and checks what depends on it.
     pub(super) async fn load(
         order: SessionOrder,
-        deadline: Option<Instant>,
+        caller: &Caller,
         registry: &Registry,
         answers: AnswerLimit,
     ) -> Result<Self, ServeError> {
@@ -69,17 +70,11 @@ impl Opening {
         }
         let first = walk(&model, order.start_frame_index, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
-        let urgency = Urgency {
-            priority: order.priority,
-            deadline,
-            max_wait: None,
-            waits_for_room: true,
-        };
         Ok(Self {
             model,
             form,
             output,
-            urgency,
+            urgency: Urgency::of_session(caller, order.priority),
             start_frame_index: order.start_frame_index,
             is_realtime: order.is_realtime,
             shows_idle: order.shows_idle,

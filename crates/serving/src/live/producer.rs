@@ -150,7 +150,7 @@ impl Producer {
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
         let audio: Arc<[f32]> = windows.flatten().copied().collect();
         let made = pipeline
-            .infer(model, &backgrounds, audio, self.opening.urgency)
+            .infer(model, &backgrounds, audio, self.opening.urgency.clone())
             .await?;
         let mut faces = made.faces;
         let shots = batch.shots.iter().zip(backgrounds.crops());

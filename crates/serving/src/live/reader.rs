@@ -85,7 +85,7 @@ async fn read_open(
     let admitted = parts.admission.admit(caller, Work::Session)?;
     conversation.admit(admitted, opener.activity.as_ref().map(Activity::begin));
     let (registry, answers) = (&parts.registry, parts.limits.answers);
-    Ok(Opening::load((*order)?, caller.deadline, registry, answers).await?)
+    Ok(Opening::load((*order)?, caller, registry, answers).await?)
 }
 
 async fn first_message(
