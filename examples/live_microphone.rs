@@ -32,7 +32,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use avi::Sound;
 use clap::Parser;
-use connection::Connection;
+use connection::{Connection, path};
 use film::Film;
 use lipsync::{
     session::{Event, SessionReceiver, SessionSender},
@@ -57,7 +57,7 @@ struct Args {
     model: String,
     /// WAV file to speak, or `-` for raw 16-bit mono samples on standard input [default: the first
     /// sample in assets/speech].
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     audio: Option<PathBuf>,
     /// Sample rate on standard input, Hz.
     #[arg(long, default_value_t = 16_000, value_parser = clap::value_parser!(u32).range(4_000..=192_000))]
@@ -69,7 +69,7 @@ struct Args {
     #[arg(long)]
     idle_frames: bool,
     /// Film to write (AVI).
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
 }
 

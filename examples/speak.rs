@@ -26,7 +26,7 @@ use std::{io::Write as _, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use connection::Connection;
+use connection::{Connection, path};
 use film::Film;
 use lipsync::{
     session::Event,
@@ -42,10 +42,10 @@ struct Args {
     #[arg(long, default_value = "mira")]
     model: String,
     /// WAV file to speak [default: the first sample in assets/speech].
-    #[arg(long)]
+    #[arg(long, value_parser = path())]
     audio: Option<PathBuf>,
     /// Film to write (AVI).
-    #[arg(long, default_value = "speak.avi")]
+    #[arg(long, value_parser = path(), default_value = "speak.avi")]
     out: PathBuf,
     /// JPEG quality of the frames, 1 to 100; 0 = the server's default.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]

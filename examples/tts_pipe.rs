@@ -28,7 +28,7 @@ use anyhow::{Context as _, bail, ensure};
 use avi::Sound;
 use bytes::Bytes;
 use clap::Parser;
-use connection::Connection;
+use connection::{Connection, path};
 use film::Film;
 use lipsync::{
     client::Client,
@@ -68,7 +68,7 @@ struct Args {
     #[arg(long)]
     realtime: bool,
     /// Film to write (AVI).
-    #[arg(long, default_value = "tts.avi")]
+    #[arg(long, value_parser = path(), default_value = "tts.avi")]
     out: PathBuf,
 }
 

@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use connection::Connection;
+use connection::{Connection, path};
 use lipsync::{
     v1::{
         InferBatchCompositeRequest, OutputFormat, OutputOptions, Pcm,
@@ -34,7 +34,7 @@ struct Args {
     #[arg(long, default_value = "mira")]
     model: String,
     /// WAV file to speak.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/speech/welcome.wav"))]
+    #[arg(long, value_parser = path(), default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/speech/welcome.wav"))]
     audio: PathBuf,
     /// First frame, counted from the start of the audio: 25 is one second into it.
     #[arg(long, default_value_t = 25)]
@@ -43,7 +43,7 @@ struct Args {
     #[arg(long, default_value_t = 8)]
     frames: u32,
     /// Folder for the pictures.
-    #[arg(long, default_value = "out")]
+    #[arg(long, value_parser = path(), default_value = "out")]
     out: PathBuf,
 }
 

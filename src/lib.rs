@@ -2,7 +2,7 @@
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
 //! descriptor set, a thin typed [`client`], live [`session`]s, and readers for common sound formats
-//! ([`wav`], [`g711`], [`container`]). It deliberately knows nothing of engines, models or
+//! ([`wav`], [`g711`], [`container`]), and the check of paths that programs share ([`plain_path`]). It deliberately knows nothing of engines, models or
 //! pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod client;
 pub mod container;
 pub mod cuts;
 pub mod g711;
+pub mod plain_path;
 pub mod session;
 pub mod wav;
 

@@ -152,6 +152,11 @@ def connect(address, ca):
     return grpc.insecure_channel(target, OPTIONS)
 
 
+def home_path(text):
+    """A path; `--out=~/x` reaches a program as it is written, because the shell expands no such `~`."""
+    return pathlib.Path(text).expanduser()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     root = pathlib.Path(__file__).resolve().parents[2]
@@ -160,17 +165,18 @@ def main():
     )
     parser.add_argument(
         "--ca",
-        default=os.environ.get("LIPSYNC_CA"),
+        type=home_path,
+        default=os.environ.get("LIPSYNC_CA") or None,
         help="certificates (PEM) that https trusts instead of those of grpcio [LIPSYNC_CA]",
     )
     parser.add_argument("--model", default="mira", help="who speaks")
     parser.add_argument(
         "--audio",
-        type=pathlib.Path,
+        type=home_path,
         default=root / "assets/speech/welcome.wav",
         help="what is said: WAV of any plain coding",
     )
-    parser.add_argument("--out", type=pathlib.Path, default="out", help="folder for the frames")
+    parser.add_argument("--out", type=home_path, default="out", help="folder for the frames")
     parser.add_argument("--unary", action="store_true", help="batches instead of a session")
     parser.add_argument("--batch", type=int, default=8, help="frames per unary request")
     parser.add_argument("--fast", action="store_true", help="send faster than it is spoken")

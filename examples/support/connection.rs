@@ -3,7 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use lipsync::client::{Client, ConnectError, ConnectOptions};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use lipsync::{
+    client::{Client, ConnectError, ConnectOptions},
+    plain_path,
+};
+
+/// The parser of every option that takes a path.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(plain_path::argument)
+}
 
 /// The server's address and certificates.
 #[derive(clap::Args)]
@@ -12,7 +21,7 @@ pub struct Connection {
     #[arg(long, default_value = "127.0.0.1:50051")]
     addr: String,
     /// CA certificates (PEM) to trust for https instead of the system's.
-    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
+    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA", value_parser = path())]
     ca: Option<PathBuf>,
 }
 
@@ -21,7 +30,7 @@ impl Connection {
     pub async fn connect(&self) -> anyhow::Result<Client> {
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.ca {
-            let pem = std::fs::read(path);
+            let pem = plain_path::read_at_most(path, 1 << 20);
             let pem = pem.with_context(|| format!("cannot read --ca {}", path.display()))?;
             options = options.ca_certificate(pem);
         }

@@ -83,13 +83,18 @@ async def watch(session: Session, out: pathlib.Path | None) -> int:
     return n_frames
 
 
+def home_path(text: str) -> pathlib.Path:
+    """A path; `--out=~/x` reaches a program as it is written, because the shell expands no such `~`."""
+    return pathlib.Path(text).expanduser()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--addr", default="127.0.0.1:50051", help="the server")
     parser.add_argument("--model", default="mira", help="who speaks")
     parser.add_argument("--say", action="append", help="a sentence; may be repeated")
     parser.add_argument("--interrupt-after", type=float, metavar="SECONDS")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for the frames")
+    parser.add_argument("--out", type=home_path, help="folder for the frames")
     args = parser.parse_args()
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)

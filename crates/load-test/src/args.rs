@@ -2,8 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
-use lipsync::v1::{OutputFormat, OutputOptions, Pacing};
+use clap::{
+    Parser, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser},
+};
+use lipsync::{
+    plain_path,
+    v1::{OutputFormat, OutputOptions, Pacing},
+};
 use serde::Serialize;
 
 use crate::profile::{Profile, TURN};
@@ -48,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:50051")]
     pub addr: String,
     /// CA certificates (PEM) to trust for https instead of the system's.
-    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA")]
+    #[arg(long, value_name = "FILE", env = "LIPSYNC_CA", value_parser = path())]
     pub ca: Option<PathBuf>,
     /// Model to request (repeatable, or separated by commas). Users are spread over all of them.
     #[arg(long = "model", value_delimiter = ',', default_value = "mira")]
@@ -95,7 +101,7 @@ pub struct Args {
     #[serde(serialize_with = "as_seconds")]
     pub player_buffer: Duration,
     /// WAV file that users speak [default: speech-like sound, different for each user].
-    #[arg(long, value_name = "FILE.wav")]
+    #[arg(long, value_name = "FILE.wav", value_parser = path())]
     pub audio: Option<PathBuf>,
     /// What to send. Steps and windows are made up, and spare the server the audio encoder.
     #[arg(long, value_enum, default_value = "pcm")]
@@ -121,7 +127,7 @@ pub struct Args {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub connections: u32,
     /// Also write the whole report to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub json: Option<PathBuf>,
     /// Search for the most users that the server can serve within --slo-p95-ms and --max-error-rate:
     /// doubling, then bisection to 5 %. Ignores --users.
@@ -282,6 +288,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a time such as 500ms, 30s or 2m, at most 24 hours".to_owned())
 }
 
+/// A path that is not meant for a shell.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(plain_path::argument)
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -318,6 +329,15 @@ mod tests {
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::try_parse_from(std::iter::once("t").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn a_path_that_only_a_shell_understands_is_refused() {
+        for option in ["--audio", "--json", "--ca"] {
+            let refused = parse(&format!("{option}=~/file")).expect_err(option);
+            assert!(refused.to_string().contains("only a shell expands ~"));
+            assert!(parse(&format!("{option}=/file")).is_ok());
+        }
     }
 
     #[test]

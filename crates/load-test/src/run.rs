@@ -318,7 +318,7 @@ fn connect_options(args: &Args) -> Result<ConnectOptions, Error> {
     let Some(path) = &args.ca else {
         return Ok(options);
     };
-    match std::fs::read(path) {
+    match lipsync::plain_path::read_at_most(path, 1 << 20) {
         Ok(pem) => Ok(options.ca_certificate(pem)),
         Err(error) => Err(Error::Certificates {
             reason: format!("{}: {error}", path.display()),

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use lipsync::plain_path;
 use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
 use lipsync_server::{Config, config::ConfigError};
@@ -21,7 +23,7 @@ pub struct CommandLine {
     pub command: Option<Command>,
     /// Configuration file. Environment variables override its keys, for example
     /// LIPSYNC_SERVER__WORKER_COUNT=8.
-    #[arg(long, global = true, default_value = "config.yaml")]
+    #[arg(long, global = true, default_value = "config.yaml", value_parser = path())]
     pub config: PathBuf,
 }
 
@@ -65,6 +67,7 @@ pub enum Command {
     /// Describe an ONNX file: inputs, outputs, operators, work, what is fused, what is unsupported.
     InspectModel {
         /// The ONNX file to describe.
+        #[arg(value_parser = path())]
         file: PathBuf,
         /// Also print the steps of one frame: kernels, shapes, MACs, bytes, what is fused.
         #[arg(long)]
@@ -73,6 +76,11 @@ pub enum Command {
         #[arg(long, default_value = "auto", value_parser = cpu_isa, requires = "plan")]
         cpu_isa: CpuIsa,
     },
+}
+
+/// A path that is not meant for a shell.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(plain_path::argument)
 }
 
 fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
@@ -127,9 +135,19 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads an ONNX file. As for models that are served, what is larger than a GiB is refused: it may be a device
+/// without an end.
+pub fn read_network(file: &Path) -> anyhow::Result<Vec<u8>> {
+    plain_path::read_at_most(file, MAX_NETWORK_BYTES)
+        .with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// The most that the registry reads of a network.
+const MAX_NETWORK_BYTES: u64 = 1 << 30;
+
 /// `lipsync-server inspect-model`: exits with 1 if an operator is unsupported.
 pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<ExitCode> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = read_network(file)?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
     say(&inspection)?;
@@ -223,9 +241,22 @@ fn with_causes(error: &anyhow::Error) -> String {
 mod tests {
     use std::io;
 
+    use clap::Parser as _;
     use lipsync_server::StartError;
 
     use super::*;
+
+    #[test]
+    fn a_path_that_only_a_shell_understands_is_refused() {
+        for arguments in [
+            &["lipsync-server", "--config=~/config.yaml"][..],
+            &["lipsync-server", "inspect-model", "~/model.onnx"],
+        ] {
+            let refused = CommandLine::try_parse_from(arguments).unwrap_err();
+            assert!(refused.to_string().contains("only a shell expands ~"));
+        }
+        assert!(CommandLine::try_parse_from(["lipsync-server", "--config=a~"]).is_ok());
+    }
 
     #[test]
     fn a_cause_is_printed_once() {

@@ -11,7 +11,7 @@ use lipsync_server::{
     comparison::{AudioSource, Comparison, compare},
 };
 
-use crate::command_line::{complain, load, models_named, say};
+use crate::command_line::{complain, load, models_named, read_network, say};
 
 /// Compares the named models, or all. Exits with 1 if one of them cannot be compared, or its verdict not
 /// written. A bad verdict is a result, too.
@@ -80,8 +80,7 @@ impl Command {
         let real = files
             .map_err(|error| anyhow::anyhow!(error.detail()))?
             .generator;
-        let onnx =
-            std::fs::read(&real).with_context(|| format!("cannot read {}", real.display()))?;
+        let onnx = read_network(&real)?;
         let bf16 = load_generator(&onnx, self.options.clone())?;
         let n_frames = usize::try_from(self.n_frames.get())?;
         let found = compare(&model, (&**model.generator(), &*bf16), n_frames)?;

@@ -2,7 +2,6 @@
 
 use std::{fs, path::Path, process::ExitCode};
 
-use anyhow::Context as _;
 use lipsync_engine::{LoadOptions, cuda::Devices};
 use lipsync_registry::Registry;
 use lipsync_server::{
@@ -13,7 +12,7 @@ use lipsync_server::{
     loader::{cache_bytes_on_device, largest_batch},
 };
 
-use crate::command_line::{complain, load, say};
+use crate::command_line::{complain, load, read_network, say};
 
 /// Plans for this machine's devices, or for one with `device_memory_gb`. Exits with 1 if a model's files
 /// cannot be read.
@@ -52,8 +51,7 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
             let files = registry
                 .files(&status.id)
                 .map_err(|error| anyhow::anyhow!(error.detail()))?;
-            let onnx = fs::read(&files.generator)
-                .with_context(|| format!("cannot read {}", files.generator.display()))?;
+            let onnx = read_network(&files.generator)?;
             let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose()?;
             let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
             let about = (status.id.clone(), files.n_frames, encoder_bytes);

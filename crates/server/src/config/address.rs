@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lipsync_core::Foreign;
 
-use super::BadValue;
+use super::{BadValue, other_format::is_template};
 
 /// `:50051` and `50051` listen on every IPv4 address, `[::]:50051` on every address of both kinds, `host:port` on one.
 pub(super) fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValue> {
@@ -28,12 +28,34 @@ pub(super) fn parse_address(key: &str, text: &str) -> Result<SocketAddr, BadValu
     })
 }
 
+/// Whether a server that listens on one of them keeps the other from being listened on.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    if one.port() == 0 || one.port() != other.port() {
+        return false;
+    }
+    if let (SocketAddr::V6(one), SocketAddr::V6(other)) = (one, other)
+        && one.scope_id() != other.scope_id()
+        && !one.ip().is_unspecified()
+        && !other.ip().is_unspecified()
+    {
+        return false;
+    }
+    // An IPv4 address can be written as one of IPv6.
+    let (one, other) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // `[::]` takes IPv4, too.
+    let holds = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    one == other || holds(one, other) || holds(other, one)
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What is wrong with it, where that can be told.
 fn advice(text: &str) -> String {
+    if is_template(text) || text.contains("${") {
+        return ": a template was not rendered".into();
+    }
     if text.contains("://") {
         return ": write no scheme before it".into();
     }
@@ -85,6 +107,39 @@ mod tests {
         ] {
             let address = parse_address("server.port", text).expect(text);
             assert_eq!(address, expected.parse().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_overlap_where_one_keeps_the_other_from_listening() {
+        let overlap = |one: &str, other: &str| {
+            let parsed = |text| parse_address("server.port", text).expect(text);
+            let (one, other) = (parsed(one), parsed(other));
+            assert_eq!(overlap(one, other), overlap(other, one));
+            overlap(one, other)
+        };
+        for (one, other) in [
+            (":8080", ":8080"),
+            (":8080", "127.0.0.1:8080"),
+            ("[::]:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("[::]:8080", ":8080"),
+            ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[fe80::1%2]:8080"),
+            ("[fe80::1%2]:8080", "[fe80::1%2]:8080"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            (":8080", ":8081"),
+            (":0", ":0"),
+            ("[::]:0", "127.0.0.1:0"),
+            ("127.0.0.1:8080", "127.0.0.2:8080"),
+            ("127.0.0.1:8080", "[::1]:8080"),
+            (":8080", "[::1]:8080"),
+            ("[fe80::1%2]:8080", "[fe80::1%3]:8080"),
+        ] {
+            assert!(!overlap(one, other), "{one} {other}");
         }
     }
 

@@ -3,6 +3,7 @@
 use lipsync_core::Foreign;
 
 use super::{
+    other_format::is_template,
     schema::{self, NAME, Schema},
     spelling::nearest,
     tree::{Entry, Kind, Node},
@@ -62,6 +63,15 @@ pub(super) fn float(text: &str) -> Option<f64> {
 fn found(node: &Node) -> String {
     match node {
         Node::Null => "nothing".to_owned(),
+        Node::Scalar {
+            text,
+            kind: Kind::Text | Kind::Variable,
+        } if is_template(text) || text.contains("${") => {
+            format!(
+                "the text {:?}, a template that was not rendered",
+                Foreign(text)
+            )
+        }
         Node::Scalar {
             text,
             kind: Kind::Text | Kind::Variable,
@@ -188,7 +198,8 @@ fn writable(number: f64, is_whole: bool) -> Option<String> {
     /// Beyond these, not all whole numbers are there.
     const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
     let is_good = (0.0..=MAX_EXACT).contains(&number) && (!is_whole || number.fract() == 0.0);
-    is_good.then(|| number.to_string())
+    // Adding 0 takes the sign from -0.
+    is_good.then(|| (number + 0.0).to_string())
 }
 
 /// The unit of a key, by the end of its name.
@@ -229,6 +240,13 @@ pub(super) fn unknown_key(schema: &Schema, section: &[&str], key: &str, known: &
             "there is no such key: write {}: and below it, indented, the rest",
             parts[0]
         );
+    }
+    if key == "<<" {
+        return "there is no such key here; << (a merge) is not supported, so write the keys out"
+            .into();
+    }
+    if key.starts_with("//") || key.starts_with("/*") {
+        return "there is no such key here; a comment begins with #".into();
     }
     let elsewhere: Vec<_> = schema.called(key).iter().map(|path| home(path)).collect();
     let advice = match nearest(key, known.iter().copied()) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     BadValue,
-    section::{gibibytes, in_range, positive, section, to_usize},
+    section::{between, gibibytes, in_range, section, to_usize},
 };
 
 section! {
@@ -61,7 +61,7 @@ impl RawCapacity {
         let idle_timeout = if idle == 0.0 {
             None
         } else {
-            let minutes = positive("capacity.idle_timeout_minutes", idle, 1e6)?;
+            let minutes = between("capacity.idle_timeout_minutes", idle, 0.0..=1e6)?;
             Some(Duration::from_secs_f64(minutes * 60.0))
         };
         Ok(RegistryConfig {

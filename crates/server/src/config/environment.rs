@@ -1,5 +1,7 @@
 //! Overriding single keys from the environment.
 
+use std::collections::{HashMap, hash_map};
+
 use lipsync_core::Foreign;
 
 use super::{
@@ -13,7 +15,7 @@ const PREFIX: &str = "LIPSYNC_";
 /// Applies one variable to the tree, if it is one of ours; perhaps there is something to say about it.
 ///
 /// `LIPSYNC_A__B=v` sets `a.b`, and `LIPSYNC_A` the key `a` of the top. The value is taken as it is, and read by
-/// the type of its key. An id keeps its case nowhere but in the file: an override matches it whatever its case.
+/// the type of its key. An id of the file is matched whatever its case, and with `_` for its dots and dashes.
 ///
 /// # Errors
 /// A sentence, where a variable means a key and cannot be applied. One that means none is no mistake of ours or of
@@ -25,7 +27,7 @@ pub(super) fn apply(
     value: &str,
 ) -> Result<Option<String>, String> {
     let Some(name) = variable.strip_prefix(PREFIX) else {
-        return Ok(None);
+        return Ok(other_prefix(tree, schema, variable));
     };
     let Some(path) = key_of(schema, &name.to_lowercase()) else {
         return Ok((!is_service_link(variable, value)).then(|| unknown(tree, schema, name)));
@@ -38,6 +40,7 @@ pub(super) fn apply(
         return Err("its value is not UTF-8".into());
     }
     let n_models = ids(tree).len();
+    let path = with_id_of_file(tree, path)?;
     set(tree, &path, variable, value)?;
     if ids(tree).len() > n_models
         && let [_, id, _] = path.as_slice()
@@ -51,6 +54,49 @@ pub(super) fn apply(
         .iter()
         .any(|&quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote));
     Ok(is_quoted.then(|| format!("the quotes are part of its value, {value}: leave them out")))
+}
+
+/// What to say of a name that is ours but for the case of its beginning, or of all of it.
+fn other_prefix(tree: &Node, schema: &Schema, variable: &str) -> Option<String> {
+    let start = variable.get(..PREFIX.len())?;
+    let name = variable[start.len()..].to_lowercase();
+    let is_ours = start.eq_ignore_ascii_case(PREFIX)
+        && (key_of(schema, &name).is_some() || !meant(tree, schema, &name).is_empty());
+    is_ours.then(|| {
+        let capitals = Foreign(&variable.to_uppercase()).to_string();
+        format!(
+            "changes nothing, because {PREFIX} is written in capitals; did you mean {capitals}?"
+        )
+    })
+}
+
+/// The path with the id as the file writes it. A name of a variable has neither dots nor dashes in most shells, and
+/// `_` stands for them where no id has it in that place.
+fn with_id_of_file(tree: &Node, path: Vec<String>) -> Result<Vec<String>, String> {
+    let [section, id, key] = path.as_slice() else {
+        return Ok(path);
+    };
+    let known = ids(tree);
+    let same: Vec<_> = known
+        .iter()
+        .filter(|known| known.to_lowercase() == *id)
+        .collect();
+    let folded = |id: &str| id.to_lowercase().replace(['.', '-'], "_");
+    let like: Vec<_> = known.iter().filter(|known| folded(known) == *id).collect();
+    let (found, difference) = if same.is_empty() {
+        (like, "dots and dashes alone")
+    } else {
+        (same, "case alone")
+    };
+    match found.as_slice() {
+        [] => Ok(path),
+        [found] => Ok(vec![section.clone(), (**found).to_owned(), key.clone()]),
+        [first, second, ..] => Err(format!(
+            "it could mean {:?} and {:?}, which differ by {difference}: set the key in the file",
+            Foreign(first),
+            Foreign(second)
+        )),
+    }
 }
 
 /// The path of the key that a name stands for.
@@ -71,7 +117,23 @@ fn key_of(schema: &Schema, name: &str) -> Option<Vec<String>> {
 fn ids(tree: &Node) -> Vec<&str> {
     let models = tree.entries().iter().find(|entry| entry.key == "models");
     let entries = models.map_or(&[][..], |models| models.value.entries());
-    entries.iter().map(|entry| entry.key.as_str()).collect()
+    let live = entries.iter().filter(|entry| !entry.skipped);
+    live.map(|entry| entry.key.as_str()).collect()
+}
+
+/// Pairs of ids that differ by case alone, in which no variable can tell them apart.
+pub(super) fn alike(tree: &Node) -> Vec<(&str, &str)> {
+    let mut seen = HashMap::new();
+    let mut found = Vec::new();
+    for id in ids(tree) {
+        match seen.entry(id.to_lowercase()) {
+            hash_map::Entry::Occupied(first) => found.push((*first.get(), id)),
+            hash_map::Entry::Vacant(place) => {
+                place.insert(id);
+            }
+        }
+    }
+    found
 }
 
 fn set(tree: &mut Node, path: &[String], variable: &str, value: &str) -> Result<(), String> {
@@ -82,19 +144,22 @@ fn set(tree: &mut Node, path: &[String], variable: &str, value: &str) -> Result<
         // What stands there instead of a section is refused anyway.
         return Ok(());
     };
-    let is_meant = |entry: &&mut Entry| !entry.skipped && entry.key.to_lowercase() == *part;
-    let mut meant: Vec<&mut Entry> = entries.iter_mut().filter(is_meant).collect();
-    if let [first, second, ..] = meant.as_slice() {
-        return Err(format!(
-            "it could mean {:?} and {:?}, which differ by case alone: set the key in the file",
-            first.key, second.key
-        ));
-    }
     let mut added = None;
-    let entry = match meant.pop() {
+    let meant = entries
+        .iter_mut()
+        .find(|entry| !entry.skipped && entry.key == *part);
+    let entry = match meant {
         Some(entry) => entry,
         None => added.insert(Entry::of_variable(part, Node::Null, variable)),
     };
+    if rest.is_empty()
+        && let Some(other) = entry.variable.as_deref().filter(|&other| other != variable)
+    {
+        return Err(format!(
+            "sets the same key as {}: keep one of them",
+            Foreign(other)
+        ));
+    }
     if rest.is_empty() {
         entry.variable = Some(variable.to_owned());
         entry.value = Node::Scalar {

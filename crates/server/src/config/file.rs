@@ -22,6 +22,7 @@ use super::{
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
     text::{Text, null_as_default},
+    written_path::resolve,
 };
 
 /// The whole file, as it is written: every key optional, no unknown ones.
@@ -104,7 +105,8 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
 impl RawConfig {
     /// Checks all of it. Relative paths count from `base`.
     pub(super) fn check(self, base: &Path) -> Result<Config, BadValue> {
-        let root = base.join(self.models_root.as_deref().unwrap_or("."));
+        let root = self.models_root.as_deref().unwrap_or(".");
+        let root = resolve("models_root", root, base)?;
         let strict = self.strict.unwrap_or(false);
         let follow_links = self.follow_links.unwrap_or(false);
         let mut models = Vec::with_capacity(self.models.len());
@@ -124,10 +126,11 @@ impl RawConfig {
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
         })?;
         let (server, requests) = self.server.check()?;
+        let operations = self.operations.check(server.address)?;
         Ok(Config {
             server,
             requests,
-            operations: self.operations.check()?,
+            operations,
             engine: self.engine.check()?,
             output,
             session: self.session.check()?,
@@ -142,14 +145,13 @@ impl RawConfig {
 }
 
 fn cache_dir(raw: Option<&str>, base: &Path) -> Result<Option<PathBuf>, BadValue> {
-    let Some(folder) = raw.map(|path| base.join(path)) else {
-        return Ok(None);
+    const KEY: &str = "cache_dir";
+    let folder = raw.map(|path| resolve(KEY, path, base)).transpose()?;
+    let Some(folder) = folder.as_ref().filter(|folder| !folder.is_dir()) else {
+        return Ok(folder);
     };
-    if folder.is_dir() {
-        return Ok(Some(folder));
-    }
     Err(BadValue {
-        key: "cache_dir".into(),
-        message: format!("{} is not a folder", shown(&folder)),
+        key: KEY.into(),
+        message: format!("{} is not a folder", shown(folder)),
     })
 }

@@ -20,6 +20,7 @@ mod logging;
 mod model;
 mod operations;
 mod origin;
+mod other_format;
 mod output;
 mod parts;
 mod place;
@@ -33,6 +34,7 @@ mod spelling;
 mod text;
 mod tree;
 mod typed;
+mod written_path;
 
 use std::{
     fmt,
@@ -165,9 +167,7 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let text = source::prepare(text);
-        let tree = source::check_depth(&text)
-            .and_then(|()| Node::read(&text).map_err(|error| source::syntax(&text, &error)));
-        let tree = tree.map_err(|(place, message)| ConfigError::Refused {
+        let tree = source::read_tree(&text).map_err(|(place, message)| ConfigError::Refused {
             mistakes: vec![Mistake {
                 place: format!("{}{place}", file.display()),
                 key: String::new(),
@@ -260,6 +260,12 @@ impl Reading<'_> {
             let file = self.file.display();
             self.warnings.push(format!(
                 "{file}: there are no models, so there is nothing to ask for"
+            ));
+        }
+        for (one, other) in environment::alike(&self.tree) {
+            self.warnings.push(format!(
+                "{}: models.{one} and models.{other} differ by case alone, so no environment variable can set their keys",
+                self.file.display()
             ));
         }
         Config {

@@ -11,6 +11,7 @@ use super::{
     engine::RawPrecision,
     section::{in_range, section},
     text::Text,
+    written_path::resolve,
 };
 
 section! {
@@ -47,13 +48,14 @@ impl RawModel {
         let key = format!("models.{id}");
         let bad = |key: String, message: String| BadValue { key, message };
         let model_id = ModelId::new(id).map_err(|e| bad(key.clone(), e.to_string()))?;
-        let mut resolve = |name: &str, path: &str| {
-            let path = root.join(path);
+        let mut find = |name: &str, path: &str| {
+            let key = format!("{key}.{name}");
+            let path = resolve(&key, path, root)?;
             if !path.exists() {
                 let message = format!("{} does not exist", shown(&path));
-                missing.push(bad(format!("{key}.{name}"), message));
+                missing.push(bad(key, message));
             }
-            path
+            Ok(path)
         };
         let source = match (
             &self.path,
@@ -61,11 +63,11 @@ impl RawModel {
             &self.background_dir,
             &self.crop_rects_path,
         ) {
-            (Some(path), None, None, None) => ModelSource::Folder(resolve("path", path)),
+            (Some(path), None, None, None) => ModelSource::Folder(find("path", path)?),
             (None, Some(model), Some(backgrounds), Some(rects)) => ModelSource::Parts {
-                model_path: resolve("model_path", model),
-                background_dir: resolve("background_dir", backgrounds),
-                crop_rects_path: resolve("crop_rects_path", rects),
+                model_path: find("model_path", model)?,
+                background_dir: find("background_dir", backgrounds)?,
+                crop_rects_path: find("crop_rects_path", rects)?,
                 n_frames: self.num_frames,
             },
             _ => {
@@ -85,7 +87,9 @@ impl RawModel {
             in_range(&format!("{key}.fps"), fps.into(), 1..=MAX_FPS.into())?;
         }
         let audio_encoder = self.audio_encoder_path.as_deref();
-        let audio_encoder = audio_encoder.map(|path| resolve("audio_encoder_path", path));
+        let audio_encoder = audio_encoder
+            .map(|path| find("audio_encoder_path", path))
+            .transpose()?;
         Ok(ModelConfig {
             id: model_id,
             source,

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::{BadValue, Origin, address::parse_address, section::section, text::Text};
+use super::{
+    BadValue, Origin,
+    address::{overlap, parse_address},
+    section::section,
+    text::Text,
+};
 
 /// Origins, as they are written.
 type Origins = Vec<String>;
@@ -25,10 +30,13 @@ pub struct Operations {
 }
 
 impl RawOperations {
-    /// `None`: off.
-    pub(super) fn check(&self) -> Result<Option<Operations>, BadValue> {
+    /// Checks it beside the address of the gRPC port. `None`: off.
+    pub(super) fn check(&self, grpc: SocketAddr) -> Result<Option<Operations>, BadValue> {
         // Checked even when it is off, so that switching it on brings no surprise.
         let address = parse_address("operations.port", self.port())?;
+        if self.enabled() && overlap(address, grpc) {
+            return Err(self.same_port(address, grpc));
+        }
         let origins = self.allowed_origins.iter().flatten();
         let allowed_origins = origins
             .map(|text| Origin::parse("operations.allowed_origins", text))
@@ -37,5 +45,20 @@ impl RawOperations {
             address,
             allowed_origins,
         }))
+    }
+
+    /// Names the key that is written: the other one may be a default.
+    fn same_port(&self, address: SocketAddr, grpc: SocketAddr) -> BadValue {
+        let (key, ours, other, theirs) = if self.port.is_some() {
+            ("operations.port", address, "server.port", grpc)
+        } else {
+            ("server.port", grpc, "operations.port", address)
+        };
+        BadValue {
+            key: key.into(),
+            message: format!(
+                "expected another port than that of {other}, {theirs}, found {ours}: both cannot listen there"
+            ),
+        }
     }
 }

@@ -79,14 +79,19 @@ pub(super) fn in_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Res
     })
 }
 
-/// The value, if it lies above 0 and not above `max`.
-pub(super) fn positive(key: &str, value: f64, max: f64) -> Result<f64, BadValue> {
-    if value > 0.0 && value <= max {
+/// The value, if it lies in the range of such numbers.
+pub(super) fn between(key: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64, BadValue> {
+    if range.contains(&value) {
         return Ok(value);
     }
     Err(BadValue {
         key: key.into(),
-        message: format!("expected a number above 0 and up to {max}, found {value}"),
+        // `{:?}` writes very small and very large numbers with an exponent, not with hundreds of zeros.
+        message: format!(
+            "expected a number from {} to {}, found {value:?}",
+            range.start(),
+            range.end()
+        ),
     })
 }
 
@@ -110,9 +115,9 @@ pub(super) fn gmacs(key: &str, value: f64) -> Result<u64, BadValue> {
     multiple(key, value, 1e9)
 }
 
-/// So many of `unit`, which is up to some 10^9.
+/// This many of `unit`, which is up to some 10^9. Less than a thousandth of it is less than any model needs.
 fn multiple(key: &str, value: f64, unit: f64) -> Result<u64, BadValue> {
-    let value = positive(key, value, 1e6)?;
+    let value = between(key, value, 0.001..=1e6)?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

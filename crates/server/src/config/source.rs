@@ -1,17 +1,17 @@
 //! The text of a configuration: out of its file, and what is wrong where it is no YAML.
 
-use std::{
-    borrow::Cow,
-    fmt::Write as _,
-    fs,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::{borrow::Cow, fmt::Write as _, io, path::Path};
 
+use lipsync::plain_path::read_at_most;
 use lipsync_core::Foreign;
 
+use super::{
+    other_format::{recognise, template_place},
+    tree::Node,
+};
+
 /// A file: ten thousand models take one.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 /// Brackets in each other; our keys need four.
 const MAX_DEPTH: usize = 100;
 /// Brackets that open, in all: a pair for each of so many models.
@@ -24,28 +24,28 @@ const MAX_INDENT: usize = 200;
 /// # Errors
 /// A sentence.
 pub(super) fn read(file: &Path) -> Result<String, String> {
-    let bytes = read_bytes(file).map_err(|error| match error.kind() {
+    let bytes = read_at_most(file, MAX_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such file; --config names the configuration".to_owned()
         }
         io::ErrorKind::IsADirectory => "this is a folder; --config names the file in it".to_owned(),
+        io::ErrorKind::FileTooLarge => {
+            format!("expected at most {} MiB, found more", MAX_BYTES >> 20)
+        }
         _ => format!("cannot read the configuration: {error}"),
     })?;
-    if bytes.len() > MAX_BYTES {
-        return Err(format!(
-            "expected at most {} MiB, found more",
-            MAX_BYTES >> 20
-        ));
-    }
     text_of(bytes)
 }
 
-/// Not much more than is allowed: it may be a pipe, or a device without an end.
-fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MAX_BYTES + 1).unwrap_or(u64::MAX);
-    fs::File::open(file)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Reads a text that [`prepare`] has prepared. The error is a place, as `:line:column`, and a sentence.
+pub(super) fn read_tree(text: &str) -> Result<Node, (String, String)> {
+    check_depth(text)?;
+    let tree = Node::read(text).map_err(|error| syntax(text, &error))?;
+    let is_section = matches!(tree, Node::Null | Node::Section(_));
+    match recognise(text).filter(|_| !is_section) {
+        Some((n, sentence)) => Err((format!(":{}:1", n + 1), sentence.to_owned())),
+        None => Ok(tree),
+    }
 }
 
 /// Refuses a text that is nested deeply: the YAML reader takes time in the square of how deep it is. The error is a
@@ -53,7 +53,7 @@ fn read_bytes(file: &Path) -> io::Result<Vec<u8>> {
 ///
 /// Brackets are counted wherever they stand, in quotes and comments, too. So a text that fits by this count may be
 /// nested deeper in truth, but never by more than [`MAX_BRACKETS`].
-pub(super) fn check_depth(text: &str) -> Result<(), (String, String)> {
+fn check_depth(text: &str) -> Result<(), (String, String)> {
     let (mut depth, mut n_brackets) = (0_usize, 0);
     for (n, line) in text.lines().enumerate() {
         let place = || format!(":{}:1", n + 1);
@@ -86,8 +86,8 @@ pub(super) fn check_depth(text: &str) -> Result<(), (String, String)> {
 }
 
 fn text_of(bytes: Vec<u8>) -> Result<String, String> {
-    if matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
-        return Err("this is UTF-16; save it as UTF-8".into());
+    if let Some(encoding) = wide_encoding(&bytes) {
+        return Err(format!("this is {encoding}; save it as UTF-8"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let n_good = error.utf8_error().valid_up_to();
@@ -96,6 +96,18 @@ fn text_of(bytes: Vec<u8>) -> Result<String, String> {
         let byte = error.as_bytes()[n_good];
         format!("line {line} is not UTF-8 (it has the byte 0x{byte:02x}); save the file as UTF-8")
     })
+}
+
+/// The encoding of a text whose characters have more than one byte each. Without a mark, the first character tells:
+/// a configuration begins with one of ASCII, half or more of whose bytes are NUL.
+fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [first, 0, 0, 0, ..] | [0, 0, 0, first, ..] if *first != 0 => Some("UTF-32"),
+        [first, 0, ..] | [0, first, ..] if *first != 0 => Some("UTF-16"),
+        _ => None,
+    }
 }
 
 /// The text without a byte order mark, and with addresses such as `[::]:50051` in quotes, so that YAML does not take
@@ -141,7 +153,14 @@ fn split_address(line: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// What to say of a text that is no YAML: the place, as `:line:column`, and the sentence.
-pub(super) fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
+fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
+    if let Some((n, sentence)) = recognise(text) {
+        return (format!(":{}:1", n + 1), sentence.to_owned());
+    }
+    if let Some((line, column)) = template_place(text) {
+        let sentence = "a template was not rendered: YAML is expected where it begins";
+        return (format!(":{line}:{column}"), sentence.into());
+    }
     if let Some(place) = control_character(text) {
         return (place, "control characters are not allowed".into());
     }
@@ -155,13 +174,19 @@ pub(super) fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) 
         message.truncate(cut);
     }
     if message.contains("more than one document") {
-        return (
-            place,
-            "there are several documents, parted by ---: keep one".into(),
-        );
+        let is_mark = |line: &str| line.starts_with("---") || line.starts_with("...");
+        let sentence = if text.lines().any(is_mark) {
+            "there are several documents, separated by ---: keep one"
+        } else {
+            "expected the end of the text after its last bracket or quote, found more"
+        };
+        return (place, sentence.into());
     }
     let line = at.and_then(|at| text.lines().nth(at.line().saturating_sub(1)));
-    let advice = line.and_then(|line| advice(text, line, &message));
+    let advice = advice(text, line.unwrap_or_default(), &message).or_else(|| {
+        let is_unfinished = message.contains("did not find expected");
+        is_unfinished.then(|| bracket_advice(text)).flatten()
+    });
     let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     (place, format!("{}{advice}", Foreign(&message)))
 }
@@ -190,10 +215,18 @@ fn advice(text: &str, line: &str, message: &str) -> Option<String> {
             n + 1
         ));
     }
+    if message.contains("escape character") || message.contains("hexdecimal number") {
+        return Some("in double quotes a backslash begins an escape: use single quotes".into());
+    }
     let value = line
         .split_once(": ")
         .map_or(line, |(_, value)| value)
         .trim();
+    if value.starts_with(['[', '{'])
+        && let Some(advice) = bracket_advice(text)
+    {
+        return Some(advice);
+    }
     if value.starts_with(['*', '&', '!', '%', '@', '`', '[', '{', '|', '>']) {
         return Some(format!(
             "put a value that begins with {} in quotes",
@@ -205,6 +238,27 @@ fn advice(text: &str, line: &str, message: &str) -> Option<String> {
         .then(|| "keys of one section begin in the same column, and a value with a colon and a space in it goes in quotes".into())
 }
 
+/// Brackets that do not close, or close too often. Those in quotes count, too: this is a guess.
+fn bracket_advice(text: &str) -> Option<String> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let (mut n_open, mut n_closed) = (0_usize, 0_usize);
+    for character in lines.flat_map(str::chars) {
+        match character {
+            '[' | '{' => n_open += 1,
+            ']' | '}' => n_closed += 1,
+            _ => {}
+        }
+    }
+    match n_open.checked_sub(n_closed) {
+        Some(0) => None,
+        Some(1) => Some("one bracket is not closed".into()),
+        Some(n) => Some(format!("{n} brackets are not closed")),
+        None => Some("a bracket closes that was not opened".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +268,11 @@ mod tests {
         for (bytes, words) in [
             (&b"\xff\xfes\0"[..], "UTF-16"),
             (b"\xfe\xff\0s", "UTF-16"),
+            (b"s\0e\0", "UTF-16"),
+            (b"\0s\0e", "UTF-16"),
+            (b"\xff\xfe\0\0s\0\0\0", "UTF-32"),
+            (b"s\0\0\0e\0\0\0", "UTF-32"),
+            (b"\0\0\0s", "UTF-32"),
             (
                 b"a: 1\nb: \xe9\n",
                 "line 2 is not UTF-8 (it has the byte 0xe9)",

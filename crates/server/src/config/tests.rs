@@ -5,10 +5,12 @@ use std::{
 
 use super::*;
 
+mod clashes;
 mod heat;
 mod limits;
 mod mistakes;
 mod overrides;
+mod paths;
 mod shapes;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -130,7 +132,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
         (
             "capacity:\n  max_memory_gb: .nan\n",
             ":2:3",
-            ["capacity.max_memory_gb", "above 0"],
+            ["capacity.max_memory_gb", "from 0.001 to 1000000, found NaN"],
         ),
         (
             "strict: true\nmodels:\n  a:\n    path: nowhere\n",
@@ -293,11 +295,11 @@ fn what_one_model_may_take_is_bounded() {
         ),
         (
             "capacity: {max_pack_gb: 0}",
-            "capacity.max_pack_gb: expected a number above 0",
+            "capacity.max_pack_gb: expected a number from 0.001 to 1000000",
         ),
         (
             "engine: {max_gmac: 0}",
-            "engine.max_gmac: expected a number above 0",
+            "engine.max_gmac: expected a number from 0.001 to 1000000",
         ),
         (
             "engine: {max_arena_mb: 0}",
@@ -306,6 +308,21 @@ fn what_one_model_may_take_is_bounded() {
     ] {
         let refused = parse(text).unwrap_err();
         assert!(refused.contains(words), "{refused}");
+    }
+    for key in [
+        "capacity.max_memory_gb",
+        "capacity.max_host_memory_gb",
+        "capacity.max_pack_gb",
+        "engine.max_gmac",
+    ] {
+        let (section, name) = key.split_once('.').unwrap();
+        for value in ["1e-300", "0.0009", "-1", "1e300", ".inf", ".nan"] {
+            let refused = parse(&format!("{section}: {{{name}: {value}}}\n")).expect_err(value);
+            assert!(
+                refused.contains(&format!("{key}: expected a number")) && refused.len() < 150,
+                "{refused}"
+            );
+        }
     }
     let config = parse("engine: {max_gmac: 0.5, max_arena_mb: 64}\n").unwrap();
     assert_eq!(config.engine.limits.max_macs, 500_000_000);

@@ -50,6 +50,11 @@ const VALUES: &[Case] = &[
         &["not below 0, found -1"],
     ),
     (
+        "server:\n  shutdown_grace_s: -0\n",
+        ":2:21",
+        &["found -0: write 0"],
+    ),
+    (
         "server:\n  queue_size: 5000000000\n",
         ":2:15",
         &["up to 4294967295"],
@@ -168,7 +173,7 @@ const VALUES: &[Case] = &[
     (
         "models:\n  a:\n    path: {{ .Values.path }}\n",
         ":3:11",
-        &["that begins with { in quotes"],
+        &["a template was not rendered"],
     ),
 ];
 
@@ -235,7 +240,17 @@ const KEYS: &[Case] = &[
         ":4:5",
         &["models.a.b.fps: "],
     ),
+    (
+        "{\"server\": {\"port\": 1}, /* ours */}\n",
+        ":1:25",
+        &["there is no such key here; a comment begins with #"],
+    ),
     ("<<: {server: {}}\n", ":1:1", &["there is no such key"]),
+    (
+        "models:\n  a: &a {path: /}\n  b: {<<: *a}\n",
+        ":3:7",
+        &["models.b.<<: ", "so write the keys out"],
+    ),
 ];
 
 #[test]

@@ -219,3 +219,98 @@ fn links_to_services_are_no_keys() {
     assert_eq!(config.server.address, "0.0.0.0:50051".parse().unwrap());
     assert_eq!(config.warnings, Vec::<String>::new());
 }
+
+#[test]
+fn ids_that_fit_into_no_variable_are_found_by_underscores() {
+    let text =
+        "models:\n  a.b-c: {path: /}\n  A_B: {path: /}\n  a-b: {path: /}\n  d__e: {path: /}\n";
+    let preloaded = |variables: &[(&str, &str)]| -> Vec<String> {
+        let config = parse_with(text, variables).unwrap();
+        let models = config.registry.models.iter();
+        let preloaded = models.filter(|model| model.preload);
+        preloaded.map(|model| model.id.to_string()).collect()
+    };
+    for (variable, id) in [
+        ("LIPSYNC_MODELS__A_B_C__PRELOAD", "a.b-c"),
+        ("LIPSYNC_MODELS__a.b-c__PRELOAD", "a.b-c"),
+        // As it is written goes before what it could stand for.
+        ("LIPSYNC_MODELS__A_B__PRELOAD", "A_B"),
+        ("LIPSYNC_MODELS__A-B__PRELOAD", "a-b"),
+        ("LIPSYNC_MODELS__D__E__PRELOAD", "d__e"),
+    ] {
+        assert_eq!(preloaded(&[(variable, "true")]), [id], "{variable}");
+    }
+    let text = "models:\n  a.b: {path: /}\n  a-b: {path: /}\n";
+    let message = parse_with(text, &[("LIPSYNC_MODELS__A_B__PRELOAD", "true")]).unwrap_err();
+    for words in ["\"a.b\" and \"a-b\"", "differ by dots and dashes alone"] {
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_name_in_another_case_is_said_if_it_is_no_key() {
+    for variable in [
+        "lipsync_server__worker_count",
+        "Lipsync_Server__Worker_Count",
+    ] {
+        let config = parse_with("models: {a: {path: /}}", &[(variable, "8")]).unwrap();
+        assert_eq!(config.server.n_workers, 4);
+        let [warning] = config.warnings.as_slice() else {
+            panic!("{variable}: {:?}", config.warnings)
+        };
+        assert!(warning.contains("did you mean LIPSYNC_SERVER__WORKER_COUNT?"));
+        assert!(warning.contains("changes nothing"), "{warning}");
+    }
+    let config = parse_with(
+        "models: {a: {path: /}}",
+        &[("lipsync_home", "/x"), ("LIPSY", "1")],
+    );
+    assert_eq!(config.unwrap().warnings, Vec::<String>::new());
+    let mixed = [("LIPSYNC_Server__Worker_Count", "8")];
+    assert_eq!(parse_with("", &mixed).unwrap().server.n_workers, 8);
+}
+
+#[test]
+fn two_variables_for_one_key_are_refused() {
+    let text = "models: {mira: {path: /}}";
+    for (one, other) in [
+        ("LIPSYNC_SERVER__PORT", "LIPSYNC_Server__Port"),
+        ("LIPSYNC_MODELS__MIRA__FPS", "LIPSYNC_MODELS__mira__FPS"),
+    ] {
+        let message = parse_with(text, &[(one, "25"), (other, "30")]).unwrap_err();
+        for words in [one, other, "sets the same key as", "keep one"] {
+            assert!(message.contains(words), "{message}");
+        }
+        // An empty one changes nothing.
+        assert!(parse_with(text, &[(one, "25"), (other, "")]).is_ok());
+    }
+}
+
+#[test]
+fn ids_that_differ_by_case_alone_are_warned_of() {
+    let config = parse("models: {mira: {path: /}, Mira: {path: /}, tomo: {path: /}}").unwrap();
+    let [warning] = config.warnings.as_slice() else {
+        panic!("{:?}", config.warnings)
+    };
+    assert!(
+        warning.contains("models.mira and models.Mira differ by case alone"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn a_value_with_a_line_break_is_shown_escaped() {
+    for (variable, words) in [
+        (
+            "LIPSYNC_MODELS_ROOT",
+            r#"found "/x\ny": it has a control character"#,
+        ),
+        ("LIPSYNC_SERVER__PORT", r#"found "/x\ny""#),
+        ("LIPSYNC_LOGGING__LEVEL", r#"found "/x\ny""#),
+        ("LIPSYNC_SERVER__WORKER_COUNT", r#"found the text "/x\ny""#),
+    ] {
+        let message = parse_with("", &[(variable, "/x\ny")]).unwrap_err();
+        assert!(message.contains(words), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}

@@ -98,6 +98,14 @@ const SYNTAX: &[Case] = &[
     ),
     ("server: [\n", ":2:1", &["did not find"]),
     ("server: {}\n---\nserver: {}\n", "", &["several documents"]),
+    ("{server: {}} more\n", "", &["expected the end of the text"]),
+    (
+        "models:\n  a:\n    path: \"C:\\models\"\n",
+        ":3:",
+        &["a backslash begins an escape: use single quotes"],
+    ),
+    ("server: [[[[\n", ":", &["; 4 brackets are not closed"]),
+    ("server: {port: 1\n", ":", &["; one bracket is not closed"]),
     ("server: {port: [::]:50051}\n", ":1:", &["in quotes"]),
     ("server:\n  port: \"\u{7}\"\n", ":2:10", &["control"]),
 ];
@@ -131,4 +139,96 @@ fn files_of_other_programs() {
     }
     let missing = parse("server:\n  port: [::]\n").unwrap_err();
     assert!(missing.contains("begins with [ in quotes"), "{missing}");
+}
+
+/// A text, and words of the message.
+const OTHER_FORMATS: &[(&str, &str)] = &[
+    ("[server]\nport = 50051\n", "TOML or INI"),
+    (
+        "# ours\n\n[server] # here\nport = \":50051\"\n",
+        "TOML or INI",
+    ),
+    ("[server]\n", "TOML or INI"),
+    ("[[models]]\nid = \"mira\"\n", "TOML or INI"),
+    ("; ours\n[server]\nport: 50051\n", "TOML or INI"),
+    (
+        "models_root = \"avatars\"\n[server]\nport = 1\n",
+        "TOML or INI",
+    ),
+    ("port = 1\nworkers = 2\n", "TOML or INI"),
+    ("{\n  // ours\n  server: {port: 1},\n}\n", "JSON5"),
+    ("// ours\n{\"server\": {\"port\": 1}}\n", "JSON5"),
+    ("/* ours */\n{server: {port: 1}}\n", "JSON5"),
+    ("<?xml version=\"1.0\"?>\n<server/>\n", "XML"),
+];
+
+#[test]
+fn other_formats_are_named() {
+    for (text, name) in OTHER_FORMATS {
+        let message = parse(text).expect_err(text);
+        assert!(
+            message.contains(&format!("looks like {name}")),
+            "{text:?}: {message}"
+        );
+        assert!(message.contains("YAML is expected"), "{message}");
+        assert!(
+            message.starts_with("/etc/lipsync/config.yaml:"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn json_is_yaml() {
+    let models: Vec<_> = (0..200)
+        .map(|n| format!("\"m{n}\":{{\"path\":\"/\"}}"))
+        .collect();
+    let text = format!(
+        "{{\"server\":{{\"port\":\":7\",\"worker_count\":8}},\"operations\":{{\"allowed_origins\":[\"http://a\"]}},\
+         \"cache_dir\":null,\"strict\":false,\"models\":{{{}}}}}",
+        models.join(",")
+    );
+    for text in [
+        text.clone(),
+        text.replace(',', ",\n").replace(':', ": "),
+        text.replace("{\"", "{\n\t\""),
+        text.replace('/', "\\/").replace("path", "p\\u0061th"),
+    ] {
+        let text = text.replace("\": 7\"", "\":7\"").replace("http: ", "http:");
+        let config = parse(&text).expect(&text);
+        assert_eq!(
+            (config.server.n_workers, config.server.address.port()),
+            (8, 7)
+        );
+        assert_eq!(config.registry.models.len(), 200);
+    }
+}
+
+#[test]
+fn templates_that_were_not_rendered_are_named() {
+    for (text, place) in [
+        ("models:\n  a:\n    path: {{ .Values.path }}\n", ":3:11"),
+        ("server:\n  # {{ here }}\n  port: {{ port }}\n", ":3:9"),
+        ("{{- if .Values.server }}\nserver: {}\n{{- end }}\n", ":1:1"),
+        ("{% if a %}\nserver: {}\n{% endif %}\n", ":1:1"),
+        ("server:\n{% for a in b %}\n  port: 1\n", ":2:1"),
+    ] {
+        let message = parse(text).expect_err(text);
+        let expected = format!("/etc/lipsync/config.yaml{place}: a template was not rendered");
+        assert!(message.starts_with(&expected), "{text:?}: {message}");
+        assert!(!message.contains("quotes"), "{message}");
+    }
+    for text in [
+        "server: {worker_count: '{{ n }}'}\n",
+        "server: {worker_count: '${WORKERS}'}\n",
+        "server: {port: '{{ port }}'}\n",
+        "server: {port: '${PORT}'}\n",
+        "capacity: {bake: '{{ bake }}'}\n",
+        "operations: {enabled: '<%= on %>'}\n",
+        "server: '{{ server }}'\n",
+    ] {
+        let message = parse(text).expect_err(text);
+        assert!(message.contains("template"), "{text}: {message}");
+        assert!(message.contains("not rendered"), "{text}: {message}");
+    }
 }
