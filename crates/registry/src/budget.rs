@@ -166,16 +166,36 @@ impl Budget {
             amount: no_model,
             ..wanted
         };
-        if self.fits(place, bytes_alone, &Freed::default()) {
+        let needed_bytes = needed.bytes + needed.host_bytes + wanted.arena_bytes;
+        let room = &self.rooms[place];
+        let budget = room.max_bytes.min(self.max_bytes);
+        if !self.could_fit(place, needed, wanted.arena_bytes) {
+            RegistryError::NeverFits {
+                needed: needed_bytes,
+                budget,
+                limit: if room.max_bytes < self.max_bytes {
+                    "the memory of its device"
+                } else {
+                    "capacity.max_memory_gb"
+                },
+            }
+        } else if self.fits(place, bytes_alone, &Freed::default()) {
             RegistryError::TooManyModels {
                 max_models: self.max_models,
             }
         } else {
             RegistryError::OutOfMemory {
-                needed: needed.bytes + needed.host_bytes + wanted.arena_bytes,
-                budget: self.rooms[place].max_bytes.min(self.max_bytes),
+                needed: needed_bytes,
+                budget,
             }
         }
+    }
+
+    /// Whether a model would fit on the device at `place` if there were no other.
+    fn could_fit(&self, place: usize, needed: Amount, arena_bytes: u64) -> bool {
+        let arenas = lock(&self.held).devices[place].kept_arenas.max(arena_bytes);
+        needed.bytes.max(needed.host_bytes) <= self.max_bytes
+            && needed.bytes.saturating_add(arenas) <= self.rooms[place].max_bytes
     }
 
     /// Workers have run a model that needs arenas of so many bytes. On the host they give them back when the

@@ -54,15 +54,8 @@ impl Avatar {
     pub(crate) fn find(config: &ModelConfig, max_frames: usize) -> Result<Self, RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
-        let audio_kind = config
-            .audio_kind
-            .or(parts.audio_kind)
-            .ok_or(RegistryError::AudioKindMissing)?;
-        let fps = config.fps.or(parts.fps);
-        let fps = fps.unwrap_or_else(|| audio_kind.default_fps());
-        if !(1..=MAX_FPS).contains(&fps) {
-            return Err(RegistryError::Fps { fps });
-        }
+        let audio_kind = parts.audio_kind(config)?;
+        let fps = parts.fps(config, audio_kind)?;
         let frames = frames(&parts, &fence, max_frames)?;
         let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
         if rectangles.len() > frames.paths.len() && parts.n_frames.is_none() {
@@ -87,6 +80,7 @@ impl Avatar {
     pub(crate) fn glance(config: &ModelConfig) -> Result<(), RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
+        parts.fps(config, parts.audio_kind(config)?)?;
         let encoder = config.audio_encoder.as_ref();
         let encoder = encoder.or(parts.audio_encoder.as_ref());
         let named = [
@@ -183,6 +177,30 @@ impl Parts {
                 n_frames: *n_frames,
             }),
         }
+    }
+
+    fn audio_kind(&self, config: &ModelConfig) -> Result<AudioKind, RegistryError> {
+        let kind = config.audio_kind.or(self.audio_kind);
+        kind.ok_or(RegistryError::AudioKindMissing)
+    }
+
+    /// Frames per second, which must be the rate of the feature steps where the server makes them.
+    fn fps(&self, config: &ModelConfig, kind: AudioKind) -> Result<u32, RegistryError> {
+        let step_fps = kind.default_fps();
+        let fps = config.fps.or(self.fps).unwrap_or(step_fps);
+        if !(1..=MAX_FPS).contains(&fps) {
+            return Err(RegistryError::Fps { fps });
+        }
+        if fps == step_fps || kind.step_shape().is_none() {
+            return Ok(fps);
+        }
+        let encoder = config.audio_encoder.as_ref();
+        if encoder.or(self.audio_encoder.as_ref()).is_some() {
+            return Err(RegistryError::EncoderFps { fps, step_fps });
+        }
+        let model = &config.id;
+        tracing::warn!(%model, fps, step_fps, "feature steps are of another fps: it takes whole windows only");
+        Ok(fps)
     }
 
     fn from_manifest(manifest: Manifest, config: &ModelConfig) -> Self {
