@@ -2,8 +2,9 @@
 //!
 //! Files come as people and services write them, which is not always as the format says: lengths that were
 //! not known yet (0, 0x7FFFFFFF, 0xFFFFFFFF) or are wrong, odd chunks without padding, any chunk before the
-//! samples. So lengths are believed only as far as the file goes. Any coding of plain samples is understood
-//! and becomes 16 bits; compressed codings and other files are refused by name. It writes nothing.
+//! samples. So lengths are believed only as far as the file goes. Where samples have no length, chunks that
+//! follow them to the very end of the file are none ([`Wav`] only). RF64 and BW64 are read, too. Any coding of plain samples is understood
+//! and becomes 16 bits, floats beyond full scale are clipped and those beyond 1000 refused; compressed codings and other files are refused by name. It writes nothing.
 //!
 //! [`Wav`] reads a whole file, [`WavReader`] one that arrives piece by piece; both are the same.
 
@@ -12,7 +13,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{io::Read as _, path::Path};
 
 pub use head::{DataChunk, WavEncoding, WavHead};
 
@@ -21,7 +22,12 @@ const RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
 /// Where samples begin in a file at the latest, bytes: pictures of covers may come before them.
 const MAX_HEAD_BYTES: usize = 16 << 20;
 /// Data chunks of such a length and more have no length: who wrote it did not know.
-const UNKNOWN_LENGTH: u32 = 0x7FFF_0000;
+const UNKNOWN_LENGTH: u64 = 0x7FFF_0000;
+
+/// Whether a length was not known to who wrote it.
+fn is_unknown(n_bytes: u64) -> bool {
+    n_bytes == 0 || (UNKNOWN_LENGTH..=u32::MAX.into()).contains(&n_bytes)
+}
 
 /// Why something is no WAV file that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,12 @@ pub enum WavError {
     /// The file cannot be read.
     #[error("it cannot be read")]
     Io(#[from] std::io::Error),
+    /// It is larger than whoever asks takes.
+    #[error("it is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The most that is read.
+        limit_bytes: u64,
+    },
     /// Another kind of file.
     #[error("it is no WAV file but {found}: convert it first")]
     OtherFile {
@@ -81,6 +93,12 @@ pub enum WavError {
     /// Everything is there but samples.
     #[error("it holds no samples")]
     NoSamples,
+    /// A float that is no sample of full scale 1.
+    #[error("its sample {index} is above 1000, where 1 is full scale: scale its floats first")]
+    Scale {
+        /// Place among the interleaved samples.
+        index: usize,
+    },
     /// A value that is NaN or infinite.
     #[error("its sample {index} is not finite")]
     NotFinite {
@@ -109,12 +127,29 @@ impl Wav {
         Self::parse(&std::fs::read(path)?)
     }
 
+    /// As [`open`](Self::open), for a file of at most `limit_bytes`; of a device that never ends, no more is read.
+    ///
+    /// # Errors
+    /// Any [`WavError`].
+    pub fn open_within(path: &Path, limit_bytes: u64) -> Result<Self, WavError> {
+        let mut file = Vec::new();
+        let longer = limit_bytes.saturating_add(1);
+        std::fs::File::open(path)?
+            .take(longer)
+            .read_to_end(&mut file)?;
+        if file.len() as u64 > limit_bytes {
+            return Err(WavError::TooLarge { limit_bytes });
+        }
+        Self::parse(&file)
+    }
+
     /// Decodes a file in memory.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn parse(file: &[u8]) -> Result<Self, WavError> {
         let mut reader = WavReader::default();
+        let file = &file[..head::end_of_samples(file)];
         let samples = reader.push(file)?;
         let head = reader.finish()?;
         Ok(Self {
@@ -187,8 +222,7 @@ impl WavReader {
             };
         };
         self.pending.drain(..data.start);
-        let is_known = (1..UNKNOWN_LENGTH).contains(&data.n_bytes);
-        self.left = is_known.then_some(u64::from(data.n_bytes));
+        self.left = (!is_unknown(data.n_bytes)).then_some(data.n_bytes);
         self.head = Some(head);
         Ok(self.head)
     }
