@@ -16,7 +16,17 @@ use tokio::sync::watch;
 const OVER_BUDGET: u8 = 3;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    // To return it would print it with a backtrace.
+    run().await.unwrap_or_else(|error| {
+        let line = format!("error: {error:#}\n");
+        // There is nobody else to tell.
+        let _ = io::stderr().write_all(line.as_bytes());
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Err(message) = args.validate() {
         Args::command()
