@@ -1,8 +1,9 @@
 """Reads WAV files into 16-bit samples, by the same rules as the Rust client.
 
 Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong,
-odd chunks have no padding, and any chunk may come before the samples. The standard library's
-`wave` refuses most of these, and every coding but PCM.
+odd chunks have no padding, and any chunk may come before the samples. If the samples have no length,
+chunks that follow them to the very end of the file do not count as samples. RF64 and BW64 work, too.
+The standard library's `wave` refuses most of these, and every coding but PCM.
 
 It needs nothing but the standard library: `examples/python/wav.py` is a copy of this file.
 """
@@ -10,6 +11,7 @@ It needs nothing but the standard library: `examples/python/wav.py` is a copy of
 import array
 import math
 import pathlib
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -35,11 +37,12 @@ class Wav:
 def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     """Read a file, or its content.
 
-    Integers keep their upper 16 bits, floats are rounded and clipped at full scale. Raises
-    `WavError` for an unusable file, `OSError` for an unreadable one.
+    Integers keep their upper 16 bits, floats are rounded and clipped at full scale. Floats beyond
+    1000 times that are refused: they have another scale. Raises `WavError` for an unusable file,
+    `OSError` for an unreadable one.
     """
     file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
-    if file[:4] != b"RIFF" or file[8:12] != b"WAVE":
+    if file[:4] not in (b"RIFF", b"RF64", b"BW64") or file[8:12] != b"WAVE":
         found = _other_file(file)
         raise WavError(f"it is not a WAV file but {found}" if found else "it is not a WAV file")
     form, start, n_bytes = _find_samples(file)
@@ -90,8 +93,6 @@ _UNKNOWN_LENGTH = 0x7FFF0000
 """Samples of such a length and more have none: who wrote it did not know."""
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _OTHER_FILES = (
-    (0, b"RF64", "an RF64 file (64-bit WAV)"),
-    (0, b"BW64", "a BW64 file (64-bit WAV)"),
     (0, b"RIFX", "a big-endian WAV file (RIFX)"),
     (8, b"AIFF", "an AIFF file"),
     (8, b"AIFC", "an AIFF-C file"),
@@ -102,6 +103,23 @@ _OTHER_FILES = (
     (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
     (0, b"caff", "a CAF file"),
     (0, b".snd", "an AU file"),
+    (0, b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b\x08", "a gzip archive"),
+    (0, b"wvpk", "a WavPack file"),
+    (0, b"MAC ", "a Monkey's Audio file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"NIST_1A", "a SPHERE file"),
+    (0, b"Creative Voice", "a VOC file"),
+    (0, b"MThd", "a MIDI file"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"HTTP/1.", "an HTTP answer with its headers"),
+    (0, b"<!DOCTYPE", "a web page"),
+    (0, b"<!doctype", "a web page"),
+    (0, b"\xef\xbb\xbfRIFF", "a WAV file behind a byte order mark"),
+    (0, b"\nRIFF", "a WAV file behind a line break"),
+    (0, b"data:audio/", "base64 text (a data: address)"),
     (0, b"UklGR", "base64 text of a WAV file"),
     (0, b"\xff\xfb", "MP3 frames"),
     (0, b"\xff\xf3", "MP3 frames"),
@@ -118,6 +136,7 @@ def _other_file(file: bytes) -> str | None:
 def _find_samples(file: bytes) -> tuple[_Form, int, int]:
     """Return what the samples are like, where they begin, and how many bytes they may take."""
     form: _Form | None = None
+    n_bytes_64: int | None = None
     place = 12
     while place + 8 <= len(file):
         name = file[place : place + 4]
@@ -127,14 +146,40 @@ def _find_samples(file: bytes) -> tuple[_Form, int, int]:
         if name == b"data" and (n_bytes > 0 or file[start : start + 4] not in _CHUNKS):
             if form is None:
                 raise WavError("it does not say how its samples are stored")
-            is_known = 0 < n_bytes < _UNKNOWN_LENGTH
-            return form, start, n_bytes if is_known else len(file)
+            if n_bytes == 2**32 - 1 and n_bytes_64 is not None:
+                n_bytes = n_bytes_64
+            if n_bytes == 0 or _UNKNOWN_LENGTH <= n_bytes < 2**32:
+                n_bytes = _end_of_samples(file, start) - start
+            return form, start, n_bytes
         end = start + n_bytes
         if name == b"fmt ":
             form = _form(file[start:end])
+        elif name == b"ds64" and start + 16 <= len(file):
+            # The size of the file, then that of its samples.
+            (n_bytes_64,) = struct.unpack_from("<Q", file, start + 8)
         # Odd chunks are followed by a zero, which some writers forget.
         place = end + (n_bytes % 2 if file[end : end + 4] not in _CHUNKS else 0)
     raise WavError("it ends before any samples")
+
+
+_CHUNK_NAME = re.compile(b"|".join(re.escape(name) for name in sorted(_CHUNKS)))
+_MAX_TRAILING_CHUNKS = 16
+
+
+def _end_of_samples(file: bytes, start: int) -> int:
+    """Return where chunks of known names begin that follow each other to the end of the file."""
+    # Names do not overlap: none begins with a part of another.
+    for found in _CHUNK_NAME.finditer(file, start):
+        place = found.start()
+        for _ in range(_MAX_TRAILING_CHUNKS):
+            if place + 8 > len(file) or file[place : place + 4] not in _CHUNKS:
+                break
+            (n_bytes,) = struct.unpack_from("<I", file, place + 4)
+            end = place + 8 + n_bytes
+            place = end + n_bytes % 2
+            if len(file) in (end, place):
+                return found.start()
+    return len(file)
 
 
 def _form(content: bytes) -> _Form:
@@ -190,12 +235,21 @@ def _unsigned(data: bytes) -> "array.array[int]":
     return _words(words)
 
 
+_LARGEST_FLOAT = 1000
+"""A float of 60 dB above full scale is none of that scale."""
+
+
 def _floats(kind: str, n: int) -> "Callable[[bytes], array.array[int]]":
     def decode(data: bytes) -> "array.array[int]":
         values = struct.unpack(f"<{len(data) // n}{kind}", data)
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 raise WavError(f"its sample {index} is not finite")
+            if abs(value) > _LARGEST_FLOAT:
+                raise WavError(
+                    f"its sample {index} is above {_LARGEST_FLOAT}, where 1 is full scale: "
+                    "scale its floats first"
+                )
         return array.array(
             "h", (max(-32768, min(32767, math.floor(v * 32768 + 0.5))) for v in values)
         )

@@ -1,6 +1,7 @@
 //! Position and format of the samples in a WAV file.
 //!
-//! *Source:* Multimedia Programming Interface and Data Specifications 1.0 (IBM, Microsoft, 1991) and
+//! *Source:* Multimedia Programming Interface and Data Specifications 1.0 (IBM, Microsoft, 1991); EBU Tech 3306
+//! for RF64, ITU-R BS.2088 for BW64; and
 //! <https://learn.microsoft.com/windows/win32/api/mmreg/ns-mmreg-waveformatextensible>.
 
 use super::{RATES_HZ, WavError};
@@ -43,8 +44,9 @@ pub struct WavHead {
 pub struct DataChunk {
     /// Offset of the first sample, bytes.
     pub start: usize,
-    /// Their length in bytes, according to the file.
-    pub n_bytes: u32,
+    /// Their length in bytes, according to the file: the chunk's own length, or that of `ds64` if the chunk of a
+    /// 64-bit file has all ones.
+    pub n_bytes: u64,
 }
 
 /// Chunks that occur before and after samples. If lengths cannot be trusted, these names tell a chunk from
@@ -75,6 +77,7 @@ impl WavHead {
             }
         }
         let mut head = None;
+        let mut n_bytes_64 = None;
         let mut place = 12;
         while let (Some(name), Some(n_bytes)) =
             (four(file, place), four(file, place.saturating_add(4)))
@@ -84,6 +87,8 @@ impl WavHead {
             // An empty one is a length that was never filled in, unless another chunk follows.
             if &name == b"data" && (n_bytes > 0 || !is_chunk(file, start)) {
                 let head = head.ok_or(WavError::NoFormat)?;
+                let long = n_bytes_64.filter(|_| n_bytes == u32::MAX);
+                let n_bytes = long.unwrap_or(n_bytes.into());
                 return Ok(Some((head, DataChunk { start, n_bytes })));
             }
             let end = start.saturating_add(usize::try_from(n_bytes).unwrap_or(usize::MAX));
@@ -92,6 +97,16 @@ impl WavHead {
                     return Ok(None);
                 };
                 head = Some(Self::of_format(content)?);
+            }
+            if &name == b"ds64" {
+                // The size of the file, then that of its samples.
+                let size = file
+                    .get(start + 8..start + 16)
+                    .and_then(<[u8]>::first_chunk);
+                let Some(size) = size else {
+                    return Ok(None);
+                };
+                n_bytes_64 = Some(u64::from_le_bytes(*size));
             }
             // Odd chunks are followed by a zero, which some writers forget.
             let is_padded = n_bytes % 2 == 1 && !is_chunk(file, end);
@@ -210,4 +225,42 @@ fn four(file: &[u8], place: usize) -> Option<[u8; 4]> {
 
 fn is_chunk(file: &[u8], place: usize) -> bool {
     four(file, place).is_some_and(|name| CHUNK_NAMES.contains(&&name))
+}
+
+/// Where the samples of a whole file end at the latest: where its length is unknown and chunks follow to the very
+/// end of the file, before these.
+///
+/// Only a chunk of a known name counts that ends where the file does, or another such begins. That samples hold
+/// such a name is unlikely, and that a length fits behind it is less likely than any bit being wrong.
+pub(super) fn end_of_samples(file: &[u8]) -> usize {
+    let Ok(Some((_, data))) = WavHead::find(file) else {
+        return file.len();
+    };
+    if !super::is_unknown(data.n_bytes) {
+        return file.len();
+    }
+    let ends = |place: usize| chunks_end(file, place);
+    (data.start..file.len().saturating_sub(7))
+        .find(|&place| is_chunk(file, place) && ends(place))
+        .unwrap_or(file.len())
+}
+
+/// Whether chunks of known names follow each other from `place` to the end of the file, with or without the
+/// padding of the last one.
+fn chunks_end(file: &[u8], mut place: usize) -> bool {
+    /// More would take time in the square of the file's length.
+    const MAX_CHUNKS: usize = 16;
+    for _ in 0..MAX_CHUNKS {
+        let Some(n_bytes) = four(file, place.saturating_add(4)).filter(|_| is_chunk(file, place))
+        else {
+            return false;
+        };
+        let n_bytes = usize::try_from(u32::from_le_bytes(n_bytes)).unwrap_or(usize::MAX);
+        let end = place.saturating_add(8).saturating_add(n_bytes);
+        place = end.saturating_add(n_bytes % 2);
+        if end == file.len() || place == file.len() {
+            return true;
+        }
+    }
+    false
 }

@@ -2,7 +2,9 @@
 //!
 //! Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong, odd chunks
 //! have no padding, and any chunk may come before the samples. So lengths are trusted only up to the end of the
-//! file. Every coding of plain samples is supported and becomes 16 bits. Compressed codings and other files are
+//! file. If the samples have no length, chunks that follow them to the very end of the file do not count as samples
+//! ([`Wav`] only). RF64 and BW64 work, too. Every coding of plain samples is supported and becomes 16 bits. Floats
+//! beyond full scale are clipped, and refused beyond 1000. Compressed codings and other files are
 //! refused by name. This module writes nothing.
 //!
 //! [`Wav`] reads a whole file, [`WavReader`] one that arrives piece by piece. Both give the same samples.
@@ -12,7 +14,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{io::Read as _, path::Path};
 
 pub use head::{DataChunk, WavEncoding, WavHead};
 
@@ -21,7 +23,12 @@ const RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=192_000;
 /// Latest start of the samples in a file, bytes. Cover pictures may come before them.
 const MAX_HEAD_BYTES: usize = 16 << 20;
 /// A data chunk of this length or more has an unknown length: its writer did not know it.
-const UNKNOWN_LENGTH: u32 = 0x7FFF_0000;
+const UNKNOWN_LENGTH: u64 = 0x7FFF_0000;
+
+/// Whether a length is a placeholder.
+fn is_unknown(n_bytes: u64) -> bool {
+    n_bytes == 0 || (UNKNOWN_LENGTH..=u32::MAX.into()).contains(&n_bytes)
+}
 
 /// Why a file is not a usable WAV file.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +37,12 @@ pub enum WavError {
     /// The file cannot be read.
     #[error("it cannot be read")]
     Io(#[from] std::io::Error),
+    /// It is larger than the caller accepts.
+    #[error("it is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The most that is read.
+        limit_bytes: u64,
+    },
     /// It is another kind of file.
     #[error("it is not a WAV file but {found}: convert it first")]
     OtherFile {
@@ -81,6 +94,12 @@ pub enum WavError {
     /// It has no samples.
     #[error("it holds no samples")]
     NoSamples,
+    /// A float that is no sample of full scale 1.
+    #[error("its sample {index} is above 1000, where 1 is full scale: scale its floats first")]
+    Scale {
+        /// Index among the interleaved samples.
+        index: usize,
+    },
     /// A sample is NaN or infinite.
     #[error("its sample {index} is not finite")]
     NotFinite {
@@ -109,12 +128,29 @@ impl Wav {
         Self::parse(&std::fs::read(path)?)
     }
 
+    /// As [`open`](Self::open), for a file of at most `limit_bytes`; of a device that never ends, no more is read.
+    ///
+    /// # Errors
+    /// Any [`WavError`].
+    pub fn open_within(path: &Path, limit_bytes: u64) -> Result<Self, WavError> {
+        let mut file = Vec::new();
+        let longer = limit_bytes.saturating_add(1);
+        std::fs::File::open(path)?
+            .take(longer)
+            .read_to_end(&mut file)?;
+        if file.len() as u64 > limit_bytes {
+            return Err(WavError::TooLarge { limit_bytes });
+        }
+        Self::parse(&file)
+    }
+
     /// Decodes a file in memory.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn parse(file: &[u8]) -> Result<Self, WavError> {
         let mut reader = WavReader::default();
+        let file = &file[..head::end_of_samples(file)];
         let samples = reader.push(file)?;
         let head = reader.finish()?;
         Ok(Self {
@@ -187,8 +223,7 @@ impl WavReader {
             };
         };
         self.pending.drain(..data.start);
-        let is_known = (1..UNKNOWN_LENGTH).contains(&data.n_bytes);
-        self.left = is_known.then_some(u64::from(data.n_bytes));
+        self.left = (!is_unknown(data.n_bytes)).then_some(data.n_bytes);
         self.head = Some(head);
         Ok(self.head)
     }

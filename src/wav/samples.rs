@@ -26,6 +26,9 @@ pub(super) fn decode(blocks: &[u8], head: WavHead, first: usize) -> Result<Vec<i
     })
 }
 
+/// A float of 60 dB above full scale is none of that scale: a file of integers that were never scaled, say.
+const LARGEST_FLOAT: f64 = 1000.0;
+
 fn bytewise(blocks: &[u8], decode: impl Fn(u8) -> i16) -> Vec<i16> {
     blocks.iter().map(|&byte| decode(byte)).collect()
 }
@@ -48,6 +51,9 @@ fn floats<const N: usize>(
         let (value, index) = (decode(sample), places.next().unwrap_or(usize::MAX));
         if !value.is_finite() {
             return Err(WavError::NotFinite { index });
+        }
+        if value.abs() > LARGEST_FLOAT {
+            return Err(WavError::Scale { index });
         }
         #[expect(
             clippy::cast_possible_truncation,

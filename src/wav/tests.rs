@@ -156,6 +156,79 @@ fn more_than_two_channels_become_their_mean() {
     assert_eq!((wav.n_channels, wav.samples), (1, vec![3, -2, i16::MIN]));
 }
 
+/// A file of 64 bits: what the `ds64` says, and what follows the samples.
+fn long(name: &[u8; 4], n_bytes: u64, after: &[u8]) -> Vec<u8> {
+    let sizes = [u64::MAX, n_bytes, SAMPLES.len() as u64].map(u64::to_le_bytes);
+    let ds64 = chunk(b"ds64", &[&sizes.concat()[..], &[0; 4]].concat());
+    let mut data = chunk(b"data", &s16(&SAMPLES));
+    data[4..8].copy_from_slice(&[0xFF; 4]);
+    let head = [&name[..], &[0xFF; 4], b"WAVE"].concat();
+    [&head, &ds64, &fmt(1, 1, 16_000, 16), &data, after].concat()
+}
+
+#[test]
+fn files_of_64_bits_are_read_as_far_as_ds64_says() {
+    for name in [b"RF64", b"BW64"] {
+        let wav = Wav::parse(&long(name, 12, &chunk(b"axml", b"after"))).expect("a file");
+        assert_eq!((wav.rate_hz, wav.samples), (16_000, SAMPLES.to_vec()));
+        let wav = Wav::parse(&long(name, 4, &[])).expect("a file");
+        assert_eq!(wav.samples, SAMPLES[..2]);
+        let wav = Wav::parse(&long(name, 1 << 40, &[])).expect("a file");
+        assert_eq!(wav.samples, SAMPLES);
+        let mut reader = WavReader::default();
+        let pieces = long(name, 12, b"after")
+            .into_iter()
+            .map(|byte| reader.push(&[byte]));
+        let samples: Vec<i16> = pieces
+            .flat_map(|samples| samples.expect("samples"))
+            .collect();
+        assert_eq!(samples, SAMPLES);
+    }
+}
+
+#[test]
+fn chunks_after_samples_of_unknown_length_are_no_samples() {
+    let list = chunk(b"LIST", b"INFOISFT\x05\0\0\0abcd\0");
+    let unpadded = &list[..list.len() - 1];
+    for after in [
+        list.clone(),
+        [&*list, &*chunk(b"id3 ", b"xy")].concat(),
+        unpadded.to_vec(),
+    ] {
+        for data in [0, u32::MAX, 0x7FFF_F000] {
+            let whole = [with_sizes(data, data), after.clone()].concat();
+            assert_eq!(
+                Wav::parse(&whole).expect("a file").samples,
+                SAMPLES,
+                "{data}"
+            );
+        }
+    }
+    // What only looks like a chunk is sound.
+    for after in [&list[..list.len() - 4], &[&*list, &[0; 6]].concat()] {
+        let whole = [&with_sizes(0, u32::MAX), after].concat();
+        let n_samples = SAMPLES.len() + after.len() / 2;
+        assert_eq!(Wav::parse(&whole).expect("a file").samples.len(), n_samples);
+    }
+}
+
+#[test]
+fn a_file_is_read_within_a_limit() {
+    let path = std::env::temp_dir().join(format!("lipsync-wav-{}", std::process::id()));
+    std::fs::write(&path, mono()).expect("written");
+    let n_bytes = mono().len() as u64;
+    let read = Wav::open_within(&path, n_bytes);
+    let refused = Wav::open_within(&path, n_bytes - 1);
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(read.expect("a file").samples, SAMPLES);
+    assert!(matches!(refused, Err(WavError::TooLarge { .. })));
+    #[cfg(unix)]
+    assert!(matches!(
+        Wav::open_within(Path::new("/dev/zero"), 1 << 20),
+        Err(WavError::TooLarge { .. })
+    ));
+}
+
 #[test]
 fn what_is_no_usable_wav_file_is_refused_by_name() {
     let data = chunk(b"data", &s16(&SAMPLES));
@@ -165,8 +238,8 @@ fn what_is_no_usable_wav_file_is_refused_by_name() {
         (Vec::new(), "not a WAV file"),
         (b"RIFF".to_vec(), "not a WAV file"),
         (b"hello, world".to_vec(), "not a WAV file"),
-        (b"RF64\xff\xff\xff\xffWAVEds64".to_vec(), "RF64"),
-        (b"BW64\xff\xff\xff\xffWAVEds64".to_vec(), "BW64"),
+        (b"RF64\xff\xff\xff\xffWAVEds64".to_vec(), "ends before any"),
+        (b"PK\x03\x04\x14\0\0\0\0\0\0\0".to_vec(), "ZIP"),
         (b"RIFX\0\0\0\x24WAVEfmt ".to_vec(), "big-endian"),
         (b"FORM\0\0\0\x24AIFFCOMM".to_vec(), "AIFF"),
         (b"ID3\x04\0\0\0\0\0\0".to_vec(), "MP3"),
@@ -195,6 +268,17 @@ fn what_is_no_usable_wav_file_is_refused_by_name() {
         (
             file(&[fmt(3, 1, 16_000, 32), float(f32::NAN)]),
             "sample 0 is not finite",
+        ),
+        (
+            file(&[fmt(3, 1, 16_000, 32), float(8000.0)]),
+            "sample 0 is above 1000",
+        ),
+        (
+            file(&[
+                fmt(3, 1, 16_000, 64),
+                chunk(b"data", &1e308_f64.to_le_bytes()),
+            ]),
+            "sample 0 is above 1000",
         ),
     ];
     for (file, expected) in cases {

@@ -74,6 +74,38 @@ def test_other_chunks_are_skipped_padded_or_not() -> None:
         read_wav(file(form, chunk(b"data", b""), after))
 
 
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+@pytest.mark.parametrize(("n_bytes", "n_read"), [(12, 12), (4, 4), (2**40, 12)])
+def test_files_of_64_bits_are_read_as_far_as_ds64_says(
+    name: bytes, n_bytes: int, n_read: int
+) -> None:
+    ds64 = chunk(b"ds64", struct.pack("<QQQI", 2**64 - 1, n_bytes, 6, 0))
+    data = b"data" + b"\xff" * 4 + SAMPLES
+    form = chunk(b"fmt ", fmt(1, 1, 16_000, 16))
+    after = chunk(b"axml", b"after") if n_bytes == 12 else b""
+    whole = name + b"\xff" * 4 + b"WAVE" + ds64 + form + data + after
+    assert read_wav(whole).samples == SAMPLES[:n_read]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 2**32 - 1, 0x7FFFF000])
+def test_chunks_after_samples_of_unknown_length_are_no_samples(n_bytes: int) -> None:
+    whole = bytearray(of(fmt(1, 1, 16_000, 16)))
+    struct.pack_into("<I", whole, 40, n_bytes)
+    listed = chunk(b"LIST", b"INFOISFT\5\0\0\0abcd\0")
+    for after in (listed, listed[:-1], listed + chunk(b"id3 ", b"xy")):
+        assert read_wav(bytes(whole) + after).samples == SAMPLES
+    # What only looks like a chunk is sound.
+    for after in (listed[:-4], listed + bytes(6)):
+        n_samples = len(SAMPLES) + len(after) // 2 * 2
+        assert len(read_wav(bytes(whole) + after).samples) == n_samples
+
+
+@pytest.mark.parametrize("data", [struct.pack("<d", 1e308), struct.pack("<2d", 0.5, -8000.0)])
+def test_floats_of_another_scale_are_refused(data: bytes) -> None:
+    with pytest.raises(WavError, match="above 1000, where 1 is full scale"):
+        read_wav(of(fmt(3, 1, 16_000, 64), data))
+
+
 @pytest.mark.parametrize(
     ("tag", "bits", "data", "expected"),
     [
@@ -110,7 +142,8 @@ def test_more_than_two_channels_become_their_mean() -> None:
     ("whole", "expected"),
     [
         (b"", "not a WAV file"),
-        (b"RF64\xff\xff\xff\xffWAVEds64", "RF64"),
+        (b"RF64\xff\xff\xff\xffWAVEds64", "ends before"),
+        (b"PK\x03\x04" + bytes(20), "ZIP"),
         (b"FORM\0\0\0\x24AIFFCOMM", "AIFF"),
         (b"ID3\x04\0\0\0\0\0\0", "MP3"),
         (of(fmt(0x11, 1, 16_000, 4)), "0x0011"),

@@ -8,6 +8,7 @@ use lipsync_core::saturate::u32_of;
 
 use crate::{
     CompositorError, ImageFormat, Picture,
+    essence::pixels_only,
     exif::Orientation,
     header::{format_of, jpeg_is_complete, malformed, stored_size},
     picture::PIXEL_BYTES,
@@ -64,7 +65,7 @@ impl DecodeLimits {
 ///
 /// Grey and palettes become RGB, of 16 bits the upper 8 are kept. An alpha channel is dropped without
 /// blending: pixels keep their colour, however transparent. Colour profiles and gamma
-/// are ignored. A picture with an EXIF orientation is turned upright. A JPEG file that ends early is refused,
+/// are ignored, and no metadata is unpacked. A picture with an EXIF orientation is turned upright. A JPEG file that ends early is refused,
 /// also where `imread` would fill in grey.
 ///
 /// # Errors
@@ -77,8 +78,9 @@ pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorE
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
         return Err(malformed(format, "the file ends early"));
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), reader_format(format));
-    reader.limits(reader_limits(limits));
+    let pixels = Cursor::new(pixels_only(bytes, format));
+    let mut reader = ImageReader::with_format(pixels, reader_format(format));
+    reader.limits(reader_limits((width, height)));
     let decoded = reader
         .decode()
         .map_err(|error| malformed(format, error.to_string()))?;
@@ -122,16 +124,18 @@ fn reader_format(format: ImageFormat) -> image::ImageFormat {
     }
 }
 
-/// The decoder's own limits: a second fence, should it read other sizes than [`stored_size`].
-fn reader_limits(limits: DecodeLimits) -> Limits {
-    // A pixel takes up to 8 bytes while it is decoded (16-bit RGBA); metadata and rows get 1 MiB.
-    let max_alloc = limits.max_pixels.saturating_mul(8).saturating_add(1 << 20);
+/// The decoder's own limits for a picture of this size: a second fence, should it read another size than
+/// [`stored_size`].
+fn reader_limits((width, height): (usize, usize)) -> Limits {
+    // A pixel takes up to 8 bytes while it is decoded (16-bit RGBA); rows and tables get 1 MiB.
+    let n_pixels = width.saturating_mul(height);
+    let max_alloc = n_pixels.saturating_mul(8).saturating_add(1 << 20);
     let side = |side: usize| Some(u32_of(side));
-    let mut reader_limits = Limits::no_limits();
-    reader_limits.max_image_width = side(limits.max_width);
-    reader_limits.max_image_height = side(limits.max_height);
-    reader_limits.max_alloc = u64::try_from(max_alloc).ok();
-    reader_limits
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = side(width);
+    limits.max_image_height = side(height);
+    limits.max_alloc = u64::try_from(max_alloc).ok();
+    limits
 }
 
 #[cfg(test)]

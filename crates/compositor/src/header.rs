@@ -6,7 +6,7 @@
 
 use crate::{CompositorError, ImageFormat, exif::Orientation};
 
-const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+pub(crate) const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
 
 /// Width and height of a PNG or JPEG picture, in pixels, without decoding it: as [`decode`](crate::decode)
@@ -108,7 +108,7 @@ pub(crate) struct Segment<'a> {
     /// Without marker and length.
     pub bytes: &'a [u8],
     /// The bytes that follow.
-    rest: &'a [u8],
+    pub rest: &'a [u8],
 }
 
 /// The marker segments of a JPEG file up to its coded data, or to where it is broken.
@@ -147,23 +147,50 @@ fn next_segment(mut rest: &[u8]) -> Option<Segment<'_>> {
     }
 }
 
+/// A chunk of a PNG file.
+pub(crate) struct Chunk<'a> {
+    pub name: [u8; 4],
+    pub data: &'a [u8],
+    /// With its length and checksum.
+    pub whole: &'a [u8],
+    /// What follows.
+    rest: &'a [u8],
+}
+
+/// The chunks of a PNG file up to its end, or to where it is broken.
+pub(crate) fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+    let mut rest = bytes.get(PNG_SIGNATURE.len()..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let chunk = next_chunk(rest)?;
+        rest = chunk.rest;
+        Some(chunk)
+    })
+}
+
+fn next_chunk(bytes: &[u8]) -> Option<Chunk<'_>> {
+    let (length, after_length) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (&name, after_name) = after_length.split_first_chunk()?;
+    // With length, name and checksum, of four bytes each.
+    let (whole, rest) = bytes.split_at_checked(length.checked_add(12)?)?;
+    Some(Chunk {
+        name,
+        data: after_name.get(..length)?,
+        whole,
+        rest,
+    })
+}
+
 /// The first whole EXIF chunk of a PNG file.
 pub(crate) fn png_exif(bytes: &[u8]) -> Option<&[u8]> {
-    let mut rest = bytes.get(PNG_SIGNATURE.len()..)?;
-    loop {
-        let (length, after_length) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let is_whole = |chunk: &Chunk<'_>| {
         // The checksum is of name and data.
-        let (chunk, after_chunk) = after_length.split_at_checked(length.checked_add(4)?)?;
-        let (checksum, after_checksum) = after_chunk.split_first_chunk()?;
-        match chunk.split_first_chunk()? {
-            (b"IEND", _) => return None,
-            (b"eXIf", data) if crc32fast::hash(chunk) == u32::from_be_bytes(*checksum) => {
-                return Some(data);
-            }
-            _ => rest = after_checksum,
-        }
-    }
+        let (summed, checksum) = chunk.whole[4..].split_at(4 + chunk.data.len());
+        crc32fast::hash(summed).to_be_bytes() == checksum
+    };
+    let mut chunks = png_chunks(bytes).take_while(|chunk| chunk.name != *b"IEND");
+    let exif = chunks.find(|chunk| chunk.name == *b"eXIf" && is_whole(chunk))?;
+    Some(exif.data)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod composite;
 mod decode;
 mod encode;
 mod error;
+mod essence;
 mod exif;
 mod face_crop;
 mod header;

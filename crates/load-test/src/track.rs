@@ -20,6 +20,9 @@ const VOWELS: [(f32, f32); 5] = [
     (300.0, 870.0),
 ];
 
+/// A file of `--audio` may be no larger: an hour and more of speech.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
 /// A loop of audio, made of units: PCM samples, feature steps or feature windows.
 #[derive(Debug, Clone)]
 pub struct Track {
@@ -111,7 +114,7 @@ impl Track {
     /// # Errors
     /// [`Error::Audio`] for files that cannot be read.
     pub fn wav(path: &Path, longest_s: u32) -> Result<Self, Error> {
-        let wav = Wav::open(path).map_err(Error::Audio)?;
+        let wav = Wav::open_within(path, MAX_FILE_BYTES).map_err(Error::Audio)?;
         let blocks = wav.samples.chunks_exact(usize::from(wav.n_channels));
         let mean = |block: &[i16]| match *block {
             [left, right] => left.midpoint(right),

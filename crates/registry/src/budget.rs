@@ -176,18 +176,40 @@ impl Budget {
             amount: no_model,
             ..wanted
         };
+        let needed_bytes = needed.bytes + needed.host_bytes + wanted.arena_bytes;
+        let could_fit = self.could_fit(place, needed, wanted.arena_bytes);
         let has_bytes = self.fits(place, bytes_alone, &Freed::default());
+        let room = &self.rooms[place];
         let held = lock(&self.held);
-        if has_bytes {
+        let budget = room.max_bytes.min(held.max_bytes);
+        if !could_fit {
+            RegistryError::NeverFits {
+                needed: needed_bytes,
+                budget,
+                limit: if room.max_bytes < held.max_bytes {
+                    "the memory of its device"
+                } else {
+                    "capacity.max_memory_gb"
+                },
+            }
+        } else if has_bytes {
             RegistryError::TooManyModels {
                 max_models: held.max_models,
             }
         } else {
             RegistryError::OutOfMemory {
-                needed: needed.bytes + needed.host_bytes + wanted.arena_bytes,
-                budget: self.rooms[place].max_bytes.min(held.max_bytes),
+                needed: needed_bytes,
+                budget,
             }
         }
+    }
+
+    /// Whether a model would fit on the device at `place` if there were no other.
+    fn could_fit(&self, place: usize, needed: Amount, arena_bytes: u64) -> bool {
+        let held = lock(&self.held);
+        let arenas = held.devices[place].kept_arenas.max(arena_bytes);
+        needed.bytes.max(needed.host_bytes) <= held.max_bytes
+            && needed.bytes.saturating_add(arenas) <= self.rooms[place].max_bytes
     }
 
     /// Workers have run a model that needs arenas of so many bytes. On the host they give them back when the

@@ -41,7 +41,7 @@ pub enum RegistryError {
         path: PathBuf,
     },
     /// A file is larger than any such file should be.
-    #[error("the {what} is larger than {limit_bytes} bytes")]
+    #[error("the file of the {what} is larger than {limit_bytes} bytes")]
     FileTooLarge {
         /// Which file.
         what: &'static str,
@@ -52,7 +52,7 @@ pub enum RegistryError {
     },
     /// A link leads to where the files of the model may not lie.
     #[error(
-        "the {what} lead through a link out of the model's folder, which follow_links: true in its configuration allows"
+        "a link leads from the {what} out of the model's folder, which follow_links: true in its configuration allows"
     )]
     Outside {
         /// Which file or folder.
@@ -107,6 +107,16 @@ pub enum RegistryError {
         /// What was asked for.
         fps: u32,
     },
+    /// The audio encoder makes feature steps at another rate than the model has frames.
+    #[error(
+        "the model's fps must be {step_fps}, not {fps}: its audio encoder makes {step_fps} feature steps a second"
+    )]
+    EncoderFps {
+        /// What was asked for.
+        fps: u32,
+        /// Feature steps a second.
+        step_fps: u32,
+    },
     /// The rectangles cannot be understood.
     #[error("the crop rectangles are invalid: {reason}")]
     Rectangles {
@@ -142,11 +152,11 @@ pub enum RegistryError {
     },
     /// All rectangles make sense in another order of numbers only.
     #[error(
-        "the crop rectangles must be [x1, y1, x2, y2], but their numbers make squares only as {order}"
+        "the crop rectangles must be [x1, y1, x2, y2], but their numbers make squares on the frame only as {order}"
     )]
     RectangleOrder {
-        /// The order.
-        order: &'static str,
+        /// The order; where several fit, all.
+        order: String,
     },
     /// A rectangle cannot be that of a face.
     #[error("crop rectangle {index} ({rect:?}) {reason}")]
@@ -223,6 +233,16 @@ pub enum RegistryError {
         /// Its file.
         path: PathBuf,
     },
+    /// The file of a frame cannot be read.
+    #[error("background frame {index} cannot be read: {kind}")]
+    FrameFile {
+        /// The frame's index.
+        index: usize,
+        /// What the system said.
+        kind: io::ErrorKind,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// A frame cannot be decoded.
     #[error("background frame {index} cannot be decoded: {reason}")]
     Frame {
@@ -274,6 +294,16 @@ pub enum RegistryError {
         needed: u64,
         /// Bytes of the whole budget.
         budget: u64,
+    },
+    /// The model is larger than all that models may have.
+    #[error("the model is larger than {limit}: it needs {needed} of {budget} bytes")]
+    NeverFits {
+        /// Bytes of the model's weights, and of what the workers need to run it.
+        needed: u64,
+        /// Bytes of the whole budget.
+        budget: u64,
+        /// What sets the budget.
+        limit: &'static str,
     },
     /// As many models as may be in memory are in use.
     #[error("all {max_models} models that may be in memory are in use")]
@@ -345,6 +375,8 @@ impl RegistryError {
             | Self::Layout { .. }
             | Self::AudioKindMissing
             | Self::Fps { .. }
+            | Self::EncoderFps { .. }
+            | Self::NeverFits { .. }
             | Self::Outside { .. }
             | Self::TooManyEntries { .. }
             | Self::TooManyFrames { .. }
@@ -359,6 +391,7 @@ impl RegistryError {
             | Self::Numbering { .. }
             | Self::FrameSize { .. }
             | Self::FrameChanged { .. }
+            | Self::FrameFile { .. }
             | Self::Frame { .. }
             | Self::Pack { .. }
             | Self::Contract { .. } => ErrorClass::BrokenModel,
@@ -398,6 +431,7 @@ impl RegistryError {
             | Self::Layout { path, .. }
             | Self::Rectangles { path, .. }
             | Self::Numbering { path, .. }
+            | Self::FrameFile { path, .. }
             | Self::Frame { path, .. }
             | Self::FrameChanged { path, .. }
             | Self::Pack { path, .. } => Some(path),

@@ -1,22 +1,25 @@
 //! Whether the rectangles of an avatar can be those of a face, and what of each lies on its frame.
 //!
 //! A rectangle may reach past the frame's edge; there it is cut off, as slicing an array does. What slicing
-//! would make nothing of, or a strip of the picture that is no face, is refused: the tools that make avatars
-//! never write it, and a server that shows it is not noticed to be wrong before somebody looks at the video.
+//! would make nothing of, or something that is no face, is refused: the tools that make avatars never write
+//! it, and a server that shows it is not noticed to be wrong before somebody looks at the video. What may be
+//! right and mostly is not is said in the log, once a load, with the frame's index.
 
 use lipsync_core::{CropRect, PixelRect};
 
 use crate::RegistryError;
 
 /// How often the longer side may have the shorter one. The makers' rectangles are squares, but for the edge.
-const MAX_ASPECT: i64 = 3;
+const MAX_ASPECT: i64 = 2;
 /// Of a rectangle's area, at least one part in so many lies on the frame.
 const MIN_PART: i64 = 4;
+/// A smaller side is that of a few pixels and of no face, px.
+const MIN_PX: usize = 4;
 /// Side below which a face is too small to be one, px; it is only said.
 const SMALL_PX: usize = 32;
 
 /// What else four numbers may be, and the corners that they give then.
-const OTHER_ORDERS: [(&str, Corners); 4] = [
+const OTHER_ORDERS: [(&str, Corners); 5] = [
     ("x, y, width, height", |[x, y, w, h]| [x, y, x + w, y + h]),
     ("ymin, ymax, xmin, xmax", |[y1, y2, x1, x2]| {
         [x1, y1, x2, y2]
@@ -27,6 +30,8 @@ const OTHER_ORDERS: [(&str, Corners); 4] = [
     ("top, right, bottom, left", |[y1, x2, y2, x1]| {
         [x1, y1, x2, y2]
     }),
+    // Whatever is a square in this order is one as it is written, too.
+    ("y1, x1, y2, x2", |[y1, x1, y2, x2]| [x1, y1, x2, y2]),
 ];
 type Corners = fn([i64; 4]) -> [i64; 4];
 
@@ -40,31 +45,101 @@ pub(crate) fn fit(
         let Some(cut) = rect.clamp_to(width, height).filter(|_| sides(rect).0 > 0) else {
             return Err(refuse(rectangles, index, (width, height)));
         };
-        check_shape(index, rect, cut)?;
+        check_shape(index, rect, cut, (width, height))?;
         Ok(cut)
     });
     let fitted: Vec<PixelRect> = fitted.collect::<Result<_, _>>()?;
-    if let Some(order) = other_order(rectangles, (width, height)) {
-        if !rectangles.iter().any(is_square) {
-            return Err(RegistryError::RectangleOrder { order });
-        }
-        let is_cut = |(rect, cut): (&CropRect, &PixelRect)| {
-            sides(rect) != (to_i64(cut.width), to_i64(cut.height))
-        };
-        // They are squares either way: faces at the edge of the frame, or ranges of y and x.
-        if rectangles.iter().zip(&fitted).any(is_cut) {
-            tracing::warn!(
-                order,
-                "crop rectangles extend past the frame, but would not in another order"
-            );
-        }
+    let order = other_orders(rectangles, (width, height));
+    if let Some(order) = &order
+        && !rectangles.iter().any(is_square)
+    {
+        let order = order.clone();
+        return Err(RegistryError::RectangleOrder { order });
     }
-    let small = |rect: &PixelRect| rect.width.min(rect.height) < SMALL_PX;
-    if let Some(index) = fitted.iter().position(small) {
-        let rect = fitted[index];
-        tracing::warn!(index, ?rect, "a crop rectangle is too small for a face");
+    for doubt in doubts(rectangles, &fitted, (width, height)) {
+        match doubt {
+            // They are squares either way: faces at the edge of the frame, or ranges of y and x.
+            Doubt::Cut { index, n_cut } => tracing::warn!(
+                index,
+                n_cut,
+                other_order = order,
+                "crop rectangles reach past the frame, where they are cut; this is the first"
+            ),
+            Doubt::Small { index } => {
+                let rect = fitted[index];
+                tracing::warn!(index, ?rect, "a crop rectangle is too small for a face");
+            }
+            Doubt::Whole { index } => {
+                tracing::warn!(index, "a crop rectangle is the whole frame");
+            }
+            Doubt::Long { index } => {
+                let rect = fitted[index];
+                tracing::warn!(
+                    index,
+                    ?rect,
+                    "a crop rectangle is no square; faces nearly are"
+                );
+            }
+            Doubt::Jump { index, n_jumps } => tracing::warn!(
+                index,
+                n_jumps,
+                "the crop rectangle of this frame lies elsewhere than that of the frame before: a face does \
+                 not jump"
+            ),
+        }
     }
     Ok(fitted)
+}
+
+/// What may be right and mostly is not; `index` is that of the first frame where it is so.
+#[derive(Debug, PartialEq, Eq)]
+enum Doubt {
+    Cut { index: usize, n_cut: usize },
+    Small { index: usize },
+    Whole { index: usize },
+    Long { index: usize },
+    Jump { index: usize, n_jumps: usize },
+}
+
+fn doubts(rectangles: &[CropRect], fitted: &[PixelRect], size: (usize, usize)) -> Vec<Doubt> {
+    let is_cut = |(rect, cut): (&CropRect, &PixelRect)| {
+        sides(rect) != (to_i64(cut.width), to_i64(cut.height))
+    };
+    let pairs = || rectangles.iter().zip(fitted);
+    let n_cut = pairs().filter(|&pair| is_cut(pair)).count();
+    let is_long = |rect: &CropRect| {
+        let (wide, high) = sides(rect);
+        2 * wide.max(high) > 3 * wide.min(high)
+    };
+    let is_jump = |pair: &[PixelRect]| !overlap(pair[0], pair[1]);
+    let n_jumps = fitted.windows(2).filter(|pair| is_jump(pair)).count();
+    let found = [
+        (pairs().position(is_cut)).map(|index| Doubt::Cut { index, n_cut }),
+        (fitted.iter().position(|r| r.width.min(r.height) < SMALL_PX))
+            .map(|index| Doubt::Small { index }),
+        (fitted.iter().position(|&r| is_whole(r, size))).map(|index| Doubt::Whole { index }),
+        (rectangles.iter().position(is_long)).map(|index| Doubt::Long { index }),
+        (fitted.windows(2).position(is_jump)).map(|before| Doubt::Jump {
+            index: before + 1,
+            n_jumps,
+        }),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// Whether two rectangles share a third of what they cover together. The face of one frame and that of the
+/// next do: within 40 ms a head moves by a small part of its width.
+fn overlap(a: PixelRect, b: PixelRect) -> bool {
+    let shared = |start: usize, end: usize| end.saturating_sub(start);
+    let wide = shared(a.x.max(b.x), (a.x + a.width).min(b.x + b.width));
+    let high = shared(a.y.max(b.y), (a.y + a.height).min(b.y + b.height));
+    let both = wide * high;
+    3 * both >= a.width * a.height + b.width * b.height - both
+}
+
+/// Whether nine tenths of the frame are in a rectangle that lies on it.
+fn is_whole(cut: PixelRect, (width, height): (usize, usize)) -> bool {
+    10 * cut.width * cut.height >= 9 * width * height
 }
 
 fn sides(rect: &CropRect) -> (i64, i64) {
@@ -76,7 +151,7 @@ fn sides(rect: &CropRect) -> (i64, i64) {
 fn refuse(rectangles: &[CropRect], index: usize, size: (usize, usize)) -> RegistryError {
     let rect = rectangles[index];
     let (wide, high) = sides(&rect);
-    if let Some(order) = other_order(rectangles, size) {
+    if let Some(order) = other_orders(rectangles, size) {
         return RegistryError::RectangleOrder { order };
     }
     if wide <= 0 || high <= 0 {
@@ -95,7 +170,12 @@ fn refuse(rectangles: &[CropRect], index: usize, size: (usize, usize)) -> Regist
     }
 }
 
-fn check_shape(index: usize, rect: &CropRect, cut: PixelRect) -> Result<(), RegistryError> {
+fn check_shape(
+    index: usize,
+    rect: &CropRect,
+    cut: PixelRect,
+    (width, height): (usize, usize),
+) -> Result<(), RegistryError> {
     let (wide, high) = sides(rect);
     let refused = |reason| {
         Err(RegistryError::RectangleShape {
@@ -105,19 +185,34 @@ fn check_shape(index: usize, rect: &CropRect, cut: PixelRect) -> Result<(), Regi
         })
     };
     if wide.max(high) > MAX_ASPECT.saturating_mul(wide.min(high)) {
-        return refused("is more than three times as long as wide: a face is about square");
+        return refused("is more than twice as long as wide: a face is about square");
+    }
+    if cut.width.min(cut.height) < MIN_PX {
+        return refused("has a side of less than four pixels on the frame: it is of no face");
     }
     let on_frame = to_i64(cut.width * cut.height);
     if wide.saturating_mul(high) > MIN_PART.saturating_mul(on_frame) {
         return refused("lies outside of the frame for more than three quarters");
     }
+    // Twice the centre, which may lie between pixels.
+    let is_inside = |start: i32, end: i32, side: usize| {
+        let centre = i64::from(start) + i64::from(end);
+        (0..=2 * to_i64(side)).contains(&centre)
+    };
+    if !is_inside(rect.x1, rect.x2, width) || !is_inside(rect.y1, rect.y2, height) {
+        return refused("has its centre outside of the frame: the mouth is not to be seen");
+    }
+    // A frame may be cut to a face, which is then about square.
+    if is_whole(cut, (width, height)) && 5 * width.max(height) > 6 * width.min(height) {
+        return refused("is the whole frame: it must be of the face alone");
+    }
     Ok(())
 }
 
-/// The order, other than that of corners, in which all rectangles are squares on the frame.
+/// The orders, other than that of corners, in which all rectangles are squares on the frame.
 ///
 /// Said of all together: a single one may be a square by chance.
-fn other_order(rectangles: &[CropRect], (width, height): (usize, usize)) -> Option<&'static str> {
+fn other_orders(rectangles: &[CropRect], (width, height): (usize, usize)) -> Option<String> {
     let (width, height) = (to_i64(width), to_i64(height));
     let fits = |corners: &Corners| {
         rectangles.iter().all(|rect| {
@@ -127,9 +222,9 @@ fn other_order(rectangles: &[CropRect], (width, height): (usize, usize)) -> Opti
             lies_on_frame && x2 - x1 > 1 && x2 - x1 == y2 - y1
         })
     };
-    let mut orders = OTHER_ORDERS.iter();
-    let (order, _) = orders.find(|(_, corners)| fits(corners))?;
-    Some(order)
+    let orders = OTHER_ORDERS.iter().filter(|(_, corners)| fits(corners));
+    let names: Vec<&str> = orders.map(|(name, _)| *name).collect();
+    (!names.is_empty()).then(|| names.join(", or "))
 }
 
 fn is_square(rect: &CropRect) -> bool {
@@ -209,8 +304,15 @@ mod tests {
             ([400, 400, 100, 100], "has no area"),
             ([400, 400, 400, 500], "has no area"),
             ([90_000, 5, 90_106, 111], "lies outside the 1280x720 frame"),
-            ([100, 100, 500, 200], "three times as long as wide"),
+            ([100, 100, 500, 200], "twice as long as wide"),
             ([1200, 600, 1500, 900], "more than three quarters"),
+            ([0, 0, 1280, 720], "is the whole frame"),
+            ([-100, -100, 1400, 900], "is the whole frame"),
+            ([20, 10, 1270, 715], "is the whole frame"),
+            ([600, 300, 601, 301], "less than four pixels"),
+            ([-165, 300, 3, 468], "less than four pixels"),
+            ([1200, 300, 1368, 468], "its centre outside"),
+            ([300, -120, 500, 80], "its centre outside"),
             (
                 [i32::MIN + 1, i32::MIN + 1, i32::MAX - 1, i32::MAX - 1],
                 "three quarters",
@@ -225,6 +327,86 @@ mod tests {
     #[test]
     fn rectangles_that_are_nearly_squares_are_taken() {
         assert!(fit_all(&[[100, 100, 312, 300], [100, 100, 400, 250]]).is_ok());
-        assert!(fit_all(&[[5, 5, 8, 7]]).is_ok());
+        assert!(fit_all(&[[5, 5, 10, 9]]).is_ok());
+    }
+
+    /// What is said of rectangles that are taken.
+    fn doubts_about(rects: &[[i32; 4]], size: (usize, usize)) -> Vec<Doubt> {
+        let rect = |&[x1, y1, x2, y2]: &[i32; 4]| CropRect { x1, y1, x2, y2 };
+        let rects: Vec<CropRect> = rects.iter().map(rect).collect();
+        let fitted = fit(&rects, size.0, size.1).expect("they are taken");
+        doubts(&rects, &fitted, size)
+    }
+
+    #[test]
+    fn what_may_be_right_is_taken_and_said() {
+        let face = [563, 354, 731, 522];
+        let jump = |index, n_jumps| vec![Doubt::Jump { index, n_jumps }];
+        for (rects, size, expected) in [
+            (vec![face; 3], SIZE, vec![]),
+            // Somebody nods and comes nearer.
+            (
+                vec![face, [563, 394, 731, 562], [540, 370, 745, 575]],
+                SIZE,
+                vec![],
+            ),
+            (vec![face, [10, 10, 178, 178], face], SIZE, jump(1, 2)),
+            (
+                vec![face, face, [300, 10, 1000, 710], face],
+                SIZE,
+                jump(2, 2),
+            ),
+            (vec![[10, 10, 178, 178], face, face], SIZE, jump(1, 1)),
+            (
+                vec![[0, 0, 400, 400]],
+                (400, 400),
+                vec![Doubt::Whole { index: 0 }],
+            ),
+            (
+                vec![[100, 100, 200, 260]],
+                SIZE,
+                vec![Doubt::Long { index: 0 }],
+            ),
+            (
+                vec![[100, 100, 120, 120]],
+                SIZE,
+                vec![Doubt::Small { index: 0 }],
+            ),
+            // The face above with y before x, and as ranges of y and x.
+            (
+                vec![[354, 563, 522, 731]; 2],
+                SIZE,
+                vec![Doubt::Cut { index: 0, n_cut: 2 }],
+            ),
+            (
+                vec![[354, 522, 563, 731]; 2],
+                SIZE,
+                vec![Doubt::Cut { index: 0, n_cut: 2 }],
+            ),
+        ] {
+            assert_eq!(doubts_about(&rects, size), expected, "{rects:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_y_x_y_x_is_named() {
+        let numbers = [[354, 563, 522, 731], [350, 560, 518, 728]];
+        let rects = numbers.map(|[x1, y1, x2, y2]| CropRect { x1, y1, x2, y2 });
+        // What is a square in one of these orders is one in the other, too.
+        let expected = "ymin, ymax, xmin, xmax, or y1, x1, y2, x2";
+        assert_eq!(other_orders(&rects, SIZE).as_deref(), Some(expected));
+        // In a tall frame, the same face lies beside it when it is read so.
+        let text = fit(
+            &[CropRect {
+                x1: 900,
+                y1: 300,
+                x2: 1100,
+                y2: 500,
+            }],
+            720,
+            1280,
+        );
+        let text = text.expect_err("off the frame").to_string();
+        assert!(text.contains("only as y1, x1, y2, x2"), "{text}");
     }
 }

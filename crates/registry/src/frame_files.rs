@@ -24,46 +24,57 @@ use crate::{
 
 const WHAT: &str = "background frame";
 const DECODING: &str = "decoding a background frame";
+/// Frames in a row that may be damaged before the search for a good one ends: each may be a large file.
+const MAX_DAMAGED: usize = 64;
 
 /// Paths and rectangles of all frames, and the size that every frame must have.
 #[derive(Debug)]
 pub(crate) struct FrameFiles {
     fence: Arc<Fence>,
     frames: Vec<(PathBuf, PixelRect)>,
-    /// Of each frame when the model was loaded.
-    stamps: Vec<Stamp>,
+    /// Of each frame when the model was loaded; `None` where there was no file.
+    stamps: Vec<Option<Stamp>>,
+    damage: Vec<(u32, RegistryError)>,
     width: usize,
     height: usize,
 }
 
 impl FrameFiles {
-    /// Takes the size from the first frame's header, compares the last one's, and fits every
+    /// Takes the size from the header of the first frame that has one, compares the last one's, and fits every
     /// rectangle to it. The frames between are only looked at, whether they are files and inside the
     /// fence, and compared when they are decoded: opening thousands of files would make every load slow.
+    ///
+    /// What is found to be damaged on the way is noted, whichever frame it is.
     pub(crate) fn check(
         fence: &Arc<Fence>,
         paths: Vec<PathBuf>,
         rectangles: &[CropRect],
     ) -> Result<Self, RegistryError> {
-        let (Some(first), Some(last)) = (paths.first(), paths.last()) else {
-            return Err(RegistryError::NoFrames);
+        let mut survey = Survey {
+            fence,
+            paths: &paths,
+            stamps: Vec::with_capacity(paths.len()),
+            damage: Vec::new(),
         };
-        let (width, height) = size_of(0, first, &read(fence, first)?)?;
-        let limits = DecodeLimits::default();
-        limits
-            .check(width, height)
-            .map_err(|e| broken(0, first, &e))?;
-        let last_index = paths.len() - 1;
-        check_size(last_index, last, &read(fence, last)?, (width, height))?;
+        survey.look()?;
+        let (_, (width, height)) = survey.first_good(0..paths.len())?;
+        let (last, found) = survey.first_good((0..paths.len()).rev())?;
+        expect_size(last, found, (width, height))?;
+        let Survey { stamps, damage, .. } = survey;
         let rectangles = face_rects::fit(rectangles, width, height)?;
-        let stamps = paths.iter().map(|path| stamp(fence, path));
         Ok(Self {
-            stamps: stamps.collect::<Result<_, _>>()?,
+            stamps,
+            damage,
             fence: Arc::clone(fence),
             frames: paths.into_iter().zip(rectangles).collect(),
             width,
             height,
         })
+    }
+
+    /// The frames that were found to be damaged when the model was loaded, and how.
+    pub(crate) fn damage(&self) -> &[(u32, RegistryError)] {
+        &self.damage
     }
 
     /// Whether its links may lead anywhere.
@@ -142,16 +153,24 @@ impl FrameFiles {
         from: impl FnOnce(Picture, PixelRect) -> Result<T, CompositorError>,
     ) -> Result<T, RegistryError> {
         let (place, path, rect) = self.find(index)?;
-        let bytes = read(&self.fence, path)?;
+        let Some(stamp) = self.stamps[place] else {
+            return Err(damaged(
+                place,
+                path,
+                "there was no file when the model was loaded",
+            ));
+        };
+        let bytes = read(&self.fence, place, path)?;
         // Asked for after it was read: a file that was changed meanwhile is noticed, too. Its face may be
         // elsewhere, and other frames of the model come from what it was before.
-        if stamp(&self.fence, path).ok() != Some(self.stamps[place]) {
+        if look(&self.fence, path).ok() != Some(stamp) {
             return Err(RegistryError::FrameChanged {
                 index: place,
                 path: path.to_owned(),
             });
         }
-        check_size(place, path, &bytes, (self.width, self.height))?;
+        let found = size_of(place, path, &bytes)?;
+        expect_size(place, found, (self.width, self.height))?;
         let made = catch_unwind(AssertUnwindSafe(|| {
             from(decode(&bytes, DecodeLimits::default())?, rect)
         }));
@@ -167,10 +186,9 @@ impl FrameFiles {
         match error {
             RegistryError::Frame { .. }
             | RegistryError::FrameSize { .. }
-            | RegistryError::FileTooLarge { .. }
             | RegistryError::Panicked { what: DECODING } => true,
-            // Every frame was there when the model was loaded.
-            RegistryError::File { kind, .. } => *kind != io::ErrorKind::NotFound,
+            // Those that were not there when the model was loaded are known.
+            RegistryError::FrameFile { kind, .. } => *kind != io::ErrorKind::NotFound,
             _ => false,
         }
     }
@@ -187,11 +205,91 @@ impl FrameFiles {
     }
 }
 
-fn read(fence: &Fence, path: &Path) -> Result<Vec<u8>, RegistryError> {
-    files::read(fence, path, WHAT, files::MAX_FRAME_BYTES)
+/// A look at all frames of a model that is being loaded.
+struct Survey<'a> {
+    fence: &'a Fence,
+    paths: &'a [PathBuf],
+    stamps: Vec<Option<Stamp>>,
+    damage: Vec<(u32, RegistryError)>,
 }
 
-fn stamp(fence: &Fence, path: &Path) -> Result<Stamp, RegistryError> {
+impl Survey<'_> {
+    /// Looks at every file, without opening it. One that is none is damage; a link that leads out of the model's
+    /// folder is refused.
+    fn look(&mut self) -> Result<(), RegistryError> {
+        for (index, path) in self.paths.iter().enumerate() {
+            let stamp = match look(self.fence, path) {
+                Ok(stamp) => Some(stamp),
+                Err(RegistryError::File { kind, .. }) => {
+                    let number = u32::try_from(index).unwrap_or(u32::MAX);
+                    let error = damaged(index, path, missing(kind));
+                    self.damage.push((number, error));
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            self.stamps.push(stamp);
+        }
+        Ok(())
+    }
+
+    /// The first of some frames that has a size, and the size. Fails as the first of them does where none has.
+    fn first_good(
+        &mut self,
+        order: impl Iterator<Item = usize>,
+    ) -> Result<(usize, (usize, usize)), RegistryError> {
+        for index in order.take(MAX_DAMAGED) {
+            if self.stamps[index].is_none() {
+                continue;
+            }
+            match self.size(index) {
+                Ok(size) => return Ok((index, size)),
+                Err(error) if FrameFiles::is_damage(&error) => self.note(index, error),
+                Err(error) => return Err(error),
+            }
+        }
+        let first = self.damage.iter().min_by_key(|(index, _)| *index);
+        Err(first.map_or(RegistryError::NoFrames, |(_, error)| error.clone()))
+    }
+
+    fn size(&self, index: usize) -> Result<(usize, usize), RegistryError> {
+        let path = &self.paths[index];
+        let (width, height) = size_of(index, path, &read(self.fence, index, path)?)?;
+        let checked = DecodeLimits::default().check(width, height);
+        checked.map_err(|e| broken(index, path, &e))?;
+        Ok((width, height))
+    }
+
+    fn note(&mut self, index: usize, error: RegistryError) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if self.damage.iter().all(|(known, _)| *known != index) {
+            self.damage.push((index, error));
+        }
+    }
+}
+
+/// Why what lies in the place of a frame is no file.
+fn missing(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "it is a link that leads nowhere".into(),
+        io::ErrorKind::InvalidInput => "it is no file".into(),
+        kind => format!("it cannot be looked at: {kind}"),
+    }
+}
+
+fn read(fence: &Fence, index: usize, path: &Path) -> Result<Vec<u8>, RegistryError> {
+    let bytes = files::read(fence, path, WHAT, files::MAX_FRAME_BYTES);
+    bytes.map_err(|error| match error {
+        RegistryError::File { kind, path, .. } => RegistryError::FrameFile { index, kind, path },
+        RegistryError::FileTooLarge { limit_bytes, .. } => {
+            let reason = format!("its file is larger than {limit_bytes} bytes");
+            damaged(index, path, reason)
+        }
+        other => other,
+    })
+}
+
+fn look(fence: &Fence, path: &Path) -> Result<Stamp, RegistryError> {
     fence.look(path, WHAT).map(|metadata| Stamp::of(&metadata))
 }
 
@@ -199,13 +297,11 @@ fn size_of(index: usize, path: &Path, bytes: &[u8]) -> Result<(usize, usize), Re
     probe(bytes).map_err(|e| broken(index, path, &e))
 }
 
-fn check_size(
+fn expect_size(
     index: usize,
-    path: &Path,
-    bytes: &[u8],
+    (found_width, found_height): (usize, usize),
     (width, height): (usize, usize),
 ) -> Result<(), RegistryError> {
-    let (found_width, found_height) = size_of(index, path, bytes)?;
     if (found_width, found_height) == (width, height) {
         return Ok(());
     }
@@ -219,9 +315,13 @@ fn check_size(
 }
 
 fn broken(index: usize, path: &Path, error: &CompositorError) -> RegistryError {
+    damaged(index, path, Foreign(&error.to_string()).to_string())
+}
+
+fn damaged(index: usize, path: &Path, reason: impl Into<String>) -> RegistryError {
     RegistryError::Frame {
         index,
-        reason: Foreign(&error.to_string()).to_string(),
+        reason: reason.into(),
         path: path.to_owned(),
     }
 }

@@ -60,8 +60,8 @@ pub(crate) struct Frames {
     pub(crate) settings: BakeSettings,
     pub(crate) pack_path: PathBuf,
     pub(crate) max_pack_bytes: u64,
-    /// As the avatar was when it was loaded; `None` where its files could not be looked at.
-    recipe: Option<Recipe>,
+    /// As the avatar was when it was loaded, or why there can be no pack of it.
+    recipe: Result<Recipe, PackFault>,
     damaged: Damaged,
     /// Its model is configured otherwise by now.
     retired: AtomicBool,
@@ -108,9 +108,17 @@ impl Frames {
             quality: config.jpeg_quality,
             restart_interval: choose_restart_interval(&rects, files.width(), files.height()),
         };
-        let recipe = files.recipe(describe(&files, geometry, settings)).ok();
+        let recipe = match files.damage() {
+            // A pack is baked of good frames only.
+            [(_, error), ..] => Err(PackFault::Frame {
+                reason: error.to_string(),
+            }),
+            [] => files
+                .recipe(describe(&files, geometry, settings))
+                .map_err(|_| PackFault::Changing),
+        };
         let [baked, pictures] = bounds(config, rects.len());
-        Self {
+        let frames = Self {
             geometry,
             settings,
             pack_path,
@@ -127,7 +135,11 @@ impl Frames {
             baked: FrameCache::new(baked, budget),
             pictures: FrameCache::new(pictures, budget),
             files,
+        };
+        for (index, error) in frames.files.damage() {
+            frames.note_damage(*index, error);
         }
+        frames
     }
 
     /// Sets the sizes of the caches that `config` asks for, without dropping anything yet.
@@ -314,7 +326,7 @@ impl Frames {
     }
 
     fn find_pack(&self) -> Result<Arc<Pack>, PackFault> {
-        let recipe = self.recipe.as_ref().ok_or(PackFault::Changing)?;
+        let recipe = self.recipe.as_ref().map_err(PackFault::clone)?;
         // A pack that is a link is refused, unless it may lead anywhere. One that leads nowhere is no pack.
         let target = self
             .files
@@ -393,7 +405,7 @@ impl Frames {
     /// To be asked for before the frames are read: one that is replaced meanwhile then makes the pack
     /// stale.
     pub(crate) fn current_recipe(&self) -> Result<&Recipe, PackFault> {
-        let loaded = self.recipe.as_ref().ok_or(PackFault::Changing)?;
+        let loaded = self.recipe.as_ref().map_err(PackFault::clone)?;
         match self.files.recipe(loaded.settings.clone()) {
             Ok(current) if current == *loaded => Ok(loaded),
             _ => Err(PackFault::Changing),

@@ -6,7 +6,9 @@ use std::{
 };
 
 use lipsync_core::{
-    AudioKind, CropRect, Family, Foreign, Fps, family::AudioForm, saturate::usize_of,
+    AudioKind, CropRect, Family, Foreign, Fps,
+    family::{AudioForm, WindowSource},
+    saturate::usize_of,
 };
 
 use crate::{
@@ -56,15 +58,8 @@ impl Avatar {
     pub(crate) fn find(config: &ModelConfig, max_frames: usize) -> Result<Self, RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
-        let audio_kind = config
-            .audio_kind
-            .or(parts.audio_kind)
-            .ok_or(RegistryError::AudioKindMissing)?;
-        let audio = audio_form(audio_kind)?;
-        let fps = config.fps.or(parts.fps).unwrap_or(audio.fps.get());
-        let fps = Fps::new(fps)
-            .filter(|fps| fps.get() <= MAX_FPS)
-            .ok_or(RegistryError::Fps { fps })?;
+        let audio = audio_form(parts.audio_kind(config)?)?;
+        let fps = parts.fps(config, audio)?;
         let frames = frames(&parts, &fence, max_frames)?;
         let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
         if rectangles.len() > frames.paths.len() && parts.n_frames.is_none() {
@@ -89,6 +84,7 @@ impl Avatar {
     pub(crate) fn glance(config: &ModelConfig) -> Result<(), RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
+        parts.fps(config, audio_form(parts.audio_kind(config)?)?)?;
         let encoder = config.audio_encoder.as_ref();
         let encoder = encoder.or(parts.audio_encoder.as_ref());
         let named = [
@@ -194,6 +190,30 @@ impl Parts {
                 n_frames: *n_frames,
             }),
         }
+    }
+
+    fn audio_kind(&self, config: &ModelConfig) -> Result<AudioKind, RegistryError> {
+        let kind = config.audio_kind.or(self.audio_kind);
+        kind.ok_or(RegistryError::AudioKindMissing)
+    }
+
+    /// Frames per second, which must be the rate of the feature steps where the server makes them.
+    fn fps(&self, config: &ModelConfig, audio: &AudioForm) -> Result<Fps, RegistryError> {
+        let step_fps = audio.fps.get();
+        let fps = config.fps.or(self.fps).unwrap_or(step_fps);
+        let checked = Fps::new(fps)
+            .filter(|fps| fps.get() <= MAX_FPS)
+            .ok_or(RegistryError::Fps { fps })?;
+        if fps == step_fps || audio.source == WindowSource::Client {
+            return Ok(checked);
+        }
+        let encoder = config.audio_encoder.as_ref();
+        if encoder.or(self.audio_encoder.as_ref()).is_some() {
+            return Err(RegistryError::EncoderFps { fps, step_fps });
+        }
+        let model = &config.id;
+        tracing::warn!(%model, fps, step_fps, "feature steps have another fps: the model takes whole windows only");
+        Ok(checked)
     }
 
     fn from_manifest(manifest: Manifest, config: &ModelConfig) -> Self {

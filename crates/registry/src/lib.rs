@@ -20,8 +20,8 @@
 //!
 //! Frames are JPEG or PNG files of one size, in the order of the numbers in their names. Landmarks and the keys
 //! of `crop_rectangles.json` carry the numbers of their frames; of an array the n-th rectangle belongs to the
-//! n-th frame. A rectangle may reach past its frame's edge, where it is cut off, but not for more than three
-//! quarters, and it is about square.
+//! n-th frame. A rectangle may reach past its frame's edge, where it is cut off, but its centre lies on the
+//! frame, it is about square, has at least four pixels a side, and is not the whole of a frame that is none.
 //!
 //! # Threads
 //! Loads run on threads of their own, and so do baking in the background and reading ahead. Nothing here

@@ -13,12 +13,17 @@ use std::{
 };
 
 use lipsync_core::{CropRect, Foreign};
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::error::Category;
 
 use crate::{RegistryError, fence::Fence, files, landmarks, numbered};
 
 const WHAT: &str = "crop rectangles";
+const SHAPES: &str =
+    "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}";
 const LANDMARKS: &str = "landmarks";
 const MAX_BYTES: u64 = 16 << 20;
 /// Of one frame.
@@ -72,12 +77,14 @@ impl From<String> for Problem {
     }
 }
 
-impl From<serde_json::Error> for Problem {
-    fn from(error: serde_json::Error) -> Self {
+impl Problem {
+    /// What the parser found in a text.
+    fn of_parser(error: &serde_json::Error, text: &str) -> Self {
+        // Of arrays that are too long, and keys that are no numbers, it says that they are no JSON.
+        let is_json = || serde_json::from_str::<IgnoredAny>(text).is_ok();
         let what = match error.classify() {
-            Category::Data => {
-                "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}"
-            }
+            Category::Data => SHAPES,
+            Category::Syntax if is_json() => SHAPES,
             Category::Eof => "it ends early",
             Category::Syntax | Category::Io => "it is not JSON",
         };
@@ -106,7 +113,7 @@ struct Entry {
 fn from_json(text: &str) -> Result<Rectangles, Problem> {
     let mut first = None;
     let rects: Vec<[f64; 4]> = if text.trim_start().starts_with('{') {
-        let entries: BTreeMap<u32, Entry> = serde_json::from_str(text)?;
+        let entries: BTreeMap<u32, Entry> = parse(text)?;
         first = entries.keys().next().map(|&key| u64::from(key));
         for (expected, &key) in (first.unwrap_or(0)..).zip(entries.keys()) {
             if expected != u64::from(key) {
@@ -115,7 +122,7 @@ fn from_json(text: &str) -> Result<Rectangles, Problem> {
         }
         entries.into_values().map(|entry| entry.rect).collect()
     } else {
-        serde_json::from_str(text)?
+        parse(text)?
     };
     let corners = |(index, corners): (usize, &[f64; 4])| {
         corner_rect(*corners).map_err(|reason| format!("rectangle {index}: {reason}"))
@@ -123,6 +130,10 @@ fn from_json(text: &str) -> Result<Rectangles, Problem> {
     let rects = rects.iter().enumerate().map(corners);
     let rects = rects.collect::<Result<_, _>>()?;
     Ok(Rectangles { first, rects })
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|error| Problem::of_parser(&error, text))
 }
 
 fn corner_rect([x1, y1, x2, y2]: [f64; 4]) -> Result<CropRect, String> {
@@ -182,6 +193,12 @@ mod tests {
             ("[[1,2,3,4],\n[1,2,\"x\",4]]", "line 2 column 8"),
             ("[[1,2,3,4]", "it ends early"),
             ("root:x:0:0", "it is not JSON"),
+            ("[[1,2,3,4,0.9]]", "expected [[x1, y1, x2, y2], ...]"),
+            (
+                r#"{"a.jpg": [1,2,3,4]}"#,
+                "expected [[x1, y1, x2, y2], ...]",
+            ),
+            ("[[1,2,3,4]] and more", "it is not JSON"),
             ("[[1,2,3,4e300]]", "rectangle 0: 4e300 is out of range"),
             (
                 r#"{"0": {"rect": [1,2,3,4]}, "2": {"rect": [1,2,3,4]}}"#,

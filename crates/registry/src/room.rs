@@ -27,7 +27,11 @@ impl Room for Shared {
             let mut charge = Charge::none(&self.budget, place);
             match self.charge(&mut charge, wanted) {
                 Ok(()) => return Ok(charge),
-                Err(error) => refusal = refusal.or(Some(error)),
+                // Where it could fit on any device, trying later may help.
+                Err(error) => match refusal {
+                    None | Some(RegistryError::NeverFits { .. }) => refusal = Some(error),
+                    Some(_) => {}
+                },
             }
         }
         Err(refusal.unwrap_or(RegistryError::OutOfMemory {

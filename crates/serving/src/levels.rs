@@ -11,6 +11,8 @@ use crate::order::PcmFormat;
 
 /// Floats beyond this are no samples that were just mixed too loud: it is 18 dB above full scale.
 const MAX_LEVEL: f32 = 8.0;
+/// What 16 bits hold, and as much again for what was done with them.
+const MAX_16_BIT: f32 = 65_536.0;
 /// Pairs of samples that are looked at, and of those that are not zero how many must be alike.
 const N_PAIRS: u32 = 2_000;
 const MIN_PAIRS: u32 = 400;
@@ -51,10 +53,16 @@ impl Levels {
     /// What to tell the client, if anything.
     pub(crate) fn warning(&self) -> Option<Warning> {
         let text = if self.peak > MAX_LEVEL {
-            format!(
-                "float samples reach {:.0}, where full scale is 1: they look like 16-bit numbers",
-                self.peak
-            )
+            let peak = self.peak;
+            if peak <= MAX_16_BIT {
+                format!(
+                    "float samples reach {peak:.0}, where full scale is 1: they look like 16-bit numbers"
+                )
+            } else {
+                format!(
+                    "float samples reach {peak:.1e}, where full scale is 1: they look like no sound"
+                )
+            }
         } else if self.n_pairs >= MIN_PAIRS && self.n_like_floats > self.n_pairs / 4 * 3 {
             "16-bit samples were announced, but these look like 32-bit floats".to_owned()
         } else {
@@ -117,6 +125,11 @@ mod tests {
         }
         let loud = warning(&floats(32_768.0), SampleEncoding::F32Le).unwrap();
         assert!(loud.contains("16-bit"), "{loud}");
+        let absurd = warning(&3e38_f32.to_le_bytes(), SampleEncoding::F32Le).unwrap();
+        assert!(
+            absurd.contains("reach 3.0e38") && absurd.contains("no sound"),
+            "{absurd}"
+        );
         for gain in [0.05, 1.0] {
             let wrong = warning(&floats(gain), SampleEncoding::S16Le).unwrap();
             assert!(wrong.contains("floats"), "{wrong}");

@@ -254,6 +254,27 @@ async fn a_comparison_ends_where_it_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_one_line_and_a_device_without_an_end_no_audio() {
+    let addr = serve(Behaviour::default()).await;
+    for (audio, expected) in [
+        (
+            "/dev/zero",
+            "cannot use the audio file: it is larger than 268435456 bytes",
+        ),
+        ("/dev/null", "cannot use the audio file: it is no WAV file"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
+        command.args(["--addr", &addr, "--duration", "1s", "--audio", audio]);
+        command.env("RUST_BACKTRACE", "1");
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.expect("no panic").expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(text, format!("error: {expected}\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_nobody_reads_costs_neither_the_run_nor_the_file() {
     let addr = serve(Behaviour::default()).await;
     let document = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unread-report.json");

@@ -110,7 +110,15 @@ fn nothing_is_dropped_for_a_model_that_cannot_fit() {
     let (registry, loader) = registry(config);
     use_model(&registry, "a");
     let error = block_on(registry.model(&id("giant"))).expect_err("no room ever");
-    assert!(matches!(error, RegistryError::OutOfMemory { .. }));
+    assert_eq!(
+        error.to_string(),
+        "the model is larger than capacity.max_memory_gb: it needs 500000 of 1001 bytes"
+    );
+    assert_eq!(
+        error.class(),
+        ErrorClass::BrokenModel,
+        "not to be tried again"
+    );
     assert_eq!(ready(&registry), ["a"]);
     // It was refused before its network was made.
     assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);
@@ -131,7 +139,7 @@ fn a_network_larger_than_its_file_is_charged_in_full() {
     config.max_bytes = 10 * WEIGHTS - 1;
     let (smaller, loader) = registry(config);
     let error = block_on(smaller.model(&id("heavy"))).expect_err("no room");
-    assert!(matches!(error, RegistryError::OutOfMemory { .. }));
+    assert!(matches!(error, RegistryError::NeverFits { .. }));
     assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);
     assert_eq!(smaller.reserved_bytes(), 0);
 }
@@ -316,7 +324,7 @@ fn a_model_that_workers_have_no_room_for_is_refused() {
     let registry = with_workers(&disk, 6 * WEIGHTS);
     use_model(&registry, "a");
     match block_on(registry.model(&id("w"))) {
-        Err(RegistryError::OutOfMemory { needed, budget }) => {
+        Err(RegistryError::NeverFits { needed, budget, .. }) => {
             assert_eq!((needed, budget), (7 * WEIGHTS, 6 * WEIGHTS));
         }
         other => panic!("{other:?}"),

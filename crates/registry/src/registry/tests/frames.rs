@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 use lipsync_core::background_index;
 
 use crate::{
-    Model, ModelConfig, PackFault, PackState, RegistryConfig, RegistryError,
+    Model, ModelConfig, ModelState, PackFault, PackState, RegistryConfig, RegistryError,
     testing::{Disk, SIDE, WEIGHTS, block_on, colour, id, registry, settings},
 };
 
@@ -181,21 +181,63 @@ fn a_model_without_a_good_frame_is_refused_when_one_is_asked_for() {
     }
 }
 
-#[test]
-fn what_is_no_file_is_no_frame() {
-    let disk = Disk::new();
-    for name in ["link", "folder"] {
-        let avatar = disk.avatar(name, 5, "small");
-        let path = disk.path(&format!("{name}/frames/frame_0001.png"));
-        fs::remove_file(&path).expect("removed");
-        if name == "link" {
-            std::os::unix::fs::symlink("nowhere", path).expect("a link");
-        } else {
-            fs::create_dir(path).expect("a folder");
-        }
-        let error = load(settings(vec![avatar])).map(drop).expect_err(name);
-        assert!(matches!(error, RegistryError::File { .. }), "{error}");
+/// What the state of a pack that cannot be baked says.
+fn fault_of(model: &Model) -> String {
+    match model.pack_state() {
+        PackState::Refused { fault } => fault.to_string(),
+        other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn damage_is_alike_whichever_frame_it_is_and_named_when_the_model_is_loaded() {
+    for index in 0..5 {
+        for (damage, expected) in [
+            ("link", "it is a link that leads nowhere"),
+            ("folder", "it is no file"),
+            ("empty", ""),
+            ("garbage", ""),
+        ] {
+            let disk = Disk::new();
+            let avatar = disk.avatar("mira", 5, "small");
+            let path = disk.path(&format!("mira/frames/frame_000{index}.png"));
+            fs::remove_file(&path).expect("removed");
+            match damage {
+                "link" => std::os::unix::fs::symlink("nowhere", path).expect("a link"),
+                "folder" => fs::create_dir(path).expect("a folder"),
+                "empty" => fs::write(path, b"").expect("written"),
+                _ => fs::write(path, b"not a picture").expect("written"),
+            }
+            let model = load(settings(vec![avatar])).expect(damage);
+            assert_eq!((model.width(), model.height()), (8, 8));
+            if !expected.is_empty() || index == 0 || index == 4 {
+                let fault = fault_of(&model);
+                let name = format!("background frame {index} cannot be decoded: ");
+                assert!(
+                    fault.starts_with(&name) && fault.contains(expected),
+                    "{fault}"
+                );
+            }
+            let neighbour = if index == 0 { 1 } else { index - 1 };
+            assert_is_shown_as(&model, index, neighbour);
+            let name = format!("background frame {index} cannot be decoded: ");
+            assert!(fault_of(&model).starts_with(&name), "{damage} {index}");
+        }
+    }
+}
+
+#[test]
+fn a_model_of_nothing_but_damage_is_refused_by_its_first_frame() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 3, "small");
+    for index in 0..3 {
+        disk.write(&format!("mira/frames/frame_000{index}.png"), b"");
+    }
+    let error = load(settings(vec![avatar])).expect_err("nothing to show");
+    assert!(
+        matches!(error, RegistryError::Frame { index: 0, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -276,7 +318,7 @@ fn a_frame_deleted_under_a_loaded_model_is_an_error_of_that_frame() {
     let error = model.background(1).expect_err("gone");
     assert_eq!(
         error.to_string(),
-        "the background frame cannot be read: entity not found"
+        "background frame 1 cannot be read: entity not found"
     );
     model.background(2).expect("another frame");
 }
@@ -293,4 +335,38 @@ fn the_manifest_configures_and_the_configuration_wins() {
     assert_eq!((model.width(), model.height()), (8, 8));
     assert_eq!(model.audio_shape(), [32, 16, 16]);
     assert!(model.audio_encoder().is_none());
+}
+
+#[test]
+fn an_audio_encoder_has_its_own_fps_which_the_model_must_have() {
+    let disk = Disk::new();
+    let avatar = disk.avatar("mira", 1, "small");
+    disk.network("mira/a.onnx", "encoder");
+    let with_encoder = |fps| ModelConfig {
+        fps,
+        audio_encoder: Some(disk.path("mira/a.onnx")),
+        ..avatar.clone()
+    };
+    for fps in [1, 24, 30, 60] {
+        let (registry, _) = registry(settings(vec![with_encoder(Some(fps))]));
+        let error = block_on(registry.model(&id("mira")))
+            .map(drop)
+            .expect_err("another fps");
+        let expected = format!(
+            "the model's fps must be 25, not {fps}: its audio encoder makes 25 feature steps a second"
+        );
+        assert_eq!(error.to_string(), expected);
+        let status = registry.status(&id("mira")).expect("a status");
+        assert_eq!(status.state, ModelState::Failed);
+    }
+    load(settings(vec![with_encoder(Some(25))])).expect("its own");
+    let manifest = fs::read_to_string(disk.path("mira/avatar.yaml")).expect("read");
+    disk.write("mira/avatar.yaml", format!("{manifest}fps: 30\n"));
+    let refused = load(settings(vec![with_encoder(None)])).map(drop);
+    assert!(matches!(
+        refused,
+        Err(RegistryError::EncoderFps { fps: 30, .. })
+    ));
+    load(settings(vec![with_encoder(Some(25))])).expect("the configuration wins");
+    assert_eq!(load(settings(vec![avatar])).expect("windows").fps(), 30);
 }

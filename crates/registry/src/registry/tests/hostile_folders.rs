@@ -119,7 +119,19 @@ fn no_error_tells_what_stands_in_a_file() {
             // A fake network that is refused.
             disk.write("secret", format!("bad {SECRET}"));
             replace_by_link(&disk, disk.path("secret"), &format!("mira/{part}"));
-            load_error(settings(vec![config]));
+            if !(follow_links && part.starts_with("frames")) {
+                load_error(settings(vec![config]));
+                continue;
+            }
+            // A damaged frame, which is shown as its neighbour.
+            let (registry, _) = registry(settings(vec![config]));
+            let model = block_on(registry.load(&id("mira"))).expect("a model").model;
+            model.background(0).expect("a frame");
+            let state = format!("{:?}", model.pack_state());
+            assert!(
+                state.contains("background frame 0") && !state.contains("tenant-B"),
+                "{state}"
+            );
         }
     }
 }
@@ -136,6 +148,7 @@ fn what_is_no_file_is_refused_and_blocks_nobody() {
         "avatar.yaml",
         "g.onnx",
         "rects.json",
+        "frames",
         "frames/frame_0000.png",
         "frames/frame_0001.png",
     ] {
@@ -143,9 +156,21 @@ fn what_is_no_file_is_refused_and_blocks_nobody() {
             let disk = Disk::new();
             let config = avatar(&disk);
             let path = disk.path("mira").join(part);
-            fs::remove_file(&path).expect("removed");
+            if path.is_dir() {
+                fs::remove_dir_all(&path).expect("removed");
+            } else {
+                fs::remove_file(&path).expect("removed");
+            }
             make(&path);
-            load_error(settings(vec![config]));
+            if !part.starts_with("frames/") {
+                load_error(settings(vec![config]));
+                continue;
+            }
+            // One frame that is none is shown as its neighbour.
+            let (registry, _) = registry(settings(vec![config]));
+            let model = block_on(registry.load(&id("mira"))).expect("a model").model;
+            model.background(0).expect("a frame");
+            model.background(1).expect("a frame");
         }
         for device in ["/dev/zero", "/proc/self/environ"] {
             let disk = Disk::new();
