@@ -102,6 +102,9 @@ pub(super) fn wrong_section(of: Keys, node: &Node, key: &str) -> String {
     let advice = match node {
         Node::List(_) => ": write them without dashes",
         Node::Scalar { text, .. } if text.contains(':') => ": write a space after each colon",
+        Node::Scalar { text, .. } if text.contains('=') => {
+            ": write key: value instead of key = value"
+        }
         _ => "",
     };
     format!("expected {expected}, found {}{advice}", found(node))

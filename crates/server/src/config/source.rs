@@ -207,6 +207,10 @@ fn advice(text: &str, line: &str, message: &str) -> Option<String> {
         let n_spaces = line.len() - line.trim_start_matches(' ').len();
         line[n_spaces..].starts_with('\t') && !line.trim().is_empty()
     };
+    // Of anchors, which are too many or lead into each other.
+    if message.contains("limit exceeded") {
+        return None;
+    }
     // The reader may notice a tab only on the line after it.
     let tabbed = text.lines().position(is_tabbed);
     if let Some(n) = tabbed {

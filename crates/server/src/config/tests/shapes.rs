@@ -22,6 +22,11 @@ const SECTIONS: &[Case] = &[
         &["a space after each colon"],
     ),
     (
+        "server:\n  port = 1\n",
+        ":2:3",
+        &["found the text \"port = 1\": write key: value instead"],
+    ),
+    (
         "server:\n  - port: 1\n",
         ":2:3",
         &["expected keys", "found a list: write them without dashes"],
@@ -113,6 +118,8 @@ const SYNTAX: &[Case] = &[
 #[test]
 fn what_is_no_yaml_is_refused_with_what_may_help() {
     refused_with(SYNTAX);
+    let endless = parse("a: &a [*a]\n").unwrap_err();
+    assert!(endless.ends_with("limit exceeded"), "{endless}");
     let deep = format!("server: {}", "[".repeat(5_000));
     assert!(parse(&deep).unwrap_err().len() < 1000);
 }
