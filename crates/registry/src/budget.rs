@@ -209,7 +209,7 @@ impl Budget {
         let held = lock(&self.held);
         let arenas = held.devices[place].kept_arenas.max(arena_bytes);
         needed.bytes.max(needed.host_bytes) <= held.max_bytes
-            && needed.bytes.saturating_add(arenas) <= self.rooms[place].max_bytes
+            && needed.bytes.saturating_add(arenas) <= self.max_with_arenas(place, &held)
     }
 
     /// Workers have run a model that needs arenas of so many bytes. On the host they give them back when the

@@ -261,7 +261,10 @@ async fn an_error_is_one_line_and_a_device_without_an_end_no_audio() {
             "/dev/zero",
             "cannot use the audio file: it is larger than 268435456 bytes",
         ),
-        ("/dev/null", "cannot use the audio file: it is no WAV file"),
+        (
+            "/dev/null",
+            "cannot use the audio file: it is not a WAV file",
+        ),
     ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
         command.args(["--addr", &addr, "--duration", "1s", "--audio", audio]);

@@ -242,10 +242,16 @@ fn numbers_out_of_proportion_are_refused_with_the_limit() {
     let mut png = fs::read(&path).expect("a picture");
     png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
     fs::write(path, png).expect("written");
-    let error = load_error(settings(vec![config])).to_string();
+    // It is damage, and shown as its neighbour.
+    let (registry, _) = registry(settings(vec![config]));
+    let lease = block_on(registry.load(&id("mira"))).expect("its neighbours are good");
+    assert_eq!((lease.model.width(), lease.model.height()), (8, 8));
+    lease.model.background(0).expect("a frame");
+    let status = registry.status(&id("mira")).expect("a status");
+    let fault = format!("{:?}", status.pack);
     assert!(
-        error.contains("65535x65535") && error.contains("too large"),
-        "{error}"
+        fault.contains("65535x65535") && fault.contains("too large"),
+        "{fault}"
     );
 }
 

@@ -36,8 +36,8 @@ fn a_smaller_budget_drops_what_nobody_uses_and_waits_for_the_rest() {
             .expect("good");
         lease.model.background(0).expect("a frame");
         assert_eq!(registry.reserved_bytes(), WEIGHTS);
-        let error = block_on(registry.model(&id("b"))).expect_err("no room");
-        assert_eq!(error.class(), ErrorClass::NoRoom);
+        let error = block_on(registry.model(&id("b"))).expect_err("it never fits");
+        assert_eq!(error.class(), ErrorClass::BrokenModel);
         registry.tend(Instant::now());
         assert_eq!(state(&registry, "a"), ModelState::Ready);
         drop(lease);
