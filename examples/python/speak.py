@@ -153,7 +153,7 @@ def connect(address, ca):
 
 
 def home_path(text):
-    """A path; `--out=~/x` reaches a program as it is written, because the shell expands no such `~`."""
+    """Expand `~`, which the shell leaves alone in `--out=~/x`."""
     return pathlib.Path(text).expanduser()
 
 

@@ -84,7 +84,7 @@ async def watch(session: Session, out: pathlib.Path | None) -> int:
 
 
 def home_path(text: str) -> pathlib.Path:
-    """A path; `--out=~/x` reaches a program as it is written, because the shell expands no such `~`."""
+    """Expand `~`, which the shell leaves alone in `--out=~/x`."""
     return pathlib.Path(text).expanduser()
 
 

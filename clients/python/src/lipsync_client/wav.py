@@ -1,9 +1,9 @@
 """Reads WAV files into 16-bit samples, by the same rules as the Rust client.
 
 Real files break the format: their lengths are placeholders (0, 0x7FFFFFFF, 0xFFFFFFFF) or wrong,
-odd chunks have no padding, and any chunk may come before the samples. If the samples have no length,
-chunks that follow them to the very end of the file do not count as samples. RF64 and BW64 work, too.
-The standard library's `wave` refuses most of these, and every coding but PCM.
+odd chunks have no padding, and any chunk may come before the samples. If the samples have no
+length, chunks that follow them to the very end of the file do not count as samples. RF64 and BW64
+work, too. The standard library's `wave` refuses most of these, and every coding but PCM.
 
 It needs nothing but the standard library: `examples/python/wav.py` is a copy of this file.
 """
