@@ -32,7 +32,7 @@ FORMATS = (pb.OUTPUT_FORMAT_JPEG, pb.OUTPUT_FORMAT_PNG, pb.OUTPUT_FORMAT_RGB, pb
 # What a clock says, what depends on how fast the machine is, or what is one build's own: which worker was free, in
 # how many pieces audio came and was run.
 CLOCKS = {"timings", "uptimeUs", "totalUs", "busyUs", "lastUsedUnixMs", "totalInferenceUs", "meanLoadUs"}
-CLOCKS |= {"version", "workers", "runs", "hits", "misses", "prepared", "loadedUnixMs", "meanLoadUs", "loadUs"}
+CLOCKS |= {"lastPtsUs", "lastAudioTimeUs", "version", "workers", "runs", "hits", "misses", "prepared", "loadedUnixMs", "meanLoadUs", "loadUs"}
 # Metadata of an answer that differs from call to call.
 OWN_METADATA = {"date", "x-request-id", "retry-pushback-ms"}
 
