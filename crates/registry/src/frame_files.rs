@@ -221,7 +221,7 @@ impl Survey<'_> {
             let stamp = match look(self.fence, path) {
                 Ok(stamp) => Some(stamp),
                 Err(RegistryError::File { kind, .. }) => {
-                    let number = u32::try_from(index).unwrap_or(u32::MAX);
+                    let number = u32_of(index);
                     let error = damaged(index, path, missing(kind));
                     self.damage.push((number, error));
                     None
@@ -261,7 +261,7 @@ impl Survey<'_> {
     }
 
     fn note(&mut self, index: usize, error: RegistryError) {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let index = u32_of(index);
         if self.damage.iter().all(|(known, _)| *known != index) {
             self.damage.push((index, error));
         }

@@ -1,10 +1,11 @@
 //! Connections that are worth their place, because something goes on in them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use crate::gate::Ticket;
+use lipsync_core::sync::lock;
 
 /// Whether anything goes on in a connection that is worth a place.
 ///
@@ -38,7 +39,7 @@ impl Activity {
     }
 
     fn change(&self, change: impl FnOnce(usize) -> usize) {
-        let mut n_busy = self.n_busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut n_busy = lock(&self.n_busy);
         *n_busy = change(*n_busy);
         // Under the lock, so that what is said last is true.
         self.place.set_waiting((*n_busy == 0).then(Instant::now));

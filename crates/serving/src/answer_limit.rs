@@ -1,6 +1,7 @@
 //! How large an answer may be.
 
 use crate::{coding::CodedFrame, error::ServeError};
+use lipsync_core::saturate::u64_of;
 
 /// What may come around the picture of a frame that travels alone: its other fields, as long as they can get, and
 /// the message that carries it.
@@ -32,7 +33,7 @@ impl AnswerLimit {
     /// # Errors
     /// [`ServeError::AnswerTooLarge`].
     pub(crate) fn check_frame(self, frame: &CodedFrame) -> Result<(), ServeError> {
-        let n_bytes = u64::try_from(frame.data.len()).unwrap_or(u64::MAX);
+        let n_bytes = u64_of(frame.data.len());
         self.check(n_bytes.saturating_add(AROUND_A_FRAME_BYTES))
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
-use lipsync_core::{ModelId, Priority};
+use lipsync_core::{
+    ModelId, Priority,
+    saturate::{u64_of, usize_of},
+};
 use lipsync_session::Warning;
 
 /// Frames of a model that speaks.
@@ -77,7 +80,7 @@ impl PcmFormat {
     /// Bytes of one sample of every channel.
     #[must_use]
     pub fn item_bytes(self) -> usize {
-        let n_channels = usize::try_from(self.n_channels).unwrap_or(usize::MAX);
+        let n_channels = usize_of(self.n_channels);
         self.encoding.sample_bytes().saturating_mul(n_channels)
     }
 }
@@ -105,7 +108,7 @@ pub struct OutputSpec {
 impl OutputSpec {
     /// What a picture will take, roughly: exact for raw formats, a guess for coded ones.
     pub(crate) fn estimated_bytes(&self, width: usize, height: usize) -> u64 {
-        let px = u64::try_from(width * height).unwrap_or(u64::MAX);
+        let px = u64_of(width * height);
         match self.encoding {
             // Talking heads take 0.05 to 0.1 bytes a pixel at quality 85, several times that at 100. A
             // guess that is too low costs work, one that is too high refuses what would fit.

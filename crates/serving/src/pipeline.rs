@@ -7,7 +7,7 @@ use std::{
 };
 
 use lipsync_compositor::FaceCrop;
-use lipsync_core::{Priority, background_index};
+use lipsync_core::{Priority, background_index, saturate::u64_of};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
 use lipsync_worker_pool::{Claim, FramesAhead, Job, JobFrame, JobOutput, Work, WorkerPool};
 use tokio::time::Instant;
@@ -180,7 +180,7 @@ impl Pipeline {
         let timings = &output.timings;
         self.clocks.add(Stage::Queue, n_frames, timings.queue);
         self.clocks.add(Stage::Infer, n_frames, timings.infer);
-        let n_frames = u64::try_from(n_frames).unwrap_or(u64::MAX);
+        let n_frames = u64_of(n_frames);
         model.record_use(n_frames, timings.compute);
         output
     }

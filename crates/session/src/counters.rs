@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::outbox::Kind;
+use lipsync_core::saturate::micros;
 
 /// Counters of all sessions since the start.
 #[derive(Debug, Default)]
@@ -86,7 +87,7 @@ impl SessionCounters {
 
     pub(super) fn late(&self, late: Duration) {
         self.late_frames.fetch_add(1, Relaxed);
-        let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        let late_us = micros(late);
         self.max_late_us.fetch_max(late_us, Relaxed);
     }
 

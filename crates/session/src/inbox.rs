@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{Intake, SessionFault, Warning, WholeItems};
+use lipsync_core::saturate::{u32_of, usize_of};
 
 /// What to do next, in the order in which it was sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,9 +56,8 @@ impl Came {
 
     /// When part `n` of `n_parts` was there, if they came evenly.
     pub(super) fn part(&self, n: usize, n_parts: usize) -> Instant {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let took = self.whole.saturating_duration_since(self.began);
-        self.began + took / count(n_parts).max(1) * count(n + 1)
+        self.began + took / u32_of(n_parts).max(1) * u32_of(n + 1)
     }
 }
 
@@ -120,7 +120,7 @@ impl<E: From<SessionFault>> Inbox<E> {
     /// An empty inbox that holds at most `limit_s` seconds of audio, `second_bytes` each.
     #[must_use]
     pub fn new(second_bytes: usize, limit_s: u32) -> Self {
-        let n_s = usize::try_from(limit_s).unwrap_or(usize::MAX);
+        let n_s = usize_of(limit_s);
         Self {
             queue: VecDeque::new(),
             n_bytes: 0,

@@ -8,7 +8,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use lipsync_core::pts_us;
+use lipsync_core::{pts_us, saturate::u64_of};
 
 use crate::{
     Cleared, Frame, Notice, SegmentEnd, SessionFault, Warning,
@@ -295,7 +295,7 @@ impl<P, E> Outbox<P, E> {
 
     /// The number that the frame to be made next will leave with.
     pub(super) fn next_number(&self) -> u64 {
-        self.n_sent + u64::try_from(self.n_queued_frames).unwrap_or(u64::MAX)
+        self.n_sent + u64_of(self.n_queued_frames)
     }
 }
 

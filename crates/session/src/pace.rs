@@ -8,6 +8,7 @@
 //! also have been in time for a clock moved forward so far ([`Needs`]). So a speaker who has paused, or
 //! sends a packet now and then, is not hurried into the next stall.
 
+use lipsync_core::saturate::u64_of;
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -183,7 +184,7 @@ impl Pacer {
     /// How long `n_frames` frames are shown.
     pub(super) fn span(&self, n_frames: u64) -> Duration {
         let nanos = u128::from(n_frames) * 1_000_000_000 / u128::from(self.fps.max(1));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Duration::from_nanos(u64_of(nanos))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     pace::{FRAME_BUFFER, Pacer},
     plan::{Plan, Planned, Restart, Slot},
 };
+use lipsync_core::saturate::u64_of;
 
 /// What was agreed on at the opening.
 #[derive(Debug, Clone, Copy)]
@@ -315,7 +316,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         if self.plan.restarts_clock() {
             return None;
         }
-        let n_slots = u64::try_from(self.plan.n_slots()).unwrap_or(u64::MAX);
+        let n_slots = u64_of(self.plan.n_slots());
         let due = pacer.due(self.outbox.next_number() + n_slots);
         let was_cut = self.cut.take_if(|cut| *cut < slot.segment_id);
         match due.filter(|_| was_cut.is_none()) {

@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use lipsync_core::saturate::usize_of;
 use lipsync_registry::{EvictionPolicy, ModelConfig, PrecisionChoice, RegistryConfig};
 use serde::Deserialize;
 
 use super::{
     BadValue,
-    section::{between, gibibytes, in_range, section, to_usize},
+    section::{between, gibibytes, in_range, section},
 };
 
 section! {
@@ -65,7 +66,7 @@ impl RawCapacity {
             Some(Duration::from_secs_f64(minutes * 60.0))
         };
         Ok(RegistryConfig {
-            max_models: to_usize(max_models),
+            max_models: usize_of(max_models),
             max_bytes: gibibytes("capacity.max_memory_gb", self.max_memory_gb())?,
             max_frame_bytes: gibibytes("capacity.max_host_memory_gb", self.max_host_memory_gb())?,
             eviction: match self.eviction_policy() {
@@ -74,10 +75,10 @@ impl RawCapacity {
             },
             idle_timeout,
             frames_idle: Duration::from_secs(frames_idle),
-            background_cache_frames: to_usize(cache),
-            decoded_frames: to_usize(decoded),
-            preload_frames: to_usize(preload),
-            max_frames: to_usize(self.max_frames()?),
+            background_cache_frames: usize_of(cache),
+            decoded_frames: usize_of(decoded),
+            preload_frames: usize_of(preload),
+            max_frames: usize_of(self.max_frames()?),
             max_pack_bytes: gibibytes("capacity.max_pack_gb", self.max_pack_gb())?,
             bake: matches!(self.bake(), RawBake::Auto),
             models: elsewhere.models,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use lipsync_core::Foreign;
+use lipsync_core::saturate::usize_of;
 use lipsync_engine::{CpuIsa, NetworkLimits};
 use lipsync_registry::PrecisionChoice;
 use serde::Deserialize;
 
 use super::{
     BadValue,
-    section::{gmacs, section, to_usize},
+    section::{gmacs, section},
     text::Text,
 };
 
@@ -101,7 +102,7 @@ impl RawEngine {
             device,
             cpu_isa,
             visual_cache_bytes: u64::from(self.visual_cache_mb()) << 20,
-            max_batch: to_usize(max_batch),
+            max_batch: usize_of(max_batch),
             max_batch_wait: Duration::from_millis(wait_ms),
             limits,
         })

@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::BadValue;
+use lipsync_core::saturate::usize_of;
 
 /// When a key takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,14 +96,9 @@ pub(super) fn between(key: &str, value: f64, range: RangeInclusive<f64>) -> Resu
     })
 }
 
-/// The value, or the largest that this machine can count to.
-pub(super) fn to_usize(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
-
 /// A number of MiB in bytes.
 pub(super) fn mebibytes(value: u64) -> usize {
-    to_usize(value) * 1024 * 1024
+    usize_of(value) * 1024 * 1024
 }
 
 /// A number of GiB in bytes.

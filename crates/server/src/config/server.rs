@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     BadValue,
     address::parse_address,
-    section::{in_range, mebibytes, section, to_usize},
+    section::{in_range, mebibytes, section},
     text::Text,
 };
+use lipsync_core::saturate::usize_of;
 
 section! {
     /// `server`, as it is written.
@@ -71,7 +72,7 @@ impl RawServer {
         let upload = in_range("server.max_upload_mb", upload, message..=1_048_576)?;
         let share = self.peer_share_percent()?;
         let requests = RequestLimits {
-            max_batch_frames: to_usize(frames),
+            max_batch_frames: usize_of(frames),
             request_timeout: Duration::from_millis(self.request_timeout_ms()?),
             pre_drain: Duration::from_millis(self.pre_drain_ms()?),
             shutdown_grace: Duration::from_secs(self.shutdown_grace_s()?),
@@ -82,8 +83,8 @@ impl RawServer {
             max_unsent_bytes: mebibytes(unsent),
             max_upload_bytes: mebibytes(upload),
             peer_share_percent: u32::try_from(share).unwrap_or(100),
-            n_workers: to_usize(n_workers),
-            queue_capacity: to_usize(queue),
+            n_workers: usize_of(n_workers),
+            queue_capacity: usize_of(queue),
         };
         Ok((server, requests))
     }

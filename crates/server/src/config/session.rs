@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{
     BadValue,
-    section::{mebibytes, section, to_usize},
+    section::{mebibytes, section},
 };
+use lipsync_core::saturate::{u32_of, usize_of};
 
 section! {
     /// `session`, as it is written.
@@ -48,9 +49,9 @@ impl RawSession {
             (seconds > 0).then(|| Duration::from_secs(seconds))
         }
         Ok(SessionLimits {
-            max_sessions: to_usize(self.max_sessions()?),
-            max_buffered_audio_s: u32::try_from(self.max_buffered_audio_s()?).unwrap_or(u32::MAX),
-            max_unsent_ms: u32::try_from(self.max_unsent_ms()?).unwrap_or(u32::MAX),
+            max_sessions: usize_of(self.max_sessions()?),
+            max_buffered_audio_s: u32_of(self.max_buffered_audio_s()?),
+            max_unsent_ms: u32_of(self.max_unsent_ms()?),
             max_message_bytes: mebibytes(self.max_message_size_mb()?),
             idle_timeout: Duration::from_secs(self.idle_timeout_s()?),
             send_timeout: Duration::from_secs(self.send_timeout_s()?),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
+use lipsync_core::saturate::{micros, u32_of};
 use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
 use lipsync_serving::{
@@ -15,11 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     core_state::Shared,
     request_layer::Arrival,
-    wire::{
-        answer::{count, micros},
-        request::parse_model_id,
-        status::to_status,
-    },
+    wire::{request::parse_model_id, status::to_status},
 };
 
 /// The service.
@@ -146,8 +143,8 @@ pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
         fps: info.map_or(0, |i| i.fps),
         audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
         n_background_frames: info.map_or(0, |i| i.n_frames),
-        width: info.map_or(0, |i| count(i.width)),
-        height: info.map_or(0, |i| count(i.height)),
+        width: info.map_or(0, |i| u32_of(i.width)),
+        height: info.map_or(0, |i| u32_of(i.height)),
         precision: precision.map_or_else(String::new, PrecisionInUse::name),
         precision_reason: precision.map_or_else(String::new, |p| p.reason.to_string()),
         bf16_psnr_min_db: verdict.map_or(0.0, |v| v.psnr_min_db),
@@ -203,8 +200,8 @@ fn cache_to_proto(cache: &CacheStats) -> v1::CacheStats {
         hit_rate: cache.hit_rate(),
         evictions: cache.evictions,
         mean_load_us: micros(cache.mean_load_time()),
-        resident_frames: count(cache.resident_frames),
-        capacity_frames: count(cache.capacity_frames),
+        resident_frames: u32_of(cache.resident_frames),
+        capacity_frames: u32_of(cache.capacity_frames),
         resident_bytes: cache.resident_bytes,
         read_ahead: cache.read_ahead,
         read_ahead_hits: cache.read_ahead_hits,

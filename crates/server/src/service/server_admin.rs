@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use lipsync::v1::{self, server_admin_server::ServerAdmin};
+use lipsync_core::saturate::{micros, u32_of};
 use lipsync_registry::ModelState;
 use lipsync_serving::{ServeError, phase::Phase, stages::Stage};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
@@ -11,11 +12,7 @@ use tonic::{Request, Response, Status};
 use super::model_admin::visual_cache_to_proto;
 use crate::{
     core_state::Shared,
-    wire::{
-        answer::{count, micros},
-        session::stats_to_proto,
-        status::to_status,
-    },
+    wire::{session::stats_to_proto, status::to_status},
 };
 
 /// The service.
@@ -75,7 +72,7 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         .iter()
         .enumerate()
         .map(|(index, worker)| v1::WorkerStats {
-            worker: count(index),
+            worker: u32_of(index),
             batches: worker.batches,
             frames: worker.frames,
             busy_us: micros(worker.busy),
@@ -88,23 +85,23 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_us: micros(shared.started.elapsed()),
         device: shared.device.clone(),
-        worker_count: count(pool.n_workers()),
-        queue_capacity: count(pool.queue_capacity),
-        queue_depth: count(pool.queue_depth),
+        worker_count: u32_of(pool.n_workers()),
+        queue_capacity: u32_of(pool.queue_capacity),
+        queue_depth: u32_of(pool.queue_depth),
         submitted: pool.submitted,
         completed: pool.completed,
         failed: pool.failed,
         rejected: pool.rejected + shared.admission.n_rejected(),
         cancelled: pool.cancelled,
         workers: workers.collect(),
-        models_loaded: count(
+        models_loaded: u32_of(
             models
                 .iter()
                 .filter(|m| m.state == ModelState::Ready)
                 .count(),
         ),
-        models_configured: count(models.len()),
-        sessions: count(shared.admission.n_sessions()),
+        models_configured: u32_of(models.len()),
+        sessions: u32_of(shared.admission.n_sessions()),
         draining: *shared.phase.borrow() == Phase::Draining,
         resident_bytes: shared.registry.resident_bytes(),
         session_stats: Some(stats_to_proto(shared.sessions.stats())),

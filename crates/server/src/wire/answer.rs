@@ -1,10 +1,11 @@
 //! From answers to messages.
 
-use std::time::Duration;
-
 use lipsync::v1;
 use lipsync_compositor::Encoding;
-use lipsync_core::PixelRect;
+use lipsync_core::{
+    PixelRect,
+    saturate::{micros, u32_of, u64_of},
+};
 use lipsync_serving::{
     CodedFrame, ServeError,
     answer_limit::AnswerLimit,
@@ -24,7 +25,7 @@ pub(crate) fn checked_bytes(
     limit: AnswerLimit,
 ) -> Result<usize, ServeError> {
     let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
-    limit.check(u64::try_from(n_bytes).unwrap_or(u64::MAX))?;
+    limit.check(u64_of(n_bytes))?;
     Ok(n_bytes)
 }
 
@@ -51,8 +52,8 @@ pub(crate) fn to_frame(frame: CodedFrame) -> v1::CompositedFrame {
         background_index: frame.background_index,
         generated: frame.generated,
         format: format(frame.encoding).into(),
-        width: count(frame.width),
-        height: count(frame.height),
+        width: u32_of(frame.width),
+        height: u32_of(frame.height),
         region: Some(rect(frame.region)),
         data: frame.data,
         ..v1::CompositedFrame::default()
@@ -66,8 +67,8 @@ fn to_timings(timings: Timings) -> v1::Timings {
         composite_us: micros(timings.composite),
         total_us: micros(timings.total),
         model_load_us: micros(timings.model_load),
-        batch_frames: count(timings.batch_frames),
-        workers: timings.workers.into_iter().map(count).collect(),
+        batch_frames: u32_of(timings.batch_frames),
+        workers: timings.workers.into_iter().map(u32_of).collect(),
         prepare_us: micros(timings.prepare),
     }
 }
@@ -83,8 +84,8 @@ fn to_background(frame: CodedFrame) -> v1::BackgroundFrame {
     v1::BackgroundFrame {
         background_index: frame.background_index,
         format: format(frame.encoding).into(),
-        width: count(frame.width),
-        height: count(frame.height),
+        width: u32_of(frame.width),
+        height: u32_of(frame.height),
         region: Some(rect(frame.region)),
         data: frame.data,
     }
@@ -108,17 +109,9 @@ fn format(encoding: Encoding) -> v1::OutputFormat {
 
 fn rect(rect: PixelRect) -> v1::Rect {
     v1::Rect {
-        x: count(rect.x),
-        y: count(rect.y),
-        width: count(rect.width),
-        height: count(rect.height),
+        x: u32_of(rect.x),
+        y: u32_of(rect.y),
+        width: u32_of(rect.width),
+        height: u32_of(rect.height),
     }
-}
-
-pub(crate) fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use lipsync::v1;
 use lipsync_audio::SampleEncoding;
 use lipsync_compositor::Encoding;
-use lipsync_core::{ModelId, Priority};
+use lipsync_core::{ModelId, Priority, saturate::usize_of};
 use lipsync_serving::{
     ServeError,
     caller::Caller,
@@ -31,7 +31,7 @@ pub(crate) fn batch_order(
     let model_id = parse_model_id(&proto.model_id)?;
     headers.check_model_id(&model_id)?;
     let clip = parse_clip(proto.audio)?;
-    let n_frames = usize::try_from(proto.frame_count).unwrap_or(usize::MAX);
+    let n_frames = usize_of(proto.frame_count);
     if n_frames > max_batch_frames {
         return Err(ServeError::invalid(
             "frame_count",
@@ -136,7 +136,7 @@ fn parse_clip(audio: Option<v1::infer_batch_composite_request::Audio>) -> Result
 
 fn parse_cut(first_frame: u32, end_of_utterance: Option<bool>) -> Cut {
     Cut {
-        first_frame: usize::try_from(first_frame).unwrap_or(usize::MAX),
+        first_frame: usize_of(first_frame),
         end_of_utterance: end_of_utterance.unwrap_or(true),
     }
 }

@@ -8,6 +8,7 @@ use lipsync::v1::{
     self, audio_chunk, stream_composite_request::Message as Request,
     stream_composite_response::Message as Response,
 };
+use lipsync_core::saturate::u32_of;
 use lipsync_serving::{
     CodedFrame, ServeError,
     live::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
@@ -201,11 +202,10 @@ fn to_live_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
 }
 
 fn to_opened(opened: &Opened) -> v1::Opened {
-    let px = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     v1::Opened {
         fps: opened.fps,
-        width: px(opened.width),
-        height: px(opened.height),
+        width: u32_of(opened.width),
+        height: u32_of(opened.height),
         audio_kind: opened.audio_kind.to_string(),
         look_ahead_ms: opened.look_ahead_ms,
         max_buffered_audio_s: opened.max_buffered_audio_s,

@@ -2,6 +2,7 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
+use lipsync_core::saturate::millis;
 use lipsync_serving::error::{RETRY_AFTER, ServeError};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -72,10 +73,9 @@ pub(crate) fn is_ours(status: &Status) -> bool {
 fn retry_later(code: Code, text: String, retry: Duration) -> Status {
     let mut status =
         Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(retry)));
-    let millis = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
     status
         .metadata_mut()
-        .insert(PUSHBACK, MetadataValue::from(millis));
+        .insert(PUSHBACK, MetadataValue::from(millis(retry)));
     status
 }
 

@@ -1,8 +1,9 @@
 //! The state that the parts of a session share (the reader of requests, the producer of frames, the
 //! response stream and the watch), with its lock and its waiting.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use lipsync_core::sync::lock;
 use lipsync_session::{
     Alive, Batch, Came, Next, Notice, Opened, Outgoing, Planned, Popped, SessionCounters, Warning,
 };
@@ -280,7 +281,7 @@ impl Conversation {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole, so that a panic elsewhere does not spoil it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

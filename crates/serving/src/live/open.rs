@@ -7,6 +7,7 @@ use lipsync_audio::{
     windows::STEP_FLOATS,
 };
 use lipsync_compositor::Encoding;
+use lipsync_core::saturate::{u32_of, u64_of, usize_of};
 use lipsync_registry::{Model, Registry};
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
@@ -98,11 +99,11 @@ impl Opening {
             width: self.model.width(),
             height: self.model.height(),
             audio_kind: self.model.audio_kind(),
-            look_ahead_ms: u32::try_from(look_ahead_ms).unwrap_or(u32::MAX),
+            look_ahead_ms: u32_of(look_ahead_ms),
             max_buffered_audio_s: self.max_buffered_audio_s(limits),
             max_unsent_ms: self.max_unsent_ms(limits),
             frame_buffer_ms: if self.is_realtime {
-                u32::try_from(FRAME_BUFFER.as_millis()).unwrap_or(u32::MAX)
+                u32_of(FRAME_BUFFER.as_millis())
             } else {
                 0
             },
@@ -118,7 +119,7 @@ impl Opening {
             start_frame_index: self.start_frame_index,
             is_realtime: self.is_realtime,
             shows_idle: self.shows_idle,
-            max_queued_frames: usize::try_from(n_frames).unwrap_or(usize::MAX),
+            max_queued_frames: usize_of(n_frames),
             max_batch_frames: limits.max_batch_frames,
             max_lag: limits.lag_timeout,
         }
@@ -129,7 +130,7 @@ impl Opening {
     fn max_unsent_ms(&self, limits: &Limits) -> u32 {
         let fps = self.model.fps().max(1);
         let echo_bytes = if self.echoes_audio {
-            u64::try_from(self.bytes_per_s()).unwrap_or(u64::MAX) / u64::from(fps)
+            u64_of(self.bytes_per_s()) / u64::from(fps)
         } else {
             0
         };
@@ -146,9 +147,7 @@ impl Opening {
     /// hold: whole windows take up to 13 MB a second.
     fn max_buffered_audio_s(&self, limits: &Limits) -> u32 {
         let n_s = (MAX_BUFFERED_BYTES / self.bytes_per_s()).max(1);
-        limits
-            .max_buffered_audio_s
-            .min(u32::try_from(n_s).unwrap_or(u32::MAX))
+        limits.max_buffered_audio_s.min(u32_of(n_s))
     }
 
     /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
@@ -166,7 +165,7 @@ impl Opening {
             AudioForm::Pcm(format) => format.rate_hz,
             AudioForm::Steps | AudioForm::Windows => self.model.fps(),
         };
-        let items_per_s = usize::try_from(items_per_s).unwrap_or(usize::MAX).max(1);
+        let items_per_s = usize_of(items_per_s).max(1);
         self.item_bytes().saturating_mul(items_per_s)
     }
 
@@ -184,7 +183,7 @@ impl Opening {
 fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
     let n_frames = (MAX_UNSENT_BYTES / frame_bytes.max(1)).max(2);
     let ms = (n_frames * 1000).div_ceil(u64::from(fps));
-    u32::try_from(ms).unwrap_or(u32::MAX)
+    u32_of(ms)
 }
 
 /// Whole frames in so much video; at least one.

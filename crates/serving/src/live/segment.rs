@@ -10,7 +10,10 @@ use lipsync_audio::{
     features::decode_features,
     windows::{STEP_FLOATS, frames_of_steps},
 };
-use lipsync_core::frames_in;
+use lipsync_core::{
+    frames_in,
+    saturate::{u64_of, usize_of},
+};
 use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
 use super::{AudioForm, open::Opening};
@@ -174,7 +177,7 @@ impl Voice {
         encode: impl FnMut(&[f32]) -> Result<Vec<f32>, ServeError>,
         windows: &mut Vec<f32>,
     ) -> Result<(), ServeError> {
-        self.n_samples += u64::try_from(mono.len()).unwrap_or(u64::MAX);
+        self.n_samples += u64_of(mono.len());
         if let Some(gate) = &mut self.gate {
             let mut verdicts = Vec::new();
             gate.push(mono, &mut verdicts);
@@ -214,7 +217,7 @@ impl Voice {
             return Bytes::new();
         };
         let end = frame_sample(n + 1, self.format.rate_hz).min(self.n_samples);
-        let n_samples = usize::try_from(end - echo.n_samples_out).unwrap_or(usize::MAX);
+        let n_samples = usize_of(end - echo.n_samples_out);
         echo.n_samples_out = end;
         let n_bytes = n_samples.saturating_mul(self.format.item_bytes());
         echo.bytes.split_to(n_bytes.min(echo.bytes.len())).freeze()
