@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
-use lipsync_serving::{
-    admission::Admission, answer_limit::AnswerLimit, batch::Batches, phase::Phase,
-    pipeline::Pipeline,
-};
+use lipsync_serving::{admission::Admission, batch::Batches, phase::Phase, pipeline::Pipeline};
 use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
@@ -25,8 +22,6 @@ pub struct Shared {
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
-    /// The largest answer.
-    pub answers: AnswerLimit,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
     /// Sizes and times of requests, and of the end.
@@ -54,7 +49,7 @@ impl Shared {
             registry: self.registry.clone(),
             pipeline: self.pipeline.clone(),
             max_frames: self.requests.max_batch_frames,
-            answers: self.answers,
+            answers: self.limits.answers(),
         }
     }
 }

@@ -146,7 +146,6 @@ impl Server {
                 clocks: Arc::default(),
             },
             sessions: Arc::default(),
-            answers: config.server.answers(),
             limits: config.server,
             requests: config.requests,
             session: config.session,

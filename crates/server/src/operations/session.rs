@@ -178,8 +178,9 @@ async fn converse(
     // A proxy's own; this port has no keys.
     headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::read(&headers, client.seat.peer, Instant::now());
-    let arrival = Arrival::new(headers.clone(), Some(client.seat.activity.clone()));
-    let expected = headers
+    let arrival = Arrival::new(headers, Some(client.seat.activity.clone()));
+    let expected = arrival
+        .headers
         .checked()
         .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
     if let Err(refusal) = expected {
@@ -188,7 +189,7 @@ async fn converse(
     // The session takes every message at once; one place is enough.
     let (requests, incoming) = mpsc::channel(1);
     let incoming = ReceiverStream::new(incoming);
-    let responses = wire::session::serve(shared, headers, arrival, incoming);
+    let responses = wire::session::serve(shared, arrival, incoming);
     let reading = Reading {
         requests: Some(requests),
         limit: message_limit(shared),

@@ -11,7 +11,6 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    config::Output,
     core_state::Shared,
     request_layer::Arrival,
     wire::{
@@ -27,7 +26,6 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct LipSyncService {
     batches: Batches,
-    defaults: Output,
     shared: Arc<Shared>,
 }
 
@@ -37,7 +35,6 @@ impl LipSyncService {
     pub fn new(shared: Arc<Shared>) -> Self {
         Self {
             batches: shared.batches(),
-            defaults: shared.output,
             shared,
         }
     }
@@ -48,7 +45,7 @@ impl LipSyncService {
     ) -> Result<Response<v1::InferBatchCompositeResponse>, ServeError> {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
+        let (defaults, max_frames) = (&self.shared.output, self.batches.max_frames);
         let order = batch_order(request.into_inner(), headers, defaults, max_frames)?;
         let upload = arrival.upload.as_deref();
         let served = self.batches.serve(&headers.caller, upload, order).await?;
@@ -64,7 +61,7 @@ impl LipSyncService {
     ) -> Result<Response<v1::GetBackgroundResponse>, ServeError> {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.defaults, self.batches.max_frames);
+        let (defaults, max_frames) = (&self.shared.output, self.batches.max_frames);
         let order = background_order(request.into_inner(), defaults, max_frames)?;
         headers.check_model_id(&order.model_id)?;
         let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
@@ -119,8 +116,8 @@ impl LipSync for LipSyncService {
         request: Request<Streaming<v1::StreamCompositeRequest>>,
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let arrival = Arrival::of(request.extensions());
-        let headers = arrival.headers.checked().map_err(to_status)?.clone();
-        let responses = wire::session::serve(&self.shared, headers, arrival, request.into_inner());
+        arrival.headers.checked().map_err(to_status)?;
+        let responses = wire::session::serve(&self.shared, arrival, request.into_inner());
         Ok(Response::new(Box::pin(responses)))
     }
 }

@@ -24,7 +24,6 @@ use crate::{
     samples,
     wire::{
         answer::{to_frame, to_warning},
-        headers::RequestHeaders,
         request::{
             parse_model_id, parse_output, parse_pcm_format, parse_priority, parse_start,
             unknown_value,
@@ -36,16 +35,14 @@ use crate::{
 /// Serves a session whose client sends `requests`, and gives its responses.
 pub(crate) fn serve<R>(
     shared: &Shared,
-    headers: RequestHeaders,
     arrival: Arrival,
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R>
 where
     R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
 {
-    let (caller, activity) = (headers.caller.clone(), arrival.activity());
+    let (caller, activity) = (arrival.headers.caller.clone(), arrival.activity());
     let edge = Edge {
-        headers,
         arrival,
         output: shared.output,
         max_message_bytes: shared.limits.max_message_bytes,
@@ -69,7 +66,6 @@ fn parts(shared: &Shared) -> Parts {
 
 /// What it takes to read a session's requests.
 struct Edge {
-    headers: RequestHeaders,
     arrival: Arrival,
     /// Output defaults.
     output: Output,
@@ -111,7 +107,8 @@ impl Edge {
 
     fn order(&self, open: v1::OpenSession) -> Result<SessionOrder, ServeError> {
         let model_id = parse_model_id(&open.model_id)?;
-        self.headers.check_model_id(&model_id)?;
+        let headers = &self.arrival.headers;
+        headers.check_model_id(&model_id)?;
         let is_realtime = parse_pacing(open.pacing)?;
         let form = parse_form(&open)?;
         if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
@@ -124,7 +121,7 @@ impl Edge {
             model_id,
             form,
             output: parse_output(open.output, &self.output)?,
-            priority: parse_priority(open.priority, &self.headers.caller)?,
+            priority: parse_priority(open.priority, &headers.caller)?,
             start_frame_index: parse_start(open.start_frame_index)?,
             is_realtime,
             shows_idle: open.idle_frames,
