@@ -79,20 +79,9 @@ pub enum ServeError {
     /// A message does not come as fast as it must.
     #[error("the message came too slowly: 40 kB must come in every 5 s, until it is whole")]
     UploadTooSlow,
-    /// A stream sent audio faster than it can be used.
-    #[error("more than {limit_s} s of audio wait in this session")]
-    TooMuchAudio {
-        /// `session.max_buffered_audio_s`.
-        limit_s: u32,
-    },
-    /// A stream sends messages faster than they can be worked on, or than it reads the answers.
-    #[error("more than {limit} {what} wait in this session")]
-    TooManyMessages {
-        /// What waits.
-        what: &'static str,
-        /// How many may.
-        limit: usize,
-    },
+    /// The session itself found that it cannot go on.
+    #[error(transparent)]
+    Session(SessionFault),
     /// The model does not fit into memory beside those in use, or there is too little to run it.
     #[error("no memory for the model now: {reason}")]
     OutOfMemory {
@@ -125,15 +114,6 @@ pub enum ServeError {
     SessionUnread {
         /// `session.send_timeout_s`.
         limit: Duration,
-    },
-    /// Frames of a paced session leave late, and it gets no better.
-    #[error(
-        "frames leave {:.1} s after their time, and it gets no better: the server or the connection is too slow for this session",
-        late.as_secs_f32()
-    )]
-    TooSlow {
-        /// By how much.
-        late: Duration,
     },
     /// A session has reached its longest life.
     #[error("the session has reached the limit of {} s", limit.as_secs())]
@@ -200,9 +180,7 @@ impl From<SessionFault> for ServeError {
     fn from(fault: SessionFault) -> Self {
         match fault {
             SessionFault::Invalid { field, message } => Self::invalid(field, message),
-            SessionFault::TooMuchAudio { limit_s } => Self::TooMuchAudio { limit_s },
-            SessionFault::TooManyMessages { what, limit } => Self::TooManyMessages { what, limit },
-            SessionFault::TooSlow { late } => Self::TooSlow { late },
+            fault => Self::Session(fault),
         }
     }
 }

@@ -40,9 +40,7 @@ pub fn to_status(error: ServeError) -> Status {
         }
         ServeError::AnswerTooLarge { .. }
         | ServeError::MessageTooLarge { .. }
-        | ServeError::TooMuchAudio { .. }
-        | ServeError::TooManyMessages { .. }
-        | ServeError::TooSlow { .. } => Status::resource_exhausted(text),
+        | ServeError::Session(_) => Status::resource_exhausted(text),
         ServeError::Starting | ServeError::Draining | ServeError::DeviceLost { .. } => {
             retry_later(Code::Unavailable, text, RETRY_AFTER)
         }
