@@ -1,12 +1,13 @@
 //! The wire of lipsync-server.
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
-//! descriptor set, a thin typed [`client`], live [`session`]s, and readers for common sound formats
-//! ([`wav`], [`g711`], [`container`]), and the check of paths that programs share ([`plain_path`]). It deliberately knows nothing of engines, models or
-//! pixels: a client program needs this crate alone. Start with [`client::Client`].
+//! descriptor set, a thin typed [`client`], live [`session`]s, readers for common sound formats
+//! ([`wav`], [`g711`], [`container`]), and what programs share ([`plain_path`], [`causes`]). It deliberately knows
+//! nothing of engines, models or pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]
 
 pub mod call_error;
+pub mod causes;
 pub mod client;
 pub mod container;
 pub mod cuts;

@@ -14,7 +14,9 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::{io::Read as _, path::Path};
+use std::{io, path::Path};
+
+use crate::plain_path::read_at_most;
 
 pub use head::{DataChunk, WavEncoding, WavHead};
 
@@ -133,14 +135,10 @@ impl Wav {
     /// # Errors
     /// Any [`WavError`].
     pub fn open_within(path: &Path, limit_bytes: u64) -> Result<Self, WavError> {
-        let mut file = Vec::new();
-        let longer = limit_bytes.saturating_add(1);
-        std::fs::File::open(path)?
-            .take(longer)
-            .read_to_end(&mut file)?;
-        if file.len() as u64 > limit_bytes {
-            return Err(WavError::TooLarge { limit_bytes });
-        }
+        let file = read_at_most(path, limit_bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => WavError::TooLarge { limit_bytes },
+            _ => error.into(),
+        })?;
         Self::parse(&file)
     }
 

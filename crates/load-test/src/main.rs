@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use lipsync::causes::with_causes;
 use lipsync_load_test::{args::Args, machine::Machine, report::Outcome, run::Plan};
 use tokio::sync::watch;
 
@@ -19,22 +20,9 @@ const OVER_BUDGET: u8 = 3;
 async fn main() -> ExitCode {
     run().await.unwrap_or_else(|error| {
         // Where even standard error is gone, the exit code says it.
-        let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
+        let _ = writeln!(io::stderr(), "error: {}", with_causes(error.chain()));
         ExitCode::FAILURE
     })
-}
-
-/// An error and its causes, each once.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 async fn run() -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use lipsync::plain_path;
+use lipsync::{causes::with_causes, plain_path};
 use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
 use lipsync_server::{Config, config::ConfigError};
@@ -198,7 +198,7 @@ pub fn complain(error: &anyhow::Error) {
 /// An error with its causes, as lines.
 pub fn complaint(error: &anyhow::Error) -> String {
     let Some(ConfigError::Refused { mistakes, warnings }) = error.downcast_ref() else {
-        return format!("error: {}\n", with_causes(error));
+        return format!("error: {}\n", with_causes(error.chain()));
     };
     let mistakes = mistakes.iter().map(|mistake| format!("error: {mistake}\n"));
     warnings_text(warnings).chain(mistakes).collect()
@@ -222,19 +222,6 @@ pub fn refuse(refusal: &clap::Error) -> ExitCode {
 fn print_error(error: &dyn Display) {
     // If standard error is gone too, the exit code has to do.
     let _ = writeln!(io::stderr(), "error: {error}");
-}
-
-/// An error and its causes, except those that its own text already quotes.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -275,10 +262,10 @@ mod tests {
             .into(),
             anyhow::Error::from(taken()).context("cannot start"),
         ] {
-            let text = with_causes(&error);
+            let text = with_causes(error.chain());
             assert_eq!(text.matches(&words).count(), 1, "{text}");
         }
         let error = anyhow::Error::from(taken()).context("b").context("a");
-        assert_eq!(with_causes(&error), format!("a: b: {words}"));
+        assert_eq!(with_causes(error.chain()), format!("a: b: {words}"));
     }
 }
