@@ -30,5 +30,5 @@ pub use model_id::{InvalidModelId, ModelId};
 pub use priority::Priority;
 pub use random::SplitMix64;
 pub use rect::{CropRect, PixelRect};
-pub use tenant::TenantId;
+pub use tenant::{TenantId, Weight};
 pub use timeline::{background_index, duration_us, frames_in, pts_us};

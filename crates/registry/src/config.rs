@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use lipsync_core::{AudioKind, ModelId};
+use lipsync_core::{AudioKind, Fps, ModelId};
 
 use crate::PrecisionChoice;
 
@@ -60,6 +60,11 @@ pub enum EvictionPolicy {
 
 /// The most frames per second that a model may have.
 pub const MAX_FPS: u32 = 120;
+
+/// Frames per second that a model may have; `None` for others.
+pub(crate) fn checked_fps(fps: u32) -> Option<Fps> {
+    Fps::new(fps).filter(|fps| fps.get() <= MAX_FPS)
+}
 
 /// Everything that a [`Registry`](crate::Registry) is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +144,7 @@ impl RegistryConfig {
                 let id = model.id.clone();
                 return Err(ConfigRefused::DuplicateId { id });
             }
-            if let Some(fps) = model.fps.filter(|fps| !(1..=MAX_FPS).contains(fps)) {
+            if let Some(fps) = model.fps.filter(|&fps| checked_fps(fps).is_none()) {
                 let id = model.id.clone();
                 return Err(ConfigRefused::Fps { id, fps });
             }

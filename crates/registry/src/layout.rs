@@ -12,7 +12,8 @@ use lipsync_core::{
 };
 
 use crate::{
-    MAX_FPS, ModelConfig, ModelSource, RegistryError,
+    ModelConfig, ModelSource, RegistryError,
+    config::checked_fps,
     fence::Fence,
     files,
     manifest::{self, Manifest},
@@ -201,9 +202,7 @@ impl Parts {
     fn fps(&self, config: &ModelConfig, audio: &AudioForm) -> Result<Fps, RegistryError> {
         let step_fps = audio.fps.get();
         let fps = config.fps.or(self.fps).unwrap_or(step_fps);
-        let checked = Fps::new(fps)
-            .filter(|fps| fps.get() <= MAX_FPS)
-            .ok_or(RegistryError::Fps { fps })?;
+        let checked = checked_fps(fps).ok_or(RegistryError::Fps { fps })?;
         if fps == step_fps || audio.source == WindowSource::Client {
             return Ok(checked);
         }

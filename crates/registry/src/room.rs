@@ -1,6 +1,6 @@
 //! Making room: where a model goes, and who goes for it.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use lipsync_engine::{Device, MakeRoom};
 
@@ -97,17 +97,7 @@ impl MakeRoom for Shared {
         let Some(place) = self.budget.place_of(device) else {
             return false;
         };
-        let mut book = lock(&self.book);
-        let policy = book.config.eviction;
-        let is_enough = |freed: &Freed| freed.amount.bytes >= n_bytes;
-        // Fewer bytes than were asked for are better than none.
-        let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
-        let unload = |id| book.entries.get_mut(&id)?.unload();
-        let dropped: Vec<_> = ids.into_iter().filter_map(unload).collect();
-        drop(book);
-        let any = !dropped.is_empty();
-        drop_models(dropped);
-        any
+        self.evict(place, |freed| freed.amount.bytes >= n_bytes)
     }
 }
 
@@ -115,18 +105,25 @@ impl Shared {
     /// Drops unused models, in the order of eviction, until no more is held than the limits allow or there are
     /// no more to drop.
     pub(crate) fn evict_excess(&self) {
-        let mut dropped = Vec::new();
         for place in self.budget.places() {
-            let mut book = lock(&self.book);
-            let policy = book.config.eviction;
-            let is_enough = |freed: &Freed| self.budget.fits(place, Wanted::default(), freed);
-            // Not all of it can be had while models are in use.
-            let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
-            let unload = |id| book.entries.get_mut(&id)?.unload();
-            dropped.extend(ids.into_iter().filter_map(unload));
-            drop(book);
-            drop_models(mem::take(&mut dropped));
+            self.evict(place, |freed| {
+                self.budget.fits(place, Wanted::default(), freed)
+            });
         }
+    }
+
+    /// Drops unused models of the device at `place`, in the order of eviction, until `is_enough` or there are no
+    /// more: less than was asked for is better than nothing. Whether any was dropped.
+    fn evict(&self, place: usize, is_enough: impl Fn(&Freed) -> bool) -> bool {
+        let mut book = lock(&self.book);
+        let policy = book.config.eviction;
+        let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
+        let unload = |id| book.entries.get_mut(&id)?.unload();
+        let dropped: Vec<_> = ids.into_iter().filter_map(unload).collect();
+        drop(book);
+        let any = !dropped.is_empty();
+        drop_models(dropped);
+        any
     }
 }
 

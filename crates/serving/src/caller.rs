@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lipsync_core::{Priority, TenantId};
+use lipsync_core::{Priority, TenantId, Weight};
 
 use crate::peer::Peer;
 
@@ -14,6 +14,8 @@ use crate::peer::Peer;
 pub struct Caller {
     /// Who pays for it.
     pub tenant: TenantId,
+    /// What that tenant gets of the workers beside others.
+    pub weight: Weight,
     /// The level of work that asks for none itself.
     pub priority: Priority,
     /// When nobody waits for the answer any more.

@@ -75,6 +75,7 @@ impl Urgency {
 fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
     Claim {
         tenant: caller.tenant.clone(),
+        weight: caller.weight,
         priority,
         deadline: caller.deadline,
         work,

@@ -10,6 +10,8 @@ use std::{
 
 use lipsync_engine::Generator;
 
+use crate::cost::is_same;
+
 /// How often an idle worker looks whether it may give memory back.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// For how long memory is kept for a network that is not run.
@@ -28,9 +30,8 @@ struct Use {
 impl Arenas {
     /// The worker runs this network.
     pub(crate) fn note(&mut self, generator: &Arc<dyn Generator>, now: Instant) {
-        let address = Arc::as_ptr(generator);
         let mut uses = self.0.iter_mut();
-        match uses.find(|of| std::ptr::addr_eq(of.generator.as_ptr(), address)) {
+        match uses.find(|of| is_same(&of.generator, generator)) {
             Some(of) => of.last = now,
             None => self.0.push(Use {
                 generator: Arc::downgrade(generator),
@@ -43,7 +44,7 @@ impl Arenas {
     /// Forgets networks that are gone or have not been run for a while; if there were any, what the rest
     /// needs.
     ///
-    /// Nothing else makes memory go: sessions also grow beyond the largest of their networks, where one needs
+    /// Nothing else makes memory go: workspaces also grow beyond the largest of their networks, where one needs
     /// more of one kind of memory and another of another, and would be emptied at every change.
     pub(crate) fn forget(&mut self, now: Instant) -> Option<u64> {
         let n_before = self.0.len();

@@ -73,9 +73,15 @@ impl Costs {
 
 impl Measured {
     fn is_of(&self, generator: &Arc<dyn Generator>) -> bool {
-        // The address alone: a network may be known by several tables of functions.
-        std::ptr::addr_eq(self.generator.as_ptr(), Arc::as_ptr(generator))
+        is_same(&self.generator, generator)
     }
+}
+
+/// Whether both are the same network.
+pub(crate) fn is_same(known: &Weak<dyn Generator>, generator: &Arc<dyn Generator>) -> bool {
+    // The address alone: a network may be known by several tables of functions. It is nobody else's as long as
+    // `known` keeps the allocation.
+    std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(generator))
 }
 
 impl fmt::Debug for Costs {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::{Priority, TenantId};
+use lipsync_core::{Priority, TenantId, Weight};
 use lipsync_engine::Generator;
 use tokio::sync::oneshot;
 
@@ -40,6 +40,8 @@ pub trait FramesAhead: Send + Sync {
 pub struct Claim {
     /// On whose behalf the job is computed.
     pub tenant: TenantId,
+    /// What that tenant gets beside others.
+    pub weight: Weight,
     /// How urgent its sender says it is.
     pub priority: Priority,
     /// When the answer is of no use any more. What has not been started by then never is, and the

@@ -22,6 +22,7 @@ use lipsync_engine::{Device, Generator};
 
 use crate::{
     PoolError,
+    cost::is_same,
     order::policy::MAX_LOAD,
     stats::{WorkerFigures, WorkerStats},
     task::{Batch, Chunk},
@@ -269,9 +270,8 @@ impl Roster {
     /// Takes note that a network is made ready on its device, and gives what reaches each worker there.
     pub(crate) fn warm_up(&mut self, generator: &Arc<dyn Generator>) -> Vec<Sender<WarmUp>> {
         self.warmed.retain(|network| network.strong_count() > 0);
-        let address = Arc::as_ptr(generator);
         let mut known = self.warmed.iter();
-        if !known.any(|network| std::ptr::addr_eq(network.as_ptr(), address)) {
+        if !known.any(|network| is_same(network, generator)) {
             self.warmed.push(Arc::downgrade(generator));
         }
         let device = generator.device();

@@ -109,7 +109,7 @@ fn who_leaves_finishes_what_it_holds_and_gives_its_memory_back() {
     }
     assert_eq!(wait(job).unwrap().faces, fake::faces(0..6));
     assert_eq!(gated.n_calls(), 6, "nothing is run twice");
-    // What a worker has of the pool goes with its session and its arenas.
+    // What a worker has of the pool goes with its workspace and its arenas.
     assert_eq!(n_holders(), n_before - 1);
     let frames = pool.stats().workers.iter().map(|w| w.frames).sum::<u64>();
     assert_eq!(frames, 6);
