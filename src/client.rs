@@ -2,13 +2,14 @@
 
 mod address;
 mod error;
+mod key;
 mod options;
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
-pub use self::{error::ConnectError, options::ConnectOptions};
+pub use self::{error::ConnectError, key::ApiKey, options::ConnectOptions};
 use crate::{
     DEFAULT_MAX_MESSAGE_BYTES,
     call_error::in_plain_words,
@@ -19,10 +20,14 @@ use crate::{
     },
 };
 
+/// A connection on which every call carries the key, if there is one.
+pub type KeyedChannel = InterceptedService<Channel, ApiKey>;
+
 /// A connection to one server. Cloning is cheap and shares the connection.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    channel: KeyedChannel,
+    sends_key_in_clear: bool,
     pub(crate) answer_timeout: Duration,
 }
 
@@ -43,14 +48,22 @@ impl Client {
     #[must_use]
     pub fn from_channel(channel: Channel) -> Self {
         Self {
-            channel,
+            channel: InterceptedService::new(channel, ApiKey::default()),
+            sends_key_in_clear: false,
             answer_timeout: Self::ANSWER_TIMEOUT,
         }
     }
 
+    /// Whether a key is sent without TLS to another machine, where anybody on the way can read it. Programs should warn
+    /// of that.
+    #[must_use]
+    pub fn sends_key_in_clear(&self) -> bool {
+        self.sends_key_in_clear
+    }
+
     /// The inference service, for messages of up to [`DEFAULT_MAX_MESSAGE_BYTES`].
     #[must_use]
-    pub fn lip_sync(&self) -> LipSyncClient<Channel> {
+    pub fn lip_sync(&self) -> LipSyncClient<KeyedChannel> {
         LipSyncClient::new(self.channel.clone())
             .max_decoding_message_size(DEFAULT_MAX_MESSAGE_BYTES)
             .max_encoding_message_size(DEFAULT_MAX_MESSAGE_BYTES)
@@ -58,13 +71,13 @@ impl Client {
 
     /// The model administration service.
     #[must_use]
-    pub fn model_admin(&self) -> ModelAdminClient<Channel> {
+    pub fn model_admin(&self) -> ModelAdminClient<KeyedChannel> {
         ModelAdminClient::new(self.channel.clone())
     }
 
     /// The server administration service.
     #[must_use]
-    pub fn server_admin(&self) -> ServerAdminClient<Channel> {
+    pub fn server_admin(&self) -> ServerAdminClient<KeyedChannel> {
         ServerAdminClient::new(self.channel.clone())
     }
 

@@ -1,5 +1,7 @@
 //! Server addresses as people write them.
 
+use std::net::IpAddr;
+
 use tonic::transport::Uri;
 
 /// The default port, used for a host without a port.
@@ -60,6 +62,18 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether what is sent there can be read by others on the way: there is no TLS, and it is another machine.
+    pub(super) fn is_exposed(&self) -> bool {
+        let is_local = self.host.eq_ignore_ascii_case("localhost")
+            || self
+                .host
+                .parse()
+                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
+        !self.is_secure && !is_local
+    }
+}
+
 fn scheme_is_secure(scheme: &str) -> Result<bool, &'static str> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "grpc" => Ok(false),
@@ -113,6 +127,22 @@ mod tests {
             assert_eq!(address.is_secure, uri.starts_with("https"), "{text}");
         }
         assert_eq!(Address::parse("https://[::1]:7").expect("fine").host, "::1");
+    }
+
+    #[test]
+    fn what_can_be_read_on_the_way() {
+        for (text, is_exposed) in [
+            ("127.0.0.1:7", false),
+            ("[::1]:7", false),
+            ("[::ffff:127.0.0.1]:7", false),
+            ("Localhost", false),
+            ("http://10.0.0.1:7", true),
+            ("faces.example", true),
+            ("https://faces.example", false),
+        ] {
+            let address = Address::parse(text).expect(text);
+            assert_eq!(address.is_exposed(), is_exposed, "{text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum ConnectError {
         /// Why it is invalid.
         reason: &'static str,
     },
+    /// The key cannot be one. It is not repeated here.
+    #[error("the API key is empty, or has characters other than printable ASCII")]
+    Key,
     /// There are no certificates to trust for TLS.
     #[error("cannot use https: {reason}")]
     Certificates {

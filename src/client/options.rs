@@ -1,20 +1,24 @@
 //! Connection options: TLS, timeouts and pings.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Certificate, ClientTlsConfig, Endpoint},
+};
 
-use super::{Client, ConnectError, address::Address};
+use super::{ApiKey, Client, ConnectError, address::Address};
 
 /// Connection options: TLS, timeouts and pings.
 ///
 /// With the defaults nothing waits for ever. Connecting fails after 5 s. A dead link under a call or a session is
 /// noticed within 30 s (HTTP/2 pings, only while something runs, as proxies and gRPC servers allow). A call fails
 /// if its answer does not begin within two minutes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "options do nothing until `connect` is awaited"]
 pub struct ConnectOptions {
     ca_pem: Option<Vec<u8>>,
+    api_key: Option<String>,
     connect_timeout: Duration,
     answer_timeout: Duration,
     ping_interval: Duration,
@@ -25,11 +29,24 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             ca_pem: None,
+            api_key: None,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Client::ANSWER_TIMEOUT,
             ping_interval: Duration::from_secs(20),
             ping_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+/// The key is left out.
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectOptions")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("answer_timeout", &self.answer_timeout)
+            .field("ping_interval", &self.ping_interval)
+            .field("ping_timeout", &self.ping_timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,6 +60,13 @@ impl ConnectOptions {
     /// certificate.
     pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
+        self
+    }
+
+    /// The key of a tenant, for every call (`authorization: Bearer <key>`). Without TLS it travels in clear:
+    /// [`Client::sends_key_in_clear`].
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_key = Some(key.into());
         self
     }
 
@@ -76,6 +100,10 @@ impl ConnectOptions {
             address: address.to_owned(),
             reason,
         })?;
+        let key = match &self.api_key {
+            None => ApiKey::default(),
+            Some(key) => ApiKey::new(key).ok_or(ConnectError::Key)?,
+        };
         let endpoint = self.endpoint(&parsed)?;
         // The limit of the endpoint ends the wait for TCP only; a peer may take the connection and then be silent.
         let connecting = tokio::time::timeout(self.connect_timeout, endpoint.connect());
@@ -87,7 +115,8 @@ impl ConnectOptions {
         };
         let channel = connected.map_err(|error| ConnectError::failed(address, &parsed, error))?;
         Ok(Client {
-            channel,
+            channel: InterceptedService::new(channel, key),
+            sends_key_in_clear: self.api_key.is_some() && parsed.is_exposed(),
             answer_timeout: self.answer_timeout,
         })
     }

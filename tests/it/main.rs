@@ -23,4 +23,5 @@ mod overload;
 mod session;
 mod stream;
 mod support;
+mod tenants;
 mod unary;

@@ -171,6 +171,7 @@ async fn headers_come_back() -> Result<()> {
         "x-processing-time",
         "x-queue-time",
         "x-worker",
+        "x-worker-busy",
     ] {
         assert!(headers.contains_key(name), "{name}");
     }

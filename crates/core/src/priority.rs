@@ -25,6 +25,16 @@ impl Priority {
             _ => None,
         }
     }
+
+    /// The level as headers and the configuration write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 
 /// A tenant: one of those who share the server. Cloning is cheap.
 ///
-/// So far there is one, [`TenantId::default`], whose id is `default`.
+/// Where no tenants are configured there is one, [`TenantId::default`], whose id is `default`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 
@@ -86,6 +86,9 @@ mod tests {
     fn a_weight_is_from_1_to_1000() {
         assert_eq!(Weight::default().get(), 1);
         let of = |n| Weight::new(n).map(Weight::get);
-        assert_eq!([0, 1, 1000, 1001].map(of), [None, Some(1), Some(1000), None]);
+        assert_eq!(
+            [0, 1, 1000, 1001].map(of),
+            [None, Some(1), Some(1000), None]
+        );
     }
 }

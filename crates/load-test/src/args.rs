@@ -8,11 +8,14 @@ use clap::{
 };
 use lipsync::{
     plain_path,
-    v1::{OutputFormat, OutputOptions, Pacing},
+    v1::{OutputFormat, OutputOptions, Pacing, Priority},
 };
 use serde::Serialize;
 
-use crate::profile::{Profile, TURN};
+use crate::{
+    profile::{Profile, TURN},
+    tenant::{Secret, Tenant},
+};
 
 /// The most users that one process simulates.
 pub const MAX_USERS: u64 = 100_000;
@@ -56,6 +59,23 @@ pub struct Args {
     /// CA certificates (PEM) to trust for https instead of the system's.
     #[arg(long, value_name = "FILE", env = "LIPSYNC_CA", value_parser = path())]
     pub ca: Option<PathBuf>,
+    /// Key of the tenant that all users belong to, or @VARIABLE for the one in an environment variable.
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "LIPSYNC_API_KEY",
+        hide_env_values = true,
+        conflicts_with = "tenants"
+    )]
+    pub key: Option<Secret>,
+    /// Tenant among several that share the users, as NAME=KEY:SHARE or NAME=KEY:SHARE:MODEL+MODEL (repeatable). KEY may be
+    /// @VARIABLE, which names an environment variable: everybody on the machine can see command lines. The report has
+    /// the figures of each.
+    #[arg(long = "tenant", value_name = "NAME=KEY:SHARE")]
+    pub tenants: Vec<Tenant>,
+    /// How urgent requests say they are [default: the tenant's default].
+    #[arg(long, value_enum)]
+    pub priority: Option<Level>,
     /// Model to request (repeatable, or separated by commas). Users are spread over all of them.
     #[arg(long = "model", value_delimiter = ',', default_value = "mira")]
     pub models: Vec<String>,
@@ -168,6 +188,30 @@ pub enum Input {
     Windows,
 }
 
+/// How urgent requests say they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Should not wait.
+    High,
+    /// As most.
+    Normal,
+    /// Can wait.
+    Low,
+}
+
+impl Level {
+    /// The value on the wire.
+    #[must_use]
+    pub fn to_proto(self) -> Priority {
+        match self {
+            Self::High => Priority::High,
+            Self::Normal => Priority::Normal,
+            Self::Low => Priority::Low,
+        }
+    }
+}
+
 /// When frames leave the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -239,6 +283,11 @@ impl Args {
         }
         if self.interrupt_every.is_some_and(|every| every.is_zero()) {
             return Err("--interrupt-every: expected a time above 0".to_owned());
+        }
+        let mut names: Vec<_> = self.tenants.iter().map(|tenant| &tenant.name).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("--tenant: {} is there twice", twice[0]));
         }
         if self.models.iter().any(String::is_empty) {
             return Err("--model: expected a name, got an empty one".to_owned());
@@ -373,10 +422,15 @@ mod tests {
             "--compare-alone --find-max-users",
             "--compare-alone --stream",
             "--first-users 4",
+            "--key k --tenant a=k",
+            "--tenant a",
+            "--priority urgent",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
         let args = parse("--profile rate --rate 5 --stream").expect("each is fine alone");
+        assert!(args.validate().is_err());
+        let args = parse("--tenant a=k --tenant a=l").expect("each is fine alone");
         assert!(args.validate().is_err());
         let args = parse("--stream --pacing realtime --fps 5").expect("each is fine alone");
         assert!(args.validate().is_err());

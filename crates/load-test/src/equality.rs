@@ -181,6 +181,7 @@ mod tests {
             offset_frames: 64,
             context_frames: 0,
             output: OutputOptions::default(),
+            priority: lipsync::v1::Priority::Unspecified,
         };
         let caller = Echo {
             n_calls: Arc::default(),

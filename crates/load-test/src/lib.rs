@@ -5,7 +5,7 @@
 //! no server crate, so it measures any server of the same contract.
 //!
 //! In the order of a run: [`args`] reads the command line, [`model`] asks the server what it has,
-//! [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
+//! [`tenant`] says whose the users are, [`track`] makes the audio and [`speaker`] the requests, [`profile`] says when they are due,
 //! [`unary_user`] and [`stream_user`] send them, [`conversation`] and
 //! [`check`] judge the answers, [`stats`] and [`live`] count,
 //! [`run`] joins these, [`search`] repeats runs to find the capacity, and [`report`] prints. [`equality`]
@@ -29,6 +29,7 @@ pub mod segment;
 pub mod speaker;
 pub mod stats;
 pub mod stream_user;
+pub mod tenant;
 pub mod track;
 pub mod unary_user;
 

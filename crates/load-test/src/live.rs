@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::stats::{histogram, micros};
+use crate::stats::{add, histogram, micros};
 
 /// A measurement from a live session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,15 @@ impl LiveStats {
             n_skipped: 0,
             drifts: Vec::new(),
         }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        add(&mut self.first_frame, &other.first_frame);
+        add(&mut self.interval, &other.interval);
+        add(&mut self.clear, &other.clear);
+        self.n_idle += other.n_idle;
+        self.n_skipped += other.n_skipped;
+        self.drifts.extend_from_slice(&other.drifts);
     }
 
     pub(crate) fn record(&mut self, event: LiveEvent) {

@@ -34,6 +34,13 @@ async fn run() -> anyhow::Result<ExitCode> {
     }
     let machine = Machine::here();
     let plan = Plan::prepare(args.clone()).await?;
+    if plan.sends_key_in_clear() {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: the key is sent in clear to {}; use https://",
+            args.addr
+        );
+    }
     let mut stop = stop_on_ctrl_c();
     let outcome = if args.compare_alone {
         Outcome::Equality(plan.compare_alone(&mut stop).await?)

@@ -2,9 +2,12 @@
 
 use lipsync::{
     client::Client,
-    v1::{ListModelsRequest, LoadModelRequest, ModelStats},
+    v1::{
+        GetBackgroundRequest, GetModelStatsRequest, ListModelsRequest, LoadModelRequest, ModelStats,
+    },
 };
 use serde::Serialize;
+use tonic::Code;
 
 use crate::{Error, args::Input};
 
@@ -80,20 +83,41 @@ pub async fn load(client: &Client, ids: &[String]) -> Result<Vec<Model>, Error> 
                 known: known.join(", "),
             });
         }
-        let request = LoadModelRequest {
-            model_id: id.clone(),
-        };
-        let stats = admin
-            .load_model(request)
-            .await
-            .map_err(Error::refused("LoadModel"))?
-            .into_inner()
-            .model
-            .unwrap_or_default();
+        let stats = load_one(client, id).await?;
         models.push(Model {
             id: id.clone(),
             ..Model::from_stats(&stats)
         });
     }
     Ok(models)
+}
+
+/// Loads a model, and describes it. A tenant that may not load models may use them, which loads them, too.
+async fn load_one(client: &Client, id: &str) -> Result<ModelStats, Error> {
+    let model_id = || id.to_owned();
+    let mut admin = client.model_admin();
+    let request = LoadModelRequest {
+        model_id: model_id(),
+    };
+    match admin.load_model(request).await {
+        Ok(loaded) => return Ok(loaded.into_inner().model.unwrap_or_default()),
+        Err(status) if status.code() == Code::PermissionDenied => {}
+        Err(status) => return Err(Error::refused("LoadModel")(status)),
+    }
+    let first_frame = GetBackgroundRequest {
+        model_id: model_id(),
+        background_indices: vec![0],
+        ..GetBackgroundRequest::default()
+    };
+    client
+        .lip_sync()
+        .get_background(first_frame)
+        .await
+        .map_err(Error::refused("GetBackground"))?;
+    let request = GetModelStatsRequest {
+        model_id: model_id(),
+    };
+    let described = admin.get_model_stats(request).await;
+    let described = described.map_err(Error::refused("GetModelStats"))?;
+    Ok(described.into_inner().model.unwrap_or_default())
 }

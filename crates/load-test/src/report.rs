@@ -149,6 +149,19 @@ pub struct Summary {
     pub bytes_up_per_frame: f64,
     /// Message bytes received per good frame.
     pub bytes_down_per_frame: f64,
+    /// The figures of each tenant, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<OfTenant>,
+}
+
+/// The numbers of one tenant in a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct OfTenant {
+    /// Its name.
+    pub tenant: String,
+    /// Its numbers.
+    #[serde(flatten)]
+    pub figures: Summary,
 }
 
 impl Summary {
@@ -174,6 +187,7 @@ impl Summary {
             live: Live::of(&stats.live),
             bytes_up_per_frame: ratio(stats.bytes_up, stats.frames_ok as f64),
             bytes_down_per_frame: ratio(stats.bytes_down, stats.frames_ok as f64),
+            tenants: Vec::new(),
         }
     }
 
@@ -239,6 +253,52 @@ impl Summary {
             let _ = writeln!(text, "{name:<20} {value}");
         }
         text.push_str(&self.latency_table());
+        text.push_str(&self.tenants_table(unit));
+        text
+    }
+
+    /// A line for each tenant.
+    fn tenants_table(&self, unit: &str) -> String {
+        if self.tenants.is_empty() {
+            return String::new();
+        }
+        let mut text = format!(
+            "\n{:<20} {:>6} {:>9} {:>8} {:>9} {:>9} {:>8} {:>8} {:>8}\n",
+            "tenant",
+            "users",
+            format!("{unit}s"),
+            "errors",
+            "missed",
+            "frames/s",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms"
+        );
+        for of in &self.tenants {
+            let figures = &of.figures;
+            let at = |quantile: fn(Quantiles) -> f64| {
+                let latency = figures.latency_ms.map(quantile);
+                latency.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))
+            };
+            let missed = ratio(figures.frames_missed, figures.frames_wanted as f64);
+            let _ = writeln!(
+                text,
+                "{:<20} {:>6} {:>9} {:>6.2} % {:>7.2} % {:>9.1} {:>8} {:>8} {:>8}",
+                of.tenant,
+                figures.users,
+                figures.requests,
+                100.0 * figures.error_rate,
+                100.0 * missed,
+                figures.frames_per_second,
+                at(|q| q.p50),
+                at(|q| q.p95),
+                at(|q| q.p99),
+            );
+            let refused = figures.outcomes.iter().filter(|(name, _)| *name != "OK");
+            for (name, count) in refused {
+                let _ = writeln!(text, "  {name}: {count}");
+            }
+        }
         text
     }
 

@@ -1,6 +1,7 @@
 //! One run: users started together, watched, and counted.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write as _},
     pin::Pin,
     sync::Arc,
@@ -10,22 +11,23 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use lipsync::{
     client::{Client, ConnectOptions},
-    v1::{GetServerStatsRequest, GetServerStatsResponse},
+    v1::{GetServerStatsRequest, GetServerStatsResponse, Priority},
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     Error,
-    args::{Args, Input, MAX_USERS},
+    args::{Args, Input, Level, MAX_USERS},
     equality::{self, Equality},
     model::{self, Model},
     profile::{self, Profile},
     random::Random,
-    report::Summary,
+    report::{OfTenant, Summary},
     search,
     speaker::Speaker,
-    stats::{Clock, SharedStats},
+    stats::{Clock, SharedStats, Stats},
     stream_user::{Manner, StreamUser},
+    tenant::{self, Tenant},
     track::Track,
     unary_user::UnaryUser,
 };
@@ -39,10 +41,20 @@ const OFFSETS: std::ops::Range<u64> = 64..1_000_000;
 #[derive(Debug)]
 pub struct Plan {
     args: Args,
+    /// One for each tenant; without tenants, one of all users.
+    groups: Vec<Group>,
+    server: Option<GetServerStatsResponse>,
+}
+
+/// Users who show the same key.
+#[derive(Debug)]
+struct Group {
+    /// The tenant's name, where there are tenants.
+    name: Option<String>,
+    share: u32,
     clients: Vec<Client>,
     models: Vec<Arc<Model>>,
     tracks: Vec<Arc<Track>>,
-    server: Option<GetServerStatsResponse>,
 }
 
 /// The result of a search.
@@ -60,36 +72,46 @@ impl Plan {
     /// # Errors
     /// See [`Error`].
     pub async fn prepare(args: Args) -> Result<Self, Error> {
-        let options = connect_options(&args)?;
-        let mut clients = vec![options.connect(&args.addr).await?];
-        let models = model::load(&clients[0], &args.models).await?;
-        let n_connections = if args.find_max_users {
-            u64::from(args.connections)
-        } else {
-            u64::from(args.connections).min(args.users)
-        };
-        for _ in 1..n_connections {
-            clients.push(options.connect(&args.addr).await?);
+        let mut groups = Vec::new();
+        for tenant in &args.tenants {
+            groups.push(Group::prepare(&args, Some(tenant)).await?);
         }
-        let tracks = tracks(&args, &models)?;
-        let server = clients[0]
-            .server_admin()
-            .get_server_stats(GetServerStatsRequest {})
-            .await
-            .ok()
-            .map(tonic::Response::into_inner);
+        if groups.is_empty() {
+            groups.push(Group::prepare(&args, None).await?);
+        }
+        let mut server = None;
+        for group in &groups {
+            // Where there are tenants, only admins may ask.
+            let mut admin = group.clients[0].server_admin();
+            let asked = admin.get_server_stats(GetServerStatsRequest {}).await;
+            server = server.or(asked.ok().map(tonic::Response::into_inner));
+        }
         Ok(Self {
             args,
-            clients,
-            models: models.into_iter().map(Arc::new).collect(),
-            tracks,
+            groups,
             server,
         })
     }
 
-    /// The models, as the server described them.
+    /// The models, as the server described them, each once.
     pub fn models(&self) -> impl Iterator<Item = &Model> {
-        self.models.iter().map(AsRef::as_ref)
+        let all = self.groups.iter().flat_map(|group| &group.models);
+        let mut seen = BTreeSet::new();
+        all.map(AsRef::as_ref)
+            .filter(move |model: &&Model| seen.insert(&model.id))
+    }
+
+    /// Whether keys are sent without TLS to another machine.
+    #[must_use]
+    pub fn sends_key_in_clear(&self) -> bool {
+        let mut clients = self.groups.iter().flat_map(|group| &group.clients);
+        clients.any(Client::sends_key_in_clear)
+    }
+
+    /// The group of each of `n_users` users, by position.
+    fn spread(&self, n_users: u64) -> Vec<usize> {
+        let shares: Vec<_> = self.groups.iter().map(|group| group.share).collect();
+        tenant::spread(&shares, n_users)
     }
 
     /// The server's description of itself, if it gave one.
@@ -105,10 +127,17 @@ impl Plan {
             warm_up: self.args.warm_up,
             end: self.args.warm_up + self.args.measured(),
         };
-        let stats = SharedStats::new(clock);
+        let spread = self.spread(n_users);
+        let counts = self.groups.iter().enumerate().map(|(n, group)| Counted {
+            name: group.name.clone(),
+            users: spread.iter().filter(|&&place| place == n).count() as u64,
+            stats: SharedStats::new(clock),
+        });
+        let stats: Vec<Counted> = counts.collect();
         let mut users = JoinSet::new();
-        for user in 0..n_users {
-            users.spawn(self.behaviour(user, n_users, clock, &stats));
+        for (user, &n) in (0..n_users).zip(&spread) {
+            let group = &self.groups[n];
+            users.spawn(self.behaviour(group, (user, n_users), clock, &stats[n].stats));
         }
         let bar = progress_bar(clock.end, self.args.quiet);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
@@ -119,7 +148,7 @@ impl Plan {
                     users.shutdown().await;
                     break;
                 }
-                _ = tick.tick() => show(&bar, clock, n_users, &stats),
+                _ = tick.tick() => show(&bar, clock, &stats),
                 joined = users.join_next() => match joined {
                     None => break,
                     Some(Ok(())) => {}
@@ -132,7 +161,7 @@ impl Plan {
             }
         }
         bar.finish_and_clear();
-        Summary::new(n_users, &stats.lock(), clock.now())
+        summary(&stats, clock)
     }
 
     /// Compares the frames that users get alone with those that they get at once.
@@ -140,8 +169,11 @@ impl Plan {
     /// # Errors
     /// [`Error::Refused`]: a request was not answered. [`Error::Stopped`]: `stop` turned true.
     pub async fn compare_alone(&self, stop: &mut watch::Receiver<bool>) -> Result<Equality, Error> {
-        let client = |user| self.clients[place(user, self.clients.len())].lip_sync();
-        let users = (0..self.args.users).map(|user| (client(user), self.speaker(user)));
+        let spread = self.spread(self.args.users);
+        let users = (0..).zip(&spread).map(|(user, &n)| {
+            let group = &self.groups[n];
+            (group.client(user).lip_sync(), self.speaker(group, user))
+        });
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
@@ -198,15 +230,15 @@ impl Plan {
     /// Everything that one user does in a run.
     fn behaviour(
         &self,
-        user: u64,
-        n_users: u64,
+        group: &Group,
+        (user, n_users): (u64, u64),
         clock: Clock,
         stats: &SharedStats,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let args = &self.args;
-        let speaker = Arc::new(self.speaker(user));
+        let speaker = Arc::new(self.speaker(group, user));
         let fps = args.fps.unwrap_or(speaker.model.fps);
-        let client = &self.clients[place(user, self.clients.len())];
+        let client = group.client(user);
         let utterances = profile::utterances(profile::phase(args.seed, user), fps);
         let (timeout, stats, batch) = (args.timeout, stats.clone(), args.batch);
         if args.stream {
@@ -265,21 +297,89 @@ impl Plan {
         }
     }
 
-    fn speaker(&self, user: u64) -> Speaker {
-        let model = place(user, self.models.len());
+    fn speaker(&self, group: &Group, user: u64) -> Speaker {
+        let model = place(user, group.models.len());
         let track = match self.args.input {
-            Input::Pcm => place(user, self.tracks.len()),
+            Input::Pcm => place(user, group.tracks.len()),
             Input::Steps | Input::Windows => model,
         };
         let offset = Random::new(!self.args.seed, user).below(OFFSETS.end - OFFSETS.start);
         Speaker {
-            model: Arc::clone(&self.models[model]),
-            track: Arc::clone(&self.tracks[track]),
+            model: Arc::clone(&group.models[model]),
+            track: Arc::clone(&group.tracks[track]),
             input: self.args.input,
             offset_frames: OFFSETS.start + offset,
             context_frames: self.args.context,
             output: self.args.output(),
+            priority: self
+                .args
+                .priority
+                .map_or(Priority::Unspecified, Level::to_proto),
         }
+    }
+}
+
+impl Group {
+    /// Connects, loads the models and makes the audio of a tenant's users, or of all of them.
+    async fn prepare(args: &Args, tenant: Option<&Tenant>) -> Result<Self, Error> {
+        let key = tenant.map(|tenant| &tenant.key).or(args.key.as_ref());
+        let mut options = connect_options(args)?;
+        if let Some(key) = key {
+            options = options.api_key(key.reveal());
+        }
+        let mut clients = vec![options.connect(&args.addr).await?];
+        let own = tenant.map(|tenant| &tenant.models);
+        let ids = own.filter(|ids| !ids.is_empty()).unwrap_or(&args.models);
+        let models = model::load(&clients[0], ids).await?;
+        let n_connections = if args.find_max_users {
+            u64::from(args.connections)
+        } else {
+            u64::from(args.connections).min(args.users)
+        };
+        for _ in 1..n_connections {
+            clients.push(options.connect(&args.addr).await?);
+        }
+        let tracks = tracks(args, &models)?;
+        Ok(Self {
+            name: tenant.map(|tenant| tenant.name.clone()),
+            share: tenant.map_or(1, |tenant| tenant.share),
+            clients,
+            models: models.into_iter().map(Arc::new).collect(),
+            tracks,
+        })
+    }
+
+    fn client(&self, user: u64) -> &Client {
+        &self.clients[place(user, self.clients.len())]
+    }
+}
+
+/// What a group's users count.
+struct Counted {
+    name: Option<String>,
+    users: u64,
+    stats: SharedStats,
+}
+
+/// The figures of all users so far, and of each tenant's.
+fn summary(counts: &[Counted], clock: Clock) -> Summary {
+    let now = clock.now();
+    let mut all = Stats::new(clock);
+    let mut tenants = Vec::new();
+    for of_group in counts {
+        let stats = of_group.stats.lock();
+        all.add(&stats);
+        if let Some(name) = &of_group.name {
+            tenants.push(OfTenant {
+                tenant: name.clone(),
+                figures: Summary::new(of_group.users, &stats, now),
+            });
+        }
+    }
+    let n_users = counts.iter().map(|of_group| of_group.users).sum();
+    Summary {
+        tenants,
+        ..Summary::new(n_users, &all, now)
     }
 }
 
@@ -336,15 +436,16 @@ fn progress_bar(end: Duration, quiet: bool) -> ProgressBar {
     ProgressBar::new(length).with_style(style)
 }
 
-fn show(bar: &ProgressBar, clock: Clock, n_users: u64, stats: &SharedStats) {
+fn show(bar: &ProgressBar, clock: Clock, counts: &[Counted]) {
     if bar.is_hidden() {
         return;
     }
     let now = clock.now();
+    let n_users: u64 = counts.iter().map(|of_group| of_group.users).sum();
     let message = if now < clock.warm_up {
         format!("{n_users} users, warming up")
     } else if now < clock.end {
-        let summary = Summary::new(n_users, &stats.lock(), now);
+        let summary = summary(counts, clock);
         let p95 = summary.latency_ms.map_or(0.0, |latency| latency.p95);
         format!(
             "{n_users} users, {:.0} frames/s, p95 {p95:.0} ms",

@@ -7,7 +7,7 @@ use lipsync::{
     client::Client,
     session::{AudioFormat, SessionBuilder},
     v1::{
-        FeatureSteps, FeatureWindows, InferBatchCompositeRequest, OutputOptions, Pcm,
+        FeatureSteps, FeatureWindows, InferBatchCompositeRequest, OutputOptions, Pcm, Priority,
         infer_batch_composite_request,
     },
 };
@@ -29,6 +29,8 @@ pub struct Speaker {
     pub context_frames: u32,
     /// The output options.
     pub output: OutputOptions,
+    /// How urgent the requests say they are.
+    pub priority: Priority,
 }
 
 impl Speaker {
@@ -66,6 +68,7 @@ impl Speaker {
             frame_count: n,
             start_frame_index: first,
             output: Some(self.output),
+            priority: self.priority.into(),
             ..InferBatchCompositeRequest::default()
         }
     }
@@ -85,6 +88,7 @@ impl Speaker {
             .session(&self.model.id)
             .audio(format)
             .output(self.output)
+            .priority(self.priority)
     }
 
     /// The audio of frames `first..first + n` in a session.

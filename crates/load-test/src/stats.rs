@@ -207,6 +207,29 @@ impl Stats {
         }
     }
 
+    /// Adds the counts of others in the same run.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.ok += other.ok;
+        self.frames_wanted += other.frames_wanted;
+        self.frames_missed += other.frames_missed;
+        self.frames_ok += other.frames_ok;
+        self.bytes_up += other.bytes_up;
+        self.bytes_down += other.bytes_down;
+        for (name, count) in &other.outcomes {
+            *self.outcomes.entry(name.clone()).or_default() += count;
+        }
+        self.arrived += other.arrived;
+        self.frames_arrived += other.frames_arrived;
+        add(&mut self.latency, &other.latency);
+        add(&mut self.service, &other.service);
+        add(&mut self.first_frame, &other.first_frame);
+        self.live.add(&other.live);
+        if other.last_failure.is_some() {
+            self.last_failure.clone_from(&other.last_failure);
+        }
+    }
+
     /// Keeps a failure to show as an example.
     pub fn keep_failure(&mut self, code: Code, message: &str) {
         self.last_failure = Some(format!("{}: {message}", code_name(code)));
@@ -247,6 +270,11 @@ impl SharedStats {
 
 pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Adds a distribution to another of the same bounds.
+pub(crate) fn add(to: &mut Histogram<u64>, other: &Histogram<u64>) {
+    to.add(other).expect("all histograms have the same bounds");
 }
 
 /// An empty distribution of microseconds.
@@ -296,6 +324,19 @@ mod tests {
         stats.record(&sample(1900, 2100, Outcome::Frames));
         assert_eq!((stats.requests, stats.arrived), (1, 1));
         assert_eq!(stats.measured_s(ms(5000)), 1.0);
+    }
+
+    #[test]
+    fn counts_of_several_add_up() {
+        let (mut all, mut one, mut other) = (stats(), stats(), stats());
+        one.record(&sample(1000, 1200, Outcome::Frames));
+        other.record(&sample(1000, 1400, Outcome::Frames));
+        other.record(&sample(1000, 1001, Outcome::Status(Code::Internal)));
+        all.add(&one);
+        all.add(&other);
+        assert_eq!((all.requests, all.ok, all.latency.len()), (3, 2, 2));
+        assert_eq!((all.outcomes["OK"], all.outcomes["INTERNAL"]), (2, 1));
+        assert_eq!(all.frames_missed, 16);
     }
 
     #[test]

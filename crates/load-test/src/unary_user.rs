@@ -4,11 +4,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use lipsync::{
     call_error::in_plain_words,
+    client::KeyedChannel,
     v1::{InferBatchCompositeRequest, InferBatchCompositeResponse, lip_sync_client::LipSyncClient},
 };
 use prost::Message as _;
 use tokio::{sync::Semaphore, task::JoinSet};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use crate::{
     profile::{Shot, frames_time},
@@ -31,7 +32,7 @@ pub trait Caller: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<InferBatchCompositeResponse, Status>> + Send;
 }
 
-impl Caller for LipSyncClient<Channel> {
+impl Caller for LipSyncClient<KeyedChannel> {
     async fn call(
         &self,
         request: tonic::Request<InferBatchCompositeRequest>,

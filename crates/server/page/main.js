@@ -1,5 +1,6 @@
 // The page: one session with one avatar, and the ways to give it a voice.
 
+import { takeKey } from "./key.js";
 import { Microphone, unavailable } from "./microphone.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
@@ -42,6 +43,10 @@ class Page {
     $("hear").onchange = (event) => (this.#player.isMuted = !event.target.checked);
     $("retry").onclick = () => this.#try(() => this.#begin());
     $("avatar").onchange = () => this.#open();
+    $("key-form").onsubmit = (event) => {
+      event.preventDefault();
+      this.#try(() => this.#takeKey());
+    };
     for (const chip of document.querySelectorAll("[data-sample]")) {
       chip.onclick = () => this.#try(() => this.#playSample(chip.dataset));
     }
@@ -68,12 +73,20 @@ class Page {
       models = await fetchJson("api/models");
     } catch (error) {
       this.#status("lost", "Not connected");
-      return this.#notice(error.message, true);
+      return this.#notice(error.message, true, error.needsKey);
     }
     const options = models.map(({ model_id }) => new Option(model_id, model_id));
     $("avatar").replaceChildren(...options);
     if (options.length === 0) return this.#notice("No avatar is configured in this server.");
     this.#open();
+  }
+
+  // The avatars may be other ones with another key.
+  #takeKey() {
+    if (!takeKey($("key").value)) throw new Error("A key has letters, digits and signs, and no spaces.");
+    $("key").value = "";
+    $("avatar").replaceChildren();
+    return this.#begin();
   }
 
   // Begins a session with the chosen avatar, in place of the one before.
@@ -90,7 +103,7 @@ class Page {
     const options = { modelId, sampleRateHz: this.#rate, startFrameIndex };
     const session = new Session(options, {
       message: (message) => session === this.#session && this.#take(message),
-      lost: (why, retryMs) => session === this.#session && this.#lost(why, retryMs),
+      lost: (...what) => session === this.#session && this.#lost(...what),
     });
     session.rate = options.sampleRateHz;
     this.#session = session;
@@ -158,12 +171,12 @@ class Page {
     else this.#mood("idle", "Resting");
   }
 
-  #lost(why, retryMs) {
+  #lost(why, retryMs, needsKey) {
     this.#forget();
     this.#status("lost", "Not connected");
     if (retryMs !== undefined) return this.#notice(`${why}. Trying again…`);
     this.#session = undefined;
-    this.#notice(why, true);
+    this.#notice(why, true, needsKey);
   }
 
   // Sound needs a click first; browsers insist. The session then speaks at the rate of the sound card.
@@ -307,10 +320,11 @@ class Page {
     $("connection").textContent = text;
   }
 
-  #notice(text, canRetry = false) {
+  #notice(text, canRetry = false, needsKey = false) {
     $("notice").hidden = text === undefined;
     $("notice-text").textContent = text ?? "";
-    $("retry").hidden = !canRetry;
+    $("retry").hidden = !canRetry || needsKey;
+    $("key-form").hidden = !needsKey;
   }
 }
 

@@ -1,6 +1,8 @@
 // What to tell a person where something between the page and the server answered instead of it: browsers say of a
 // refused WebSocket only that it did not open, and proxies answer with pages of their own.
 
+import { keyHeaders } from "./key.js";
+
 // What statuses mean that proxies give.
 const MEANINGS = {
   0: "a redirect, perhaps to a login",
@@ -14,6 +16,11 @@ const MEANINGS = {
   502: "it does not reach the server",
   503: "it has no server to pass this on to",
   504: "the server did not answer it in time",
+};
+// The server's own refusals: how their text begins, and what to tell people.
+const OURS = {
+  401: { begins: "a valid key ", words: "This server wants a key" },
+  403: { begins: "only a tenant ", words: "Only admins see the server's figures" },
 };
 // So long a refusal may take to be explained.
 const PATIENCE_MS = 5000;
@@ -29,9 +36,13 @@ const isText = (answer) => answer.headers.get("content-type")?.startsWith("text/
 export async function fetchJson(path) {
   let answer;
   try {
-    answer = await fetch(path, { cache: "no-store" });
+    answer = await fetch(path, { cache: "no-store", headers: keyHeaders() });
   } catch {
     throw new Error("The server does not answer");
+  }
+  const ours = OURS[answer.status];
+  if (ours && isText(answer) && (await answer.text()).startsWith(ours.begins)) {
+    throw Object.assign(new Error(ours.words), { needsKey: answer.status === 401 });
   }
   if (!answer.ok) throw new Error(inWords(answer.status));
   const type = answer.headers.get("content-type") ?? "something unnamed";

@@ -1,5 +1,6 @@
 // A session over the WebSocket `/session`: one `StreamComposite`, and coming back when it is cut.
 
+import { keyProtocols } from "./key.js";
 import { Ledger } from "./ledger.js";
 import { decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./proto.js";
 import { refusal } from "./refusal.js";
@@ -7,14 +8,15 @@ import { refusal } from "./refusal.js";
 // A close code is 4000 + a gRPC status code. After these it makes no sense to ask again unasked; 4 is
 // a session that nobody used.
 const LASTING = new Set([3, 4, 5, 7, 9, 12, 16].map((status) => 4000 + status));
+const UNAUTHENTICATED = 4016;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 // Messages stay small: the server reads each as a whole.
 const CHUNK_S = 0.2;
 
 // Calls `on.message(message)` for everything that comes, except what was on its way while its segment was
-// interrupted, and `on.lost(reason, retryMs)` when the session is gone (`retryMs` undefined: it will not
-// come back by itself).
+// interrupted, and `on.lost(reason, retryMs, needsKey)` when the session is gone (`retryMs` undefined: it will not
+// come back by itself; `needsKey`: the server wants another key).
 export class Session {
   #options;
   #on;
@@ -85,7 +87,7 @@ export class Session {
   #connect() {
     const url = new URL("session", location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(url, keyProtocols());
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#ledger = undefined;
@@ -136,7 +138,7 @@ export class Session {
   #lose({ code, reason }, refused) {
     const why = reason || refused || (code === 1000 ? "The session has ended" : "The connection to the server is lost");
     if (LASTING.has(code)) {
-      this.#on.lost(why, undefined);
+      this.#on.lost(why, undefined, code === UNAUTHENTICATED);
       return;
     }
     const pause = this.#pauseMs;

@@ -14,6 +14,8 @@ use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
 use lipsync_server::{Config, config::ConfigError};
 
+use crate::{keys_command::KeysCommand, tenants_text::TenantsText};
+
 /// A gRPC server that makes faces speak.
 #[derive(Debug, clap::Parser)]
 #[command(version = env!("BUILT_VERSION"))]
@@ -63,6 +65,12 @@ pub enum Command {
         /// Plan for a GPU with this much memory (GiB) instead of the GPUs in this machine.
         #[arg(long)]
         device_memory_gb: Option<u32>,
+    },
+    /// Make the keys of tenants, or hash those that there are.
+    Keys {
+        /// Make or hash.
+        #[command(subcommand)]
+        command: KeysCommand,
     },
     /// Describe an ONNX file: inputs, outputs, operators, work, what is fused, what is unsupported.
     InspectModel {
@@ -129,6 +137,10 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(", "),
     ))?;
+    let text = TenantsText(&config).to_string();
+    if !text.is_empty() {
+        say(&text.trim_end())?;
+    }
     for missing in &config.missing {
         say(&format_args!("  {missing}: the model will be FAILED"))?;
     }

@@ -8,8 +8,10 @@ use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
-    config::{Output, RequestLimits, ServerLimits, SessionLimits},
+    busy::BusyShare,
+    config::{Live, Output, RequestLimits, ServerLimits, SessionLimits},
     gpus::Gpus,
+    tenants::Tenants,
 };
 
 /// The parts of a running server.
@@ -22,6 +24,8 @@ pub struct Shared {
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
+    /// Who may call.
+    pub tenants: Live<Tenants>,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
     /// Sizes and times of requests, and of the end.
@@ -34,6 +38,8 @@ pub struct Shared {
     pub device: String,
     /// How the GPUs are that run the networks, if any do.
     pub gpus: Gpus,
+    /// How busy the workers are.
+    pub busy: BusyShare,
     /// When the server started.
     pub started: Instant,
     /// Where it is in its life.

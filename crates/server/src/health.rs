@@ -3,7 +3,7 @@
 //! Written here because the stock service answers `Watch` on an unknown name with an error where
 //! the protocol asks for `SERVICE_UNKNOWN`, and reports "serving" before we are.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::stream::unfold;
 use lipsync_core::ModelId;
@@ -16,10 +16,10 @@ use tonic_health::pb::{
 };
 
 use lipsync_registry::Registry;
-use lipsync_serving::phase::Phase;
+use lipsync_serving::{phase::Phase, rights::Rights};
 use lipsync_worker_pool::LostDevice;
 
-use crate::wire::status;
+use crate::{request_layer::Arrival, wire::status};
 
 /// The services whose health equals the server's; `""` is the server itself, and `readiness` what orchestrators call
 /// that.
@@ -58,14 +58,16 @@ impl HealthService {
         }
     }
 
-    fn status(&self, service: &str, phase: Phase) -> ServingStatus {
+    /// Of a model that is not the caller's, nobody knows, as of one that does not exist.
+    fn status(&self, rights: &Rights, service: &str, phase: Phase) -> ServingStatus {
         let serving = match service {
             LIVENESS => self.lost.borrow().is_none(),
             name if SERVICES.contains(&name) => phase == Phase::Serving,
             name => {
                 let model = name
                     .strip_prefix(MODEL_PREFIX)
-                    .and_then(|id| ModelId::new(id).ok());
+                    .and_then(|id| ModelId::new(id).ok())
+                    .filter(|id| rights.may_see(id));
                 match model.map(|id| self.registry.watch_failed(&id)) {
                     Some(Ok(failed)) => phase == Phase::Serving && !*failed.borrow(),
                     _ => return ServingStatus::ServiceUnknown,
@@ -119,6 +121,10 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
+fn rights<T>(request: &Request<T>) -> Arc<Rights> {
+    Arrival::of(request.extensions()).headers.caller.rights
+}
+
 #[tonic::async_trait]
 impl Health for HealthService {
     async fn check(
@@ -126,7 +132,8 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let phase = *self.phase.borrow();
-        match self.status(&request.get_ref().service, phase) {
+        let rights = rights(&request);
+        match self.status(&rights, &request.get_ref().service, phase) {
             ServingStatus::ServiceUnknown => Err(status::unknown_service()),
             status => Ok(Response::new(response(status))),
         }
@@ -139,10 +146,12 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let rights = rights(&request);
         let service = request.into_inner().service;
         let this = self.clone();
         let id = service.strip_prefix(MODEL_PREFIX);
         let id = id.and_then(|id| ModelId::new(id).ok());
+        let id = id.filter(|id| rights.may_see(id));
         // The first answer comes with the phase.
         let phases = WatchStream::new(self.phase.clone()).map(|_| Event::Phase);
         // What is no model changes with the phase alone.
@@ -153,7 +162,7 @@ impl Health for HealthService {
         let mut last = None;
         let states = events.filter_map(move |event| {
             let phase = *this.phase.borrow();
-            let status = this.status(&service, phase);
+            let status = this.status(&rights, &service, phase);
             let is_news = last.replace(status) != Some(status);
             (is_news || event == Event::Phase).then(|| Ok(response(status)))
         });

@@ -10,6 +10,7 @@
 #![deny(clippy::print_stderr)]
 
 pub mod banner;
+pub mod busy;
 pub mod capacity_plan;
 pub mod comparison;
 pub mod config;
@@ -30,6 +31,7 @@ mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
+pub mod tenants;
 mod transport;
 pub mod wire;
 

@@ -6,8 +6,10 @@
 mod bake_command;
 mod command_line;
 mod compare_command;
+mod keys_command;
 mod plan_command;
 mod signals;
+mod tenants_text;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Plan { device_memory_gb } => {
             plan_command::plan(&arguments.config, device_memory_gb)
         }
+        Command::Keys { command } => keys_command::keys(command),
         Command::InspectModel {
             file,
             plan,
@@ -96,6 +99,9 @@ fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCod
     let config = Config::load(file)?;
     log.subscribe(&config.logging).context("logging.level")?;
     for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(warning) = config.exposure() {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

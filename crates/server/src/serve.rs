@@ -21,7 +21,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::{
-    config::{self, Config},
+    busy::BusyShare,
+    config::{self, Config, Live},
     core_state::Shared,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
@@ -146,12 +147,14 @@ impl Server {
                 clocks: Arc::default(),
             },
             sessions: Arc::default(),
+            tenants: Live::new(config.tenants),
             limits: config.server,
             requests: config.requests,
             session: config.session,
             output: config.output,
             device,
             gpus: Gpus::default(),
+            busy: BusyShare::default(),
             started: Instant::now(),
             phase: phase_seen,
         });

@@ -3,21 +3,24 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use lipsync_core::saturate::usize_of;
+use lipsync_core::{TenantId, saturate::usize_of};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     caller::Caller,
     error::{RETRY_AFTER, ServeError},
-    gate::{Gate, Rules, Ticket},
+    gate::{Gate, Lack, Party, Rules, Ticket},
     peer::Peer,
     phase::Phase,
+    rates::{Booking, Charge, Rates},
+    residents::Residents,
+    rights::{FrameRate, Quotas},
 };
 
 /// The gate.
@@ -36,6 +39,8 @@ pub struct Admission {
     uploads: Uploads,
     /// In bytes.
     unsent: Arc<Gate>,
+    rates: Arc<Rates>,
+    residents: Arc<Residents>,
     n_rejected: AtomicU64,
 }
 
@@ -68,6 +73,8 @@ pub struct Limits {
     pub max_unsent_bytes: usize,
     /// What one peer may hold of each kind of place and memory that clients share, percent.
     pub peer_share_percent: u32,
+    /// The same for one tenant, where there are several.
+    pub tenant_share_percent: u32,
 }
 
 #[cfg(test)]
@@ -80,6 +87,7 @@ impl Limits {
         max_upload_bytes: 1 << 20,
         max_unsent_bytes: 1 << 20,
         peer_share_percent: 100,
+        tenant_share_percent: 80,
     };
 }
 
@@ -111,7 +119,40 @@ pub struct Admitted {
 
 /// Room for a message that is on its way in, until the call that it belongs to is answered.
 #[derive(Debug)]
-pub struct Upload(Ticket);
+pub struct Upload {
+    ticket: Ticket,
+    /// Whose quota it was where it could not grow, if it was a quota.
+    over_quota: OnceLock<OverQuota>,
+    caller: Option<(TenantId, usize)>,
+}
+
+/// A quota of bytes that is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverQuota {
+    tenant: TenantId,
+    limit: usize,
+}
+
+impl From<OverQuota> for ServeError {
+    fn from(over: OverQuota) -> Self {
+        Self::OverQuota {
+            tenant: over.tenant,
+            quota: MAX_WAITING,
+            limit: mebibytes(over.limit),
+            retry: Some(RETRY_AFTER),
+        }
+    }
+}
+
+fn mebibytes(n_bytes: usize) -> String {
+    format!("{} MiB", n_bytes >> 20)
+}
+
+/// Keys of quotas.
+const MAX_SESSIONS: &str = "max_sessions";
+const MAX_REQUESTS: &str = "max_requests";
+const MAX_WAITING: &str = "max_waiting_mb";
+const FRAMES: &str = "frames_per_second";
 
 /// Room for all uploads.
 #[derive(Debug, Clone)]
@@ -120,7 +161,8 @@ pub struct Uploads(Arc<Gate>);
 impl Uploads {
     /// Room for one of a peer, if there is any.
     pub fn admit(&self, peer: Peer) -> Option<Upload> {
-        self.0.take(peer, UPLOAD_BYTES).map(Upload)
+        let ticket = self.0.take(peer, UPLOAD_BYTES).ok()?;
+        Some(Upload::of(ticket, None))
     }
 }
 
@@ -130,6 +172,14 @@ pub const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
 impl Upload {
+    fn of(ticket: Ticket, caller: Option<(TenantId, usize)>) -> Self {
+        Self {
+            ticket,
+            over_quota: OnceLock::new(),
+            caller,
+        }
+    }
+
     /// Grows it to this many bytes; `false` if there is no room.
     pub fn holds(&self, n_bytes: usize) -> bool {
         let n_bytes = if n_bytes > UPLOAD_BYTES {
@@ -137,28 +187,44 @@ impl Upload {
         } else {
             UPLOAD_BYTES
         };
-        self.0.resize(n_bytes)
+        match self.ticket.resize(n_bytes) {
+            Ok(()) => true,
+            Err(lack) => {
+                if let (Lack::Quota, Some((tenant, limit))) = (lack, &self.caller) {
+                    self.over_quota.get_or_init(|| OverQuota {
+                        tenant: tenant.clone(),
+                        limit: *limit,
+                    });
+                }
+                false
+            }
+        }
+    }
+
+    /// The quota because of which it could not grow, if it was one.
+    pub fn over_quota(&self) -> Option<OverQuota> {
+        self.over_quota.get().cloned()
     }
 
     /// Says whether it only waits from now on: for its client, or for a model to be loaded. Then it gives way to
     /// others where there is no room.
     pub fn waits(&self, waits: bool) {
-        self.0.set_waiting(waits.then(Instant::now));
+        self.ticket.set_waiting(waits.then(Instant::now));
     }
 
     /// Returns when it has given way.
     pub async fn withdrawn(&self) {
-        self.0.withdrawn().await;
+        self.ticket.withdrawn().await;
     }
 
     /// Whether it has given way.
     pub fn is_withdrawn(&self) -> bool {
-        self.0.is_withdrawn()
+        self.ticket.is_withdrawn()
     }
 
     /// The bytes of all uploads together.
     pub fn limit(&self) -> usize {
-        self.0.limit()
+        self.ticket.limit()
     }
 
     /// Waits for something that is not the server's own work: others go first where there is no room.
@@ -167,6 +233,50 @@ impl Upload {
         let done = waiting.await;
         self.waits(false);
         done
+    }
+}
+
+/// Which of a tenant's quotas holds for a gate.
+#[derive(Clone, Copy)]
+struct Quota {
+    key: &'static str,
+    limit: fn(&Quotas) -> Option<usize>,
+    in_words: fn(usize) -> String,
+}
+
+impl Quota {
+    const NONE: Self = Self {
+        key: "",
+        limit: |_| None,
+        in_words: |limit| limit.to_string(),
+    };
+    const REQUESTS: Self = Self {
+        key: MAX_REQUESTS,
+        limit: |quotas| quotas.max_requests,
+        ..Self::NONE
+    };
+    const SESSIONS: Self = Self {
+        key: MAX_SESSIONS,
+        limit: |quotas| quotas.max_sessions,
+        ..Self::NONE
+    };
+    /// Sessions and those that have failed while nobody reads them: twice as many, as for all tenants together.
+    const UNREAD: Self = Self {
+        limit: |quotas| Some(quotas.max_sessions?.saturating_mul(2)),
+        ..Self::SESSIONS
+    };
+    const WAITING: Self = Self {
+        key: MAX_WAITING,
+        limit: |quotas| quotas.max_waiting_bytes,
+        in_words: mebibytes,
+    };
+
+    fn party(self, caller: &Caller) -> Party {
+        Party {
+            peer: caller.peer,
+            tenant: caller.rights.is_one_of_many.then(|| caller.tenant.clone()),
+            quota: (self.limit)(&caller.rights.quotas),
+        }
     }
 }
 
@@ -179,6 +289,7 @@ impl Admission {
                 what,
                 limit,
                 share_percent: limits.peer_share_percent,
+                tenant_share_percent: limits.tenant_share_percent,
                 patience,
             })
         };
@@ -196,6 +307,7 @@ impl Admission {
                 what: "answers",
                 limit: ANSWERS,
                 share_percent: 100,
+                tenant_share_percent: 100,
                 patience: None,
             }),
             control: gate("too many calls at once", CONTROL, None),
@@ -206,6 +318,8 @@ impl Admission {
                 unsent,
                 Some(UNREAD_PATIENCE),
             ),
+            rates: Arc::default(),
+            residents: Arc::default(),
             n_rejected: AtomicU64::new(0),
         }
     }
@@ -213,21 +327,20 @@ impl Admission {
     /// Lets a caller in, now that nothing has to be waited for but the work itself.
     ///
     /// # Errors
-    /// [`ServeError::Starting`], [`ServeError::Draining`], [`ServeError::Overloaded`].
+    /// [`ServeError::Starting`], [`ServeError::Draining`], [`ServeError::Overloaded`], [`ServeError::OverQuota`].
     pub fn admit(&self, caller: &Caller, work: Work) -> Result<Admitted, ServeError> {
-        let peer = caller.peer;
         let place = match work {
-            Work::Batch => self.enter(&self.requests, peer)?,
-            Work::Session => self.enter(&self.sessions, peer)?,
+            Work::Batch => self.enter(&self.requests, caller, Quota::REQUESTS)?,
+            Work::Session => self.enter(&self.sessions, caller, Quota::SESSIONS)?,
             Work::Load => {
                 self.check_phase()?;
                 return Ok(Admitted::default());
             }
-            Work::Control => self.take(&self.control, peer, 1)?,
-            Work::Watch => self.take(&self.watches, peer, 1)?,
+            Work::Control => self.take(&self.control, caller, Quota::NONE, 1)?,
+            Work::Watch => self.take(&self.watches, caller, Quota::NONE, 1)?,
         };
         let memory = match work {
-            Work::Session => Some(self.enter(&self.unread_sessions, peer)?),
+            Work::Session => Some(self.enter(&self.unread_sessions, caller, Quota::UNREAD)?),
             Work::Batch | Work::Load | Work::Control | Work::Watch => None,
         };
         let place = Some(place);
@@ -239,17 +352,98 @@ impl Admission {
     /// # Errors
     /// As [`Self::admit`].
     pub fn expect(&self, caller: &Caller, work: Work) -> Result<(), ServeError> {
-        let gates: &[&Gate] = match work {
-            Work::Batch => &[&self.requests],
-            Work::Session => &[&self.sessions, &self.unread_sessions],
+        let gates: &[(&Gate, Quota)] = match work {
+            Work::Batch => &[(&self.requests, Quota::REQUESTS)],
+            Work::Session => &[
+                (&self.sessions, Quota::SESSIONS),
+                (&self.unread_sessions, Quota::UNREAD),
+            ],
             Work::Load => &[],
             // Whether there is room for those is known when they are answered.
             Work::Control | Work::Watch => return Ok(()),
         };
         self.check_phase()?;
-        match gates.iter().find(|gate| !gate.has_room(caller.peer)) {
-            Some(full) => Err(self.refuse(full)),
-            None => Ok(()),
+        for (gate, quota) in gates {
+            if let Some(lack) = gate.lack_of_one(&quota.party(caller)) {
+                return Err(self.refuse(gate, caller, *quota, lack));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts frames that a call asks for, before anything is computed for them.
+    ///
+    /// # Errors
+    /// [`ServeError::OverQuota`], with the time at which there will be that many.
+    pub(crate) fn charge(
+        &self,
+        caller: &Caller,
+        n_frames: usize,
+    ) -> Result<Option<Charge>, ServeError> {
+        let Some(rate) = caller.rights.quotas.frames else {
+            return Ok(None);
+        };
+        let charged = self.rates.charge(&caller.tenant, rate, n_frames);
+        charged
+            .map(Some)
+            .map_err(|retry| self.refuse_frames(caller, rate, retry))
+    }
+
+    /// Books the frames a second of a session that is paced: nothing slows it down after that.
+    ///
+    /// # Errors
+    /// [`ServeError::OverQuota`].
+    pub(crate) fn book(&self, caller: &Caller, fps: u32) -> Result<Option<Booking>, ServeError> {
+        let Some(rate) = caller.rights.quotas.frames else {
+            return Ok(None);
+        };
+        let booked = self.rates.book(&caller.tenant, rate, fps);
+        // When another session ends nobody knows; one that is too fast for the rate can never open.
+        let retry = (fps <= rate.per_second).then_some(RETRY_AFTER);
+        booked
+            .map(Some)
+            .map_err(|_booked_fps| self.refuse_frames(caller, rate, retry))
+    }
+
+    /// Counts frames of a session before they are made. One that is not paced waits here until they are due.
+    pub(crate) async fn spend(&self, caller: &Caller, n_frames: usize, is_paced: bool) {
+        let Some(rate) = caller.rights.quotas.frames else {
+            return;
+        };
+        if !is_paced {
+            loop {
+                let wait = self.rates.wait(&caller.tenant, rate, n_frames);
+                if wait.is_zero() {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+            }
+        }
+        self.rates.owe(&caller.tenant, rate, n_frames);
+    }
+
+    /// Which models tenants use.
+    pub(crate) fn residents(&self) -> &Arc<Residents> {
+        &self.residents
+    }
+
+    /// Counts a refusal that was not made here.
+    pub(crate) fn count_refusal(&self) {
+        self.n_rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn refuse_frames(
+        &self,
+        caller: &Caller,
+        rate: FrameRate,
+        retry: Option<Duration>,
+    ) -> ServeError {
+        self.count_refusal();
+        ServeError::OverQuota {
+            tenant: caller.tenant.clone(),
+            quota: FRAMES,
+            limit: format!("{}, {} at once", rate.per_second, rate.burst),
+            retry,
         }
     }
 
@@ -258,8 +452,11 @@ impl Admission {
     /// # Errors
     /// [`ServeError::Overloaded`].
     pub fn admit_upload(&self, caller: &Caller) -> Result<Upload, ServeError> {
-        let upload = self.uploads.admit(caller.peer);
-        upload.ok_or_else(|| self.refuse_upload())
+        let gate = &self.uploads.0;
+        let ticket = self.take(gate, caller, Quota::WAITING, UPLOAD_BYTES)?;
+        let limit = caller.rights.quotas.max_waiting_bytes;
+        let caller = limit.map(|limit| (caller.tenant.clone(), limit));
+        Ok(Upload::of(ticket, caller))
     }
 
     /// The pool of uploads, for what counts bytes by itself.
@@ -269,12 +466,18 @@ impl Admission {
 
     /// The refusal of a message for which there is no room.
     pub fn refuse_upload(&self) -> ServeError {
-        self.refuse(&self.uploads.0)
+        self.overloaded(&self.uploads.0)
+    }
+
+    /// The refusal of a message that is more than its tenant may have waiting.
+    pub fn refuse_over_quota(&self, over: OverQuota) -> ServeError {
+        self.count_refusal();
+        over.into()
     }
 
     /// For an answer until it is written. The drain waits for it, but it holds no place.
     pub fn answer(&self) -> Option<Ticket> {
-        self.answers.take(Peer::UNKNOWN, 1)
+        self.answers.take(Peer::UNKNOWN, 1).ok()
     }
 
     /// Room for a unary answer of this many bytes, from before it is made until it is written.
@@ -283,30 +486,34 @@ impl Admission {
     /// [`ServeError::Overloaded`].
     pub(crate) fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
         let n_bytes = usize_of(n_bytes);
-        self.take(&self.unsent, caller.peer, n_bytes)
+        self.take(&self.unsent, caller, Quota::WAITING, n_bytes)
     }
 
     /// Makes a reservation as large as the answer has become.
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub fn resize(&self, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
-        if room.resize(n_bytes) {
-            Ok(())
-        } else {
-            Err(self.refuse(&self.unsent))
-        }
+    pub fn resize(&self, caller: &Caller, room: &Ticket, n_bytes: usize) -> Result<(), ServeError> {
+        let resized = room.resize(n_bytes);
+        resized.map_err(|lack| self.refuse(&self.unsent, caller, Quota::WAITING, lack))
     }
 
-    fn enter(&self, gate: &Arc<Gate>, peer: Peer) -> Result<Ticket, ServeError> {
-        let ticket = gate.take(peer, 1);
+    fn enter(&self, gate: &Arc<Gate>, caller: &Caller, quota: Quota) -> Result<Ticket, ServeError> {
+        let ticket = gate.take(quota.party(caller), 1);
         // Looked at with the ticket in hand: whoever is let in before the drain begins is waited for.
         self.check_phase()?;
-        ticket.ok_or_else(|| self.refuse(gate))
+        ticket.map_err(|lack| self.refuse(gate, caller, quota, lack))
     }
 
-    fn take(&self, gate: &Arc<Gate>, peer: Peer, n: usize) -> Result<Ticket, ServeError> {
-        gate.take(peer, n).ok_or_else(|| self.refuse(gate))
+    fn take(
+        &self,
+        gate: &Arc<Gate>,
+        caller: &Caller,
+        quota: Quota,
+        n: usize,
+    ) -> Result<Ticket, ServeError> {
+        let ticket = gate.take(quota.party(caller), n);
+        ticket.map_err(|lack| self.refuse(gate, caller, quota, lack))
     }
 
     /// Whether new work is taken at all.
@@ -338,8 +545,24 @@ impl Admission {
         }
     }
 
-    fn refuse(&self, gate: &Gate) -> ServeError {
-        self.n_rejected.fetch_add(1, Ordering::Relaxed);
+    fn refuse(&self, gate: &Gate, caller: &Caller, quota: Quota, lack: Lack) -> ServeError {
+        let limit = (quota.limit)(&caller.rights.quotas);
+        match (lack, limit) {
+            (Lack::Quota, Some(limit)) => {
+                self.count_refusal();
+                ServeError::OverQuota {
+                    tenant: caller.tenant.clone(),
+                    quota: quota.key,
+                    limit: (quota.in_words)(limit),
+                    retry: Some(RETRY_AFTER),
+                }
+            }
+            _ => self.overloaded(gate),
+        }
+    }
+
+    fn overloaded(&self, gate: &Gate) -> ServeError {
+        self.count_refusal();
         let rules = gate.rules();
         ServeError::Overloaded {
             what: rules.what,
@@ -424,16 +647,19 @@ mod tests {
         let reserve = |n_bytes| gate.reserve(&anybody, n_bytes);
         let all = limits.max_unsent_bytes;
         let one = reserve(1000).unwrap();
-        gate.resize(&one, 10).unwrap();
+        gate.resize(&anybody, &one, 10).unwrap();
         let other = reserve(all as u64 - 100).unwrap();
-        gate.resize(&one, 100).unwrap();
-        for refused in [gate.resize(&other, all - 99), gate.resize(&one, 101)] {
+        gate.resize(&anybody, &one, 100).unwrap();
+        for refused in [
+            gate.resize(&anybody, &other, all - 99),
+            gate.resize(&anybody, &one, 101),
+        ] {
             assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
         }
         assert!(reserve(1).is_err());
         assert_eq!(gate.n_rejected(), 3);
         drop(other);
-        gate.resize(&one, all).unwrap();
+        gate.resize(&anybody, &one, all).unwrap();
         drop(one);
         assert!(reserve(all as u64).is_ok());
     }

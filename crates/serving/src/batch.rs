@@ -19,8 +19,11 @@ use crate::{
     coding::CodedFrame,
     error::ServeError,
     gate::Ticket,
+    models::{Used, model_for},
     order::{BackgroundOrder, BatchOrder, Clip},
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
+    rates::Charge,
+    residents::InUse,
     stages::Stage,
 };
 
@@ -104,6 +107,9 @@ pub struct Served<T> {
 
 /// All that a worker needs to begin, and what it took to get it.
 struct Prepared {
+    /// Of frames a second; given back where no worker takes them.
+    charge: Option<Charge>,
+    _in_use: Option<InUse>,
     model: Arc<Model>,
     load_time: Duration,
     windows: ClipWindows,
@@ -130,6 +136,8 @@ impl Batches {
         let arrived = Instant::now();
         let (output, priority) = (order.output, order.priority);
         let Prepared {
+            charge,
+            _in_use,
             model,
             load_time,
             windows,
@@ -148,7 +156,8 @@ impl Batches {
             let urgency = Urgency::of_call(caller, priority);
             let pipeline = &self.pipeline;
             let audio = windows.data;
-            let made = pipeline.infer(&model, &backgrounds, audio, urgency).await?;
+            let made =
+                charged(charge, pipeline.infer(&model, &backgrounds, audio, urgency)).await?;
             timings.add_job(made.timings);
             let begun = Instant::now();
             let coded = pipeline.composite(&backgrounds, made.faces, output).await?;
@@ -175,10 +184,12 @@ impl Batches {
         order: BatchOrder,
     ) -> Result<Prepared, ServeError> {
         let start = order.start_frame_index;
-        let Lease { model, load_time } = self.model(&order.model_id, upload).await?;
+        let used = self.model(caller, &order.model_id, upload).await?;
+        let Lease { model, load_time } = used.lease;
         let place = self.admission.admit(caller, Work::Batch)?;
         let begun = Instant::now();
         let windows = self.windows(&model, order.clip, order.n_frames).await?;
+        let charge = self.admission.charge(caller, windows.n_frames)?;
         let indices = walk(&model, start, windows.n_frames);
         let room = self.reserve(caller, estimated_bytes(&model, &indices, order.output)?)?;
         let backgrounds = self
@@ -186,6 +197,8 @@ impl Batches {
             .backgrounds(&model, start, windows.n_frames)
             .await?;
         Ok(Prepared {
+            charge,
+            _in_use: used.in_use,
             model,
             load_time,
             windows,
@@ -211,7 +224,8 @@ impl Batches {
             indices,
             output,
         } = order;
-        let model = self.model(&model_id, upload).await?.model;
+        let used = self.model(caller, &model_id, upload).await?;
+        let model = used.lease.model;
         let place = self.admission.admit(caller, Work::Batch)?;
         let n_background_frames = model.n_frames();
         if let Some(index) = indices.iter().find(|&&index| index >= n_background_frames) {
@@ -234,8 +248,14 @@ impl Batches {
     }
 
     /// A model, loaded if need be. Who waits for that is told when the server drains.
-    async fn model(&self, id: &ModelId, upload: Option<&Upload>) -> Result<Lease, ServeError> {
-        let loading = self.admission.unless_draining(self.registry.model(id));
+    async fn model(
+        &self,
+        caller: &Caller,
+        id: &ModelId,
+        upload: Option<&Upload>,
+    ) -> Result<Used, ServeError> {
+        let finding = model_for(caller, id, &self.registry, &self.admission);
+        let loading = self.admission.unless_draining(finding);
         Ok(waiting(upload, loading).await??)
     }
 
@@ -266,6 +286,26 @@ impl fmt::Debug for Batches {
             .field("max_frames", &self.max_frames)
             .finish_non_exhaustive()
     }
+}
+
+/// Has frames made that were counted, and gives them back where no worker has taken them on.
+async fn charged<T>(
+    mut charge: Option<Charge>,
+    making: impl Future<Output = Result<T, ServeError>>,
+) -> Result<T, ServeError> {
+    if let Some(charge) = &mut charge {
+        charge.begin();
+    }
+    let made = making.await;
+    let is_refused = matches!(
+        made,
+        Err(ServeError::Overloaded { .. } | ServeError::QueueTimeout { .. })
+    );
+    charge
+        .filter(|_| is_refused)
+        .into_iter()
+        .for_each(Charge::give_back);
+    made
 }
 
 /// Waits for something that is not the server's own work, in the name of an upload if there is one.

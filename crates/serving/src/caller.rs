@@ -1,10 +1,14 @@
 //! Who calls, as far as the server can tell, and how urgently.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use lipsync_core::{Priority, TenantId, Weight};
+use lipsync_core::{ModelId, Priority, TenantId, Weight};
+use lipsync_registry::RegistryError;
 
-use crate::peer::Peer;
+use crate::{error::ServeError, peer::Peer, rights::Rights};
 
 /// Whose call it is, how urgent it is, and how long somebody waits for it.
 ///
@@ -16,6 +20,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// What that tenant gets of the workers beside others.
     pub weight: Weight,
+    /// What it may ask for, and how much of the server it may hold.
+    pub rights: Arc<Rights>,
     /// The level of work that asks for none itself.
     pub priority: Priority,
     /// When nobody waits for the answer any more.
@@ -35,4 +41,58 @@ impl Caller {
             ..Self::default()
         }
     }
+}
+
+impl Caller {
+    /// Refuses a model of other tenants as if it did not exist.
+    ///
+    /// # Errors
+    /// [`ServeError::UnknownModel`].
+    pub fn check_model(&self, model: &ModelId) -> Result<(), ServeError> {
+        known_if(self.rights.may_use(model), model)
+    }
+
+    /// The same for questions about a model, which admins may ask about all of them.
+    ///
+    /// # Errors
+    /// [`ServeError::UnknownModel`].
+    pub fn check_visible(&self, model: &ModelId) -> Result<(), ServeError> {
+        known_if(self.rights.may_see(model), model)
+    }
+
+    /// Refuses what only an admin may do.
+    ///
+    /// # Errors
+    /// [`ServeError::PermissionDenied`].
+    pub fn check_admin(&self) -> Result<(), ServeError> {
+        if self.rights.is_admin {
+            return Ok(());
+        }
+        Err(ServeError::PermissionDenied {
+            reason: "only a tenant with admin: true may do this".into(),
+        })
+    }
+
+    /// Refuses a level of urgency above the tenant's.
+    ///
+    /// # Errors
+    /// [`ServeError::PermissionDenied`].
+    pub fn check_priority(&self, priority: Priority) -> Result<Priority, ServeError> {
+        let max = self.rights.max_priority;
+        if priority <= max {
+            return Ok(priority);
+        }
+        let (max, found) = (max.name(), priority.name());
+        Err(ServeError::PermissionDenied {
+            reason: format!("priority: at most {max} (the tenant's max_priority), found {found}"),
+        })
+    }
+}
+
+fn known_if(is_known: bool, model: &ModelId) -> Result<(), ServeError> {
+    if is_known {
+        return Ok(());
+    }
+    let id = model.clone();
+    Err(RegistryError::UnknownModel { id }.into())
 }

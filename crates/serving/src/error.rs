@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
-use lipsync_core::Foreign;
+use lipsync_core::{Foreign, TenantId};
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_session::SessionFault;
 use lipsync_worker_pool::PoolError;
@@ -53,6 +53,27 @@ pub enum ServeError {
         limit: usize,
         /// When to come back.
         retry: Duration,
+    },
+    /// The caller shows no key that is good now. Which of that it is, nobody is told.
+    #[error("a valid key is needed (authorization: Bearer <key>)")]
+    Unauthenticated,
+    /// The caller's tenant may not do this.
+    #[error("{reason}")]
+    PermissionDenied {
+        /// What it may not, and what it may.
+        reason: String,
+    },
+    /// The caller's tenant has all that it may have.
+    #[error("{}", over_quota(tenant, quota, limit, *retry))]
+    OverQuota {
+        /// Whose quota.
+        tenant: TenantId,
+        /// Its key in the configuration.
+        quota: &'static str,
+        /// How much it allows, in words.
+        limit: String,
+        /// When to come back, where that can be any use.
+        retry: Option<Duration>,
     },
     /// The request waited in the queue for longer than its `x-max-wait-time`.
     #[error("waited {} ms in the queue without reaching a worker", waited.as_millis())]
@@ -150,6 +171,16 @@ impl ServeError {
             detail: detail.to_string(),
         }
     }
+}
+
+fn over_quota(tenant: &TenantId, quota: &str, limit: &str, retry: Option<Duration>) -> String {
+    let advice = retry.map(|retry| {
+        // Rounded up: a client that comes a moment too early would be refused again.
+        let ms = retry.as_micros().div_ceil(1000);
+        format!("; try again in {ms} ms")
+    });
+    let advice = advice.unwrap_or_default();
+    format!("the quota {quota} of tenant {tenant} is used up (limit {limit}){advice}")
 }
 
 /// Advice to a refused client. A queue of a hundred small batches drains in about this time.

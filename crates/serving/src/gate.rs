@@ -1,14 +1,15 @@
-//! A bounded number of places, or of bytes, that peers share.
+//! A bounded number of places, or of bytes, that peers and tenants share.
 //!
-//! Three rules hold for every gate. What is taken is never more than the limit. One peer never takes all: what
-//! it holds stays in proportion to what is left for others. And where a gate has patience, a holder that only
-//! waits (for its client, mostly) gives way to a newcomer when there is no room left; its owner learns that
-//! from `Ticket::withdrawn` and ends what it was doing.
+//! Four rules hold for every gate. What is taken is never more than the limit. One peer never takes all, and one
+//! tenant neither: what they hold stays in proportion to what is left for others. A tenant never holds more than its
+//! quota. And where a gate has patience, a holder that only waits (for its client, mostly) gives way to a newcomer
+//! when there is no room left; its owner learns that from `Ticket::withdrawn` and ends what it was doing.
 //!
 //! [`crate::admission`] decides what a place stands for, and words the refusals.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_core::sync::lock;
+use lipsync_core::{TenantId, sync::lock};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::peer::Peer;
@@ -30,8 +31,32 @@ pub struct Rules {
     pub limit: usize,
     /// Share of its own holdings and the free places that one peer may hold, percent; 100 = all.
     pub share_percent: u32,
+    /// The same for one tenant.
+    pub tenant_share_percent: u32,
     /// How long a holder may have waited before it gives way; `None`: it never does.
     pub patience: Option<Duration>,
+}
+
+/// For whom something is taken.
+#[derive(Debug, Clone)]
+pub struct Party {
+    /// Where the call came from.
+    pub peer: Peer,
+    /// Its tenant, where there are several.
+    pub tenant: Option<TenantId>,
+    /// The most that this tenant may hold of the gate.
+    pub quota: Option<usize>,
+}
+
+impl From<Peer> for Party {
+    /// Somebody whose tenant does not matter, or is not known yet.
+    fn from(peer: Peer) -> Self {
+        Self {
+            peer,
+            tenant: None,
+            quota: None,
+        }
+    }
 }
 
 /// See the module.
@@ -47,13 +72,14 @@ pub struct Gate {
 struct State {
     n_taken: usize,
     by_peer: HashMap<Peer, usize>,
+    by_tenant: HashMap<TenantId, usize>,
     holders: HashMap<u64, Holder>,
     next_id: u64,
 }
 
 #[derive(Debug)]
 struct Holder {
-    peer: Peer,
+    party: Party,
     n: usize,
     waiting_since: Option<Instant>,
     withdrawal: Arc<Withdrawal>,
@@ -75,11 +101,15 @@ pub struct Ticket {
 
 /// Why something does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
-    /// Of room for anybody.
+pub enum Lack {
+    /// There is no room for anybody, or the ticket has given way.
     Room,
-    /// Of room for this peer.
-    Share,
+    /// This peer has its share.
+    Peer,
+    /// This tenant has its share.
+    Tenant,
+    /// This tenant has all that it may have.
+    Quota,
 }
 
 impl Gate {
@@ -98,35 +128,39 @@ impl Gate {
         &self.rules
     }
 
-    /// Takes this many for a peer, if there is room or can be made.
-    pub fn take(self: &Arc<Self>, peer: Peer, n: usize) -> Option<Ticket> {
+    /// Takes this many for somebody, if there is room or can be made.
+    ///
+    /// # Errors
+    /// What there is too little of.
+    pub fn take(self: &Arc<Self>, party: impl Into<Party>, n: usize) -> Result<Ticket, Lack> {
+        let party = party.into();
         let mut state = self.lock();
-        if !self.make_room(&mut state, peer, None, n) {
-            return None;
-        }
+        self.make_room(&mut state, &party, None, n)?;
         let id = state.next_id;
         state.next_id += 1;
         let withdrawal = Arc::<Withdrawal>::default();
-        state.add(peer, n);
+        state.add(&party, n);
         let holder = Holder {
-            peer,
+            party,
             n,
             waiting_since: None,
             withdrawal: Arc::clone(&withdrawal),
         };
         state.holders.insert(id, holder);
-        Some(Ticket {
+        Ok(Ticket {
             gate: Arc::clone(self),
             id,
             withdrawal,
         })
     }
 
-    /// Whether one more place would be given to this peer now.
-    pub(crate) fn has_room(&self, peer: Peer) -> bool {
+    /// Why one more place would not be given to somebody now, if so.
+    pub(crate) fn lack_of_one(&self, party: &Party) -> Option<Lack> {
         let state = self.lock();
-        self.lack(&state, peer, 0, 1).is_none()
-            || self.rules.patience.is_some() && !self.candidates(&state, peer, None).is_empty()
+        let lack = self.lack_in(party, Trial::of(&state, party), 0, 1)?;
+        let has_candidate = || !self.candidates(&state, party, None).is_empty();
+        let can_be_made = self.rules.patience.is_some() && has_candidate();
+        (!can_be_made).then_some(lack)
     }
 
     /// Places or bytes that are taken now.
@@ -146,36 +180,42 @@ impl Gate {
     }
 
     /// Has holders give way until `n` more fit beside the `own` that the asking ticket has; all or none of it.
-    fn make_room(&self, state: &mut State, peer: Peer, own: Option<u64>, n: usize) -> bool {
+    fn make_room(
+        &self,
+        state: &mut State,
+        party: &Party,
+        own: Option<u64>,
+        n: usize,
+    ) -> Result<(), Lack> {
         let n_own = own.and_then(|id| state.holders.get(&id)).map_or(0, |h| h.n);
-        let Some(mut lack) = self.lack(state, peer, n_own, n) else {
-            return true;
+        let mut trial = Trial::of(state, party);
+        let Some(mut lack) = self.lack_in(party, trial, n_own, n) else {
+            return Ok(());
         };
-        let mut trial = Trial::of(state, peer);
         let mut leaving = Vec::new();
-        for (id, their_peer) in self.candidates(state, peer, own) {
-            if lack == Lack::Share && their_peer != peer {
+        for candidate in self.candidates(state, party, own) {
+            if !candidate.helps(lack) {
                 continue;
             }
-            let freed = state.holders.get(&id).map_or(0, |holder| holder.n);
-            trial.n_taken -= freed;
-            if their_peer == peer {
-                trial.n_of_peer -= freed;
-            }
-            leaving.push(id);
-            match self.lack_in(trial, n_own, n) {
+            let freed = state
+                .holders
+                .get(&candidate.id)
+                .map_or(0, |holder| holder.n);
+            trial.free(&candidate, freed);
+            leaving.push(candidate.id);
+            match self.lack_in(party, trial, n_own, n) {
                 None => {
                     leaving.into_iter().for_each(|id| state.withdraw(id));
-                    return true;
+                    return Ok(());
                 }
                 Some(still) => lack = still,
             }
         }
-        false
+        Err(lack)
     }
 
     /// Holders that would give way, longest waiting first.
-    fn candidates(&self, state: &State, peer: Peer, own: Option<u64>) -> Vec<(u64, Peer)> {
+    fn candidates(&self, state: &State, party: &Party, own: Option<u64>) -> Vec<Candidate> {
         let Some(patience) = self.rules.patience else {
             return Vec::new();
         };
@@ -184,35 +224,37 @@ impl Gate {
             .holders
             .iter()
             .filter(|(id, _)| Some(**id) != own)
-            .filter_map(|(id, holder)| Some((holder.waiting_since?, *id, holder.peer)))
+            .filter_map(|(id, holder)| Some((holder.waiting_since?, *id, &holder.party)))
             .filter(|(since, ..)| *since + patience <= now)
+            .map(|(since, id, theirs)| (since, Candidate::of(id, theirs, party)))
             .collect();
         // Among those that wait equally long, the peer's own go first.
-        waiting.sort_unstable_by_key(|&(since, id, theirs)| (since, theirs != peer, id));
-        waiting
-            .into_iter()
-            .map(|(_, id, peer)| (id, peer))
-            .collect()
-    }
-
-    fn lack(&self, state: &State, peer: Peer, n_own: usize, n: usize) -> Option<Lack> {
-        self.lack_in(Trial::of(state, peer), n_own, n)
+        waiting.sort_unstable_by_key(|(since, other)| (*since, !other.is_same_peer, other.id));
+        waiting.into_iter().map(|(_, other)| other).collect()
     }
 
     /// Why `n` more would not fit. `n_own` is what the asking ticket has already: one thing, however large, is
     /// no unfair share.
-    fn lack_in(&self, trial: Trial, n_own: usize, n: usize) -> Option<Lack> {
+    fn lack_in(&self, party: &Party, trial: Trial, n_own: usize, n: usize) -> Option<Lack> {
+        let n_of_tenant = trial.n_of_tenant.saturating_add(n);
+        if party.quota.is_some_and(|quota| n_of_tenant > quota) {
+            return Some(Lack::Quota);
+        }
         let taken_then = trial.n_taken.saturating_add(n);
         let Some(free_then) = self.rules.limit.checked_sub(taken_then) else {
             return Some(Lack::Room);
         };
-        if trial.n_of_peer == n_own {
-            return None;
+        let exceeds = |n_held: usize, share_percent: u32| {
+            let share = u128::from(share_percent.min(100));
+            let theirs = n_held.saturating_add(n) as u128 * (100 - share);
+            n_held != n_own && theirs > (free_then as u128 + 1) * share
+        };
+        if exceeds(trial.n_of_peer, self.rules.share_percent) {
+            return Some(Lack::Peer);
         }
-        let share = u128::from(self.rules.share_percent.min(100));
-        let theirs = trial.n_of_peer.saturating_add(n) as u128 * (100 - share);
-        let for_others = (free_then as u128 + 1) * share;
-        (theirs > for_others).then_some(Lack::Share)
+        let has_tenant = party.tenant.is_some();
+        (has_tenant && exceeds(trial.n_of_tenant, self.rules.tenant_share_percent))
+            .then_some(Lack::Tenant)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -221,41 +263,92 @@ impl Gate {
     }
 }
 
+/// A holder that would give way.
+struct Candidate {
+    id: u64,
+    is_same_peer: bool,
+    is_same_tenant: bool,
+}
+
+impl Candidate {
+    fn of(id: u64, theirs: &Party, party: &Party) -> Self {
+        Self {
+            id,
+            is_same_peer: theirs.peer == party.peer,
+            is_same_tenant: theirs.tenant.is_some() && theirs.tenant == party.tenant,
+        }
+    }
+
+    /// Whether it makes room of the kind that is missing.
+    fn helps(&self, lack: Lack) -> bool {
+        match lack {
+            Lack::Room => true,
+            Lack::Peer => self.is_same_peer,
+            Lack::Tenant | Lack::Quota => self.is_same_tenant,
+        }
+    }
+}
+
 /// What a gate would look like.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     n_taken: usize,
     n_of_peer: usize,
+    n_of_tenant: usize,
 }
 
 impl Trial {
-    fn of(state: &State, peer: Peer) -> Self {
+    fn of(state: &State, party: &Party) -> Self {
+        let tenant = party.tenant.as_ref();
+        let n_of_tenant = tenant.and_then(|tenant| state.by_tenant.get(tenant));
         Self {
             n_taken: state.n_taken,
-            n_of_peer: state.by_peer.get(&peer).copied().unwrap_or(0),
+            n_of_peer: state.by_peer.get(&party.peer).copied().unwrap_or(0),
+            n_of_tenant: n_of_tenant.copied().unwrap_or(0),
+        }
+    }
+
+    fn free(&mut self, candidate: &Candidate, n: usize) {
+        self.n_taken -= n;
+        if candidate.is_same_peer {
+            self.n_of_peer -= n;
+        }
+        if candidate.is_same_tenant {
+            self.n_of_tenant -= n;
+        }
+    }
+}
+
+/// Takes `n` from what a key holds; what holds nothing is forgotten.
+fn subtract<K: Eq + Hash>(held: &mut HashMap<K, usize>, key: &K, n: usize) {
+    if let Some(n_held) = held.get_mut(key) {
+        *n_held -= n;
+        if *n_held == 0 {
+            held.remove(key);
         }
     }
 }
 
 impl State {
-    fn add(&mut self, peer: Peer, n: usize) {
+    fn add(&mut self, party: &Party, n: usize) {
         self.n_taken += n;
-        *self.by_peer.entry(peer).or_default() += n;
+        *self.by_peer.entry(party.peer).or_default() += n;
+        if let Some(tenant) = &party.tenant {
+            *self.by_tenant.entry(tenant.clone()).or_default() += n;
+        }
     }
 
-    fn subtract(&mut self, peer: Peer, n: usize) {
+    fn subtract(&mut self, party: &Party, n: usize) {
         self.n_taken -= n;
-        if let Some(held) = self.by_peer.get_mut(&peer) {
-            *held -= n;
-            if *held == 0 {
-                self.by_peer.remove(&peer);
-            }
+        subtract(&mut self.by_peer, &party.peer, n);
+        if let Some(tenant) = &party.tenant {
+            subtract(&mut self.by_tenant, tenant, n);
         }
     }
 
     fn remove(&mut self, id: u64) -> Option<Holder> {
         let holder = self.holders.remove(&id)?;
-        self.subtract(holder.peer, holder.n);
+        self.subtract(&holder.party, holder.n);
         Some(holder)
     }
 
@@ -271,26 +364,27 @@ impl State {
 }
 
 impl Ticket {
-    /// Takes more or gives some back; `false` where there is no room for more, or the ticket is withdrawn.
-    pub(crate) fn resize(&self, n: usize) -> bool {
+    /// Takes more or gives some back.
+    ///
+    /// # Errors
+    /// What there is too little of; [`Lack::Room`] as well where the ticket is withdrawn.
+    pub(crate) fn resize(&self, n: usize) -> Result<(), Lack> {
         let mut state = self.gate.lock();
-        let Some((peer, n_held)) = state.holders.get(&self.id).map(|h| (h.peer, h.n)) else {
-            return false;
-        };
+        let held = state.holders.get(&self.id);
+        let (party, n_held) = held.map(|h| (h.party.clone(), h.n)).ok_or(Lack::Room)?;
         match n.checked_sub(n_held) {
-            Some(0) => return true,
+            Some(0) => return Ok(()),
             Some(more) => {
-                if !self.gate.make_room(&mut state, peer, Some(self.id), more) {
-                    return false;
-                }
-                state.add(peer, more);
+                self.gate
+                    .make_room(&mut state, &party, Some(self.id), more)?;
+                state.add(&party, more);
             }
-            None => state.subtract(peer, n_held - n),
+            None => state.subtract(&party, n_held - n),
         }
         if let Some(holder) = state.holders.get_mut(&self.id) {
             holder.n = n;
         }
-        true
+        Ok(())
     }
 
     /// Of all tickets of its gate.

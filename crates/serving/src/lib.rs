@@ -23,10 +23,14 @@ pub mod error;
 pub mod gate;
 mod levels;
 pub mod live;
+mod models;
 pub mod order;
 pub mod peer;
 pub mod phase;
 pub mod pipeline;
+mod rates;
+mod residents;
+pub mod rights;
 pub mod speech;
 pub mod stages;
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lipsync::{client::Client, v1};
+use lipsync::{
+    client::{Client, ConnectOptions},
+    v1,
+};
 use lipsync_registry::NetworkLoader;
 use lipsync_server::{Config, CpuLoader, RunningServer, Server};
 
@@ -50,6 +53,12 @@ impl TestServer {
     /// A new connection.
     pub async fn client(&self) -> Result<Client> {
         Ok(Client::connect(&self.address()).await?)
+    }
+
+    /// A new connection that shows a key.
+    pub async fn client_with(&self, key: &str) -> Result<Client> {
+        let options = ConnectOptions::new().api_key(key);
+        Ok(options.connect(&self.address()).await?)
     }
 
     /// `host:port`.

@@ -27,6 +27,16 @@ impl Socket {
         Ok(Self(client_async(request, tcp).await?.0))
     }
 
+    /// The same, with subprotocols.
+    pub async fn connect_as(server: &TestServer, protocols: &str) -> Result<Self> {
+        let host = server.operations()?;
+        let tcp = TcpStream::connect(&host).await?;
+        let mut request = format!("ws://{host}/session").into_client_request()?;
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", protocols.parse()?);
+        Ok(Self(client_async(request, tcp).await?.0))
+    }
+
     /// The same, and its first message.
     pub async fn open(server: &TestServer, open: v1::OpenSession) -> Result<Self> {
         let mut socket = Self::connect(server).await?;

@@ -26,6 +26,7 @@ from .events import (
     SegmentEnd,
     ServerWarning,
 )
+from .key import InsecureKeyWarning
 from .options import Output, OutputFormat, Pacing, Priority
 from .session import Session
 from .wav import Wav, WavError, read_wav
@@ -41,6 +42,7 @@ __all__ = [
     "Event",
     "FieldViolation",
     "Frame",
+    "InsecureKeyWarning",
     "LipsyncError",
     "Opened",
     "Output",

@@ -1,6 +1,7 @@
 """Server addresses as people write them."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 DEFAULT_PORT = 50_051
 """Where a server listens unless configured otherwise."""
@@ -40,6 +41,21 @@ def parse(text: str) -> Address:
     if is_secure is None:
         raise _wrong(text, "its scheme is not known: http, https, grpc and grpcs are")
     return Address(_authority(text, rest.removesuffix("/"), 443 if is_secure else 80), is_secure)
+
+
+def is_exposed(text: str) -> bool:
+    """Whether what is sent there can be read on the way: without TLS, to another machine."""
+    address = parse(text)
+    target = address.target
+    if address.is_secure or target.startswith(("unix:", "unix-abstract:")):
+        return False
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]").lower()
+    if host == "localhost":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 def _authority(text: str, authority: str, default_port: int) -> str:

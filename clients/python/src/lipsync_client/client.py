@@ -1,6 +1,7 @@
 """A connection to one server."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -9,11 +10,13 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
+from .address import is_exposed
 from .audio import AudioFormat, Bytes, Pcm, PcmS16, Steps, encoding, whole_items
 from .channel import ANSWER_TIMEOUT_S, PING_INTERVAL_S, PING_TIMEOUT_S, open_channel
 from .cuts import cuts
 from .errors import call_error
 from .events import Batch, Frame, ServerWarning, frame_from_proto
+from .key import InsecureKeyWarning, key_metadata
 from .options import Output, Pacing, Priority
 from .session import Session
 from .v1 import lipsync_pb2 as pb
@@ -36,6 +39,7 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         ca: str | Path | bytes | None = None,
+        api_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         answer_timeout: float = ANSWER_TIMEOUT_S,
         pings: tuple[float, float] = (PING_INTERVAL_S, PING_TIMEOUT_S),
@@ -46,8 +50,9 @@ class Client:
         `grpc` are other names of the schemes. Without a port it is 443, 80, or 50051 where there
         is no scheme either. `ca` names a file of certificates (PEM), or is its content, that TLS
         trusts instead of those that grpcio brings along; `credentials` say all of it in grpcio's
-        way. `ca` and `credentials` turn TLS on for `host:port` too. `metadata` goes with every
-        request, for example `{"authorization": "Bearer ..."}`.
+        way. `ca` and `credentials` turn TLS on for `host:port` too. `api_key` is the key of a tenant;
+        where it would go without TLS to another machine, `InsecureKeyWarning` says so. `metadata`
+        goes with every request.
 
         Nothing waits for ever. Calls without a limit of their own and the opening of a session end
         after `answer_timeout` seconds with DEADLINE_EXCEEDED. If nothing comes in for the
@@ -55,9 +60,16 @@ class Client:
         Without an answer within the second number of seconds, the link is dead, and its calls and
         sessions end with UNAVAILABLE.
         """
-        self._metadata = tuple((metadata or {}).items())
+        key = key_metadata(api_key)
+        self._metadata = (*(metadata or {}).items(), *key)
         self._timeout = answer_timeout
         self._channel = open_channel(address, credentials, ca, pings)
+        if key and credentials is None and ca is None and is_exposed(address):
+            warnings.warn(
+                f"the key is sent in clear to {address}: use https://",
+                InsecureKeyWarning,
+                stacklevel=2,
+            )
         self._lip_sync = rpc.LipSyncStub(self._channel)
         self._admin = rpc.ModelAdminStub(self._channel)
         self._server = rpc.ServerAdminStub(self._channel)
@@ -184,8 +196,8 @@ class Client:
             self._lip_sync.InferBatchComposite(request, timeout=timeout, metadata=self._metadata)
         )
         frames = tuple(frame_from_proto(frame) for frame in answer.frames)
-        warnings = tuple(ServerWarning(w.code, w.text) for w in answer.warnings)
-        return Batch(frames, answer.timings, warnings)
+        told = tuple(ServerWarning(w.code, w.text) for w in answer.warnings)
+        return Batch(frames, answer.timings, told)
 
     async def infer_utterance(
         self,

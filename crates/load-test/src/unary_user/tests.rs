@@ -86,6 +86,7 @@ fn user(caller: Fake, end_ms: u64) -> UnaryUser<Fake> {
             format: OutputFormat::Rgb.into(),
             ..OutputOptions::default()
         },
+        priority: lipsync::v1::Priority::Unspecified,
     };
     UnaryUser {
         caller,

@@ -39,16 +39,12 @@ pub(super) fn apply(
     if value.contains(char::REPLACEMENT_CHARACTER) {
         return Err("its value is not UTF-8".into());
     }
-    let n_models = ids(tree).len();
-    let path = with_id_of_file(tree, path)?;
+    let path = with_ids_of_file(tree, path)?;
+    let path: Vec<_> = path.into_iter().map(|part| part.text).collect();
+    let added = added(tree, &path);
     set(tree, &path, variable, value)?;
-    if ids(tree).len() > n_models
-        && let [_, id, _] = path.as_slice()
-        && let Some(near) = nearest(id, ids(tree).into_iter().filter(|known| known != id))
-    {
-        return Ok(Some(format!(
-            "adds a model {id:?} to those of the file; did you mean {near:?}?"
-        )));
+    if added.is_some() {
+        return Ok(added);
     }
     let is_quoted = ['"', '\'']
         .iter()
@@ -70,27 +66,60 @@ fn other_prefix(tree: &Node, schema: &Schema, variable: &str) -> Option<String> 
     })
 }
 
-/// The path with the id as the file writes it. A name of a variable has neither dots nor dashes in most shells, and
-/// `_` stands for them where no id has it in that place.
-fn with_id_of_file(tree: &Node, path: Vec<String>) -> Result<Vec<String>, String> {
-    let [section, id, key] = path.as_slice() else {
-        return Ok(path);
+/// What to say of an id that the file does not have, but one that is nearly the same.
+fn added(tree: &Node, path: &[String]) -> Option<String> {
+    let [section, id, _, ..] = path else {
+        return None;
     };
-    let known = ids(tree);
+    let (known, noun) = (ids(tree, section), section.strip_suffix('s')?);
+    if known.contains(&id.as_str()) {
+        return None;
+    }
+    let near = nearest(id, known.into_iter())?;
+    Some(format!(
+        "adds a {noun} {id:?} to those of the file; did you mean {near:?}?"
+    ))
+}
+
+/// A part of the path of a key.
+struct PathPart {
+    text: String,
+    /// Users give names here.
+    is_id: bool,
+}
+
+/// The path with ids as the file writes them.
+fn with_ids_of_file(tree: &Node, path: Vec<PathPart>) -> Result<Vec<PathPart>, String> {
+    let mut found: Vec<PathPart> = Vec::with_capacity(path.len());
+    for part in path {
+        let text = if part.is_id {
+            let above: Vec<_> = found.iter().map(|part| part.text.as_str()).collect();
+            id_of_file(&below(tree, &above), part.text)?
+        } else {
+            part.text
+        };
+        found.push(PathPart { text, ..part });
+    }
+    Ok(found)
+}
+
+/// An id as the file writes it. A name of a variable has neither dots nor dashes in most shells, and `_` stands for
+/// them where no id has it in that place.
+fn id_of_file(known: &[&str], id: String) -> Result<String, String> {
     let same: Vec<_> = known
         .iter()
-        .filter(|known| known.to_lowercase() == *id)
+        .filter(|known| known.to_lowercase() == id)
         .collect();
     let folded = |id: &str| id.to_lowercase().replace(['.', '-'], "_");
-    let like: Vec<_> = known.iter().filter(|known| folded(known) == *id).collect();
+    let like: Vec<_> = known.iter().filter(|known| folded(known) == id).collect();
     let (found, difference) = if same.is_empty() {
         (like, "dots and dashes alone")
     } else {
         (same, "case alone")
     };
     match found.as_slice() {
-        [] => Ok(path),
-        [found] => Ok(vec![section.clone(), (**found).to_owned(), key.clone()]),
+        [] => Ok(id),
+        [found] => Ok((**found).to_owned()),
         [first, second, ..] => Err(format!(
             "it could mean {:?} and {:?}, which differ by {difference}: set the key in the file",
             Foreign(first),
@@ -100,32 +129,66 @@ fn with_id_of_file(tree: &Node, path: Vec<String>) -> Result<Vec<String>, String
 }
 
 /// The path of the key that a name stands for.
-fn key_of(schema: &Schema, name: &str) -> Option<Vec<String>> {
-    schema.leaves().find_map(|leaf| {
-        let Some(at) = leaf.iter().position(|&part| part == NAME) else {
-            let is_it = leaf.join("__") == name;
-            return is_it.then(|| leaf.iter().map(|&part| part.to_owned()).collect());
-        };
-        let (section, key) = (leaf[..at].join("__"), leaf[at + 1..].join("__"));
-        let rest = name.strip_prefix(&section)?.strip_prefix("__")?;
-        let id = rest.strip_suffix(&key)?.strip_suffix("__")?;
-        (!id.is_empty()).then(|| vec![section, id.to_owned(), key])
+fn key_of(schema: &Schema, name: &str) -> Option<Vec<PathPart>> {
+    schema.leaves().find_map(|leaf| split(&leaf, name))
+}
+
+/// A name in the parts of a leaf. Only where a single id is in it, that may have two underscores itself.
+fn split(leaf: &[&str], name: &str) -> Option<Vec<PathPart>> {
+    let part = |text: &str, is_id| PathPart {
+        text: text.to_owned(),
+        is_id,
+    };
+    let mut ids = leaf.iter().filter(|&&part| part == NAME);
+    if let (Some(_), None) = (ids.next(), ids.next()) {
+        let at = leaf.iter().position(|&part| part == NAME)?;
+        let (above, below) = (leaf[..at].join("__"), leaf[at + 1..].join("__"));
+        let rest = name.strip_prefix(&above)?.strip_prefix("__")?;
+        let id = rest.strip_suffix(&below)?.strip_suffix("__")?;
+        let parts = leaf.iter().map(|&of_leaf| match of_leaf {
+            NAME => part(id, true),
+            other => part(other, false),
+        });
+        return (!id.is_empty()).then(|| parts.collect());
+    }
+    let texts: Vec<_> = name.split("__").collect();
+    let is_it = texts.len() == leaf.len()
+        && leaf
+            .iter()
+            .zip(&texts)
+            .all(|(&of_leaf, &text)| of_leaf == text || (of_leaf == NAME && !text.is_empty()));
+    let parts = leaf.iter().zip(texts);
+    is_it.then(|| {
+        parts
+            .map(|(&of_leaf, text)| part(text, of_leaf == NAME))
+            .collect()
     })
 }
 
-/// The ids of models.
-fn ids(tree: &Node) -> Vec<&str> {
-    let models = tree.entries().iter().find(|entry| entry.key == "models");
-    let entries = models.map_or(&[][..], |models| models.value.entries());
-    let live = entries.iter().filter(|entry| !entry.skipped);
+/// The keys below a path.
+fn below<'a>(tree: &'a Node, path: &[&str]) -> Vec<&'a str> {
+    let mut node = Some(tree);
+    for &part in path {
+        let mut entries = node.map_or(&[][..], Node::entries).iter();
+        node = entries
+            .find(|entry| entry.key == part && !entry.skipped)
+            .map(|entry| &entry.value);
+    }
+    let entries = node.map_or(&[][..], Node::entries).iter();
+    let live = entries.filter(|entry| !entry.skipped);
     live.map(|entry| entry.key.as_str()).collect()
+}
+
+/// The ids of a section.
+fn ids<'a>(tree: &'a Node, section: &str) -> Vec<&'a str> {
+    below(tree, &[section])
 }
 
 /// Pairs of ids that differ by case alone, in which no variable can tell them apart.
 pub(super) fn alike(tree: &Node) -> Vec<(&str, &str)> {
     let mut seen = HashMap::new();
     let mut found = Vec::new();
-    for id in ids(tree) {
+    for id in ids(tree, "models") {
         match seen.entry(id.to_lowercase()) {
             hash_map::Entry::Occupied(first) => found.push((*first.get(), id)),
             hash_map::Entry::Vacant(place) => {
@@ -240,10 +303,13 @@ fn meant(tree: &Node, schema: &Schema, name: &str) -> Vec<String> {
     in_section().into_iter().collect()
 }
 
-/// The variables that a key has: one for each model, if it is a model's.
+/// The variables that a key has: one for each id, if it is one of a model or a tenant.
 fn variables(tree: &Node, leaf: &[&str]) -> Vec<String> {
-    if !leaf.contains(&NAME) {
-        return vec![schema::variable(leaf)];
+    match leaf.iter().filter(|&&part| part == NAME).count() {
+        0 => return vec![schema::variable(leaf)],
+        1 => {}
+        // Which of all those could be meant nobody knows.
+        _ => return Vec::new(),
     }
     let of = |id: &str| {
         let with_id: Vec<_> = leaf
@@ -252,5 +318,6 @@ fn variables(tree: &Node, leaf: &[&str]) -> Vec<String> {
             .collect();
         schema::variable(&with_id)
     };
-    ids(tree).into_iter().map(of).collect()
+    let section = leaf.first().copied().unwrap_or_default();
+    ids(tree, section).into_iter().map(of).collect()
 }

@@ -5,10 +5,14 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
 };
 
 use lipsync_registry::RegistryConfig;
 use serde::Deserialize;
+
+use crate::tenants::Tenants;
 
 use super::{
     BadValue,
@@ -21,6 +25,7 @@ use super::{
     section::Heat,
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
+    tenants::{self, RawTenant},
     text::{Text, null_as_default},
     written_path::resolve,
 };
@@ -49,6 +54,8 @@ pub(super) struct RawConfig {
     follow_links: Option<bool>,
     #[serde(deserialize_with = "null_as_default")]
     models: BTreeMap<String, RawModel>,
+    #[serde(deserialize_with = "null_as_default")]
+    tenants: BTreeMap<String, RawTenant>,
 }
 
 /// A complete configuration.
@@ -70,6 +77,8 @@ pub struct Config {
     pub logging: Logging,
     /// Models and their budgets.
     pub registry: RegistryConfig,
+    /// Who may call.
+    pub tenants: Arc<Tenants>,
     /// What is not wrong, but probably not meant, a sentence each.
     pub warnings: Vec<String>,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -98,6 +107,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawSession::KEYS,
         RawLogging::KEYS,
         RawModel::KEYS,
+        RawTenant::KEYS,
     ];
     sections.into_iter().flatten().copied()
 }
@@ -127,17 +137,27 @@ impl RawConfig {
         })?;
         let (server, requests) = self.server.check()?;
         let operations = self.operations.check(server.address)?;
+        let session = self.session.check()?;
+        let mut warnings = Vec::new();
+        let elsewhere = tenants::Elsewhere {
+            models: &registry.models,
+            server: &server,
+            requests: &requests,
+            session: &session,
+            now: SystemTime::now(),
+        };
+        let tenants = tenants::check(self.tenants, &elsewhere, &mut warnings)?;
         Ok(Config {
             server,
             requests,
             operations,
             engine: self.engine.check()?,
             output,
-            session: self.session.check()?,
+            session,
             logging: self.logging.check()?,
             registry,
-            // Of the reading, not of the values.
-            warnings: Vec::new(),
+            tenants: Arc::new(tenants),
+            warnings,
             strict,
             missing: missing.iter().map(BadValue::sentence).collect(),
         })

@@ -12,6 +12,7 @@
 mod address;
 mod advice;
 mod capacity;
+mod date;
 mod engine;
 mod environment;
 mod file;
@@ -31,6 +32,7 @@ mod session;
 mod settings;
 mod source;
 mod spelling;
+mod tenants;
 mod text;
 mod tree;
 mod typed;
@@ -268,6 +270,10 @@ impl Reading<'_> {
                 self.file.display()
             ));
         }
+        let file = self.file.display();
+        let of_values = config.warnings.iter();
+        let of_values = of_values.map(|warning| format!("{file}: {warning}"));
+        self.warnings.extend(of_values);
         Config {
             warnings: self.warnings,
             ..config
@@ -292,12 +298,13 @@ impl Reading<'_> {
             ),
         };
         // A model with a hole in it would be wrong in other ways then.
-        let is_model = keys.first() == Some(&"models");
-        let whole = if is_model {
-            path.len().min(2)
-        } else {
-            path.len()
+        let n_parts = match keys.as_slice() {
+            ["models", ..] => 2,
+            // So would a tenant's key.
+            ["tenants", _, "keys", ..] => 4,
+            _ => path.len(),
         };
+        let whole = path.len().min(n_parts);
         self.mistakes.push(Mistake {
             place,
             key,

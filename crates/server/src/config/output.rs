@@ -4,6 +4,7 @@ use lipsync_compositor::Encoding;
 use serde::Deserialize;
 
 use super::{BadValue, section::section};
+use crate::tenants::OutputDefaults;
 
 section! {
     /// `output`, as it is written.
@@ -22,6 +23,20 @@ pub(super) enum RawFormat {
     I420,
 }
 
+impl RawFormat {
+    /// The format, of JPEG with some quality.
+    pub(super) fn encoding(self, jpeg_quality: u8) -> Encoding {
+        match self {
+            Self::Jpeg => Encoding::Jpeg {
+                quality: jpeg_quality,
+            },
+            Self::Png => Encoding::Png,
+            Self::Rgb => Encoding::Rgb,
+            Self::I420 => Encoding::I420,
+        }
+    }
+}
+
 /// `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Output {
@@ -33,17 +48,30 @@ pub struct Output {
     pub mark_generated: bool,
 }
 
+impl Output {
+    /// The same for a tenant's model, of which the tenant may have other defaults.
+    #[must_use]
+    pub fn with(self, defaults: &OutputDefaults) -> Self {
+        let jpeg_quality = defaults.jpeg_quality.unwrap_or(self.jpeg_quality);
+        let encoding = match defaults.encoding.unwrap_or(self.encoding) {
+            Encoding::Jpeg { .. } => Encoding::Jpeg {
+                quality: jpeg_quality,
+            },
+            other => other,
+        };
+        Self {
+            encoding,
+            jpeg_quality,
+            ..self
+        }
+    }
+}
+
 impl RawOutput {
     pub(super) fn check(&self) -> Result<Output, BadValue> {
         let quality = u8::try_from(self.jpeg_quality()?).unwrap_or(u8::MAX);
-        let encoding = match self.format() {
-            RawFormat::Jpeg => Encoding::Jpeg { quality },
-            RawFormat::Png => Encoding::Png,
-            RawFormat::Rgb => Encoding::Rgb,
-            RawFormat::I420 => Encoding::I420,
-        };
         Ok(Output {
-            encoding,
+            encoding: self.format().encoding(quality),
             jpeg_quality: quality,
             mark_generated: self.mark_generated(),
         })

@@ -1,5 +1,7 @@
 //! What the parts of the server need to know of the configuration, in their own terms.
 
+use std::net::SocketAddr;
+
 use lipsync_core::saturate::u64_of;
 use lipsync_serving::{admission, answer_limit::AnswerLimit, live};
 
@@ -17,7 +19,37 @@ impl Config {
             max_upload_bytes: server.max_upload_bytes,
             max_unsent_bytes: server.max_unsent_bytes,
             peer_share_percent: server.peer_share_percent,
+            tenant_share_percent: server.tenant_share_percent,
         }
+    }
+}
+
+impl Config {
+    /// What to say where everybody who reaches a port may do everything, and a port is reached from other machines.
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
+        let operations = self.operations.as_ref();
+        let ports = [
+            ("server.port", Some(self.server.address)),
+            (
+                "operations.port",
+                operations.map(|operations| operations.address),
+            ),
+        ];
+        let is_open = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        let open = ports.iter().filter_map(|(key, address)| {
+            let address = (*address).filter(is_open)?;
+            Some(format!("{key} {address}"))
+        });
+        let open: Vec<_> = open.collect();
+        let is_exposed = self.tenants.is_empty() && !open.is_empty();
+        is_exposed.then(|| {
+            format!(
+                "there are no tenants, so whoever reaches {} may use every model and unload it; \
+                 add tenants, or listen on 127.0.0.1",
+                open.join(" and ")
+            )
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     section::{in_range, mebibytes, section},
     text::Text,
 };
-use lipsync_core::saturate::usize_of;
+use lipsync_core::saturate::{u32_of, usize_of};
 
 section! {
     /// `server`, as it is written.
@@ -18,6 +18,7 @@ section! {
     cold max_unsent_mb: u32 = 1024;
     cold max_upload_mb: u32;
     cold peer_share_percent: u32 = 80, 1..=100;
+    cold tenant_share_percent: u32 = 80, 1..=100;
     cold worker_count: u32 = 4, 1..=256;
     cold queue_size: u32 = 100, 1..=1_000_000;
     hot max_batch_frames: u32 = 64, 1..=4096;
@@ -39,6 +40,8 @@ pub struct ServerLimits {
     pub max_upload_bytes: usize,
     /// What one address may hold of each kind of place and memory that clients share, percent.
     pub peer_share_percent: u32,
+    /// The same for one tenant, where there are several.
+    pub tenant_share_percent: u32,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -70,7 +73,8 @@ impl RawServer {
         // The largest message must fit, too.
         let upload = self.max_upload_mb.map_or(message.max(512), u64::from);
         let upload = in_range("server.max_upload_mb", upload, message..=1_048_576)?;
-        let share = self.peer_share_percent()?;
+        let share = u32_of(self.peer_share_percent()?);
+        let tenant_share = u32_of(self.tenant_share_percent()?);
         let requests = RequestLimits {
             max_batch_frames: usize_of(frames),
             request_timeout: Duration::from_millis(self.request_timeout_ms()?),
@@ -82,7 +86,8 @@ impl RawServer {
             max_message_bytes: mebibytes(message),
             max_unsent_bytes: mebibytes(unsent),
             max_upload_bytes: mebibytes(upload),
-            peer_share_percent: u32::try_from(share).unwrap_or(100),
+            peer_share_percent: share,
+            tenant_share_percent: tenant_share,
             n_workers: usize_of(n_workers),
             queue_capacity: usize_of(queue),
         };

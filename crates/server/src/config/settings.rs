@@ -5,6 +5,8 @@ use std::sync::Arc;
 use lipsync_registry::RegistryConfig;
 use tokio::sync::watch;
 
+use crate::tenants::Tenants;
+
 use super::{
     Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits, SessionLimits,
 };
@@ -47,6 +49,8 @@ pub struct Hot {
     pub log_level: String,
     /// Models and their budgets, for [`Registry::reconfigure`](lipsync_registry::Registry::reconfigure).
     pub registry: RegistryConfig,
+    /// Who may call.
+    pub tenants: Arc<Tenants>,
 }
 
 impl Config {
@@ -67,6 +71,7 @@ impl Config {
                 session: self.session.clone(),
                 log_level: self.logging.level.clone(),
                 registry: self.registry.clone(),
+                tenants: Arc::clone(&self.tenants),
             },
         }
     }
@@ -81,8 +86,8 @@ pub struct Live<T>(watch::Sender<Arc<T>>);
 impl<T: PartialEq> Live<T> {
     /// Settings to begin with.
     #[must_use]
-    pub fn new(settings: T) -> Self {
-        Self(watch::Sender::new(Arc::new(settings)))
+    pub fn new(settings: impl Into<Arc<T>>) -> Self {
+        Self(watch::Sender::new(settings.into()))
     }
 
     /// What holds now.
@@ -98,11 +103,12 @@ impl<T: PartialEq> Live<T> {
     }
 
     /// Lets other settings hold from now on; whether they are others.
-    pub fn set(&self, settings: T) -> bool {
+    pub fn set(&self, settings: impl Into<Arc<T>>) -> bool {
+        let settings = settings.into();
         self.0.send_if_modified(|current| {
-            let is_news = **current != settings;
+            let is_news = **current != *settings;
             if is_news {
-                *current = Arc::new(settings);
+                *current = settings;
             }
             is_news
         })

@@ -1,5 +1,6 @@
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ mod mistakes;
 mod overrides;
 mod paths;
 mod shapes;
+mod tenants;
 
 fn parse(text: &str) -> Result<Config, String> {
     parse_with(text, &[])

@@ -1,16 +1,22 @@
 //! `/api/...`: what the page's panel shows, as JSON. The names are those of the contract; times are in
 //! microseconds, states and stages are words.
 
+use std::time::SystemTime;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lipsync::v1;
+use lipsync_serving::{caller::Caller, peer::Peer};
 use serde::Serialize;
 
 use super::context::{Context, FRESH};
-use crate::service::{model_admin, server_admin};
+use crate::{
+    service::{model_admin, server_admin},
+    tenants::Shown,
+};
 
 /// `GetServerStats`.
 #[derive(Serialize)]
@@ -116,25 +122,47 @@ struct Stats {
 }
 
 /// `ListModels`.
-pub(super) async fn models(State(context): State<Context>) -> Response {
-    json(&list(&context))
+pub(super) async fn models(State(context): State<Context>, headers: HeaderMap) -> Response {
+    match caller(&context, &headers) {
+        Ok(caller) => json(&list(&context, &caller)),
+        Err(refusal) => *refusal,
+    }
 }
 
 /// `GetServerStats` and `ListModels`.
-pub(super) async fn stats(State(context): State<Context>) -> Response {
+pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let caller = match caller(&context, &headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return *refusal,
+    };
+    if let Err(refusal) = caller.check_admin() {
+        return (StatusCode::FORBIDDEN, FRESH, format!("{refusal}\n")).into_response();
+    }
     let stats = server_admin::stats(&context.shared);
     json(&Stats {
         server: Server::new(stats, context.shared.session.max_sessions),
-        models: list(&context),
+        models: list(&context, &caller),
     })
 }
 
-fn list(context: &Context) -> Vec<Model> {
-    let models = context.shared.registry.list();
-    models
-        .iter()
-        .map(|m| model_admin::to_proto(m).into())
-        .collect()
+/// Who asks. The refusal names the scheme, as HTTP wants it.
+fn caller(context: &Context, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
+    let tenants = context.shared.tenants.get();
+    let shown = Shown::in_headers(headers);
+    match tenants.identify(shown, false, SystemTime::now()) {
+        Ok(tenant) => Ok(tenant.caller(Peer::UNKNOWN)),
+        Err(refusal) => {
+            let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
+            let text = format!("{refusal}\n");
+            let answer = (StatusCode::UNAUTHORIZED, FRESH, scheme, text).into_response();
+            Err(Box::new(answer))
+        }
+    }
+}
+
+fn list(context: &Context, caller: &Caller) -> Vec<Model> {
+    let models = model_admin::list(caller, &context.shared.registry);
+    models.into_iter().map(Model::from).collect()
 }
 
 impl Server {

@@ -48,6 +48,7 @@ static ASSETS: &[Asset] = &[
     page!("/", "index.html", HTML),
     page!("/style.css", "style.css", CSS),
     page!("/icon.svg", "icon.svg", SVG),
+    page!("/key.js", "key.js", SCRIPT),
     page!("/main.js", "main.js", SCRIPT),
     page!("/proto.js", "proto.js", SCRIPT),
     page!("/session.js", "session.js", SCRIPT),

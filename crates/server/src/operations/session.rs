@@ -3,12 +3,13 @@
 //! Each binary message is one `StreamCompositeRequest` (up) or `StreamCompositeResponse` (down). A
 //! WebSocket cannot be closed in one direction only: an empty message up stands for the half-close.
 //! A session that ends well is closed with 1000; one that fails with 4000 + its gRPC status code and
-//! `NAME: message` as the reason. It is the same session as over gRPC: the same code behind the same
+//! `NAME: message` as the reason. Where there are tenants, the key comes in a subprotocol (see [`Shown`]) or, from
+//! clients that are no browsers, in `authorization`; it is never part of the address. It is the same session as over gRPC: the same code behind the same
 //! gate, under the same limits, in the same drain.
 
 use std::{
     pin::pin,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -36,6 +37,7 @@ use super::{context::Context, inflow::Inflow, origin};
 use crate::{
     core_state::Shared,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
+    tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
     transport::{accept::Seat, closed},
     wire::{self, headers::RequestHeaders, status::to_status},
 };
@@ -91,7 +93,13 @@ pub(super) async fn open(
     // One message is written at a time; besides it there are answers to pings.
     let largest_answer = context.shared.limits.max_message_bytes + PONGS_BYTES;
     let id = request_layer::request_id(&headers);
-    let span = tracing::info_span!("session", id = id.to_str().unwrap_or(""));
+    let span = tracing::info_span!(
+        "session",
+        id = id.to_str().unwrap_or(""),
+        tenant = tracing::field::Empty
+    );
+    // A browser takes no connection that does not name one of its subprotocols.
+    let protocol = wants_subprotocol(&headers).then_some(SUBPROTOCOL);
     let client = Client {
         headers,
         seat,
@@ -99,6 +107,7 @@ pub(super) async fn open(
     };
     let serving = async move |socket| serve(context, client, socket).await;
     let mut response = upgrade
+        .protocols(protocol)
         .max_message_size(limit)
         .max_frame_size(limit)
         .max_write_buffer_size(largest_answer)
@@ -174,10 +183,19 @@ async fn converse(
     source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
 ) -> End {
     let shared = &context.shared;
+    let shown = Shown::in_upgrade(&client.headers);
+    let tenants = shared.tenants.get();
+    let tenant = match tenants.identify(shown, false, SystemTime::now()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return refusal.into(),
+    };
+    if !tenants.is_empty() {
+        tracing::Span::current().record("tenant", tenant.id.as_str());
+    }
     let mut headers = client.headers.clone();
-    // A proxy's own; this port has no keys.
+    // A proxy's own, or the key, which has been looked at.
     headers.remove(header::AUTHORIZATION);
-    let headers = RequestHeaders::read(&headers, client.seat.peer, Instant::now());
+    let headers = RequestHeaders::read(&headers, &tenant, client.seat.peer, Instant::now());
     let arrival = Arrival::new(headers, Some(client.seat.activity.clone()));
     let expected = arrival
         .headers

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use lipsync_core::saturate::usize_of;
 use lipsync_serving::{
-    admission::{TOO_MANY_UPLOADS, Upload},
+    admission::{OverQuota, TOO_MANY_UPLOADS, Upload},
     error::{RETRY_AFTER, ServeError},
 };
 use tonic::Status;
@@ -52,13 +52,17 @@ pub(crate) enum Fault {
         /// `server.max_upload_mb`, in bytes.
         limit: usize,
     },
+    /// Its tenant may not have more waiting.
+    #[error("the message is more than its tenant may have waiting")]
+    OverQuota(OverQuota),
 }
 
 impl Fault {
     /// What is said where an upload has given way, or cannot grow.
     pub(super) fn no_room(upload: &Upload) -> Self {
         let limit = upload.limit();
-        Self::NoRoom { limit }
+        let over_quota = upload.over_quota();
+        over_quota.map_or(Self::NoRoom { limit }, Self::OverQuota)
     }
 }
 
@@ -74,6 +78,7 @@ impl From<Fault> for ServeError {
                 limit,
                 retry: RETRY_AFTER,
             },
+            Fault::OverQuota(over) => over.into(),
         }
     }
 }

@@ -64,7 +64,11 @@ pub(super) struct Method {
     pub(super) message_limit: usize,
     /// For the message to arrive and the answer's headers to leave.
     pub(super) time_limit: Duration,
+    is_open: bool,
 }
+
+/// Services of health begin with this.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 impl Method {
     pub(super) fn of(path: &str, limits: Limits) -> Self {
@@ -83,7 +87,13 @@ impl Method {
             kind,
             message_limit,
             time_limit,
+            is_open: path.starts_with(HEALTH) || matches!(kind, Kind::Reflection | Kind::Unknown),
         }
+    }
+
+    /// Whether anybody may call it: probes have no keys, and the contract is no secret.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Whether the drain waits for it once it is let in.

@@ -21,7 +21,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use futures_util::FutureExt as _;
@@ -39,7 +39,9 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
+    config::Live,
     core_state::Shared,
+    tenants::{Shown, Tenants},
     wire::{
         headers::{RequestHeaders, check_encoding},
         status::{self, to_status},
@@ -63,6 +65,7 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestLayer {
     admission: Arc<Admission>,
+    tenants: Live<Tenants>,
     limits: Limits,
     shapes: Arc<Shapes>,
 }
@@ -73,6 +76,7 @@ impl RequestLayer {
     pub fn new(shared: &Shared) -> Self {
         Self {
             admission: Arc::clone(&shared.admission),
+            tenants: shared.tenants.clone(),
             limits: Limits::of(&shared.limits, &shared.requests, &shared.session),
             shapes: Shapes::of_contract(),
         }
@@ -124,14 +128,19 @@ where
         let span = tracing::info_span!(
             "request",
             id = id.to_str().unwrap_or(""),
-            path = %lipsync_core::Foreign(request.uri().path())
+            path = %lipsync_core::Foreign(request.uri().path()),
+            tenant = tracing::field::Empty
         );
-        let call = Call::new(&self.layer, &request);
+        let call = Call::new(&self.layer, &request, &span);
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
         let answer = async move {
-            let mut response = call.answer(inner, request).await?;
+            let mut response = match call {
+                _ if !is_grpc(request.headers()) => unsupported(),
+                Ok(call) => call.answer(inner, request).await?,
+                Err(refusal) => to_status(refusal).into_http(),
+            };
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
@@ -161,12 +170,23 @@ struct Inside {
 }
 
 impl Call {
-    fn new(layer: &RequestLayer, request: &Request<Body>) -> Self {
+    /// Refuses whoever is not known, before anything else is looked at.
+    fn new(
+        layer: &RequestLayer,
+        request: &Request<Body>,
+        span: &tracing::Span,
+    ) -> Result<Self, ServeError> {
         let now = Instant::now();
         let method = Method::of(request.uri().path(), layer.limits);
+        let tenants = layer.tenants.get();
+        let shown = Shown::in_headers(request.headers());
+        let tenant = tenants.identify(shown, method.is_open(), SystemTime::now())?;
+        if !tenants.is_empty() {
+            span.record("tenant", tenant.id.as_str());
+        }
         let extensions = request.extensions();
         let peer: Peer = extensions.get().copied().unwrap_or_default();
-        let mut headers = RequestHeaders::read(request.headers(), peer, now);
+        let mut headers = RequestHeaders::read(request.headers(), &tenant, peer, now);
         let ours = now + method.time_limit;
         let client = headers.caller.deadline;
         let answer_by = client.map_or(ours, |client| client.min(ours));
@@ -174,13 +194,13 @@ impl Call {
         if method.kind != Kind::Session {
             headers.caller.deadline = Some(answer_by);
         }
-        Self {
+        Ok(Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
             method,
             arrival: Arrival::new(headers, extensions.get().cloned()),
             answer_by,
-        }
+        })
     }
 
     async fn answer<S>(
@@ -191,9 +211,6 @@ impl Call {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        if !is_grpc(request.headers()) {
-            return Ok(unsupported());
-        }
         let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
             Err(refusal) => return Ok(to_status(refusal).into_http()),
@@ -284,6 +301,7 @@ impl Call {
         match read {
             Ok(Ok(whole)) => Ok(whole),
             Ok(Err(Fault::NoRoom { .. })) => Err(self.admission.refuse_upload()),
+            Ok(Err(Fault::OverQuota(over))) => Err(self.admission.refuse_over_quota(over)),
             Ok(Err(fault)) => Err(fault.into()),
             Err(_elapsed) => Err(ServeError::DeadlineExceeded),
         }

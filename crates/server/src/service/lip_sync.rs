@@ -6,6 +6,7 @@ use lipsync::v1::{self, lip_sync_server::LipSync};
 use lipsync_serving::{
     ServeError,
     batch::{Batches, Served},
+    caller::Caller,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,7 +17,7 @@ use crate::{
     wire::{
         self,
         answer::{checked_bytes, to_backgrounds, to_batch},
-        headers::write_figures,
+        headers::{Load, write_figures},
         request::{background_order, batch_order},
         status::to_status,
     },
@@ -50,8 +51,8 @@ impl LipSyncService {
         let upload = arrival.upload.as_deref();
         let served = self.batches.serve(&headers.caller, upload, order).await?;
         let timings = served.answer.timings.clone();
-        let mut response = self.response(served, to_batch)?;
-        write_figures(&timings, response.metadata_mut());
+        let mut response = self.response(&headers.caller, served, to_batch)?;
+        write_figures(&timings, &self.load(), response.metadata_mut());
         Ok(response)
     }
 
@@ -62,19 +63,30 @@ impl LipSyncService {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?;
         let (defaults, max_frames) = (&self.shared.output, self.batches.max_frames);
-        let order = background_order(request.into_inner(), defaults, max_frames)?;
-        headers.check_model_id(&order.model_id)?;
+        let order = background_order(request.into_inner(), headers, defaults, max_frames)?;
         let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
         let served = self
             .batches
             .serve_backgrounds(caller, upload, order)
             .await?;
-        self.response(served, to_backgrounds)
+        self.response(caller, served, to_backgrounds)
+    }
+
+    /// How busy the server is: its GPUs where there are any, or else its workers.
+    fn load(&self) -> Load {
+        let gpus = self.shared.gpus.latest();
+        let busiest = gpus.iter().map(|gpu| gpu.utilization_percent).max();
+        let workers = &self.shared.pipeline.workers;
+        busiest.map_or_else(
+            || Load::Workers(self.shared.busy.percent(workers)),
+            Load::Gpu,
+        )
     }
 
     /// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
     fn response<A, M: prost::Message>(
         &self,
+        caller: &Caller,
         served: Served<A>,
         to_message: fn(A) -> M,
     ) -> Result<Response<M>, ServeError> {
@@ -85,7 +97,7 @@ impl LipSyncService {
         } = served;
         let message = to_message(answer);
         let n_bytes = checked_bytes(&message, self.batches.answers)?;
-        self.batches.admission.resize(&room, n_bytes)?;
+        self.batches.admission.resize(caller, &room, n_bytes)?;
         let mut response = Response::new(message);
         response.extensions_mut().insert(Arc::new(room));
         Ok(response)

@@ -10,6 +10,7 @@ use lipsync_serving::{
     ServeError,
     admission::{Admission, Work},
     batch::waiting,
+    caller::Caller,
 };
 use tonic::{Request, Response, Status};
 
@@ -40,8 +41,9 @@ impl ModelAdminService {
         &self,
         request: Request<v1::LoadModelRequest>,
     ) -> Result<v1::LoadModelResponse, ServeError> {
-        let id = parse_model_id(&request.get_ref().model_id)?;
         let arrival = Arrival::of(request.extensions());
+        arrival.headers.caller.check_admin()?;
+        let id = parse_model_id(&request.get_ref().model_id)?;
         let admission = &self.admission;
         let _place = admission.admit(&arrival.headers.caller, Work::Load)?;
         let loading = admission.unless_draining(self.registry.load(&id));
@@ -54,9 +56,10 @@ impl ModelAdminService {
 
     async fn unload(
         &self,
-        request: &v1::UnloadModelRequest,
+        request: &Request<v1::UnloadModelRequest>,
     ) -> Result<v1::UnloadModelResponse, ServeError> {
-        let id = parse_model_id(&request.model_id)?;
+        caller(request).check_admin()?;
+        let id = parse_model_id(&request.get_ref().model_id)?;
         let registry = self.registry.clone();
         // Gives back the memory of a whole model.
         let unloading = tokio::task::spawn_blocking(move || registry.unload(&id));
@@ -66,12 +69,48 @@ impl ModelAdminService {
 
     fn stats(
         &self,
-        request: &v1::GetModelStatsRequest,
+        request: &Request<v1::GetModelStatsRequest>,
     ) -> Result<v1::GetModelStatsResponse, ServeError> {
-        let id = parse_model_id(&request.model_id)?;
+        let caller = caller(request);
+        let id = parse_model_id(&request.get_ref().model_id)?;
+        caller.check_visible(&id)?;
         Ok(v1::GetModelStatsResponse {
-            model: Some(to_proto(&self.registry.status(&id)?)),
+            model: Some(as_seen_by(&caller, &self.registry.status(&id)?)),
         })
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Caller {
+    Arrival::of(request.extensions()).headers.caller
+}
+
+/// The models that a caller may know of.
+pub(crate) fn list(caller: &Caller, registry: &Registry) -> Vec<v1::ModelStats> {
+    let models = registry.list();
+    let visible = models
+        .iter()
+        .filter(|model| caller.rights.may_see(&model.id));
+    visible.map(|model| as_seen_by(caller, model)).collect()
+}
+
+/// A model as its tenants see it: what it is and how it is, but not what all of them do with it.
+fn as_seen_by(caller: &Caller, status: &ModelStatus) -> v1::ModelStats {
+    let all = to_proto(status);
+    if caller.rights.is_admin {
+        return all;
+    }
+    v1::ModelStats {
+        model_id: all.model_id,
+        state: all.state,
+        failure: all.failure,
+        fps: all.fps,
+        audio_kind: all.audio_kind,
+        n_background_frames: all.n_background_frames,
+        width: all.width,
+        height: all.height,
+        precision: all.precision,
+        precision_reason: all.precision_reason,
+        ..v1::ModelStats::default()
     }
 }
 
@@ -79,9 +118,9 @@ impl ModelAdminService {
 impl ModelAdmin for ModelAdminService {
     async fn list_models(
         &self,
-        _request: Request<v1::ListModelsRequest>,
+        request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let models = self.registry.list().iter().map(to_proto).collect();
+        let models = list(&caller(&request), &self.registry);
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
 
@@ -97,7 +136,7 @@ impl ModelAdmin for ModelAdminService {
         &self,
         request: Request<v1::UnloadModelRequest>,
     ) -> Result<Response<v1::UnloadModelResponse>, Status> {
-        let unloaded = self.unload(request.get_ref()).await;
+        let unloaded = self.unload(&request).await;
         unloaded.map(Response::new).map_err(to_status)
     }
 
@@ -105,12 +144,12 @@ impl ModelAdmin for ModelAdminService {
         &self,
         request: Request<v1::GetModelStatsRequest>,
     ) -> Result<Response<v1::GetModelStatsResponse>, Status> {
-        let stats = self.stats(request.get_ref());
+        let stats = self.stats(&request);
         stats.map(Response::new).map_err(to_status)
     }
 }
 
-pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
+fn to_proto(status: &ModelStatus) -> v1::ModelStats {
     let state = match status.state {
         ModelState::Unloaded => v1::ModelState::Unloaded,
         ModelState::Loading => v1::ModelState::Loading,

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::model_admin::visual_cache_to_proto;
 use crate::{
     core_state::Shared,
+    request_layer::Arrival,
     wire::{session::stats_to_proto, status::to_status},
 };
 
@@ -29,12 +30,19 @@ impl ServerAdminService {
     }
 }
 
+/// These figures are of all tenants together.
+fn check_admin<T>(request: &Request<T>) -> Result<(), Status> {
+    let caller = Arrival::of(request.extensions()).headers.caller;
+    caller.check_admin().map_err(to_status)
+}
+
 #[tonic::async_trait]
 impl ServerAdmin for ServerAdminService {
     async fn get_server_stats(
         &self,
-        _request: Request<v1::GetServerStatsRequest>,
+        request: Request<v1::GetServerStatsRequest>,
     ) -> Result<Response<v1::GetServerStatsResponse>, Status> {
+        check_admin(&request)?;
         Ok(Response::new(stats(&self.shared)))
     }
 
@@ -45,6 +53,7 @@ impl ServerAdmin for ServerAdminService {
         &self,
         request: Request<v1::WatchServerStatsRequest>,
     ) -> Result<Response<Self::WatchServerStatsStream>, Status> {
+        check_admin(&request)?;
         let interval_ms = match request.get_ref().interval_ms {
             0 => 1000,
             ms @ 100..=60_000 => ms,

@@ -51,6 +51,8 @@ pub(crate) fn places(limit: usize, share_percent: u32) -> Arc<Gate> {
         what: "too many connections",
         limit,
         share_percent,
+        // Whose connection it is is not known before its first call.
+        tenant_share_percent: 100,
         patience: Some(Duration::ZERO),
     })
 }
@@ -81,7 +83,7 @@ where
                 continue;
             }
         };
-        let Some(place) = places.take(Peer::new(address.ip()), 1) else {
+        let Ok(place) = places.take(Peer::new(address.ip()), 1) else {
             tracing::warn!(%address, "too many connections: closing a new one");
             refuse(socket);
             continue;

@@ -1,17 +1,27 @@
 //! What the headers of a call say, and the figures in the headers of its answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderValue};
 use lipsync_core::{Foreign, ModelId, Priority};
 use lipsync_serving::{ServeError, batch::Timings, caller::Caller, peer::Peer};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
+use crate::{
+    config::Output,
+    tenants::{Shown, Tenant},
+};
+
 /// What the headers of a call say, read once, when it arrives.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestHeaders {
     /// As far as the headers can be read.
     pub(crate) caller: Caller,
+    /// Whose call it is, where it is known whose.
+    tenant: Option<Arc<Tenant>>,
     /// `x-model-id`.
     model_id: Option<String>,
     fault: Option<HeaderFault>,
@@ -44,24 +54,34 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(4);
 impl RequestHeaders {
     /// Reads the headers of a call that arrived at `arrived`. Calls of which frames are wanted must be asked
     /// whether they could be read ([`Self::checked`]); others need none of them.
-    pub(crate) fn read(headers: &HeaderMap, peer: Peer, arrived: Instant) -> Self {
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        tenant: &Arc<Tenant>,
+        peer: Peer,
+        arrived: Instant,
+    ) -> Self {
         let deadline = deadline(headers, arrived);
-        Self::parse(headers, peer, deadline.clone()).unwrap_or_else(|fault| Self {
-            caller: Caller {
-                // A call has its deadline whatever else is wrong with it.
-                deadline: deadline.unwrap_or_default(),
-                ..Caller::at(peer)
-            },
+        let caller = Caller {
+            // A call has its deadline whatever else is wrong with it.
+            deadline: deadline.clone().unwrap_or_default(),
+            ..tenant.caller(peer)
+        };
+        let read = Self {
+            caller,
+            tenant: Some(Arc::clone(tenant)),
             model_id: None,
+            fault: deadline.err(),
+        };
+        if read.fault.is_some() {
+            return read;
+        }
+        read.clone().parse(headers).unwrap_or_else(|fault| Self {
             fault: Some(fault),
+            ..read
         })
     }
 
-    fn parse(
-        headers: &HeaderMap,
-        peer: Peer,
-        deadline: Result<Option<Instant>, HeaderFault>,
-    ) -> Result<Self, HeaderFault> {
+    fn parse(mut self, headers: &HeaderMap) -> Result<Self, HeaderFault> {
         if let Some(preference) = text(headers, "x-batch-preference")?
             && !matches!(preference, "enable" | "disable" | "auto")
         {
@@ -71,21 +91,18 @@ impl RequestHeaders {
                 preference,
             ));
         }
-        if let Some(value) = text(headers, "authorization")?
-            && !value.starts_with("Bearer ")
-        {
+        if matches!(Shown::in_headers(headers), Shown::Unreadable) {
             return Err(HeaderFault {
                 name: "authorization",
                 message: "expected 'Bearer <key>'".into(),
             });
         }
-        let priority = match text(headers, "x-request-priority")? {
-            None => Priority::default(),
-            Some(value) => Priority::parse(value).ok_or_else(|| {
+        if let Some(value) = text(headers, "x-request-priority")? {
+            self.caller.priority = Priority::parse(value).ok_or_else(|| {
                 expected("x-request-priority", "high, normal, medium or low", value)
-            })?,
-        };
-        let max_wait = match text(headers, "x-max-wait-time")? {
+            })?;
+        }
+        self.caller.max_wait = match text(headers, "x-max-wait-time")? {
             None => None,
             Some(value) => Some(parse_duration(value).ok_or_else(|| {
                 expected(
@@ -95,16 +112,15 @@ impl RequestHeaders {
                 )
             })?),
         };
-        Ok(Self {
-            caller: Caller {
-                priority,
-                max_wait,
-                deadline: deadline?,
-                ..Caller::at(peer)
-            },
-            model_id: text(headers, "x-model-id")?.map(str::to_owned),
-            fault: None,
-        })
+        self.model_id = text(headers, "x-model-id")?.map(str::to_owned);
+        Ok(self)
+    }
+
+    /// How frames of a model are coded for this caller when it does not say.
+    pub(crate) fn output(&self, model: &ModelId, defaults: &Output) -> Output {
+        let outputs = self.tenant.as_ref().map(|tenant| &tenant.outputs);
+        let of_tenant = outputs.and_then(|outputs| outputs.get(model));
+        of_tenant.map_or(*defaults, |of_tenant| defaults.with(of_tenant))
     }
 
     /// The same, if all of them could be read.
@@ -195,12 +211,27 @@ fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     }
 }
 
+/// How busy the server is, percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// The busiest GPU, by NVIDIA's library.
+    Gpu(u32),
+    /// All workers, where there is no GPU to ask.
+    Workers(u32),
+}
+
 /// Writes the figures that a unary answer carries in its headers: `x-batch-size`, the largest executed batch;
-/// `x-processing-time` and `x-queue-time`, ms; `x-worker`, comma-separated.
-pub(crate) fn write_figures(timings: &Timings, metadata: &mut MetadataMap) {
+/// `x-processing-time` and `x-queue-time`, ms; `x-worker`, comma-separated; and how busy the server is, percent:
+/// `x-gpu-utilization`, or `x-worker-busy` where there is no GPU.
+pub(crate) fn write_figures(timings: &Timings, load: &Load, metadata: &mut MetadataMap) {
     let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
     let workers: Vec<String> = timings.workers.iter().map(usize::to_string).collect();
+    let load = match load {
+        Load::Gpu(percent) => ("x-gpu-utilization", percent.to_string()),
+        Load::Workers(percent) => ("x-worker-busy", percent.to_string()),
+    };
     let entries = [
+        load,
         ("x-batch-size", timings.batch_frames.to_string()),
         ("x-processing-time", ms(timings.total)),
         ("x-queue-time", ms(timings.queue)),
@@ -215,16 +246,22 @@ pub(crate) fn write_figures(timings: &Timings, metadata: &mut MetadataMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http::HeaderName;
 
     use super::*;
+    use crate::tenants::Tenants;
 
     fn headers(pairs: &[(&'static str, &str)]) -> RequestHeaders {
         let pairs = pairs.iter().map(|&(name, value)| {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             (HeaderName::from_static(name), value)
         });
-        RequestHeaders::read(&pairs.collect(), Peer::UNKNOWN, Instant::now())
+        let tenants = Tenants::default();
+        let everybody = tenants.identify(Shown::Nothing, false, SystemTime::now());
+        let everybody = everybody.unwrap();
+        RequestHeaders::read(&pairs.collect(), &everybody, Peer::UNKNOWN, Instant::now())
     }
 
     #[test]

@@ -38,12 +38,13 @@ pub(crate) fn batch_order(
             format!("at most {max_batch_frames} (server.max_batch_frames), found {n_frames}"),
         ));
     }
+    let output = parse_output(proto.output, &headers.output(&model_id, defaults))?;
     Ok(BatchOrder {
         model_id,
         clip,
         n_frames: (n_frames > 0).then_some(n_frames),
         start_frame_index: parse_start(proto.start_frame_index)?,
-        output: parse_output(proto.output, defaults)?,
+        output,
         priority: parse_priority(proto.priority, &headers.caller)?,
     })
 }
@@ -54,6 +55,7 @@ pub(crate) fn batch_order(
 /// [`ServeError::Invalid`] naming the field, the limit and what came.
 pub(crate) fn background_order(
     proto: v1::GetBackgroundRequest,
+    headers: &RequestHeaders,
     defaults: &Output,
     max_frames: usize,
 ) -> Result<BackgroundOrder, ServeError> {
@@ -64,10 +66,13 @@ pub(crate) fn background_order(
             format!("expected 1 to {max_frames} (server.max_batch_frames), found {n_frames}"),
         ));
     }
+    let model_id = parse_model_id(&proto.model_id)?;
+    headers.check_model_id(&model_id)?;
+    let output = parse_output(proto.output, &headers.output(&model_id, defaults))?;
     Ok(BackgroundOrder {
-        model_id: parse_model_id(&proto.model_id)?,
+        model_id,
         indices: proto.background_indices,
-        output: parse_output(proto.output, defaults)?,
+        output,
     })
 }
 
@@ -85,15 +90,15 @@ pub(crate) fn parse_start(index: u64) -> Result<u64, ServeError> {
     Ok(index)
 }
 
-/// The level that a message asks for, or else its caller's.
+/// The level that a message asks for, or else its caller's; at most the highest of its tenant.
 pub(crate) fn parse_priority(priority: i32, caller: &Caller) -> Result<Priority, ServeError> {
-    match v1::Priority::try_from(priority) {
-        Ok(v1::Priority::Unspecified) => Ok(caller.priority),
-        Ok(v1::Priority::Low) => Ok(Priority::Low),
-        Ok(v1::Priority::Normal) => Ok(Priority::Normal),
-        Ok(v1::Priority::High) => Ok(Priority::High),
-        Err(_) => Err(unknown_value("priority", priority)),
-    }
+    caller.check_priority(match v1::Priority::try_from(priority) {
+        Ok(v1::Priority::Unspecified) => caller.priority,
+        Ok(v1::Priority::Low) => Priority::Low,
+        Ok(v1::Priority::Normal) => Priority::Normal,
+        Ok(v1::Priority::High) => Priority::High,
+        Err(_) => return Err(unknown_value("priority", priority)),
+    })
 }
 
 pub(crate) fn unknown_value(field: &str, value: i32) -> ServeError {

@@ -109,6 +109,7 @@ impl Edge {
         let model_id = parse_model_id(&open.model_id)?;
         let headers = &self.arrival.headers;
         headers.check_model_id(&model_id)?;
+        let defaults = headers.output(&model_id, &self.output);
         let is_realtime = parse_pacing(open.pacing)?;
         let form = parse_form(&open)?;
         if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
@@ -120,7 +121,7 @@ impl Edge {
         Ok(SessionOrder {
             model_id,
             form,
-            output: parse_output(open.output, &self.output)?,
+            output: parse_output(open.output, &defaults)?,
             priority: parse_priority(open.priority, &headers.caller)?,
             start_frame_index: parse_start(open.start_frame_index)?,
             is_realtime,

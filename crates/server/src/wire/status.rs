@@ -33,6 +33,14 @@ pub fn to_status(error: ServeError) -> Status {
             status
         }
         ServeError::UnknownModel { .. } => Status::not_found(text),
+        ServeError::Unauthenticated => Status::unauthenticated(text),
+        ServeError::PermissionDenied { .. } => Status::permission_denied(text),
+        ServeError::OverQuota {
+            tenant,
+            quota,
+            retry,
+            ..
+        } => over_quota(text, format!("tenant:{tenant}/{quota}"), retry),
         ServeError::BrokenModel { .. } => Status::failed_precondition(text),
         ServeError::Overloaded { retry, .. } => retry_later(Code::ResourceExhausted, text, retry),
         ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
@@ -69,11 +77,28 @@ pub(crate) fn is_ours(status: &Status) -> bool {
 }
 
 fn retry_later(code: Code, text: String, retry: Duration) -> Status {
-    let mut status =
-        Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(retry)));
-    status
-        .metadata_mut()
-        .insert(PUSHBACK, MetadataValue::from(millis(retry)));
+    let details = ErrorDetails::with_retry_info(Some(retry));
+    push_back(Status::with_error_details(code, text, details), retry)
+}
+
+/// The subject names the tenant and its quota.
+fn over_quota(text: String, subject: String, retry: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_quota_failure_violation(subject, text.clone());
+    if let Some(retry) = retry {
+        details.set_retry_info(Some(retry));
+    }
+    let status = Status::with_error_details(Code::ResourceExhausted, text, details);
+    match retry {
+        Some(retry) => push_back(status, retry),
+        None => status,
+    }
+}
+
+fn push_back(mut status: Status, retry: Duration) -> Status {
+    // Whole milliseconds, and no moment too early.
+    let retry = retry + Duration::from_nanos(999_999);
+    let value = MetadataValue::from(millis(retry));
+    status.metadata_mut().insert(PUSHBACK, value);
     status
 }
 

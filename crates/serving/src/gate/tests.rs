@@ -11,12 +11,26 @@ fn gate(limit: usize, share_percent: u32, patience: Option<Duration>) -> Arc<Gat
         what: "too many",
         limit,
         share_percent,
+        tenant_share_percent: 80,
         patience,
     })
 }
 
-fn take_all(gate: &Arc<Gate>, peer: Peer) -> Vec<Ticket> {
-    std::iter::from_fn(|| gate.take(peer, 1)).collect()
+fn take_all(gate: &Arc<Gate>, party: impl Into<Party>) -> Vec<Ticket> {
+    let party = party.into();
+    std::iter::from_fn(|| gate.take(party.clone(), 1).ok()).collect()
+}
+
+fn party(n: u8, tenant: &str, quota: Option<usize>) -> Party {
+    Party {
+        peer: peer(n),
+        tenant: Some(TenantId::new(tenant)),
+        quota,
+    }
+}
+
+fn has_room(gate: &Gate, peer: Peer) -> bool {
+    gate.lack_of_one(&peer.into()).is_none()
 }
 
 #[test]
@@ -26,7 +40,7 @@ fn one_peer_leaves_room_for_others_whatever_it_takes() {
     assert_eq!(first.len(), 80);
     let second = take_all(&gate, peer(2));
     assert_eq!(second.len(), 16);
-    assert!(gate.has_room(peer(3)) && !gate.has_room(peer(1)));
+    assert!(has_room(&gate, peer(3)) && !has_room(&gate, peer(1)));
     drop(first);
     assert_eq!(gate.n_taken(), 16);
     assert_eq!(take_all(&gate, peer(3)).len(), 68);
@@ -39,9 +53,9 @@ fn few_places_are_not_divided_and_one_large_thing_is_let_in() {
     }
     let bytes = gate(1000, 80, None);
     let one = bytes.take(peer(1), 10).unwrap();
-    assert!(one.resize(1000) && !one.resize(1001));
-    assert!(bytes.take(peer(2), 1).is_none());
-    assert!(one.resize(0) && bytes.take(peer(2), 1000).is_some());
+    assert!(one.resize(1000).is_ok() && one.resize(1001).is_err());
+    assert!(bytes.take(peer(2), 1).is_err());
+    assert!(one.resize(0).is_ok() && bytes.take(peer(2), 1000).is_ok());
     assert_eq!(take_all(&gate(100, 100, None), peer(1)).len(), 100);
 }
 
@@ -50,9 +64,9 @@ fn growth_is_bounded_by_the_share_too() {
     let bytes = gate(1000, 80, None);
     let (one, other) = (bytes.take(peer(1), 400), bytes.take(peer(1), 100));
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert!(other.resize(400) && !other.resize(402));
+    assert!(other.resize(400).is_ok() && other.resize(402).is_err());
     drop(one);
-    assert!(other.resize(1000));
+    assert!(other.resize(1000).is_ok());
     drop(other);
     assert_eq!(bytes.n_taken(), 0);
 }
@@ -67,18 +81,21 @@ async fn who_waits_longest_gives_way() {
     old.set_waiting(Some(Instant::now()));
     tokio::time::advance(PATIENCE / 2).await;
     young.set_waiting(Some(Instant::now()));
-    assert!(gate.take(peer(3), 1).is_none(), "nobody has waited enough");
+    assert!(gate.take(peer(3), 1).is_err(), "nobody has waited enough");
     tokio::time::advance(PATIENCE / 2).await;
     let newcomer = gate.take(peer(3), 1).unwrap();
     old.withdrawn().await;
     assert!(!young.is_withdrawn() && !busy.is_withdrawn());
-    assert!(!old.resize(0) && !old.resize(2), "it is nobody's any more");
+    assert!(
+        old.resize(0).is_err() && old.resize(2).is_err(),
+        "it is nobody's any more"
+    );
     drop(old);
     assert_eq!(gate.n_taken(), 3, "given back once");
     tokio::time::advance(PATIENCE).await;
-    assert!(gate.take(peer(3), 2).is_none(), "all or nothing");
+    assert!(gate.take(peer(3), 2).is_err(), "all or nothing");
     assert!(!young.is_withdrawn());
-    assert!(newcomer.resize(2), "growth makes room, too");
+    assert!(newcomer.resize(2).is_ok(), "growth makes room, too");
     young.withdrawn().await;
 }
 
@@ -91,9 +108,9 @@ async fn a_peer_that_has_its_share_displaces_its_own() {
     let own = take_all(&gate, peer(1));
     assert_eq!(own.len(), 5);
     own[0].set_waiting(Some(Instant::now()));
-    assert!(gate.has_room(peer(1)));
+    assert!(has_room(&gate, peer(1)));
     let another = gate.take(peer(1), 1);
-    assert!(another.is_some() && own[0].is_withdrawn() && !theirs.is_withdrawn());
+    assert!(another.is_ok() && own[0].is_withdrawn() && !theirs.is_withdrawn());
 }
 
 #[tokio::test]
@@ -109,4 +126,52 @@ async fn it_is_empty_when_the_last_ticket_is_gone() {
     drop(tickets);
     emptied.await.unwrap();
     gate.emptied().await;
+}
+
+#[test]
+fn one_tenant_leaves_room_for_others_from_however_many_addresses_it_comes() {
+    let gate = gate(100, 100, None);
+    let first: Vec<_> = (0..100)
+        .filter_map(|n| gate.take(party(n, "a", None), 1).ok())
+        .collect();
+    assert_eq!(first.len(), 80);
+    let lack = gate.lack_of_one(&party(200, "a", None));
+    assert_eq!(lack, Some(Lack::Tenant));
+    assert_eq!(take_all(&gate, party(1, "b", None)).len(), 16);
+    drop(first);
+    assert_eq!(gate.n_taken(), 0);
+}
+
+#[test]
+fn a_quota_holds_however_much_room_there_is() {
+    let gate = gate(100, 100, None);
+    let held = take_all(&gate, party(1, "a", Some(3)));
+    assert_eq!(held.len(), 3);
+    assert_eq!(
+        gate.take(party(2, "a", Some(3)), 1).err(),
+        Some(Lack::Quota)
+    );
+    assert!(gate.take(party(1, "b", Some(3)), 1).is_ok());
+    assert_eq!(held[0].resize(2), Err(Lack::Quota));
+    held[0].resize(0).unwrap();
+    held[1].resize(2).unwrap();
+    // Where a smaller quota comes to hold, nobody loses what it has.
+    assert_eq!(
+        gate.take(party(1, "a", Some(1)), 1).err(),
+        Some(Lack::Quota)
+    );
+    assert_eq!(gate.n_taken(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_at_its_quota_displaces_its_own() {
+    let gate = gate(10, 100, Some(Duration::ZERO));
+    let theirs = gate.take(party(1, "b", None), 1).unwrap();
+    let own = gate.take(party(1, "a", Some(1)), 1).unwrap();
+    for ticket in [&theirs, &own] {
+        ticket.set_waiting(Some(Instant::now()));
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let newer = gate.take(party(2, "a", Some(1)), 1);
+    assert!(newer.is_ok() && own.is_withdrawn() && !theirs.is_withdrawn());
 }

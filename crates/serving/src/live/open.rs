@@ -8,17 +8,19 @@ use lipsync_audio::{
 };
 use lipsync_compositor::Encoding;
 use lipsync_core::saturate::{u32_of, u64_of, usize_of};
-use lipsync_registry::{Model, Registry};
+use lipsync_registry::Model;
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
-use super::{AudioForm, Limits, NewIntake, SessionOrder};
+use super::{AudioForm, Limits, NewIntake, Parts, SessionOrder};
 use crate::{
-    answer_limit::AnswerLimit,
     caller::Caller,
     clip::{StepsNeeded, window_floats},
     error::ServeError,
+    models::model_for,
     order::OutputSpec,
     pipeline::{Urgency, estimated_bytes, walk},
+    rates::Booking,
+    residents::InUse,
 };
 
 /// Bytes of audio that may wait in one session, whatever its form.
@@ -36,6 +38,11 @@ pub(super) struct Opening {
     pub(super) form: AudioForm,
     pub(super) output: OutputSpec,
     pub(super) urgency: Urgency,
+    /// Whose frames are counted.
+    pub(super) caller: Caller,
+    /// Frames a second that are booked for it, where they are counted and it is paced.
+    _booking: Option<Booking>,
+    _in_use: Option<InUse>,
     pub(super) start_frame_index: u64,
     /// Frames leave at their time.
     pub(super) is_realtime: bool,
@@ -51,11 +58,12 @@ impl Opening {
     pub(super) async fn load(
         order: SessionOrder,
         caller: &Caller,
-        registry: &Registry,
-        answers: AnswerLimit,
+        parts: &Parts,
     ) -> Result<Self, ServeError> {
+        let (registry, answers) = (&parts.registry, parts.limits.answers);
         let SessionOrder { form, output, .. } = order;
-        let model = registry.model(&order.model_id).await?.model;
+        let used = model_for(caller, &order.model_id, registry, &parts.admission).await?;
+        let model = used.lease.model;
         match form {
             AudioForm::Pcm(_) => {
                 StepsNeeded::with_encoder(&model, "open.audio_input")?;
@@ -69,6 +77,11 @@ impl Opening {
             let n_bytes = output.estimated_bytes(model.width(), model.height());
             answers.check(n_bytes)?;
         }
+        let booking = if order.is_realtime {
+            parts.admission.book(caller, model.fps())?
+        } else {
+            None
+        };
         let first = walk(&model, order.start_frame_index, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
         Ok(Self {
@@ -76,6 +89,9 @@ impl Opening {
             form,
             output,
             urgency: Urgency::of_session(caller, order.priority),
+            caller: caller.clone(),
+            _booking: booking,
+            _in_use: used.in_use,
             start_frame_index: order.start_frame_index,
             is_realtime: order.is_realtime,
             shows_idle: order.shows_idle,

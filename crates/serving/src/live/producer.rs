@@ -7,31 +7,28 @@ use lipsync_session::{Batch, Next, Planned, Work};
 use tokio::time::Instant;
 
 use super::{
+    Parts,
     blend::blend,
     conversation::{Conversation, EndOnDrop},
     open::Opening,
     segment::Segment,
 };
 use crate::{
-    answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError, pipeline::Pipeline,
-    stages::Stage,
+    admission::Admission, answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError,
+    pipeline::Pipeline, stages::Stage,
 };
 
 /// Works until everything is done, the session fails, or the task is aborted.
-pub(super) async fn run(
-    pipeline: Pipeline,
-    answers: AnswerLimit,
-    opening: Arc<Opening>,
-    conversation: Arc<Conversation>,
-) {
+pub(super) async fn run(parts: Parts, opening: Arc<Opening>, conversation: Arc<Conversation>) {
     let _guard = EndOnDrop(Arc::clone(&conversation));
     let pipeline = if opening.is_realtime {
-        pipeline.live()
+        parts.pipeline.live()
     } else {
-        pipeline
+        parts.pipeline
     };
     let mut producer = Producer {
-        answers,
+        answers: parts.limits.answers,
+        admission: parts.admission,
         pipeline,
         opening,
         conversation,
@@ -44,6 +41,8 @@ pub(super) async fn run(
 
 struct Producer {
     answers: AnswerLimit,
+    /// Where frames are counted.
+    admission: Arc<Admission>,
     /// As urgent as the session.
     pipeline: Pipeline,
     opening: Arc<Opening>,
@@ -138,7 +137,12 @@ impl Producer {
 
     async fn frames(&self, batch: &Batch) -> Result<Vec<CodedFrame>, ServeError> {
         let pipeline = &self.pipeline;
-        let Opening { model, output, .. } = &*self.opening;
+        let Opening {
+            model,
+            output,
+            caller,
+            ..
+        } = &*self.opening;
         let n_frames = batch.shots.len();
         if !batch.needs_network() {
             let frames = pipeline
@@ -146,6 +150,8 @@ impl Producer {
                 .await?;
             return Ok(frames);
         }
+        let is_paced = self.opening.is_realtime;
+        self.admission.spend(caller, n_frames, is_paced).await;
         let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
         let audio: Arc<[f32]> = windows.flatten().copied().collect();

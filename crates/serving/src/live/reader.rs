@@ -44,8 +44,7 @@ pub(super) async fn run(
             let opening = Arc::new(opening.await?);
             begin(&parts, &opening, &conversation);
             producer.spawn(producer::run(
-                parts.pipeline.clone(),
-                parts.limits.answers,
+                parts.clone(),
                 Arc::clone(&opening),
                 Arc::clone(&conversation),
             ));
@@ -84,8 +83,7 @@ async fn read_open(
     let caller = &opener.caller;
     let admitted = parts.admission.admit(caller, Work::Session)?;
     conversation.admit(admitted, opener.activity.as_ref().map(Activity::begin));
-    let (registry, answers) = (&parts.registry, parts.limits.answers);
-    Ok(Opening::load((*order)?, caller, registry, answers).await?)
+    Ok(Opening::load((*order)?, caller, parts).await?)
 }
 
 async fn first_message(

@@ -8,11 +8,11 @@ are little-endian; enums start with ..._UNSPECIFIED = 0, which means "the defaul
 a gRPC status with google.rpc details (BadRequest, RetryInfo, QuotaFailure), never a flag in a
 message.
 
-Request metadata: `authorization: Bearer <key>` (accepted, not yet checked), `x-request-id` (echoed), `x-model-id`
+Request metadata: `authorization: Bearer <key>` (needed where the server has tenants), `x-request-id` (echoed), `x-model-id`
 (routing hint, must equal the request's model_id), `x-request-priority` (high, normal, medium,
 low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: time limit
 in the queue). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
-`x-queue-time` (ms), `x-worker`.
+`x-queue-time` (ms), `x-worker`, `x-gpu-utilization` or, without a GPU, `x-worker-busy` (percent).
 
 Messages are never compressed, because JPEG frames would not shrink. A call with a `grpc-encoding` other than
 `identity` ends with UNIMPLEMENTED.

@@ -15,6 +15,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.max_unsent_mb", "1025"),
     ("server.max_upload_mb", "513"),
     ("server.peer_share_percent", "81"),
+    ("server.tenant_share_percent", "81"),
     ("server.worker_count", "5"),
     ("server.queue_size", "101"),
     ("server.max_batch_frames", "65"),
@@ -68,12 +69,35 @@ const OTHERS: &[(&str, &str)] = &[
     ("models.<id>.model_path", "b"),
     ("models.<id>.background_dir", "b"),
     ("models.<id>.crop_rects_path", "b"),
+    ("tenants.<id>.keys.<id>.sha256", DIGEST),
+    ("tenants.<id>.keys.<id>.expires", "2099-01-01"),
+    ("tenants.<id>.models", "folder"),
+    ("tenants.<id>.weight", "2"),
+    ("tenants.<id>.default_priority", "low"),
+    ("tenants.<id>.max_priority", "high"),
+    ("tenants.<id>.admin", "true"),
+    ("tenants.<id>.frames_per_second", "100"),
+    ("tenants.<id>.burst_frames", "99"),
+    ("tenants.<id>.max_sessions", "1"),
+    ("tenants.<id>.max_requests", "1"),
+    ("tenants.<id>.max_waiting_mb", "51"),
+    ("tenants.<id>.max_resident_models", "1"),
+    ("tenants.<id>.output.<id>.format", "png"),
+    ("tenants.<id>.output.<id>.jpeg_quality", "86"),
 ];
+
+/// The SHA-256 of some key.
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 /// A configuration with one model of each kind, and one key of it set otherwise.
 fn settings(key: Option<(&str, &str)>) -> Settings {
-    let text = "models:\n  folder: {path: a}\n  \
-                parts: {model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}\n";
+    let digest = DIGEST.replace('b', "c");
+    let text = format!(
+        "models:\n  folder: {{path: a}}\n  \
+         parts: {{model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}}\n\
+         tenants:\n  folder: {{frames_per_second: 99, burst_frames: 98, \
+         keys: {{folder: {{sha256: {digest}}}}}}}\n"
+    );
     // Of each key, the model that can have it.
     let of_parts = [
         "num_frames",
@@ -93,7 +117,7 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("a")).unwrap();
     let file = base.path().join("config.yaml");
-    let mut settings = Config::parse(text, &file, variable).unwrap().settings();
+    let mut settings = Config::parse(&text, &file, variable).unwrap().settings();
     // Paths count from the folder, which is another one each time.
     for model in &mut settings.hot.registry.models {
         let plain = format!("{:?}", model.source).replace(&base.path().display().to_string(), "");

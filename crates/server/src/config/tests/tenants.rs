@@ -1,0 +1,296 @@
+//! `tenants:`: what is refused, and what is only said.
+
+use lipsync_core::{ModelId, Priority, TenantId};
+use lipsync_serving::rights::{FrameRate, Models};
+
+use super::*;
+use crate::tenants::{Digest, Tenants};
+
+const MODELS: &str = "models:\n  mira: {path: /}\n  tomo: {path: /, fps: 30}\n";
+
+fn hash(key: &str) -> String {
+    Digest::of(key.as_bytes()).unwrap().hex()
+}
+
+fn with(tenants: &str) -> Result<Config, String> {
+    parse(&format!("{MODELS}tenants:\n{tenants}"))
+}
+
+fn tenants(text: &str) -> Arc<Tenants> {
+    with(text).unwrap().tenants
+}
+
+#[test]
+fn without_the_section_there_is_one_tenant_without_keys() {
+    for text in ["", "tenants:\n", "tenants: {}\n"] {
+        assert!(parse(text).unwrap().tenants.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_tenant_is_what_is_written_or_the_default() {
+    let a = format!(
+        "  acme:\n    keys:\n      new: {{sha256: \"{}\"}}\n      old: {{sha256: {}, expires: 2099-01-31}}\n    \
+         models: [mira]\n    weight: 3\n    default_priority: low\n    max_priority: high\n    admin: true\n    \
+         frames_per_second: 100\n    burst_frames: 70\n    max_sessions: 4\n    max_requests: 0\n    \
+         max_waiting_mb: 64\n    max_resident_models: 2\n    output: {{mira: {{format: png, jpeg_quality: 90}}}}\n",
+        hash("new"),
+        hash("old")
+    );
+    let found = tenants(&format!(
+        "{a}  plain: {{keys: {{k: {{sha256: {}}}}}}}\n",
+        hash("k")
+    ));
+    let [acme, plain] = found.list() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(acme.id, TenantId::new("acme"));
+    assert_eq!((acme.weight.get(), plain.weight.get()), (3, 1));
+    assert_eq!(
+        (acme.priority, plain.priority),
+        (Priority::Low, Priority::Normal)
+    );
+    assert_eq!(acme.rights.max_priority, Priority::High);
+    assert_eq!(plain.rights.max_priority, Priority::Normal);
+    assert!(acme.rights.is_admin && !plain.rights.is_admin);
+    let mira = ModelId::new("mira").unwrap();
+    assert_eq!(acme.rights.models, Models::Only([mira.clone()].into()));
+    assert_eq!(plain.rights.models, Models::All);
+    let quotas = acme.rights.quotas;
+    let rate = FrameRate {
+        per_second: 100,
+        burst: 70,
+    };
+    assert_eq!(quotas.frames, Some(rate));
+    assert_eq!(
+        (quotas.max_sessions, quotas.max_requests),
+        (Some(4), Some(0))
+    );
+    assert_eq!(quotas.max_waiting_bytes, Some(64 << 20));
+    assert_eq!(quotas.max_resident_models, Some(2));
+    assert_eq!(plain.rights.quotas, Default::default());
+    let names: Vec<_> = acme.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["new", "old"]);
+    let defaults = acme.outputs.get(&mira).unwrap();
+    let output = with(&a).unwrap().output;
+    assert_eq!(output.with(defaults).jpeg_quality, 90);
+    assert!(matches!(
+        output.with(defaults).encoding,
+        lipsync_compositor::Encoding::Png
+    ));
+}
+
+#[test]
+fn a_burst_is_two_seconds_and_never_less_than_a_request() {
+    for (rate, burst) in [(1, 64), (100, 200)] {
+        let found = tenants(&format!("  a: {{frames_per_second: {rate}}}\n"));
+        let frames = found.list()[0].rights.quotas.frames.unwrap();
+        assert_eq!(frames.burst, burst);
+    }
+}
+
+#[test]
+fn every_mistake_is_refused_with_its_place() {
+    let (k, other) = (hash("k"), hash("other"));
+    let twice = format!(
+        "  a: {{keys: {{one: {{sha256: {k}}}}}}}\n  b: {{keys: {{two: {{sha256: {k}}}}}}}\n"
+    );
+    let cases: Vec<(String, &str, &str)> = vec![
+        (
+            "  a: {weight: 0}\n".into(),
+            ":5:7",
+            "expected 1 to 1000, found 0",
+        ),
+        (
+            "  a: {weight: .nan}\n".into(),
+            ":5:15",
+            "expected a whole number, found .nan",
+        ),
+        ("  a: {weight: 1001}\n".into(), ":5:7", "found 1001"),
+        ("  a: {wieght: 1}\n".into(), ":5:7", "did you mean weight?"),
+        (
+            "  a: {models: [miro]}\n".into(),
+            ":5:7",
+            "found \"miro\"; there are mira, tomo",
+        ),
+        (
+            "  a: {models: []}\n".into(),
+            ":5:7",
+            "leave the key out for all",
+        ),
+        ("  a: {models: mira}\n".into(), ":5:15", "expected a list"),
+        (
+            "  a: {default_priority: vip}\n".into(),
+            ":5:25",
+            "expected high, normal or low",
+        ),
+        (
+            "  a: {default_priority: high, max_priority: normal}\n".into(),
+            ":5:7",
+            "expected at most normal (max_priority of this tenant), found high",
+        ),
+        ("  a: {admin: maybe}\n".into(), ":5:14", "true or false"),
+        ("  a: {frames_per_second: 0}\n".into(), ":5:7", "found 0"),
+        (
+            "  a: {frames_per_second: 25, burst_frames: 50}\n".into(),
+            ":5:30",
+            "expected at least 64 (server.max_batch_frames: the largest request), found 50",
+        ),
+        (
+            "  a: {burst_frames: 64}\n".into(),
+            ":5:7",
+            "goes with frames_per_second",
+        ),
+        (
+            "  a: {max_waiting_mb: 49}\n".into(),
+            ":5:7",
+            "expected at least 50 (server.max_message_size_mb: the largest request), found 49",
+        ),
+        ("  a: {max_sessions: -1}\n".into(), ":5:21", "not below 0"),
+        (
+            "  a: {max_requests: 1000001}\n".into(),
+            ":5:7",
+            "found 1000001",
+        ),
+        ("  a: {max_resident_models: 0}\n".into(), ":5:7", "found 0"),
+        (
+            "  a: {output: {nobody: {format: png}}}\n".into(),
+            ":5:16",
+            "found \"nobody\"",
+        ),
+        (
+            "  a: {models: [mira], output: {tomo: {format: png}}}\n".into(),
+            ":5:32",
+            "may not use this model",
+        ),
+        (
+            "  a: {output: {mira: {format: gif}}}\n".into(),
+            ":5:32",
+            "expected jpeg",
+        ),
+        (
+            "  a: {output: {mira: {jpeg_quality: 0}}}\n".into(),
+            ":5:23",
+            "expected 1 to 100, found 0",
+        ),
+        (
+            "  a: {keys: {k: {}}}\n".into(),
+            ":5:14",
+            "expected sha256; `lipsync-server keys new`",
+        ),
+        (
+            "  a: {keys: {k: {sha256: abc}}}\n".into(),
+            ":5:18",
+            "64 hexadecimal digits, found 3",
+        ),
+        (
+            format!("  a: {{keys: {{k: {{sha256: {k}, expires: soon}}}}}}\n"),
+            ":5:92",
+            "expected a date such as 2027-01-31",
+        ),
+        ("  a: {keys: [x]}\n".into(), ":5:13", "names below it"),
+        (twice, ":6:24", "this is the key of tenants.a.keys.one, too"),
+        (
+            format!("  a: {{keys: {{k: {{sha256: {k}}}, k: {{sha256: {other}}}}}}}\n"),
+            ":5:94",
+            "duplicate",
+        ),
+        ("  a: {}\n  a: {}\n".into(), ":6:3", "duplicate"),
+        (
+            "  a b: {}\n".into(),
+            ":5:3",
+            "expected an id of 1 to 64 letters",
+        ),
+        ("  7: {}\n".into(), ":5:3", "in quotes"),
+        ("  - a\n".into(), ":5:3", "without dashes"),
+    ];
+    let wrong: Vec<_> = cases
+        .iter()
+        .filter_map(|(text, place, words)| {
+            let refused = with(text).map(drop).expect_err(text);
+            let is_right = refused.contains(words)
+                && refused.contains(&format!("config.yaml{place}: tenants"))
+                && refused.lines().count() == 1;
+            (!is_right).then(|| format!("{text}expected {place}, {words}:\n{refused}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_key_in_place_of_its_hash_is_not_repeated() {
+    let refused = with("  a: {keys: {k: {sha256: lsk_0123456789}}}\n").map(drop);
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("this is a key itself"), "{refused}");
+    assert!(!refused.contains("0123456789"), "{refused}");
+}
+
+#[test]
+fn what_is_odd_is_said_and_serves() {
+    let text = format!(
+        "  a: {{keys: {{old: {{sha256: {}, expires: 2020-02-29}}}}, models: [tomo], \
+         frames_per_second: 25, max_sessions: 101}}\n  b: {{models: [tomo]}}\n",
+        hash("k")
+    );
+    let warnings = with(&text).unwrap().warnings;
+    for words in [
+        "tenants.a.keys.old: expired on 2020-02-29",
+        "tenants.a.max_sessions: 101 are never reached: session.max_sessions is 100",
+        "tenants.a.frames_per_second: 25 are too few for one paced session of tomo, which shows 30",
+        "tenants.b: has no keys, so nobody can call for it",
+        "models.mira: no tenant may use it",
+    ] {
+        let is_said =
+            |warning: &String| warning.contains(words) && warning.contains("config.yaml: ");
+        assert!(warnings.iter().any(is_said), "{words}: {warnings:?}");
+    }
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
+}
+
+#[test]
+fn ten_thousand_tenants_are_read_and_told_apart() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for n in 0..10_000 {
+        let hash = hash(&format!("key-{n}"));
+        write!(
+            text,
+            "  t{n}:\n    keys:\n      k:\n        sha256: {hash}\n"
+        )
+        .unwrap();
+    }
+    let found = tenants(&text);
+    let now = std::time::SystemTime::now();
+    for n in [0, 9_999] {
+        let key = format!("key-{n}");
+        let shown = crate::tenants::Shown::Key(key.as_bytes());
+        let tenant = found.identify(shown, false, now).unwrap();
+        assert_eq!(tenant.id.to_string(), format!("t{n}"));
+    }
+}
+
+#[test]
+fn variables_set_keys_of_tenants_whatever_their_ids() {
+    let text = format!(
+        "{MODELS}tenants:\n  Acme-1.eu: {{keys: {{Main: {{sha256: {}}}}}}}\n",
+        hash("k")
+    );
+    let variables = [
+        ("LIPSYNC_TENANTS__ACME_1_EU__WEIGHT", "7"),
+        (
+            "LIPSYNC_TENANTS__ACME_1_EU__KEYS__MAIN__EXPIRES",
+            "2099-01-01",
+        ),
+        ("LIPSYNC_TENANTS__ACME_1_EU__MODELS", "mira, tomo"),
+    ];
+    let config = parse_with(&text, &variables).unwrap();
+    let [tenant] = config.tenants.list() else {
+        panic!("{:?}", config.tenants)
+    };
+    assert_eq!(tenant.weight.get(), 7);
+    assert!(tenant.keys[0].expires.is_some());
+    let near = [("LIPSYNC_TENANTS__ACME_1_EX__WEIGHT", "7")];
+    let config = parse_with(&text, &near).unwrap();
+    let is_said = |warning: &String| warning.contains("adds a tenant \"acme_1_ex\"");
+    assert!(config.warnings.iter().any(is_said), "{:?}", config.warnings);
+}
