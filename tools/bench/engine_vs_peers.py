@@ -18,6 +18,7 @@ Needs `pip install -r tools/bench/requirements.txt` and cargo.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import statistics
@@ -106,6 +107,40 @@ class OnnxRuntime(Peer):
         self.session.run(None, self.feeds)
 
 
+@functools.cache
+def quantised(path):
+    """The file in int8 as ONNX Runtime's own tools make it: static, QDQ, per channel, calibrated on inputs like
+    those that are measured."""
+    from onnxruntime import quantization
+
+    class Inputs(quantization.CalibrationDataReader):
+        def __init__(self):
+            random = np.random.default_rng(8)
+            shapes = OnnxRuntime(path).feeds.items()
+            self.frames = iter(
+                [
+                    {name: random.random(feed.shape, dtype=np.float32) for name, feed in shapes}
+                    for _ in range(8)
+                ]
+            )
+
+        def get_next(self):
+            return next(self.frames, None)
+
+    prepared, result = path + ".prepared.onnx", path + ".int8.onnx"
+    quantization.shape_inference.quant_pre_process(path, prepared)
+    quantization.quantize_static(
+        prepared,
+        result,
+        Inputs(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+    )
+    return result
+
+
 class OpenVino(Peer):
     def __init__(self, path, precision):
         import openvino
@@ -150,14 +185,16 @@ def contestants(path, arguments):
     program = bench.build("lipsync-engine", "example", "bench_network")
     engine = lambda *options: lambda: Engine(program, path, arguments.isa, *options)
     every = {}
-    for precision in ("f32", "bf16"):
+    for precision in ("f32", "bf16", "int16"):
         every[f"engine {precision}"] = engine(precision, "tensors")
         every[f"engine {precision} faces"] = engine(precision, "faces")
         every[f"engine {precision} faces-cached"] = engine(precision, "faces-cached")
     every["machine"] = engine("f32", "product")
     every["onnxruntime f32"] = lambda: OnnxRuntime(path)
+    every["onnxruntime int8"] = lambda: OnnxRuntime(quantised(path))
     every["openvino f32"] = lambda: OpenVino(path, "f32")
     every["openvino bf16"] = lambda: OpenVino(path, "bf16")
+    every["openvino int8"] = lambda: OpenVino(quantised(path), "f32")
     if arguments.only:
         wanted = arguments.only.split(",")
         return {name: load for name, load in every.items() if any(w in name for w in wanted)}
@@ -199,6 +236,11 @@ RATIOS = [
     ("engine bf16", "openvino bf16", 1.2),
     ("engine f32 faces-cached", "engine f32 faces", 1.25),
     ("engine bf16 faces-cached", "engine bf16 faces", 1.25),
+    ("engine int16", "engine f32", 1.3),
+    ("engine int16", "onnxruntime f32", 1.5),
+    ("engine int16", "onnxruntime int8", 1.0),
+    ("engine int16", "openvino int8", 1.0),
+    ("engine int16 faces-cached", "engine int16 faces", 1.25),
 ]
 
 

@@ -84,15 +84,18 @@ pub enum Precision {
     F32,
     /// The upper 16 bits of an f32, rounded to nearest even: 8 bits of mantissa.
     Bf16,
+    /// f32, but matrix products are computed in 16-bit integers with exact sums.
+    Int16,
 }
 
 impl Precision {
-    /// Parses `f32` or `bf16`.
+    /// Parses `f32`, `bf16` or `int16`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "f32" => Some(Self::F32),
             "bf16" => Some(Self::Bf16),
+            "int16" => Some(Self::Int16),
             _ => None,
         }
     }
@@ -103,6 +106,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int16 => "int16",
         })
     }
 }

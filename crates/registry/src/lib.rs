@@ -79,6 +79,6 @@ pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Changes, Lease, ModelFiles, Registry};
 pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
-pub use verdict::Verdict;
+pub use verdict::{Figures, Verdict};
 
 use lipsync_core::sync::lock;

@@ -159,8 +159,8 @@ impl Loading<'_> {
         }
         let choice = self.config.precision.unwrap_or(self.registry.precision);
         let verdict = Verdict::find(path, onnx, self.registry.cache_dir.as_deref());
-        let in_use = PrecisionInUse::choose(choice, self.loader.has_bf16(), verdict);
-        if in_use.reason == PrecisionReason::ConfiguredButNotAvailable {
+        let in_use = PrecisionInUse::choose(choice, self.loader.fastest_precision(), verdict);
+        if matches!(in_use.reason, PrecisionReason::ConfiguredButNotFaster(_)) {
             tracing::warn!(model = %self.config.id, "it runs in f32: {}", in_use.reason);
         }
         in_use

@@ -58,9 +58,9 @@ pub trait NetworkLoader: Send + Sync {
         0
     }
 
-    /// Whether the host multiplies bf16 numbers faster than f32.
-    fn has_bf16(&self) -> bool {
-        false
+    /// The numbers that the host multiplies fastest. The default: f32.
+    fn fastest_precision(&self) -> Precision {
+        Precision::F32
     }
 
     /// Makes an audio encoder, which runs on the host.

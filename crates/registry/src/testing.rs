@@ -267,8 +267,12 @@ impl NetworkLoader for FakeLoader {
         }))
     }
 
-    fn has_bf16(&self) -> bool {
-        self.has_bf16.load(Ordering::SeqCst)
+    fn fastest_precision(&self) -> Precision {
+        if self.has_bf16.load(Ordering::SeqCst) {
+            Precision::Bf16
+        } else {
+            Precision::F32
+        }
     }
 
     fn device(&self) -> String {

@@ -1,9 +1,13 @@
-//! What was found when a generator's frames in bf16 were compared with those in f32: a small JSON file.
+//! What was found when a generator's frames in narrower numbers were compared with those in f32: a small
+//! JSON file.
 //!
 //! ```json
 //! { "generator_sha256": "…", "engine": "0.1.0", "kernels": "avx512_bf16",
-//!   "frames": 100, "psnr_mean_db": 51.2, "psnr_min_db": 49.8, "relative_l2": 0.0061 }
+//!   "frames": 100, "psnr_mean_db": 51.2, "psnr_min_db": 49.8, "relative_l2": 0.0061,
+//!   "int16": { "frames": 100, "psnr_mean_db": 66.1, "psnr_min_db": 64.9, "relative_l2": 0.0007 } }
 //! ```
+//!
+//! The figures outside `int16` are those of bf16. Files of before int16 have no others.
 //!
 //! The file lies beside the generator's, or in `cache_dir` where that folder cannot be written. It is
 //! about one generator file, which it names by its hash; of any other it says nothing.
@@ -19,13 +23,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use lipsync_core::Foreign;
+use lipsync_engine::Precision;
 
 use crate::{RegistryError, fence::open_file, files};
 
 /// Largest file that is taken for a verdict.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A comparison of bf16 with f32.
+/// A comparison of narrower numbers with f32.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Hash of the generator's ONNX file, lower-case hexadecimal.
@@ -34,6 +39,17 @@ pub struct Verdict {
     pub engine: String,
     /// Instruction set that made them.
     pub kernels: String,
+    /// Of bf16.
+    #[serde(flatten)]
+    pub bf16: Figures,
+    /// Of int16; `None`: not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int16: Option<Figures>,
+}
+
+/// How far a generator's frames in narrower numbers are from those in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
     /// Frames compared.
     pub frames: u32,
     /// Mean of the frames' PSNR, each over the bytes of its region, dB; 100 where a frame is equal.
@@ -44,14 +60,26 @@ pub struct Verdict {
     pub relative_l2: f64,
 }
 
-impl Verdict {
-    /// What the worst frame must reach, dB, for bf16 to be used unasked.
-    pub const REQUIRED_DB: f64 = 45.0;
-
+impl Figures {
     /// Whether every frame compared is good enough.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.frames > 0 && self.psnr_min_db >= Self::REQUIRED_DB
+        self.frames > 0 && self.psnr_min_db >= Verdict::REQUIRED_DB
+    }
+}
+
+impl Verdict {
+    /// What the worst frame must reach, dB, for narrower numbers to be used unasked.
+    pub const REQUIRED_DB: f64 = 45.0;
+
+    /// What was found for `precision`; nothing for f32, which is what the others are compared with.
+    #[must_use]
+    pub fn figures(&self, precision: Precision) -> Option<&Figures> {
+        match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(&self.bf16),
+            Precision::Int16 => self.int16.as_ref(),
+        }
     }
 
     /// The hash that names a generator's file.
@@ -172,6 +200,13 @@ mod tests {
             generator_sha256: Verdict::hash(onnx),
             engine: "0.1.0".into(),
             kernels: "avx512_bf16".into(),
+            bf16: figures(psnr_min_db),
+            int16: Some(figures(60.0)),
+        }
+    }
+
+    fn figures(psnr_min_db: f64) -> Figures {
+        Figures {
             frames: 3,
             psnr_mean_db: 50.0,
             psnr_min_db,
@@ -217,12 +252,22 @@ mod tests {
 
     #[test]
     fn the_worst_frame_counts() {
-        assert!(verdict(b"", 45.0).is_good());
-        assert!(!verdict(b"", 44.99).is_good());
-        let none = Verdict {
+        assert!(figures(45.0).is_good());
+        assert!(!figures(44.99).is_good());
+        let none = Figures {
             frames: 0,
-            ..verdict(b"", 100.0)
+            ..figures(100.0)
         };
         assert!(!none.is_good());
+    }
+
+    #[test]
+    fn a_file_of_before_int16_speaks_of_bf16_alone() {
+        let text = r#"{ "generator_sha256": "", "engine": "0.1.0", "kernels": "avx512_bf16",
+            "frames": 3, "psnr_mean_db": 50.0, "psnr_min_db": 48.0, "relative_l2": 0.004 }"#;
+        let old: Verdict = serde_json::from_str(text).expect("a verdict");
+        assert_eq!(old.figures(Precision::Bf16), Some(&figures(48.0)));
+        assert_eq!(old.figures(Precision::Int16), None);
+        assert_eq!(old.figures(Precision::F32), None);
     }
 }

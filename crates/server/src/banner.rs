@@ -21,7 +21,7 @@ pub struct Banner<'a> {
     pub n_workers: usize,
     /// Places in the queue.
     pub queue_capacity: usize,
-    /// Ids of the configured models, and of each that is loaded in which numbers it runs, and where.
+    /// Ids of the configured models, and of each that is loaded in which numbers it runs, and why.
     pub models: Vec<(String, Option<String>)>,
 }
 
@@ -77,7 +77,12 @@ mod tests {
     #[test]
     fn says_what_an_operator_looks_for() {
         let models = (0..10)
-            .map(|i| (format!("m{i}"), (i == 0).then(|| "bf16".to_owned())))
+            .map(|i| {
+                (
+                    format!("m{i}"),
+                    (i == 0).then(|| "int16: as configured".to_owned()),
+                )
+            })
             .collect();
         let banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),
@@ -98,7 +103,7 @@ mod tests {
             "cuda:0",
             "41 °C",
             "4, queue 100",
-            "10: m0 (ready, bf16), m1",
+            "10: m0 (ready, int16: as configured), m1",
             "and 2 more",
             "127.0.0.1:50051",
             "http://localhost:8080",

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use lipsync::{causes::with_causes, plain_path};
 use lipsync_core::ModelId;
-use lipsync_engine::CpuIsa;
+use lipsync_engine::{CpuIsa, LoadOptions, Precision};
 use lipsync_server::{Config, config::ConfigError};
 
 use crate::{keys_command::KeysCommand, tenants_text::TenantsText};
@@ -47,9 +47,9 @@ pub enum Command {
         #[arg(long)]
         threads: Option<std::num::NonZeroUsize>,
     },
-    /// Compare models in bf16 with f32, on their own frames, and save the verdicts.
+    /// Compare models in bf16 and int16 with f32, on their own frames, and save the verdicts.
     ///
-    /// With `precision: auto`, a model runs in bf16 only if its worst frame reaches 45 dB.
+    /// With `precision: auto`, a model runs in either only if its worst frame reaches 45 dB.
     ComparePrecision {
         /// Compare only this model (repeatable). Default: all models.
         #[arg(long)]
@@ -83,6 +83,9 @@ pub enum Command {
         /// Instruction set to plan for, as in `engine.cpu_isa`.
         #[arg(long, default_value = "auto", value_parser = cpu_isa, requires = "plan")]
         cpu_isa: CpuIsa,
+        /// Number format to plan for: f32, bf16 or int16.
+        #[arg(long, default_value = "f32", value_parser = precision, requires = "plan")]
+        precision: Precision,
     },
 }
 
@@ -93,6 +96,10 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 
 fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
     CpuIsa::parse(text).ok_or_else(|| "expected auto, avx512_bf16, avx512, avx2 or portable".into())
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    Precision::parse(text).ok_or_else(|| "expected f32, bf16 or int16".into())
 }
 
 /// The ids given with `--model`, or all configured ids if there are none.
@@ -158,14 +165,16 @@ pub fn read_network(file: &Path) -> anyhow::Result<Vec<u8>> {
 const MAX_NETWORK_BYTES: u64 = 1 << 30;
 
 /// `lipsync-server inspect-model`: exits with 1 if an operator is unsupported.
-pub fn inspect_model(file: &Path, plan: bool, isa: CpuIsa) -> anyhow::Result<ExitCode> {
+pub fn inspect_model(file: &Path, plan: Option<LoadOptions>) -> anyhow::Result<ExitCode> {
     let bytes = read_network(file)?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
     say(&inspection)?;
     let is_supported = inspection.unsupported.is_empty();
-    if plan && is_supported {
-        say(&lipsync_engine::inspect_plan(&bytes, isa)?)?;
+    if let Some(options) = plan
+        && is_supported
+    {
+        say(&lipsync_engine::inspect_plan(&bytes, options)?)?;
     }
     Ok(if is_supported {
         ExitCode::SUCCESS

@@ -1,11 +1,11 @@
-//! `lipsync-server compare-precision`: whether models are good enough in bf16.
+//! `lipsync-server compare-precision`: whether models are good enough in bf16 and int16.
 
-use std::{num::NonZeroU32, path::Path, process::ExitCode, sync::Arc};
+use std::{fmt::Write as _, num::NonZeroU32, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use lipsync_core::ModelId;
 use lipsync_engine::{LoadOptions, Precision, load_generator};
-use lipsync_registry::{Model, PrecisionChoice, Registry, RegistryConfig, Verdict};
+use lipsync_registry::{Figures, Model, PrecisionChoice, Registry, RegistryConfig, Verdict};
 use lipsync_server::{
     CpuLoader,
     comparison::{AudioSource, Comparison, compare},
@@ -26,7 +26,6 @@ pub fn compare_precision(
         registry: in_f32(config.registry),
         options: LoadOptions {
             isa: config.engine.cpu_isa,
-            precision: Precision::Bf16,
             limits: config.engine.limits,
             ..LoadOptions::default()
         },
@@ -59,7 +58,7 @@ fn in_f32(mut config: RegistryConfig) -> RegistryConfig {
 
 struct Command {
     registry: RegistryConfig,
-    /// For the generator in bf16.
+    /// For the generators that are compared, but for their precision.
     options: LoadOptions,
     n_frames: NonZeroU32,
 }
@@ -81,32 +80,41 @@ impl Command {
             .map_err(|error| anyhow::anyhow!(error.detail()))?
             .generator;
         let onnx = read_network(&real)?;
-        let bf16 = load_generator(&onnx, self.options.clone())?;
         let n_frames = usize::try_from(self.n_frames.get())?;
-        let found = compare(&model, (&**model.generator(), &*bf16), n_frames)?;
-        let verdict = self.verdict(&onnx, &found)?;
+        let compare = |precision| -> anyhow::Result<Comparison> {
+            let options = LoadOptions {
+                precision,
+                ..self.options.clone()
+            };
+            let other = load_generator(&onnx, options)?;
+            Ok(compare(&model, (&**model.generator(), &*other), n_frames)?)
+        };
+        let (bf16, int16) = (compare(Precision::Bf16)?, compare(Precision::Int16)?);
+        let verdict = Verdict {
+            generator_sha256: Verdict::hash(&onnx),
+            engine: env!("CARGO_PKG_VERSION").into(),
+            kernels: self.options.isa.resolve()?.name().into(),
+            bf16: self.figures(&bf16),
+            int16: Some(self.figures(&int16)),
+        };
+        let report = report(&model, bf16.audio, &verdict);
         let cache_dir = self.registry.cache_dir.as_deref();
         let written = verdict.write(path, cache_dir).with_context(|| {
             format!(
-                "{}\n  but neither the folder of {} nor a cache_dir is writable",
-                report(&model, &found, &verdict),
+                "{report}\n  but neither the folder of {} nor a cache_dir is writable",
                 path.display()
             )
         })?;
-        let report = report(&model, &found, &verdict);
         Ok(format!("{report}\n  written to {}", written.display()))
     }
 
-    fn verdict(&self, onnx: &[u8], found: &Comparison) -> anyhow::Result<Verdict> {
-        Ok(Verdict {
-            generator_sha256: Verdict::hash(onnx),
-            engine: env!("CARGO_PKG_VERSION").into(),
-            kernels: self.options.isa.resolve()?.name().into(),
+    fn figures(&self, found: &Comparison) -> Figures {
+        Figures {
             frames: self.n_frames.get(),
             psnr_mean_db: rounded(found.psnr_mean_db(), 1e2),
             psnr_min_db: rounded(found.psnr_min_db(), 1e2),
             relative_l2: rounded(found.relative_l2, 1e6),
-        })
+        }
     }
 }
 
@@ -115,27 +123,38 @@ fn rounded(x: f64, parts: f64) -> f64 {
     (x * parts).floor() / parts
 }
 
-fn report(model: &Model, found: &Comparison, verdict: &Verdict) -> String {
-    let audio = match found.audio {
+fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
+    let audio = match audio {
         AudioSource::Encoder => "speech-like sound through its audio encoder",
         AudioSource::Random => "random features, because it has no audio encoder",
     };
-    let meaning = if verdict.is_good() {
-        "good: `precision: auto` uses bf16 on CPUs with instructions for it"
-    } else {
-        "not good: `precision: auto` stays with f32"
-    };
-    format!(
+    let mut text = format!(
         "{}: {} frames over {} backgrounds, with {audio}, on {}\n  \
-         PSNR of bf16 against f32: mean {:.2} dB, worst {:.2} dB (the worst must reach {})\n  \
-         relative L2: {:.2e}\n  {meaning}",
+         (the worst must reach {} dB of PSNR against f32)",
         model.id(),
-        verdict.frames,
+        verdict.bf16.frames,
         model.n_frames(),
         verdict.kernels,
-        verdict.psnr_mean_db,
-        verdict.psnr_min_db,
         Verdict::REQUIRED_DB,
-        verdict.relative_l2,
-    )
+    );
+    for (precision, cpus) in [
+        (Precision::Bf16, "CPUs with instructions for it"),
+        (Precision::Int16, "CPUs with AVX2 and no AVX-512"),
+    ] {
+        let Some(figures) = verdict.figures(precision) else {
+            continue;
+        };
+        let meaning = if figures.is_good() {
+            format!("good: `precision: auto` uses {precision} on {cpus}")
+        } else {
+            "not good: `precision: auto` stays with f32".to_owned()
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n  {precision}: mean {:.2} dB, worst {:.2} dB, relative L2 {:.2e}; {meaning}",
+            figures.psnr_mean_db, figures.psnr_min_db, figures.relative_l2,
+        );
+    }
+    text
 }

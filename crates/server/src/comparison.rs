@@ -1,4 +1,4 @@
-//! How far a generator's frames in bf16 are from its frames in f32, on the model's own backgrounds.
+//! How far a generator's frames in narrower numbers are from its frames in f32, on the model's own backgrounds.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl Comparison {
 /// What is wrong with a background's file, or what a generator reports.
 pub fn compare(
     model: &Model,
-    (f32, bf16): (&dyn Generator, &dyn Generator),
+    (f32, other): (&dyn Generator, &dyn Generator),
     n_frames: usize,
 ) -> Result<Comparison, ServeError> {
     let n_frames = n_frames.max(1);
@@ -81,7 +81,7 @@ pub fn compare(
             Ok(faces.concat())
         };
         let expected = run(f32).map_err(ServeError::internal)?;
-        let actual = run(bf16).map_err(ServeError::internal)?;
+        let actual = run(other).map_err(ServeError::internal)?;
         tally.add(&expected, &actual);
     }
     Ok(Comparison {

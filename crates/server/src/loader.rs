@@ -176,8 +176,8 @@ impl NetworkLoader for CpuLoader {
         self.n_workers as u64
     }
 
-    fn has_bf16(&self) -> bool {
-        self.isa.resolve().is_ok_and(Isa::has_bf16)
+    fn fastest_precision(&self) -> Precision {
+        self.isa.resolve().map_or(Precision::F32, Isa::fastest)
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
@@ -239,8 +239,8 @@ impl NetworkLoader for EngineLoader {
         }
     }
 
-    fn has_bf16(&self) -> bool {
-        self.host.has_bf16()
+    fn fastest_precision(&self) -> Precision {
+        self.host.fastest_precision()
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {

@@ -15,6 +15,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use lipsync_engine::{CpuIsa, LoadOptions};
 use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
     Config, DeviceRefused, RunningServer, StartError,
@@ -55,7 +56,14 @@ fn main() -> ExitCode {
             file,
             plan,
             cpu_isa,
-        } => command_line::inspect_model(&file, plan, cpu_isa),
+            precision,
+        } => {
+            let options = LoadOptions {
+                precision,
+                ..LoadOptions::from(cpu_isa)
+            };
+            command_line::inspect_model(&file, plan.then_some(options))
+        }
     };
     match result {
         Ok(code) => code,
@@ -115,6 +123,7 @@ fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCod
 }
 
 async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
+    warn_if_portable(config.engine.cpu_isa);
     // Before anything claims to be ready, so that no signal is lost.
     let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
@@ -123,6 +132,26 @@ async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
     let announce = |running: &RunningServer| announce(running, stdout);
     let ending = process::run(config, cudas, &mut signals, announce).await?;
     Ok(ExitCode::from(ending.exit_code()))
+}
+
+/// In which numbers a model runs, and why.
+fn in_words(precision: &PrecisionInUse) -> String {
+    format!("{}: {}", precision.name(), precision.reason)
+}
+
+/// Warns if the CPU engine runs without vectors of the CPU's own, because nobody would choose that.
+fn warn_if_portable(isa: CpuIsa) {
+    let is_portable = isa.resolve().is_ok_and(|isa| isa.name() == "portable");
+    if cfg!(target_arch = "x86_64") && is_portable {
+        tracing::warn!(
+            "the CPU engine runs its portable kernels, several times slower than others: {}",
+            if isa == CpuIsa::Portable {
+                "engine.cpu_isa says so"
+            } else {
+                "this CPU, or what the hypervisor shows of it, has no AVX2 and FMA"
+            }
+        );
+    }
 }
 
 fn announce(running: &RunningServer, stdout: &Output) {
@@ -137,12 +166,7 @@ fn announce(running: &RunningServer, stdout: &Output) {
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()
-            .map(|m| {
-                (
-                    m.id.to_string(),
-                    m.precision.as_ref().map(PrecisionInUse::name),
-                )
-            })
+            .map(|m| (m.id.to_string(), m.precision.as_ref().map(in_words)))
             .collect(),
     };
     stdout.write(&format!("{banner}\n"));

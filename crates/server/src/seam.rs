@@ -67,8 +67,8 @@ impl NetworkLoader for WarmLoader {
         self.inner.arena_bytes(onnx, device)
     }
 
-    fn has_bf16(&self) -> bool {
-        self.inner.has_bf16()
+    fn fastest_precision(&self) -> Precision {
+        self.inner.fastest_precision()
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {

@@ -8,7 +8,7 @@ use crate::{
         arena::Kept,
         kernels::{Bf16, Isa},
         plan::{
-            Executable, Frame, Plan,
+            Executable, Frame, Plan, Products,
             ends::{Drain, Feed},
             report::PlanReport,
             visual::Visual,
@@ -66,8 +66,9 @@ impl Network {
         options.limits.check_macs(&graph)?;
         let visual = rewrite(&mut graph);
         let plan: Box<dyn Executable> = match options.precision {
-            Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual)),
-            Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual)),
+            Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Stored)),
+            Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual, Products::Stored)),
+            Precision::Int16 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Int16)),
         };
         options.limits.check_arena(plan.workspace_bytes())?;
         Ok(Self {

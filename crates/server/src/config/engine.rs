@@ -33,6 +33,7 @@ pub(super) enum RawPrecision {
     Auto,
     F32,
     Bf16,
+    Int16,
 }
 
 impl From<RawPrecision> for PrecisionChoice {
@@ -41,6 +42,7 @@ impl From<RawPrecision> for PrecisionChoice {
             RawPrecision::Auto => Self::Auto,
             RawPrecision::F32 => Self::F32,
             RawPrecision::Bf16 => Self::Bf16,
+            RawPrecision::Int16 => Self::Int16,
         }
     }
 }

@@ -1342,7 +1342,7 @@ class ModelStats(_message.Message):
     """How often it was loaded and dropped since the server started."""
     unloads: _builtins.int
     precision: _builtins.str
-    """Number format in which the generator runs, `f32`, `bf16` or `f16` (on GPUs), and why; empty unless ready."""
+    """Number format in which the generator runs, `f32`, `bf16`, `int16` or `f16` (on GPUs), and why; empty unless ready."""
     precision_reason: _builtins.str
     bf16_psnr_min_db: _builtins.float
     """Verdict of `lipsync-server compare-precision`: PSNR of the generator's frames in bf16 against f32, dB, for

@@ -2,8 +2,6 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::Element;
-
 /// Bytes of a cache line, which is also the widest vector.
 const LINE_BYTES: usize = 64;
 
@@ -25,12 +23,12 @@ pub struct Aligned<E> {
 /// Floats that start at a cache line.
 pub type AlignedFloats = Aligned<f32>;
 
-impl<E: Element> Aligned<E> {
+impl<E: Copy + Default> Aligned<E> {
     /// `len` zeros.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         let line = LINE_BYTES / size_of::<E>();
-        let storage = vec![E::ZERO; len + line];
+        let storage = vec![E::default(); len + line];
         // Not every platform can tell (then it says usize::MAX); unaligned is right, only slower.
         let start = storage.as_ptr().align_offset(LINE_BYTES);
         Self {

@@ -7,13 +7,13 @@
 
 use std::fmt::Debug;
 
-use super::{Epilogue, Isa, MatMut, MatRef, simd::Simd};
+use super::{Epilogue, Isa, MatMut, MatRef, Windows, simd::Simd};
 
 /// A number that activations and weights are stored as.
 ///
 /// All vector methods must be `#[inline(always)]`: only what is inlined into a kernel is compiled for
 /// its instruction set.
-pub trait Element: Copy + Debug + Send + Sync + 'static {
+pub trait Element: Copy + Debug + Default + Send + Sync + 'static {
     /// How the configuration calls it: `f32`.
     const NAME: &'static str;
 
@@ -45,6 +45,20 @@ pub trait Element: Copy + Debug + Send + Sync + 'static {
     /// When a length does not fit.
     fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> Self::Matrix;
 
+    /// As [`pack`](Self::pack), for products of 16-bit integers, where activations are stored as f32.
+    ///
+    /// # Panics
+    /// As [`PackedShorts::pack`](super::PackedShorts::pack).
+    fn pack_int16(
+        isa: Isa,
+        weights: &[f32],
+        bias: &[f32],
+        n_out: usize,
+        n_in: usize,
+    ) -> Self::Matrix {
+        Self::pack(isa, weights, bias, n_out, n_in)
+    }
+
     /// As [`gemm()`](super::gemm()), storing results as `O`.
     ///
     /// # Panics
@@ -55,6 +69,20 @@ pub trait Element: Copy + Debug + Send + Sync + 'static {
         out: MatMut<'_, O>,
         epilogue: Epilogue<'_, Self>,
     );
+
+    /// As [`convolve()`](super::convolve()), storing results as `O`, where the weights say that they
+    /// [convolve](Weights::convolves); otherwise nothing.
+    ///
+    /// # Panics
+    /// As [`convolve()`](super::convolve()).
+    fn convolve<O: Element>(
+        m: &Self::Matrix,
+        windows: Windows<'_, Self>,
+        out: MatMut<'_, O>,
+        epilogue: Epilogue<'_, Self>,
+    ) {
+        let _ = (m, windows, out, epilogue);
+    }
 
     /// The first `LANES` elements of `src`, which must have as many.
     fn load<S: Simd>(s: S, src: &[Self]) -> S::Vector;
@@ -92,6 +120,14 @@ pub trait Element: Copy + Debug + Send + Sync + 'static {
 
 /// Packed weights of a 1x1 convolution.
 pub trait Weights: Debug + Send + Sync {
+    /// What the products are computed in: `f32`.
+    fn numbers(&self) -> &'static str;
+
+    /// Whether windows can be multiplied in place, without being unfolded.
+    fn convolves(&self) -> bool {
+        false
+    }
+
     /// Bytes that they take.
     fn bytes(&self) -> usize;
 

@@ -1,6 +1,49 @@
 //! Numbers stored as f32: what they are computed with, too.
 
-use super::{Element, Epilogue, Isa, MatMut, MatRef, PackedMatrix, gemm, simd::Simd};
+use super::{
+    Element, Epilogue, Isa, MatMut, MatRef, PackedMatrix, PackedShorts, Weights, Windows, convolve,
+    gemm, gemm_int16, simd::Simd,
+};
+
+/// Packed weights that are multiplied with f32 activations.
+#[derive(Debug)]
+pub enum PackedProduct {
+    /// As they are.
+    Floats(PackedMatrix),
+    /// Both rounded to 16-bit integers.
+    Shorts(PackedShorts),
+}
+
+impl PackedProduct {
+    fn weights(&self) -> &dyn Weights {
+        match self {
+            Self::Floats(m) => m,
+            Self::Shorts(m) => m,
+        }
+    }
+}
+
+impl Weights for PackedProduct {
+    fn numbers(&self) -> &'static str {
+        self.weights().numbers()
+    }
+
+    fn convolves(&self) -> bool {
+        matches!(self, Self::Floats(_))
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights().bytes()
+    }
+
+    fn n_in(&self) -> usize {
+        self.weights().n_in()
+    }
+
+    fn n_out(&self) -> usize {
+        self.weights().n_out()
+    }
+}
 
 impl Element for f32 {
     const NAME: &'static str = "f32";
@@ -8,7 +51,7 @@ impl Element for f32 {
     const ZEROS: &'static [Self; 16] = &[0.0; 16];
 
     type Wide = Self;
-    type Matrix = PackedMatrix;
+    type Matrix = PackedProduct;
 
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
@@ -20,17 +63,41 @@ impl Element for f32 {
         self
     }
 
-    fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> PackedMatrix {
-        PackedMatrix::pack(isa, weights, bias, n_out, n_in)
+    fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> PackedProduct {
+        PackedProduct::Floats(PackedMatrix::pack(isa, weights, bias, n_out, n_in))
+    }
+
+    fn pack_int16(
+        isa: Isa,
+        weights: &[f32],
+        bias: &[f32],
+        n_out: usize,
+        n_in: usize,
+    ) -> PackedProduct {
+        PackedProduct::Shorts(PackedShorts::pack(isa, weights, bias, n_out, n_in))
     }
 
     fn gemm<O: Element>(
-        m: &PackedMatrix,
+        m: &PackedProduct,
         a: MatRef<'_>,
         out: MatMut<'_, O>,
         epilogue: Epilogue<'_>,
     ) {
-        gemm(m, a, out, epilogue);
+        match m {
+            PackedProduct::Floats(m) => gemm(m, a, out, epilogue),
+            PackedProduct::Shorts(m) => gemm_int16(m, a, out, epilogue),
+        }
+    }
+
+    fn convolve<O: Element>(
+        m: &PackedProduct,
+        windows: Windows<'_>,
+        out: MatMut<'_, O>,
+        epilogue: Epilogue<'_>,
+    ) {
+        if let PackedProduct::Floats(m) = m {
+            convolve(m, windows, out, epilogue);
+        }
     }
 
     #[inline(always)]

@@ -20,15 +20,15 @@ const UNCACHED_WEIGHTS: usize = 256 * 1024;
 
 /// How many inputs ahead such weights are fetched. The hardware does the same but stops at every
 /// page, which is every 32 inputs.
-const FETCHED_INPUTS: usize = 64;
+pub(super) const FETCHED_INPUTS: usize = 64;
 
 /// Weights and bias of a 1x1 convolution, in the order in which one instruction set reads them.
 #[derive(Debug)]
 pub struct PackedMatrix {
-    isa: Isa,
+    pub(super) isa: Isa,
     /// Panel after panel. A panel of `w` columns is the bias of its columns, then for each input the
     /// `w` weights that it meets; columns past `n_out` are zeros.
-    panels: AlignedFloats,
+    pub(super) panels: AlignedFloats,
     n_in: usize,
     n_out: usize,
 }
@@ -68,6 +68,10 @@ impl PackedMatrix {
 }
 
 impl Weights for PackedMatrix {
+    fn numbers(&self) -> &'static str {
+        "f32"
+    }
+
     fn bytes(&self) -> usize {
         self.panels.bytes()
     }
@@ -128,13 +132,19 @@ struct Gemm<'a, O> {
 }
 
 /// One panel, and where its columns go.
-struct Panel<'a> {
+pub(super) struct Panel<'a> {
     /// Bias, then weights by input.
-    data: &'a [f32],
+    pub data: &'a [f32],
+    pub columns: Columns,
+}
+
+/// Where the columns of a panel go.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
     /// The first column's place in a row of the result.
-    first: usize,
+    pub first: usize,
     /// Columns that exist; fewer than the panel's width in the last panel.
-    columns: usize,
+    pub n: usize,
 }
 
 /// Rows of the operand that are multiplied with every panel before the next rows are: as many as
@@ -162,8 +172,7 @@ impl<O: Element> Kernel for Gemm<'_, O> {
                 let (data, others) = rest.split_at((n_in + 1) * vectors * S::LANES);
                 let panel = Panel {
                     data,
-                    first,
-                    columns,
+                    columns: Columns { first, n: columns },
                 };
                 match (vectors, columns % S::LANES == 0) {
                     (2, true) if n_in * n_out >= UNCACHED_WEIGHTS => {
@@ -220,7 +229,7 @@ impl<O: Element> Gemm<'_, O> {
         row: usize,
     ) {
         if let Added::Resized(resized) = &self.epilogue.added {
-            widen_tile::<S, O, R, V>(s, resized, (row, panel.first), &mut self.out);
+            widen_tile::<S, O, R, V>(s, resized, (row, panel.columns.first), &mut self.out);
         }
         let n_in = self.m.n_in;
         let (bias, weights) = panel.data.split_at(V * S::LANES);
@@ -231,7 +240,7 @@ impl<O: Element> Gemm<'_, O> {
                 *sum = s.load(&bias[v * S::LANES..]);
             }
         }
-        if panel.first == 0 && n_in <= PREFETCHED_INPUTS {
+        if panel.columns.first == 0 && n_in <= PREFETCHED_INPUTS {
             self.fetch_rows(s, row + R, R);
         }
         for k in 0..n_in {
@@ -252,53 +261,12 @@ impl<O: Element> Gemm<'_, O> {
                 }
             }
         }
-        match self.epilogue.added {
-            Added::Nothing => {}
-            Added::Matrix(MatRef { data, stride, .. }) => {
-                add_rows::<S, R, V, PART>(s, &mut sums, &data[row * stride..], stride, panel);
-            }
-            Added::Resized(_) => {
-                add_result::<S, O, R, V>(s, &mut sums, &self.out, row, panel.first)
-            }
-        }
-        if self.epilogue.relu {
-            for sum in sums.as_flattened_mut() {
-                *sum = s.relu(*sum);
-            }
-        }
-        self.store::<S, R, V, PART>(s, &sums, panel, row);
-    }
-
-    /// Writes a tile's results.
-    #[inline(always)]
-    fn store<S: Simd, const R: usize, const V: usize, const PART: bool>(
-        &mut self,
-        s: S,
-        sums: &[[S::Vector; V]; R],
-        panel: &Panel,
-        row: usize,
-    ) {
-        if let Some(plane) = self.out.plane {
-            let data = &mut self.out.data[panel.first / S::LANES * plane + row * S::LANES..];
-            for v in 0..V {
-                let lines = &mut data[v * plane..][..R * S::LANES];
-                for (r, sums) in sums.iter().enumerate() {
-                    O::store(s, &mut lines[r * S::LANES..], sums[v]);
-                }
-            }
-            return;
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            let out = &mut self.out.data[(row + r) * self.out.stride + panel.first..];
-            for (v, &sum) in sums.iter().enumerate() {
-                let out = &mut out[v * S::LANES..];
-                if PART && v == V - 1 {
-                    O::store_part(s, out, panel.columns - v * S::LANES, sum);
-                } else {
-                    O::store(s, out, sum);
-                }
-            }
-        }
+        finish_tile::<S, O, R, V, PART>(
+            s,
+            sums,
+            &self.epilogue,
+            (&mut self.out, row, panel.columns),
+        );
     }
 
     /// Fetches `n` rows of the operand from `row` on, which may lie past the end.
@@ -311,20 +279,72 @@ impl<O: Element> Gemm<'_, O> {
     }
 }
 
+/// Adds what the epilogue says to a tile's sums, which start at row `row`, and writes them.
+#[inline(always)]
+pub(super) fn finish_tile<S: Simd, O: Element, const R: usize, const V: usize, const PART: bool>(
+    s: S,
+    mut sums: [[S::Vector; V]; R],
+    epilogue: &Epilogue<'_>,
+    (out, row, columns): (&mut MatMut<'_, O>, usize, Columns),
+) {
+    match epilogue.added {
+        Added::Nothing => {}
+        Added::Matrix(MatRef { data, stride, .. }) => {
+            add_rows::<S, R, V, PART>(s, &mut sums, (&data[row * stride..], stride), columns);
+        }
+        Added::Resized(_) => add_result::<S, O, R, V>(s, &mut sums, out, row, columns.first),
+    }
+    if epilogue.relu {
+        for sum in sums.as_flattened_mut() {
+            *sum = s.relu(*sum);
+        }
+    }
+    store::<S, O, R, V, PART>(s, &sums, (out, row, columns));
+}
+
+/// Writes a tile's results.
+#[inline(always)]
+fn store<S: Simd, O: Element, const R: usize, const V: usize, const PART: bool>(
+    s: S,
+    sums: &[[S::Vector; V]; R],
+    (out, row, Columns { first, n }): (&mut MatMut<'_, O>, usize, Columns),
+) {
+    if let Some(plane) = out.plane {
+        let data = &mut out.data[first / S::LANES * plane + row * S::LANES..];
+        for v in 0..V {
+            let lines = &mut data[v * plane..][..R * S::LANES];
+            for (r, sums) in sums.iter().enumerate() {
+                O::store(s, &mut lines[r * S::LANES..], sums[v]);
+            }
+        }
+        return;
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        let out = &mut out.data[(row + r) * out.stride + first..];
+        for (v, &sum) in sums.iter().enumerate() {
+            let out = &mut out[v * S::LANES..];
+            if PART && v == V - 1 {
+                O::store_part(s, out, n - v * S::LANES, sum);
+            } else {
+                O::store(s, out, sum);
+            }
+        }
+    }
+}
+
 /// Adds a tile of `data`, which starts with the tile's first row, to `sums`.
 #[inline(always)]
 fn add_rows<S: Simd, const R: usize, const V: usize, const PART: bool>(
     s: S,
     sums: &mut [[S::Vector; V]; R],
-    data: &[f32],
-    stride: usize,
-    panel: &Panel,
+    (data, stride): (&[f32], usize),
+    columns: Columns,
 ) {
     for (r, sums) in sums.iter_mut().enumerate() {
-        let added = &data[r * stride + panel.first..];
+        let added = &data[r * stride + columns.first..];
         for (v, sum) in sums.iter_mut().enumerate() {
             let added = if PART && v == V - 1 {
-                s.load_part(&added[v * S::LANES..], panel.columns - v * S::LANES)
+                s.load_part(&added[v * S::LANES..], columns.n - v * S::LANES)
             } else {
                 s.load(&added[v * S::LANES..])
             };

@@ -77,6 +77,10 @@ impl PackedPairs {
 }
 
 impl Weights for PackedPairs {
+    fn numbers(&self) -> &'static str {
+        "bf16"
+    }
+
     fn bytes(&self) -> usize {
         self.bias.bytes() + self.panels.bytes()
     }

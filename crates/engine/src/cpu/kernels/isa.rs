@@ -10,7 +10,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512, Avx512Bf16};
 use super::simd::{Portable, Simd};
-use crate::cpu::CpuIsa;
+use crate::{Precision, cpu::CpuIsa};
 
 /// An instruction set was asked for that this CPU lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +103,21 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) => true,
             _ => false,
+        }
+    }
+
+    /// The numbers in which the CPU computes matrix products fastest.
+    ///
+    /// AVX2 multiplies twice as many 16-bit integers as floats. AVX-512 without VNNI does too, but adds
+    /// on the same units; so nothing is gained there.
+    #[must_use]
+    pub fn fastest(self) -> Precision {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => Precision::Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Precision::Int16,
+            _ => Precision::F32,
         }
     }
 

@@ -18,6 +18,7 @@
 
 mod aligned;
 mod bf16;
+mod convolve;
 mod depthwise;
 mod element;
 mod elementwise;
@@ -25,6 +26,7 @@ mod face;
 mod float;
 mod gemm;
 mod gemm_bf16;
+mod gemm_int16;
 mod im2col;
 mod interleave;
 mod isa;
@@ -40,12 +42,15 @@ mod tests;
 
 pub use aligned::{Aligned, AlignedFloats};
 pub use bf16::Bf16;
+pub use convolve::{Windows, convolve, pad_rows};
 pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
 pub use element::{Element, Weights};
 pub use elementwise::{add, relu, sigmoid, sigmoid_to_u8};
 pub use face::pack_face;
+pub use float::PackedProduct;
 pub use gemm::{PackedMatrix, gemm};
 pub use gemm_bf16::{PackedPairs, gemm_bf16};
+pub use gemm_int16::{PackedShorts, gemm_int16};
 pub use im2col::im2col;
 pub use interleave::interleave;
 pub use isa::{Isa, UnsupportedIsa};

@@ -41,6 +41,31 @@ pub fn dot_bf16(weights: &[f32], row: &[Bf16], bias: f32, residual: f32, relu: b
     if relu { sum.max(0.0) } else { sum }
 }
 
+/// The nearest integer, the even one of two, of what is far below 2^53 in size.
+#[expect(clippy::cast_possible_truncation, reason = "integers that fit")]
+fn nearest(x: f64) -> i64 {
+    x.round_ties_even() as i64
+}
+
+/// As [`dot`] in 16-bit integers: rounded as the kernel rounds, summed without a bound. A row's largest
+/// input becomes `levels`, a step of the column's weights is worth `unit`.
+pub fn dot_int16(
+    (weights, unit): (&[f32], f32),
+    (row, levels): (&[f32], f32),
+    bias: f32,
+) -> (f64, i64) {
+    let largest = row.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+    let factor = if largest > 0.0 { levels / largest } else { 0.0 };
+    let steps = if unit > 0.0 { unit } else { 1.0 };
+    let products = weights
+        .iter()
+        .zip(row)
+        .map(|(&w, &x)| nearest(f64::from(w / steps)) * nearest(f64::from(x * factor)));
+    let sum: i64 = products.sum();
+    let scale = f64::from(largest / levels) * f64::from(unit);
+    (sum as f64 * scale + f64::from(bias), sum)
+}
+
 /// The whole output of a depthwise 3x3 convolution with weights `[c][3][3]`.
 pub fn depthwise3x3(
     input: &[f32],

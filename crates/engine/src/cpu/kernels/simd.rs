@@ -33,6 +33,13 @@ fn prefetch<T>(data: &[T], at: usize) {
     let _ = (data, at);
 }
 
+/// A pair as the 32 bits in which vectors hold it, the first in the lower half.
+#[inline(always)]
+fn word_of([first, second]: [i16; 2]) -> i32 {
+    let ([a, b], [c, d]) = (first.to_le_bytes(), second.to_le_bytes());
+    i32::from_le_bytes([a, b, c, d])
+}
+
 /// The vectors of one instruction set, and the tile sizes that suit its registers.
 ///
 /// A value is the proof that the CPU has the instructions. All methods are `#[inline(always)]`; see
@@ -43,6 +50,9 @@ pub trait Simd: Copy {
 
     /// `LANES` pairs of bf16.
     type Pairs: Copy;
+
+    /// `LANES` pairs of 16-bit integers, or as many 32-bit sums of their products.
+    type Ints: Copy;
 
     /// Floats of a vector.
     const LANES: usize;
@@ -104,4 +114,19 @@ pub trait Simd: Copy {
 
     /// `c + a1 b1 + a0 b0` of each lane's pairs, added from left to right, each sum rounded to f32.
     fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::Vector) -> Self::Vector;
+
+    /// Sums of nothing.
+    fn no_ints(self) -> Self::Ints;
+
+    /// The first `LANES` pairs of `src`, which must have as many.
+    fn load_ints(self, src: &[i16]) -> Self::Ints;
+
+    /// The same pair in all lanes.
+    fn splat_ints(self, pair: [i16; 2]) -> Self::Ints;
+
+    /// `c + a0 b0 + a1 b1` of each lane's pairs, exact; the caller keeps the sums within 32 bits.
+    fn dot_ints(self, a: Self::Ints, b: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// Sums as the nearest floats.
+    fn ints_to_floats(self, sums: Self::Ints) -> Self::Vector;
 }

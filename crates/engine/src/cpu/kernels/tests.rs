@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod bf16;
+mod int16;
 mod planes;
 
 /// Deterministic values in -1..1.
@@ -183,6 +184,40 @@ proptest! {
             let x0 = (i % ow * stride.1).cast_signed() - left.cast_signed();
             let expected = scalar::conv_at((&input, (h, w, c)), (&onnx, kernel.0, kernel.1), (y0, x0));
             assert_close(x, expected, "patch");
+        }
+    }
+
+    #[test]
+    fn windows_in_place_give_the_bits_of_unfolded_ones(
+        (h, w, c) in (1..8usize, 1..8usize, 1..20usize),
+        (kernel, stride) in ((1..4usize, 1..4usize), (1..4usize, 1..4usize)),
+        pad in (0..3usize, 0..3usize, 0..3usize, 0..3usize),
+        (n_out, relu, is_added) in (1..40usize, any::<bool>(), any::<bool>()),
+        seed in any::<u64>(),
+    ) {
+        let (top, left, bottom, right) = pad;
+        prop_assume!(kernel.0 <= top + h + bottom && kernel.1 <= left + w + right);
+        let (oh, ow) = ((top + h + bottom - kernel.0) / stride.0 + 1, (left + w + right - kernel.1) / stride.1 + 1);
+        let n_in = kernel.0 * kernel.1 * c;
+        let input = values(h * w * c, seed);
+        let (weights, bias) = (values(n_out * n_in, seed ^ 1), values(n_out, seed ^ 2));
+        let rows = oh / 2..oh;
+        let n = rows.len() * ow;
+        let residual = values(n * n_out, seed ^ 3);
+        let epilogue = Epilogue::with_residual(relu, is_added.then(|| mat(&residual, n, n_out)));
+        let mut patches = vec![0.0; n * n_in];
+        im2col(&input, (h, w, c), kernel, stride, pad, rows.clone(), &mut patches);
+        let padded = rows.start * stride.0..(rows.end - 1) * stride.0 + kernel.0;
+        let width = left + w + right;
+        let mut data = vec![UNTOUCHED; padded.len() * width * c];
+        pad_rows(&input, (h, w, c), (top, left, right), padded, &mut data);
+        let windows = Windows { data: &data, width, c, kernel, stride, n: (rows.len(), ow) };
+        for isa in Isa::available() {
+            let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
+            let (mut expected, mut out) = (vec![0.0; n * n_out], vec![0.0; n * n_out]);
+            gemm(&m, mat(&patches, n, n_in), MatMut::new(&mut expected, n_out), epilogue);
+            convolve(&m, windows, MatMut::new(&mut out, n_out), epilogue);
+            prop_assert_eq!(bits(&out), bits(&expected), "{}", isa.name());
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     ends::{Drain, Feed},
     lift::Lift,
     ring,
-    strips::StripLimits,
+    strips::PlanOptions,
     tensor::{Source, Target},
     units::BlockNodes,
 };
@@ -86,11 +86,16 @@ impl<'a, E: Element> Input<'a, E> {
 
 impl<E: Element> Block<E> {
     /// Packs the nodes of a block.
-    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, limits: &StripLimits) -> Option<Self> {
+    pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, options: &PlanOptions) -> Option<Self> {
         let conv = |index: usize| match &graph.nodes[index].op {
             Op::Conv(conv) => Some(conv),
             _ => None,
         };
+        let PlanOptions {
+            strips: limits,
+            products,
+        } = options;
+        let matrix = |conv: &Conv, n_in| products.pack::<E>(isa, &conv.weights, &conv.bias, n_in);
         let [expand, depthwise, project] = nodes.convs;
         let shape = graph.shapes[graph.nodes[expand].inputs[0]];
         let out = graph.shapes[graph.nodes[project].output];
@@ -105,23 +110,21 @@ impl<E: Element> Block<E> {
                 let low = graph.shapes[graph.nodes[node].inputs[0]];
                 let most_rows = limits.lifted_rows(shape.w, strip_rows * stride + 1);
                 let at_once = (most_rows, limits.chunk_pixels);
-                Some(Lift::pack(isa, conv(node)?, [low, shape], at_once))
+                let conv = conv(node)?;
+                Some(Lift::pack(isa, matrix(conv, low.c), [low, shape], at_once))
             }
             None => None,
         };
         let head = match nodes.head {
             Some(node) => {
                 let head = conv(node)?;
-                let n_out = head.bias.len();
                 Some(Head {
-                    matrix: E::pack(isa, &head.weights, &head.bias, n_out, out.c),
+                    matrix: matrix(head, out.c),
                     relu: head.relu,
                 })
             }
             None => None,
         };
-        let matrix =
-            |conv: &Conv, n_in| E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), n_in);
         let depthwise_filter =
             PackedDepthwise::pack(isa, &depthwise.weights, &depthwise.bias, wide);
         Some(Self {
@@ -144,6 +147,12 @@ impl<E: Element> Block<E> {
         let head = self.head.as_ref().map_or(0, |head| head.matrix.bytes());
         let lift = self.lift.as_ref().map_or(0, Lift::bytes);
         self.expand.bytes() + self.depthwise.bytes() + self.project.bytes() + head + lift
+    }
+
+    /// What its larger products are computed in: `int16` where one of them is.
+    pub fn numbers(&self) -> &'static str {
+        let (expand, project) = (self.expand.numbers(), self.project.numbers());
+        if expand == project { expand } else { "mixed" }
     }
 
     /// Multiplications and additions of a frame, counted in pairs.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{ring, tensor::Source};
 use crate::{
     cpu::kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
-    graph::{Conv, Shape},
+    graph::Shape,
 };
 
 /// A 1x1 convolution of a small tensor whose result is resized, by rows.
@@ -35,11 +35,11 @@ pub(super) struct Lifted<'a, E: Element> {
 }
 
 impl<E: Element> Lift<E> {
-    /// Packs a convolution of a tensor of shape `low` whose result is resized to the size of `high`, to
+    /// Of the packed convolution of a tensor of shape `low` whose result is resized to the size of `high`, to
     /// be asked for `most_rows` rows at once at most, and to multiply `chunk_pixels` at once.
     pub fn pack(
         isa: Isa,
-        conv: &Conv,
+        matrix: E::Matrix,
         [low, high]: [Shape; 2],
         (most_rows, chunk_pixels): (usize, usize),
     ) -> Self {
@@ -52,7 +52,7 @@ impl<E: Element> Lift<E> {
         let chunk_rows = chunk_pixels.div_ceil(low.w);
         Self {
             isa,
-            matrix: E::pack(isa, &conv.weights, &conv.bias, conv.bias.len(), low.c),
+            matrix,
             low,
             chunk_rows,
             places: (most_read + chunk_rows - 1).min(low.h),

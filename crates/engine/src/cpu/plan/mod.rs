@@ -19,6 +19,8 @@ mod strips;
 mod tensor;
 pub(crate) mod visual;
 
+pub(crate) use strips::Products;
+
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +29,7 @@ use self::{
     ends::{Drain, Feed},
     report::PlanReport,
     step::Kernel,
-    strips::StripLimits,
+    strips::PlanOptions,
     visual::{N_RECOMPUTED, Visual, VisualPart},
 };
 use crate::{
@@ -119,14 +121,18 @@ pub(crate) trait Executable: std::fmt::Debug + Send + Sync {
 }
 
 impl<E: Stored> Plan<E> {
-    /// Packs a simplified graph. What depends on input number `visual` alone runs first and can be
-    /// kept.
-    pub fn new(graph: &Graph, isa: Isa, visual: Option<usize>) -> Self {
-        Self::with_strips(graph, isa, visual, &StripLimits::default())
+    /// Packs a simplified graph, with products in `products`. What depends on input number `visual` alone
+    /// runs first and can be kept.
+    pub fn new(graph: &Graph, isa: Isa, visual: Option<usize>, products: Products) -> Self {
+        let options = PlanOptions {
+            products,
+            ..PlanOptions::default()
+        };
+        Self::with_options(graph, isa, visual, &options)
     }
 
     /// As [`new`](Self::new), in strips of another size.
-    fn with_strips(graph: &Graph, isa: Isa, visual: Option<usize>, limits: &StripLimits) -> Self {
+    fn with_options(graph: &Graph, isa: Isa, visual: Option<usize>, options: &PlanOptions) -> Self {
         let mut graph = graph.clone();
         convolve_before_upsampling(&mut graph);
         let mut units = units::group(&graph);
@@ -145,7 +151,7 @@ impl<E: Stored> Plan<E> {
             (None, end) => end.map(Place::End),
         };
         let step = |unit: &units::Unit| {
-            let mut kernel = Kernel::pack(isa, &graph, unit, limits);
+            let mut kernel = Kernel::pack(isa, &graph, unit, options);
             let output = place(&unit.output)?;
             let mut inputs: Vec<Place> = unit.inputs.iter().filter_map(place).collect();
             if let Kernel::Concat { offsets } = &mut kernel {
@@ -167,7 +173,7 @@ impl<E: Stored> Plan<E> {
             ids.iter().map(end).collect()
         };
         let outputs = ends(&graph.outputs);
-        let scratch = steps.iter().map(|s| s.kernel.scratch(s.shape));
+        let scratch = steps.iter().map(|s| s.kernel.scratch());
         Self {
             isa,
             scratch: scratch.fold(scratch_of_outputs(&outputs), ScratchSize::max),

@@ -47,6 +47,8 @@ pub struct StepReport {
     pub strip_rows: Option<usize>,
     /// Which kernels run.
     pub kernel: &'static str,
+    /// What its matrix products are computed in.
+    pub numbers: &'static str,
     /// Whether it depends on the visual input alone.
     pub visual: bool,
 }
@@ -121,6 +123,7 @@ impl<E: Element> Step<E> {
                 _ => None,
             },
             kernel: self.kernel.kernels(self.inputs.is_empty()),
+            numbers: self.kernel.numbers(),
             visual,
         }
     }
@@ -152,11 +155,22 @@ impl<E: Element> Kernel<E> {
         }
     }
 
+    /// What the products of most of its MACs are computed in; `-` without any.
+    fn numbers(&self) -> &'static str {
+        match self {
+            Self::Block(block) => block.numbers(),
+            Self::Pointwise { matrix, .. } | Self::Dense { matrix, .. } => matrix.numbers(),
+            Self::Depthwise { .. } | Self::AnyConv(_) => "f32",
+            _ => "-",
+        }
+    }
+
     fn kernels(&self, nothing_to_read: bool) -> &'static str {
         use crate::graph::Activation::{Relu, Sigmoid};
         match self {
             Self::Block(_) => "fused",
             Self::Pointwise { .. } => "gemm",
+            Self::Dense { matrix, .. } if matrix.convolves() => "convolve",
             Self::Dense { .. } => "im2col, gemm",
             Self::Depthwise { .. } => "depthwise",
             Self::Add | Self::Activation(Relu | Sigmoid) => "elementwise",
@@ -187,7 +201,7 @@ impl fmt::Display for PlanReport {
         let kib = |bytes: u64| bytes.div_ceil(1024);
         writeln!(
             f,
-            "{:>4} {:<12} {:<12} {:>11} {:>10} {:>15} {:>6}  {:<13} what",
+            "{:>4} {:<12} {:<12} {:>11} {:>10} {:>15} {:>6}  {:<13} {:<7} what",
             "step",
             "from (c,h,w)",
             "to (c,h,w)",
@@ -195,14 +209,15 @@ impl fmt::Display for PlanReport {
             "weights kB",
             "activations kB",
             "strip",
-            "kernel"
+            "kernel",
+            "numbers"
         )?;
         for (index, step) in self.steps.iter().enumerate() {
             let shape = |s: Shape| format!("{},{},{}", s.c, s.h, s.w);
             let strip = step.strip_rows.map_or("-".into(), |rows| rows.to_string());
             writeln!(
                 f,
-                "{index:>3}{} {:<12} {:<12} {:>11} {:>10} {:>15} {strip:>6}  {:<13} {}",
+                "{index:>3}{} {:<12} {:<12} {:>11} {:>10} {:>15} {strip:>6}  {:<13} {:<7} {}",
                 if step.visual { 'v' } else { ' ' },
                 shape(step.input),
                 shape(step.output),
@@ -210,6 +225,7 @@ impl fmt::Display for PlanReport {
                 kib(step.weights_bytes),
                 kib(step.activation_bytes),
                 step.kernel,
+                step.numbers,
                 step.what,
             )?;
         }

@@ -3,19 +3,20 @@
 use super::{
     block::{Block, Input, Inputs, Output},
     plain,
-    strips::StripLimits,
+    strips::{PlanOptions, Products},
     tensor::{Source, Target},
     units::{Unit, UnitKind},
 };
 use crate::{
     cpu::arena::{Scratch, ScratchSize},
     cpu::kernels::{
-        self, Element, Epilogue, Isa, MatRef, PackedDepthwise, Strip, Weights, depthwise3x3,
+        self, Element, Epilogue, Isa, MatRef, PackedDepthwise, Strip, Weights, Windows,
+        depthwise3x3,
     },
     graph::{Activation, Conv, Graph, Op, Pool, Shape, op::Window},
 };
 
-/// Elements of unfolded windows that are multiplied at once.
+/// Elements of padded rows, or of unfolded windows, that are multiplied at once.
 const PATCH_LEN: usize = 64 * 1024;
 /// Longest row of unfolded windows, in elements; a convolution beyond that runs unpacked.
 const MAX_PATCH_ROW: usize = 1 << 24;
@@ -32,7 +33,10 @@ pub(super) enum Kernel<E: Element> {
         matrix: E::Matrix,
         relu: bool,
         window: Window,
+        /// Rows of the result that are computed at once.
         patch_rows: usize,
+        /// Elements of the padded rows or unfolded windows that they read.
+        scratch_len: usize,
     },
     Depthwise {
         filter: PackedDepthwise,
@@ -61,17 +65,17 @@ pub(super) enum Kernel<E: Element> {
 
 impl<E: Element> Kernel<E> {
     /// Packs what `unit` needs.
-    pub fn pack(isa: Isa, graph: &Graph, unit: &Unit, limits: &StripLimits) -> Self {
+    pub fn pack(isa: Isa, graph: &Graph, unit: &Unit, options: &PlanOptions) -> Self {
         let shape = graph.shapes[unit.inputs[0]];
         let out = graph.shapes[unit.output];
         if let UnitKind::Block(nodes) = unit.kind
-            && let Some(block) = Block::pack(isa, graph, nodes, limits)
+            && let Some(block) = Block::pack(isa, graph, nodes, options)
         {
             return Self::Block(Box::new(block));
         }
         let index = unit.last();
         match &graph.nodes[index].op {
-            Op::Conv(conv) => Self::pack_conv(isa, conv, shape, out),
+            Op::Conv(conv) => Self::pack_conv((isa, options.products), conv, shape, out),
             Op::Affine { scale, shift } => Self::Affine {
                 scale: scale.clone(),
                 shift: shift.clone(),
@@ -89,7 +93,7 @@ impl<E: Element> Kernel<E> {
         }
     }
 
-    fn pack_conv(isa: Isa, conv: &Conv, shape: Shape, out: Shape) -> Self {
+    fn pack_conv((isa, products): (Isa, Products), conv: &Conv, shape: Shape, out: Shape) -> Self {
         let Conv {
             weights,
             bias,
@@ -100,7 +104,7 @@ impl<E: Element> Kernel<E> {
         let [kernel_h, kernel_w] = window.kernel;
         let patch = kernel_h * kernel_w * shape.c;
         if conv.is_pointwise() {
-            let matrix = E::pack(isa, weights, bias, out.c, shape.c);
+            let matrix = products.pack::<E>(isa, weights, bias, shape.c);
             return Self::Pointwise {
                 matrix,
                 relu: *relu,
@@ -124,13 +128,22 @@ impl<E: Element> Kernel<E> {
             o * patch + rest % shape.c * plane + rest / shape.c
         };
         let reordered: Vec<f32> = (0..weights.len()).map(|i| weights[place(i)]).collect();
-        let matrix = E::pack(isa, &reordered, bias, out.c, patch);
-        let patch_rows = (PATCH_LEN / (patch * out.w)).clamp(1, out.h);
+        let matrix = products.pack::<E>(isa, &reordered, bias, patch);
+        let (patch_rows, scratch_len) = if matrix.convolves() {
+            let row = padded_row(window, shape);
+            let n_rows = (PATCH_LEN / row).saturating_sub(kernel_h) / window.stride[0] + 1;
+            let n_rows = n_rows.min(out.h);
+            (n_rows, padded_rows(window, n_rows) * row)
+        } else {
+            let n_rows = (PATCH_LEN / (patch * out.w)).clamp(1, out.h);
+            (n_rows, patch * out.w * n_rows)
+        };
         Self::Dense {
             matrix,
             relu: *relu,
             window: *window,
             patch_rows,
+            scratch_len,
         }
     }
 
@@ -146,14 +159,12 @@ impl<E: Element> Kernel<E> {
         }
     }
 
-    /// Working memory that a run needs for an output of shape `out`.
-    pub fn scratch(&self, out: Shape) -> ScratchSize {
+    /// Working memory that a run needs.
+    pub fn scratch(&self) -> ScratchSize {
         match self {
             Self::Block(block) => block.scratch(),
-            Self::Dense {
-                matrix, patch_rows, ..
-            } => ScratchSize {
-                narrow: matrix.n_in() * out.w * patch_rows,
+            Self::Dense { scratch_len, .. } => ScratchSize {
+                narrow: *scratch_len,
                 ..ScratchSize::default()
             },
             _ => ScratchSize::default(),
@@ -261,6 +272,7 @@ impl<E: Element> Kernel<E> {
             relu,
             window,
             patch_rows,
+            ..
         } = self
         else {
             return;
@@ -272,6 +284,23 @@ impl<E: Element> Kernel<E> {
         for start in (0..target.shape.h).step_by(*patch_rows) {
             let rows = start..(start + patch_rows).min(target.shape.h);
             let n_pixels = rows.len() * target.shape.w;
+            let residual = added.map(|r| r.rows(rows.clone()));
+            let epilogue = Epilogue::with_residual(*relu, residual);
+            if matrix.convolves() {
+                let padded = start * stride_h..start * stride_h + padded_rows(window, rows.len());
+                let data = &mut scratch[..padded.len() * padded_row(window, input.shape)];
+                kernels::pad_rows(input.dense(), (h, w, c), (top, left, right), padded, data);
+                let windows = Windows {
+                    data,
+                    width: left + w + right,
+                    c,
+                    kernel: (kernel_h, kernel_w),
+                    stride: (stride_h, stride_w),
+                    n: (rows.len(), target.shape.w),
+                };
+                E::convolve(matrix, windows, target.rows(rows), epilogue);
+                continue;
+            }
             let patches = &mut scratch[..n_pixels * matrix.n_in()];
             kernels::im2col(
                 input.dense(),
@@ -287,11 +316,20 @@ impl<E: Element> Kernel<E> {
                 rows: n_pixels,
                 stride: matrix.n_in(),
             };
-            let residual = added.map(|r| r.rows(rows.clone()));
-            let epilogue = Epilogue::with_residual(*relu, residual);
             E::gemm(matrix, patches, target.rows(rows), epilogue);
         }
     }
+}
+
+/// Rows of the padded tensor that `n` rows of windows read.
+fn padded_rows(window: &Window, n: usize) -> usize {
+    (n - 1) * window.stride[0] + window.kernel[0]
+}
+
+/// Elements of a row of the padded tensor.
+fn padded_row(window: &Window, shape: Shape) -> usize {
+    let [_, left, _, right] = window.pads;
+    (left + shape.w + right) * shape.c
 }
 
 fn run_depthwise<E: Element>(

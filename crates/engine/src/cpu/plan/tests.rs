@@ -2,7 +2,7 @@
 
 use lipsync_core::SplitMix64;
 
-use super::*;
+use super::{strips::StripLimits, *};
 use crate::{
     CpuIsa,
     cpu::kernels::Bf16,
@@ -178,7 +178,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// Runs the graph in strips of all `limits`, on clean and on poisoned memory; all must give the same bits.
-fn same_result<E: Stored>(graph: &Graph, isa: Isa, inputs: &[Vec<f32>]) -> Vec<f32> {
+fn same_result<E: Stored>(
+    graph: &Graph,
+    (isa, products): (Isa, Products),
+    inputs: &[Vec<f32>],
+) -> Vec<f32> {
     let all = [(1, 1, 1), (20_000, 40, 30), (60_000, 3, 100)];
     let limits = all.map(|(cache_bytes, lifted_pixels, chunk_pixels)| StripLimits {
         cache_bytes,
@@ -186,19 +190,21 @@ fn same_result<E: Stored>(graph: &Graph, isa: Isa, inputs: &[Vec<f32>]) -> Vec<f
         lifted_pixels,
         chunk_pixels,
     });
-    let plan = Plan::<E>::new(graph, isa, None);
+    let plan = Plan::<E>::new(graph, isa, None, products);
     let expected = run(&plan, &mut Arenas::default(), inputs);
-    for limits in &limits {
-        let plan = Plan::<E>::with_strips(graph, isa, None, limits);
+    for strips in limits {
+        let options = PlanOptions { strips, products };
+        let plan = Plan::<E>::with_options(graph, isa, None, &options);
         let result = run(&plan, &mut poisoned(&plan), inputs);
         let name = isa.name();
-        assert_eq!(bits(&result), bits(&expected), "{name} {limits:?}");
+        assert_eq!(bits(&result), bits(&expected), "{name} {options:?}");
     }
     expected
 }
 
 #[test]
 fn strips_lifts_and_what_memory_held_change_nothing() {
+    use Products::{Int16Everywhere, Stored};
     for seed in 0..N_GRAPHS {
         let graph = graph(seed);
         let mut random = SplitMix64::new(seed ^ 77);
@@ -209,8 +215,12 @@ fn strips_lifts_and_what_memory_held_change_nothing() {
         let norm: f64 = expected.iter().map(|&e| f64::from(e).powi(2)).sum();
         for isa in Isa::available() {
             for (bound, result) in [
-                (1e-5, same_result::<f32>(&graph, isa, &inputs)),
-                (0.05, same_result::<Bf16>(&graph, isa, &inputs)),
+                (1e-5, same_result::<f32>(&graph, (isa, Stored), &inputs)),
+                (
+                    5e-3,
+                    same_result::<f32>(&graph, (isa, Int16Everywhere), &inputs),
+                ),
+                (0.05, same_result::<Bf16>(&graph, (isa, Stored), &inputs)),
             ] {
                 let pairs = result.iter().zip(&expected);
                 let error: f64 = pairs.map(|(x, e)| f64::from(x - e).powi(2)).sum();
@@ -229,7 +239,7 @@ fn strips_lifts_and_what_memory_held_change_nothing() {
 fn the_random_graphs_are_blocks_with_lifts_and_heads() {
     let isa = CpuIsa::Portable.resolve().unwrap();
     let steps = (0..N_GRAPHS).flat_map(|seed| {
-        let report = Plan::<f32>::new(&graph(seed), isa, None).report();
+        let report = Plan::<f32>::new(&graph(seed), isa, None, Products::Stored).report();
         report.steps.into_iter().map(|step| step.what)
     });
     let steps: Vec<String> = steps.filter(|what| what.contains("3x3 /")).collect();

@@ -141,7 +141,7 @@ impl VisualPart {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Products, *};
     use crate::{
         CpuIsa,
         cpu::{
@@ -162,7 +162,12 @@ mod tests {
         for name in ["small-opset13", "small-328-plumbing"] {
             let mut graph = import(&write_variant(name).unwrap()).unwrap().graph;
             simplify(&mut graph);
-            let plan = Plan::<f32>::new(&graph, CpuIsa::Auto.resolve().unwrap(), Some(0));
+            let plan = Plan::<f32>::new(
+                &graph,
+                CpuIsa::Auto.resolve().unwrap(),
+                Some(0),
+                Products::Stored,
+            );
             let out_len = plan.output_shapes()[0].len();
             let mut arenas = Arenas::default();
             let mut run = |inputs: [&[f32]; 2], visual: Visual<'_>| {

@@ -14,7 +14,8 @@ use lipsync_core::AudioKind;
 use lipsync_engine::Precision;
 
 use crate::{
-    ErrorClass, ModelConfig, ModelState, PackState, PrecisionReason, RegistryError, Verdict, lock,
+    ErrorClass, Figures, ModelConfig, ModelState, PackState, PrecisionReason, RegistryError,
+    Verdict, lock,
     testing::{Disk, WEIGHTS, block_on, id, registry, settings},
 };
 
@@ -294,22 +295,25 @@ fn a_generator_runs_in_bf16_once_its_verdict_is_good() {
         })
     };
     let (path, before) = reload();
-    assert_eq!(before.reason, PrecisionReason::NotCompared);
+    assert_eq!(before.reason, PrecisionReason::NotCompared(Precision::Bf16));
     let verdict = Verdict {
         generator_sha256: Verdict::hash(&fs::read(&path).expect("the generator")),
         engine: "0".into(),
         kernels: "fake".into(),
-        frames: 10,
-        psnr_mean_db: 50.0,
-        psnr_min_db: 45.5,
-        relative_l2: 0.01,
+        bf16: Figures {
+            frames: 10,
+            psnr_mean_db: 50.0,
+            psnr_min_db: 45.5,
+            relative_l2: 0.01,
+        },
+        int16: None,
     };
     verdict.write(&path, None).expect("written");
     let (_, after) = reload();
-    assert_eq!(after.reason, PrecisionReason::Good);
+    assert_eq!(after.reason, PrecisionReason::Good(Precision::Bf16));
     assert_eq!(after.verdict, Some(verdict));
     loader.has_bf16.store(false, Ordering::SeqCst);
-    assert_eq!(reload().1.reason, PrecisionReason::NotAvailable);
+    assert_eq!(reload().1.reason, PrecisionReason::NoneFaster);
     let asked = lock(&loader.precisions).clone();
     assert_eq!(asked, [Precision::F32, Precision::Bf16, Precision::F32]);
 }

@@ -5,12 +5,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maskload_ps,
+    _mm256_maskstore_ps, _mm256_max_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use super::{Simd, emulated};
+use super::{Simd, emulated, word_of};
 
 const LANES: usize = 8;
 
@@ -39,6 +40,7 @@ impl Avx2 {
 impl Simd for Avx2 {
     type Vector = __m256;
     type Pairs = emulated::Pairs<__m256>;
+    type Ints = __m256i;
 
     const LANES: usize = LANES;
     // 12 accumulators, two vectors of weights and one broadcast of the 16 registers.
@@ -103,6 +105,39 @@ impl Simd for Avx2 {
         let zero = unsafe { _mm256_setzero_ps() };
         // SAFETY: as above. Of a NaN and a number the instruction gives its second operand.
         unsafe { _mm256_max_ps(zero, v) }
+    }
+
+    #[inline(always)]
+    fn no_ints(self) -> __m256i {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn load_ints(self, src: &[i16]) -> __m256i {
+        let src = src[..2 * LANES].as_ptr();
+        // SAFETY: `self` proves AVX; the slice above has 16 numbers of 16 bits.
+        unsafe { _mm256_loadu_si256(src.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_ints(self, pair: [i16; 2]) -> __m256i {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_set1_epi32(word_of(pair)) }
+    }
+
+    #[inline(always)]
+    fn dot_ints(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let products = unsafe { _mm256_madd_epi16(a, b) };
+        // SAFETY: as above.
+        unsafe { _mm256_add_epi32(c, products) }
+    }
+
+    #[inline(always)]
+    fn ints_to_floats(self, sums: __m256i) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_cvtepi32_ps(sums) }
     }
 
     emulated::bf16!();

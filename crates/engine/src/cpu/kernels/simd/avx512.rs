@@ -7,16 +7,17 @@
 use std::{
     arch::x86_64::{
         __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm256_mask_storeu_epi16,
-        _mm256_maskz_loadu_epi16, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
-        _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-        _mm512_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+        _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+        _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+        _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
         _mm512_storeu_ps, _mm512_sub_ps,
     },
     mem::transmute,
 };
 
-use super::{Simd, emulated};
+use super::{Simd, emulated, word_of};
 use crate::cpu::kernels::Bf16;
 
 const LANES: usize = 16;
@@ -71,6 +72,7 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
 
     type Vector = __m512;
     type Pairs = __m512i;
+    type Ints = __m512i;
 
     const LANES: usize = LANES;
     // 24 accumulators, two vectors of weights and one broadcast of the 32 registers. Fourteen rows
@@ -189,6 +191,39 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
         let [a, b] = unsafe { transmute::<[__m512i; 2], [__m512bh; 2]>([a, b]) };
         // SAFETY: `self` proves AVX-512 BF16.
         unsafe { _mm512_dpbf16_ps(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn no_ints(self) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn load_ints(self, src: &[i16]) -> __m512i {
+        let src = src[..2 * LANES].as_ptr();
+        // SAFETY: `self` proves AVX-512 F; the slice above has 32 numbers of 16 bits.
+        unsafe { _mm512_loadu_si512(src.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_ints(self, pair: [i16; 2]) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_set1_epi32(word_of(pair)) }
+    }
+
+    #[inline(always)]
+    fn dot_ints(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 BW.
+        let products = unsafe { _mm512_madd_epi16(a, b) };
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi32(c, products) }
+    }
+
+    #[inline(always)]
+    fn ints_to_floats(self, sums: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_cvtepi32_ps(sums) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
-use super::{Simd, emulated};
+use super::{Simd, emulated, word_of};
 
 const LANES: usize = 4;
 
@@ -14,6 +14,11 @@ pub struct Portable;
 #[derive(Debug, Clone, Copy)]
 #[repr(align(16))]
 pub struct Four([f32; LANES]);
+
+/// Four pairs of 16-bit integers, or four sums.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
+pub struct FourInts([i32; LANES]);
 
 #[inline(always)]
 fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
@@ -28,6 +33,7 @@ fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
 impl Simd for Portable {
     type Vector = Four;
     type Pairs = emulated::Pairs<Four>;
+    type Ints = FourInts;
 
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
@@ -94,5 +100,46 @@ impl Simd for Portable {
         zip(v, v, |x, _| if 0.0 > x { 0.0 } else { x })
     }
 
+    #[inline(always)]
+    fn no_ints(self) -> FourInts {
+        FourInts([0; LANES])
+    }
+
+    #[inline(always)]
+    fn load_ints(self, src: &[i16]) -> FourInts {
+        let pair = |i: usize| word_of([src[2 * i], src[2 * i + 1]]);
+        FourInts([pair(0), pair(1), pair(2), pair(3)])
+    }
+
+    #[inline(always)]
+    fn splat_ints(self, pair: [i16; 2]) -> FourInts {
+        FourInts([word_of(pair); LANES])
+    }
+
+    #[inline(always)]
+    fn dot_ints(self, a: FourInts, b: FourInts, c: FourInts) -> FourInts {
+        let dot = |i: usize| {
+            let ([a0, a1], [b0, b1]) = (pair_of(a.0[i]), pair_of(b.0[i]));
+            c.0[i] + i32::from(a0) * i32::from(b0) + i32::from(a1) * i32::from(b1)
+        };
+        FourInts([dot(0), dot(1), dot(2), dot(3)])
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the nearest float is what is asked for"
+    )]
+    #[inline(always)]
+    fn ints_to_floats(self, sums: FourInts) -> Four {
+        Four(sums.0.map(|sum| sum as f32))
+    }
+
     emulated::bf16!();
+}
+
+/// The pair that [`word_of`] packed.
+#[inline(always)]
+fn pair_of(word: i32) -> [i16; 2] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [i16::from_le_bytes([a, b]), i16::from_le_bytes([c, d])]
 }
