@@ -20,6 +20,7 @@ mod isolation;
 mod lip_sync;
 mod operations;
 mod overload;
+mod reload;
 mod session;
 mod stream;
 mod support;

@@ -30,7 +30,7 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM, SIGINT or SIGHUP.
+    /// Serve until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     Serve,
     /// Check the configuration and print a summary.
     CheckConfig,

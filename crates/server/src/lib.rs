@@ -25,6 +25,7 @@ pub mod loader;
 mod operations;
 pub mod output;
 pub mod process;
+pub mod reload;
 pub mod request_layer;
 mod samples;
 mod seam;

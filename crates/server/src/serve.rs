@@ -21,7 +21,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Live},
     core_state::Shared,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
@@ -29,6 +29,7 @@ use crate::{
     heap_keeper,
     listen::listen,
     operations::{Listening, Operations},
+    reload::{self, Reloader},
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
@@ -108,7 +109,7 @@ pub struct RunningServer {
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
-    attendants: [Option<JoinHandle<()>>; 4],
+    attendants: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -121,13 +122,21 @@ impl Server {
         let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
-        let operations = bind_operations(config.operations).await?;
+        let operations = bind_operations(config.operations.as_ref()).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let rooms = loader.devices();
         let devices: Vec<Device> = rooms.iter().map(|room| room.device).collect();
         let loader = Arc::new(WarmLoader::new(loader));
-        let registry = Registry::new(config.registry, Arc::clone(&loader) as _);
+        let live = Live::new(config.settings().hot);
+        let registry = Registry::new(config.registry.clone(), Arc::clone(&loader) as _);
+        let admission = Arc::new(Admission::new(places, phase_seen.clone()));
+        let reload = Reloader::new(
+            &config,
+            live.clone(),
+            registry.clone(),
+            Arc::clone(&admission),
+        );
         let pool = PoolConfig {
             devices: of_workers(&devices, config.server.n_workers),
             queue_capacity: config.server.queue_capacity,
@@ -138,7 +147,7 @@ impl Server {
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(places, phase_seen.clone())),
+            admission,
             registry,
             pipeline: Pipeline {
                 workers,
@@ -147,9 +156,8 @@ impl Server {
             },
             sessions: Arc::default(),
             limits: config.server,
-            requests: config.requests,
-            session: config.session,
-            output: config.output,
+            live,
+            reload,
             device,
             gpus: Gpus::default(),
             started: Instant::now(),
@@ -197,32 +205,36 @@ impl Server {
         })?;
         let (close, closing) = watch::channel(());
         let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
+        let live = shared.live.clone();
         // A session is over after half of it; the rest is for its client to come and see why.
+        let unread = move || 2 * live.get().session.send_timeout;
         let limits = transport::Limits {
-            unread: 2 * shared.session.send_timeout,
+            unread: Arc::new(unread),
             peer_share_percent: shared.limits.peer_share_percent,
         };
         let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
-        let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let lost = shared.pipeline.workers.lost_device();
-        let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));
-        let running = RunningServer {
+        let mut attendants = vec![
+            tokio::spawn(tend_models(shared.registry.clone())),
+            tokio::spawn(refuse_when_lost(lost, phase.clone())),
+            tokio::spawn(heap_keeper::keep_trimming()),
+            tokio::spawn(reload::follow(shared.reload.clone())),
+        ];
+        attendants.extend(watching_gpus);
+        let mut running = RunningServer {
             address,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
             shared,
             phase,
             close,
             serving,
-            attendants: [
-                Some(tending),
-                Some(watching),
-                Some(tokio::spawn(heap_keeper::keep_trimming())),
-                watching_gpus,
-            ],
+            attendants,
         };
         running.look_over().await;
         running.preload(strict).await?;
         running.advance(Phase::Starting, Phase::Serving);
+        let judging = reload::keep_judging(running.shared.reload.clone());
+        running.attendants.push(tokio::spawn(judging));
         Ok(running)
     }
 }
@@ -315,7 +327,7 @@ impl RunningServer {
     ///
     /// Returns whether everything that was accepted had ended by then.
     pub async fn shut_down(self) -> bool {
-        let limits = self.shared.requests;
+        let limits = self.shared.hot().requests;
         tracing::info!("draining");
         self.phase.send_replace(Phase::Draining);
         let grace = tokio::time::Instant::now() + limits.shutdown_grace;
@@ -335,7 +347,7 @@ impl RunningServer {
         if let Some(operations) = self.operations {
             operations.close().await;
         }
-        for attendant in self.attendants.iter().flatten() {
+        for attendant in &self.attendants {
             attendant.abort();
         }
         let shared = Arc::clone(&self.shared);
@@ -354,7 +366,7 @@ impl RunningServer {
     /// Marks the server as not serving without refusing work yet, for `server.pre_drain_ms`: load
     /// balancers take it out first.
     pub async fn pre_drain(&self) {
-        let pause = self.shared.requests.pre_drain;
+        let pause = self.shared.hot().requests.pre_drain;
         if !pause.is_zero() {
             self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
@@ -363,12 +375,12 @@ impl RunningServer {
 }
 
 async fn bind_operations(
-    config: Option<config::Operations>,
+    config: Option<&config::Operations>,
 ) -> Result<Option<Listening>, StartError> {
     let Some(config) = config else {
         return Ok(None);
     };
-    match Listening::bind(&config).await {
+    match Listening::bind(config).await {
         Ok(listening) => Ok(Some(listening)),
         Err(source) => Err(StartError::BindOperations {
             address: config.address,

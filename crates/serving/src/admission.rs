@@ -170,6 +170,11 @@ impl Upload {
     }
 }
 
+/// Sessions in memory at most, where this many may be open.
+fn max_unread_sessions(max_sessions: usize) -> usize {
+    max_sessions.saturating_mul(2)
+}
+
 impl Admission {
     /// A gate with so many places, which is open in some phases.
     #[must_use]
@@ -185,7 +190,7 @@ impl Admission {
         // Beside those in the queue, requests are in preparation, in a worker or being composited.
         // The bound keeps what they hold in memory in proportion to the queue.
         let n_requests = limits.queue_capacity.saturating_add(4 * limits.n_workers);
-        let n_unread = limits.max_sessions.saturating_mul(2);
+        let n_unread = max_unread_sessions(limits.max_sessions);
         let (uploads, unsent) = (limits.max_upload_bytes, limits.max_unsent_bytes);
         Self {
             phase,
@@ -343,9 +348,15 @@ impl Admission {
         let rules = gate.rules();
         ServeError::Overloaded {
             what: rules.what,
-            limit: rules.limit,
+            limit: gate.limit(),
             retry: RETRY_AFTER,
         }
+    }
+
+    /// Lets this many sessions be open at once from now on. Those that are open stay.
+    pub fn set_max_sessions(&self, n: usize) {
+        self.sessions.set_limit(n);
+        self.unread_sessions.set_limit(max_unread_sessions(n));
     }
 
     /// Whether new work is refused.

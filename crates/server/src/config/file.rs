@@ -4,10 +4,12 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use lipsync_registry::RegistryConfig;
+use lipsync_registry::{ModelConfig, ModelSource, RegistryConfig};
 use serde::Deserialize;
 
 use super::{
@@ -18,6 +20,8 @@ use super::{
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
     output::{Output, RawOutput},
+    reload::{RawReload, Reload},
+    scan::Scan,
     section::Heat,
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
@@ -43,7 +47,10 @@ pub(super) struct RawConfig {
     session: RawSession,
     #[serde(deserialize_with = "null_as_default")]
     logging: RawLogging,
+    #[serde(deserialize_with = "null_as_default")]
+    reload: RawReload,
     models_root: Option<Text>,
+    scan_models_root: Option<bool>,
     cache_dir: Option<Text>,
     strict: Option<bool>,
     follow_links: Option<bool>,
@@ -68,8 +75,16 @@ pub struct Config {
     pub session: SessionLimits,
     /// What is logged.
     pub logging: Logging,
+    /// How a changed configuration comes into force.
+    pub reload: Reload,
     /// Models and their budgets.
     pub registry: RegistryConfig,
+    /// Where models are looked for that the file does not name.
+    pub scan: Option<Scan>,
+    /// What holds for each key outside of models, in some form: to tell which keys differ.
+    pub values: BTreeMap<&'static str, String>,
+    /// Where it was read; `None` of a text.
+    pub source: Option<Source>,
     /// What is not wrong, but probably not meant, a sentence each.
     pub warnings: Vec<String>,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -78,9 +93,30 @@ pub struct Config {
     pub missing: Vec<String>,
 }
 
+/// Where a configuration comes from, and what was there.
+#[derive(Clone)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// What it said.
+    pub text: Arc<str>,
+    /// The variables that replace values of the file.
+    pub variables: Arc<[(String, String)]>,
+}
+
+/// Without the text and the variables: there may be secrets in them.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The keys outside of sections, and when they take effect.
 const TOP_KEYS: &[(&str, Heat)] = &[
     ("models_root", Heat::Hot),
+    ("scan_models_root", Heat::Hot),
     ("cache_dir", Heat::Hot),
     ("strict", Heat::Cold),
     ("follow_links", Heat::Hot),
@@ -97,16 +133,42 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
+        RawReload::KEYS,
         RawModel::KEYS,
     ];
     sections.into_iter().flatten().copied()
 }
 
 impl RawConfig {
+    /// See [`Config::values`].
+    fn values(&self) -> BTreeMap<&'static str, String> {
+        let top = [
+            ("models_root", format!("{:?}", self.models_root)),
+            ("scan_models_root", format!("{:?}", self.scan_models_root)),
+            ("cache_dir", format!("{:?}", self.cache_dir)),
+            ("strict", format!("{:?}", self.strict.unwrap_or(false))),
+            ("follow_links", format!("{:?}", self.follow_links)),
+        ];
+        let sections = [
+            self.server.values(),
+            self.operations.values(),
+            self.capacity.values(),
+            self.engine.values(),
+            self.output.values(),
+            self.session.values(),
+            self.logging.values(),
+            self.reload.values(),
+        ];
+        top.into_iter()
+            .chain(sections.into_iter().flatten())
+            .collect()
+    }
+
     /// Checks all of it. Relative paths count from `base`.
     pub(super) fn check(self, base: &Path) -> Result<Config, BadValue> {
         let root = self.models_root.as_deref().unwrap_or(".");
         let root = resolve("models_root", root, base)?;
+        let values = self.values();
         let strict = self.strict.unwrap_or(false);
         let follow_links = self.follow_links.unwrap_or(false);
         let mut models = Vec::with_capacity(self.models.len());
@@ -118,6 +180,9 @@ impl RawConfig {
         if strict && !missing.is_empty() {
             return Err(missing.swap_remove(0));
         }
+        let scan = self.scan_models_root.unwrap_or(false);
+        let scan = scan.then(|| scan_of(root, follow_links, &models));
+        models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
         let registry = self.capacity.check(Elsewhere {
             models,
@@ -135,12 +200,29 @@ impl RawConfig {
             output,
             session: self.session.check()?,
             logging: self.logging.check()?,
+            reload: self.reload.check()?,
             registry,
+            scan,
+            values,
+            source: None,
             // Of the reading, not of the values.
             warnings: Vec::new(),
             strict,
             missing: missing.iter().map(BadValue::sentence).collect(),
         })
+    }
+}
+
+fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {
+    let folder = |model: &ModelConfig| match &model.source {
+        ModelSource::Folder(folder) => Some(folder.clone()),
+        ModelSource::Parts { .. } => None,
+    };
+    Scan {
+        root,
+        follow_links,
+        ids: models.iter().map(|model| model.id.clone()).collect(),
+        folders: models.iter().filter_map(folder).collect(),
     }
 }
 

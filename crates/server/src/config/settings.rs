@@ -6,7 +6,8 @@ use lipsync_registry::RegistryConfig;
 use tokio::sync::watch;
 
 use super::{
-    Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits, SessionLimits,
+    Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan, ServerLimits,
+    SessionLimits,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -45,6 +46,10 @@ pub struct Hot {
     pub session: SessionLimits,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log_level: String,
+    /// How the next configuration comes into force.
+    pub reload: Reload,
+    /// Where models are looked for that the file does not name.
+    pub scan: Option<Scan>,
     /// Models and their budgets, for [`Registry::reconfigure`](lipsync_registry::Registry::reconfigure).
     pub registry: RegistryConfig,
 }
@@ -66,6 +71,8 @@ impl Config {
                 output: self.output,
                 session: self.session.clone(),
                 log_level: self.logging.level.clone(),
+                reload: self.reload,
+                scan: self.scan.clone(),
                 registry: self.registry.clone(),
             },
         }

@@ -9,7 +9,10 @@ use http::{HeaderValue, StatusCode, header};
 use lipsync::v1;
 use serde::Serialize;
 
-use super::context::{Context, FRESH};
+use super::{
+    context::{Context, FRESH},
+    reload::Reloads,
+};
 use crate::service::{model_admin, server_admin};
 
 /// `GetServerStats`.
@@ -34,6 +37,7 @@ struct Server {
     session_stats: Sessions,
     gpus: Vec<Gpu>,
     shared_batches: Shared,
+    reload: Reloads,
 }
 
 /// `GpuStatus`.
@@ -124,7 +128,7 @@ pub(super) async fn models(State(context): State<Context>) -> Response {
 pub(super) async fn stats(State(context): State<Context>) -> Response {
     let stats = server_admin::stats(&context.shared);
     json(&Stats {
-        server: Server::new(stats, context.shared.session.max_sessions),
+        server: Server::new(&context, stats),
         models: list(&context),
     })
 }
@@ -138,7 +142,8 @@ fn list(context: &Context) -> Vec<Model> {
 }
 
 impl Server {
-    fn new(stats: v1::GetServerStatsResponse, max_sessions: usize) -> Self {
+    fn new(context: &Context, stats: v1::GetServerStatsResponse) -> Self {
+        let max_sessions = context.shared.hot().session.max_sessions;
         let worker = |worker: v1::WorkerStats| Worker {
             device: worker.device,
             frames: worker.frames,
@@ -188,6 +193,7 @@ impl Server {
                 idle: shared.idle,
                 wait_over: shared.wait_over,
             },
+            reload: context.shared.reload.stats().into(),
         }
     }
 }

@@ -39,7 +39,9 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
+    config::{Hot, Live, ServerLimits},
     core_state::Shared,
+    reload::Outcomes,
     wire::{
         headers::{RequestHeaders, check_encoding},
         status::{self, to_status},
@@ -63,7 +65,9 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestLayer {
     admission: Arc<Admission>,
-    limits: Limits,
+    server: Arc<ServerLimits>,
+    live: Live<Hot>,
+    outcomes: Arc<Outcomes>,
     shapes: Arc<Shapes>,
 }
 
@@ -73,7 +77,9 @@ impl RequestLayer {
     pub fn new(shared: &Shared) -> Self {
         Self {
             admission: Arc::clone(&shared.admission),
-            limits: Limits::of(&shared.limits, &shared.requests, &shared.session),
+            server: Arc::new(shared.limits.clone()),
+            live: shared.live.clone(),
+            outcomes: shared.reload.outcomes(),
             shapes: Shapes::of_contract(),
         }
     }
@@ -130,8 +136,17 @@ where
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
+        let (outcomes, kind) = (Arc::clone(&self.layer.outcomes), call.method.kind);
+        let begun = Instant::now();
         let answer = async move {
             let mut response = call.answer(inner, request).await?;
+            let code = code_of(&response);
+            match kind {
+                Kind::Work => outcomes.call(code, begun.elapsed()),
+                // One that has begun tells its end itself.
+                Kind::Session => outcomes.session(code),
+                _ => {}
+            }
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
@@ -163,7 +178,8 @@ struct Inside {
 impl Call {
     fn new(layer: &RequestLayer, request: &Request<Body>) -> Self {
         let now = Instant::now();
-        let method = Method::of(request.uri().path(), layer.limits);
+        let limits = Limits::of(&layer.server, &layer.live.get());
+        let method = Method::of(request.uri().path(), limits);
         let extensions = request.extensions();
         let peer: Peer = extensions.get().copied().unwrap_or_default();
         let mut headers = RequestHeaders::read(request.headers(), peer, now);
@@ -349,6 +365,12 @@ fn repaired(response: &Response<Body>) -> Option<Code> {
     } else {
         None
     }
+}
+
+/// How a call ended, as far as its headers tell: an answer that has a body has been good so far.
+fn code_of(response: &Response<Body>) -> Code {
+    let code = response.headers().get(&GRPC_STATUS);
+    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 fn code_header(code: Code) -> HeaderValue {

@@ -27,7 +27,7 @@ use accept::Seat;
 pub(crate) use accept::closed;
 use flood::Frames;
 use tapped::Tapped;
-use unread::{Answer, Streams};
+use unread::{Answer, Streams, UnreadLimit};
 
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 100;
@@ -76,10 +76,10 @@ impl<S> Calls for S where
 }
 
 /// What holds for the connections of the gRPC port.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Limits {
     /// A stream whose client does not take what waits for it is reset after this time.
-    pub(crate) unread: Duration,
+    pub(crate) unread: UnreadLimit,
     /// Of the places for connections, what one address may have.
     pub(crate) peer_share_percent: u32,
 }
@@ -114,7 +114,7 @@ fn max_connections() -> usize {
     usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
 }
 
-fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {
+fn protocol(unread_limit: UnreadLimit) -> http2::Builder<Streams> {
     let mut protocol = http2::Builder::new(Streams::new(unread_limit));
     protocol
         .timer(TokioTimer::new())

@@ -7,6 +7,7 @@ use super::*;
 /// Every key with a value that is not its default.
 const OTHERS: &[(&str, &str)] = &[
     ("models_root", "elsewhere"),
+    ("scan_models_root", "true"),
     ("cache_dir", "/"),
     ("strict", "true"),
     ("follow_links", "true"),
@@ -57,6 +58,10 @@ const OTHERS: &[(&str, &str)] = &[
     ("session.max_session_s", "1"),
     ("logging.level", "warn"),
     ("logging.format", "json"),
+    ("reload.watch", "false"),
+    ("reload.rollback_window_s", "1"),
+    ("reload.rollback_error_percent", "1"),
+    ("reload.rollback_latency_factor", "2"),
     ("models.<id>.path", "b"),
     ("models.<id>.audio_encoder_path", "e"),
     ("models.<id>.audio_kind", "ave"),
@@ -95,6 +100,9 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     let file = base.path().join("config.yaml");
     let mut settings = Config::parse(text, &file, variable).unwrap().settings();
     // Paths count from the folder, which is another one each time.
+    if let Some(scan) = &mut settings.hot.scan {
+        scan.root = "/".into();
+    }
     for model in &mut settings.hot.registry.models {
         let plain = format!("{:?}", model.source).replace(&base.path().display().to_string(), "");
         model.source = lipsync_registry::ModelSource::Folder(plain.into());
