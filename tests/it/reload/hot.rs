@@ -32,6 +32,7 @@ async fn hot_keys_hold_from_the_next_request_on() -> Result<()> {
     let client = edited.server.client().await?;
     let samples = babble(1, 640 * 12);
     let mut running = Session::open(&edited.server, pcm_session("a")).await?;
+    assert!(matches!(running.next().await?, Some(Answer::Opened(_))));
     running.audio(1, &samples[..640 * 6]);
     let whole = client
         .infer_batch_composite(pcm_request("a", &samples))
@@ -57,6 +58,25 @@ async fn hot_keys_hold_from_the_next_request_on() -> Result<()> {
             .all(|frame| frame.data.starts_with(b"\x89PNG"))
     );
 
+    // What began before has its own settings to its end.
+    running.audio(1, &samples[640 * 6..]);
+    running.half_close();
+    let answers = running.rest().await?;
+    let streamed = frames(&answers);
+    assert_eq!(streamed.len(), whole.frames.len());
+    for (streamed, whole) in streamed.iter().zip(&whole.frames) {
+        assert!(streamed.data == whole.data && whole.data.starts_with(b"\xff\xd8"));
+    }
+    assert!(edited.server.shut_down().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hot_keys_hold_from_the_next_session_on() -> Result<()> {
+    let edited = Edited::start(MODELS).await?;
+    // A place is taken all the time.
+    let mut running = Session::open(&edited.server, pcm_session("a")).await?;
+    assert!(matches!(running.next().await?, Some(Answer::Opened(_))));
     let before = opened(&edited).await?;
     edited
         .put(&format!("{MODELS}session: {{max_buffered_audio_s: 7}}"))
@@ -83,20 +103,9 @@ async fn hot_keys_hold_from_the_next_request_on() -> Result<()> {
         stats.text()
     );
     edited
-        .put(&format!("{MODELS}session: {{max_sessions: 2}}"))
+        .put(&format!("{MODELS}session: {{max_sessions: 8}}"))
         .await?;
     opened(&edited).await?;
-
-    // What began before has its own settings to its end.
-    running.audio(1, &samples[640 * 6..]);
-    running.half_close();
-    let answers = running.rest().await?;
-    let streamed = frames(&answers);
-    assert_eq!(streamed.len(), whole.frames.len());
-    for (streamed, whole) in streamed.iter().zip(&whole.frames) {
-        assert!(streamed.data == whole.data && whole.data.starts_with(b"\xff\xd8"));
-    }
-    assert!(edited.server.shut_down().await);
     Ok(())
 }
 
