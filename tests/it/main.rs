@@ -24,4 +24,5 @@ mod reload;
 mod session;
 mod stream;
 mod support;
+mod tls;
 mod unary;

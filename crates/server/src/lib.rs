@@ -11,6 +11,7 @@
 
 pub mod banner;
 pub mod capacity_plan;
+mod change;
 pub mod comparison;
 pub mod config;
 pub mod core_state;
@@ -31,6 +32,7 @@ mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
+pub mod tls;
 mod transport;
 pub mod wire;
 

@@ -133,6 +133,7 @@ fn announce(running: &RunningServer, stdout: &Output) {
     let banner = Banner {
         address: running.address(),
         operations: running.operations_address(),
+        tls: running.is_encrypted(),
         device: &shared.device,
         gpus: shared.gpus.latest(),
         n_workers: shared.pipeline.workers.stats().n_workers(),

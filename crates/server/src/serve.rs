@@ -33,6 +33,7 @@ use crate::{
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
+    tls::{self, Port, TlsError},
     transport,
 };
 
@@ -66,6 +67,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A port cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The worker pool did not start.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -94,6 +98,9 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     operations: Option<Listening>,
+    tls: Option<Arc<Port>>,
+    /// All that are encrypted.
+    ports: Vec<Arc<Port>>,
     phase: watch::Sender<Phase>,
     watching_gpus: Option<JoinHandle<()>>,
     strict: bool,
@@ -103,6 +110,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
+    is_encrypted: (bool, bool),
     operations: Option<Operations>,
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
@@ -122,7 +130,9 @@ impl Server {
         let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
-        let operations = bind_operations(config.operations.as_ref()).await?;
+        let tls = encrypted(config.tls.as_ref(), b"h2")?;
+        let mut ports: Vec<_> = tls.iter().cloned().collect();
+        let operations = bind_operations(config.operations.as_ref(), &mut ports).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let rooms = loader.devices();
@@ -134,8 +144,8 @@ impl Server {
         let reload = Reloader::new(
             &config,
             live.clone(),
-            registry.clone(),
-            Arc::clone(&admission),
+            (registry.clone(), Arc::clone(&admission)),
+            ports.clone(),
         );
         let pool = PoolConfig {
             devices: of_workers(&devices, config.server.n_workers),
@@ -167,6 +177,8 @@ impl Server {
             shared,
             listener,
             operations,
+            tls,
+            ports,
             phase,
             watching_gpus: None,
             strict: config.strict,
@@ -195,6 +207,8 @@ impl Server {
             shared,
             listener,
             operations,
+            tls,
+            ports,
             phase,
             watching_gpus,
             strict,
@@ -203,6 +217,8 @@ impl Server {
             address: shared.limits.address,
             source,
         })?;
+        let of_page = operations.as_ref().is_some_and(Listening::is_encrypted);
+        let is_encrypted = (tls.is_some(), of_page);
         let (close, closing) = watch::channel(());
         let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
         let live = shared.live.clone();
@@ -211,6 +227,7 @@ impl Server {
         let limits = transport::Limits {
             unread: Arc::new(unread),
             peer_share_percent: shared.limits.peer_share_percent,
+            tls,
         };
         let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
         let lost = shared.pipeline.workers.lost_device();
@@ -221,8 +238,11 @@ impl Server {
             tokio::spawn(reload::follow(shared.reload.clone())),
         ];
         attendants.extend(watching_gpus);
+        let following = ports.into_iter().map(tls::follow);
+        attendants.extend(following.map(tokio::spawn));
         let mut running = RunningServer {
             address,
+            is_encrypted,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
             shared,
             phase,
@@ -250,6 +270,12 @@ impl RunningServer {
     #[must_use]
     pub fn operations_address(&self) -> Option<SocketAddr> {
         self.operations.as_ref().map(Operations::address)
+    }
+
+    /// Whether each of the ports of gRPC and of the page is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> (bool, bool) {
+        self.is_encrypted
     }
 
     /// What the services share.
@@ -374,13 +400,24 @@ impl RunningServer {
     }
 }
 
+/// Reads the certificate of a port, if it has one. `alpn` is what is spoken inside.
+fn encrypted(
+    tls: Option<&config::Tls>,
+    alpn: &'static [u8],
+) -> Result<Option<Arc<Port>>, TlsError> {
+    tls.map(|tls| Port::new(tls.clone(), alpn)).transpose()
+}
+
 async fn bind_operations(
     config: Option<&config::Operations>,
+    ports: &mut Vec<Arc<Port>>,
 ) -> Result<Option<Listening>, StartError> {
     let Some(config) = config else {
         return Ok(None);
     };
-    match Listening::bind(config).await {
+    let tls = encrypted(config.tls.as_ref(), b"http/1.1")?;
+    ports.extend(tls.clone());
+    match Listening::bind(config, tls).await {
         Ok(listening) => Ok(Some(listening)),
         Err(source) => Err(StartError::BindOperations {
             address: config.address,

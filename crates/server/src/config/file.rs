@@ -26,6 +26,7 @@ use super::{
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
     text::{Text, null_as_default},
+    tls::{RawOperationsTls, RawServerTls, Tls},
     written_path::resolve,
 };
 
@@ -63,6 +64,8 @@ pub(super) struct RawConfig {
 pub struct Config {
     /// Sockets, sizes and times of the server.
     pub server: ServerLimits,
+    /// How the gRPC port is encrypted, if it is.
+    pub tls: Option<Tls>,
     /// Sizes and times of requests, and of the end.
     pub requests: RequestLimits,
     /// The page and the probes; `None` = off.
@@ -127,7 +130,9 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
     let sections = [
         TOP_KEYS,
         RawServer::KEYS,
+        RawServerTls::KEYS,
         RawOperations::KEYS,
+        RawOperationsTls::KEYS,
         RawCapacity::KEYS,
         RawEngine::KEYS,
         RawOutput::KEYS,
@@ -151,7 +156,9 @@ impl RawConfig {
         ];
         let sections = [
             self.server.values(),
+            self.server.tls.values(),
             self.operations.values(),
+            self.operations.tls.values(),
             self.capacity.values(),
             self.engine.values(),
             self.output.values(),
@@ -191,9 +198,11 @@ impl RawConfig {
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
         })?;
         let (server, requests) = self.server.check()?;
-        let operations = self.operations.check(server.address)?;
+        let tls = self.server.tls.check(base)?;
+        let operations = self.operations.check(server.address, base)?;
         Ok(Config {
             server,
+            tls,
             requests,
             operations,
             engine: self.engine.check()?,

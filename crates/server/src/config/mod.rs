@@ -35,6 +35,7 @@ mod settings;
 mod source;
 mod spelling;
 mod text;
+mod tls;
 mod tree;
 mod typed;
 mod written_path;
@@ -65,6 +66,7 @@ pub use section::Heat;
 pub use server::{RequestLimits, ServerLimits};
 pub use session::SessionLimits;
 pub use settings::{Cold, Hot, Live, Settings};
+pub use tls::{Tls, TlsVersion};
 
 /// What is said of one configuration at most.
 const MAX_MISTAKES: usize = 20;

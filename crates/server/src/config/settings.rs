@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan, ServerLimits,
-    SessionLimits,
+    SessionLimits, Tls,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -25,6 +25,8 @@ pub struct Settings {
 pub struct Cold {
     /// Sockets, and what all clients share.
     pub server: ServerLimits,
+    /// How the gRPC port is encrypted, if it is: which files, not what is in them.
+    pub tls: Option<Tls>,
     /// The page and the probes; `None` = off.
     pub operations: Option<Operations>,
     /// What runs the networks.
@@ -61,6 +63,7 @@ impl Config {
         Settings {
             cold: Cold {
                 server: self.server.clone(),
+                tls: self.tls.clone(),
                 operations: self.operations.clone(),
                 engine: self.engine,
                 log_format: self.logging.format,

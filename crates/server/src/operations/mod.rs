@@ -31,6 +31,7 @@ use crate::{
     core_state::Shared,
     listen::listen,
     request_layer::Shapes,
+    tls,
     transport::accept,
 };
 
@@ -45,6 +46,7 @@ const MIN_CONNECTIONS: u64 = 16;
 #[derive(Debug)]
 pub(crate) struct Listening {
     listener: TcpListener,
+    tls: Option<Arc<tls::Port>>,
     address: SocketAddr,
     allowed_origins: Arc<[Origin]>,
 }
@@ -60,13 +62,22 @@ pub(crate) struct Operations {
 
 impl Listening {
     /// Takes the port.
-    pub(crate) async fn bind(config: &config::Operations) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        config: &config::Operations,
+        tls: Option<Arc<tls::Port>>,
+    ) -> io::Result<Self> {
         let listener = listen(config.address)?;
         Ok(Self {
+            tls,
             address: listener.local_addr()?,
             listener,
             allowed_origins: config.allowed_origins.as_slice().into(),
         })
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Begins to serve.
@@ -85,7 +96,8 @@ impl Listening {
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve(self.listener, router, places, uploads, closing);
+        let serving =
+            connections::serve((self.listener, self.tls), router, places, uploads, closing);
         Operations {
             address: self.address,
             close,

@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{debounce::Debounce, print::Print, reloader::Reloader, report::Cause};
-use crate::config::Scan;
+use super::{reloader::Reloader, report::Cause};
+use crate::{
+    change::{Debounce, Print},
+    config::Scan,
+};
 
 /// How often the file is looked at. Looking costs some microseconds, and works where a file system sends no notices,
 /// and whichever link on the way to the file is turned.

@@ -5,11 +5,9 @@
 //! differ. What runs is not touched: it keeps the settings that it began with. A new configuration is on `trial` for
 //! a while, and taken back if calls fail or slow down under it.
 
-mod debounce;
 mod figures;
 mod follow;
 mod good;
-mod print;
 mod reloader;
 mod report;
 mod trial;

@@ -12,7 +12,10 @@ use lipsync_registry::{Changes, ConfigRefused, Registry};
 use lipsync_serving::admission::Admission;
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, Heat, Hot, Live, Source, keys};
+use crate::{
+    config::{Config, Heat, Hot, Live, Source, keys},
+    tls::Port,
+};
 
 use super::{
     figures::Outcomes,
@@ -33,6 +36,8 @@ struct Inner {
     live: Live<Hot>,
     registry: Registry,
     admission: Arc<Admission>,
+    /// Those that are encrypted.
+    ports: Vec<Arc<Port>>,
     outcomes: Arc<Outcomes>,
     /// For the one reload that may run.
     running: Semaphore,
@@ -73,8 +78,8 @@ impl Reloader {
     pub(crate) fn new(
         config: &Config,
         live: Live<Hot>,
-        registry: Registry,
-        admission: Arc<Admission>,
+        (registry, admission): (Registry, Arc<Admission>),
+        ports: Vec<Arc<Port>>,
     ) -> Self {
         let version = Version {
             hot: live.get(),
@@ -97,6 +102,7 @@ impl Reloader {
             live,
             registry,
             admission,
+            ports,
             outcomes: Arc::default(),
             running: Semaphore::new(1),
             turn: tokio::sync::Mutex::new(turn),
@@ -174,12 +180,27 @@ impl Reloader {
             return Ok(Report::default());
         }
         turn.seen = text;
-        let put = self.put(&mut turn, config).await;
+        let mut put = self.put(&mut turn, config).await;
+        if let Ok(report) = &mut put {
+            report.warnings.extend(self.read_certificates().await);
+        }
         match &put {
             Ok(report) => self.succeeded(cause, report),
             Err(refusal) => self.refused(cause, refusal),
         }
         put
+    }
+
+    /// Reads the certificates again, and says which of them cannot be used: the old ones stay.
+    async fn read_certificates(&self) -> Vec<String> {
+        let ports = self.0.ports.clone();
+        let read = move || {
+            let failed = ports.iter().filter_map(|port| port.reload().err());
+            failed.map(|error| error.to_string()).collect()
+        };
+        // A panic has been logged.
+        let read = tokio::task::spawn_blocking(read).await;
+        read.unwrap_or_default()
     }
 
     /// Looks for models under `models_root` again, if the configuration wants that.

@@ -12,6 +12,14 @@ const OTHERS: &[(&str, &str)] = &[
     ("strict", "true"),
     ("follow_links", "true"),
     ("server.port", "1"),
+    ("server.tls.cert", "b"),
+    ("server.tls.key", "b"),
+    ("server.tls.client_ca", "b"),
+    ("server.tls.min_version", "1.3"),
+    ("operations.tls.cert", "b"),
+    ("operations.tls.key", "b"),
+    ("operations.tls.client_ca", "b"),
+    ("operations.tls.min_version", "1.3"),
     ("server.max_message_size_mb", "51"),
     ("server.max_unsent_mb", "1025"),
     ("server.max_upload_mb", "513"),
@@ -77,7 +85,8 @@ const OTHERS: &[(&str, &str)] = &[
 
 /// A configuration with one model of each kind, and one key of it set otherwise.
 fn settings(key: Option<(&str, &str)>) -> Settings {
-    let text = "models:\n  folder: {path: a}\n  \
+    let text = "server: {tls: {cert: /a, key: /a}}\noperations: {tls: {cert: /a, key: /a}}\n\
+                models:\n  folder: {path: a}\n  \
                 parts: {model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}\n";
     // Of each key, the model that can have it.
     let of_parts = [
@@ -100,6 +109,18 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     let file = base.path().join("config.yaml");
     let mut settings = Config::parse(text, &file, variable).unwrap().settings();
     // Paths count from the folder, which is another one each time.
+    let operations = &mut settings.cold.operations;
+    let of_operations = operations
+        .as_mut()
+        .and_then(|operations| operations.tls.as_mut());
+    for tls in settings.cold.tls.iter_mut().chain(of_operations) {
+        let paths = [&mut tls.cert, &mut tls.key]
+            .into_iter()
+            .chain(&mut tls.client_ca);
+        for path in paths {
+            *path = path.file_name().unwrap_or_default().into();
+        }
+    }
     if let Some(scan) = &mut settings.hot.scan {
         scan.root = "/".into();
     }

@@ -1,10 +1,36 @@
-//! When something that changes has come to rest.
+//! Whether a file is another one than before, and when what changes has come to rest.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// What is another where a file was written, or another file was put in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Print {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Print {
+    /// Of the file that all links on the way lead to. Blocks on the file system.
+    pub(crate) fn of(file: &Path) -> Option<Self> {
+        let of = std::fs::metadata(file).ok()?;
+        Some(Self {
+            device: of.dev(),
+            inode: of.ino(),
+            size: of.size(),
+            modified: (of.mtime(), of.mtime_nsec()),
+        })
+    }
+}
 
 /// Takes looks at something, and tells once of each state that has lasted for a while.
 #[derive(Debug)]
-pub(super) struct Debounce<T> {
+pub(crate) struct Debounce<T> {
     quiet: Duration,
     /// What was told of last.
     told: Option<T>,
@@ -13,7 +39,7 @@ pub(super) struct Debounce<T> {
 }
 
 impl<T: PartialEq + Clone> Debounce<T> {
-    pub(super) fn new(quiet: Duration) -> Self {
+    pub(crate) fn new(quiet: Duration) -> Self {
         Self {
             quiet,
             told: None,
@@ -23,7 +49,7 @@ impl<T: PartialEq + Clone> Debounce<T> {
 
     /// Whether this is another state than the one that was told of last, and has lasted long enough. `None` is no
     /// state: a file that is not there is about to be.
-    pub(super) fn look(&mut self, now: Instant, state: Option<T>) -> bool {
+    pub(crate) fn look(&mut self, now: Instant, state: Option<T>) -> bool {
         let Some(state) = state else {
             self.seen = None;
             return false;
