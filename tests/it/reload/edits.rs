@@ -136,15 +136,15 @@ const EDITS: [(&str, Outcome); 22] = [
     ),
     (
         "{A}server: {max_batch_frames: 0}",
-        Refused(":5:10: server.max_batch_frames: expected 1 to 4096, found 0"),
+        Refused(":4:10: server.max_batch_frames: expected 1 to 4096, found 0"),
     ),
     ("{A}server: {max_batch_fra", Refused(":")),
-    ("{A}sever: {}", Refused(":5:1: sever: ")),
+    ("{A}sever: {}", Refused(":4:1: sever: ")),
     ("{A}a", Refused(":")),
     (" \n", Refused(": the file is empty")),
     (
-        "{A}server: {port: ':9'}",
-        Applied(&["server.max_batch_frames"], &["server.port"]),
+        "{A}server: {queue_size: 9}",
+        Applied(&["server.max_batch_frames"], &["server.queue_size"]),
     ),
     (
         "{A}server: {worker_count: 9}\noperations: {enabled: false}",
@@ -154,7 +154,7 @@ const EDITS: [(&str, Outcome); 22] = [
     ("{A}  b: {path: b, fps: 30}", Applied(&[], &[])),
     (
         "{A}  b: {path: b, fps: 121}",
-        Refused(":5:16: models.b.fps: expected 1 to 120, found 121"),
+        Refused(":4:16: models.b.fps: expected 1 to 120, found 121"),
     ),
     ("{A}  b: {path: nowhere}", Applied(&[], &[])),
     (
@@ -164,16 +164,13 @@ const EDITS: [(&str, Outcome); 22] = [
     ("{A}  b: {path: b}", Applied(&[], &[])),
     (
         "{A}capacity: {}",
-        Refused(":5:1: capacity: this is a duplicate"),
+        Refused(":4:1: capacity: this is a duplicate"),
     ),
     (
         "{A}output: {format: png, jpeg_quality: 50}",
         Applied(&["output.format", "output.jpeg_quality"], &[]),
     ),
-    (
-        "{A}output: {format: gif}",
-        Refused(":5:18: output.format: "),
-    ),
+    ("{A}output: {format: gif}", Refused(":4:")),
     (
         "{A}session: {max_sessions: 1, send_timeout_s: 1, max_unsent_ms: 40}",
         Applied(
@@ -202,7 +199,7 @@ const EDITS: [(&str, Outcome); 22] = [
     ("{A}", Applied(&["scan_models_root"], &[])),
     (
         "{A}session: {idle_timeout_s: 1, max_buffered_audio_s: 1}\nlogging: {level: loud}",
-        Refused(":6:11: logging.level: "),
+        Refused(":5:11: logging.level: "),
     ),
     ("{A}", Applied(&[], &[])),
 ];

@@ -169,6 +169,24 @@ async fn folders_of_models_root_are_models_if_that_is_wanted() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_changed_port_waits_for_the_next_start() -> Result<()> {
+    let text = |port| {
+        format!("{MODELS}server: {{port: '127.0.0.1:{port}'}}\noperations: {{port: '127.0.0.1:0'}}")
+    };
+    let edited = Edited::start(&text(0)).await?;
+    let report = edited.put(&text(1)).await?;
+    assert!(!report.is_news);
+    assert_eq!(report.needs_restart, ["server.port"]);
+    assert_eq!(edited.stats().needs_restart, ["server.port"]);
+    let client = edited.server.client().await?;
+    client
+        .infer_batch_composite(windows_request("a", &[1.0]))
+        .await?;
+    assert!(edited.put(&text(0)).await?.needs_restart.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_end_takes_the_grace_of_its_time() -> Result<()> {
     let edited = Edited::start(&format!("{MODELS}server: {{shutdown_grace_s: 3600}}")).await?;
     let held = HeldGate::close(&edited.gate);

@@ -29,7 +29,9 @@ async fn a_configuration_under_which_calls_fail_is_rolled_back() -> Result<()> {
         // The first one that is not refused waits at the gate.
         let ended = tokio::time::timeout(std::time::Duration::from_millis(200), call()).await;
         if let Ok(Err(status)) = ended {
-            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+            // Or the queue is full of what nobody waits for any more.
+            let codes = [Code::DeadlineExceeded, Code::ResourceExhausted];
+            assert!(codes.contains(&status.code()), "{status}");
         }
     }
     drop(held);

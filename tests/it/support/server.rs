@@ -27,9 +27,11 @@ impl TestServer {
         Ok(Self { running })
     }
 
-    /// Starts with a file that may be edited afterwards.
+    /// Starts with a file that may be edited afterwards, on free ports unless it names some.
     pub async fn start_file(file: &Path, loader: Arc<dyn NetworkLoader>) -> Result<Self> {
-        let config = Config::load_with(file, ports())?;
+        let names_ports = std::fs::read_to_string(file)?.contains("port:");
+        let ports = (!names_ports).then(ports).into_iter().flatten();
+        let config = Config::load_with(file, ports)?;
         let running = Server::bind(config, loader).await?.start().await?;
         Ok(Self { running })
     }

@@ -1,8 +1,8 @@
 //! Encrypted ports.
 //!
-//! A port has its certificate, key and authorities from files ([`files`]) and reads them again when they change
-//! ([`port`]); connections that are there go on with what they began with. A handshake has the connection's place,
-//! ten seconds, and nothing else ([`Port::begin`]). What is spoken inside is for the ports to know.
+//! A port has its certificate, key and authorities from files (`files`) and reads them again when they change
+//! (`port`). Connections that are there go on with what they began with. A handshake has its connection's place and
+//! ten seconds, and nothing else. What is spoken inside is for the ports to know.
 
 mod files;
 mod name;

@@ -282,7 +282,10 @@ async fn a_hang_up_reloads_and_is_ignored_where_the_server_was_started_so() -> R
             "logging: {level: debug}",
             "logging.level has changed from=\"info\" to=\"debug\"",
         ),
-        ("server: {port: ':1'}", "nothing has changed that may"),
+        (
+            "logging: {level: debug}\nserver: {port: ':1'}",
+            "nothing has changed that may",
+        ),
         ("sessoin: {max_sessions: 3}", "config.yaml:3:1: sessoin: "),
         ("engine: {max_batch: 3}", "keys=engine.max_batch"),
     ];
