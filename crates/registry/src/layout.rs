@@ -80,6 +80,14 @@ impl Avatar {
     }
 }
 
+/// Whether the parts of a model are where they should be. Reads nothing but its manifest, and loads nothing.
+///
+/// # Errors
+/// What is missing, or wrong with the manifest.
+pub fn looks_whole(config: &ModelConfig) -> Result<(), RegistryError> {
+    Avatar::glance(config)
+}
+
 impl Avatar {
     /// Whether the parts of a configured model are where they should be. Reads nothing but its manifest.
     pub(crate) fn glance(config: &ModelConfig) -> Result<(), RegistryError> {

@@ -73,6 +73,7 @@ pub use config::{
 pub use error::{ErrorClass, RegistryError};
 pub use frame_cache::CacheStats;
 pub use frames::BackgroundFrame;
+pub use layout::looks_whole;
 pub use loader::{DeviceRoom, NetworkLoader};
 pub use model::Model;
 pub use pack::PackFault;

@@ -11,6 +11,8 @@ use crate::gpus::InWords;
 pub struct Banner<'a> {
     /// Where gRPC listens.
     pub address: SocketAddr,
+    /// Whether each of the ports of gRPC and of the page is encrypted.
+    pub tls: (bool, bool),
     /// Where the page is, unless it is switched off.
     pub operations: Option<SocketAddr>,
     /// What runs the networks.
@@ -56,16 +58,18 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  models   {n_models}: {}", ids.join(", "))?;
         write!(
             f,
-            "  gRPC     {} (reflection and health are on)",
-            self.address
+            "  gRPC     {} ({}reflection and health are on)",
+            self.address,
+            if self.tls.0 { "TLS; " } else { "" }
         )?;
+        let scheme = if self.tls.1 { "https" } else { "http" };
         match self.operations {
             None => Ok(()),
             // Browsers cannot go to "every address"; from this machine the name is right.
             Some(page) if page.ip().is_unspecified() => {
-                write!(f, "\n  page     http://localhost:{}", page.port())
+                write!(f, "\n  page     {scheme}://localhost:{}", page.port())
             }
-            Some(page) => write!(f, "\n  page     http://{page}"),
+            Some(page) => write!(f, "\n  page     {scheme}://{page}"),
         }
     }
 }
@@ -86,6 +90,7 @@ mod tests {
             .collect();
         let banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),
+            tls: (true, true),
             operations: Some(([0, 0, 0, 0], 8080).into()),
             device: "cpu (avx2)",
             gpus: vec![v1::GpuStatus {
@@ -105,8 +110,8 @@ mod tests {
             "4, queue 100",
             "10: m0 (ready, int16: as configured), m1",
             "and 2 more",
-            "127.0.0.1:50051",
-            "http://localhost:8080",
+            "127.0.0.1:50051 (TLS; ",
+            "https://localhost:8080",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -32,7 +32,7 @@ pub struct CommandLine {
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM, SIGINT or SIGHUP.
+    /// Serve until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     Serve,
     /// Check the configuration and print a summary.
     CheckConfig,
@@ -124,6 +124,10 @@ pub fn load(file: &Path) -> anyhow::Result<Config> {
 /// `lipsync-server check-config`: checks the configuration and prints a summary.
 pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
+    let of_operations = config.operations.as_ref().and_then(|of| of.tls.as_ref());
+    for tls in config.tls.iter().chain(of_operations) {
+        lipsync_server::tls::load(tls, b"")?;
+    }
     let server = &config.server;
     say(&format_args!(
         "{}: good\n  listens on {}, {}, {} workers, queue of {}\n  {} models: {}",

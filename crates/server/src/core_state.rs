@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use crate::{
     busy::BusyShare,
-    config::{Live, Output, RequestLimits, ServerLimits, SessionLimits},
+    config::{Hot, Live, ServerLimits},
     gpus::Gpus,
-    tenants::Tenants,
+    reload::Reloader,
 };
 
 /// The parts of a running server.
@@ -24,16 +24,12 @@ pub struct Shared {
     pub pipeline: Pipeline,
     /// What is counted about sessions.
     pub sessions: Arc<SessionCounters>,
-    /// Who may call.
-    pub tenants: Live<Tenants>,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
-    /// Sizes and times of requests, and of the end.
-    pub requests: RequestLimits,
-    /// Bounds of streams.
-    pub session: SessionLimits,
-    /// Output defaults.
-    pub output: Output,
+    /// What may change while the server runs.
+    pub live: Live<Hot>,
+    /// What puts other settings in force.
+    pub reload: Reloader,
     /// What runs the networks.
     pub device: String,
     /// How the GPUs are that run the networks, if any do.
@@ -47,14 +43,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What unary calls are served with.
+    /// The hot settings as they are now. Whoever needs several of them for one piece of work keeps what this gives.
     #[must_use]
-    pub fn batches(&self) -> Batches {
+    pub fn hot(&self) -> Arc<Hot> {
+        self.live.get()
+    }
+
+    /// What a unary call is served with under these settings.
+    #[must_use]
+    pub fn batches(&self, hot: &Hot) -> Batches {
         Batches {
             admission: Arc::clone(&self.admission),
             registry: self.registry.clone(),
             pipeline: self.pipeline.clone(),
-            max_frames: self.requests.max_batch_frames,
+            max_frames: hot.requests.max_batch_frames,
             answers: self.limits.answers(),
         }
     }

@@ -12,6 +12,7 @@
 pub mod banner;
 pub mod busy;
 pub mod capacity_plan;
+mod change;
 pub mod comparison;
 pub mod config;
 pub mod core_state;
@@ -26,12 +27,14 @@ pub mod loader;
 mod operations;
 pub mod output;
 pub mod process;
+pub mod reload;
 pub mod request_layer;
 mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
 pub mod tenants;
+pub mod tls;
 mod transport;
 pub mod wire;
 

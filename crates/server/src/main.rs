@@ -116,20 +116,32 @@ fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCod
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let code = runtime.block_on(run(config, stdout))?;
+    let code = runtime.block_on(run(config, log, stdout))?;
     // What is still blocked (a load of a huge model, say) must not hold up the exit.
     runtime.shutdown_background();
     Ok(code)
 }
 
+<<<<<<< HEAD
 async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
     warn_if_portable(config.engine.cpu_isa);
+=======
+async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitCode> {
+>>>>>>> live
     // Before anything claims to be ready, so that no signal is lost.
     let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;
+    let mut hang_ups = signals::hang_ups()?;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice)).await??;
-    let announce = |running: &RunningServer| announce(running, stdout);
+    let announce = |running: &RunningServer| {
+        let shared = running.shared();
+        tokio::spawn(log.clone().follow(shared.live.watch()));
+        if let Some(hang_ups) = hang_ups.take() {
+            tokio::spawn(signals::reload_at(hang_ups, shared.reload.clone()));
+        }
+        announce(running, stdout);
+    };
     let ending = process::run(config, cudas, &mut signals, announce).await?;
     Ok(ExitCode::from(ending.exit_code()))
 }
@@ -160,6 +172,7 @@ fn announce(running: &RunningServer, stdout: &Output) {
     let banner = Banner {
         address: running.address(),
         operations: running.operations_address(),
+        tls: running.is_encrypted(),
         device: &shared.device,
         gpus: shared.gpus.latest(),
         n_workers: shared.pipeline.workers.stats().n_workers(),

@@ -30,9 +30,11 @@ use crate::{
     heap_keeper,
     listen::listen,
     operations::{Listening, Operations},
+    reload::{self, Reloader},
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
+    tls::{self, Port, TlsError},
     transport,
 };
 
@@ -66,6 +68,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A port cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The worker pool did not start.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -94,6 +99,9 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     operations: Option<Listening>,
+    tls: Option<Arc<Port>>,
+    /// All that are encrypted.
+    ports: Vec<Arc<Port>>,
     phase: watch::Sender<Phase>,
     watching_gpus: Option<JoinHandle<()>>,
     strict: bool,
@@ -103,13 +111,14 @@ pub struct Server {
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
+    is_encrypted: (bool, bool),
     operations: Option<Operations>,
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
-    attendants: [Option<JoinHandle<()>>; 4],
+    attendants: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -122,13 +131,23 @@ impl Server {
         let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
-        let operations = bind_operations(config.operations).await?;
+        let tls = encrypted(config.tls.as_ref(), b"h2")?;
+        let mut ports: Vec<_> = tls.iter().cloned().collect();
+        let operations = bind_operations(config.operations.as_ref(), &mut ports).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let rooms = loader.devices();
         let devices: Vec<Device> = rooms.iter().map(|room| room.device).collect();
         let loader = Arc::new(WarmLoader::new(loader));
-        let registry = Registry::new(config.registry, Arc::clone(&loader) as _);
+        let live = Live::new(config.settings().hot);
+        let registry = Registry::new(config.registry.clone(), Arc::clone(&loader) as _);
+        let admission = Arc::new(Admission::new(places, phase_seen.clone()));
+        let reload = Reloader::new(
+            &config,
+            live.clone(),
+            (registry.clone(), Arc::clone(&admission)),
+            ports.clone(),
+        );
         let pool = PoolConfig {
             devices: of_workers(&devices, config.server.n_workers),
             queue_capacity: config.server.queue_capacity,
@@ -139,7 +158,7 @@ impl Server {
         let workers = Arc::new(workers);
         loader.connect(&workers);
         let shared = Arc::new(Shared {
-            admission: Arc::new(Admission::new(places, phase_seen.clone())),
+            admission,
             registry,
             pipeline: Pipeline {
                 workers,
@@ -147,11 +166,9 @@ impl Server {
                 clocks: Arc::default(),
             },
             sessions: Arc::default(),
-            tenants: Live::new(config.tenants),
             limits: config.server,
-            requests: config.requests,
-            session: config.session,
-            output: config.output,
+            live,
+            reload,
             device,
             gpus: Gpus::default(),
             busy: BusyShare::default(),
@@ -162,6 +179,8 @@ impl Server {
             shared,
             listener,
             operations,
+            tls,
+            ports,
             phase,
             watching_gpus: None,
             strict: config.strict,
@@ -190,6 +209,8 @@ impl Server {
             shared,
             listener,
             operations,
+            tls,
+            ports,
             phase,
             watching_gpus,
             strict,
@@ -198,34 +219,44 @@ impl Server {
             address: shared.limits.address,
             source,
         })?;
+        let of_page = operations.as_ref().is_some_and(Listening::is_encrypted);
+        let is_encrypted = (tls.is_some(), of_page);
         let (close, closing) = watch::channel(());
         let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
+        let live = shared.live.clone();
         // A session is over after half of it; the rest is for its client to come and see why.
+        let unread = move || 2 * live.get().session.send_timeout;
         let limits = transport::Limits {
-            unread: 2 * shared.session.send_timeout,
+            unread: Arc::new(unread),
             peer_share_percent: shared.limits.peer_share_percent,
+            tls,
         };
         let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
-        let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let lost = shared.pipeline.workers.lost_device();
-        let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));
-        let running = RunningServer {
+        let mut attendants = vec![
+            tokio::spawn(tend_models(shared.registry.clone())),
+            tokio::spawn(refuse_when_lost(lost, phase.clone())),
+            tokio::spawn(heap_keeper::keep_trimming()),
+            tokio::spawn(reload::follow(shared.reload.clone())),
+        ];
+        attendants.extend(watching_gpus);
+        let following = ports.into_iter().map(tls::follow);
+        attendants.extend(following.map(tokio::spawn));
+        let mut running = RunningServer {
             address,
+            is_encrypted,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
             shared,
             phase,
             close,
             serving,
-            attendants: [
-                Some(tending),
-                Some(watching),
-                Some(tokio::spawn(heap_keeper::keep_trimming())),
-                watching_gpus,
-            ],
+            attendants,
         };
         running.look_over().await;
         running.preload(strict).await?;
         running.advance(Phase::Starting, Phase::Serving);
+        let judging = reload::keep_judging(running.shared.reload.clone());
+        running.attendants.push(tokio::spawn(judging));
         Ok(running)
     }
 }
@@ -241,6 +272,12 @@ impl RunningServer {
     #[must_use]
     pub fn operations_address(&self) -> Option<SocketAddr> {
         self.operations.as_ref().map(Operations::address)
+    }
+
+    /// Whether each of the ports of gRPC and of the page is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> (bool, bool) {
+        self.is_encrypted
     }
 
     /// What the services share.
@@ -318,7 +355,7 @@ impl RunningServer {
     ///
     /// Returns whether everything that was accepted had ended by then.
     pub async fn shut_down(self) -> bool {
-        let limits = self.shared.requests;
+        let limits = self.shared.hot().requests;
         tracing::info!("draining");
         self.phase.send_replace(Phase::Draining);
         let grace = tokio::time::Instant::now() + limits.shutdown_grace;
@@ -338,7 +375,7 @@ impl RunningServer {
         if let Some(operations) = self.operations {
             operations.close().await;
         }
-        for attendant in self.attendants.iter().flatten() {
+        for attendant in &self.attendants {
             attendant.abort();
         }
         let shared = Arc::clone(&self.shared);
@@ -357,7 +394,7 @@ impl RunningServer {
     /// Marks the server as not serving without refusing work yet, for `server.pre_drain_ms`: load
     /// balancers take it out first.
     pub async fn pre_drain(&self) {
-        let pause = self.shared.requests.pre_drain;
+        let pause = self.shared.hot().requests.pre_drain;
         if !pause.is_zero() {
             self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
@@ -365,13 +402,24 @@ impl RunningServer {
     }
 }
 
+/// Reads the certificate of a port, if it has one. `alpn` is what is spoken inside.
+fn encrypted(
+    tls: Option<&config::Tls>,
+    alpn: &'static [u8],
+) -> Result<Option<Arc<Port>>, TlsError> {
+    tls.map(|tls| Port::new(tls.clone(), alpn)).transpose()
+}
+
 async fn bind_operations(
-    config: Option<config::Operations>,
+    config: Option<&config::Operations>,
+    ports: &mut Vec<Arc<Port>>,
 ) -> Result<Option<Listening>, StartError> {
     let Some(config) = config else {
         return Ok(None);
     };
-    match Listening::bind(&config).await {
+    let tls = encrypted(config.tls.as_ref(), b"http/1.1")?;
+    ports.extend(tls.clone());
+    match Listening::bind(config, tls).await {
         Ok(listening) => Ok(Some(listening)),
         Err(source) => Err(StartError::BindOperations {
             address: config.address,

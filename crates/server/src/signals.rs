@@ -1,46 +1,29 @@
-//! The system's signals: what asks the server to end.
+//! The system's signals: what asks the server to end, and what asks it to read its configuration again.
 
+use lipsync_server::reload::{Cause, Reloader};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 
-/// SIGTERM, SIGINT and SIGHUP, as they come, each with a line in the log.
-///
-/// SIGHUP asks as well, but never insists: terminals and systemd send it together with another one, or twice.
+/// SIGTERM and SIGINT, as they come, each with a line in the log.
 pub fn watch() -> anyhow::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Under `nohup` it stays ignored, which taking it would undo.
-    let mut hang_up = if is_hang_up_ignored() {
-        None
-    } else {
-        Some(signal(SignalKind::hangup())?)
-    };
     let (sender, signals) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut n_before = 0;
         loop {
-            let hung_up = async {
-                match &mut hang_up {
-                    Some(hang_up) => hang_up.recv().await,
-                    None => std::future::pending().await,
-                }
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
             };
-            let (name, insists) = tokio::select! {
-                _ = terminate.recv() => ("SIGTERM", true),
-                _ = interrupt.recv() => ("SIGINT", true),
-                _ = hung_up => ("SIGHUP", false),
-            };
-            match (n_before, insists) {
-                (0, _) => tracing::info!(
+            if n_before == 0 {
+                tracing::info!(
                     "{name}: draining, then stopping; a second SIGTERM or SIGINT stops the server at once"
-                ),
-                (_, false) => {
-                    tracing::info!("{name}: the server is already stopping");
-                    continue;
-                }
-                (_, true) => tracing::warn!("{name} again: stopping at once"),
+                );
+            } else {
+                tracing::warn!("{name} again: stopping at once");
             }
             n_before += 1;
             // The second one ends the process, whatever becomes of a third.
@@ -48,6 +31,23 @@ pub fn watch() -> anyhow::Result<mpsc::Receiver<()>> {
         }
     });
     Ok(signals)
+}
+
+/// SIGHUP, from now on: it must not end a server that is starting either. `None` under `nohup`, where it stays
+/// ignored, which taking it would undo.
+pub fn hang_ups() -> anyhow::Result<Option<Signal>> {
+    if is_hang_up_ignored() {
+        return Ok(None);
+    }
+    Ok(Some(signal(SignalKind::hangup())?))
+}
+
+/// Reads the configuration again at each SIGHUP. Several that come while it is read are one.
+pub async fn reload_at(mut hang_ups: Signal, reloader: Reloader) {
+    while hang_ups.recv().await.is_some() {
+        // What became of it is in the log.
+        let _ = reloader.reload(Cause::Signal).await;
+    }
 }
 
 /// Whether the process was started with SIGHUP ignored; on systems other than Linux that is not known.

@@ -236,6 +236,11 @@ impl Upload {
     }
 }
 
+/// Sessions in memory at most, where this many may be open.
+fn max_unread_sessions(max_sessions: usize) -> usize {
+    max_sessions.saturating_mul(2)
+}
+
 /// Which of a tenant's quotas holds for a gate.
 #[derive(Clone, Copy)]
 struct Quota {
@@ -262,7 +267,7 @@ impl Quota {
     };
     /// Sessions and those that have failed while nobody reads them: twice as many, as for all tenants together.
     const UNREAD: Self = Self {
-        limit: |quotas| Some(quotas.max_sessions?.saturating_mul(2)),
+        limit: |quotas| Some(max_unread_sessions(quotas.max_sessions?)),
         ..Self::SESSIONS
     };
     const WAITING: Self = Self {
@@ -296,7 +301,7 @@ impl Admission {
         // Beside those in the queue, requests are in preparation, in a worker or being composited.
         // The bound keeps what they hold in memory in proportion to the queue.
         let n_requests = limits.queue_capacity.saturating_add(4 * limits.n_workers);
-        let n_unread = limits.max_sessions.saturating_mul(2);
+        let n_unread = max_unread_sessions(limits.max_sessions);
         let (uploads, unsent) = (limits.max_upload_bytes, limits.max_unsent_bytes);
         Self {
             phase,
@@ -566,9 +571,15 @@ impl Admission {
         let rules = gate.rules();
         ServeError::Overloaded {
             what: rules.what,
-            limit: rules.limit,
+            limit: gate.limit(),
             retry: RETRY_AFTER,
         }
+    }
+
+    /// Lets this many sessions be open at once from now on. Those that are open stay.
+    pub fn set_max_sessions(&self, n: usize) {
+        self.sessions.set_limit(n);
+        self.unread_sessions.set_limit(max_unread_sessions(n));
     }
 
     /// Whether new work is refused.

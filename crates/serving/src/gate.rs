@@ -12,7 +12,7 @@ use std::{
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use crate::peer::Peer;
 pub struct Rules {
     /// Text of the refusal.
     pub what: &'static str,
-    /// Places or bytes.
+    /// Places or bytes, to begin with: see [`Gate::set_limit`].
     pub limit: usize,
     /// Share of its own holdings and the free places that one peer may hold, percent; 100 = all.
     pub share_percent: u32,
@@ -63,6 +63,7 @@ impl From<Peer> for Party {
 #[derive(Debug)]
 pub struct Gate {
     rules: Rules,
+    limit: AtomicUsize,
     state: Mutex<State>,
     /// Something was given back.
     changed: Notify,
@@ -117,6 +118,7 @@ impl Gate {
     #[must_use]
     pub fn new(rules: Rules) -> Arc<Self> {
         Arc::new(Self {
+            limit: AtomicUsize::new(rules.limit),
             rules,
             state: Mutex::default(),
             changed: Notify::new(),
@@ -126,6 +128,17 @@ impl Gate {
     /// What holds for it.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Places or bytes that there are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Lets there be another number of places or bytes from now on. Where more is taken already, nothing is taken
+    /// back: newcomers wait until enough is given back.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes this many for somebody, if there is room or can be made.
@@ -241,7 +254,7 @@ impl Gate {
             return Some(Lack::Quota);
         }
         let taken_then = trial.n_taken.saturating_add(n);
-        let Some(free_then) = self.rules.limit.checked_sub(taken_then) else {
+        let Some(free_then) = self.limit().checked_sub(taken_then) else {
             return Some(Lack::Room);
         };
         let exceeds = |n_held: usize, share_percent: u32| {
@@ -389,7 +402,7 @@ impl Ticket {
 
     /// Of all tickets of its gate.
     pub(crate) fn limit(&self) -> usize {
-        self.gate.rules.limit
+        self.gate.limit()
     }
 
     /// Says since when its owner only waits, if it does: then it gives way to others, if its gate is so.

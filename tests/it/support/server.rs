@@ -25,9 +25,16 @@ pub struct TestServer {
 impl TestServer {
     /// Starts with a configuration text; relative paths in it count from `base`.
     pub async fn start(yaml: &str, base: &Path, loader: Arc<dyn NetworkLoader>) -> Result<Self> {
-        let ports = ["LIPSYNC_SERVER__PORT", "LIPSYNC_OPERATIONS__PORT"]
-            .map(|name| (name.to_owned(), "127.0.0.1:0".to_owned()));
-        let config = Config::parse(yaml, &base.join("config.yaml"), ports)?;
+        let config = Config::parse(yaml, &base.join("config.yaml"), ports())?;
+        let running = Server::bind(config, loader).await?.start().await?;
+        Ok(Self { running })
+    }
+
+    /// Starts with a file that may be edited afterwards, on free ports unless it names some.
+    pub async fn start_file(file: &Path, loader: Arc<dyn NetworkLoader>) -> Result<Self> {
+        let names_ports = std::fs::read_to_string(file)?.contains("port:");
+        let ports = (!names_ports).then(ports).into_iter().flatten();
+        let config = Config::load_with(file, ports)?;
         let running = Server::bind(config, loader).await?.start().await?;
         Ok(Self { running })
     }
@@ -113,6 +120,12 @@ impl TestServer {
     pub fn running(&self) -> &RunningServer {
         &self.running
     }
+}
+
+/// Ports that are free, whatever the configuration says.
+fn ports() -> [(String, String); 2] {
+    ["LIPSYNC_SERVER__PORT", "LIPSYNC_OPERATIONS__PORT"]
+        .map(|name| (name.to_owned(), "127.0.0.1:0".to_owned()))
 }
 
 /// The root of the repository.

@@ -12,6 +12,12 @@ use super::{
 
 const PREFIX: &str = "LIPSYNC_";
 
+/// Whether a variable may mean a key, or may have been meant to.
+pub(super) fn concerns(variable: &str) -> bool {
+    let start = variable.get(..PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
 /// Applies one variable to the tree, if it is one of ours; perhaps there is something to say about it.
 ///
 /// `LIPSYNC_A__B=v` sets `a.b`, and `LIPSYNC_A` the key `a` of the top. The value is taken as it is, and read by

@@ -4,12 +4,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
-use lipsync_registry::RegistryConfig;
+use lipsync_registry::{ModelConfig, ModelSource, RegistryConfig};
 use serde::Deserialize;
 
 use crate::tenants::Tenants;
@@ -22,11 +23,14 @@ use super::{
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
     output::{Output, RawOutput},
+    reload::{RawReload, Reload},
+    scan::Scan,
     section::Heat,
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
     tenants::{self, RawTenant},
     text::{Text, null_as_default},
+    tls::{RawOperationsTls, RawServerTls, Tls},
     written_path::resolve,
 };
 
@@ -48,7 +52,10 @@ pub(super) struct RawConfig {
     session: RawSession,
     #[serde(deserialize_with = "null_as_default")]
     logging: RawLogging,
+    #[serde(deserialize_with = "null_as_default")]
+    reload: RawReload,
     models_root: Option<Text>,
+    scan_models_root: Option<bool>,
     cache_dir: Option<Text>,
     strict: Option<bool>,
     follow_links: Option<bool>,
@@ -63,6 +70,8 @@ pub(super) struct RawConfig {
 pub struct Config {
     /// Sockets, sizes and times of the server.
     pub server: ServerLimits,
+    /// How the gRPC port is encrypted, if it is.
+    pub tls: Option<Tls>,
     /// Sizes and times of requests, and of the end.
     pub requests: RequestLimits,
     /// The page and the probes; `None` = off.
@@ -75,10 +84,18 @@ pub struct Config {
     pub session: SessionLimits,
     /// What is logged.
     pub logging: Logging,
+    /// How a changed configuration comes into force.
+    pub reload: Reload,
     /// Models and their budgets.
     pub registry: RegistryConfig,
     /// Who may call.
     pub tenants: Arc<Tenants>,
+    /// Where models are looked for that the file does not name.
+    pub scan: Option<Scan>,
+    /// What holds for each key outside of models, in some form: to tell which keys differ.
+    pub values: BTreeMap<&'static str, String>,
+    /// Where it was read; `None` of a text.
+    pub source: Option<Source>,
     /// What is not wrong, but probably not meant, a sentence each.
     pub warnings: Vec<String>,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -87,9 +104,30 @@ pub struct Config {
     pub missing: Vec<String>,
 }
 
+/// Where a configuration comes from, and what was there.
+#[derive(Clone)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// What it said.
+    pub text: Arc<str>,
+    /// The variables that replace values of the file.
+    pub variables: Arc<[(String, String)]>,
+}
+
+/// Without the text and the variables: there may be secrets in them.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The keys outside of sections, and when they take effect.
 const TOP_KEYS: &[(&str, Heat)] = &[
     ("models_root", Heat::Hot),
+    ("scan_models_root", Heat::Hot),
     ("cache_dir", Heat::Hot),
     ("strict", Heat::Cold),
     ("follow_links", Heat::Hot),
@@ -100,12 +138,15 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
     let sections = [
         TOP_KEYS,
         RawServer::KEYS,
+        RawServerTls::KEYS,
         RawOperations::KEYS,
+        RawOperationsTls::KEYS,
         RawCapacity::KEYS,
         RawEngine::KEYS,
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
+        RawReload::KEYS,
         RawModel::KEYS,
         RawTenant::KEYS,
     ];
@@ -113,10 +154,37 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
 }
 
 impl RawConfig {
+    /// See [`Config::values`].
+    fn values(&self) -> BTreeMap<&'static str, String> {
+        let top = [
+            ("models_root", format!("{:?}", self.models_root)),
+            ("scan_models_root", format!("{:?}", self.scan_models_root)),
+            ("cache_dir", format!("{:?}", self.cache_dir)),
+            ("strict", format!("{:?}", self.strict.unwrap_or(false))),
+            ("follow_links", format!("{:?}", self.follow_links)),
+        ];
+        let sections = [
+            self.server.values(),
+            self.server.tls.values(),
+            self.operations.values(),
+            self.operations.tls.values(),
+            self.capacity.values(),
+            self.engine.values(),
+            self.output.values(),
+            self.session.values(),
+            self.logging.values(),
+            self.reload.values(),
+        ];
+        top.into_iter()
+            .chain(sections.into_iter().flatten())
+            .collect()
+    }
+
     /// Checks all of it. Relative paths count from `base`.
     pub(super) fn check(self, base: &Path) -> Result<Config, BadValue> {
         let root = self.models_root.as_deref().unwrap_or(".");
         let root = resolve("models_root", root, base)?;
+        let values = self.values();
         let strict = self.strict.unwrap_or(false);
         let follow_links = self.follow_links.unwrap_or(false);
         let mut models = Vec::with_capacity(self.models.len());
@@ -128,6 +196,9 @@ impl RawConfig {
         if strict && !missing.is_empty() {
             return Err(missing.swap_remove(0));
         }
+        let scan = self.scan_models_root.unwrap_or(false);
+        let scan = scan.then(|| scan_of(root, follow_links, &models));
+        models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
         let registry = self.capacity.check(Elsewhere {
             models,
@@ -136,7 +207,8 @@ impl RawConfig {
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
         })?;
         let (server, requests) = self.server.check()?;
-        let operations = self.operations.check(server.address)?;
+        let tls = self.server.tls.check(base)?;
+        let operations = self.operations.check(server.address, base)?;
         let session = self.session.check()?;
         let mut warnings = Vec::new();
         let elsewhere = tenants::Elsewhere {
@@ -149,18 +221,36 @@ impl RawConfig {
         let tenants = tenants::check(self.tenants, &elsewhere, &mut warnings)?;
         Ok(Config {
             server,
+            tls,
             requests,
             operations,
             engine: self.engine.check()?,
             output,
             session,
             logging: self.logging.check()?,
+            reload: self.reload.check()?,
             registry,
             tenants: Arc::new(tenants),
+            scan,
+            values,
+            source: None,
             warnings,
             strict,
             missing: missing.iter().map(BadValue::sentence).collect(),
         })
+    }
+}
+
+fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {
+    let folder = |model: &ModelConfig| match &model.source {
+        ModelSource::Folder(folder) => Some(folder.clone()),
+        ModelSource::Parts { .. } => None,
+    };
+    Scan {
+        root,
+        follow_links,
+        ids: models.iter().map(|model| model.id.clone()).collect(),
+        folders: models.iter().filter_map(folder).collect(),
     }
 }
 

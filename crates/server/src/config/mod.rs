@@ -15,6 +15,7 @@ mod capacity;
 mod date;
 mod engine;
 mod environment;
+mod excerpt;
 mod file;
 mod log_filter;
 mod logging;
@@ -25,6 +26,8 @@ mod other_format;
 mod output;
 mod parts;
 mod place;
+mod reload;
+mod scan;
 mod schema;
 mod section;
 mod server;
@@ -34,6 +37,7 @@ mod source;
 mod spelling;
 mod tenants;
 mod text;
+mod tls;
 mod tree;
 mod typed;
 mod written_path;
@@ -41,6 +45,7 @@ mod written_path;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use lipsync_core::Foreign;
@@ -52,15 +57,18 @@ use tree::Node;
 use typed::{Fault, Problem, Reader};
 
 pub use engine::{DeviceChoice, Engine};
-pub use file::{Config, keys};
+pub use file::{Config, Source, keys};
 pub use logging::{LogFormat, Logging};
 pub use operations::Operations;
 pub use origin::Origin;
 pub use output::Output;
+pub use reload::Reload;
+pub use scan::Scan;
 pub use section::Heat;
 pub use server::{RequestLimits, ServerLimits};
 pub use session::SessionLimits;
 pub use settings::{Cold, Hot, Live, Settings};
+pub use tls::{Tls, TlsVersion};
 
 /// What is said of one configuration at most.
 const MAX_MISTAKES: usize = 20;
@@ -95,6 +103,8 @@ pub struct Mistake {
     pub key: String,
     /// What was expected, and what was found.
     pub message: String,
+    /// The line of the file, without what may be secret; empty where there is none.
+    pub excerpt: String,
 }
 
 impl fmt::Display for Mistake {
@@ -152,11 +162,18 @@ impl Config {
         file: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = source::read(file).map_err(|message| ConfigError::Read {
+        let text = Source::read(file)?;
+        let variables: Vec<_> = variables
+            .into_iter()
+            // Others may be many, and are nobody's business.
+            .filter(|(name, _)| environment::concerns(name))
+            .collect();
+        let source = Source {
             file: file.to_owned(),
-            message,
-        })?;
-        Self::parse(&text, file, variables)
+            text: Arc::clone(&text),
+            variables: variables.into(),
+        };
+        source.again(&text)
     }
 
     /// As [`Config::load_with`], for a text that came from `file`: relative paths count from there.
@@ -174,6 +191,7 @@ impl Config {
                 place: format!("{}{place}", file.display()),
                 key: String::new(),
                 message,
+                excerpt: excerpt::at(&text, &place),
             }],
             warnings: Vec::new(),
         })?;
@@ -188,6 +206,36 @@ impl Config {
         reading.refuse_duplicates();
         reading.apply(variables);
         reading.finish()
+    }
+}
+
+impl Source {
+    /// What the file says now.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`].
+    pub fn read(file: &Path) -> Result<Arc<str>, ConfigError> {
+        let text = source::read(file).map_err(|message| ConfigError::Read {
+            file: file.to_owned(),
+            message,
+        })?;
+        Ok(text.into())
+    }
+
+    /// What this text means in this file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`].
+    pub fn again(&self, text: &Arc<str>) -> Result<Config, ConfigError> {
+        let config = Config::parse(text, &self.file, self.variables.iter().cloned())?;
+        let source = Self {
+            text: Arc::clone(text),
+            ..self.clone()
+        };
+        Ok(Config {
+            source: Some(source),
+            ..config
+        })
     }
 }
 
@@ -223,6 +271,7 @@ impl Reading<'_> {
                     place: of_variable(&variable),
                     key: String::new(),
                     message,
+                    excerpt: String::new(),
                 }),
             }
         }
@@ -289,13 +338,13 @@ impl Reading<'_> {
             .iter()
             .rev()
             .find_map(|entry| entry.variable.as_deref());
-        let place = match variable {
-            Some(variable) => of_variable(variable),
-            None => format!(
-                "{}{}",
-                self.file.display(),
-                place::locate(self.text, path, part)
-            ),
+        let (place, excerpt) = match variable {
+            Some(variable) => (of_variable(variable), String::new()),
+            None => {
+                let place = place::locate(self.text, path, part);
+                let excerpt = excerpt::at(self.text, &place);
+                (format!("{}{place}", self.file.display()), excerpt)
+            }
         };
         // A model with a hole in it would be wrong in other ways then.
         let n_parts = match keys.as_slice() {
@@ -309,6 +358,7 @@ impl Reading<'_> {
             place,
             key,
             message,
+            excerpt,
         });
         self.tree.skip(&path[..whole])
     }
@@ -336,6 +386,7 @@ impl Reading<'_> {
                     place: self.file.display().to_string(),
                     key: bad.key,
                     message: bad.message,
+                    excerpt: String::new(),
                 });
                 false
             }

@@ -1,12 +1,13 @@
 //! `operations`: the page and the probes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use super::{
     BadValue, Origin,
     address::{overlap, parse_address},
     section::section,
     text::Text,
+    tls::{RawOperationsTls, Tls},
 };
 
 /// Origins, as they are written.
@@ -18,6 +19,7 @@ section! {
     cold enabled: bool = true;
     cold port: Text = ":8080";
     cold allowed_origins: Origins;
+    + tls: RawOperationsTls;
 }
 
 /// `operations`.
@@ -27,11 +29,17 @@ pub struct Operations {
     pub address: SocketAddr,
     /// Whose pages may open sessions, besides those of this port.
     pub allowed_origins: Vec<Origin>,
+    /// How it is encrypted, if it is.
+    pub tls: Option<Tls>,
 }
 
 impl RawOperations {
     /// Checks it beside the address of the gRPC port. `None`: off.
-    pub(super) fn check(&self, grpc: SocketAddr) -> Result<Option<Operations>, BadValue> {
+    pub(super) fn check(
+        &self,
+        grpc: SocketAddr,
+        base: &Path,
+    ) -> Result<Option<Operations>, BadValue> {
         // Checked even when it is off, so that switching it on brings no surprise.
         let address = parse_address("operations.port", self.port())?;
         if self.enabled() && overlap(address, grpc) {
@@ -41,9 +49,11 @@ impl RawOperations {
         let allowed_origins = origins
             .map(|text| Origin::parse("operations.allowed_origins", text))
             .collect::<Result<_, _>>()?;
+        let tls = self.tls.check(base)?;
         Ok(self.enabled().then_some(Operations {
             address,
             allowed_origins,
+            tls,
         }))
     }
 

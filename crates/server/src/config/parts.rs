@@ -74,7 +74,6 @@ impl SessionLimits {
             send_timeout: self.send_timeout,
             lag_timeout: self.lag_timeout,
             max_session: self.max_session,
-            shutdown_grace: requests.shutdown_grace,
             max_batch_frames: requests.max_batch_frames,
             answers: server.answers(),
         }

@@ -19,18 +19,24 @@ pub enum Heat {
 ///
 /// `heat key: type = default, range;` makes an optional field, and a method of the same name that gives what holds:
 /// the value or the default, refused where it is out of the range. Without a range every value is good; without a
-/// default there is no method, only the field. A range is for whole numbers.
+/// default there is no method, only the field. A range is for whole numbers. `+ key: Section;`, after all others, is
+/// a section in this one.
 macro_rules! section {
     (
         $(#[$attribute:meta])*
         $name:ident in $path:literal;
         $($heat:ident $key:ident: $type:ident $(= $default:expr $(, $range:expr)?)?;)*
+        $(+ $part:ident: $part_type:ident;)*
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Default, serde::Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct $name {
             $(pub(super) $key: Option<$type>,)*
+            $(
+                #[serde(deserialize_with = "crate::config::text::null_as_default")]
+                pub(super) $part: $part_type,
+            )*
         }
 
         impl $name {
@@ -40,11 +46,31 @@ macro_rules! section {
                 $crate::config::section::section!(@heat $heat),
             ),)*];
 
+            /// What holds for each key, in some form that is equal for equal values alone.
+            #[allow(dead_code, reason = "the models' keys are compared by the registry")]
+            pub(super) fn values(&self) -> Vec<(&'static str, String)> {
+                vec![$((
+                    concat!($path, ".", stringify!($key)),
+                    $crate::config::section::section!(
+                        @shown self $key $($default $(, $range)?)?
+                    ),
+                ),)*]
+            }
+
             $($($crate::config::section::section!(@value $path $key $type $default $(, $range)?);)?)*
         }
     };
     (@heat cold) => { $crate::config::section::Heat::Cold };
     (@heat hot) => { $crate::config::section::Heat::Hot };
+    (@shown $self:ident $key:ident) => {
+        format!("{:?}", $self.$key)
+    };
+    (@shown $self:ident $key:ident $default:expr) => {
+        format!("{:?}", $self.$key())
+    };
+    (@shown $self:ident $key:ident $default:expr, $range:expr) => {
+        format!("{:?}", $self.$key().ok())
+    };
     (@value $path:literal $key:ident Text $default:expr) => {
         fn $key(&self) -> &str {
             self.$key.as_deref().unwrap_or($default)

@@ -7,6 +7,7 @@ use super::{
     address::parse_address,
     section::{in_range, mebibytes, section},
     text::Text,
+    tls::RawServerTls,
 };
 use lipsync_core::saturate::{u32_of, usize_of};
 
@@ -25,6 +26,7 @@ section! {
     hot request_timeout_ms: u64 = 30_000, 1..=3_600_000;
     hot pre_drain_ms: u64 = 0, 0..=600_000;
     hot shutdown_grace_s: u64 = 30, 0..=3600;
+    + tls: RawServerTls;
 }
 
 /// `server`, as far as it holds until the server ends.

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use crate::tenants::Tenants;
 
 use super::{
-    Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits, SessionLimits,
+    Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan, ServerLimits,
+    SessionLimits, Tls,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -26,6 +27,8 @@ pub struct Settings {
 pub struct Cold {
     /// Sockets, and what all clients share.
     pub server: ServerLimits,
+    /// How the gRPC port is encrypted, if it is: which files, not what is in them.
+    pub tls: Option<Tls>,
     /// The page and the probes; `None` = off.
     pub operations: Option<Operations>,
     /// What runs the networks.
@@ -47,6 +50,10 @@ pub struct Hot {
     pub session: SessionLimits,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log_level: String,
+    /// How the next configuration comes into force.
+    pub reload: Reload,
+    /// Where models are looked for that the file does not name.
+    pub scan: Option<Scan>,
     /// Models and their budgets, for [`Registry::reconfigure`](lipsync_registry::Registry::reconfigure).
     pub registry: RegistryConfig,
     /// Who may call.
@@ -60,6 +67,7 @@ impl Config {
         Settings {
             cold: Cold {
                 server: self.server.clone(),
+                tls: self.tls.clone(),
                 operations: self.operations.clone(),
                 engine: self.engine,
                 log_format: self.logging.format,
@@ -70,6 +78,8 @@ impl Config {
                 output: self.output,
                 session: self.session.clone(),
                 log_level: self.logging.level.clone(),
+                reload: self.reload,
+                scan: self.scan.clone(),
                 registry: self.registry.clone(),
                 tenants: Arc::clone(&self.tenants),
             },

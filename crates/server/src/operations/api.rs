@@ -12,7 +12,10 @@ use lipsync::v1;
 use lipsync_serving::{caller::Caller, peer::Peer};
 use serde::Serialize;
 
-use super::context::{Context, FRESH};
+use super::{
+    context::{Context, FRESH},
+    reload::Reloads,
+};
 use crate::{
     service::{model_admin, server_admin},
     tenants::Shown,
@@ -40,6 +43,7 @@ struct Server {
     session_stats: Sessions,
     gpus: Vec<Gpu>,
     shared_batches: Shared,
+    reload: Reloads,
 }
 
 /// `GpuStatus`.
@@ -140,14 +144,14 @@ pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) ->
     }
     let stats = server_admin::stats(&context.shared);
     json(&Stats {
-        server: Server::new(stats, context.shared.session.max_sessions),
+        server: Server::new(&context, stats),
         models: list(&context, &caller),
     })
 }
 
 /// Who asks. The refusal names the scheme, as HTTP wants it.
 fn caller(context: &Context, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
-    let tenants = context.shared.tenants.get();
+    let tenants = context.shared.hot().tenants.clone();
     let shown = Shown::in_headers(headers);
     match tenants.identify(shown, false, SystemTime::now()) {
         Ok(tenant) => Ok(tenant.caller(Peer::UNKNOWN)),
@@ -166,7 +170,8 @@ fn list(context: &Context, caller: &Caller) -> Vec<Model> {
 }
 
 impl Server {
-    fn new(stats: v1::GetServerStatsResponse, max_sessions: usize) -> Self {
+    fn new(context: &Context, stats: v1::GetServerStatsResponse) -> Self {
+        let max_sessions = context.shared.hot().session.max_sessions;
         let worker = |worker: v1::WorkerStats| Worker {
             device: worker.device,
             frames: worker.frames,
@@ -216,6 +221,7 @@ impl Server {
                 idle: shared.idle,
                 wait_over: shared.wait_over,
             },
+            reload: context.shared.reload.stats().into(),
         }
     }
 }

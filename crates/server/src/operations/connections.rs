@@ -16,10 +16,13 @@ use tokio::{
 use tower::Service as _;
 
 use super::{inflow::Inflow, preface};
-use crate::transport::{
-    accept::{Seat, accept},
-    closed,
-    tapped::Tapped,
+use crate::{
+    tls,
+    transport::{
+        accept::{Seat, accept},
+        closed,
+        tapped::Tapped,
+    },
 };
 
 /// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
@@ -40,24 +43,40 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 
 /// Serves until the port closes.
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Arc<tls::Port>>),
     router: Router,
     places: Arc<Gate>,
     uploads: Uploads,
     closing: watch::Receiver<()>,
 ) {
-    let begin = |socket, seat: Seat| {
+    let begin = |socket: TcpStream, seat: Seat| {
         let inflow = Inflow::new(uploads.clone(), seat.peer);
-        let socket = Tapped {
-            socket,
-            tap: inflow.clone(),
-        };
-        converse(socket, router.clone(), seat, inflow, closing.clone())
+        let (router, closing, tls) = (router.clone(), closing.clone(), tls.clone());
+        async move {
+            let Some(tls) = tls else {
+                return counted(socket, router, seat, inflow, closing).await;
+            };
+            if let Some((socket, seat)) = tls.begin(socket, seat, closing.clone()).await {
+                counted(socket, router, seat, inflow, closing).await;
+            }
+        }
     };
     let mut connections = accept(listener, places, closing.clone(), begin, refuse).await;
     let rest = async { while connections.join_next().await.is_some() {} };
     // What is left after this is aborted with the set.
     let _ = timeout(CLOSE_LIMIT, rest).await;
+}
+
+/// One connection, whose bytes are counted as they are when nothing encrypts them.
+async fn counted(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    seat: Seat,
+    inflow: Inflow,
+    closing: watch::Receiver<()>,
+) {
+    let tap = inflow.clone();
+    converse(Tapped { socket, tap }, router, seat, inflow, closing).await;
 }
 
 /// One connection until its end.

@@ -14,21 +14,24 @@ mod context;
 mod inflow;
 mod origin;
 mod preface;
+mod reload;
 mod routes;
 mod session;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
 use lipsync_core::saturate::usize_of;
+use lipsync_serving::gate::Gate;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use context::Context;
 
 use crate::{
-    config::{self, Origin},
+    config::{self, Hot, Origin},
     core_state::Shared,
     listen::listen,
     request_layer::Shapes,
+    tls,
     transport::accept,
 };
 
@@ -43,6 +46,7 @@ const MIN_CONNECTIONS: u64 = 16;
 #[derive(Debug)]
 pub(crate) struct Listening {
     listener: TcpListener,
+    tls: Option<Arc<tls::Port>>,
     address: SocketAddr,
     allowed_origins: Arc<[Origin]>,
 }
@@ -53,26 +57,37 @@ pub(crate) struct Operations {
     address: SocketAddr,
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
+    following: JoinHandle<()>,
 }
 
 impl Listening {
     /// Takes the port.
-    pub(crate) async fn bind(config: &config::Operations) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        config: &config::Operations,
+        tls: Option<Arc<tls::Port>>,
+    ) -> io::Result<Self> {
         let listener = listen(config.address)?;
         Ok(Self {
+            tls,
             address: listener.local_addr()?,
             listener,
             allowed_origins: config.allowed_origins.as_slice().into(),
         })
     }
 
+    /// Whether it speaks TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Begins to serve.
     pub(crate) fn serve(self, shared: Arc<Shared>) -> Operations {
         let (close, closing) = watch::channel(());
         let places = accept::places(
-            max_connections(shared.session.max_sessions),
+            max_connections(shared.hot().session.max_sessions),
             shared.limits.peer_share_percent,
         );
+        let following = tokio::spawn(follow(shared.live.watch(), Arc::clone(&places)));
         let uploads = shared.admission.uploads().clone();
         let context = Context {
             shared,
@@ -81,12 +96,22 @@ impl Listening {
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve(self.listener, router, places, uploads, closing);
+        let serving =
+            connections::serve((self.listener, self.tls), router, places, uploads, closing);
         Operations {
             address: self.address,
             close,
             serving: tokio::spawn(serving),
+            following,
         }
+    }
+}
+
+/// Keeps the number of connections in step with that of sessions.
+async fn follow(mut hot: watch::Receiver<Arc<Hot>>, places: Arc<Gate>) {
+    while hot.changed().await.is_ok() {
+        let max_sessions = hot.borrow_and_update().session.max_sessions;
+        places.set_limit(max_connections(max_sessions));
     }
 }
 
@@ -106,6 +131,7 @@ impl Operations {
     /// Closes: no new connection, sessions that are left are cut, answers are finished for a moment.
     pub(crate) async fn close(self) {
         drop(self.close);
+        self.following.abort();
         if self.serving.await.is_err() {
             tracing::error!("the operations port did not close cleanly");
         }

@@ -33,8 +33,8 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         Spoken::Tls => {
             tracing::warn!(
                 %peer,
-                "a TLS client came to the operations port, which has no TLS: use http://, or put a proxy that \
-                 ends TLS in front"
+                "a TLS client came to the operations port, which has no TLS: set operations.tls, use http://, or \
+                 put a proxy that ends TLS in front"
             );
             begun.turn_away(TLS_ALERT).await;
         }

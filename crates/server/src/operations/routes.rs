@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     middleware::map_response,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use http::{HeaderName, HeaderValue, header};
 use lipsync_serving::phase::Phase;
@@ -14,7 +14,7 @@ use lipsync_serving::phase::Phase;
 use super::{
     api, assets,
     context::{Context, FRESH},
-    session,
+    reload, session,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -55,6 +55,7 @@ pub(super) fn router(context: Context) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/session", get(session::open).post(session::explain))
+        .route("/reload", post(reload::reload))
         .route("/api/models", get(api::models))
         .route("/api/stats", get(api::stats))
         .fallback_service(get(assets::serve).with_state(()))

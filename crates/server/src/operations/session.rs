@@ -184,7 +184,7 @@ async fn converse(
 ) -> End {
     let shared = &context.shared;
     let shown = Shown::in_upgrade(&client.headers);
-    let tenants = shared.tenants.get();
+    let tenants = shared.hot().tenants.clone();
     let tenant = match tenants.identify(shown, false, SystemTime::now()) {
         Ok(tenant) => tenant,
         Err(refusal) => return refusal.into(),
@@ -208,6 +208,7 @@ async fn converse(
     let (requests, incoming) = mpsc::channel(1);
     let incoming = ReceiverStream::new(incoming);
     let responses = wire::session::serve(shared, arrival, incoming);
+    let send_timeout = shared.hot().session.send_timeout;
     let reading = Reading {
         requests: Some(requests),
         limit: message_limit(shared),
@@ -216,13 +217,13 @@ async fn converse(
     };
     tokio::select! {
         end = reading.read(source, &client.inflow) => end,
-        end = write(sink, responses, shared.session.send_timeout) => end,
+        end = write(sink, responses, send_timeout) => end,
     }
 }
 
 /// The largest message that a client may send.
 fn message_limit(shared: &Shared) -> usize {
-    let session = shared.session.max_message_bytes;
+    let session = shared.hot().session.max_message_bytes;
     session.min(shared.limits.max_message_bytes)
 }
 

@@ -11,13 +11,14 @@ use std::{
 };
 
 use lipsync_core::Foreign;
+use tokio::sync::watch;
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, filter::ParseError, fmt, layer::SubscriberExt as _,
+    EnvFilter, Layer as _, Registry, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{LogFormat, Logging};
+use crate::config::{Hot, LogFormat, Logging};
 
 use super::{
     Output,
@@ -39,6 +40,8 @@ struct Own {
     limit: Arc<Limit>,
     /// Text until the configuration is known.
     format: OnceLock<LogFormat>,
+    /// What is logged, once the log has subscribed.
+    filter: OnceLock<reload::Handle<EnvFilter, Registry>>,
 }
 
 impl Log {
@@ -62,8 +65,10 @@ impl Log {
     pub fn subscribe(&self, logging: &Logging) -> Result<(), ParseError> {
         // Not its lossy sister, which prints.
         let filter = EnvFilter::builder().parse(&logging.level)?;
-        // Nobody has set it before.
+        let (filter, handle) = reload::Layer::new(filter);
+        // Nobody has set them before.
         let _ = self.own.format.set(logging.format);
+        let _ = self.own.filter.set(handle);
         let lines = fmt::layer()
             .with_ansi(io::stderr().is_terminal())
             .with_writer(self.output.clone())
@@ -79,6 +84,37 @@ impl Log {
             .with(lines)
             .init();
         Ok(())
+    }
+
+    /// Logs what another `logging.level` asks for from now on.
+    ///
+    /// # Errors
+    /// A level that is none: what was logged before is logged on.
+    pub fn set_level(&self, level: &str) -> Result<(), ParseError> {
+        let filter = EnvFilter::builder().parse(level)?;
+        // Without a subscription there is nothing to change, and with the process's end nobody to tell.
+        if let Some(handle) = self.own.filter.get() {
+            let _ = handle.reload(filter);
+        }
+        Ok(())
+    }
+
+    /// Keeps the level in step with the settings, as long as they live.
+    pub async fn follow(self, mut hot: watch::Receiver<Arc<Hot>>) {
+        let mut level = hot.borrow_and_update().log_level.clone();
+        while hot.changed().await.is_ok() {
+            let new = hot.borrow_and_update().log_level.clone();
+            if new == level {
+                continue;
+            }
+            // Checked when the configuration was read.
+            if let Err(error) = self.set_level(&new) {
+                tracing::error!(%error, "logging.level could not be changed");
+                continue;
+            }
+            tracing::info!(from = level, to = new, "logging.level has changed");
+            level = new;
+        }
     }
 
     /// Writes a line for people, whatever the configured level and format are.

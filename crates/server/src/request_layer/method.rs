@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lipsync_serving::admission::Work;
 
-use crate::config::{RequestLimits, ServerLimits, SessionLimits};
+use crate::config::{Hot, ServerLimits};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
@@ -43,15 +43,12 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(
-        server: &ServerLimits,
-        requests: &RequestLimits,
-        session: &SessionLimits,
-    ) -> Self {
+    pub(super) fn of(server: &ServerLimits, hot: &Hot) -> Self {
+        let max_message_bytes = server.max_message_bytes;
         Self {
-            max_message_bytes: server.max_message_bytes,
-            max_session_message_bytes: session.max_message_bytes.min(server.max_message_bytes),
-            request_timeout: requests.request_timeout,
+            max_message_bytes,
+            max_session_message_bytes: hot.session.max_message_bytes.min(max_message_bytes),
+            request_timeout: hot.requests.request_timeout,
         }
     }
 }

@@ -39,9 +39,10 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
-    config::Live,
+    config::{Hot, Live, ServerLimits},
     core_state::Shared,
-    tenants::{Shown, Tenants},
+    reload::Outcomes,
+    tenants::Shown,
     wire::{
         headers::{RequestHeaders, check_encoding},
         status::{self, to_status},
@@ -65,8 +66,9 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestLayer {
     admission: Arc<Admission>,
-    tenants: Live<Tenants>,
-    limits: Limits,
+    server: Arc<ServerLimits>,
+    live: Live<Hot>,
+    outcomes: Arc<Outcomes>,
     shapes: Arc<Shapes>,
 }
 
@@ -76,8 +78,9 @@ impl RequestLayer {
     pub fn new(shared: &Shared) -> Self {
         Self {
             admission: Arc::clone(&shared.admission),
-            tenants: shared.tenants.clone(),
-            limits: Limits::of(&shared.limits, &shared.requests, &shared.session),
+            server: Arc::new(shared.limits.clone()),
+            live: shared.live.clone(),
+            outcomes: shared.reload.outcomes(),
             shapes: Shapes::of_contract(),
         }
     }
@@ -135,12 +138,21 @@ where
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
+        let outcomes = Arc::clone(&self.layer.outcomes);
+        let begun = Instant::now();
         let answer = async move {
-            let mut response = match call {
-                _ if !is_grpc(request.headers()) => unsupported(),
-                Ok(call) => call.answer(inner, request).await?,
-                Err(refusal) => to_status(refusal).into_http(),
+            let (kind, mut response) = match call {
+                _ if !is_grpc(request.headers()) => (Kind::Unknown, unsupported()),
+                Ok(call) => (call.method.kind, call.answer(inner, request).await?),
+                Err(refusal) => (Kind::Unknown, to_status(refusal).into_http()),
             };
+            let code = code_of(&response);
+            match kind {
+                Kind::Work => outcomes.call(code, begun.elapsed()),
+                // One that has begun tells its end itself.
+                Kind::Session => outcomes.session(code),
+                _ => {}
+            }
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
@@ -177,11 +189,12 @@ impl Call {
         span: &tracing::Span,
     ) -> Result<Self, ServeError> {
         let now = Instant::now();
-        let method = Method::of(request.uri().path(), layer.limits);
-        let tenants = layer.tenants.get();
+        let hot = layer.live.get();
+        let limits = Limits::of(&layer.server, &hot);
+        let method = Method::of(request.uri().path(), limits);
         let shown = Shown::in_headers(request.headers());
-        let tenant = tenants.identify(shown, method.is_open(), SystemTime::now())?;
-        if !tenants.is_empty() {
+        let tenant = hot.tenants.identify(shown, method.is_open(), SystemTime::now())?;
+        if !hot.tenants.is_empty() {
             span.record("tenant", tenant.id.as_str());
         }
         let extensions = request.extensions();
@@ -367,6 +380,12 @@ fn repaired(response: &Response<Body>) -> Option<Code> {
     } else {
         None
     }
+}
+
+/// How a call ended, as far as its headers tell: an answer that has a body has been good so far.
+fn code_of(response: &Response<Body>) -> Code {
+    let code = response.headers().get(&GRPC_STATUS);
+    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 fn code_header(code: Code) -> HeaderValue {

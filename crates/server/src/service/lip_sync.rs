@@ -26,7 +26,6 @@ use crate::{
 /// The service.
 #[derive(Debug, Clone)]
 pub struct LipSyncService {
-    batches: Batches,
     shared: Arc<Shared>,
 }
 
@@ -34,10 +33,7 @@ impl LipSyncService {
     /// A service over the shared parts.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            batches: shared.batches(),
-            shared,
-        }
+        Self { shared }
     }
 
     async fn batch(
@@ -46,12 +42,18 @@ impl LipSyncService {
     ) -> Result<Response<v1::InferBatchCompositeResponse>, ServeError> {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.shared.output, self.batches.max_frames);
-        let order = batch_order(request.into_inner(), headers, defaults, max_frames)?;
+        let hot = self.shared.hot();
+        let batches = self.shared.batches(&hot);
+        let order = batch_order(
+            request.into_inner(),
+            headers,
+            &hot.output,
+            batches.max_frames,
+        )?;
         let upload = arrival.upload.as_deref();
-        let served = self.batches.serve(&headers.caller, upload, order).await?;
+        let served = batches.serve(&headers.caller, upload, order).await?;
         let timings = served.answer.timings.clone();
-        let mut response = self.response(&headers.caller, served, to_batch)?;
+        let mut response = response(&headers.caller, &batches, served, to_batch)?;
         write_figures(&timings, &self.load(), response.metadata_mut());
         Ok(response)
     }
@@ -62,14 +64,17 @@ impl LipSyncService {
     ) -> Result<Response<v1::GetBackgroundResponse>, ServeError> {
         let arrival = Arrival::of(request.extensions());
         let headers = arrival.headers.checked()?;
-        let (defaults, max_frames) = (&self.shared.output, self.batches.max_frames);
-        let order = background_order(request.into_inner(), headers, defaults, max_frames)?;
+        let hot = self.shared.hot();
+        let batches = self.shared.batches(&hot);
+        let order = background_order(
+            request.into_inner(),
+            headers,
+            &hot.output,
+            batches.max_frames,
+        )?;
         let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
-        let served = self
-            .batches
-            .serve_backgrounds(caller, upload, order)
-            .await?;
-        self.response(caller, served, to_backgrounds)
+        let served = batches.serve_backgrounds(caller, upload, order).await?;
+        response(caller, &batches, served, to_backgrounds)
     }
 
     /// How busy the server is: its GPUs where there are any, or else its workers.
@@ -82,26 +87,26 @@ impl LipSyncService {
             Load::Gpu,
         )
     }
+}
 
-    /// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
-    fn response<A, M: prost::Message>(
-        &self,
-        caller: &Caller,
-        served: Served<A>,
-        to_message: fn(A) -> M,
-    ) -> Result<Response<M>, ServeError> {
-        let Served {
-            answer,
-            place: _place,
-            room,
-        } = served;
-        let message = to_message(answer);
-        let n_bytes = checked_bytes(&message, self.batches.answers)?;
-        self.batches.admission.resize(caller, &room, n_bytes)?;
-        let mut response = Response::new(message);
-        response.extensions_mut().insert(Arc::new(room));
-        Ok(response)
-    }
+/// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
+fn response<A, M: prost::Message>(
+    caller: &Caller,
+    batches: &Batches,
+    served: Served<A>,
+    to_message: fn(A) -> M,
+) -> Result<Response<M>, ServeError> {
+    let Served {
+        answer,
+        place: _place,
+        room,
+    } = served;
+    let message = to_message(answer);
+    let n_bytes = checked_bytes(&message, batches.answers)?;
+    batches.admission.resize(caller, &room, n_bytes)?;
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(Arc::new(room));
+    Ok(response)
 }
 
 #[tonic::async_trait]

@@ -17,6 +17,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::tls::ClientName;
+
 /// Pause after a failed accept: usually the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,6 +30,8 @@ pub(crate) struct Seat {
     pub(crate) activity: Activity,
     pub(crate) peer: Peer,
     pub(crate) address: SocketAddr,
+    /// What its certificate calls the client, if it had to show one.
+    pub(crate) client: Option<ClientName>,
 }
 
 impl Seat {
@@ -40,6 +44,7 @@ impl Seat {
             activity,
             peer: Peer::new(address.ip()),
             address,
+            client: None,
         }
     }
 }

@@ -23,11 +23,12 @@ use tokio::{
 use tonic::body::Body;
 use tower::Service;
 
+use crate::tls;
 use accept::Seat;
 pub(crate) use accept::closed;
 use flood::Frames;
 use tapped::Tapped;
-use unread::{Answer, Streams};
+use unread::{Answer, Streams, UnreadLimit};
 
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 100;
@@ -76,12 +77,14 @@ impl<S> Calls for S where
 }
 
 /// What holds for the connections of the gRPC port.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Limits {
     /// A stream whose client does not take what waits for it is reset after this time.
-    pub(crate) unread: Duration,
+    pub(crate) unread: UnreadLimit,
     /// Of the places for connections, what one address may have.
     pub(crate) peer_share_percent: u32,
+    /// How the port is encrypted, if it is.
+    pub(crate) tls: Option<Arc<tls::Port>>,
 }
 
 /// Serves until the port closes (see [`closed`]), then until the calls under way are answered.
@@ -94,14 +97,26 @@ pub(crate) async fn serve(
     let protocol = protocol(limits.unread);
     let places = accept::places(max_connections(), limits.peer_share_percent);
     let lingering = Arc::new(Semaphore::new(MAX_LINGERING));
-    let begin = |socket, seat| {
+    let begin = |socket: TcpStream, seat: Seat| {
         let connection = Connection {
             protocol: protocol.clone(),
             seat,
             closing: closing.clone(),
             lingering: Arc::clone(&lingering),
         };
-        connection.converse(socket, calls.clone())
+        let (tls, calls) = (limits.tls.clone(), calls.clone());
+        async move {
+            let Some(tls) = tls else {
+                return connection.converse(socket, calls).await;
+            };
+            let Connection { seat, closing, .. } = &connection;
+            let begun = tls.begin(socket, seat.clone(), closing.clone()).await;
+            if let Some((socket, seat)) = begun {
+                Connection { seat, ..connection }
+                    .converse(socket, calls)
+                    .await;
+            }
+        }
     };
     let mut connections =
         accept::accept(listener, places, closing.clone(), begin, drop::<TcpStream>).await;
@@ -114,7 +129,7 @@ fn max_connections() -> usize {
     usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
 }
 
-fn protocol(unread_limit: Duration) -> http2::Builder<Streams> {
+fn protocol(unread_limit: UnreadLimit) -> http2::Builder<Streams> {
     let mut protocol = http2::Builder::new(Streams::new(unread_limit));
     protocol
         .timer(TokioTimer::new())
@@ -160,6 +175,9 @@ impl Connection {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(seat.peer);
             request.extensions_mut().insert(seat.activity.clone());
+            if let Some(client) = &seat.client {
+                request.extensions_mut().insert(client.clone());
+            }
             let mut calls = calls.clone();
             async move {
                 poll_fn(|context| calls.poll_ready(context)).await?;

@@ -37,8 +37,8 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         Spoken::Tls => {
             tracing::warn!(
                 %peer,
-                "a TLS client came to the gRPC port, which has no TLS: use http:// (an insecure channel), \
-                 or put a proxy that ends TLS in front"
+                "a TLS client came to the gRPC port, which has no TLS: set server.tls, use http:// (an insecure \
+                 channel), or put a proxy that ends TLS in front"
             );
             begun.turn_away(TLS_ALERT).await;
         }

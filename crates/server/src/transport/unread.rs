@@ -28,10 +28,13 @@ tokio::task_local! {
 }
 
 /// Runs the tasks of streams.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Streams {
-    unread_limit: Duration,
+    unread_limit: UnreadLimit,
 }
+
+/// After how long a stream is reset whose client reads nothing. Each stream asks once, when it begins.
+pub(crate) type UnreadLimit = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The state of a stream's client.
 #[derive(Debug, Default)]
@@ -59,7 +62,7 @@ const UNARY_LIMIT: Duration = Duration::from_secs(37);
 
 impl Streams {
     /// Tasks that end when their client has read nothing for this long.
-    pub(super) fn new(unread_limit: Duration) -> Self {
+    pub(super) fn new(unread_limit: UnreadLimit) -> Self {
         Self { unread_limit }
     }
 }
@@ -70,7 +73,7 @@ where
 {
     fn execute(&self, stream: F) {
         let reader = Arc::<Reader>::default();
-        let (watched, limit) = (Arc::clone(&reader), self.unread_limit);
+        let (watched, limit) = (Arc::clone(&reader), (self.unread_limit)());
         tokio::spawn(READER.scope(reader, async move {
             tokio::select! {
                 biased;

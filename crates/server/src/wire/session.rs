@@ -18,7 +18,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use crate::{
-    config::Output,
+    config::{Hot, Output},
     core_state::Shared,
     request_layer::Arrival,
     samples,
@@ -42,25 +42,36 @@ where
     R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
 {
     let (caller, activity) = (arrival.headers.caller.clone(), arrival.activity());
+    // A session keeps the settings that it was opened with: `Opened` tells its client some of them.
+    let hot = shared.hot();
     let edge = Edge {
         arrival,
-        output: shared.output,
+        output: hot.output,
         max_message_bytes: shared.limits.max_message_bytes,
     };
     let incoming = requests.map(move |request| edge.incoming(request));
-    let outgoing = live::begin(parts(shared), caller, activity, incoming);
-    outgoing.map(|message| message.map(to_response).map_err(status::to_status))
+    let outcomes = shared.reload.outcomes();
+    let outgoing = live::begin(parts(shared, &hot), caller, activity, incoming);
+    outgoing.map(move |message| {
+        let message = message.map(to_response).map_err(status::to_status);
+        if let Err(failed) = &message {
+            outcomes.session(failed.code());
+        }
+        message
+    })
 }
 
 /// What a session needs of the server.
-fn parts(shared: &Shared) -> Parts {
+fn parts(shared: &Shared, hot: &Hot) -> Parts {
+    let live = shared.live.clone();
     Parts {
         admission: Arc::clone(&shared.admission),
         registry: shared.registry.clone(),
         pipeline: shared.pipeline.clone(),
         counters: Arc::clone(&shared.sessions),
         new_intake: samples::intake,
-        limits: shared.session.live(&shared.limits, &shared.requests),
+        limits: hot.session.live(&shared.limits, &hot.requests),
+        shutdown_grace: Arc::new(move || live.get().requests.shutdown_grace),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Parts {
     pub new_intake: NewIntake,
     /// Bounds of sessions.
     pub limits: Limits,
+    /// What sessions have to finish once the server drains. Asked for only then, because it may change before.
+    pub shutdown_grace: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
 /// Bounds of sessions.
@@ -46,8 +48,6 @@ pub struct Limits {
     pub lag_timeout: Option<Duration>,
     /// A session lives so long at most.
     pub max_session: Option<Duration>,
-    /// What sessions have to finish once the server drains.
-    pub shutdown_grace: Duration,
     /// The most frames that are made together.
     pub max_batch_frames: usize,
     /// The largest frame.

@@ -64,7 +64,7 @@ pub(super) async fn run(
     };
     tokio::select! {
         () = working => {}
-        error = watch(&parts.limits, parts.admission.phase(), &conversation) => {
+        error = watch(&parts, &conversation) => {
             conversation.end(Some(error));
         }
     }

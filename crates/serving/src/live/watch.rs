@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Limits, conversation::Conversation};
+use super::{Limits, Parts, conversation::Conversation};
 use crate::{error::ServeError, phase::Phase};
 
 /// What a session may take to finish when its time is over.
@@ -20,12 +20,10 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// Returns when the session must end at once, and why. A server that drains gives it its grace to finish.
-pub(super) async fn watch(
-    limits: &Limits,
-    mut phase: watch::Receiver<Phase>,
-    conversation: &Conversation,
-) -> ServeError {
-    let (life, grace) = (limits.max_session, limits.shutdown_grace);
+pub(super) async fn watch(parts: &Parts, conversation: &Conversation) -> ServeError {
+    let limits = &parts.limits;
+    let life = limits.max_session;
+    let mut phase = parts.admission.phase();
     let over = async {
         match life {
             Some(life) => tokio::time::sleep(life).await,
@@ -36,6 +34,7 @@ pub(super) async fn watch(
         biased;
         error = neglected(limits, conversation) => return error,
         () = draining(&mut phase) => {
+            let grace = (parts.shutdown_grace)();
             (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 4)))
         }
         () = over => {

@@ -7,10 +7,19 @@ use super::*;
 /// Every key with a value that is not its default.
 const OTHERS: &[(&str, &str)] = &[
     ("models_root", "elsewhere"),
+    ("scan_models_root", "true"),
     ("cache_dir", "/"),
     ("strict", "true"),
     ("follow_links", "true"),
     ("server.port", "1"),
+    ("server.tls.cert", "b"),
+    ("server.tls.key", "b"),
+    ("server.tls.client_ca", "b"),
+    ("server.tls.min_version", "1.3"),
+    ("operations.tls.cert", "b"),
+    ("operations.tls.key", "b"),
+    ("operations.tls.client_ca", "b"),
+    ("operations.tls.min_version", "1.3"),
     ("server.max_message_size_mb", "51"),
     ("server.max_unsent_mb", "1025"),
     ("server.max_upload_mb", "513"),
@@ -58,6 +67,10 @@ const OTHERS: &[(&str, &str)] = &[
     ("session.max_session_s", "1"),
     ("logging.level", "warn"),
     ("logging.format", "json"),
+    ("reload.watch", "false"),
+    ("reload.rollback_window_s", "1"),
+    ("reload.rollback_error_percent", "1"),
+    ("reload.rollback_latency_factor", "2"),
     ("models.<id>.path", "b"),
     ("models.<id>.audio_encoder_path", "e"),
     ("models.<id>.audio_kind", "ave"),
@@ -93,7 +106,8 @@ const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2
 fn settings(key: Option<(&str, &str)>) -> Settings {
     let digest = DIGEST.replace('b', "c");
     let text = format!(
-        "models:\n  folder: {{path: a}}\n  \
+        "server: {{tls: {{cert: /a, key: /a}}}}\noperations: {{tls: {{cert: /a, key: /a}}}}\n\
+         models:\n  folder: {{path: a}}\n  \
          parts: {{model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}}\n\
          tenants:\n  folder: {{frames_per_second: 99, burst_frames: 98, \
          keys: {{folder: {{sha256: {digest}}}}}}}\n"
@@ -119,6 +133,21 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     let file = base.path().join("config.yaml");
     let mut settings = Config::parse(&text, &file, variable).unwrap().settings();
     // Paths count from the folder, which is another one each time.
+    let operations = &mut settings.cold.operations;
+    let of_operations = operations
+        .as_mut()
+        .and_then(|operations| operations.tls.as_mut());
+    for tls in settings.cold.tls.iter_mut().chain(of_operations) {
+        let paths = [&mut tls.cert, &mut tls.key]
+            .into_iter()
+            .chain(&mut tls.client_ca);
+        for path in paths {
+            *path = path.file_name().unwrap_or_default().into();
+        }
+    }
+    if let Some(scan) = &mut settings.hot.scan {
+        scan.root = "/".into();
+    }
     for model in &mut settings.hot.registry.models {
         let plain = format!("{:?}", model.source).replace(&base.path().display().to_string(), "");
         model.source = lipsync_registry::ModelSource::Folder(plain.into());

@@ -70,7 +70,7 @@ impl Client {
         };
         let place = accept::places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
         let connection = Connection {
-            protocol: protocol(LIMIT),
+            protocol: protocol(Arc::new(|| LIMIT)),
             seat: accept::Seat::new(place, ([127, 0, 0, 1], 1).into()),
             closing,
             lingering: Arc::new(Semaphore::new(1)),

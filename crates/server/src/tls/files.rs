@@ -1,0 +1,107 @@
+//! Certificates and keys, out of their files.
+
+use std::{io, path::Path, sync::Arc};
+
+use lipsync::plain_path::read_at_most;
+use tokio_rustls::rustls::{
+    self, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
+};
+
+use crate::config::{Tls, TlsVersion};
+
+/// More than any chain of certificates takes.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+
+/// Why a port cannot be encrypted. The text names the key and the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{section}.{key}: {}: {reason}", file.display())]
+pub struct TlsError {
+    section: &'static str,
+    key: &'static str,
+    file: std::path::PathBuf,
+    reason: String,
+}
+
+/// Reads the files of a port and checks that they fit together. `alpn` is what is spoken inside.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn load(tls: &Tls, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
+    let error = |key, file: &Path, reason: String| TlsError {
+        section: tls.section,
+        key,
+        file: file.to_owned(),
+        reason,
+    };
+    let chain = certificates(&tls.cert).map_err(|reason| error("cert", &tls.cert, reason))?;
+    let key = private_key(&tls.key).map_err(|reason| error("key", &tls.key, reason))?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions(tls.min_version))
+        .map_err(|fault| error("min_version", &tls.cert, fault.to_string()))?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let wrong = |reason| error("client_ca", file, reason);
+            let roots = Arc::new(roots(file).map_err(wrong)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|fault| wrong(fault.to_string()))?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|fault| match fault {
+            rustls::Error::InconsistentKeys(_) => {
+                let reason = format!("it is not the key of {}", tls.cert.display());
+                error("key", &tls.key, reason)
+            }
+            other => error("cert", &tls.cert, other.to_string()),
+        })?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(config)
+}
+
+fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    match min {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        TlsVersion::V1_3 => &[&TLS13],
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    read_at_most(file, MAX_PEM_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => "expected at most 1 MiB, found more".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("there is no PEM certificate in it".to_owned()),
+        Ok(found) => Ok(found),
+        Err(fault) => Err(format!("not PEM: {fault}")),
+    }
+}
+
+/// What is wrong with a key is never said in its own words.
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(file)?;
+    if text.windows(9).any(|window| window == b"ENCRYPTED") {
+        return Err("the key is encrypted: store it without a pass phrase".to_owned());
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| "there is no PEM private key in it".to_owned())
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|fault| fault.to_string())?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,120 @@
+//! What a certificate calls its owner.
+
+use std::sync::Arc;
+
+/// The common name in the subject of a client's certificate, which its authority vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientName(Arc<str>);
+
+/// Longer names are none; the standard allows 64 characters.
+const MAX_NAME_BYTES: usize = 256;
+/// The identifier of a common name: 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const IDENTIFIER: u8 = 0x06;
+/// Of the certificate's version, which the first one does not have.
+const VERSION: u8 = 0xa0;
+/// UTF-8, printable and IA5: what is not UTF-8 in them is no name.
+const STRINGS: [u8; 3] = [0x0c, 0x13, 0x16];
+
+impl ClientName {
+    /// Of a certificate whose signature has been checked; `None` where it has no common name that can be shown.
+    pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
+        let (certificate, _) = inside(certificate, SEQUENCE)?;
+        let (mut signed, _) = inside(certificate, SEQUENCE)?;
+        if let Some((_, rest)) = inside(signed, VERSION) {
+            signed = rest;
+        }
+        // Serial number, algorithm, issuer, validity.
+        for _ in 0..4 {
+            (_, _, signed) = element(signed)?;
+        }
+        let (mut subject, _) = inside(signed, SEQUENCE)?;
+        let mut name = None;
+        while !subject.is_empty() {
+            let (mut set, rest) = inside(subject, SET)?;
+            subject = rest;
+            while !set.is_empty() {
+                let (pair, rest) = inside(set, SEQUENCE)?;
+                set = rest;
+                let (kind, value) = inside(pair, IDENTIFIER)?;
+                if kind == COMMON_NAME {
+                    name = text(value);
+                }
+            }
+        }
+        name.map(|name| Self(name.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn text(value: &[u8]) -> Option<&str> {
+    let (tag, bytes, _) = element(value)?;
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_name = STRINGS.contains(&tag)
+        && !text.is_empty()
+        && text.len() <= MAX_NAME_BYTES
+        && !text.chars().any(char::is_control);
+    is_name.then_some(text)
+}
+
+/// The inside of the first element, if it has this tag, and what comes after it.
+fn inside(bytes: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
+    let (tag, inside, rest) = element(bytes)?;
+    (tag == expected).then_some((inside, rest))
+}
+
+/// The tag and the inside of the first element (DER), and what comes after it.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, bytes) = bytes.split_first()?;
+    let (&first, bytes) = bytes.split_first()?;
+    let (length, bytes) = match first {
+        0..=0x7f => (usize::from(first), bytes),
+        0x81..=0x84 => {
+            let (digits, bytes) = bytes.split_at_checked(usize::from(first & 0x7f))?;
+            let add = |sum: usize, &digit: &u8| (sum << 8) | usize::from(digit);
+            (digits.iter().fold(0, add), bytes)
+        }
+        _ => return None,
+    };
+    let (inside, rest) = bytes.split_at_checked(length)?;
+    Some((tag, inside, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let pem = include_bytes!("../../../../tests/data/tls/server.pem");
+        CertificateDer::from_pem_slice(pem).unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_common_name_is_found() {
+        let name = ClientName::of(&certificate()).unwrap();
+        assert_eq!(name.as_str(), "lipsync test server");
+    }
+
+    proptest! {
+        /// A certificate whose signature was checked can still be anything: its authority may be careless.
+        #[test]
+        fn whatever_stands_there_is_a_name_or_none(at in 0_usize..400, byte: u8, end in 0_usize..900) {
+            let mut certificate = certificate();
+            if let Some(changed) = certificate.get_mut(at) {
+                *changed = byte;
+            }
+            certificate.truncate(end);
+            if let Some(name) = ClientName::of(&certificate) {
+                prop_assert!(name.as_str().len() <= MAX_NAME_BYTES);
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A port that is encrypted, with whatever its files hold at the moment.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use lipsync_core::{Foreign, sync::lock};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+
+use super::{
+    files::{TlsError, load},
+    name::ClientName,
+};
+use crate::{
+    change::{Debounce, Print},
+    config::Tls,
+    first_bytes::{Begun, Spoken},
+    transport::accept::{Seat, closed},
+};
+
+/// For a client to say the first bytes, and again for the handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How often the files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Files that have not changed for this long are whole, and belong together.
+const QUIET: Duration = Duration::from_millis(500);
+/// To a client of HTTP/1.1 that does not encrypt.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    connection: close\r\ncontent-length: 36\r\n\r\nthis port speaks TLS: use https://\r\n";
+
+/// See the module.
+pub(crate) struct Port {
+    files: Tls,
+    alpn: &'static [u8],
+    current: Mutex<Arc<ServerConfig>>,
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    /// Reads the files for the first time.
+    pub(crate) fn new(files: Tls, alpn: &'static [u8]) -> Result<Arc<Self>, TlsError> {
+        let current = load(&files, alpn)?;
+        Ok(Arc::new(Self {
+            files,
+            alpn,
+            current: Mutex::new(Arc::new(current)),
+        }))
+    }
+
+    /// Reads the files again, for the connections to come. Blocks on the file system.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        let new = load(&self.files, self.alpn)?;
+        *lock(&self.current) = Arc::new(new);
+        Ok(())
+    }
+
+    /// The socket inside the encryption, and the seat, with the name of a client that has a certificate. `None`: the client is gone,
+    /// does not encrypt, is not trusted, does not trust us or is too slow; or its place is needed, or the port closes.
+    pub(crate) async fn begin<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        self: Arc<Self>,
+        socket: S,
+        mut seat: Seat,
+        mut closing: watch::Receiver<()>,
+    ) -> Option<(impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Seat)> {
+        let place = Arc::clone(&seat.place);
+        let begun = tokio::select! {
+            begun = self.shake_hands(socket, seat.address) => begun?,
+            () = place.withdrawn() => return None,
+            () = closed(&mut closing) => return None,
+        };
+        let (_, session) = begun.get_ref();
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        seat.client = certificate.and_then(|certificate| ClientName::of(certificate));
+        if let Some(client) = &seat.client {
+            let (address, client) = (seat.address, Foreign(client.as_str()));
+            tracing::debug!(%address, %client, "a client has shown its certificate");
+        }
+        Some((begun, seat))
+    }
+
+    async fn shake_hands<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        self: Arc<Self>,
+        socket: S,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>> {
+        let begun = Begun::hear(socket, HANDSHAKE_LIMIT).await?;
+        if begun.spoken != Spoken::Tls {
+            tracing::warn!(
+                %peer,
+                what = self.files.section,
+                "a client without TLS came to a port with TLS: use https:// (a secure channel)"
+            );
+            if begun.spoken == Spoken::Http1 {
+                begun.turn_away(PLAIN).await;
+            }
+            return None;
+        }
+        let config = Arc::clone(&lock(&self.current));
+        let handshake = TlsAcceptor::from(config).accept(begun.socket());
+        let error = match timeout(HANDSHAKE_LIMIT, handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => io::ErrorKind::TimedOut.into(),
+        };
+        let what = self.files.section;
+        tracing::info!(%peer, %error, what, "a TLS handshake failed");
+        None
+    }
+
+    /// What tells whether the files are others. Blocks on the file system.
+    fn prints(&self) -> Option<Vec<Print>> {
+        let Tls {
+            cert,
+            key,
+            client_ca,
+            ..
+        } = &self.files;
+        let files = [Some(cert), Some(key), client_ca.as_ref()];
+        files
+            .into_iter()
+            .flatten()
+            .map(|file| Print::of(file))
+            .collect()
+    }
+}
+
+/// Reads the files again when they have changed. Never returns.
+pub(crate) async fn follow(port: Arc<Port>) {
+    let mut changed = Debounce::new(QUIET);
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What is there at first has just been read.
+    let mut is_first = true;
+    loop {
+        looks.tick().await;
+        let looking = Arc::clone(&port);
+        let looked = tokio::task::spawn_blocking(move || looking.prints()).await;
+        if !changed.look(Instant::now(), looked.ok().flatten()) {
+            continue;
+        }
+        let reading = Arc::clone(&port);
+        let what = port.files.section;
+        match tokio::task::spawn_blocking(move || reading.reload()).await {
+            Ok(Ok(())) if is_first => {}
+            Ok(Ok(())) => tracing::info!(what, "the certificate was read again"),
+            Ok(Err(error)) => {
+                tracing::error!(what, "the certificate stays as it was: {error}");
+            }
+            Err(panic) => tracing::error!(%panic, what, "the certificate could not be read again"),
+        }
+        is_first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::{config::TlsVersion, transport::accept};
+
+    fn port() -> Arc<Port> {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/tls");
+        let files = Tls {
+            section: "server.tls",
+            cert: data.join("server.pem"),
+            key: data.join("server-key.pem"),
+            client_ca: None,
+            min_version: TlsVersion::V1_2,
+        };
+        Port::new(files, b"h2").unwrap()
+    }
+
+    fn seat() -> Seat {
+        let place = accept::places(1, 100).take(lipsync_serving::peer::Peer::UNKNOWN, 1);
+        Seat::new(place.unwrap(), ([127, 0, 0, 1], 1).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_finish_the_handshake_is_not_waited_for() {
+        let port = port();
+        let (_close, closing) = watch::channel(());
+        // Nothing, half a word, half a record, and a record that is no greeting.
+        for (said, limit) in [
+            (&b""[..], HANDSHAKE_LIMIT),
+            (b"\x16", HANDSHAKE_LIMIT),
+            (b"\x16\x03\x01\x02\0\x01", HANDSHAKE_LIMIT),
+            (b"\x16\x03\x01\0\x02\x07\x07", Duration::ZERO),
+        ] {
+            let (mut client, server) = duplex(4096);
+            client.write_all(said).await.unwrap();
+            let begun = tokio::time::Instant::now();
+            let begun_at = Arc::clone(&port).begin(server, seat(), closing.clone());
+            assert!(begun_at.await.is_none());
+            assert_eq!(begun.elapsed(), limit, "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_ends_with_its_place_and_with_the_port() {
+        let port = port();
+        let places = accept::places(1, 100);
+        let peer = lipsync_serving::peer::Peer::UNKNOWN;
+        let address = ([127, 0, 0, 1], 1).into();
+        let seat = Seat::new(places.take(peer, 1).unwrap(), address);
+        let (close, closing) = watch::channel(());
+        let (_client, server) = duplex(4096);
+        let waiting = Arc::clone(&port).begin(server, seat, closing.clone());
+        let newcomer = async { places.take(peer, 1).unwrap() };
+        let (begun, newcomer) = tokio::join!(waiting, newcomer);
+        assert!(begun.is_none());
+        let seat = Seat::new(newcomer, address);
+        let (_client, server) = duplex(4096);
+        drop(close);
+        assert!(port.begin(server, seat, closing).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_encrypt_is_told() {
+        let (_close, closing) = watch::channel(());
+        let (mut client, server) = duplex(4096);
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let talk = async {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            drop(client);
+            heard
+        };
+        let (begun, heard) = tokio::join!(port().begin(server, seat(), closing), talk);
+        assert!(begun.is_none());
+        assert_eq!(heard, PLAIN);
+        let (head, body) =
+            PLAIN.split_at(PLAIN.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4);
+        let length = format!("content-length: {}\r\n", body.len());
+        assert!(std::str::from_utf8(head).unwrap().contains(&length));
+    }
+}
