@@ -66,9 +66,10 @@ pub fn load(tls: &Tls, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
     match min {
-        TlsVersion::V1_2 => &[&TLS13, &TLS12],
-        TlsVersion::V1_3 => &[&TLS13],
+        TlsVersion::V1_2 => &BOTH,
+        TlsVersion::V1_3 => &BOTH[..1],
     }
 }
 
