@@ -14,7 +14,7 @@ use lipsync_core::ModelId;
 use lipsync_engine::CpuIsa;
 use lipsync_server::{Config, config::ConfigError};
 
-use crate::{keys_command::KeysCommand, tenants_text::TenantsText};
+use crate::tenants_text::TenantsText;
 
 /// A gRPC server that makes faces speak.
 #[derive(Debug, clap::Parser)]
@@ -83,6 +83,33 @@ pub enum Command {
         /// Instruction set to plan for, as in `engine.cpu_isa`.
         #[arg(long, default_value = "auto", value_parser = cpu_isa, requires = "plan")]
         cpu_isa: CpuIsa,
+    },
+}
+
+/// What to do with keys.
+#[derive(Debug, clap::Subcommand)]
+pub enum KeysCommand {
+    /// Print a new key of 256 random bits, and what to write into the configuration.
+    ///
+    /// The key is shown this once. The server keeps only its SHA-256.
+    New {
+        /// The tenant that it is for.
+        #[arg(long, default_value = "acme")]
+        tenant: String,
+        /// What to call it.
+        #[arg(long, default_value = "main")]
+        name: String,
+    },
+    /// Read a key from standard input, and print what to write into the configuration.
+    ///
+    /// From standard input, because everybody on the machine can see command lines.
+    Hash {
+        /// The tenant that it is for.
+        #[arg(long, default_value = "acme")]
+        tenant: String,
+        /// What to call it.
+        #[arg(long, default_value = "main")]
+        name: String,
     },
 }
 
