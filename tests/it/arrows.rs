@@ -81,6 +81,7 @@ const EDGES: [(&str, &[&str]); 3] = [
             "crates/server/src/wire/",
             "src/call_error",
             "src/client.rs",
+            "src/client/key.rs",
         ],
     ),
     (

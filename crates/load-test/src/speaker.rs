@@ -69,7 +69,6 @@ impl Speaker {
             start_frame_index: first,
             output: Some(self.output),
             priority: self.priority.into(),
-            ..InferBatchCompositeRequest::default()
         }
     }
 

@@ -14,7 +14,7 @@ use lipsync_core::ModelId;
 use lipsync_engine::{CpuIsa, LoadOptions, Precision};
 use lipsync_server::{Config, config::ConfigError};
 
-use crate::{keys_command::KeysCommand, tenants_text::TenantsText};
+use crate::tenants_text::TenantsText;
 
 /// A gRPC server that makes faces speak.
 #[derive(Debug, clap::Parser)]
@@ -86,6 +86,33 @@ pub enum Command {
         /// Number format to plan for: f32, bf16 or int16.
         #[arg(long, default_value = "f32", value_parser = precision, requires = "plan")]
         precision: Precision,
+    },
+}
+
+/// What to do with keys.
+#[derive(Debug, clap::Subcommand)]
+pub enum KeysCommand {
+    /// Print a new key of 256 random bits, and what to write into the configuration.
+    ///
+    /// The key is shown this once. The server keeps only its SHA-256.
+    New {
+        /// The tenant that it is for.
+        #[arg(long, default_value = "acme")]
+        tenant: String,
+        /// What to call it.
+        #[arg(long, default_value = "main")]
+        name: String,
+    },
+    /// Read a key from standard input, and print what to write into the configuration.
+    ///
+    /// From standard input, because everybody on the machine can see command lines.
+    Hash {
+        /// The tenant that it is for.
+        #[arg(long, default_value = "acme")]
+        tenant: String,
+        /// What to call it.
+        #[arg(long, default_value = "main")]
+        name: String,
     },
 }
 

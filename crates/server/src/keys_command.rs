@@ -8,39 +8,12 @@ use std::{
 use anyhow::{Context as _, ensure};
 use lipsync_server::tenants::{Digest, MAX_KEY_BYTES, NewKey};
 
-use crate::command_line::say;
+use crate::command_line::{KeysCommand, say};
 
 /// Shorter ones can be guessed.
 const MIN_KEY_BYTES: usize = 16;
 
-/// What to do with keys.
-#[derive(Debug, clap::Subcommand)]
-pub enum KeysCommand {
-    /// Print a new key of 256 random bits, and what to write into the configuration.
-    ///
-    /// The key is shown this once. The server keeps only its SHA-256.
-    New {
-        /// The tenant that it is for.
-        #[arg(long, default_value = "acme")]
-        tenant: String,
-        /// What to call it.
-        #[arg(long, default_value = "main")]
-        name: String,
-    },
-    /// Read a key from standard input, and print what to write into the configuration.
-    ///
-    /// From standard input, because everybody on the machine can see command lines.
-    Hash {
-        /// The tenant that it is for.
-        #[arg(long, default_value = "acme")]
-        tenant: String,
-        /// What to call it.
-        #[arg(long, default_value = "main")]
-        name: String,
-    },
-}
-
-/// Does it.
+/// `lipsync-server keys`: makes or hashes one.
 pub fn keys(command: KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeysCommand::New { tenant, name } => {

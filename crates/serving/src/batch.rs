@@ -256,7 +256,7 @@ impl Batches {
     ) -> Result<Used, ServeError> {
         let finding = model_for(caller, id, &self.registry, &self.admission);
         let loading = self.admission.unless_draining(finding);
-        Ok(waiting(upload, loading).await??)
+        waiting(upload, loading).await?
     }
 
     async fn windows(

@@ -81,7 +81,7 @@ fn added(tree: &Node, path: &[String]) -> Option<String> {
     if known.contains(&id.as_str()) {
         return None;
     }
-    let near = nearest(id, known.into_iter())?;
+    let near = nearest(id, known)?;
     Some(format!(
         "adds a {noun} {id:?} to those of the file; did you mean {near:?}?"
     ))

@@ -89,132 +89,125 @@ fn a_burst_is_two_seconds_and_never_less_than_a_request() {
     }
 }
 
+/// What is written, where it is wrong, and what is said.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("  a: {weight: 0}\n", ":5:7", "expected 1 to 1000, found 0"),
+    (
+        "  a: {weight: .nan}\n",
+        ":5:15",
+        "expected a whole number, found .nan",
+    ),
+    ("  a: {weight: 1001}\n", ":5:7", "found 1001"),
+    ("  a: {wieght: 1}\n", ":5:7", "did you mean weight?"),
+    (
+        "  a: {models: [miro]}\n",
+        ":5:7",
+        "found \"miro\"; there are mira, tomo",
+    ),
+    ("  a: {models: []}\n", ":5:7", "leave the key out for all"),
+    ("  a: {models: mira}\n", ":5:15", "expected a list"),
+    (
+        "  a: {default_priority: vip}\n",
+        ":5:25",
+        "expected high, normal or low",
+    ),
+    (
+        "  a: {default_priority: high, max_priority: normal}\n",
+        ":5:7",
+        "expected at most normal (max_priority of this tenant), found high",
+    ),
+    ("  a: {admin: maybe}\n", ":5:14", "true or false"),
+    ("  a: {frames_per_second: 0}\n", ":5:7", "found 0"),
+    (
+        "  a: {frames_per_second: 25, burst_frames: 50}\n",
+        ":5:30",
+        "expected at least 64 (server.max_batch_frames: the largest request), found 50",
+    ),
+    (
+        "  a: {burst_frames: 64}\n",
+        ":5:7",
+        "goes with frames_per_second",
+    ),
+    (
+        "  a: {max_waiting_mb: 49}\n",
+        ":5:7",
+        "expected at least 50 (server.max_message_size_mb: the largest request), found 49",
+    ),
+    ("  a: {max_sessions: -1}\n", ":5:21", "not below 0"),
+    ("  a: {max_requests: 1000001}\n", ":5:7", "found 1000001"),
+    ("  a: {max_resident_models: 0}\n", ":5:7", "found 0"),
+    (
+        "  a: {output: {nobody: {format: png}}}\n",
+        ":5:16",
+        "found \"nobody\"",
+    ),
+    (
+        "  a: {models: [mira], output: {tomo: {format: png}}}\n",
+        ":5:32",
+        "may not use this model",
+    ),
+    (
+        "  a: {output: {mira: {format: gif}}}\n",
+        ":5:31",
+        "expected jpeg",
+    ),
+    (
+        "  a: {output: {mira: {jpeg_quality: 0}}}\n",
+        ":5:23",
+        "expected 1 to 100, found 0",
+    ),
+    (
+        "  a: {keys: {k: {}}}\n",
+        ":5:14",
+        "expected sha256; `lipsync-server keys new`",
+    ),
+    (
+        "  a: {keys: {k: {sha256: abc}}}\n",
+        ":5:18",
+        "64 hexadecimal digits, found 3",
+    ),
+    ("  a: {keys: [x]}\n", ":5:13", "names below it"),
+    ("  a: {}\n  a: {}\n", ":6:3", "duplicate"),
+    ("  a b: {}\n", ":5:3", "expected an id of 1 to 64 letters"),
+    ("  7: {}\n", ":5:3", "in quotes"),
+    ("  - a\n", ":5:3", "without dashes"),
+];
+
+/// What is not refused as it should be.
+fn wrongly_refused<'a>(cases: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> String {
+    let wrong = cases.into_iter().filter_map(|(text, place, words)| {
+        let refused = with(text).map(drop).expect_err(text);
+        let is_right = refused.contains(words)
+            && refused.contains(&format!("config.yaml{place}: tenants"))
+            && refused.lines().count() == 1;
+        (!is_right).then(|| format!("{text}expected {place}, {words}:\n{refused}\n"))
+    });
+    wrong.collect()
+}
+
 #[test]
 fn every_mistake_is_refused_with_its_place() {
+    assert_eq!(wrongly_refused(MISTAKES.iter().copied()), "");
     let (k, other) = (hash("k"), hash("other"));
     let twice = format!(
         "  a: {{keys: {{one: {{sha256: {k}}}}}}}\n  b: {{keys: {{two: {{sha256: {k}}}}}}}\n"
     );
-    let cases: Vec<(String, &str, &str)> = vec![
-        (
-            "  a: {weight: 0}\n".into(),
-            ":5:7",
-            "expected 1 to 1000, found 0",
-        ),
-        (
-            "  a: {weight: .nan}\n".into(),
-            ":5:15",
-            "expected a whole number, found .nan",
-        ),
-        ("  a: {weight: 1001}\n".into(), ":5:7", "found 1001"),
-        ("  a: {wieght: 1}\n".into(), ":5:7", "did you mean weight?"),
-        (
-            "  a: {models: [miro]}\n".into(),
-            ":5:7",
-            "found \"miro\"; there are mira, tomo",
-        ),
-        (
-            "  a: {models: []}\n".into(),
-            ":5:7",
-            "leave the key out for all",
-        ),
-        ("  a: {models: mira}\n".into(), ":5:15", "expected a list"),
-        (
-            "  a: {default_priority: vip}\n".into(),
-            ":5:25",
-            "expected high, normal or low",
-        ),
-        (
-            "  a: {default_priority: high, max_priority: normal}\n".into(),
-            ":5:7",
-            "expected at most normal (max_priority of this tenant), found high",
-        ),
-        ("  a: {admin: maybe}\n".into(), ":5:14", "true or false"),
-        ("  a: {frames_per_second: 0}\n".into(), ":5:7", "found 0"),
-        (
-            "  a: {frames_per_second: 25, burst_frames: 50}\n".into(),
-            ":5:30",
-            "expected at least 64 (server.max_batch_frames: the largest request), found 50",
-        ),
-        (
-            "  a: {burst_frames: 64}\n".into(),
-            ":5:7",
-            "goes with frames_per_second",
-        ),
-        (
-            "  a: {max_waiting_mb: 49}\n".into(),
-            ":5:7",
-            "expected at least 50 (server.max_message_size_mb: the largest request), found 49",
-        ),
-        ("  a: {max_sessions: -1}\n".into(), ":5:21", "not below 0"),
-        (
-            "  a: {max_requests: 1000001}\n".into(),
-            ":5:7",
-            "found 1000001",
-        ),
-        ("  a: {max_resident_models: 0}\n".into(), ":5:7", "found 0"),
-        (
-            "  a: {output: {nobody: {format: png}}}\n".into(),
-            ":5:16",
-            "found \"nobody\"",
-        ),
-        (
-            "  a: {models: [mira], output: {tomo: {format: png}}}\n".into(),
-            ":5:32",
-            "may not use this model",
-        ),
-        (
-            "  a: {output: {mira: {format: gif}}}\n".into(),
-            ":5:32",
-            "expected jpeg",
-        ),
-        (
-            "  a: {output: {mira: {jpeg_quality: 0}}}\n".into(),
-            ":5:23",
-            "expected 1 to 100, found 0",
-        ),
-        (
-            "  a: {keys: {k: {}}}\n".into(),
-            ":5:14",
-            "expected sha256; `lipsync-server keys new`",
-        ),
-        (
-            "  a: {keys: {k: {sha256: abc}}}\n".into(),
-            ":5:18",
-            "64 hexadecimal digits, found 3",
-        ),
+    let cases: [(String, &str, &str); 3] = [
         (
             format!("  a: {{keys: {{k: {{sha256: {k}, expires: soon}}}}}}\n"),
             ":5:92",
             "expected a date such as 2027-01-31",
         ),
-        ("  a: {keys: [x]}\n".into(), ":5:13", "names below it"),
-        (twice, ":6:24", "this is the key of tenants.a.keys.one, too"),
+        (twice, ":6:20", "this is the key of tenants.a.keys.one, too"),
         (
             format!("  a: {{keys: {{k: {{sha256: {k}}}, k: {{sha256: {other}}}}}}}\n"),
-            ":5:94",
+            ":5:93",
             "duplicate",
         ),
-        ("  a: {}\n  a: {}\n".into(), ":6:3", "duplicate"),
-        (
-            "  a b: {}\n".into(),
-            ":5:3",
-            "expected an id of 1 to 64 letters",
-        ),
-        ("  7: {}\n".into(), ":5:3", "in quotes"),
-        ("  - a\n".into(), ":5:3", "without dashes"),
     ];
-    let wrong: Vec<_> = cases
-        .iter()
-        .filter_map(|(text, place, words)| {
-            let refused = with(text).map(drop).expect_err(text);
-            let is_right = refused.contains(words)
-                && refused.contains(&format!("config.yaml{place}: tenants"))
-                && refused.lines().count() == 1;
-            (!is_right).then(|| format!("{text}expected {place}, {words}:\n{refused}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let cases = cases.iter();
+    let cases = cases.map(|(text, place, words)| (text.as_str(), *place, *words));
+    assert_eq!(wrongly_refused(cases), "");
 }
 
 #[test]
@@ -248,10 +241,10 @@ fn what_is_odd_is_said_and_serves() {
 }
 
 #[test]
-fn ten_thousand_tenants_are_read_and_told_apart() {
+fn many_tenants_are_read_and_told_apart() {
     use std::fmt::Write as _;
     let mut text = String::new();
-    for n in 0..10_000 {
+    for n in 0..2_000 {
         let hash = hash(&format!("key-{n}"));
         write!(
             text,
@@ -261,7 +254,7 @@ fn ten_thousand_tenants_are_read_and_told_apart() {
     }
     let found = tenants(&text);
     let now = std::time::SystemTime::now();
-    for n in [0, 9_999] {
+    for n in [0, 1_999] {
         let key = format!("key-{n}");
         let shown = crate::tenants::Shown::Key(key.as_bytes());
         let tenant = found.identify(shown, false, now).unwrap();
