@@ -122,12 +122,8 @@ fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCod
     Ok(code)
 }
 
-<<<<<<< HEAD
-async fn run(config: Config, stdout: &Output) -> anyhow::Result<ExitCode> {
-    warn_if_portable(config.engine.cpu_isa);
-=======
 async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitCode> {
->>>>>>> live
+    warn_if_portable(config.engine.cpu_isa);
     // Before anything claims to be ready, so that no signal is lost.
     let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
