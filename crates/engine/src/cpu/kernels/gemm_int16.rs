@@ -104,7 +104,8 @@ fn input_levels(n_in: usize) -> f32 {
     (SHARED / n_in.max(1) as f32).sqrt().min(16_383.0).floor()
 }
 
-/// What one step of a column's integers is worth, and the integers.
+/// What one step of a column's integers is worth, and the integers. A column with an infinity or a NaN gives
+/// zeros whose step is worth a NaN.
 pub(super) fn quantise_column(weights: &[f32], levels: f32) -> (f32, Vec<i16>) {
     let unit = column_unit(weights, levels);
     if !(unit > 0.0 && unit.is_finite()) {
@@ -129,10 +130,13 @@ fn column_unit(weights: &[f32], levels: f32) -> f32 {
     /// Covers what is lost by rounding the unit and the quotients.
     const MARGIN: f64 = 1.000_01;
     let sizes = || weights.iter().map(|w| f64::from(w.abs()));
-    let largest = sizes().fold(0.0, f64::max);
+    let (sum, largest) = (sizes().sum::<f64>(), sizes().fold(0.0, f64::max));
+    if !sum.is_finite() {
+        return f32::NAN;
+    }
     // Each integer may be half a step larger than its weight.
     let n_steps = f64::from(i32::MAX) / f64::from(levels) - 0.5 * weights.len() as f64;
-    let by_sum = sizes().sum::<f64>() / n_steps;
+    let by_sum = sum / n_steps;
     (by_sum.max(largest / f64::from(i16::MAX)) * MARGIN) as f32
 }
 
