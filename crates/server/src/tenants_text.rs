@@ -91,7 +91,7 @@ impl TenantsText<'_> {
         if let (Some(rate), Some(fps)) = (quotas.frames, fps) {
             let paced = rate.per_second / fps;
             advice.push(format!(
-                "frames_per_second is enough for {paced} sessions paced in real time at {fps} frames a second"
+                "sessions paced in real time at {fps} frames a second that frames_per_second is enough for: {paced}"
             ));
             let sessions = quotas.max_sessions.and_then(|n| u32::try_from(n).ok());
             if let Some(sessions) = sessions.filter(|&sessions| sessions > paced) {

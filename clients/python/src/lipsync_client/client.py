@@ -50,9 +50,9 @@ class Client:
         `grpc` are other names of the schemes. Without a port it is 443, 80, or 50051 where there
         is no scheme either. `ca` names a file of certificates (PEM), or is its content, that TLS
         trusts instead of those that grpcio brings along; `credentials` say all of it in grpcio's
-        way. `ca` and `credentials` turn TLS on for `host:port` too. `api_key` is the key of a tenant;
-        where it would go without TLS to another machine, `InsecureKeyWarning` says so. `metadata`
-        goes with every request.
+        way. `ca` and `credentials` turn TLS on for `host:port` too. `api_key` is the key of a
+        tenant; where it would go without TLS to another machine, `InsecureKeyWarning` says so.
+        `metadata` goes with every request.
 
         Nothing waits for ever. Calls without a limit of their own and the opening of a session end
         after `answer_timeout` seconds with DEADLINE_EXCEEDED. If nothing comes in for the

@@ -6,6 +6,7 @@
 mod command_line;
 #[cfg(target_os = "linux")]
 mod driver;
+mod keys;
 mod outputs;
 mod server;
 mod signals;

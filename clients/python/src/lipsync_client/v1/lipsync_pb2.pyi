@@ -142,7 +142,7 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """The header's `x-request-priority`, or normal."""
+    """The header's `x-request-priority`, or the tenant's default (normal unless configured otherwise)."""
     PRIORITY_LOW: _Priority.ValueType  # 1
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     PRIORITY_HIGH: _Priority.ValueType  # 3
@@ -151,7 +151,7 @@ class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """How urgent a request is."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""The header's `x-request-priority`, or normal."""
+"""The header's `x-request-priority`, or the tenant's default (normal unless configured otherwise)."""
 PRIORITY_LOW: Priority.ValueType  # 1
 PRIORITY_NORMAL: Priority.ValueType  # 2
 PRIORITY_HIGH: Priority.ValueType  # 3
