@@ -76,7 +76,7 @@ impl Speakers {
                     n_segments.fetch_add(1, Ordering::SeqCst);
                 }
                 session.half_close();
-                ensure!(session.rest().await?.is_empty());
+                ensure!(frames(&session.rest().await?).is_empty());
                 Ok(said)
             });
         }
