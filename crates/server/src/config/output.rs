@@ -1,6 +1,6 @@
 //! `output`: how frames are coded when a request does not say.
 
-use lipsync_compositor::Encoding;
+use lipsync_compositor::{Encoding, Yuv};
 use serde::Deserialize;
 
 use super::{BadValue, section::section};
@@ -20,6 +20,10 @@ pub(super) enum RawFormat {
     Png,
     Rgb,
     I420,
+    #[serde(rename = "i420_limited_bt601")]
+    I420LimitedBt601,
+    #[serde(rename = "i420_limited_bt709")]
+    I420LimitedBt709,
 }
 
 /// `output`.
@@ -40,7 +44,9 @@ impl RawOutput {
             RawFormat::Jpeg => Encoding::Jpeg { quality },
             RawFormat::Png => Encoding::Png,
             RawFormat::Rgb => Encoding::Rgb,
-            RawFormat::I420 => Encoding::I420,
+            RawFormat::I420 => Encoding::I420(Yuv::Bt601Full),
+            RawFormat::I420LimitedBt601 => Encoding::I420(Yuv::Bt601Limited),
+            RawFormat::I420LimitedBt709 => Encoding::I420(Yuv::Bt709Limited),
         };
         Ok(Output {
             encoding,
