@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeAlias
 
+import grpc
+
 from .audio import AudioFormat, Bytes, items_per_s
-from .errors import CallError, SessionClosedError, SessionLostError
+from .errors import CallError, ProtocolError, SessionClosedError, SessionLostError
 from .events import Cleared, Event, Frame, Opened, SegmentEnd
 from .session import Session
+
+_LONGEST_ADVICE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class Retry:
     """When a lost session is opened again."""
 
     first_s: float = 0.25
-    """Wait before the second attempt; the first follows at once. It doubles from then on."""
+    """The first wait, which doubles with each attempt. The first attempt follows at once if the
+    session had lasted for `longest_s`."""
     longest_s: float = 5.0
     """The longest wait. The server's own advice (`retry_after`) may be longer, up to a minute."""
     give_up_after_s: float | None = None
@@ -101,6 +106,8 @@ class LastingSession:
         self._opened: Opened | None = None
         self._error: CallError | None = None
         self._lost_at = 0.0
+        self._connected_at = 0.0
+        self._wait_s = 0.0  # Before the next attempt.
         self._has_begun = False
         self._is_closed = False
         self._held: deque[_Open] = deque()
@@ -237,10 +244,10 @@ class LastingSession:
             return await self._restore()
         try:
             event = await anext(self._session)
-        except CallError as error:
+        except (CallError, ProtocolError) as error:
             if self._is_closed:
                 raise
-            return self._lose(error)
+            return self._lose(_call_error(error))
         return self._continued(event)
 
     async def _connect(self) -> None:
@@ -253,29 +260,37 @@ class LastingSession:
         self._pts_before_us = self._next_pts_us
         self._session, self._opened = session, session.opened
         self._has_begun = True
+        self._connected_at = time.monotonic()
 
     async def _restore(self) -> Restored:
-        wait_s = self._retry.first_s
         while not self._is_closed:
+            if self._wait_s:
+                # Clients that were lost together shall not come back together.
+                await asyncio.sleep(self._wait_s * random.uniform(0.5, 1))  # noqa: S311
             try:
                 await self._connect()
-            except CallError as error:
-                self._error = error
+            except (CallError, ProtocolError) as failure:
+                self._error = error = _call_error(failure)
                 without_s = time.monotonic() - self._lost_at
                 limit_s = self._retry.give_up_after_s
                 if error.is_final or (limit_s is not None and without_s >= limit_s):
                     raise
-                # Clients that were lost together shall not come back together.
-                await asyncio.sleep(
-                    max(wait_s, min(error.retry_after or 0, 60)) * random.uniform(0.5, 1)  # noqa: S311
-                )
-                wait_s = min(2 * wait_s, self._retry.longest_s)
+                self._wait_longer(error)
             else:
                 return Restored(self.opened, time.monotonic() - self._lost_at)
         raise StopAsyncIteration
 
+    def _wait_longer(self, error: CallError) -> None:
+        wait_s = min(max(self._retry.first_s, 2 * self._wait_s), self._retry.longest_s)
+        self._wait_s = max(wait_s, min(error.retry_after or 0, _LONGEST_ADVICE_S))
+
     def _lose(self, error: CallError) -> Lost:
         self._session, self._error, self._lost_at = None, error, time.monotonic()
+        # A server that ends every session at once must not be asked in a tight loop.
+        if self._lost_at - self._connected_at < self._retry.longest_s:
+            self._wait_longer(error)
+        else:
+            self._wait_s = 0.0
         self._carry = b""
         unplayed = tuple(Unplayed(h.segment_id, bytes(h.audio), h.is_ended) for h in self._held)
         self._held.clear()
@@ -326,3 +341,9 @@ class LastingSession:
     def _check_open(self) -> None:
         if self._is_closed or not self._has_begun:
             raise SessionClosedError("the session takes nothing more") from self._error
+
+
+def _call_error(error: CallError | ProtocolError) -> CallError:
+    if isinstance(error, CallError):
+        return error
+    return CallError(grpc.StatusCode.INTERNAL, f"the server broke the contract: {error}")

@@ -328,6 +328,9 @@ class TalkingHead:
 
     def _die(self, error: LipsyncError) -> None:
         self._is_dead = True
+        for segment in self._segments:
+            segment.is_through = True
+        self._end_what_is_over()
         if not self._is_closed:
             self._put(Failure(error, is_final=True))
 
