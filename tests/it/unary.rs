@@ -93,8 +93,18 @@ async fn formats_and_regions() -> Result<()> {
         worst.is_some_and(|w| w < 80),
         "a JPEG of the same picture: {worst:?}"
     );
-    let i420 = ask(OutputFormat::I420, false).await?;
-    assert_eq!(i420.data.len(), 96 * 64 * 3 / 2);
+    for format in [
+        OutputFormat::I420,
+        OutputFormat::I420LimitedBt601,
+        OutputFormat::I420LimitedBt709,
+    ] {
+        let planes = ask(format, false).await?;
+        assert_eq!(planes.format(), format);
+        assert_eq!(planes.data.len(), 96 * 64 * 3 / 2);
+        let luma = &planes.data[..96 * 64];
+        let is_limited = luma.iter().all(|y| (16..=235).contains(y));
+        assert!(is_limited || format == OutputFormat::I420, "{format:?}");
+    }
     let region = ask(OutputFormat::Rgb, true).await?;
     let rect = region.region.context("a region")?;
     assert_eq!((rect.x, rect.y, rect.width, rect.height), (20, 10, 40, 40));

@@ -23,12 +23,18 @@ class Link:
     def die(self) -> None:
         self._alive.clear()
 
+    def cut(self) -> None:
+        """Drop what is connected; whoever connects again gets through."""
+        self.close()
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            await self._alive.wait()
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+        try:
+            while data := await reader.read(65_536):
+                await self._alive.wait()
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._server.rsplit(":", 1)

@@ -3,7 +3,7 @@
 import pytest
 
 from lipsync_client.audio import PcmS16
-from lipsync_client.errors import ProtocolError, WindowFullError
+from lipsync_client.errors import ChunkTooLargeError, ProtocolError, WindowFullError
 from lipsync_client.events import Opened
 from lipsync_client.ledger import Ledger
 from lipsync_client.v1 import lipsync_pb2 as pb
@@ -31,6 +31,8 @@ def test_room_comes_back_with_the_frames() -> None:
     assert grant_all(account, 5_000) == 2_000
     with pytest.raises(WindowFullError):
         account.check_room(1)
+    with pytest.raises(ChunkTooLargeError):
+        account.check_room(2_001)
     assert account.book_frame(frame(1, 0))
     assert account.book_frame(frame(1, 1))
     assert grant_all(account, 5_000) == 80

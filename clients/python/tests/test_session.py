@@ -6,11 +6,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import running
+from servers import running
 from speech import frames, rest, take_frames, until
 
 from lipsync_client import (
     CallError,
+    ChunkTooLargeError,
     Cleared,
     Client,
     Frame,
@@ -81,8 +82,13 @@ async def test_a_sender_waits_for_room(client: Client, speech: bytes) -> None:
             await session.push_audio(long)
             await session.finish()
 
+        await session.push_audio(long[:32_000])
         with pytest.raises(WindowFullError):
+            await session.push_audio(long[:48_000], wait=False)
+        with pytest.raises(ChunkTooLargeError, match=r"6\.\d\d s .* at most 2\.00 s"):
             await session.push_audio(long, wait=False)
+        await session.clear()
+        assert isinstance(await anext(session), Cleared)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(speak())
             seen = tasks.create_task(rest(session))

@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from servers import REPOSITORY
 
 from lipsync_client import WavError, read_wav
 

@@ -12,7 +12,7 @@ use std::{hint::black_box, path::Path, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
 use lipsync_compositor::{
-    BakeSettings, BakedFrame, DecodeLimits, EncodeOptions, Encoding, FaceCrop, Picture, bake,
+    BakeSettings, BakedFrame, DecodeLimits, EncodeOptions, Encoding, FaceCrop, Picture, Yuv, bake,
     choose_restart_interval, composite, decode, encode, encode_face, encode_with, face_patch,
 };
 use lipsync_core::{FaceGeometry, PixelRect};
@@ -208,7 +208,7 @@ impl Scene {
                 Ok(encode(&self.background, Encoding::Png)?.len())
             }),
             candidate("encode I420", || {
-                Ok(encode(&self.background, Encoding::I420)?.len())
+                Ok(encode(&self.background, Encoding::I420(Yuv::Bt601Full))?.len())
             }),
             candidate("decode PNG", || {
                 Ok(decode(&self.png, DecodeLimits::default())?.bytes())

@@ -40,6 +40,7 @@ mod jpeg;
 mod marking;
 mod picture;
 mod splice;
+mod yuv;
 
 pub use composite::{composite, composite_masked, encode_face, face_patch};
 pub use decode::{DECODER, DecodeLimits, decode};
@@ -50,3 +51,4 @@ pub use header::probe;
 pub use jpeg::ENCODER;
 pub use picture::Picture;
 pub use splice::{BakeSettings, BakedFrame, bake, choose_restart_interval};
+pub use yuv::Yuv;

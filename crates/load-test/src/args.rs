@@ -243,8 +243,12 @@ pub enum Format {
     Png,
     /// Raw RGB.
     Rgb,
-    /// Raw planar YUV 4:2:0.
+    /// Raw planar YUV 4:2:0, BT.601 full range.
     I420,
+    /// Raw planar YUV 4:2:0, BT.601 limited range.
+    I420LimitedBt601,
+    /// Raw planar YUV 4:2:0, BT.709 limited range.
+    I420LimitedBt709,
 }
 
 impl Format {
@@ -256,6 +260,8 @@ impl Format {
             Self::Png => OutputFormat::Png,
             Self::Rgb => OutputFormat::Rgb,
             Self::I420 => OutputFormat::I420,
+            Self::I420LimitedBt601 => OutputFormat::I420LimitedBt601,
+            Self::I420LimitedBt709 => OutputFormat::I420LimitedBt709,
         }
     }
 }

@@ -86,7 +86,11 @@ impl Expected {
         let (w, h, n_bytes) = (u64::from(w), u64::from(h), frame.data.len() as u64);
         let plausible = match self.format {
             OutputFormat::Rgb => n_bytes == w * h * 3,
-            OutputFormat::I420 => n_bytes == w * h + 2 * w.div_ceil(2) * h.div_ceil(2),
+            OutputFormat::I420
+            | OutputFormat::I420LimitedBt601
+            | OutputFormat::I420LimitedBt709 => {
+                n_bytes == w * h + 2 * w.div_ceil(2) * h.div_ceil(2)
+            }
             OutputFormat::Png => frame.data.starts_with(b"\x89PNG\r\n\x1a\n"),
             OutputFormat::Jpeg | OutputFormat::Unspecified => {
                 frame.data.starts_with(&[0xff, 0xd8]) && frame.data.ends_with(&[0xff, 0xd9])

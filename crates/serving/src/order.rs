@@ -116,7 +116,7 @@ impl OutputSpec {
             Encoding::Jpeg { .. } => px / 8,
             Encoding::Png => px / 2,
             Encoding::Rgb => px.saturating_mul(3),
-            Encoding::I420 => px.saturating_mul(3).div_ceil(2),
+            Encoding::I420(_) => px.saturating_mul(3).div_ceil(2),
         }
     }
 }

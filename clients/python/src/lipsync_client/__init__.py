@@ -8,11 +8,13 @@ from .client import Client
 from .cuts import Cut, cuts
 from .errors import (
     CallError,
+    ChunkTooLargeError,
     EndedWhileSendingError,
     FieldViolation,
     LipsyncError,
     ProtocolError,
     SessionClosedError,
+    SessionLostError,
     WindowFullError,
     WrongAudioError,
 )
@@ -27,23 +29,33 @@ from .events import (
     ServerWarning,
 )
 from .key import InsecureKeyWarning
+from .lasting import LastingEvent, LastingSession, Lost, Restored, Retry, Unplayed
 from .options import Output, OutputFormat, Pacing, Priority
 from .session import Session
+from .sync import SyncClient, SyncSession
+from .talking_head import Failure, HeadItem, Moment, TalkingHead, lost_for_being_idle
 from .wav import Wav, WavError, read_wav
 
 __all__ = [
     "AudioFormat",
     "Batch",
     "CallError",
+    "ChunkTooLargeError",
     "Cleared",
     "Client",
     "Cut",
     "EndedWhileSendingError",
     "Event",
+    "Failure",
     "FieldViolation",
     "Frame",
+    "HeadItem",
     "InsecureKeyWarning",
+    "LastingEvent",
+    "LastingSession",
     "LipsyncError",
+    "Lost",
+    "Moment",
     "Opened",
     "Output",
     "OutputFormat",
@@ -55,16 +67,24 @@ __all__ = [
     "Priority",
     "ProtocolError",
     "Rect",
+    "Restored",
+    "Retry",
     "SegmentEnd",
     "ServerWarning",
     "Session",
     "SessionClosedError",
+    "SessionLostError",
     "Steps",
+    "SyncClient",
+    "SyncSession",
+    "TalkingHead",
+    "Unplayed",
     "Wav",
     "WavError",
     "WindowFullError",
     "Windows",
     "WrongAudioError",
     "cuts",
+    "lost_for_being_idle",
     "read_wav",
 ]

@@ -17,6 +17,7 @@ from .cuts import cuts
 from .errors import call_error
 from .events import Batch, Frame, ServerWarning, frame_from_proto
 from .key import InsecureKeyWarning, key_metadata
+from .lasting import LastingSession, Retry
 from .options import Output, Pacing, Priority
 from .session import Session
 from .v1 import lipsync_pb2 as pb
@@ -144,6 +145,38 @@ class Client:
         else:
             request.audio_input = pb.AUDIO_INPUT_WINDOWS
         return Session(self._lip_sync, audio, request, self._metadata, self._timeout)
+
+    def lasting_session(
+        self,
+        model_id: str,
+        audio: AudioFormat | None = None,
+        *,
+        output: Output | None = None,
+        pacing: Pacing = Pacing.ASAP,
+        idle_frames: bool = False,
+        audio_echo: bool = False,
+        start_frame_index: int = 0,
+        priority: Priority = Priority.DEFAULT,
+        retry: Retry | None = None,
+    ) -> LastingSession:
+        """Configure a session that is opened again when its connection is lost.
+
+        It continues at the next place on the walk. All but `retry` is as in `session`.
+        """
+
+        def make(start: int) -> Session:
+            return self.session(
+                model_id,
+                audio,
+                output=output,
+                pacing=pacing,
+                idle_frames=idle_frames,
+                audio_echo=audio_echo,
+                start_frame_index=start,
+                priority=priority,
+            )
+
+        return LastingSession(make, audio or PcmS16(), start_frame_index, retry or Retry())
 
     async def infer(
         self,

@@ -8,6 +8,16 @@ import grpc.aio
 from .transport import in_plain_words
 from .v1 import details_pb2
 
+_FINAL = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
 _DETAILS = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
 _WRITE_FAILED = "Internal error from Core"
@@ -34,6 +44,24 @@ class SessionClosedError(LipsyncError):
 
 class WrongAudioError(LipsyncError, ValueError):
     """The audio is not in the announced format. Nothing was sent."""
+
+
+class SessionLostError(LipsyncError):
+    """A lasting session is without a connection. Nothing was sent; `__cause__` is the reason."""
+
+
+class ChunkTooLargeError(LipsyncError, ValueError):
+    """A piece of audio is larger than the server will ever hold. Nothing was sent."""
+
+    def __init__(self, chunk_s: float, window_s: float) -> None:
+        super().__init__(
+            f"a chunk of {chunk_s:.2f} s of audio never fits: the server holds at most "
+            f"{window_s:.2f} s (session.max_buffered_audio_s); cut it, or push it with wait=True"
+        )
+        self.chunk_s = chunk_s
+        """Its length, seconds."""
+        self.window_s = window_s
+        """The most that may be with the server, seconds."""
 
 
 class WindowFullError(LipsyncError):
@@ -83,6 +111,11 @@ class CallError(LipsyncError):
         """The fields that are wrong, with INVALID_ARGUMENT."""
         self.retry_after = retry_after
         """When to try again, seconds; None where that does not help."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would meet the same refusal."""
+        return self.code in _FINAL
 
 
 class EndedWhileSendingError(CallError):

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from .audio import AudioFormat, items_per_s
-from .errors import ProtocolError, WindowFullError
+from .errors import ChunkTooLargeError, ProtocolError, WindowFullError
 from .events import Opened
 from .v1 import lipsync_pb2 as pb
 
@@ -60,7 +60,9 @@ class Ledger:
         return n_items
 
     def check_room(self, n_items: int) -> None:
-        """Refuse audio that does not fit now."""
+        """Refuse audio that does not fit now, and audio that never fits."""
+        if n_items > self._window:
+            raise ChunkTooLargeError(n_items / self._items_per_s, self._window / self._items_per_s)
         if n_items > self._window - self.n_held:
             raise WindowFullError(self.n_held / self._items_per_s, self._window / self._items_per_s)
 

@@ -17,6 +17,10 @@ class OutputFormat(IntEnum):
     """Raw, 3 bytes per pixel, row-major, no padding."""
     I420 = 4
     """Raw planar YUV 4:2:0, BT.601 full range."""
+    I420_LIMITED_BT601 = 5
+    """Raw planar YUV 4:2:0, BT.601 limited range: what WebRTC and LiveKit take."""
+    I420_LIMITED_BT709 = 6
+    """Raw planar YUV 4:2:0, BT.709 limited range: what players take for high definition."""
 
 
 class Pacing(IntEnum):

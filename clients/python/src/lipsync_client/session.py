@@ -131,6 +131,16 @@ class Session:
             raise SessionClosedError("the session was not opened: use `async with`")
         return self._opened
 
+    @property
+    def next_segment(self) -> int:
+        """The id of the segment that audio would belong to now: the open one, or a new one."""
+        return 1 if self._ledger is None else self._ledger.current
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server or the connection has ended it; events may still be waiting."""
+        return self._over
+
     async def push_audio(self, audio: Bytes, *, wait: bool = True) -> int:
         """Send audio in the announced format, of any length; return the id of its segment.
 
@@ -140,7 +150,8 @@ class Session:
 
         While the server holds as much audio as it may (`opened.max_buffered_audio_s`) this waits
         for frames to come back, so somebody must take events meanwhile; with `wait=False` it raises
-        `WindowFullError` at once and sends nothing. A call that is cancelled while it waits has
+        `WindowFullError` at once and sends nothing, or `ChunkTooLargeError` where the audio is more
+        than the server will ever hold. A call that is cancelled while it waits has
         sent a part of its audio; `clear` or `end_segment` may follow.
 
         Raises `WrongAudioError` for parts of feature steps or windows, `SessionClosedError` when
@@ -150,7 +161,7 @@ class Session:
         view, carry = self._joined(audio)
         item_bytes = self._audio.item_bytes
         if not wait:
-            ledger.check_room(view.nbytes // item_bytes)
+            self.check_room(audio)
         # Where this is cancelled the audio is lost, and the beginning of a sample with it.
         self._carry = b""
         while view.nbytes:
@@ -164,6 +175,14 @@ class Session:
             self._outgoing.put_nowait(self._chunk(ledger.newest, bytes(piece)))
         self._carry = carry
         return ledger.current if carry else ledger.newest
+
+    def check_room(self, audio: Bytes) -> None:
+        """Refuse audio that could not be sent at once.
+
+        Raises `WindowFullError`, `ChunkTooLargeError`, or `SessionClosedError`.
+        """
+        view, _ = self._joined(audio)
+        self._open_ledger().check_room(view.nbytes // self._audio.item_bytes)
 
     async def end_segment(self) -> int | None:
         """End the utterance: its tail is made. Return its id; None when none is under way.

@@ -1,7 +1,6 @@
 //! Tests of writing pictures.
 
 use image::load_from_memory;
-use proptest::prelude::*;
 
 use super::*;
 
@@ -77,59 +76,4 @@ fn a_picture_too_wide_for_jpeg_is_an_error() {
             ..
         })
     ));
-}
-
-#[test]
-fn i420_of_plain_colours() {
-    // Values of JFIF's formulas, rounded.
-    let cases = [
-        ([255, 0, 0], [76, 85, 255]),
-        ([0, 255, 0], [150, 44, 21]),
-        ([0, 0, 255], [29, 255, 107]),
-        ([255, 255, 255], [255, 128, 128]),
-        ([0, 0, 0], [0, 128, 128]),
-        ([200, 100, 50], [124, 86, 182]),
-    ];
-    for (rgb, [y, u, v]) in cases {
-        let picture = Picture::new(3, 1, rgb.repeat(3)).unwrap();
-        assert_eq!(
-            encode(&picture, Encoding::I420),
-            Ok(vec![y, y, y, u, u, v, v]),
-            "{rgb:?}"
-        );
-    }
-}
-
-proptest! {
-    #[test]
-    fn i420_follows_the_formulas(
-        width in 1..9_usize,
-        height in 1..9_usize,
-        noise in proptest::collection::vec(any::<u8>(), 8 * 8 * 3),
-    ) {
-        let picture = Picture::new(width, height, noise[..width * height * 3].to_vec()).unwrap();
-        let planes = encode(&picture, Encoding::I420).unwrap();
-        let at = |x: usize, y: usize| {
-            let i = (y.min(height - 1) * width + x.min(width - 1)) * 3;
-            [0, 1, 2].map(|channel| f64::from(noise[i + channel]))
-        };
-        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-        let mut expected = Vec::new();
-        for i in 0..width * height {
-            let [r, g, b] = at(i % width, i / width);
-            expected.push(0.299 * r + 0.587 * g + 0.114 * b);
-        }
-        for weights in [[-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]] {
-            for i in 0..half_width * half_height {
-                let (x, y) = (2 * (i % half_width), 2 * (i / half_width));
-                let block = [at(x, y), at(x + 1, y), at(x, y + 1), at(x + 1, y + 1)];
-                let sum: f64 = block.iter().flat_map(|p| p.iter().zip(weights)).map(|(p, w)| p * w).sum();
-                expected.push((sum / 4.0 + 128.0).clamp(0.0, 255.0));
-            }
-        }
-        prop_assert_eq!(planes.len(), expected.len());
-        for (plane, expected) in planes.iter().zip(expected) {
-            prop_assert!((f64::from(*plane) - expected).abs() < 0.51, "{plane}, {expected}");
-        }
-    }
 }

@@ -3,7 +3,7 @@ use std::io::Cursor;
 use image::{ImageDecoder as _, codecs::jpeg::JpegDecoder, codecs::png::PngDecoder};
 
 use super::*;
-use crate::{EncodeOptions, Encoding, Picture, encode, encode_with};
+use crate::{EncodeOptions, Encoding, Picture, Yuv, encode, encode_with};
 
 const MARKED: EncodeOptions = EncodeOptions {
     restart_interval: 0,
@@ -40,7 +40,7 @@ fn a_png_decoder_finds_the_packet() {
 
 #[test]
 fn raw_formats_stay_raw() {
-    for encoding in [Encoding::Rgb, Encoding::I420] {
+    for encoding in [Encoding::Rgb, Encoding::I420(Yuv::Bt601Full)] {
         let plain = encode(&grey(), encoding).unwrap();
         assert_eq!(encode_with(&grey(), encoding, MARKED).unwrap(), plain);
     }

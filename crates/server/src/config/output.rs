@@ -1,6 +1,6 @@
 //! `output`: how frames are coded when a request does not say.
 
-use lipsync_compositor::Encoding;
+use lipsync_compositor::{Encoding, Yuv};
 use serde::Deserialize;
 
 use super::{BadValue, section::section};
@@ -21,6 +21,10 @@ pub(super) enum RawFormat {
     Png,
     Rgb,
     I420,
+    #[serde(rename = "i420_limited_bt601")]
+    I420LimitedBt601,
+    #[serde(rename = "i420_limited_bt709")]
+    I420LimitedBt709,
 }
 
 impl RawFormat {
@@ -32,7 +36,9 @@ impl RawFormat {
             },
             Self::Png => Encoding::Png,
             Self::Rgb => Encoding::Rgb,
-            Self::I420 => Encoding::I420,
+            Self::I420 => Encoding::I420(Yuv::Bt601Full),
+            Self::I420LimitedBt601 => Encoding::I420(Yuv::Bt601Limited),
+            Self::I420LimitedBt709 => Encoding::I420(Yuv::Bt709Limited),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From answers to messages.
 
 use lipsync::v1;
-use lipsync_compositor::Encoding;
+use lipsync_compositor::{Encoding, Yuv};
 use lipsync_core::{
     PixelRect,
     saturate::{micros, u32_of, u64_of},
@@ -103,7 +103,9 @@ fn format(encoding: Encoding) -> v1::OutputFormat {
         Encoding::Jpeg { .. } => v1::OutputFormat::Jpeg,
         Encoding::Png => v1::OutputFormat::Png,
         Encoding::Rgb => v1::OutputFormat::Rgb,
-        Encoding::I420 => v1::OutputFormat::I420,
+        Encoding::I420(Yuv::Bt601Full) => v1::OutputFormat::I420,
+        Encoding::I420(Yuv::Bt601Limited) => v1::OutputFormat::I420LimitedBt601,
+        Encoding::I420(Yuv::Bt709Limited) => v1::OutputFormat::I420LimitedBt709,
     }
 }
 

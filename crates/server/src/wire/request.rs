@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use lipsync::v1;
 use lipsync_audio::SampleEncoding;
-use lipsync_compositor::Encoding;
+use lipsync_compositor::{Encoding, Yuv};
 use lipsync_core::{ModelId, Priority, saturate::usize_of};
 use lipsync_serving::{
     ServeError,
@@ -233,7 +233,9 @@ pub(crate) fn parse_output(
         v1::OutputFormat::Jpeg => Encoding::Jpeg { quality },
         v1::OutputFormat::Png => Encoding::Png,
         v1::OutputFormat::Rgb => Encoding::Rgb,
-        v1::OutputFormat::I420 => Encoding::I420,
+        v1::OutputFormat::I420 => Encoding::I420(Yuv::Bt601Full),
+        v1::OutputFormat::I420LimitedBt601 => Encoding::I420(Yuv::Bt601Limited),
+        v1::OutputFormat::I420LimitedBt709 => Encoding::I420(Yuv::Bt709Limited),
     };
     Ok(OutputSpec {
         encoding,

@@ -242,7 +242,7 @@ pub(crate) fn stats_to_proto(stats: SessionStats) -> v1::SessionStats {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use lipsync_compositor::Encoding;
+    use lipsync_compositor::{Encoding, Yuv};
     use lipsync_core::PixelRect;
     use lipsync_serving::answer_limit::AROUND_A_FRAME_BYTES;
     use prost::Message as _;
@@ -268,7 +268,7 @@ mod tests {
                 frame_index: u64::MAX,
                 background_index: u32::MAX,
                 generated: true,
-                encoding: Encoding::I420,
+                encoding: Encoding::I420(Yuv::Bt601Full),
                 width: usize::MAX,
                 height: usize::MAX,
                 region,

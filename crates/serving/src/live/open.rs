@@ -72,7 +72,7 @@ impl Opening {
             AudioForm::Windows => {}
         }
         // The size of a coded frame is known, and checked, when it is made.
-        let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420);
+        let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420(_));
         if is_raw && !output.region_only {
             let n_bytes = output.estimated_bytes(model.width(), model.height());
             answers.check(n_bytes)?;

@@ -108,7 +108,30 @@ class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFo
     """Raw, 3 bytes per pixel R, G, B, row-major, no padding: width x height x 3 bytes."""
     OUTPUT_FORMAT_I420: _OutputFormat.ValueType  # 4
     """Raw planar YUV 4:2:0, BT.601 full range (as JPEG): Y plane width x height, then U, then V, each
-    ceil(width / 2) x ceil(height / 2).
+    ceil(width / 2) x ceil(height / 2). A chroma value is that of the mean of its 2 x 2 pixels. With R, G, B
+    from 0 to 255:
+
+      Y = 0.299 R + 0.587 G + 0.114 B
+      U = 128 + 0.564 (B - Y)
+      V = 128 + 0.713 (R - Y)
+
+    WebRTC and most video players expect limited range, in which these planes come out too dark and too bright:
+    send them one of the next two formats.
+    """
+    OUTPUT_FORMAT_I420_LIMITED_BT601: _OutputFormat.ValueType  # 5
+    """The same planes in BT.601 limited range (white Y = 235, black 16; U and V 16 to 240), as WebRTC, LiveKit, VP8
+    and H.264 of standard definition take them. With the Y, U, V of OUTPUT_FORMAT_I420 before rounding:
+
+      Y' = 16 + Y x 219 / 255
+      U' = 128 + (U - 128) x 224 / 255
+      V' = 128 + (V - 128) x 224 / 255
+    """
+    OUTPUT_FORMAT_I420_LIMITED_BT709: _OutputFormat.ValueType  # 6
+    """BT.709 limited range, as players assume for video of high definition. The same with
+
+      Y = 0.2126 R + 0.7152 G + 0.0722 B
+      U = 128 + 0.5389 (B - Y)
+      V = 128 + 0.6350 (R - Y)
     """
 
 class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
@@ -131,7 +154,30 @@ OUTPUT_FORMAT_RGB: OutputFormat.ValueType  # 3
 """Raw, 3 bytes per pixel R, G, B, row-major, no padding: width x height x 3 bytes."""
 OUTPUT_FORMAT_I420: OutputFormat.ValueType  # 4
 """Raw planar YUV 4:2:0, BT.601 full range (as JPEG): Y plane width x height, then U, then V, each
-ceil(width / 2) x ceil(height / 2).
+ceil(width / 2) x ceil(height / 2). A chroma value is that of the mean of its 2 x 2 pixels. With R, G, B
+from 0 to 255:
+
+  Y = 0.299 R + 0.587 G + 0.114 B
+  U = 128 + 0.564 (B - Y)
+  V = 128 + 0.713 (R - Y)
+
+WebRTC and most video players expect limited range, in which these planes come out too dark and too bright:
+send them one of the next two formats.
+"""
+OUTPUT_FORMAT_I420_LIMITED_BT601: OutputFormat.ValueType  # 5
+"""The same planes in BT.601 limited range (white Y = 235, black 16; U and V 16 to 240), as WebRTC, LiveKit, VP8
+and H.264 of standard definition take them. With the Y, U, V of OUTPUT_FORMAT_I420 before rounding:
+
+  Y' = 16 + Y x 219 / 255
+  U' = 128 + (U - 128) x 224 / 255
+  V' = 128 + (V - 128) x 224 / 255
+"""
+OUTPUT_FORMAT_I420_LIMITED_BT709: OutputFormat.ValueType  # 6
+"""BT.709 limited range, as players assume for video of high definition. The same with
+
+  Y = 0.2126 R + 0.7152 G + 0.0722 B
+  U = 128 + 0.5389 (B - Y)
+  V = 128 + 0.6350 (R - Y)
 """
 Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
 
