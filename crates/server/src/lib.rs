@@ -22,6 +22,7 @@ pub mod health;
 mod heap_keeper;
 mod listen;
 pub mod loader;
+pub mod open_inference;
 mod operations;
 pub mod output;
 pub mod process;

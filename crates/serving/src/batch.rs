@@ -234,7 +234,10 @@ impl Batches {
     }
 
     /// A model, loaded if need be. Who waits for that is told when the server drains.
-    async fn model(&self, id: &ModelId, upload: Option<&Upload>) -> Result<Lease, ServeError> {
+    ///
+    /// # Errors
+    /// [`ServeError::Draining`], [`ServeError::UnknownModel`], [`ServeError::BrokenModel`].
+    pub async fn model(&self, id: &ModelId, upload: Option<&Upload>) -> Result<Lease, ServeError> {
         let loading = self.admission.unless_draining(self.registry.model(id));
         Ok(waiting(upload, loading).await??)
     }

@@ -18,6 +18,7 @@ section! {
     cold max_unsent_mb: u32 = 1024;
     cold max_upload_mb: u32;
     cold peer_share_percent: u32 = 80, 1..=100;
+    cold open_inference: bool = true;
     cold worker_count: u32 = 4, 1..=256;
     cold queue_size: u32 = 100, 1..=1_000_000;
     hot max_batch_frames: u32 = 64, 1..=4096;
@@ -39,6 +40,8 @@ pub struct ServerLimits {
     pub max_upload_bytes: usize,
     /// What one address may hold of each kind of place and memory that clients share, percent.
     pub peer_share_percent: u32,
+    /// Whether the Open Inference Protocol is served beside the server's own.
+    pub open_inference: bool,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -83,6 +86,7 @@ impl RawServer {
             max_unsent_bytes: mebibytes(unsent),
             max_upload_bytes: mebibytes(upload),
             peer_share_percent: u32::try_from(share).unwrap_or(100),
+            open_inference: self.open_inference(),
             n_workers: usize_of(n_workers),
             queue_capacity: usize_of(queue),
         };

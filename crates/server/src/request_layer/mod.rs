@@ -170,8 +170,8 @@ impl Call {
         let ours = now + method.time_limit;
         let client = headers.caller.deadline;
         let answer_by = client.map_or(ours, |client| client.min(ours));
-        // How long a session lasts is for its client and the session to say.
-        if method.kind != Kind::Session {
+        // How long a session lasts is for its client and the session to say. In a stream of calls each has its time.
+        if !matches!(method.kind, Kind::Session | Kind::Stream) {
             headers.caller.deadline = Some(answer_by);
         }
         Self {
@@ -232,7 +232,10 @@ impl Call {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path();
         let limit = self.method.message_limit;
-        let body = if matches!(self.method.kind, Kind::Session | Kind::Reflection) {
+        let body = if matches!(
+            self.method.kind,
+            Kind::Session | Kind::Reflection | Kind::Stream
+        ) {
             let rules = inflow::Rules {
                 shapes: Arc::clone(&self.shapes),
                 path: path.to_owned(),

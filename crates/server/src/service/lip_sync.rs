@@ -3,10 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
-use lipsync_serving::{
-    ServeError,
-    batch::{Batches, Served},
-};
+use lipsync_serving::{ServeError, batch::Batches};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +12,7 @@ use crate::{
     request_layer::Arrival,
     wire::{
         self,
-        answer::{checked_bytes, to_backgrounds, to_batch},
+        answer::{sized, to_backgrounds, to_batch},
         headers::write_figures,
         request::{background_order, batch_order},
         status::to_status,
@@ -50,7 +47,7 @@ impl LipSyncService {
         let upload = arrival.upload.as_deref();
         let served = self.batches.serve(&headers.caller, upload, order).await?;
         let timings = served.answer.timings.clone();
-        let mut response = self.response(served, to_batch)?;
+        let mut response = sized(&self.batches, served, to_batch)?;
         write_figures(&timings, response.metadata_mut());
         Ok(response)
     }
@@ -69,26 +66,7 @@ impl LipSyncService {
             .batches
             .serve_backgrounds(caller, upload, order)
             .await?;
-        self.response(served, to_backgrounds)
-    }
-
-    /// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
-    fn response<A, M: prost::Message>(
-        &self,
-        served: Served<A>,
-        to_message: fn(A) -> M,
-    ) -> Result<Response<M>, ServeError> {
-        let Served {
-            answer,
-            place: _place,
-            room,
-        } = served;
-        let message = to_message(answer);
-        let n_bytes = checked_bytes(&message, self.batches.answers)?;
-        self.batches.admission.resize(&room, n_bytes)?;
-        let mut response = Response::new(message);
-        response.extensions_mut().insert(Arc::new(room));
-        Ok(response)
+        sized(&self.batches, served, to_backgrounds)
     }
 }
 
