@@ -29,6 +29,23 @@ pub mod v1 {
     tonic::include_proto!("lipsync.v1");
 }
 
+/// The Open Inference Protocol, version 2, as generated. Its documentation is that of the proto file.
+pub mod inference {
+    #![expect(
+        missing_docs,
+        clippy::all,
+        clippy::too_many_lines,
+        clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("inference");
+
+    /// The encoded `FileDescriptorSet` of the protocol, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
+}
+
 /// The encoded `FileDescriptorSet` of the contract, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lipsync.v1.bin"));
 

@@ -59,6 +59,7 @@ const EDGES: [(&str, &[&str]); 3] = [
             "crates/load-test/src/",
             "crates/server/src/banner.rs",
             "crates/server/src/gpus.rs",
+            "crates/server/src/open_inference/",
             "crates/server/src/operations/",
             "crates/server/src/request_layer/",
             "crates/server/src/serve",
@@ -74,6 +75,7 @@ const EDGES: [(&str, &[&str]); 3] = [
         &[
             "crates/load-test/src/",
             "crates/server/src/health.rs",
+            "crates/server/src/open_inference/",
             "crates/server/src/operations/",
             "crates/server/src/request_layer/",
             "crates/server/src/service/",

@@ -12,6 +12,7 @@ use crate::{
     config::{Hot, Live, ServerLimits},
     gpus::Gpus,
     reload::Reloader,
+    wire::headers::Load,
 };
 
 /// The parts of a running server.
@@ -47,6 +48,14 @@ impl Shared {
     #[must_use]
     pub fn hot(&self) -> Arc<Hot> {
         self.live.get()
+    }
+
+    /// How busy the server is: its GPUs where there are any, or else its workers.
+    pub(crate) fn load(&self) -> Load {
+        let gpus = self.gpus.latest();
+        let busiest = gpus.iter().map(|gpu| gpu.utilization_percent).max();
+        let workers = || Load::Workers(self.busy.percent(&self.pipeline.workers));
+        busiest.map_or_else(workers, Load::Gpu)
     }
 
     /// What a unary call is served with under these settings.

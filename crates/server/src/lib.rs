@@ -24,6 +24,7 @@ pub mod health;
 mod heap_keeper;
 mod listen;
 pub mod loader;
+pub mod open_inference;
 mod operations;
 pub mod output;
 pub mod process;

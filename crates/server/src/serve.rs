@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync::v1::{
-    lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
-    server_admin_server::ServerAdminServer,
+use lipsync::{
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    v1::{
+        lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
+        server_admin_server::ServerAdminServer,
+    },
 };
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
@@ -29,6 +32,7 @@ use crate::{
     health::HealthService,
     heap_keeper,
     listen::listen,
+    open_inference::InferenceService,
     operations::{Listening, Operations},
     reload::{self, Reloader},
     request_layer::RequestLayer,
@@ -434,9 +438,13 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(lipsync::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(lipsync::inference::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let lip_sync = LipSyncServer::new(LipSyncService::new(Arc::clone(shared)))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let inference = GrpcInferenceServiceServer::new(InferenceService::new(Arc::clone(shared)))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let health = HealthService::new(
@@ -444,7 +452,11 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         shared.pipeline.workers.lost_device(),
         shared.registry.clone(),
     );
-    Ok(Routes::new(lip_sync)
+    let mut routes = Routes::new(lip_sync);
+    if shared.limits.open_inference {
+        routes = routes.add_service(inference);
+    }
+    Ok(routes
         .add_service(ModelAdminServer::new(ModelAdminService::new(shared)))
         .add_service(ServerAdminServer::new(ServerAdminService::new(Arc::clone(
             shared,

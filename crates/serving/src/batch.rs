@@ -248,7 +248,10 @@ impl Batches {
     }
 
     /// A model, loaded if need be. Who waits for that is told when the server drains.
-    async fn model(
+    ///
+    /// # Errors
+    /// [`ServeError::Draining`], [`ServeError::UnknownModel`], [`ServeError::BrokenModel`], quotas of the tenant.
+    pub async fn model(
         &self,
         caller: &Caller,
         id: &ModelId,

@@ -23,7 +23,7 @@ pub mod error;
 pub mod gate;
 mod levels;
 pub mod live;
-mod models;
+pub mod models;
 pub mod order;
 pub mod peer;
 pub mod phase;

@@ -7,8 +7,10 @@ use crate::{admission::Admission, caller::Caller, error::ServeError, residents::
 
 /// A model for a caller, loaded if need be.
 #[derive(Debug)]
-pub(crate) struct Used {
-    pub(crate) lease: Lease,
+pub struct Used {
+    /// The model, which stays as long as this is held.
+    pub lease: Lease,
+    /// Says that the tenant uses it, where the tenant's models are counted.
     pub(crate) in_use: Option<InUse>,
 }
 

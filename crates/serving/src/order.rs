@@ -37,8 +37,8 @@ pub struct BackgroundOrder {
     pub output: OutputSpec,
 }
 
-/// Speech as it came; lengths are checked, values not yet.
-#[derive(Debug)]
+/// Speech as it came; lengths are checked, values not yet. Cloning is cheap.
+#[derive(Debug, Clone)]
 pub enum Clip {
     /// f32 LE windows.
     Windows {

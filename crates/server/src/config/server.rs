@@ -20,6 +20,7 @@ section! {
     cold max_upload_mb: u32;
     cold peer_share_percent: u32 = 80, 1..=100;
     cold tenant_share_percent: u32 = 80, 1..=100;
+    cold open_inference: bool = true;
     cold worker_count: u32 = 4, 1..=256;
     cold queue_size: u32 = 100, 1..=1_000_000;
     hot max_batch_frames: u32 = 64, 1..=4096;
@@ -44,6 +45,8 @@ pub struct ServerLimits {
     pub peer_share_percent: u32,
     /// The same for one tenant, where there are several.
     pub tenant_share_percent: u32,
+    /// Whether the Open Inference Protocol is served beside the server's own.
+    pub open_inference: bool,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -90,6 +93,7 @@ impl RawServer {
             max_upload_bytes: mebibytes(upload),
             peer_share_percent: share,
             tenant_share_percent: tenant_share,
+            open_inference: self.open_inference(),
             n_workers: usize_of(n_workers),
             queue_capacity: usize_of(queue),
         };

@@ -78,6 +78,7 @@ impl Shapes {
     fn read() -> Self {
         let sets = [
             lipsync::FILE_DESCRIPTOR_SET,
+            lipsync::inference::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,

@@ -8,6 +8,26 @@ use crate::config::{Hot, ServerLimits};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
+/// Methods of the Open Inference Protocol begin with this.
+const INFERENCE: &str = "/inference.GRPCInferenceService/";
+/// Its methods that are answered at once.
+const INFERENCE_CONTROL: [&str; 15] = [
+    "CudaSharedMemoryRegister",
+    "CudaSharedMemoryStatus",
+    "CudaSharedMemoryUnregister",
+    "LogSettings",
+    "ModelReady",
+    "ModelStatistics",
+    "RepositoryIndex",
+    "RepositoryModelUnload",
+    "ServerLive",
+    "ServerMetadata",
+    "ServerReady",
+    "SystemSharedMemoryRegister",
+    "SystemSharedMemoryStatus",
+    "SystemSharedMemoryUnregister",
+    "TraceSetting",
+];
 /// The largest message of a call that carries no speech: a model's id, the numbers of some frames.
 const SMALL_BYTES: usize = 64 << 10;
 /// A load takes as long as the files take; the load itself goes on without its caller.
@@ -30,6 +50,8 @@ pub(super) enum Kind {
     Watch,
     /// Some questions and answers.
     Reflection,
+    /// One request for frames after the other. Each takes its place when its model is there.
+    Stream,
     /// No such method.
     Unknown,
 }
@@ -71,7 +93,8 @@ impl Method {
     pub(super) fn of(path: &str, limits: Limits) -> Self {
         let kind = Kind::of(path);
         let message_limit = match kind {
-            Kind::Work if path.ends_with("/InferBatchComposite") => limits.max_message_bytes,
+            Kind::Work if path.ends_with("Background") => SMALL_BYTES.min(limits.max_message_bytes),
+            Kind::Work | Kind::Stream => limits.max_message_bytes,
             Kind::Session => limits.max_session_message_bytes,
             _ => SMALL_BYTES.min(limits.max_message_bytes),
         };
@@ -95,7 +118,7 @@ impl Method {
 
     /// Whether the drain waits for it once it is let in.
     pub(super) fn is_work(&self) -> bool {
-        matches!(self.kind, Kind::Work | Kind::Session)
+        matches!(self.kind, Kind::Work | Kind::Session | Kind::Stream)
     }
 }
 
@@ -107,7 +130,7 @@ impl Kind {
             Self::Session => Some(Work::Session),
             Self::Load => Some(Work::Load),
             Self::Control => Some(Work::Control),
-            Self::Watch | Self::Reflection => Some(Work::Watch),
+            Self::Watch | Self::Reflection | Self::Stream => Some(Work::Watch),
             Self::Unknown => None,
         }
     }
@@ -117,6 +140,16 @@ impl Kind {
             return match method {
                 "InferBatchComposite" | "GetBackground" => Self::Work,
                 "StreamComposite" => Self::Session,
+                _ => Self::Unknown,
+            };
+        }
+        if let Some(method) = path.strip_prefix(INFERENCE) {
+            return match method {
+                "ModelInfer" => Self::Work,
+                "ModelStreamInfer" => Self::Stream,
+                // What describes a model loads it.
+                "ModelMetadata" | "ModelConfig" | "RepositoryModelLoad" => Self::Load,
+                _ if INFERENCE_CONTROL.contains(&method) => Self::Control,
                 _ => Self::Unknown,
             };
         }
@@ -151,6 +184,7 @@ mod tests {
         let mut n_methods = 0;
         for set in [
             lipsync::FILE_DESCRIPTOR_SET,
+            lipsync::inference::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -161,7 +195,8 @@ mod tests {
                         let path =
                             format!("/{}.{}/{}", file.package(), service.name(), method.name());
                         let kind = Kind::of(&path);
-                        let is_stream = matches!(kind, Kind::Session | Kind::Reflection);
+                        let is_stream =
+                            matches!(kind, Kind::Session | Kind::Reflection | Kind::Stream);
                         assert_ne!(kind, Kind::Unknown, "{path}");
                         assert_eq!(method.client_streaming(), is_stream, "{path}");
                         let is_long = is_stream || kind == Kind::Watch;
@@ -171,6 +206,6 @@ mod tests {
                 }
             }
         }
-        assert!(n_methods >= 13, "{n_methods}");
+        assert!(n_methods >= 33, "{n_methods}");
     }
 }

@@ -193,7 +193,9 @@ impl Call {
         let limits = Limits::of(&layer.server, &hot);
         let method = Method::of(request.uri().path(), limits);
         let shown = Shown::in_headers(request.headers());
-        let tenant = hot.tenants.identify(shown, method.is_open(), SystemTime::now())?;
+        let tenant = hot
+            .tenants
+            .identify(shown, method.is_open(), SystemTime::now())?;
         if !hot.tenants.is_empty() {
             span.record("tenant", tenant.id.as_str());
         }
@@ -203,8 +205,8 @@ impl Call {
         let ours = now + method.time_limit;
         let client = headers.caller.deadline;
         let answer_by = client.map_or(ours, |client| client.min(ours));
-        // How long a session lasts is for its client and the session to say.
-        if method.kind != Kind::Session {
+        // How long a session lasts is for its client and the session to say. In a stream of calls each has its time.
+        if !matches!(method.kind, Kind::Session | Kind::Stream) {
             headers.caller.deadline = Some(answer_by);
         }
         Ok(Self {
@@ -262,7 +264,10 @@ impl Call {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path();
         let limit = self.method.message_limit;
-        let body = if matches!(self.method.kind, Kind::Session | Kind::Reflection) {
+        let body = if matches!(
+            self.method.kind,
+            Kind::Session | Kind::Reflection | Kind::Stream
+        ) {
             let rules = inflow::Rules {
                 shapes: Arc::clone(&self.shapes),
                 path: path.to_owned(),

@@ -3,11 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
-use lipsync_serving::{
-    ServeError,
-    batch::{Batches, Served},
-    caller::Caller,
-};
+use lipsync_serving::ServeError;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -16,8 +12,8 @@ use crate::{
     request_layer::Arrival,
     wire::{
         self,
-        answer::{checked_bytes, to_backgrounds, to_batch},
-        headers::{Load, write_figures},
+        answer::{sized, to_backgrounds, to_batch},
+        headers::write_figures,
         request::{background_order, batch_order},
         status::to_status,
     },
@@ -53,8 +49,8 @@ impl LipSyncService {
         let upload = arrival.upload.as_deref();
         let served = batches.serve(&headers.caller, upload, order).await?;
         let timings = served.answer.timings.clone();
-        let mut response = response(&headers.caller, &batches, served, to_batch)?;
-        write_figures(&timings, &self.load(), response.metadata_mut());
+        let mut response = sized(&headers.caller, &batches, served, to_batch)?;
+        write_figures(&timings, &self.shared.load(), response.metadata_mut());
         Ok(response)
     }
 
@@ -74,39 +70,8 @@ impl LipSyncService {
         )?;
         let (caller, upload) = (&headers.caller, arrival.upload.as_deref());
         let served = batches.serve_backgrounds(caller, upload, order).await?;
-        response(caller, &batches, served, to_backgrounds)
+        sized(caller, &batches, served, to_backgrounds)
     }
-
-    /// How busy the server is: its GPUs where there are any, or else its workers.
-    fn load(&self) -> Load {
-        let gpus = self.shared.gpus.latest();
-        let busiest = gpus.iter().map(|gpu| gpu.utilization_percent).max();
-        let workers = &self.shared.pipeline.workers;
-        busiest.map_or_else(
-            || Load::Workers(self.shared.busy.percent(workers)),
-            Load::Gpu,
-        )
-    }
-}
-
-/// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
-fn response<A, M: prost::Message>(
-    caller: &Caller,
-    batches: &Batches,
-    served: Served<A>,
-    to_message: fn(A) -> M,
-) -> Result<Response<M>, ServeError> {
-    let Served {
-        answer,
-        place: _place,
-        room,
-    } = served;
-    let message = to_message(answer);
-    let n_bytes = checked_bytes(&message, batches.answers)?;
-    batches.admission.resize(caller, &room, n_bytes)?;
-    let mut response = Response::new(message);
-    response.extensions_mut().insert(Arc::new(room));
-    Ok(response)
 }
 
 #[tonic::async_trait]

@@ -1,5 +1,7 @@
 //! From answers to messages.
 
+use std::sync::Arc;
+
 use lipsync::v1;
 use lipsync_compositor::{Encoding, Yuv};
 use lipsync_core::{
@@ -9,9 +11,11 @@ use lipsync_core::{
 use lipsync_serving::{
     CodedFrame, ServeError,
     answer_limit::AnswerLimit,
-    batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Timings},
+    batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Batches, Served, Timings},
+    caller::Caller,
 };
 use lipsync_session::Warning;
+use tonic::Response;
 
 /// What may come around an answer: the message of a stream that carries it, and a stamp.
 const ENVELOPE_BYTES: usize = 32;
@@ -27,6 +31,29 @@ pub(crate) fn checked_bytes(
     let n_bytes = answer.encoded_len().saturating_add(ENVELOPE_BYTES);
     limit.check(u64_of(n_bytes))?;
     Ok(n_bytes)
+}
+
+/// The message of an answer, which keeps its room until it is written: [`crate::request_layer`] sees to that.
+///
+/// # Errors
+/// [`ServeError::AnswerTooLarge`], [`ServeError::Overloaded`].
+pub(crate) fn sized<A, M: prost::Message>(
+    caller: &Caller,
+    batches: &Batches,
+    served: Served<A>,
+    to_message: impl FnOnce(A) -> M,
+) -> Result<Response<M>, ServeError> {
+    let Served {
+        answer,
+        place: _place,
+        room,
+    } = served;
+    let message = to_message(answer);
+    let n_bytes = checked_bytes(&message, batches.answers)?;
+    batches.admission.resize(caller, &room, n_bytes)?;
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(Arc::new(room));
+    Ok(response)
 }
 
 pub(crate) fn to_batch(answer: BatchAnswer) -> v1::InferBatchCompositeResponse {

@@ -166,14 +166,18 @@ pub(crate) fn parse_pcm_format(
             format!("expected 1 or 2, found {channels}"),
         ));
     }
-    lipsync_audio::check_rate(rate_hz).map_err(|error| {
-        ServeError::invalid(format!("{prefix}sample_rate_hz"), error.to_string())
-    })?;
+    check_rate(&format!("{prefix}sample_rate_hz"), rate_hz)?;
     Ok(PcmFormat {
         rate_hz,
         n_channels: channels.max(1),
         encoding,
     })
+}
+
+/// Checks a sample rate, Hz.
+pub(crate) fn check_rate(field: &str, rate_hz: u32) -> Result<(), ServeError> {
+    let checked = lipsync_audio::check_rate(rate_hz);
+    checked.map_err(|error| ServeError::invalid(field, error.to_string()))
 }
 
 fn check_samples(field: &str, samples: &Bytes, format: PcmFormat) -> Result<(), ServeError> {

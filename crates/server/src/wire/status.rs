@@ -108,6 +108,12 @@ pub fn panicked() -> Status {
     internal("internal error")
 }
 
+/// The status of a method or option of another protocol that does not exist here.
+#[must_use]
+pub fn unsupported(text: &str) -> Status {
+    Status::unimplemented(text)
+}
+
 /// The status of a question about the health of something that nobody knows.
 #[must_use]
 pub fn unknown_service() -> Status {

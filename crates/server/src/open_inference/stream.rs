@@ -1,0 +1,315 @@
+//! One request after the other, in one call.
+//!
+//! Requests are answered in their order, the next one is read when the last response has been taken. So a stream
+//! holds one message and one answer, however fast its client sends. A request that fails does not end the stream,
+//! unless the client wants it to (`triton_grpc_error`).
+
+use std::time::Instant;
+
+use futures_util::stream::unfold;
+use lipsync::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use lipsync_core::Foreign;
+use lipsync_serving::{
+    ServeError,
+    admission::Upload,
+    gate::Ticket,
+    models::Used,
+    order::{BatchOrder, Clip},
+};
+use prost::Message as _;
+use tokio::time::{timeout, timeout_at};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use super::{
+    InferenceService,
+    order::{Call, model_name},
+    outputs::Envelope,
+    version::Version,
+};
+use crate::{
+    request_layer::Arrival,
+    wire::{
+        answer::checked_bytes,
+        status::{incoming_fault, to_status},
+    },
+};
+
+/// Frames of one response of a decoupled model. The first is there soon, and each piece of speech is heard with its
+/// surroundings, which costs less the larger the pieces are.
+const PIECE_FRAMES: usize = 8;
+
+type Answer = Result<ModelStreamInferResponse, Status>;
+
+/// The responses to a stream of requests.
+pub(super) fn serve<R>(
+    service: InferenceService,
+    arrival: Arrival,
+    requests: R,
+    wants_status: bool,
+) -> impl Stream<Item = Answer> + Send + use<R>
+where
+    R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin + 'static,
+{
+    let calls = Calls {
+        service,
+        arrival,
+        requests,
+        wants_status,
+        running: None,
+        room: None,
+        is_over: false,
+    };
+    unfold(calls, |mut calls| async move {
+        let answer = calls.next().await?;
+        Some((answer, calls))
+    })
+}
+
+/// See the module.
+struct Calls<R> {
+    service: InferenceService,
+    arrival: Arrival,
+    requests: R,
+    wants_status: bool,
+    running: Option<Running>,
+    /// Of the last response, until the client takes the next one.
+    room: Option<Ticket>,
+    is_over: bool,
+}
+
+/// A request that is being answered.
+struct Running {
+    call: Call,
+    used: Used,
+    n_done: usize,
+    stage: Stage,
+    _message: Upload,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Frames are still to be made.
+    Frames,
+    /// All frames are sent; a response without frames is to say so.
+    Goodbye,
+    /// It is answered.
+    Over,
+}
+
+impl<R> Calls<R>
+where
+    R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin,
+{
+    async fn next(&mut self) -> Option<Answer> {
+        self.room = None;
+        if self.is_over {
+            return None;
+        }
+        if self.running.is_none() {
+            let request = match self.request().await {
+                Ok(request) => request?,
+                Err(error) => return Some(self.end(error)),
+            };
+            let names = (request.model_name.clone(), request.id.clone());
+            match self.begin(request).await {
+                Ok(running) => self.running = Some(running),
+                Err(error) => return Some(self.failed(names, error)),
+            }
+        }
+        let mut running = self.running.take()?;
+        match self.piece(&mut running).await {
+            Ok(response) => {
+                if running.stage != Stage::Over {
+                    self.running = Some(running);
+                }
+                Some(Ok(ModelStreamInferResponse {
+                    infer_response: Some(response),
+                    ..ModelStreamInferResponse::default()
+                }))
+            }
+            Err(error) => {
+                let names = (running.used.lease.model.id().to_string(), running.call.id);
+                Some(self.failed(names, error))
+            }
+        }
+    }
+
+    /// The next request; `None` where the client sends no more.
+    async fn request(&mut self) -> Result<Option<ModelInferRequest>, ServeError> {
+        let shared = &self.service.shared;
+        let limit = shared.hot().session.idle_timeout;
+        let next = timeout(limit, self.requests.next());
+        let next = shared.admission.unless_draining(next).await?;
+        match next {
+            Ok(Some(Ok(request))) => Ok(Some(request)),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(status))) => match self.arrival.fault() {
+                Some(fault) => Err(fault.into()),
+                None => {
+                    let limit = shared.limits.max_message_bytes;
+                    incoming_fault(&status, limit).map_or(Ok(None), Err)
+                }
+            },
+            Err(_elapsed) => Err(ServeError::SessionIdle { limit }),
+        }
+    }
+
+    async fn begin(&mut self, request: ModelInferRequest) -> Result<Running, ServeError> {
+        let headers = &self.arrival.headers;
+        let shared = &self.service.shared;
+        let hot = shared.hot();
+        let batches = shared.batches(&hot);
+        let model_id = model_name(&request.model_name)?;
+        headers.check_model_id(&model_id)?;
+        let message = shared.admission.admit_upload(&headers.caller)?;
+        if !message.holds(request.encoded_len()) {
+            return Err(shared.admission.refuse_upload());
+        }
+        let loading = batches.model(&headers.caller, &model_id, None);
+        let used = timeout_at(self.answer_by().into(), loading).await;
+        let used = used.map_err(|_elapsed| ServeError::DeadlineExceeded)??;
+        let call = Call::read(request, &used.lease.model, headers, &hot.output)?;
+        Ok(Running {
+            call,
+            used,
+            n_done: 0,
+            stage: Stage::Frames,
+            _message: message,
+        })
+    }
+
+    /// When the running request must be answered, or its next piece.
+    fn answer_by(&self) -> Instant {
+        let ours = Instant::now() + self.service.shared.hot().requests.request_timeout;
+        let client = self.arrival.headers.caller.deadline;
+        client.map_or(ours, |client| client.min(ours))
+    }
+
+    async fn piece(&mut self, running: &mut Running) -> Result<ModelInferResponse, ServeError> {
+        if running.stage == Stage::Goodbye {
+            running.stage = Stage::Over;
+            return Ok(running.envelope(true).empty());
+        }
+        let order = running.next_order();
+        let shared = &self.service.shared;
+        let batches = shared.batches(&shared.hot());
+        let answer_by = self.answer_by();
+        let caller = running
+            .call
+            .caller(&self.arrival.headers.caller, Some(answer_by));
+        let serving = batches.serve(&caller, None, order);
+        let served = timeout_at(answer_by.into(), serving).await;
+        let served = served.map_err(|_elapsed| ServeError::DeadlineExceeded)??;
+        running.n_done += served.answer.frames.len();
+        running.stage = running.next_stage();
+        let is_final = running.stage == Stage::Over;
+        let response = running
+            .envelope(is_final)
+            .response(served.answer, &running.call.outputs);
+        let n_bytes = checked_bytes(&response, batches.answers)?;
+        batches.admission.resize(&caller, &served.room, n_bytes)?;
+        self.room = Some(served.room);
+        Ok(response)
+    }
+
+    /// Tells of a request that failed.
+    fn failed(&mut self, (model_name, id): (String, String), error: ServeError) -> Answer {
+        if self.wants_status || matches!(error, ServeError::Draining) {
+            return self.end(error);
+        }
+        let status = to_status(error);
+        let name = Foreign(&model_name).to_string();
+        let envelope = Envelope {
+            model_name: &name,
+            version: Version::default(),
+            id: &id,
+            is_final: Some(true),
+        };
+        Ok(ModelStreamInferResponse {
+            error_message: status.message().to_owned(),
+            infer_response: Some(envelope.empty()),
+        })
+    }
+
+    fn end(&mut self, error: ServeError) -> Answer {
+        self.is_over = true;
+        Err(to_status(error))
+    }
+}
+
+impl Running {
+    /// Frames of all responses together, where the request is answered by several.
+    fn n_split(&self) -> Option<usize> {
+        let call = &self.call;
+        let n_frames = call.n_covered?;
+        let is_split = call.version == Version::Decoupled;
+        match call.order.n_frames {
+            // More than there are: refused as a whole.
+            Some(wanted) if wanted > n_frames => None,
+            Some(wanted) => is_split.then_some(wanted),
+            None => is_split.then_some(n_frames),
+        }
+    }
+
+    fn next_order(&self) -> BatchOrder {
+        let order = &self.call.order;
+        let (clip, n_frames) = match self.n_split() {
+            None => (order.clip.clone(), order.n_frames),
+            Some(n_all) => {
+                let n = (n_all - self.n_done.min(n_all)).min(PIECE_FRAMES);
+                (self.part(n), Some(n).filter(|&n| n > 0))
+            }
+        };
+        BatchOrder {
+            model_id: order.model_id.clone(),
+            clip,
+            n_frames,
+            start_frame_index: order.start_frame_index.saturating_add(self.n_done as u64),
+            output: order.output,
+            priority: order.priority,
+        }
+    }
+
+    /// The speech of the next `n` frames.
+    fn part(&self, n: usize) -> Clip {
+        let mut clip = self.call.order.clip.clone();
+        match &mut clip {
+            Clip::Windows { data } => {
+                let window_bytes = size_of::<f32>()
+                    * self
+                        .used
+                        .lease
+                        .model
+                        .audio_shape()
+                        .iter()
+                        .product::<usize>();
+                let from = self.n_done * window_bytes;
+                *data = data.slice(from..from + n * window_bytes);
+            }
+            Clip::Steps { cut, .. } | Clip::Pcm { cut, .. } => cut.first_frame += self.n_done,
+        }
+        clip
+    }
+
+    fn next_stage(&self) -> Stage {
+        let call = &self.call;
+        if self.n_split().is_some_and(|n_all| self.n_done < n_all) {
+            Stage::Frames
+        } else if call.wants_empty_final && call.version == Version::Decoupled {
+            Stage::Goodbye
+        } else {
+            Stage::Over
+        }
+    }
+
+    fn envelope(&self, is_final: bool) -> Envelope<'_> {
+        Envelope {
+            model_name: self.used.lease.model.id().as_str(),
+            version: self.call.version,
+            id: &self.call.id,
+            is_final: Some(is_final),
+        }
+    }
+}
