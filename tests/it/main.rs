@@ -18,6 +18,7 @@ mod hostile;
 mod idle;
 mod isolation;
 mod lip_sync;
+mod metrics;
 mod operations;
 mod overload;
 mod session;

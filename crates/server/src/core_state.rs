@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
 use lipsync_serving::{admission::Admission, batch::Batches, phase::Phase, pipeline::Pipeline};
-use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
     config::{Output, RequestLimits, ServerLimits, SessionLimits},
     gpus::Gpus,
+    telemetry::EdgeFigures,
 };
 
 /// The parts of a running server.
@@ -20,8 +20,6 @@ pub struct Shared {
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
-    /// What is counted about sessions.
-    pub sessions: Arc<SessionCounters>,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
     /// Sizes and times of requests, and of the end.
@@ -32,6 +30,8 @@ pub struct Shared {
     pub output: Output,
     /// What runs the networks.
     pub device: String,
+    /// What the edges count.
+    pub figures: Arc<EdgeFigures>,
     /// How the GPUs are that run the networks, if any do.
     pub gpus: Gpus,
     /// When the server started.

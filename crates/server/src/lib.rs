@@ -30,6 +30,7 @@ mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
+pub mod telemetry;
 mod transport;
 pub mod wire;
 

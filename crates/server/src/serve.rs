@@ -13,7 +13,9 @@ use lipsync::v1::{
 };
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
-use lipsync_serving::{admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline};
+use lipsync_serving::{
+    admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline, telemetry::Book,
+};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
@@ -32,6 +34,7 @@ use crate::{
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
+    telemetry::{EdgeFigures, RefusalLog},
     transport,
 };
 
@@ -108,7 +111,7 @@ pub struct RunningServer {
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
-    attendants: [Option<JoinHandle<()>>; 4],
+    attendants: [Option<JoinHandle<()>>; 5],
 }
 
 impl Server {
@@ -137,20 +140,22 @@ impl Server {
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
         loader.connect(&workers);
+        let book = Arc::<Book>::default();
+        let figures = EdgeFigures::new(Arc::clone(&book), config.logging.calls);
         let shared = Arc::new(Shared {
             admission: Arc::new(Admission::new(places, phase_seen.clone())),
             registry,
             pipeline: Pipeline {
                 workers,
                 cpu: CpuPool::new(),
-                clocks: Arc::default(),
+                book,
             },
-            sessions: Arc::default(),
             limits: config.server,
             requests: config.requests,
             session: config.session,
             output: config.output,
             device,
+            figures: Arc::new(figures),
             gpus: Gpus::default(),
             started: Instant::now(),
             phase: phase_seen,
@@ -202,10 +207,12 @@ impl Server {
             unread: 2 * shared.session.send_timeout,
             peer_share_percent: shared.limits.peer_share_percent,
         };
-        let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
+        let traffic = Arc::clone(&shared.figures.grpc_port);
+        let serving = tokio::spawn(transport::serve(listener, calls, limits, closing, traffic));
         let tending = tokio::spawn(tend_models(shared.registry.clone()));
         let lost = shared.pipeline.workers.lost_device();
         let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));
+        let refusals = RefusalLog::keep_telling(Arc::clone(&shared.pipeline.book));
         let running = RunningServer {
             address,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
@@ -216,6 +223,7 @@ impl Server {
             attendants: [
                 Some(tending),
                 Some(watching),
+                Some(tokio::spawn(refusals)),
                 Some(tokio::spawn(heap_keeper::keep_trimming())),
                 watching_gpus,
             ],

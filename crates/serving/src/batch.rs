@@ -21,7 +21,7 @@ use crate::{
     gate::Ticket,
     order::{BackgroundOrder, BatchOrder, Clip},
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
-    stages::Stage,
+    telemetry::Stage,
 };
 
 /// What unary calls are served with.
@@ -156,6 +156,7 @@ impl Batches {
             timings.composite = begun.elapsed();
         }
         timings.total = arrived.elapsed();
+        caller.tally.made(frames.len());
         let answer = BatchAnswer {
             frames,
             timings,
@@ -175,7 +176,8 @@ impl Batches {
         order: BatchOrder,
     ) -> Result<Prepared, ServeError> {
         let start = order.start_frame_index;
-        let Lease { model, load_time } = self.model(&order.model_id, upload).await?;
+        let lease = self.model(caller, &order.model_id, upload);
+        let Lease { model, load_time } = lease.await?;
         let place = self.admission.admit(caller, Work::Batch)?;
         let begun = Instant::now();
         let windows = self.windows(&model, order.clip, order.n_frames).await?;
@@ -211,7 +213,7 @@ impl Batches {
             indices,
             output,
         } = order;
-        let model = self.model(&model_id, upload).await?.model;
+        let model = self.model(caller, &model_id, upload).await?.model;
         let place = self.admission.admit(caller, Work::Batch)?;
         let n_background_frames = model.n_frames();
         if let Some(index) = indices.iter().find(|&&index| index >= n_background_frames) {
@@ -223,6 +225,7 @@ impl Batches {
         let room = self.reserve(caller, estimated_bytes(&model, &indices, output)?)?;
         let pipeline = &self.pipeline;
         let frames = pipeline.background_frames(&model, indices, output).await?;
+        caller.tally.made(frames.len());
         Ok(Served {
             answer: BackgroundAnswer {
                 frames,
@@ -234,9 +237,16 @@ impl Batches {
     }
 
     /// A model, loaded if need be. Who waits for that is told when the server drains.
-    async fn model(&self, id: &ModelId, upload: Option<&Upload>) -> Result<Lease, ServeError> {
+    async fn model(
+        &self,
+        caller: &Caller,
+        id: &ModelId,
+        upload: Option<&Upload>,
+    ) -> Result<Lease, ServeError> {
         let loading = self.admission.unless_draining(self.registry.model(id));
-        Ok(waiting(upload, loading).await??)
+        let lease = waiting(upload, loading).await?;
+        caller.tally.asked_for(id, &lease);
+        Ok(lease?)
     }
 
     async fn windows(
@@ -246,11 +256,12 @@ impl Batches {
         n_wanted: Option<usize>,
     ) -> Result<ClipWindows, ServeError> {
         let begun = Instant::now();
-        let Pipeline { cpu, clocks, .. } = &self.pipeline;
+        let Pipeline { cpu, book, .. } = &self.pipeline;
         let (model, max_frames) = (Arc::clone(model), self.max_frames);
         let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
         let windows = windows.await?;
-        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        book.stages
+            .add(Stage::Audio, windows.n_frames, begun.elapsed());
         Ok(windows)
     }
 

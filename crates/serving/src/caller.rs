@@ -1,10 +1,13 @@
 //! Who calls, as far as the server can tell, and how urgently.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lipsync_core::{Priority, TenantId, Weight};
 
-use crate::peer::Peer;
+use crate::{peer::Peer, telemetry::Tally};
 
 /// Whose call it is, how urgent it is, and how long somebody waits for it.
 ///
@@ -24,6 +27,8 @@ pub struct Caller {
     pub max_wait: Option<Duration>,
     /// Where the call came from.
     pub peer: Peer,
+    /// What the call comes to, filled in on its way.
+    pub tally: Arc<Tally>,
 }
 
 impl Caller {

@@ -28,7 +28,7 @@ pub mod peer;
 pub mod phase;
 pub mod pipeline;
 pub mod speech;
-pub mod stages;
+pub mod telemetry;
 
 pub use coding::CodedFrame;
 pub use error::ServeError;

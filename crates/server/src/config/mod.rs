@@ -51,7 +51,7 @@ use typed::{Fault, Problem, Reader};
 
 pub use engine::{DeviceChoice, Engine};
 pub use file::{Config, keys};
-pub use logging::{LogFormat, Logging};
+pub use logging::{CallLines, LogFormat, Logging};
 pub use operations::Operations;
 pub use origin::Origin;
 pub use output::Output;

@@ -6,7 +6,8 @@ use lipsync_registry::RegistryConfig;
 use tokio::sync::watch;
 
 use super::{
-    Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits, SessionLimits,
+    CallLines, Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits,
+    SessionLimits,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -30,6 +31,8 @@ pub struct Cold {
     pub engine: Engine,
     /// How lines of the log look.
     pub log_format: LogFormat,
+    /// Which finished calls and sessions get a line.
+    pub call_lines: CallLines,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
     pub strict: bool,
 }
@@ -59,6 +62,7 @@ impl Config {
                 operations: self.operations.clone(),
                 engine: self.engine,
                 log_format: self.logging.format,
+                call_lines: self.logging.calls,
                 strict: self.strict,
             },
             hot: Hot {

@@ -6,21 +6,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use lipsync::v1;
+use lipsync_core::saturate::micros;
+use lipsync_registry::{ModelState, ModelStatus};
+use lipsync_serving::{phase::Phase, telemetry};
+use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
 use super::context::{Context, FRESH};
-use crate::service::{model_admin, server_admin};
+use crate::{gpus::GpuStatus, telemetry::Snapshot};
 
 /// `GetServerStats`.
 #[derive(Serialize)]
 struct Server {
-    version: String,
+    version: &'static str,
     device: String,
     uptime_us: u64,
-    queue_depth: u32,
-    queue_capacity: u32,
-    sessions: u32,
+    queue_depth: usize,
+    queue_capacity: usize,
+    sessions: usize,
     max_sessions: usize,
     submitted: u64,
     completed: u64,
@@ -84,7 +87,7 @@ struct Worker {
 /// `StageStats`.
 #[derive(Serialize)]
 struct Stage {
-    stage: String,
+    stage: &'static str,
     runs: u64,
     frames: u64,
     total_us: u64,
@@ -98,8 +101,8 @@ struct Model {
     state: &'static str,
     failure: String,
     fps: u32,
-    width: u32,
-    height: u32,
+    width: usize,
+    height: usize,
     audio_kind: String,
     frames: u64,
     weights_bytes: u64,
@@ -117,61 +120,39 @@ struct Stats {
 
 /// `ListModels`.
 pub(super) async fn models(State(context): State<Context>) -> Response {
-    json(&list(&context))
+    let models = context.shared.registry.list();
+    json(&models.iter().map(Model::from).collect::<Vec<_>>())
 }
 
 /// `GetServerStats` and `ListModels`.
 pub(super) async fn stats(State(context): State<Context>) -> Response {
-    let stats = server_admin::stats(&context.shared);
+    let snapshot = Snapshot::take(&context.shared);
     json(&Stats {
-        server: Server::new(stats, context.shared.session.max_sessions),
-        models: list(&context),
+        models: snapshot.models.iter().map(Model::from).collect(),
+        server: snapshot.into(),
     })
 }
 
-fn list(context: &Context) -> Vec<Model> {
-    let models = context.shared.registry.list();
-    models
-        .iter()
-        .map(|m| model_admin::to_proto(m).into())
-        .collect()
-}
-
-impl Server {
-    fn new(stats: v1::GetServerStatsResponse, max_sessions: usize) -> Self {
-        let worker = |worker: v1::WorkerStats| Worker {
-            device: worker.device,
-            frames: worker.frames,
-            busy_us: worker.busy_us,
-            restarts: worker.restarts,
-            faults: worker.faults,
-            out_of_memory: worker.out_of_memory,
-        };
-        let shared = stats.shared_batches.unwrap_or_default();
-        let stage = |stage: v1::StageStats| Stage {
-            stage: stage.stage,
-            runs: stage.runs,
-            frames: stage.frames,
-            total_us: stage.total_us,
-        };
-        let sessions = stats.session_stats.unwrap_or_default();
+impl From<Snapshot> for Server {
+    fn from(snapshot: Snapshot) -> Self {
+        let Snapshot { pool, sessions, .. } = snapshot;
         Self {
-            version: stats.version,
-            device: stats.device,
-            uptime_us: stats.uptime_us,
-            queue_depth: stats.queue_depth,
-            queue_capacity: stats.queue_capacity,
-            sessions: stats.sessions,
-            max_sessions,
-            submitted: stats.submitted,
-            completed: stats.completed,
-            failed: stats.failed,
-            rejected: stats.rejected,
-            cancelled: stats.cancelled,
-            draining: stats.draining,
-            resident_bytes: stats.resident_bytes,
-            workers: stats.workers.into_iter().map(worker).collect(),
-            stages: stats.stages.into_iter().map(stage).collect(),
+            version: snapshot.version,
+            device: snapshot.device,
+            uptime_us: micros(snapshot.uptime),
+            queue_depth: pool.queue_depth,
+            queue_capacity: pool.queue_capacity,
+            sessions: snapshot.open_sessions,
+            max_sessions: snapshot.max_sessions,
+            submitted: pool.submitted,
+            completed: pool.completed,
+            failed: pool.failed,
+            rejected: pool.rejected + snapshot.rejected,
+            cancelled: pool.cancelled,
+            draining: snapshot.phase == Phase::Draining,
+            resident_bytes: snapshot.resident_bytes,
+            workers: pool.workers.iter().map(Worker::from).collect(),
+            stages: snapshot.stages.iter().map(Stage::from).collect(),
             session_stats: Sessions {
                 frames: sessions.frames,
                 silent_frames: sessions.silent_frames,
@@ -182,18 +163,42 @@ impl Server {
                 too_slow: sessions.too_slow,
                 clears: sessions.clears,
             },
-            gpus: stats.gpus.into_iter().map(Gpu::from).collect(),
+            gpus: snapshot.gpus.into_iter().map(Gpu::from).collect(),
             shared_batches: Shared {
-                full: shared.full,
-                idle: shared.idle,
-                wait_over: shared.wait_over,
+                full: pool.shared.full,
+                idle: pool.shared.idle,
+                wait_over: pool.shared.wait_over,
             },
         }
     }
 }
 
-impl From<v1::GpuStatus> for Gpu {
-    fn from(gpu: v1::GpuStatus) -> Self {
+impl From<&WorkerStats> for Worker {
+    fn from(worker: &WorkerStats) -> Self {
+        Self {
+            device: worker.device.to_string(),
+            frames: worker.frames,
+            busy_us: micros(worker.busy),
+            restarts: worker.restarts,
+            faults: worker.faults,
+            out_of_memory: worker.out_of_memory,
+        }
+    }
+}
+
+impl From<&(telemetry::Stage, telemetry::StageTime)> for Stage {
+    fn from((stage, time): &(telemetry::Stage, telemetry::StageTime)) -> Self {
+        Self {
+            stage: stage.name(),
+            runs: time.runs(),
+            frames: time.frames,
+            total_us: time.total_us(),
+        }
+    }
+}
+
+impl From<GpuStatus> for Gpu {
+    fn from(gpu: GpuStatus) -> Self {
         Self {
             device: gpu.device,
             name: gpu.name,
@@ -207,29 +212,30 @@ impl From<v1::GpuStatus> for Gpu {
     }
 }
 
-impl From<v1::ModelStats> for Model {
-    fn from(model: v1::ModelStats) -> Self {
-        let state = match model.state() {
-            v1::ModelState::Unspecified | v1::ModelState::Unloaded => "unloaded",
-            v1::ModelState::Loading => "loading",
-            v1::ModelState::Ready => "ready",
-            v1::ModelState::Failed => "failed",
-        };
-        let cache = model.background_cache.unwrap_or_default();
+impl From<&ModelStatus> for Model {
+    fn from(model: &ModelStatus) -> Self {
+        let (info, cache) = (model.info, model.background_cache.as_ref());
+        let caches = [&model.background_cache, &model.decoded_cache];
+        let caches = caches.into_iter().flatten();
         Self {
-            model_id: model.model_id,
-            device: model.device,
-            state,
-            failure: model.failure,
-            fps: model.fps,
-            width: model.width,
-            height: model.height,
-            audio_kind: model.audio_kind,
+            model_id: model.id.to_string(),
+            device: model.device.clone().unwrap_or_default(),
+            state: match model.state {
+                ModelState::Unloaded => "unloaded",
+                ModelState::Loading => "loading",
+                ModelState::Ready => "ready",
+                ModelState::Failed => "failed",
+            },
+            failure: model.failure.clone().unwrap_or_default(),
+            fps: info.map_or(0, |i| i.fps),
+            width: info.map_or(0, |i| i.width),
+            height: info.map_or(0, |i| i.height),
+            audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
             frames: model.frames,
             weights_bytes: model.weights_bytes,
-            cache_bytes: model.cache_bytes,
-            cache_requests: cache.requests,
-            cache_hits: cache.hits,
+            cache_bytes: caches.map(|cache| cache.resident_bytes).sum(),
+            cache_requests: cache.map_or(0, |cache| cache.requests),
+            cache_hits: cache.map_or(0, |cache| cache.hits),
         }
     }
 }

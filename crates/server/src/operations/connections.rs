@@ -16,10 +16,13 @@ use tokio::{
 use tower::Service as _;
 
 use super::{inflow::Inflow, preface};
-use crate::transport::{
-    accept::{Seat, accept},
-    closed,
-    tapped::Tapped,
+use crate::{
+    telemetry::Traffic,
+    transport::{
+        accept::{Seat, accept},
+        closed,
+        tapped::Tapped,
+    },
 };
 
 /// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
@@ -38,22 +41,35 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 21\r\n\r\n\
     too many connections\n";
 
+/// What all connections share.
+pub(super) struct Rooms {
+    pub(super) places: Arc<Gate>,
+    pub(super) uploads: Uploads,
+    pub(super) traffic: Arc<Traffic>,
+}
+
 /// Serves until the port closes.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
-    places: Arc<Gate>,
-    uploads: Uploads,
+    rooms: Rooms,
     closing: watch::Receiver<()>,
 ) {
     let begin = |socket, seat: Seat| {
-        let inflow = Inflow::new(uploads.clone(), seat.peer);
+        let connected = rooms.traffic.connected();
+        let inflow = Inflow::new(rooms.uploads.clone(), seat.peer);
         let socket = Tapped {
             socket,
             tap: inflow.clone(),
+            traffic: Arc::clone(&rooms.traffic),
         };
-        converse(socket, router.clone(), seat, inflow, closing.clone())
+        let conversing = converse(socket, router.clone(), seat, inflow, closing.clone());
+        async move {
+            let _connected = connected;
+            conversing.await;
+        }
     };
+    let places = Arc::clone(&rooms.places);
     let mut connections = accept(listener, places, closing.clone(), begin, refuse).await;
     let rest = async { while connections.join_next().await.is_some() {} };
     // What is left after this is aborted with the set.

@@ -1,8 +1,8 @@
 //! The operations port: HTTP for people and their tools, beside gRPC.
 //!
 //! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
-//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/livez` and `/readyz`
-//! what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
+//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/metrics` what
+//! Prometheus scrapes, `/livez` and `/readyz` what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
 //! authentication here: another site's page may not use a visitor's browser to open a session
 //! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
 //! `Host` keeps out), and whoever reaches the port may do what the page does.
@@ -12,6 +12,7 @@ mod assets;
 mod connections;
 mod context;
 mod inflow;
+mod metrics;
 mod origin;
 mod preface;
 mod routes;
@@ -22,6 +23,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use lipsync_core::saturate::usize_of;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
+use connections::Rooms;
 use context::Context;
 
 use crate::{
@@ -73,7 +75,11 @@ impl Listening {
             max_connections(shared.session.max_sessions),
             shared.limits.peer_share_percent,
         );
-        let uploads = shared.admission.uploads().clone();
+        let rooms = Rooms {
+            places,
+            uploads: shared.admission.uploads().clone(),
+            traffic: Arc::clone(&shared.figures.operations_port),
+        };
         let context = Context {
             shared,
             shapes: Shapes::of_contract(),
@@ -81,7 +87,7 @@ impl Listening {
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve(self.listener, router, places, uploads, closing);
+        let serving = connections::serve(self.listener, router, rooms, closing);
         Operations {
             address: self.address,
             close,

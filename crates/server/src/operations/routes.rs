@@ -14,7 +14,7 @@ use lipsync_serving::phase::Phase;
 use super::{
     api, assets,
     context::{Context, FRESH},
-    session,
+    metrics, session,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -54,6 +54,7 @@ pub(super) fn router(context: Context) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/session", get(session::open).post(session::explain))
         .route("/api/models", get(api::models))
         .route("/api/stats", get(api::stats))

@@ -34,12 +34,13 @@ use lipsync_serving::{
     peer::Peer,
 };
 use tokio::time::timeout_at;
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use crate::{
     core_state::Shared,
+    telemetry::{CallEnd, EdgeFigures},
     wire::{
         headers::{RequestHeaders, check_encoding},
         status::{self, to_status},
@@ -50,12 +51,11 @@ pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
-use unwritten::{Held, Unwritten};
+use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
 /// Names a request in the log; echoed.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
 
@@ -65,6 +65,7 @@ pub struct RequestLayer {
     admission: Arc<Admission>,
     limits: Limits,
     shapes: Arc<Shapes>,
+    figures: Arc<EdgeFigures>,
 }
 
 impl RequestLayer {
@@ -75,6 +76,7 @@ impl RequestLayer {
             admission: Arc::clone(&shared.admission),
             limits: Limits::of(&shared.limits, &shared.requests, &shared.session),
             shapes: Shapes::of_contract(),
+            figures: Arc::clone(&shared.figures),
         }
     }
 }
@@ -126,7 +128,7 @@ where
             id = id.to_str().unwrap_or(""),
             path = %lipsync_core::Foreign(request.uri().path())
         );
-        let call = Call::new(&self.layer, &request);
+        let call = Call::new(&self.layer, &id, &request);
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
@@ -147,6 +149,8 @@ struct Call {
     arrival: Arrival,
     /// The headers of the answer leave before.
     answer_by: Instant,
+    /// Counts the call when it is over.
+    ending: CallEnd,
 }
 
 /// What a call holds while it is answered, and after.
@@ -161,9 +165,10 @@ struct Inside {
 }
 
 impl Call {
-    fn new(layer: &RequestLayer, request: &Request<Body>) -> Self {
+    fn new(layer: &RequestLayer, id: &HeaderValue, request: &Request<Body>) -> Self {
         let now = Instant::now();
-        let method = Method::of(request.uri().path(), layer.limits);
+        let path = request.uri().path();
+        let method = Method::of(path, layer.limits);
         let extensions = request.extensions();
         let peer: Peer = extensions.get().copied().unwrap_or_default();
         let mut headers = RequestHeaders::read(request.headers(), peer, now);
@@ -174,10 +179,14 @@ impl Call {
         if method.kind != Kind::Session {
             headers.caller.deadline = Some(answer_by);
         }
+        let path = (method.kind != Kind::Unknown).then_some(path);
+        let kind = method.kind.in_book();
+        let ending = CallEnd::grpc(kind, &layer.figures, path, id.clone(), &headers.caller);
         Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
             method,
+            ending,
             arrival: Arrival::new(headers, extensions.get().cloned()),
             answer_by,
         }
@@ -192,11 +201,16 @@ impl Call {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         if !is_grpc(request.headers()) {
+            self.ending.ends_with(Code::Unimplemented);
             return Ok(unsupported());
         }
         let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
-            Err(refusal) => return Ok(to_status(refusal).into_http()),
+            Err(refusal) => {
+                let status = self.refused(refusal);
+                self.ending.ends_with(status.code());
+                return Ok(status.into_http());
+            }
         };
         let mut response = self.answered_by(inner.call(request)).await?;
         if let Some(code) = repaired(&response) {
@@ -207,13 +221,16 @@ impl Call {
         if let Some(room) = &room {
             room.set_waiting(Some(tokio::time::Instant::now()));
         }
+        if let Some(code) = told_code(response.headers()) {
+            self.ending.ends_with(code);
+        }
         let held = Held {
             _answer: inside.answer,
             _watch: inside.watch.place,
             _busy: inside.busy,
             _room: room,
         };
-        Ok(response.map(|body| Body::new(Unwritten::new(body, held))))
+        Ok(response.map(|body| Body::new(Unwritten::new(body, held, self.ending))))
     }
 
     /// Reads the message where there is one, and gives the call what it needs to be answered.
@@ -305,7 +322,7 @@ impl Call {
             biased;
             answer = timeout_at(self.answer_by.into(), answer) => answer,
             () = withdrawn => {
-                return Ok(to_status(self.admission.refuse_upload()).into_http());
+                return Ok(self.refused(self.admission.refuse_upload()).into_http());
             }
         };
         match answer {
@@ -314,8 +331,14 @@ impl Call {
                 tracing::error!("a request handler panicked");
                 Ok(status::panicked().into_http())
             }
-            Err(_elapsed) => Ok(to_status(ServeError::DeadlineExceeded).into_http()),
+            Err(_elapsed) => Ok(self.refused(ServeError::DeadlineExceeded).into_http()),
         }
+    }
+
+    /// The status of a call that ends with an error here.
+    fn refused(&self, error: ServeError) -> Status {
+        self.arrival.headers.caller.tally.fail(&error);
+        to_status(error)
     }
 }
 

@@ -42,6 +42,7 @@ where
     R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
 {
     let (caller, activity) = (arrival.headers.caller.clone(), arrival.activity());
+    let tally = Arc::clone(&caller.tally);
     let edge = Edge {
         arrival,
         output: shared.output,
@@ -49,7 +50,12 @@ where
     };
     let incoming = requests.map(move |request| edge.incoming(request));
     let outgoing = live::begin(parts(shared), caller, activity, incoming);
-    outgoing.map(|message| message.map(to_response).map_err(status::to_status))
+    outgoing.map(move |message| {
+        message.map(to_response).map_err(|error| {
+            tally.fail(&error);
+            status::to_status(error)
+        })
+    })
 }
 
 /// What a session needs of the server.
@@ -58,7 +64,6 @@ fn parts(shared: &Shared) -> Parts {
         admission: Arc::clone(&shared.admission),
         registry: shared.registry.clone(),
         pipeline: shared.pipeline.clone(),
-        counters: Arc::clone(&shared.sessions),
         new_intake: samples::intake,
         limits: shared.session.live(&shared.limits, &shared.requests),
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError, pipeline::Pipeline,
-    stages::Stage,
+    telemetry::Stage,
 };
 
 /// Works until everything is done, the session fails, or the task is aborted.
@@ -116,7 +116,8 @@ impl Producer {
         });
         let (segment, slots) = heard.await?;
         pipeline
-            .clocks
+            .book
+            .stages
             .add(Stage::Audio, slots.len(), began.elapsed());
         Ok((segment, slots))
     }

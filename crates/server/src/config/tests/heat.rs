@@ -57,6 +57,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("session.max_session_s", "1"),
     ("logging.level", "warn"),
     ("logging.format", "json"),
+    ("logging.calls", "errors"),
     ("models.<id>.path", "b"),
     ("models.<id>.audio_encoder_path", "e"),
     ("models.<id>.audio_kind", "ave"),
