@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use lipsync::v1::{self, stream_composite_response::Message as Answer};
+use serde_json::Value;
 use tonic::Code;
 
 use crate::support::{
-    FakeLoader, Http, Socket, TestServer, avatar,
+    FakeLoader, Http, PATIENCE, Socket, TestServer, avatar,
     speech::{babble, windows_request},
 };
 
@@ -232,5 +233,59 @@ async fn scrapers_that_ask_for_open_metrics_get_it() -> Result<()> {
     );
     assert!(page.text().ends_with("\n# EOF\n"));
     assert!(page.text().contains("# TYPE lipsync_build info\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_past_and_the_alerts_are_there_for_pages() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(
+        folder.path(),
+        "alerts: {for_s: 0, memory_warning_percent: 1}",
+    )
+    .await?;
+    let wrong = Http::get(&server, "/api/history?scale=1h").await?;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("scale=10s"), "{}", wrong.text());
+    let json = async |path: &str| -> Result<Value> {
+        let answer = Http::get(&server, path).await?;
+        assert_eq!(answer.header("content-type"), "application/json");
+        Ok(serde_json::from_slice(&answer.body)?)
+    };
+    let given_up = tokio::time::Instant::now() + PATIENCE;
+    let past = loop {
+        let past = json("/api/history").await?;
+        if past["at_s"]
+            .as_array()
+            .is_some_and(|steps| !steps.is_empty())
+        {
+            break past;
+        }
+        ensure!(tokio::time::Instant::now() < given_up, "no step is over");
+        tokio::task::yield_now().await;
+    };
+    let n_steps = past["at_s"].as_array().map_or(0, Vec::len);
+    let figures = past["figures"].as_array().context("figures")?;
+    let memory = figures
+        .iter()
+        .find(|figure| figure["name"] == "resident_bytes");
+    let memory = &memory.context("the memory")?["means"];
+    assert_eq!(memory.as_array().map(Vec::len), Some(n_steps));
+    assert!(memory[0].as_f64().is_some_and(|n| n > 1e6), "{memory}");
+    let alerts = json("/api/alerts").await?;
+    let alerts = alerts.as_array().context("alerts")?;
+    let severity = |name: &str| {
+        let alert = alerts.iter().find(|alert| alert["name"] == name);
+        alert.map(|alert| alert["severity"].clone())
+    };
+    assert_eq!(alerts.len(), 6);
+    assert_eq!(severity("queue_wait"), Some(Value::Null));
+    // Every machine that can run this test uses more than a hundredth of its memory.
+    assert_ne!(severity("memory"), Some(Value::Null));
+    let raised = scrape(&server).await?;
+    let n_raised = raised
+        .iter()
+        .filter(|(name, n)| name.starts_with("lipsync_alert{alert=\"memory\"") && **n == 1.0);
+    assert_eq!(n_raised.count(), 1);
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::{
     config::{Output, RequestLimits, ServerLimits, SessionLimits},
     gpus::Gpus,
-    telemetry::EdgeFigures,
+    telemetry::{EdgeFigures, Past},
 };
 
 /// The parts of a running server.
@@ -30,6 +30,8 @@ pub struct Shared {
     pub output: Output,
     /// What runs the networks.
     pub device: String,
+    /// The main figures of the last days, and what is wrong with them.
+    pub past: Past,
     /// What the edges count.
     pub figures: Arc<EdgeFigures>,
     /// How the GPUs are that run the networks, if any do.

@@ -34,7 +34,7 @@ use crate::{
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
-    telemetry::{EdgeFigures, RefusalLog},
+    telemetry::{EdgeFigures, Past, RefusalLog, keep_sampling},
     transport,
 };
 
@@ -111,7 +111,7 @@ pub struct RunningServer {
     close: watch::Sender<()>,
     serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
-    attendants: [Option<JoinHandle<()>>; 5],
+    attendants: [Option<JoinHandle<()>>; 6],
 }
 
 impl Server {
@@ -156,6 +156,7 @@ impl Server {
             output: config.output,
             device,
             figures: Arc::new(figures),
+            past: Past::new(&config.alerts),
             gpus: Gpus::default(),
             started: Instant::now(),
             phase: phase_seen,
@@ -213,6 +214,7 @@ impl Server {
         let lost = shared.pipeline.workers.lost_device();
         let watching = tokio::spawn(refuse_when_lost(lost, phase.clone()));
         let refusals = RefusalLog::keep_telling(Arc::clone(&shared.pipeline.book));
+        let sampling = keep_sampling(Arc::clone(&shared));
         let running = RunningServer {
             address,
             operations: operations.map(|o| o.serve(Arc::clone(&shared))),
@@ -224,6 +226,7 @@ impl Server {
                 Some(tending),
                 Some(watching),
                 Some(tokio::spawn(refusals)),
+                Some(tokio::spawn(sampling)),
                 Some(tokio::spawn(heap_keeper::keep_trimming())),
                 watching_gpus,
             ],

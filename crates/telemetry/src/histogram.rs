@@ -134,6 +134,37 @@ impl HistogramSnapshot {
         self.counts.iter().sum()
     }
 
+    /// Adds the observations of another histogram of the same buckets.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, n) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += n;
+        }
+        self.sum += other.sum;
+    }
+
+    /// A quantile of what was observed since `before`, in the metric's unit; `None` where that is nothing.
+    ///
+    /// As Prometheus reckons: evenly spread within a bucket, and not beyond the last bound.
+    #[must_use]
+    pub fn quantile_since(&self, before: &Self, quantile: f64) -> Option<f64> {
+        let new = self.counts.iter().zip(&before.counts);
+        let new: Vec<u64> = new.map(|(n, before)| n.saturating_sub(*before)).collect();
+        let n_all: u64 = new.iter().sum();
+        let rank = quantile * n_all as f64;
+        let (mut lower, mut n_below) = (0, 0);
+        let mut found = None;
+        for (&bound, &n) in self.buckets.bounds.iter().zip(&new) {
+            if n > 0 && (n_below + n) as f64 >= rank {
+                let part = (rank - n_below as f64) / n as f64;
+                found = Some(lower as f64 + part.max(0.0) * (bound - lower) as f64);
+                break;
+            }
+            (lower, n_below) = (bound, n_below + n);
+        }
+        let found = found.unwrap_or(lower as f64);
+        (n_all > 0).then(|| found / self.buckets.per_unit as f64)
+    }
+
     /// Each bound with the observations up to it, and last those without a bound.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
         let bounds = self.buckets.bounds.iter().copied().map(Some);
@@ -169,6 +200,27 @@ mod tests {
                 prop_assert_eq!(n, times.iter().filter(within).count() as u64);
             }
         }
+    }
+
+    #[test]
+    fn quantiles_are_of_what_is_new() {
+        let histogram = Histogram::new(&Buckets::LATENCY);
+        histogram.observe(5_000_000);
+        let before = histogram.snapshot();
+        assert_eq!(before.quantile_since(&before, 0.5), None);
+        for _ in 0..4 {
+            histogram.observe(30_000);
+        }
+        let seen = histogram.snapshot();
+        // Half of the way from 25 to 33 ms.
+        assert_eq!(seen.quantile_since(&before, 0.5), Some(0.029));
+        assert_eq!(seen.quantile_since(&before, 1.0), Some(0.033));
+        histogram.observe(u64::from(u32::MAX));
+        let last = histogram.snapshot().quantile_since(&seen, 0.5);
+        assert_eq!(last, Some(10.0), "nothing is known beyond the last bound");
+        let mut both = seen.clone();
+        both.add(&seen);
+        assert_eq!((both.count(), both.sum), (2 * seen.count(), 2 * seen.sum));
     }
 
     #[test]

@@ -8,12 +8,14 @@
 //! the server reads all of them into one snapshot, and renders that.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod exposition;
 mod histogram;
 mod history;
 mod instrument;
 mod table;
 
+pub use alarm::{Alarm, Rule, Severity};
 pub use exposition::{Exposition, Family, Format, Kind, Metric, Value};
 pub use histogram::{Buckets, Histogram, HistogramSnapshot};
 pub use history::{History, SCALES, Scale, Step};

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{
     BadValue,
+    alerts::{Alerts, RawAlerts},
     capacity::{Elsewhere, RawCapacity},
     engine::{Engine, RawEngine},
     logging::{Logging, RawLogging},
@@ -43,6 +44,8 @@ pub(super) struct RawConfig {
     session: RawSession,
     #[serde(deserialize_with = "null_as_default")]
     logging: RawLogging,
+    #[serde(deserialize_with = "null_as_default")]
+    alerts: RawAlerts,
     models_root: Option<Text>,
     cache_dir: Option<Text>,
     strict: Option<bool>,
@@ -68,6 +71,8 @@ pub struct Config {
     pub session: SessionLimits,
     /// What is logged.
     pub logging: Logging,
+    /// When figures are worth a line in the log.
+    pub alerts: Alerts,
     /// Models and their budgets.
     pub registry: RegistryConfig,
     /// What is not wrong, but probably not meant, a sentence each.
@@ -97,6 +102,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
+        RawAlerts::KEYS,
         RawModel::KEYS,
     ];
     sections.into_iter().flatten().copied()
@@ -135,6 +141,7 @@ impl RawConfig {
             output,
             session: self.session.check()?,
             logging: self.logging.check()?,
+            alerts: self.alerts.check()?,
             registry,
             // Of the reading, not of the values.
             warnings: Vec::new(),

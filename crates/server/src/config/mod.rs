@@ -11,6 +11,7 @@
 
 mod address;
 mod advice;
+mod alerts;
 mod capacity;
 mod engine;
 mod environment;
@@ -49,6 +50,7 @@ use schema::Schema;
 use tree::Node;
 use typed::{Fault, Problem, Reader};
 
+pub use alerts::{Alert, Alerts};
 pub use engine::{DeviceChoice, Engine};
 pub use file::{Config, keys};
 pub use logging::{CallLines, LogFormat, Logging};

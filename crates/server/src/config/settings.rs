@@ -6,7 +6,7 @@ use lipsync_registry::RegistryConfig;
 use tokio::sync::watch;
 
 use super::{
-    CallLines, Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits,
+    Alerts, CallLines, Config, Engine, LogFormat, Operations, Output, RequestLimits, ServerLimits,
     SessionLimits,
 };
 
@@ -33,6 +33,8 @@ pub struct Cold {
     pub log_format: LogFormat,
     /// Which finished calls and sessions get a line.
     pub call_lines: CallLines,
+    /// When figures are worth a line in the log.
+    pub alerts: Alerts,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
     pub strict: bool,
 }
@@ -63,6 +65,7 @@ impl Config {
                 engine: self.engine,
                 log_format: self.logging.format,
                 call_lines: self.logging.calls,
+                alerts: self.alerts.clone(),
                 strict: self.strict,
             },
             hot: Hot {

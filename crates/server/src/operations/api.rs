@@ -240,7 +240,8 @@ impl From<&ModelStatus> for Model {
     }
 }
 
-fn json(value: &impl Serialize) -> Response {
+/// An answer that is true only now.
+pub(super) fn json(value: &impl Serialize) -> Response {
     const TYPE: HeaderValue = HeaderValue::from_static("application/json");
     match serde_json::to_vec(value) {
         Ok(text) => (FRESH, [(header::CONTENT_TYPE, TYPE)], text).into_response(),

@@ -14,6 +14,7 @@ mod context;
 mod inflow;
 mod metrics;
 mod origin;
+mod past;
 mod preface;
 mod routes;
 mod session;

@@ -14,7 +14,7 @@ use lipsync_serving::phase::Phase;
 use super::{
     api, assets,
     context::{Context, FRESH},
-    metrics, session,
+    metrics, past, session,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -58,6 +58,8 @@ pub(super) fn router(context: Context) -> Router {
         .route("/session", get(session::open).post(session::explain))
         .route("/api/models", get(api::models))
         .route("/api/stats", get(api::stats))
+        .route("/api/history", get(past::history))
+        .route("/api/alerts", get(past::alerts))
         .fallback_service(get(assets::serve).with_state(()))
         .layer(map_response(with_headers))
         .with_state(context)

@@ -4,16 +4,23 @@
 //! loads and caches in the registry. [`Snapshot`] reads all of it. The statistics of the contract, the page's JSON and
 //! `/metrics` are three ways to show it, and none of them counts anything.
 
+mod alarms;
 mod call;
 mod edge;
 mod grpc;
+mod past;
 mod process;
 mod refusals;
+mod sampler;
 mod snapshot;
 mod traffic;
 
+pub(crate) use alarms::AlarmStatus;
 pub(crate) use call::{CALLS, CallEnd, CallKind};
 pub use edge::EdgeFigures;
+pub(crate) use past::FIGURES;
+pub use past::Past;
 pub(crate) use refusals::RefusalLog;
+pub(crate) use sampler::keep_sampling;
 pub(crate) use snapshot::{Details, PortFigures, Snapshot};
 pub use traffic::Traffic;

@@ -15,16 +15,21 @@ pub(crate) struct ProcessFigures {
 impl ProcessFigures {
     /// Reads them. Blocking, for some ten microseconds, and more where many files are open.
     pub(crate) fn read() -> Self {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let ticks = rustix::param::clock_ticks_per_second();
-        let page_bytes = rustix::param::page_size() as u64;
         Self {
             open_files: fs::read_dir("/proc/self/fd")
                 .ok()
                 // The folder itself is open while it is read.
                 .map(|files| (files.count() as u64).saturating_sub(1)),
-            ..Self::parse(&stat, ticks, page_bytes)
+            ..Self::read_quickly()
         }
+    }
+
+    /// The same, but for the number of open files. Blocking, for some ten microseconds.
+    pub(crate) fn read_quickly() -> Self {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let ticks = rustix::param::clock_ticks_per_second();
+        let page_bytes = rustix::param::page_size() as u64;
+        Self::parse(&stat, ticks, page_bytes)
     }
 
     /// Reads the line of proc(5) about a process.

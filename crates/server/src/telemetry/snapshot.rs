@@ -15,7 +15,10 @@ use lipsync_session::SessionStats;
 use lipsync_telemetry::HistogramSnapshot;
 use lipsync_worker_pool::PoolStats;
 
-use super::{edge::EdgeFigures, grpc::MethodSnapshot, process::ProcessFigures, traffic::Traffic};
+use super::{
+    alarms::AlarmStatus, edge::EdgeFigures, grpc::MethodSnapshot, process::ProcessFigures,
+    traffic::Traffic,
+};
 use crate::{core_state::Shared, gpus::GpuStatus};
 
 /// Figures without labels that many have: what a person looks at.
@@ -51,6 +54,9 @@ pub(crate) struct Details {
     pub(crate) methods: Vec<MethodSnapshot>,
     pub(crate) ports: [(&'static str, PortFigures); 2],
     pub(crate) process: ProcessFigures,
+    pub(crate) alarms: Vec<AlarmStatus>,
+    /// The part of the last second in which workers ran networks.
+    pub(crate) busy_ratio: Option<f64>,
     pub(crate) max_files: u64,
 }
 
@@ -112,6 +118,8 @@ impl Details {
                 ("operations", port(&edge.operations_port)),
             ],
             process: ProcessFigures::read(),
+            alarms: shared.past.alarms(),
+            busy_ratio: shared.past.latest("worker_busy_ratio"),
             max_files: crate::transport::accept::max_files(),
         }
     }

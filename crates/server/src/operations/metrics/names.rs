@@ -55,6 +55,7 @@ metrics! {
     STAGE_FRAMES = Counter "lipsync_stage_frames_total" ["stage"] "Frames that went through a stage.";
 
     WORKER_BUSY = Counter "lipsync_worker_busy_seconds_total" ["worker", "device"] "Time that a worker ran networks.";
+    BUSY_RATIO = Gauge "lipsync_worker_busy_ratio" [] "Part of the last second in which workers ran networks; a batch counts when it ends.";
     WORKER_FRAMES = Counter "lipsync_worker_frames_total" ["worker", "device"] "Frames that a worker made.";
     WORKER_BATCHES = Counter "lipsync_worker_batches_total" ["worker", "device"] "Batches that a worker ran.";
     WORKER_RESTARTS = Counter "lipsync_worker_restarts_total" ["worker", "device"] "Times that a worker was rebuilt after a panic.";
@@ -90,6 +91,8 @@ metrics! {
     SENT = Counter "lipsync_network_sent_bytes_total" ["port"] "Bytes that were sent over a port.";
     CONNECTIONS = Gauge "lipsync_connections" ["port"] "Connections that are open.";
     ACCEPTED = Counter "lipsync_connections_accepted_total" ["port"] "Connections that were accepted.";
+
+    ALERT = Gauge "lipsync_alert" ["alert", "severity"] "1 where the server itself has raised an alert.";
 
     CPU = Counter "process_cpu_seconds_total" [] "Processor time of the process.";
     RSS = Gauge "process_resident_memory_bytes" [] "Resident memory of the process.";

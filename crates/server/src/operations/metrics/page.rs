@@ -9,7 +9,7 @@ use lipsync::call_error::code_name;
 use lipsync_core::saturate::u64_of;
 use lipsync_registry::{ModelState, ModelStatus};
 use lipsync_serving::phase::Phase;
-use lipsync_telemetry::{Exposition, Format, Kind, Metric};
+use lipsync_telemetry::{Exposition, Format, Kind, Metric, Severity};
 use lipsync_worker_pool::WorkerStats;
 
 use super::names;
@@ -27,6 +27,7 @@ pub(super) fn write(snapshot: &Snapshot, details: &Details, format: Format) -> S
     caches(&mut page, snapshot);
     gpus(&mut page, snapshot);
     network(&mut page, details);
+    alerts(&mut page, details);
     process(&mut page, details);
     page.finish()
 }
@@ -143,6 +144,9 @@ fn pool(page: &mut Exposition, snapshot: &Snapshot, details: &Details) {
         family.sample(&[outcome], n);
     }
     one(page, &names::JOBS_INFLIGHT, pool.in_flight);
+    if let Some(ratio) = details.busy_ratio {
+        one(page, &names::BUSY_RATIO, ratio);
+    }
     page.family(&names::BATCH_FRAMES)
         .histogram(&[], &details.batch_frames);
     let mut family = page.family(&names::BATCH_CLOSED);
@@ -334,6 +338,16 @@ fn network(page: &mut Exposition, details: &Details) {
     each(&names::SENT, |p| p.sent_bytes);
     each(&names::CONNECTIONS, |p| p.open);
     each(&names::ACCEPTED, |p| p.accepted);
+}
+
+fn alerts(page: &mut Exposition, details: &Details) {
+    let mut family = page.family(&names::ALERT);
+    for alarm in &details.alarms {
+        for severity in [Severity::Warning, Severity::Critical] {
+            let is_raised = u64::from(alarm.severity == Some(severity));
+            family.sample(&[alarm.name, severity.name()], is_raised);
+        }
+    }
 }
 
 fn process(page: &mut Exposition, details: &Details) {
