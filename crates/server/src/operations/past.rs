@@ -5,10 +5,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::StatusCode;
+use lipsync_telemetry::Step;
 use serde::Serialize;
 
 use super::{api::json, context::Context};
-use crate::telemetry::{AlarmStatus, FIGURES};
+use crate::telemetry::{AlarmStatus, FIGURES, N_FIGURES as N};
 
 /// Steps of one scale. `null` where a figure was not known.
 #[derive(Serialize)]
@@ -47,17 +48,29 @@ pub(super) async fn history(State(context): State<Context>, RawQuery(query): Raw
         let text = "expected no query, or scale=1s, scale=10s or scale=5m\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
-    let known = |figure: f32| figure.is_finite().then_some(figure);
-    let figures = FIGURES.iter().enumerate().map(|(n, name)| Figure {
-        name,
-        means: steps.iter().map(|step| known(step.means[n])).collect(),
-        peaks: steps.iter().map(|step| known(step.peaks[n])).collect(),
-    });
-    json(&Past {
-        scale: scale.to_owned(),
-        figures: figures.collect(),
-        at_s: steps.iter().map(|step| step.at_s).collect(),
+    let scale = scale.to_owned();
+    // A week is a megabyte of numbers.
+    let written = tokio::task::spawn_blocking(move || json(&Past::new(scale, &steps)));
+    written.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot write the history");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
     })
+}
+
+impl Past {
+    fn new(scale: String, steps: &[Step<N>]) -> Self {
+        let known = |figure: f32| figure.is_finite().then_some(figure);
+        let figures = FIGURES.iter().enumerate().map(|(n, name)| Figure {
+            name,
+            means: steps.iter().map(|step| known(step.means[n])).collect(),
+            peaks: steps.iter().map(|step| known(step.peaks[n])).collect(),
+        });
+        Self {
+            scale,
+            at_s: steps.iter().map(|step| step.at_s).collect(),
+            figures: figures.collect(),
+        }
+    }
 }
 
 /// All alerts; those that are raised have a severity.
