@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("lipsync", &[]),
     ("lipsync-audio", &["lipsync-core"]),
     ("lipsync-compositor", &["lipsync-core"]),
@@ -18,7 +18,12 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("lipsync-load-test", &["lipsync"]),
     (
         "lipsync-registry",
-        &["lipsync-compositor", "lipsync-core", "lipsync-engine"],
+        &[
+            "lipsync-compositor",
+            "lipsync-core",
+            "lipsync-engine",
+            "lipsync-telemetry",
+        ],
     ),
     (
         "lipsync-server",
@@ -31,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "lipsync-registry",
             "lipsync-serving",
             "lipsync-session",
+            "lipsync-telemetry",
             "lipsync-worker-pool",
         ],
     ),
@@ -43,11 +49,16 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "lipsync-engine",
             "lipsync-registry",
             "lipsync-session",
+            "lipsync-telemetry",
             "lipsync-worker-pool",
         ],
     ),
-    ("lipsync-session", &["lipsync-core"]),
-    ("lipsync-worker-pool", &["lipsync-core", "lipsync-engine"]),
+    ("lipsync-session", &["lipsync-core", "lipsync-telemetry"]),
+    ("lipsync-telemetry", &[]),
+    (
+        "lipsync-worker-pool",
+        &["lipsync-core", "lipsync-engine", "lipsync-telemetry"],
+    ),
 ];
 
 /// Where words of the wire may stand: in files whose path begins so. Everything else speaks of faces and sound. An entry
@@ -57,8 +68,6 @@ const EDGES: [(&str, &[&str]); 3] = [
         "v1::",
         &[
             "crates/load-test/src/",
-            "crates/server/src/banner.rs",
-            "crates/server/src/gpus.rs",
             "crates/server/src/open_inference/",
             "crates/server/src/operations/",
             "crates/server/src/request_layer/",
@@ -197,7 +206,9 @@ fn a_session_knows_no_wire_and_runs_nothing() -> Result<()> {
         .collect();
     assert_eq!(
         needs,
-        ["bytes", "lipsync-core", "thiserror"].into_iter().collect()
+        ["bytes", "lipsync-core", "lipsync-telemetry", "thiserror"]
+            .into_iter()
+            .collect()
     );
     Ok(())
 }

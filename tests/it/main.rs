@@ -18,6 +18,7 @@ mod hostile;
 mod idle;
 mod isolation;
 mod lip_sync;
+mod metrics;
 mod open_inference;
 mod operations;
 mod overload;

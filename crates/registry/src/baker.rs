@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::{ModelId, sync::unpoisoned};
+use lipsync_core::{ModelId, saturate::millis, sync::unpoisoned};
 
 use crate::{PackFault, bake::BakeEffort, frames::Frames, lock};
 
@@ -96,8 +96,8 @@ impl Baker {
         tracing::info!(model = %id, "baking");
         match frames.bake(&effort, &mut |_| ()) {
             Ok(pack) => {
-                let (bake_time, n_bytes) = (started.elapsed(), pack.n_bytes());
-                tracing::info!(model = %id, ?bake_time, n_bytes, "pack ready");
+                let (bake_ms, n_bytes) = (millis(started.elapsed()), pack.n_bytes());
+                tracing::info!(model = %id, bake_ms, n_bytes, "pack ready");
             }
             Err(PackFault::Busy) => {
                 tracing::info!(model = %id, "another process is baking the pack");

@@ -9,7 +9,7 @@ use std::{
 use lipsync_core::ModelId;
 
 use crate::{
-    Changes, Model, ModelConfig, RegistryConfig, RegistryError,
+    Changes, Model, ModelConfig, RegistryConfig, RegistryError, UnloadReason,
     entry::{Entry, State},
     usage::Usage,
 };
@@ -149,7 +149,7 @@ impl Book {
     }
 
     fn depart(&mut self, id: &ModelId, mut entry: Entry) -> Option<Arc<Model>> {
-        let dropped = entry.unload();
+        let dropped = entry.unload(UnloadReason::Removed);
         self.departed.insert(id.clone(), entry.usage);
         if let State::Loading(waiters) = entry.state {
             for waiter in waiters {

@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     EvictionPolicy, Model, ModelConfig, ModelInfo, ModelState, ModelStatus, RegistryError,
+    UnloadReason,
     book::Book,
     budget::{Amount, Freed},
     usage::Usage,
@@ -48,7 +49,7 @@ impl Entry {
     ///
     /// Those who wait for a load wait on, for that of the new configuration, which has to be begun for them.
     pub(crate) fn renew(&mut self, config: &ModelConfig) -> Option<Arc<Model>> {
-        let dropped = self.unload();
+        let dropped = self.unload(UnloadReason::Changed);
         self.config = Arc::new(config.clone());
         self.info = None;
         if let State::Loading(waiters) = &mut self.state {
@@ -74,11 +75,11 @@ impl Entry {
     }
 
     /// Forgets a ready model; whoever still holds it keeps it.
-    pub(crate) fn unload(&mut self) -> Option<Arc<Model>> {
+    pub(crate) fn unload(&mut self, reason: UnloadReason) -> Option<Arc<Model>> {
         if !matches!(self.state, State::Ready(_)) {
             return None;
         }
-        self.usage.count_unload();
+        self.usage.count_unload(reason);
         match std::mem::replace(&mut self.state, State::Unloaded) {
             State::Ready(model) => Some(model),
             _ => None,
@@ -100,6 +101,7 @@ impl Entry {
             State::Ready(model) => (ModelState::Ready, None, Some(model)),
         };
         let usage = self.usage.record();
+        let times = self.usage.times();
         ModelStatus {
             id: self.config.id.clone(),
             state,
@@ -118,7 +120,8 @@ impl Entry {
             frames: usage.frames,
             total_inference: usage.total_inference,
             loads: usage.loads,
-            unloads: usage.unloads,
+            unloads: times.unloads.iter().map(|(_, n)| n).sum(),
+            times,
         }
     }
 }

@@ -79,7 +79,7 @@ pub use model::Model;
 pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Changes, Lease, ModelFiles, Registry};
-pub use status::{ModelInfo, ModelState, ModelStatus, PackState};
+pub use status::{ModelInfo, ModelState, ModelStatus, ModelTimes, PackState, UnloadReason};
 pub use verdict::{Figures, Verdict};
 
 use lipsync_core::sync::lock;

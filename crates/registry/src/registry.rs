@@ -12,7 +12,7 @@ use lipsync_engine::VisualCacheStats;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError,
+    Model, ModelConfig, ModelStatus, NetworkLoader, RegistryConfig, RegistryError, UnloadReason,
     baker::Baker,
     book::{Book, Job},
     budget::Budget,
@@ -196,7 +196,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::UnknownModel`].
     pub fn unload(&self, id: &ModelId) -> Result<bool, RegistryError> {
-        let unloaded = self.with_entry(id, Entry::unload)?;
+        let unloaded = self.with_entry(id, |entry| entry.unload(UnloadReason::Requested))?;
         if unloaded.is_some() {
             tracing::info!(model = %id, "model unloaded");
         }
@@ -237,7 +237,11 @@ impl Registry {
         for (id, entry) in &mut lock(&self.shared.book).entries {
             let idle = now.saturating_duration_since(entry.usage.record().last_active);
             if idle >= timeout && entry.unused().is_some() {
-                dropped.extend(entry.unload().map(|model| (id.clone(), model)));
+                dropped.extend(
+                    entry
+                        .unload(UnloadReason::Idle)
+                        .map(|model| (id.clone(), model)),
+                );
             }
         }
         // The memory itself is given back here, outside the lock.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lipsync_engine::{Device, MakeRoom};
 
 use crate::{
-    Model, Registry, RegistryError,
+    Model, Registry, RegistryError, UnloadReason,
     budget::{Amount, Charge, Freed, Wanted},
     entry::victims,
     load::Room,
@@ -69,7 +69,7 @@ impl Room for Shared {
                 if let Some(model) = entry.unused() {
                     charge.absorb(model.charge.take());
                 }
-                dropped.extend(entry.unload());
+                dropped.extend(entry.unload(UnloadReason::Room));
             }
             charge.grow_to(amount);
             charge.set_arenas(wanted.arena_bytes);
@@ -118,7 +118,7 @@ impl Shared {
         let mut book = lock(&self.book);
         let policy = book.config.eviction;
         let (Ok(ids) | Err(ids)) = victims(&mut book, policy, place, is_enough);
-        let unload = |id| book.entries.get_mut(&id)?.unload();
+        let unload = |id| book.entries.get_mut(&id)?.unload(UnloadReason::Room);
         let dropped: Vec<_> = ids.into_iter().filter_map(unload).collect();
         drop(book);
         let any = !dropped.is_empty();

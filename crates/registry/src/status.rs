@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lipsync_core::{AudioKind, ModelId};
 use lipsync_engine::VisualCacheStats;
+use lipsync_telemetry::HistogramSnapshot;
 
 use crate::{CacheStats, PackFault, PrecisionInUse};
 
@@ -59,6 +60,53 @@ pub struct ModelInfo {
     pub height: usize,
 }
 
+/// Why a model was dropped from memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnloadReason {
+    /// Somebody asked for it.
+    Requested,
+    /// Another model, or a limit that was lowered, needed the room.
+    Room,
+    /// Nobody had used it for long.
+    Idle,
+    /// The configuration of the model has changed.
+    Changed,
+    /// The model is not configured any more.
+    Removed,
+}
+
+impl UnloadReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Requested,
+        Self::Room,
+        Self::Idle,
+        Self::Changed,
+        Self::Removed,
+    ];
+
+    /// Its name in labels.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Room => "room",
+            Self::Idle => "idle",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Loads and unloads of one model since the server started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelTimes {
+    /// What loads took, those that failed too.
+    pub loads: HistogramSnapshot,
+    /// Times that it was dropped, by reason.
+    pub unloads: [(UnloadReason, u64); UnloadReason::ALL.len()],
+}
+
 /// State and statistics of one configured model.
 #[derive(Debug, Clone)]
 pub struct ModelStatus {
@@ -99,4 +147,6 @@ pub struct ModelStatus {
     pub loads: u64,
     /// Times that it was dropped: by request, eviction or idleness.
     pub unloads: u64,
+    /// The same in detail.
+    pub times: ModelTimes,
 }

@@ -8,13 +8,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{EvictionPolicy, lock};
+use lipsync_telemetry::{Buckets, Counter, Histogram};
+
+use crate::{EvictionPolicy, ModelTimes, UnloadReason, lock};
 
 /// Shared by a model and its entry in the registry.
 pub(crate) struct Usage {
     /// Ticks once per event of any model: unlike a clock it never shows the same time twice.
     turns: Arc<AtomicU64>,
     record: Mutex<UsageRecord>,
+    load_times: Histogram,
+    unloads: [Counter; UnloadReason::ALL.len()],
 }
 
 /// A copy of the figures.
@@ -25,7 +29,6 @@ pub(crate) struct UsageRecord {
     pub frames: u64,
     pub total_inference: Duration,
     pub loads: u64,
-    pub unloads: u64,
     /// The last load or use.
     pub last_active: Instant,
     last_turn: u64,
@@ -41,10 +44,11 @@ impl Usage {
                 frames: 0,
                 total_inference: Duration::ZERO,
                 loads: 0,
-                unloads: 0,
                 last_active: Instant::now(),
                 last_turn: 0,
             }),
+            load_times: Histogram::new(&Buckets::LOAD),
+            unloads: UnloadReason::ALL.map(|_| Counter::default()),
         }
     }
 
@@ -57,9 +61,22 @@ impl Usage {
         self.update(|record| record.loads += 1);
     }
 
+    /// A load of it has ended, well or not.
+    pub(crate) fn count_load_time(&self, time: Duration) {
+        self.load_times.observe_time(time);
+    }
+
     /// It was dropped, which makes it no more worth keeping.
-    pub(crate) fn count_unload(&self) {
-        lock(&self.record).unloads += 1;
+    pub(crate) fn count_unload(&self, reason: UnloadReason) {
+        self.unloads[reason as usize].inc();
+    }
+
+    /// What its loads took, and why it was dropped.
+    pub(crate) fn times(&self) -> ModelTimes {
+        ModelTimes {
+            loads: self.load_times.snapshot(),
+            unloads: UnloadReason::ALL.map(|reason| (reason, self.unloads[reason as usize].get())),
+        }
     }
 
     /// A request uses it.

@@ -2,9 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use lipsync::v1;
-
-use crate::gpus::InWords;
+use crate::gpus::{GpuStatus, InWords};
 
 /// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub struct Banner<'a> {
     /// What runs the networks.
     pub device: &'a str,
     /// How the GPUs are among it, where that is known.
-    pub gpus: Vec<v1::GpuStatus>,
+    pub gpus: Vec<GpuStatus>,
     /// Worker threads.
     pub n_workers: usize,
     /// Places in the queue.
@@ -93,10 +91,10 @@ mod tests {
             tls: (true, true),
             operations: Some(([0, 0, 0, 0], 8080).into()),
             device: "cpu (avx2)",
-            gpus: vec![v1::GpuStatus {
+            gpus: vec![GpuStatus {
                 device: "cuda:0".into(),
                 temperature_c: 41,
-                ..v1::GpuStatus::default()
+                ..GpuStatus::default()
             }],
             n_workers: 4,
             queue_capacity: 100,

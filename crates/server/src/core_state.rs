@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use lipsync_registry::Registry;
 use lipsync_serving::{admission::Admission, batch::Batches, phase::Phase, pipeline::Pipeline};
-use lipsync_session::SessionCounters;
 use tokio::sync::watch;
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     config::{Hot, Live, ServerLimits},
     gpus::Gpus,
     reload::Reloader,
+    telemetry::{EdgeFigures, Past},
     wire::headers::Load,
 };
 
@@ -23,8 +23,6 @@ pub struct Shared {
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
-    /// What is counted about sessions.
-    pub sessions: Arc<SessionCounters>,
     /// Sockets, and what all clients share.
     pub limits: ServerLimits,
     /// What may change while the server runs.
@@ -33,6 +31,10 @@ pub struct Shared {
     pub reload: Reloader,
     /// What runs the networks.
     pub device: String,
+    /// The main figures of the last days, and what is wrong with them.
+    pub past: Past,
+    /// What the edges count.
+    pub figures: Arc<EdgeFigures>,
     /// How the GPUs are that run the networks, if any do.
     pub gpus: Gpus,
     /// How busy the workers are.

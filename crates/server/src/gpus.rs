@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use lipsync::v1;
 use lipsync_core::sync::lock;
 use lipsync_engine::cuda::DeviceInfo;
 use nvml_wrapper::{Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
@@ -20,20 +19,41 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The library's names; machines without the developers' package have only the second.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so", "libnvidia-ml.so.1"];
 
+/// How a GPU is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GpuStatus {
+    /// `cuda:` and its number.
+    pub device: String,
+    /// As its maker calls it.
+    pub name: String,
+    /// Memory in use, whoever uses it.
+    pub memory_used_bytes: u64,
+    /// All its memory.
+    pub memory_total_bytes: u64,
+    /// The part of the last second in which it computed, percent.
+    pub utilization_percent: u32,
+    /// Temperature, degrees Celsius.
+    pub temperature_c: u32,
+    /// Power that it draws, mW.
+    pub power_mw: u32,
+    /// The most that it may draw, mW.
+    pub power_limit_mw: u32,
+}
+
 /// Asks GPUs how they are.
 pub trait GpuProbe: Send + Sync {
     /// One entry a GPU. May take milliseconds.
-    fn look(&self) -> Vec<v1::GpuStatus>;
+    fn look(&self) -> Vec<GpuStatus>;
 }
 
 /// What was last seen of the GPUs. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Gpus(Arc<Mutex<Vec<v1::GpuStatus>>>);
+pub struct Gpus(Arc<Mutex<Vec<GpuStatus>>>);
 
 impl Gpus {
     /// One entry a GPU; none where nothing is known.
     #[must_use]
-    pub fn latest(&self) -> Vec<v1::GpuStatus> {
+    pub fn latest(&self) -> Vec<GpuStatus> {
         lock(&self.0).clone()
     }
 
@@ -77,13 +97,13 @@ impl NvmlProbe {
         }
     }
 
-    fn look_at(&self, info: &DeviceInfo) -> Result<v1::GpuStatus, NvmlError> {
+    fn look_at(&self, info: &DeviceInfo) -> Result<GpuStatus, NvmlError> {
         // Numbers of devices differ between CUDA and the library, places do not.
         let gpu = self
             .library
             .device_by_pci_bus_id(info.pci_bus_id.as_str())?;
         let memory = gpu.memory_info()?;
-        Ok(v1::GpuStatus {
+        Ok(GpuStatus {
             memory_used_bytes: memory.used,
             memory_total_bytes: memory.total,
             utilization_percent: gpu.utilization_rates().map_or(0, |rates| rates.gpu),
@@ -96,17 +116,17 @@ impl NvmlProbe {
 }
 
 /// What is known without the library.
-fn named(info: &DeviceInfo) -> v1::GpuStatus {
-    v1::GpuStatus {
+fn named(info: &DeviceInfo) -> GpuStatus {
+    GpuStatus {
         device: format!("cuda:{}", info.ordinal),
         name: info.name.clone(),
         memory_total_bytes: info.total_bytes,
-        ..v1::GpuStatus::default()
+        ..GpuStatus::default()
     }
 }
 
 impl GpuProbe for NvmlProbe {
-    fn look(&self) -> Vec<v1::GpuStatus> {
+    fn look(&self) -> Vec<GpuStatus> {
         let look = |info| {
             self.look_at(info).unwrap_or_else(|error| {
                 tracing::debug!(%error, ordinal = info.ordinal, "a GPU does not report its status");
@@ -118,11 +138,11 @@ impl GpuProbe for NvmlProbe {
 }
 
 /// A GPU in one line, for the banner.
-pub struct InWords<'a>(pub &'a v1::GpuStatus);
+pub struct InWords<'a>(pub &'a GpuStatus);
 
 impl fmt::Display for InWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v1::GpuStatus {
+        let GpuStatus {
             device,
             name,
             memory_used_bytes,
@@ -159,10 +179,10 @@ mod tests {
     struct Warming(Mutex<u32>);
 
     impl GpuProbe for Warming {
-        fn look(&self) -> Vec<v1::GpuStatus> {
+        fn look(&self) -> Vec<GpuStatus> {
             let mut degrees = self.0.lock().unwrap();
             *degrees += 1;
-            vec![v1::GpuStatus {
+            vec![GpuStatus {
                 device: "cuda:0".into(),
                 name: "A Card".into(),
                 memory_used_bytes: 1_540_000_000,

@@ -34,6 +34,7 @@ mod samples;
 mod seam;
 pub mod serve;
 pub mod service;
+pub mod telemetry;
 pub mod tenants;
 pub mod tls;
 mod transport;

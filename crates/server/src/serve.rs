@@ -16,7 +16,9 @@ use lipsync::{
 };
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
-use lipsync_serving::{admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline};
+use lipsync_serving::{
+    admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline, telemetry::Book,
+};
 use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
@@ -38,6 +40,7 @@ use crate::{
     request_layer::RequestLayer,
     seam::WarmLoader,
     service::{LipSyncService, ModelAdminService, ServerAdminService},
+    telemetry::{EdgeFigures, Past, RefusalLog, keep_sampling},
     tls::{self, Port, TlsError},
     transport,
 };
@@ -161,19 +164,22 @@ impl Server {
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
         loader.connect(&workers);
+        let book = Arc::<Book>::default();
+        let figures = EdgeFigures::new(Arc::clone(&book), live.clone());
         let shared = Arc::new(Shared {
             admission,
             registry,
             pipeline: Pipeline {
                 workers,
                 cpu: CpuPool::new(),
-                clocks: Arc::default(),
+                book,
             },
-            sessions: Arc::default(),
             limits: config.server,
             live,
             reload,
             device,
+            figures: Arc::new(figures),
+            past: Past::new(&config.alerts),
             gpus: Gpus::default(),
             busy: BusyShare::default(),
             started: Instant::now(),
@@ -235,13 +241,17 @@ impl Server {
             peer_share_percent: shared.limits.peer_share_percent,
             tls,
         };
-        let serving = tokio::spawn(transport::serve(listener, calls, limits, closing));
+        let traffic = Arc::clone(&shared.figures.grpc_port);
+        let serving = tokio::spawn(transport::serve(listener, calls, limits, closing, traffic));
         let lost = shared.pipeline.workers.lost_device();
+        let refusals = RefusalLog::keep_telling(Arc::clone(&shared.pipeline.book));
         let mut attendants = vec![
             tokio::spawn(tend_models(shared.registry.clone())),
             tokio::spawn(refuse_when_lost(lost, phase.clone())),
             tokio::spawn(heap_keeper::keep_trimming()),
             tokio::spawn(reload::follow(shared.reload.clone())),
+            tokio::spawn(refusals),
+            tokio::spawn(keep_sampling(Arc::clone(&shared))),
         ];
         attendants.extend(watching_gpus);
         let following = ports.into_iter().map(tls::follow);

@@ -24,7 +24,7 @@ use crate::{
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
     rates::Charge,
     residents::InUse,
-    stages::Stage,
+    telemetry::Stage,
 };
 
 /// What unary calls are served with.
@@ -165,6 +165,7 @@ impl Batches {
             timings.composite = begun.elapsed();
         }
         timings.total = arrived.elapsed();
+        caller.tally.made(frames.len());
         let answer = BatchAnswer {
             frames,
             timings,
@@ -237,6 +238,7 @@ impl Batches {
         let room = self.reserve(caller, estimated_bytes(&model, &indices, output)?)?;
         let pipeline = &self.pipeline;
         let frames = pipeline.background_frames(&model, indices, output).await?;
+        caller.tally.made(frames.len());
         Ok(Served {
             answer: BackgroundAnswer {
                 frames,
@@ -269,11 +271,12 @@ impl Batches {
         n_wanted: Option<usize>,
     ) -> Result<ClipWindows, ServeError> {
         let begun = Instant::now();
-        let Pipeline { cpu, clocks, .. } = &self.pipeline;
+        let Pipeline { cpu, book, .. } = &self.pipeline;
         let (model, max_frames) = (Arc::clone(model), self.max_frames);
         let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
         let windows = windows.await?;
-        clocks.add(Stage::Audio, windows.n_frames, begun.elapsed());
+        book.stages
+            .add(Stage::Audio, windows.n_frames, begun.elapsed());
         Ok(windows)
     }
 

@@ -8,7 +8,7 @@ use std::{
 use lipsync_core::{ModelId, Priority, TenantId, Weight};
 use lipsync_registry::RegistryError;
 
-use crate::{error::ServeError, peer::Peer, rights::Rights};
+use crate::{error::ServeError, peer::Peer, rights::Rights, telemetry::Tally};
 
 /// Whose call it is, how urgent it is, and how long somebody waits for it.
 ///
@@ -30,6 +30,8 @@ pub struct Caller {
     pub max_wait: Option<Duration>,
     /// Where the call came from.
     pub peer: Peer,
+    /// What the call comes to, filled in on its way.
+    pub tally: Arc<Tally>,
 }
 
 impl Caller {

@@ -159,6 +159,20 @@ impl ServeError {
         }
     }
 
+    /// The name of what ran out or does not serve yet, where this is a refusal of a sound request.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Overloaded { what, .. } => Some(shortage(what)),
+            Self::OutOfMemory { .. } => Some("memory"),
+            Self::OverQuota { .. } => Some("quota"),
+            Self::QueueTimeout { .. } => Some("queue_timeout"),
+            Self::Starting => Some("starting"),
+            Self::Draining => Some("draining"),
+            _ => None,
+        }
+    }
+
     /// What is said to a message that is no message of the contract.
     #[must_use]
     pub fn undecodable() -> Self {
@@ -181,6 +195,22 @@ fn over_quota(tenant: &TenantId, quota: &str, limit: &str, retry: Option<Duratio
     });
     let advice = advice.unwrap_or_default();
     format!("the quota {quota} of tenant {tenant} is used up (limit {limit}){advice}")
+}
+
+/// The short name of what has run out, for labels.
+fn shortage(what: &str) -> &'static str {
+    const NAMES: [(&str, &str); 8] = [
+        ("the queue is full", "queue"),
+        ("too many requests at once", "requests"),
+        ("too many sessions", "sessions"),
+        ("too many sessions that nobody reads", "unread_sessions"),
+        ("too many calls at once", "control_calls"),
+        ("too many calls that watch", "watches"),
+        ("too many bytes of uploads", "upload_bytes"),
+        ("too many bytes of unread answers", "unread_bytes"),
+    ];
+    let found = NAMES.iter().find(|(text, _)| *text == what);
+    found.map_or("other", |(_, name)| name)
 }
 
 /// Advice to a refused client. A queue of a hundred small batches drains in about this time.

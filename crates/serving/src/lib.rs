@@ -32,7 +32,7 @@ mod rates;
 mod residents;
 pub mod rights;
 pub mod speech;
-pub mod stages;
+pub mod telemetry;
 
 pub use coding::CodedFrame;
 pub use error::ServeError;

@@ -41,6 +41,10 @@ pub(crate) async fn model_for(
             drop(unloading.await);
         }
     }
-    let lease = registry.model(id).await?;
-    Ok(Used { lease, in_use })
+    let lease = registry.model(id).await;
+    caller.tally.asked_for(id, &lease);
+    Ok(Used {
+        lease: lease?,
+        in_use,
+    })
 }

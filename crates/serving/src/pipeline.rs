@@ -18,7 +18,7 @@ use crate::{
     cpu_pool::CpuPool,
     error::ServeError,
     order::OutputSpec,
-    stages::{Stage, StageClocks},
+    telemetry::{Book, Stage, Tally},
 };
 
 /// Spliced frames that one task codes at most, so that an abandoned request stops soon.
@@ -32,7 +32,7 @@ pub struct Pipeline {
     /// Where everything else runs that takes long.
     pub cpu: CpuPool,
     /// What the steps took.
-    pub clocks: Arc<StageClocks>,
+    pub book: Arc<Book>,
 }
 
 /// The background frames of a batch, in order.
@@ -52,6 +52,8 @@ pub(crate) struct Urgency {
     pub(crate) claim: Claim,
     /// Longest time in the queue.
     pub(crate) max_wait: Option<Duration>,
+    /// What the call comes to.
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Urgency {
@@ -60,6 +62,7 @@ impl Urgency {
         Self {
             claim: claim(caller, priority, Work::Unary),
             max_wait: caller.max_wait,
+            tally: Arc::clone(&caller.tally),
         }
     }
 
@@ -68,6 +71,7 @@ impl Urgency {
         Self {
             claim: claim(caller, priority, Work::Live),
             max_wait: None,
+            tally: Arc::clone(&caller.tally),
         }
     }
 }
@@ -108,7 +112,8 @@ impl Pipeline {
             .cpu
             .run(move || Ok(Backgrounds::load(model, start_frame_index, indices)?))
             .await?;
-        self.clocks
+        self.book
+            .stages
             .add(Stage::Background, n_frames, begun.elapsed());
         Ok(backgrounds)
     }
@@ -125,24 +130,37 @@ impl Pipeline {
         audio: Arc<[f32]>,
         urgency: Urgency,
     ) -> Result<JobOutput, ServeError> {
-        let is_live = urgency.claim.work == Work::Live;
+        let Urgency {
+            claim,
+            max_wait,
+            tally,
+        } = urgency;
+        let is_live = claim.work == Work::Live;
+        let priority = claim.priority;
+        let finish = |output| {
+            let output = self.finish(model, output);
+            let wait = output.timings.queue;
+            self.book.waited(priority, wait);
+            tally.queued(wait);
+            output
+        };
         let job = Job {
             generator: Arc::clone(model.generator()),
             frames: backgrounds.job_frames(),
             audio,
             ahead: backgrounds.ahead(model),
-            claim: urgency.claim,
+            claim,
         };
         let mut handle = if is_live {
             self.workers.submit_when_free(job).await?
         } else {
             self.workers.submit(job)?
         };
-        if let Some(max_wait) = urgency.max_wait {
+        if let Some(max_wait) = max_wait {
             let bound = Instant::now() + max_wait;
             tokio::select! {
                 biased;
-                output = &mut handle => return Ok(self.finish(model, output?)),
+                output = &mut handle => return Ok(finish(output?)),
                 () = tokio::time::sleep_until(bound) => {
                     if !handle.has_started() {
                         return Err(ServeError::QueueTimeout { waited: max_wait });
@@ -150,7 +168,7 @@ impl Pipeline {
                 }
             }
         }
-        Ok(self.finish(model, handle.await?))
+        Ok(finish(handle.await?))
     }
 
     /// Pastes the faces and codes the pictures, all frames at once.
@@ -171,7 +189,8 @@ impl Pipeline {
                 place.generated(face, output)
             })
             .await?;
-        self.clocks
+        self.book
+            .stages
             .add(Stage::Composite, coded.len(), begun.elapsed());
         Ok(coded)
     }
@@ -179,8 +198,9 @@ impl Pipeline {
     fn finish(&self, model: &Model, output: JobOutput) -> JobOutput {
         let n_frames = output.faces.len();
         let timings = &output.timings;
-        self.clocks.add(Stage::Queue, n_frames, timings.queue);
-        self.clocks.add(Stage::Infer, n_frames, timings.infer);
+        let stages = &self.book.stages;
+        stages.add(Stage::Queue, n_frames, timings.queue);
+        stages.add(Stage::Infer, n_frames, timings.infer);
         let n_frames = u64_of(n_frames);
         model.record_use(n_frames, timings.compute);
         output

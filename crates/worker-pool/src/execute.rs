@@ -175,6 +175,9 @@ impl Executor {
             self.arenas.note(generator, run.end);
         }
         self.ledger.costs.note(generator, run.n_frames, cost);
+        if run.n_frames > 0 {
+            self.ledger.batch_frames.observe(u64_of(run.n_frames));
+        }
     }
 
     fn count_run(&self, result: &Result<(), PoolError>, run: &Run) {

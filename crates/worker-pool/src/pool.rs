@@ -11,6 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use lipsync_core::sync::lock;
 use lipsync_engine::{Device, Generator, MakeRoom};
+use lipsync_telemetry::HistogramSnapshot;
 use tokio::sync::watch;
 
 use crate::{
@@ -225,6 +226,12 @@ impl WorkerPool {
             workers,
             ..self.ledger.snapshot()
         }
+    }
+
+    /// Frames of the batches that were run.
+    #[must_use]
+    pub fn batch_frames(&self) -> HistogramSnapshot {
+        self.ledger.batch_frames.snapshot()
     }
 
     /// What a frame of a network takes, as measured; `None` where it has not run yet.

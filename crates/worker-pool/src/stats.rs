@@ -12,6 +12,7 @@ use std::{
 
 use lipsync_core::sync::lock;
 use lipsync_engine::Device;
+use lipsync_telemetry::{Buckets, Histogram};
 use tokio::sync::{Notify, watch};
 
 use crate::{PoolError, cost::Costs, order::policy::Closed};
@@ -135,6 +136,8 @@ pub(crate) struct Ledger {
     lost: watch::Sender<Option<LostDevice>>,
     /// What networks cost.
     pub(crate) costs: Costs,
+    /// Frames of the batches that something came of.
+    pub(crate) batch_frames: Histogram,
 }
 
 impl Ledger {
@@ -148,6 +151,7 @@ impl Ledger {
             freed: Notify::new(),
             lost: watch::Sender::new(None),
             costs: Costs::default(),
+            batch_frames: Histogram::new(&Buckets::FRAMES),
         }
     }
 

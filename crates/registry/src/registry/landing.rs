@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::ModelId;
+use lipsync_core::{ModelId, saturate::millis};
 use lipsync_engine::Device;
 
 use super::Shared;
@@ -55,6 +55,7 @@ impl Shared {
         let started = Instant::now();
         let outcome = self.load_contained(job);
         let report = Report::new(&outcome);
+        job.usage.count_load_time(started.elapsed());
         if landing.land(outcome) {
             report.log(&job.config.id, started.elapsed());
         }
@@ -145,6 +146,7 @@ impl Report {
     }
 
     pub(super) fn log(self, id: &ModelId, load_time: Duration) {
+        let load_ms = millis(load_time);
         match self {
             Self::Ready {
                 device,
@@ -152,10 +154,10 @@ impl Report {
                 precision,
             } => {
                 let (precision, reason) = (precision.name(), precision.reason);
-                tracing::info!(model = %id, %device, ?load_time, weights_bytes, precision, %reason, "model ready");
+                tracing::info!(model = %id, %device, load_ms, weights_bytes, precision, %reason, "model ready");
             }
             Self::Failed { detail } => {
-                tracing::warn!(model = %id, ?load_time, error = detail, "load failed");
+                tracing::warn!(model = %id, load_ms, error = detail, "load failed");
             }
         }
     }

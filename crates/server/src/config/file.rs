@@ -17,6 +17,7 @@ use crate::tenants::Tenants;
 
 use super::{
     BadValue,
+    alerts::{Alerts, RawAlerts},
     capacity::{Elsewhere, RawCapacity},
     engine::{Engine, RawEngine},
     logging::{Logging, RawLogging},
@@ -54,6 +55,7 @@ pub(super) struct RawConfig {
     logging: RawLogging,
     #[serde(deserialize_with = "null_as_default")]
     reload: RawReload,
+    alerts: RawAlerts,
     models_root: Option<Text>,
     scan_models_root: Option<bool>,
     cache_dir: Option<Text>,
@@ -86,6 +88,8 @@ pub struct Config {
     pub logging: Logging,
     /// How a changed configuration comes into force.
     pub reload: Reload,
+    /// When figures are worth a line in the log.
+    pub alerts: Alerts,
     /// Models and their budgets.
     pub registry: RegistryConfig,
     /// Who may call.
@@ -147,6 +151,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawSession::KEYS,
         RawLogging::KEYS,
         RawReload::KEYS,
+        RawAlerts::KEYS,
         RawModel::KEYS,
         RawTenant::KEYS,
     ];
@@ -162,6 +167,7 @@ impl RawConfig {
             ("cache_dir", format!("{:?}", self.cache_dir)),
             ("strict", format!("{:?}", self.strict.unwrap_or(false))),
             ("follow_links", format!("{:?}", self.follow_links)),
+            ("tenants", format!("{:?}", self.tenants)),
         ];
         let sections = [
             self.server.values(),
@@ -174,6 +180,7 @@ impl RawConfig {
             self.session.values(),
             self.logging.values(),
             self.reload.values(),
+            self.alerts.values(),
         ];
         top.into_iter()
             .chain(sections.into_iter().flatten())
@@ -229,6 +236,7 @@ impl RawConfig {
             session,
             logging: self.logging.check()?,
             reload: self.reload.check()?,
+            alerts: self.alerts.check()?,
             registry,
             tenants: Arc::new(tenants),
             scan,

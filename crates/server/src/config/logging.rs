@@ -9,6 +9,7 @@ section! {
     RawLogging in "logging";
     hot level: Text = "info";
     cold format: RawLogFormat = RawLogFormat::Text;
+    hot calls: RawCallLines = RawCallLines::All;
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -18,6 +19,14 @@ pub(super) enum RawLogFormat {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawCallLines {
+    All,
+    Errors,
+    None,
+}
+
 /// `logging`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
@@ -25,6 +34,20 @@ pub struct Logging {
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
+    /// Which finished calls and sessions get a line.
+    pub calls: CallLines,
+}
+
+/// `logging.calls`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CallLines {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that did not end well.
+    Errors,
+    /// No call.
+    None,
 }
 
 /// `logging.format`.
@@ -43,6 +66,15 @@ impl RawLogging {
             RawLogFormat::Text => LogFormat::Text,
             RawLogFormat::Json => LogFormat::Json,
         };
-        Ok(Logging { level, format })
+        let calls = match self.calls() {
+            RawCallLines::All => CallLines::All,
+            RawCallLines::Errors => CallLines::Errors,
+            RawCallLines::None => CallLines::None,
+        };
+        Ok(Logging {
+            level,
+            format,
+            calls,
+        })
     }
 }

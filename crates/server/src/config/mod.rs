@@ -11,6 +11,7 @@
 
 mod address;
 mod advice;
+mod alerts;
 mod capacity;
 mod date;
 mod engine;
@@ -56,9 +57,10 @@ use schema::Schema;
 use tree::Node;
 use typed::{Fault, Problem, Reader};
 
+pub use alerts::{Alert, Alerts};
 pub use engine::{DeviceChoice, Engine};
 pub use file::{Config, Source, keys};
-pub use logging::{LogFormat, Logging};
+pub use logging::{CallLines, LogFormat, Logging};
 pub use operations::Operations;
 pub use origin::Origin;
 pub use output::Output;

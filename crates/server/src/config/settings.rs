@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::tenants::Tenants;
 
 use super::{
-    Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan, ServerLimits,
-    SessionLimits, Tls,
+    Alerts, CallLines, Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan,
+    ServerLimits, SessionLimits, Tls,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -50,6 +50,10 @@ pub struct Hot {
     pub session: SessionLimits,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log_level: String,
+    /// Which finished calls and sessions get a line.
+    pub call_lines: CallLines,
+    /// When figures are worth a line in the log.
+    pub alerts: Alerts,
     /// How the next configuration comes into force.
     pub reload: Reload,
     /// Where models are looked for that the file does not name.
@@ -78,6 +82,8 @@ impl Config {
                 output: self.output,
                 session: self.session.clone(),
                 log_level: self.logging.level.clone(),
+                call_lines: self.logging.calls,
+                alerts: self.alerts.clone(),
                 reload: self.reload,
                 scan: self.scan.clone(),
                 registry: self.registry.clone(),

@@ -8,28 +8,27 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use lipsync::v1;
-use lipsync_serving::{caller::Caller, peer::Peer};
+use lipsync_core::saturate::micros;
+use lipsync_registry::{ModelState, ModelStatus};
+use lipsync_serving::{caller::Caller, peer::Peer, phase::Phase, telemetry};
+use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
 use super::{
     context::{Context, FRESH},
     reload::Reloads,
 };
-use crate::{
-    service::{model_admin, server_admin},
-    tenants::Shown,
-};
+use crate::{gpus::GpuStatus, reload::ReloadStats, telemetry::Snapshot, tenants::Shown};
 
 /// `GetServerStats`.
 #[derive(Serialize)]
 struct Server {
-    version: String,
+    version: &'static str,
     device: String,
     uptime_us: u64,
-    queue_depth: u32,
-    queue_capacity: u32,
-    sessions: u32,
+    queue_depth: usize,
+    queue_capacity: usize,
+    sessions: usize,
     max_sessions: usize,
     submitted: u64,
     completed: u64,
@@ -94,7 +93,7 @@ struct Worker {
 /// `StageStats`.
 #[derive(Serialize)]
 struct Stage {
-    stage: String,
+    stage: &'static str,
     runs: u64,
     frames: u64,
     total_us: u64,
@@ -108,8 +107,8 @@ struct Model {
     state: &'static str,
     failure: String,
     fps: u32,
-    width: u32,
-    height: u32,
+    width: usize,
+    height: usize,
     audio_kind: String,
     frames: u64,
     weights_bytes: u64,
@@ -128,24 +127,34 @@ struct Stats {
 /// `ListModels`.
 pub(super) async fn models(State(context): State<Context>, headers: HeaderMap) -> Response {
     match caller(&context, &headers) {
-        Ok(caller) => json(&list(&context, &caller)),
+        Ok(caller) => {
+            let models = context.shared.registry.list();
+            let visible = models.iter().filter(|m| caller.rights.may_see(&m.id));
+            let seen = visible.map(|m| Model::from(m).as_seen_by(&caller));
+            json(&seen.collect::<Vec<_>>())
+        }
         Err(refusal) => *refusal,
     }
 }
 
 /// `GetServerStats` and `ListModels`.
 pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) -> Response {
-    let caller = match caller(&context, &headers) {
-        Ok(caller) => caller,
-        Err(refusal) => return *refusal,
-    };
-    if let Err(refusal) = caller.check_admin() {
-        return (StatusCode::FORBIDDEN, FRESH, format!("{refusal}\n")).into_response();
+    if let Err(refusal) = check_admin(&context, &headers) {
+        return *refusal;
     }
-    let stats = server_admin::stats(&context.shared);
+    let snapshot = Snapshot::take(&context.shared);
     json(&Stats {
-        server: Server::new(&context, stats),
-        models: list(&context, &caller),
+        models: snapshot.models.iter().map(Model::from).collect(),
+        server: Server::new(snapshot, context.shared.reload.stats()),
+    })
+}
+
+/// Refuses whoever may not see figures of all tenants together.
+pub(super) fn check_admin(context: &Context, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let caller = caller(context, headers)?;
+    caller.check_admin().map_err(|refusal| {
+        let text = format!("{refusal}\n");
+        Box::new((StatusCode::FORBIDDEN, FRESH, text).into_response())
     })
 }
 
@@ -164,47 +173,26 @@ fn caller(context: &Context, headers: &HeaderMap) -> Result<Caller, Box<Response
     }
 }
 
-fn list(context: &Context, caller: &Caller) -> Vec<Model> {
-    let models = model_admin::list(caller, &context.shared.registry);
-    models.into_iter().map(Model::from).collect()
-}
-
 impl Server {
-    fn new(context: &Context, stats: v1::GetServerStatsResponse) -> Self {
-        let max_sessions = context.shared.hot().session.max_sessions;
-        let worker = |worker: v1::WorkerStats| Worker {
-            device: worker.device,
-            frames: worker.frames,
-            busy_us: worker.busy_us,
-            restarts: worker.restarts,
-            faults: worker.faults,
-            out_of_memory: worker.out_of_memory,
-        };
-        let shared = stats.shared_batches.unwrap_or_default();
-        let stage = |stage: v1::StageStats| Stage {
-            stage: stage.stage,
-            runs: stage.runs,
-            frames: stage.frames,
-            total_us: stage.total_us,
-        };
-        let sessions = stats.session_stats.unwrap_or_default();
+    fn new(snapshot: Snapshot, reload: ReloadStats) -> Self {
+        let Snapshot { pool, sessions, .. } = snapshot;
         Self {
-            version: stats.version,
-            device: stats.device,
-            uptime_us: stats.uptime_us,
-            queue_depth: stats.queue_depth,
-            queue_capacity: stats.queue_capacity,
-            sessions: stats.sessions,
-            max_sessions,
-            submitted: stats.submitted,
-            completed: stats.completed,
-            failed: stats.failed,
-            rejected: stats.rejected,
-            cancelled: stats.cancelled,
-            draining: stats.draining,
-            resident_bytes: stats.resident_bytes,
-            workers: stats.workers.into_iter().map(worker).collect(),
-            stages: stats.stages.into_iter().map(stage).collect(),
+            version: snapshot.version,
+            device: snapshot.device,
+            uptime_us: micros(snapshot.uptime),
+            queue_depth: pool.queue_depth,
+            queue_capacity: pool.queue_capacity,
+            sessions: snapshot.open_sessions,
+            max_sessions: snapshot.max_sessions,
+            submitted: pool.submitted,
+            completed: pool.completed,
+            failed: pool.failed,
+            rejected: pool.rejected + snapshot.rejected,
+            cancelled: pool.cancelled,
+            draining: snapshot.phase == Phase::Draining,
+            resident_bytes: snapshot.resident_bytes,
+            workers: pool.workers.iter().map(Worker::from).collect(),
+            stages: snapshot.stages.iter().map(Stage::from).collect(),
             session_stats: Sessions {
                 frames: sessions.frames,
                 silent_frames: sessions.silent_frames,
@@ -215,19 +203,43 @@ impl Server {
                 too_slow: sessions.too_slow,
                 clears: sessions.clears,
             },
-            gpus: stats.gpus.into_iter().map(Gpu::from).collect(),
+            gpus: snapshot.gpus.into_iter().map(Gpu::from).collect(),
             shared_batches: Shared {
-                full: shared.full,
-                idle: shared.idle,
-                wait_over: shared.wait_over,
+                full: pool.shared.full,
+                idle: pool.shared.idle,
+                wait_over: pool.shared.wait_over,
             },
-            reload: context.shared.reload.stats().into(),
+            reload: reload.into(),
         }
     }
 }
 
-impl From<v1::GpuStatus> for Gpu {
-    fn from(gpu: v1::GpuStatus) -> Self {
+impl From<&WorkerStats> for Worker {
+    fn from(worker: &WorkerStats) -> Self {
+        Self {
+            device: worker.device.to_string(),
+            frames: worker.frames,
+            busy_us: micros(worker.busy),
+            restarts: worker.restarts,
+            faults: worker.faults,
+            out_of_memory: worker.out_of_memory,
+        }
+    }
+}
+
+impl From<&(telemetry::Stage, telemetry::StageTime)> for Stage {
+    fn from((stage, time): &(telemetry::Stage, telemetry::StageTime)) -> Self {
+        Self {
+            stage: stage.name(),
+            runs: time.runs(),
+            frames: time.frames,
+            total_us: time.total_us(),
+        }
+    }
+}
+
+impl From<GpuStatus> for Gpu {
+    fn from(gpu: GpuStatus) -> Self {
         Self {
             device: gpu.device,
             name: gpu.name,
@@ -241,34 +253,54 @@ impl From<v1::GpuStatus> for Gpu {
     }
 }
 
-impl From<v1::ModelStats> for Model {
-    fn from(model: v1::ModelStats) -> Self {
-        let state = match model.state() {
-            v1::ModelState::Unspecified | v1::ModelState::Unloaded => "unloaded",
-            v1::ModelState::Loading => "loading",
-            v1::ModelState::Ready => "ready",
-            v1::ModelState::Failed => "failed",
-        };
-        let cache = model.background_cache.unwrap_or_default();
+impl Model {
+    /// As its tenants see it: what it is and how it is, but not what all of them do with it.
+    fn as_seen_by(self, caller: &Caller) -> Self {
+        if caller.rights.is_admin {
+            return self;
+        }
         Self {
-            model_id: model.model_id,
-            device: model.device,
-            state,
-            failure: model.failure,
-            fps: model.fps,
-            width: model.width,
-            height: model.height,
-            audio_kind: model.audio_kind,
-            frames: model.frames,
-            weights_bytes: model.weights_bytes,
-            cache_bytes: model.cache_bytes,
-            cache_requests: cache.requests,
-            cache_hits: cache.hits,
+            device: String::new(),
+            frames: 0,
+            weights_bytes: 0,
+            cache_bytes: 0,
+            cache_requests: 0,
+            cache_hits: 0,
+            ..self
         }
     }
 }
 
-fn json(value: &impl Serialize) -> Response {
+impl From<&ModelStatus> for Model {
+    fn from(model: &ModelStatus) -> Self {
+        let (info, cache) = (model.info, model.background_cache.as_ref());
+        let caches = [&model.background_cache, &model.decoded_cache];
+        let caches = caches.into_iter().flatten();
+        Self {
+            model_id: model.id.to_string(),
+            device: model.device.clone().unwrap_or_default(),
+            state: match model.state {
+                ModelState::Unloaded => "unloaded",
+                ModelState::Loading => "loading",
+                ModelState::Ready => "ready",
+                ModelState::Failed => "failed",
+            },
+            failure: model.failure.clone().unwrap_or_default(),
+            fps: info.map_or(0, |i| i.fps),
+            width: info.map_or(0, |i| i.width),
+            height: info.map_or(0, |i| i.height),
+            audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
+            frames: model.frames,
+            weights_bytes: model.weights_bytes,
+            cache_bytes: caches.map(|cache| cache.resident_bytes).sum(),
+            cache_requests: cache.map_or(0, |cache| cache.requests),
+            cache_hits: cache.map_or(0, |cache| cache.hits),
+        }
+    }
+}
+
+/// An answer that is true only now.
+pub(super) fn json(value: &impl Serialize) -> Response {
     const TYPE: HeaderValue = HeaderValue::from_static("application/json");
     match serde_json::to_vec(value) {
         Ok(text) => (FRESH, [(header::CONTENT_TYPE, TYPE)], text).into_response(),

@@ -17,6 +17,7 @@ use tower::Service as _;
 
 use super::{inflow::Inflow, preface};
 use crate::{
+    telemetry::Traffic,
     tls,
     transport::{
         accept::{Seat, accept},
@@ -41,26 +42,37 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 21\r\n\r\n\
     too many connections\n";
 
+/// What all connections share.
+pub(super) struct Rooms {
+    pub(super) places: Arc<Gate>,
+    pub(super) uploads: Uploads,
+    pub(super) traffic: Arc<Traffic>,
+}
+
 /// Serves until the port closes.
 pub(super) async fn serve(
     (listener, tls): (TcpListener, Option<Arc<tls::Port>>),
     router: Router,
-    places: Arc<Gate>,
-    uploads: Uploads,
+    rooms: Rooms,
     closing: watch::Receiver<()>,
 ) {
     let begin = |socket: TcpStream, seat: Seat| {
-        let inflow = Inflow::new(uploads.clone(), seat.peer);
+        let connected = rooms.traffic.connected();
+        let inflow = Inflow::new(rooms.uploads.clone(), seat.peer);
         let (router, closing, tls) = (router.clone(), closing.clone(), tls.clone());
+        let traffic = Arc::clone(&rooms.traffic);
         async move {
+            let _connected = connected;
+            let through = (inflow, traffic);
             let Some(tls) = tls else {
-                return counted(socket, router, seat, inflow, closing).await;
+                return counted(socket, router, seat, through, closing).await;
             };
             if let Some((socket, seat)) = tls.begin(socket, seat, closing.clone()).await {
-                counted(socket, router, seat, inflow, closing).await;
+                counted(socket, router, seat, through, closing).await;
             }
         }
     };
+    let places = Arc::clone(&rooms.places);
     let mut connections = accept(listener, places, closing.clone(), begin, refuse).await;
     let rest = async { while connections.join_next().await.is_some() {} };
     // What is left after this is aborted with the set.
@@ -72,11 +84,15 @@ async fn counted(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
     seat: Seat,
-    inflow: Inflow,
+    (inflow, traffic): (Inflow, Arc<Traffic>),
     closing: watch::Receiver<()>,
 ) {
-    let tap = inflow.clone();
-    converse(Tapped { socket, tap }, router, seat, inflow, closing).await;
+    let socket = Tapped {
+        socket,
+        tap: inflow.clone(),
+        traffic,
+    };
+    converse(socket, router, seat, inflow, closing).await;
 }
 
 /// One connection until its end.

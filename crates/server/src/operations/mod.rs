@@ -1,8 +1,8 @@
 //! The operations port: HTTP for people and their tools, beside gRPC.
 //!
 //! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
-//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/livez` and `/readyz`
-//! what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
+//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/metrics` what
+//! Prometheus scrapes, `/livez` and `/readyz` what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
 //! authentication here: another site's page may not use a visitor's browser to open a session
 //! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
 //! `Host` keeps out), and whoever reaches the port may do what the page does.
@@ -12,7 +12,9 @@ mod assets;
 mod connections;
 mod context;
 mod inflow;
+mod metrics;
 mod origin;
+mod past;
 mod preface;
 mod reload;
 mod routes;
@@ -24,6 +26,7 @@ use lipsync_core::saturate::usize_of;
 use lipsync_serving::gate::Gate;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
+use connections::Rooms;
 use context::Context;
 
 use crate::{
@@ -88,7 +91,11 @@ impl Listening {
             shared.limits.peer_share_percent,
         );
         let following = tokio::spawn(follow(shared.live.watch(), Arc::clone(&places)));
-        let uploads = shared.admission.uploads().clone();
+        let rooms = Rooms {
+            places,
+            uploads: shared.admission.uploads().clone(),
+            traffic: Arc::clone(&shared.figures.operations_port),
+        };
         let context = Context {
             shared,
             shapes: Shapes::of_contract(),
@@ -96,8 +103,7 @@ impl Listening {
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving =
-            connections::serve((self.listener, self.tls), router, places, uploads, closing);
+        let serving = connections::serve((self.listener, self.tls), router, rooms, closing);
         Operations {
             address: self.address,
             close,

@@ -14,7 +14,7 @@ use lipsync_serving::phase::Phase;
 use super::{
     api, assets,
     context::{Context, FRESH},
-    reload, session,
+    metrics, past, reload, session,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -54,10 +54,13 @@ pub(super) fn router(context: Context) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/session", get(session::open).post(session::explain))
         .route("/reload", post(reload::reload))
         .route("/api/models", get(api::models))
         .route("/api/stats", get(api::stats))
+        .route("/api/history", get(past::history))
+        .route("/api/alerts", get(past::alerts))
         .fallback_service(get(assets::serve).with_state(()))
         .layer(map_response(with_headers))
         .with_state(context)

@@ -23,20 +23,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
 use lipsync_serving::{ServeError, admission::Work};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::tungstenite;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::{context::Context, inflow::Inflow, origin};
 use crate::{
     core_state::Shared,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
+    telemetry::CallEnd,
     tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
     transport::{accept::Seat, closed},
     wire::{self, headers::RequestHeaders, status::to_status},
@@ -56,6 +57,7 @@ const MAX_REASON_BYTES: usize = 123;
 /// Who is at the other end.
 struct Client {
     headers: HeaderMap,
+    id: HeaderValue,
     seat: Seat,
     inflow: Inflow,
 }
@@ -68,6 +70,17 @@ enum End {
     Failed(Status),
     /// The client is gone.
     Gone,
+}
+
+impl End {
+    /// The status of the session, as gRPC would tell it.
+    fn code(&self) -> Code {
+        match self {
+            Self::Done => Code::Ok,
+            Self::Failed(status) => status.code(),
+            Self::Gone => Code::Cancelled,
+        }
+    }
 }
 
 impl From<ServeError> for End {
@@ -102,6 +115,7 @@ pub(super) async fn open(
     let protocol = wants_subprotocol(&headers).then_some(SUBPROTOCOL);
     let client = Client {
         headers,
+        id: id.clone(),
         seat,
         inflow,
     };
@@ -201,8 +215,13 @@ async fn converse(
         .headers
         .checked()
         .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
+    let caller = &arrival.headers.caller;
+    let mut ending = CallEnd::web_session(&shared.figures, client.id.clone(), caller);
     if let Err(refusal) = expected {
-        return refusal.into();
+        caller.tally.fail(&refusal);
+        let end = End::from(refusal);
+        ending.ends_with(end.code());
+        return end;
     }
     // The session takes every message at once; one place is enough.
     let (requests, incoming) = mpsc::channel(1);
@@ -215,10 +234,12 @@ async fn converse(
         shapes: &context.shapes,
         control: Control::begin(),
     };
-    tokio::select! {
+    let end = tokio::select! {
         end = reading.read(source, &client.inflow) => end,
         end = write(sink, responses, send_timeout) => end,
-    }
+    };
+    ending.ends_with(end.code());
+    end
 }
 
 /// The largest message that a client may send.

@@ -19,12 +19,16 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::telemetry::CALLS;
+
 /// How long lines are counted before that begins anew.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Lines about the same thing from the same place that are written in a window.
 const MAX_SAME: u32 = 5;
 /// Lines from the same place, whatever they are about.
 const MAX_OF_PLACE: u32 = 100;
+/// Lines about finished calls that are written in a window: a thousand a second, about 0.2 MB.
+const MAX_CALLS: u32 = 10_000;
 /// The fields that say what a line is about. What is in them comes from the configuration, never from a
 /// client, who could otherwise make every line another.
 const SUBJECTS: [&str; 6] = ["model", "device", "worker", "pack", "path", "what"];
@@ -89,6 +93,21 @@ impl Limit {
         now: Instant,
         said: impl FnOnce() -> Said,
     ) -> bool {
+        self.admit_within((MAX_SAME, MAX_OF_PLACE), (place, subject), now, said)
+    }
+
+    /// The same for a line about a finished call: each is news, so there may be many.
+    fn admit_call(&self, place: Place, now: Instant, said: impl FnOnce() -> Said) -> bool {
+        self.admit_within((MAX_CALLS, MAX_CALLS), (place, 0), now, said)
+    }
+
+    fn admit_within(
+        &self,
+        (max_same, max_of_place): (u32, u32),
+        (place, subject): (Place, u64),
+        now: Instant,
+        said: impl FnOnce() -> Said,
+    ) -> bool {
         let mut places = self.lock();
         let window = places.entry(place);
         let window = window.or_insert_with(|| Window::new(now, said()));
@@ -96,7 +115,7 @@ impl Limit {
         if window.is_over(now) && window.n_left_out == 0 {
             *window = Window::new(now, window.like.clone());
         }
-        let may = window.has_room(subject);
+        let may = window.has_room(subject, max_same, max_of_place);
         if !may {
             window.n_left_out += 1;
         }
@@ -140,12 +159,12 @@ impl Window {
         now.saturating_duration_since(self.began) >= WINDOW
     }
 
-    fn has_room(&mut self, subject: u64) -> bool {
-        if self.n_written >= MAX_OF_PLACE {
+    fn has_room(&mut self, subject: u64, max_same: u32, max_of_place: u32) -> bool {
+        if self.n_written >= max_of_place {
             return false;
         }
         let n_same = self.subjects.entry(subject).or_default();
-        let may = *n_same < MAX_SAME;
+        let may = *n_same < max_same;
         if may {
             *n_same += 1;
             self.n_written += 1;
@@ -178,6 +197,9 @@ impl<S: Subscriber> Layer<S> for LimitLayer {
             target: metadata.target().to_owned(),
             message: gist.message,
         };
+        if metadata.target() == CALLS {
+            return self.0.admit_call(place, Instant::now(), said);
+        }
         let subject = gist.subjects.finish();
         self.0.admit(place, subject, Instant::now(), said)
     }
@@ -253,6 +275,16 @@ mod tests {
             .sum::<usize>();
         assert!(n_kept <= MAX_OF_PLACE as usize);
         assert_eq!(limit.take_left_out(now, true).len(), 1);
+    }
+
+    #[test]
+    fn calls_may_be_many_but_not_without_number() {
+        let (limit, now) = (Limit::default(), Instant::now());
+        let n_admitted = (0..50_000)
+            .filter(|_| limit.admit_call(1, now, said))
+            .count();
+        assert_eq!(n_admitted, MAX_CALLS as usize);
+        assert_eq!(limit.take_left_out(now, true)[0].n_lines, 40_000);
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use lipsync_serving::admission::Work;
 
-use crate::config::{Hot, ServerLimits};
+use crate::{
+    config::{Hot, ServerLimits},
+    telemetry::CallKind,
+};
 
 /// Methods that `server.request_timeout_ms` is about begin with this.
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
@@ -132,6 +135,17 @@ impl Kind {
             Self::Control => Some(Work::Control),
             Self::Watch | Self::Reflection | Self::Stream => Some(Work::Watch),
             Self::Unknown => None,
+        }
+    }
+
+    /// What such a call is to the book of figures.
+    pub(super) fn in_book(self) -> CallKind {
+        match self {
+            Self::Work | Self::Stream => CallKind::Request,
+            Self::Session => CallKind::Session,
+            Self::Control | Self::Load | Self::Watch | Self::Reflection | Self::Unknown => {
+                CallKind::Other
+            }
         }
     }
 

@@ -26,15 +26,18 @@ use std::{
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use lipsync_core::TenantId;
 use lipsync_serving::{
     ServeError,
     activity::Busy,
     admission::{Admission, Admitted, Work},
+    caller::Caller,
     gate::Ticket,
     peer::Peer,
 };
+use lipsync_telemetry::OTHER;
 use tokio::time::timeout_at;
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
@@ -42,6 +45,7 @@ use crate::{
     config::{Hot, Live, ServerLimits},
     core_state::Shared,
     reload::Outcomes,
+    telemetry::{CallEnd, CallKind, EdgeFigures},
     tenants::Shown,
     wire::{
         headers::{RequestHeaders, check_encoding},
@@ -53,12 +57,11 @@ pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
-use unwritten::{Held, Unwritten};
+use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
 /// Names a request in the log; echoed.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
 
@@ -70,6 +73,7 @@ pub struct RequestLayer {
     live: Live<Hot>,
     outcomes: Arc<Outcomes>,
     shapes: Arc<Shapes>,
+    figures: Arc<EdgeFigures>,
 }
 
 impl RequestLayer {
@@ -82,7 +86,23 @@ impl RequestLayer {
             live: shared.live.clone(),
             outcomes: shared.reload.outcomes(),
             shapes: Shapes::of_contract(),
+            figures: Arc::clone(&shared.figures),
         }
+    }
+}
+
+impl RequestLayer {
+    /// The status of a call by nobody who is known, which is counted, but for no tenant.
+    fn unknown_caller(&self, path: Option<&str>, id: &HeaderValue, refusal: ServeError) -> Status {
+        let nobody = Caller {
+            tenant: TenantId::new(OTHER),
+            ..Caller::default()
+        };
+        let mut ending = CallEnd::grpc(CallKind::Other, &self.figures, path, id.clone(), &nobody);
+        nobody.tally.fail(&refusal);
+        let status = to_status(refusal);
+        ending.ends_with(status.code());
+        status
     }
 }
 
@@ -134,7 +154,7 @@ where
             path = %lipsync_core::Foreign(request.uri().path()),
             tenant = tracing::field::Empty
         );
-        let call = Call::new(&self.layer, &request, &span);
+        let call = Call::new(&self.layer, &id, &request, &span);
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
@@ -144,7 +164,7 @@ where
             let (kind, mut response) = match call {
                 _ if !is_grpc(request.headers()) => (Kind::Unknown, unsupported()),
                 Ok(call) => (call.method.kind, call.answer(inner, request).await?),
-                Err(refusal) => (Kind::Unknown, to_status(refusal).into_http()),
+                Err(refusal) => (Kind::Unknown, refusal.into_http()),
             };
             let code = code_of(&response);
             match kind {
@@ -168,6 +188,8 @@ struct Call {
     arrival: Arrival,
     /// The headers of the answer leave before.
     answer_by: Instant,
+    /// Counts the call when it is over.
+    ending: CallEnd,
 }
 
 /// What a call holds while it is answered, and after.
@@ -185,17 +207,21 @@ impl Call {
     /// Refuses whoever is not known, before anything else is looked at.
     fn new(
         layer: &RequestLayer,
+        id: &HeaderValue,
         request: &Request<Body>,
         span: &tracing::Span,
-    ) -> Result<Self, ServeError> {
+    ) -> Result<Self, Status> {
         let now = Instant::now();
         let hot = layer.live.get();
         let limits = Limits::of(&layer.server, &hot);
-        let method = Method::of(request.uri().path(), limits);
+        let path = request.uri().path();
+        let method = Method::of(path, limits);
+        let known_path = (method.kind != Kind::Unknown).then_some(path);
         let shown = Shown::in_headers(request.headers());
-        let tenant = hot
+        let identified = hot
             .tenants
-            .identify(shown, method.is_open(), SystemTime::now())?;
+            .identify(shown, method.is_open(), SystemTime::now());
+        let tenant = identified.map_err(|refusal| layer.unknown_caller(known_path, id, refusal))?;
         if !hot.tenants.is_empty() {
             span.record("tenant", tenant.id.as_str());
         }
@@ -209,10 +235,19 @@ impl Call {
         if !matches!(method.kind, Kind::Session | Kind::Stream) {
             headers.caller.deadline = Some(answer_by);
         }
+        let kind = method.kind.in_book();
+        let ending = CallEnd::grpc(
+            kind,
+            &layer.figures,
+            known_path,
+            id.clone(),
+            &headers.caller,
+        );
         Ok(Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
             method,
+            ending,
             arrival: Arrival::new(headers, extensions.get().cloned()),
             answer_by,
         })
@@ -228,7 +263,11 @@ impl Call {
     {
         let (request, inside) = match self.let_in(request).await {
             Ok(inside) => inside,
-            Err(refusal) => return Ok(to_status(refusal).into_http()),
+            Err(refusal) => {
+                let status = self.refused(refusal);
+                self.ending.ends_with(status.code());
+                return Ok(status.into_http());
+            }
         };
         let mut response = self.answered_by(inner.call(request)).await?;
         if let Some(code) = repaired(&response) {
@@ -239,13 +278,16 @@ impl Call {
         if let Some(room) = &room {
             room.set_waiting(Some(tokio::time::Instant::now()));
         }
+        if let Some(code) = told_code(response.headers()) {
+            self.ending.ends_with(code);
+        }
         let held = Held {
             _answer: inside.answer,
             _watch: inside.watch.place,
             _busy: inside.busy,
             _room: room,
         };
-        Ok(response.map(|body| Body::new(Unwritten::new(body, held))))
+        Ok(response.map(|body| Body::new(Unwritten::new(body, held, self.ending))))
     }
 
     /// Reads the message where there is one, and gives the call what it needs to be answered.
@@ -341,7 +383,7 @@ impl Call {
             biased;
             answer = timeout_at(self.answer_by.into(), answer) => answer,
             () = withdrawn => {
-                return Ok(to_status(self.admission.refuse_upload()).into_http());
+                return Ok(self.refused(self.admission.refuse_upload()).into_http());
             }
         };
         match answer {
@@ -350,8 +392,14 @@ impl Call {
                 tracing::error!("a request handler panicked");
                 Ok(status::panicked().into_http())
             }
-            Err(_elapsed) => Ok(to_status(ServeError::DeadlineExceeded).into_http()),
+            Err(_elapsed) => Ok(self.refused(ServeError::DeadlineExceeded).into_http()),
         }
+    }
+
+    /// The status of a call that ends with an error here.
+    fn refused(&self, error: ServeError) -> Status {
+        self.arrival.headers.caller.tally.fail(&error);
+        to_status(error)
     }
 }
 

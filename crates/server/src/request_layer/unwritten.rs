@@ -7,15 +7,29 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use lipsync_serving::{activity::Busy, gate::Ticket};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
+
+use crate::telemetry::CallEnd;
+
+/// The code of an answer, in its headers or its trailers.
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The code in the headers or trailers of an answer.
+pub(super) fn told_code(headers: &HeaderMap) -> Option<Code> {
+    let code = headers.get(&GRPC_STATUS)?;
+    Some(Code::from_bytes(code.as_bytes()))
+}
 
 /// A body that holds something until its last byte has left the server: a large answer to a slow
 /// reader waits in the connection for long after the handler has returned it.
 pub(super) struct Unwritten {
     inner: Body,
     held: Arc<Held>,
+    /// Counts the call once the stack has taken all of its answer, or has dropped it.
+    ending: CallEnd,
 }
 
 /// What an answer holds until it is written.
@@ -37,9 +51,13 @@ struct Piece {
 }
 
 impl Unwritten {
-    pub(super) fn new(inner: Body, held: Held) -> Self {
+    pub(super) fn new(inner: Body, held: Held, ending: CallEnd) -> Self {
         let held = Arc::new(held);
-        Self { inner, held }
+        Self {
+            inner,
+            held,
+            ending,
+        }
     }
 }
 
@@ -58,6 +76,11 @@ impl http_body::Body for Unwritten {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(code) = frame.trailers_ref().and_then(told_code)
+        {
+            self.ending.ends_with(code);
+        }
         let held = &self.held;
         let hold = |bytes| {
             let _held = Arc::clone(held);

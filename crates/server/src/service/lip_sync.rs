@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
-use lipsync_serving::ServeError;
+use lipsync_serving::{ServeError, telemetry::Tally};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -74,20 +74,36 @@ impl LipSyncService {
     }
 }
 
+/// What a call comes to.
+fn tally<T>(request: &Request<T>) -> Arc<Tally> {
+    Arc::clone(&Arrival::of(request.extensions()).headers.caller.tally)
+}
+
+/// The status of a call that ends with an error, which its tally notes.
+fn told(tally: &Tally, error: ServeError) -> Status {
+    tally.fail(&error);
+    to_status(error)
+}
+
 #[tonic::async_trait]
 impl LipSync for LipSyncService {
     async fn infer_batch_composite(
         &self,
         request: Request<v1::InferBatchCompositeRequest>,
     ) -> Result<Response<v1::InferBatchCompositeResponse>, Status> {
-        self.batch(request).await.map_err(to_status)
+        let tally = tally(&request);
+        self.batch(request)
+            .await
+            .map_err(|error| told(&tally, error))
     }
 
     async fn get_background(
         &self,
         request: Request<v1::GetBackgroundRequest>,
     ) -> Result<Response<v1::GetBackgroundResponse>, Status> {
-        self.backgrounds(request).await.map_err(to_status)
+        let tally = tally(&request);
+        let answer = self.backgrounds(request).await;
+        answer.map_err(|error| told(&tally, error))
     }
 
     type StreamCompositeStream =
@@ -98,7 +114,9 @@ impl LipSync for LipSyncService {
         request: Request<Streaming<v1::StreamCompositeRequest>>,
     ) -> Result<Response<Self::StreamCompositeStream>, Status> {
         let arrival = Arrival::of(request.extensions());
-        arrival.headers.checked().map_err(to_status)?;
+        let headers = &arrival.headers;
+        let checked = headers.checked();
+        checked.map_err(|error| told(&headers.caller.tally, error))?;
         let responses = wire::session::serve(&self.shared, arrival, request.into_inner());
         Ok(Response::new(Box::pin(responses)))
     }

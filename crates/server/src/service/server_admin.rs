@@ -4,15 +4,22 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use lipsync::v1::{self, server_admin_server::ServerAdmin};
 use lipsync_core::saturate::{micros, u32_of};
-use lipsync_registry::ModelState;
-use lipsync_serving::{ServeError, phase::Phase, stages::Stage};
+use lipsync_registry::{ModelState, ModelStatus};
+use lipsync_serving::{
+    ServeError,
+    phase::Phase,
+    telemetry::{Stage, StageTime},
+};
+use lipsync_worker_pool::WorkerStats;
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use super::model_admin::visual_cache_to_proto;
 use crate::{
     core_state::Shared,
+    gpus::GpuStatus,
     request_layer::Arrival,
+    telemetry::Snapshot,
     wire::{session::stats_to_proto, status::to_status},
 };
 
@@ -73,64 +80,75 @@ impl ServerAdmin for ServerAdminService {
     }
 }
 
-pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
-    let pool = shared.pipeline.workers.stats();
-    let models = shared.registry.list();
-    let workers = pool
-        .workers
-        .iter()
-        .enumerate()
-        .map(|(index, worker)| v1::WorkerStats {
-            worker: u32_of(index),
-            batches: worker.batches,
-            frames: worker.frames,
-            busy_us: micros(worker.busy),
-            restarts: worker.restarts,
-            device: worker.device.to_string(),
-            faults: worker.faults,
-            out_of_memory: worker.out_of_memory,
-        });
+/// The statistics of the contract.
+fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
+    to_proto(Snapshot::take(shared))
+}
+
+fn to_proto(snapshot: Snapshot) -> v1::GetServerStatsResponse {
+    let Snapshot { pool, models, .. } = snapshot;
+    let is_ready = |model: &&ModelStatus| model.state == ModelState::Ready;
     v1::GetServerStatsResponse {
-        version: env!("CARGO_PKG_VERSION").into(),
-        uptime_us: micros(shared.started.elapsed()),
-        device: shared.device.clone(),
+        version: snapshot.version.into(),
+        uptime_us: micros(snapshot.uptime),
+        device: snapshot.device,
         worker_count: u32_of(pool.n_workers()),
         queue_capacity: u32_of(pool.queue_capacity),
         queue_depth: u32_of(pool.queue_depth),
         submitted: pool.submitted,
         completed: pool.completed,
         failed: pool.failed,
-        rejected: pool.rejected + shared.admission.n_rejected(),
+        rejected: pool.rejected + snapshot.rejected,
         cancelled: pool.cancelled,
-        workers: workers.collect(),
-        models_loaded: u32_of(
-            models
-                .iter()
-                .filter(|m| m.state == ModelState::Ready)
-                .count(),
-        ),
+        workers: (0..).zip(&pool.workers).map(worker_to_proto).collect(),
+        models_loaded: u32_of(models.iter().filter(is_ready).count()),
         models_configured: u32_of(models.len()),
-        sessions: u32_of(shared.admission.n_sessions()),
-        draining: *shared.phase.borrow() == Phase::Draining,
-        resident_bytes: shared.registry.resident_bytes(),
-        session_stats: Some(stats_to_proto(shared.sessions.stats())),
-        visual_cache: Some(visual_cache_to_proto(shared.registry.visual_cache())),
-        gpus: shared.gpus.latest(),
+        sessions: u32_of(snapshot.open_sessions),
+        draining: snapshot.phase == Phase::Draining,
+        resident_bytes: snapshot.resident_bytes,
+        session_stats: Some(stats_to_proto(snapshot.sessions)),
+        visual_cache: Some(visual_cache_to_proto(snapshot.visual_cache)),
+        gpus: snapshot.gpus.into_iter().map(gpu_to_proto).collect(),
         shared_batches: Some(v1::SharedBatches {
             full: pool.shared.full,
             idle: pool.shared.idle,
             wait_over: pool.shared.wait_over,
         }),
-        stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
+        stages: snapshot.stages.iter().map(stage_to_proto).collect(),
     }
 }
 
-fn stage_to_proto(shared: &Shared, stage: Stage) -> v1::StageStats {
-    let time = shared.pipeline.clocks.of(stage);
+fn worker_to_proto((index, worker): (u32, &WorkerStats)) -> v1::WorkerStats {
+    v1::WorkerStats {
+        worker: index,
+        batches: worker.batches,
+        frames: worker.frames,
+        busy_us: micros(worker.busy),
+        restarts: worker.restarts,
+        device: worker.device.to_string(),
+        faults: worker.faults,
+        out_of_memory: worker.out_of_memory,
+    }
+}
+
+fn stage_to_proto((stage, time): &(Stage, StageTime)) -> v1::StageStats {
     v1::StageStats {
         stage: stage.name().into(),
-        runs: time.runs,
+        runs: time.runs(),
         frames: time.frames,
-        total_us: micros(time.total),
+        total_us: time.total_us(),
+    }
+}
+
+fn gpu_to_proto(gpu: GpuStatus) -> v1::GpuStatus {
+    v1::GpuStatus {
+        device: gpu.device,
+        name: gpu.name,
+        memory_used_bytes: gpu.memory_used_bytes,
+        memory_total_bytes: gpu.memory_total_bytes,
+        utilization_percent: gpu.utilization_percent,
+        temperature_c: gpu.temperature_c,
+        power_mw: gpu.power_mw,
+        power_limit_mw: gpu.power_limit_mw,
     }
 }

@@ -30,6 +30,8 @@ use flood::Frames;
 use tapped::Tapped;
 use unread::{Answer, Streams, UnreadLimit};
 
+use crate::telemetry::Traffic;
+
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 100;
 /// Bytes of the headers of a request; a longer one is refused. They are small, but for ids and keys.
@@ -93,6 +95,7 @@ pub(crate) async fn serve(
     calls: impl Calls,
     limits: Limits,
     closing: watch::Receiver<()>,
+    traffic: Arc<Traffic>,
 ) {
     let protocol = protocol(limits.unread);
     let places = accept::places(max_connections(), limits.peer_share_percent);
@@ -103,6 +106,7 @@ pub(crate) async fn serve(
             seat,
             closing: closing.clone(),
             lingering: Arc::clone(&lingering),
+            traffic: Arc::clone(&traffic),
         };
         let (tls, calls) = (limits.tls.clone(), calls.clone());
         async move {
@@ -148,6 +152,7 @@ struct Connection {
     seat: Seat,
     closing: watch::Receiver<()>,
     lingering: Arc<Semaphore>,
+    traffic: Arc<Traffic>,
 }
 
 impl Connection {
@@ -162,7 +167,9 @@ impl Connection {
             seat,
             mut closing,
             lingering,
+            traffic,
         } = self;
+        let _connected = traffic.connected();
         let begun = tokio::select! {
             begun = preface::read(socket, seat.address) => begun,
             () = closed(&mut closing) => return,
@@ -188,6 +195,7 @@ impl Connection {
         let socket = TokioIo::new(Tapped {
             socket,
             tap: Frames::default(),
+            traffic,
         });
         let mut connection = pin!(protocol.serve_connection(socket, service));
         let ended = tokio::select! {

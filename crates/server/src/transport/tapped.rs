@@ -3,10 +3,14 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use lipsync_core::saturate::u64_of;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::telemetry::Traffic;
 
 /// What looks at the bytes of a connection.
 pub(crate) trait Tap {
@@ -25,6 +29,8 @@ pub(crate) trait Tap {
 pub(crate) struct Tapped<S, T> {
     pub(crate) socket: S,
     pub(crate) tap: T,
+    /// Where the bytes of all connections are counted.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// How a connection ends that brings more than it may.
@@ -40,7 +46,9 @@ impl<S: AsyncRead + Unpin, T: Tap + Unpin> AsyncRead for Tapped<S, T> {
     ) -> Poll<io::Result<()>> {
         let n_before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        Poll::Ready(self.tap.read(&buffer.filled()[n_before..]))
+        let came = &buffer.filled()[n_before..];
+        self.traffic.received.add(u64_of(came.len()));
+        Poll::Ready(self.tap.read(came))
     }
 }
 
@@ -51,6 +59,7 @@ impl<S: AsyncWrite + Unpin, T: Tap + Unpin> AsyncWrite for Tapped<S, T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let n_bytes = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
+        self.traffic.sent.add(u64_of(n_bytes));
         self.tap.written(n_bytes);
         Poll::Ready(Ok(n_bytes))
     }
@@ -61,6 +70,7 @@ impl<S: AsyncWrite + Unpin, T: Tap + Unpin> AsyncWrite for Tapped<S, T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let n_bytes = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))?;
+        self.traffic.sent.add(u64_of(n_bytes));
         self.tap.written(n_bytes);
         Poll::Ready(Ok(n_bytes))
     }

@@ -42,6 +42,7 @@ where
     R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
 {
     let (caller, activity) = (arrival.headers.caller.clone(), arrival.activity());
+    let tally = Arc::clone(&caller.tally);
     // A session keeps the settings that it was opened with: `Opened` tells its client some of them.
     let hot = shared.hot();
     let edge = Edge {
@@ -53,11 +54,12 @@ where
     let outcomes = shared.reload.outcomes();
     let outgoing = live::begin(parts(shared, &hot), caller, activity, incoming);
     outgoing.map(move |message| {
-        let message = message.map(to_response).map_err(status::to_status);
-        if let Err(failed) = &message {
-            outcomes.session(failed.code());
-        }
-        message
+        message.map(to_response).map_err(|error| {
+            tally.fail(&error);
+            let status = status::to_status(error);
+            outcomes.session(status.code());
+            status
+        })
     })
 }
 
@@ -68,7 +70,6 @@ fn parts(shared: &Shared, hot: &Hot) -> Parts {
         admission: Arc::clone(&shared.admission),
         registry: shared.registry.clone(),
         pipeline: shared.pipeline.clone(),
-        counters: Arc::clone(&shared.sessions),
         new_intake: samples::intake,
         limits: hot.session.live(&shared.limits, &hot.requests),
         shutdown_grace: Arc::new(move || live.get().requests.shutdown_grace),

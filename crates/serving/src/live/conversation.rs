@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     activity::Busy, admission::Admitted, coding::CodedFrame, error::ServeError, gate::Ticket,
+    telemetry::SessionClock,
 };
 
 /// The state machine, with the server's pictures and errors.
@@ -34,6 +35,7 @@ pub(super) struct Conversation {
 struct State {
     /// `None` until the session is open.
     session: Option<Session>,
+    clock: Option<SessionClock>,
     early_end: Option<ServeError>,
     activity: Activity,
     /// Given back when the session has failed or its response stream is gone, whichever is first: a
@@ -54,10 +56,11 @@ pub(super) struct Activity {
 }
 
 impl Conversation {
-    pub(super) fn new(counters: Arc<SessionCounters>) -> Self {
+    pub(super) fn new(counters: &SessionCounters) -> Self {
         let now = Instant::now();
         let state = State {
             session: None,
+            clock: None,
             early_end: None,
             activity: Activity {
                 last: now,
@@ -84,10 +87,20 @@ impl Conversation {
     }
 
     /// Begins: from now on there is a session, whose first message is `opened`.
-    pub(super) fn open(&self, mut session: Session, opened: Opened) {
+    pub(super) fn open(&self, mut session: Session, clock: SessionClock, opened: Opened) {
         session.notify(Notice::Opened(opened));
-        self.lock().session = Some(session);
+        let mut state = self.lock();
+        state.session = Some(session);
+        state.clock = Some(clock);
+        drop(state);
         self.for_responses.notify_one();
+    }
+
+    /// Audio of a segment came.
+    pub(super) fn heard(&self, segment_id: u64) {
+        if let Some(clock) = &mut self.lock().clock {
+            clock.heard(segment_id, Instant::now());
+        }
     }
 
     /// Changes the session because of something that the client sent.
@@ -263,6 +276,9 @@ impl Conversation {
         let popped = session.pop(now.into_std());
         state.activity.unread_since = match &popped {
             Popped::Message(message) => {
+                if let (Outgoing::Frame(frame), Some(clock)) = (message, &mut state.clock) {
+                    clock.sent(frame.segment_id, now);
+                }
                 let is_idle = matches!(message, Outgoing::Frame(f) if f.audio_time_us.is_none());
                 if !is_idle {
                     state.activity.last = now;
@@ -315,7 +331,7 @@ mod tests {
         let gate = Admission::new(limits, seen);
         let anybody = Caller::default();
         let fail = || {
-            let conversation = Conversation::new(Arc::default());
+            let conversation = Conversation::new(&SessionCounters::default());
             conversation.admit(gate.admit(&anybody, Work::Session)?, None);
             assert!(gate.admit(&anybody, Work::Session).is_err());
             conversation.end(Some(ServeError::DeadlineExceeded));

@@ -44,7 +44,7 @@ pub fn begin<R: Requests + 'static>(
 ) -> impl Stream<Item = Result<Outgoing<CodedFrame>, ServeError>> + Send + use<R> {
     let deadline = caller.deadline;
     let opener = Opener { caller, activity };
-    let conversation = Arc::new(Conversation::new(Arc::clone(&parts.counters)));
+    let conversation = Arc::new(Conversation::new(&parts.pipeline.book.sessions));
     let mut tasks = JoinSet::new();
     let reading = reader::run(parts, opener, requests, Arc::clone(&conversation));
     tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));

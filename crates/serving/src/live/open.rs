@@ -7,7 +7,10 @@ use lipsync_audio::{
     windows::STEP_FLOATS,
 };
 use lipsync_compositor::Encoding;
-use lipsync_core::saturate::{u32_of, u64_of, usize_of};
+use lipsync_core::{
+    ModelId,
+    saturate::{u32_of, u64_of, usize_of},
+};
 use lipsync_registry::Model;
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
@@ -33,6 +36,7 @@ const MAX_PACED_MS: u32 = 320;
 /// A session that may begin.
 #[derive(Debug)]
 pub(super) struct Opening {
+    pub(super) model_id: ModelId,
     /// Pinned for the session's life.
     pub(super) model: Arc<Model>,
     pub(super) form: AudioForm,
@@ -85,6 +89,7 @@ impl Opening {
         let first = walk(&model, order.start_frame_index, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
         Ok(Self {
+            model_id: order.model_id,
             model,
             form,
             output,

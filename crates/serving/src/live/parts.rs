@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lipsync_registry::Registry;
-use lipsync_session::{Intake, SessionCounters};
+use lipsync_session::Intake;
 
 use crate::{
     admission::Admission, answer_limit::AnswerLimit, error::ServeError, order::PcmFormat,
@@ -23,8 +23,6 @@ pub struct Parts {
     pub registry: Registry,
     /// Network and pixels.
     pub pipeline: Pipeline,
-    /// What is counted about sessions.
-    pub counters: Arc<SessionCounters>,
     /// What makes whole samples of chunks.
     pub new_intake: NewIntake,
     /// Bounds of sessions.

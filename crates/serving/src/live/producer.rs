@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     admission::Admission, answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError,
-    pipeline::Pipeline, stages::Stage,
+    pipeline::Pipeline, telemetry::Stage,
 };
 
 /// Works until everything is done, the session fails, or the task is aborted.
@@ -115,7 +115,8 @@ impl Producer {
         });
         let (segment, slots) = heard.await?;
         pipeline
-            .clocks
+            .book
+            .stages
             .add(Stage::Audio, slots.len(), began.elapsed());
         Ok((segment, slots))
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use lipsync_session::SessionCounters;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -16,7 +17,9 @@ use super::{
     producer,
     watch::watch,
 };
-use crate::{activity::Activity, admission::Work, caller::Caller, error::ServeError};
+use crate::{
+    activity::Activity, admission::Work, caller::Caller, error::ServeError, telemetry::SessionClock,
+};
 
 /// Who opens a session.
 pub(super) struct Opener {
@@ -42,7 +45,7 @@ pub(super) async fn run(
         let reading = async {
             let opening = read_open(&parts, &opener, &mut requests, &conversation);
             let opening = Arc::new(opening.await?);
-            begin(&parts, &opening, &conversation);
+            begin(&parts, &opener.caller, &opening, &conversation);
             producer.spawn(producer::run(
                 parts.clone(),
                 Arc::clone(&opening),
@@ -94,10 +97,14 @@ async fn first_message(
     first.map_err(|_| ServeError::SessionIdle { limit })?
 }
 
-fn begin(parts: &Parts, opening: &Opening, conversation: &Conversation) {
+fn begin(parts: &Parts, caller: &Caller, opening: &Opening, conversation: &Conversation) {
     let limits = &parts.limits;
     let rules = opening.rules(limits);
-    let counters = Arc::clone(&parts.counters);
+    let book = &parts.pipeline.book;
+    let figures = book.model(&opening.model_id, &caller.tenant);
+    let above = vec![Arc::clone(&book.sessions), Arc::clone(&figures.sessions)];
+    let counters = Arc::new(SessionCounters::below(above));
+    caller.tally.opened(Arc::clone(&counters));
     let now = Instant::now().into_std();
     let session = Session::new(
         rules,
@@ -105,7 +112,8 @@ fn begin(parts: &Parts, opening: &Opening, conversation: &Conversation) {
         counters,
         now,
     );
-    conversation.open(session, opening.opened(limits));
+    let clock = SessionClock::new(figures, opening.shows_idle);
+    conversation.open(session, clock, opening.opened(limits));
 }
 
 async fn read_rest(
@@ -129,6 +137,7 @@ fn take(
     match message {
         Incoming::Audio { segment_id, audio } => {
             let data = check(audio)?;
+            conversation.heard(segment_id);
             conversation.receive(|session, now| session.push_audio(segment_id, &data, now))
         }
         Incoming::EndSegment { segment_id } => {

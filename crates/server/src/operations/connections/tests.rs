@@ -95,7 +95,12 @@ async fn one_too_many_is_told_so() {
         std::future::pending::<()>().await;
     });
     let router = Router::new().route("/", waiting);
-    let serving = serve((listener, None), router, places(1, 100), uploads(), closing);
+    let rooms = Rooms {
+        places: places(1, 100),
+        uploads: uploads(),
+        traffic: Arc::default(),
+    };
+    let serving = serve((listener, None), router, rooms, closing);
     let serving = tokio::spawn(serving);
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut busy = TcpStream::connect(address).await.unwrap();

@@ -74,6 +74,7 @@ impl Client {
             seat: accept::Seat::new(place, ([127, 0, 0, 1], 1).into()),
             closing,
             lingering: Arc::new(Semaphore::new(1)),
+            traffic: Arc::default(),
         };
         tokio::spawn(connection.converse(theirs, pieces));
         // What one stream does not read must not be the window of all.

@@ -1,9 +1,9 @@
 //! Where the time of frames goes, added up since the server started.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
+
+use lipsync_core::saturate::u64_of;
+use lipsync_telemetry::{Buckets, Counter, Histogram, HistogramSnapshot};
 
 /// A step on the way from audio to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,48 +43,64 @@ impl Stage {
     }
 }
 
-/// What one stage took so far. The three numbers are read one after the other: they may differ by
-/// what was added in between.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What one stage took so far. The numbers are read one after the other: they may differ by what was added in
+/// between.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageTime {
-    /// Batches that went through it.
-    pub runs: u64,
+    /// Wall times of the batches that went through it.
+    pub times: HistogramSnapshot,
     /// Their frames.
     pub frames: u64,
-    /// Wall time of all runs.
-    pub total: Duration,
 }
 
-/// The counters of all stages; additions only, without a lock.
-#[derive(Debug, Default)]
-pub struct StageClocks([Counters; Stage::ALL.len()]);
+impl StageTime {
+    /// Batches that went through it.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.times.count()
+    }
 
-#[derive(Debug, Default)]
-struct Counters {
-    runs: AtomicU64,
-    frames: AtomicU64,
-    total_us: AtomicU64,
+    /// Wall time of all of them, µs.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.times.sum
+    }
+}
+
+/// The figures of all stages; additions only, without a lock.
+#[derive(Debug)]
+pub struct StageClocks([Clock; Stage::ALL.len()]);
+
+#[derive(Debug)]
+struct Clock {
+    times: Histogram,
+    frames: Counter,
+}
+
+impl Default for StageClocks {
+    fn default() -> Self {
+        Self(Stage::ALL.map(|_| Clock {
+            times: Histogram::new(&Buckets::LATENCY),
+            frames: Counter::default(),
+        }))
+    }
 }
 
 impl StageClocks {
     /// Adds a run that went well.
     pub(crate) fn add(&self, stage: Stage, n_frames: usize, time: Duration) {
-        let counters = &self.0[stage as usize];
-        let add = |sum: &AtomicU64, n: u64| sum.fetch_add(n, Ordering::Relaxed);
-        add(&counters.runs, 1);
-        add(&counters.frames, u64::try_from(n_frames).unwrap_or(0));
-        let micros = u64::try_from(time.as_micros()).unwrap_or(0);
-        add(&counters.total_us, micros);
+        let clock = &self.0[stage as usize];
+        clock.times.observe_time(time);
+        clock.frames.add(u64_of(n_frames));
     }
 
     /// What a stage took so far.
     #[must_use]
     pub fn of(&self, stage: Stage) -> StageTime {
-        let counters = &self.0[stage as usize];
+        let clock = &self.0[stage as usize];
         StageTime {
-            runs: counters.runs.load(Ordering::Relaxed),
-            frames: counters.frames.load(Ordering::Relaxed),
-            total: Duration::from_micros(counters.total_us.load(Ordering::Relaxed)),
+            times: clock.times.snapshot(),
+            frames: clock.frames.get(),
         }
     }
 }
@@ -98,18 +114,14 @@ mod tests {
         let clocks = StageClocks::default();
         clocks.add(Stage::Infer, 8, Duration::from_micros(700));
         clocks.add(Stage::Infer, 1, Duration::from_micros(300));
-        let infer = StageTime {
-            runs: 2,
-            frames: 9,
-            total: Duration::from_millis(1),
-        };
         for stage in Stage::ALL {
-            let expected = if stage == Stage::Infer {
-                infer
-            } else {
-                StageTime::default()
+            let time = clocks.of(stage);
+            let expected = match stage {
+                Stage::Infer => (2, 9, 1000),
+                _ => (0, 0, 0),
             };
-            assert_eq!(clocks.of(stage), expected, "{}", stage.name());
+            let found = (time.runs(), time.frames, time.total_us());
+            assert_eq!(found, expected, "{}", stage.name());
         }
     }
 }

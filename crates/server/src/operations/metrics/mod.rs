@@ -1,0 +1,44 @@
+//! `/metrics`: every figure of the server, for Prometheus.
+
+mod names;
+mod page;
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use lipsync_telemetry::Format;
+
+use super::{
+    api::check_admin,
+    context::{Context, FRESH},
+};
+use crate::telemetry::{Details, Snapshot};
+
+/// In the format that the scraper asks for. Where there are tenants, the key of an administrator opens it.
+pub(super) async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = check_admin(&context, &headers) {
+        return *refusal;
+    }
+    let accept = headers.get(header::ACCEPT).map(HeaderValue::to_str);
+    let format = Format::negotiated(accept.and_then(Result::ok).unwrap_or_default());
+    let shared = Arc::clone(&context.shared);
+    // It asks the system, and writes a few hundred kilobytes where there are many models and tenants.
+    let written = tokio::task::spawn_blocking(move || {
+        let (snapshot, details) = (Snapshot::take(&shared), Details::take(&shared));
+        page::write(&snapshot, &details, format)
+    });
+    match written.await {
+        Ok(text) => {
+            let media = HeaderValue::from_static(format.content_type());
+            (FRESH, [(header::CONTENT_TYPE, media)], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot write the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The book of figures: what is counted about calls, sessions and the stages of frames.
+//!
+//! The parts count where something happens, in instruments that take no lock. What the pool, the registry and the
+//! gate count about themselves stays with them. The edges read all of it into one snapshot, and show that: nothing is
+//! rendered here.
+
+mod book;
+mod models;
+mod outcome;
+mod stages;
+mod tally;
+
+pub use book::{Book, TenantFigures};
+pub use models::{ModelFigures, SessionClock};
+pub use outcome::Outcome;
+pub use stages::{Stage, StageClocks, StageTime};
+pub use tally::Tally;
