@@ -90,7 +90,12 @@ impl Book {
         let Changes { added, changed, .. } = &turnover.changes;
         let news: HashSet<&ModelId> = added.iter().chain(changed).collect();
         // In the order of the configuration: operators put first what is to be there first.
-        for id in config.models.iter().map(|model| &model.id).filter(|id| news.contains(id)) {
+        for id in config
+            .models
+            .iter()
+            .map(|model| &model.id)
+            .filter(|id| news.contains(id))
+        {
             match self.entries.get(id) {
                 Some(entry) if matches!(entry.state, State::Loading(_)) => {
                     turnover.awaited.extend(self.job(id));

@@ -193,7 +193,7 @@ fn what_is_wrong_with_a_model_is_named_without_paths() {
         (
             disk.avatar("hubert", 1, "hubert"),
             "the model does not fit its audio kind: expected ave windows of [[32, 16, 16]], \
-             found [32, 32, 32]",
+             found [32, 32, 32], which audio_kind: hubert has",
         ),
         (
             with_encoder(disk.avatar("steps", 1, "ok")),
