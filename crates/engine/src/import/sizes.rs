@@ -132,8 +132,8 @@ fn candidates(inputs: &[TensorInfo]) -> Vec<Sizes> {
         let same = |(i, (dim, size)): (usize, (&Dim, &usize))| {
             i == 0 || matches!(dim, Dim::Symbol(_)) || *dim == Dim::Size(*size)
         };
-        let axes = info.dims.iter().zip(dims).enumerate();
-        info.dims.is_empty() || (info.dims.len() == dims.len() && axes.map(same).all(|same| same))
+        let mut axes = info.dims.iter().zip(dims).enumerate();
+        info.dims.is_empty() || (info.dims.len() == dims.len() && axes.all(same))
     };
     all.retain(|sizes| inputs.iter().zip(sizes).all(agrees));
     all

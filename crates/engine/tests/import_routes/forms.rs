@@ -147,7 +147,6 @@ fn a_fixed_batch_is_made_one_where_the_graph_allows() {
     let error = import(&reshaping([16, 16, 1, 1])).unwrap_err();
     assert!(matches!(error, EngineError::Contract { .. }), "{error}");
     assert!(error.to_string().contains("dynamic_axes"), "{error}");
-    let mut model = model;
     let batch = DimensionProto {
         value: Some(DimensionValue::Size(2)),
     };
