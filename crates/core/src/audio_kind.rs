@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Which audio encoder a generator was trained with.
 ///
-/// A tensor's shape does not always show it, so a model's manifest names it. Its [`Family`](crate::Family)
-/// says what it means for a network.
+/// The shape of a network's audio window shows it ([`Family::kind_of`](crate::Family::kind_of)); a manifest or the
+/// configuration may name it as a check. Its [`Family`](crate::Family) says what it means for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AudioKind {
     /// The AVE encoder of SyncTalk_2D.

@@ -169,6 +169,27 @@ impl Family {
         sides.join(" or ")
     }
 
+    /// The audio windows of its networks in words, for messages: `ave [32, 16, 16], ...`.
+    #[must_use]
+    pub fn windows(&self) -> String {
+        let forms = self.audio.iter();
+        let all = forms.flat_map(|form| {
+            form.windows
+                .iter()
+                .map(|window| format!("{} {window:?}", form.kind))
+        });
+        all.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The kind of audio that has windows of this shape. No two kinds share one.
+    #[must_use]
+    pub fn kind_of(&self, window: [usize; 3]) -> Option<AudioKind> {
+        let mut forms = self.audio.iter();
+        forms
+            .find(|form| form.windows.contains(&window))
+            .map(|form| form.kind)
+    }
+
     /// How a kind of audio comes to its networks, if they hear it.
     #[must_use]
     pub fn audio(&self, kind: AudioKind) -> Option<&'static AudioForm> {
@@ -216,6 +237,16 @@ mod tests {
                 assert!(form.windows.iter().all(is_one) && form.fps == steps.fps);
             }
         }
+    }
+
+    #[test]
+    fn a_window_shows_its_kind() {
+        for form in FAMILY.audio {
+            for &window in form.windows {
+                assert_eq!(FAMILY.kind_of(window), Some(form.kind));
+            }
+        }
+        assert_eq!(FAMILY.kind_of([1, 80, 16]), None);
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! tensor, and a final sigmoid is taken off the graph and done together with the conversion to
 //! bytes.
 
-use lipsync_core::{FaceGeometry, Family};
+use std::fmt;
+
+use lipsync_core::{AudioKind, FaceGeometry, Family, family::StepForm};
 
 use crate::{
     EngineError,
     encoder::{N_MELS, N_ROWS},
-    graph::{Activation, Graph, Op, Shape, ValueId},
+    graph::{Activation, Graph, Op, Shape, ValueId, simplify::simplify},
     import::{TensorInfo, describe_ends, import_simplified},
 };
 
@@ -30,6 +32,7 @@ impl GeneratorGraph {
     /// Reads a file and checks that it is a generator; see [`load_generator`](crate::load_generator).
     pub fn read(onnx: &[u8]) -> Result<Self, EngineError> {
         let mut imported = import_simplified(onnx)?;
+        keep_face(&mut imported.graph);
         let ends_in_sigmoid = cut_sigmoid(&mut imported.graph);
         let graph = imported.graph;
         let shapes = |ids: &[ValueId]| ids.iter().map(|&id| graph.shapes[id]).collect::<Vec<_>>();
@@ -42,6 +45,75 @@ impl GeneratorGraph {
             visual_index,
             ends_in_sigmoid,
         })
+    }
+}
+
+/// What a network can be for the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It makes faces.
+    Generator {
+        /// Side of the face, px.
+        region_px: usize,
+        /// The kind of audio whose windows it reads.
+        audio: AudioKind,
+    },
+    /// It makes feature steps of sound.
+    AudioEncoder {
+        /// Floats of a step.
+        step_floats: usize,
+    },
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Generator { region_px, audio } => {
+                write!(
+                    f,
+                    "the generator of {region_px}-pixel faces with {audio} audio"
+                )
+            }
+            Self::AudioEncoder { step_floats } => {
+                write!(f, "an audio encoder of {step_floats} floats a step")
+            }
+        }
+    }
+}
+
+/// What a simplified network can be for the server.
+///
+/// # Errors
+/// [`EngineError::Contract`] where it is neither a generator nor an audio encoder of the family.
+pub(crate) fn role_of(
+    graph: &Graph,
+    ends: (&[TensorInfo], &[TensorInfo]),
+) -> Result<Role, EngineError> {
+    let mut graph = graph.clone();
+    keep_face(&mut graph);
+    let shapes = |ids: &[ValueId]| ids.iter().map(|&id| graph.shapes[id]).collect::<Vec<_>>();
+    let (inputs, outputs) = (shapes(&graph.inputs), shapes(&graph.outputs));
+    if let Ok(step_floats) = fit_encoder(ends, &inputs, &outputs) {
+        let expected = StepForm::AVE.n_floats;
+        if step_floats == expected {
+            return Ok(Role::AudioEncoder { step_floats });
+        }
+        return Err(EngineError::Contract {
+            expected: format!("an audio encoder of {expected} floats a step"),
+            found: format!("one of {step_floats}"),
+        });
+    }
+    let (geometry, visual_index) = fit_generator(ends, &inputs, &outputs)?;
+    let Shape { c, h, w } = inputs[1 - visual_index];
+    match FAMILY.kind_of([c, h, w]) {
+        Some(audio) => Ok(Role::Generator {
+            region_px: geometry.region_px,
+            audio,
+        }),
+        None => Err(EngineError::Contract {
+            expected: format!("audio windows of {}", FAMILY.windows()),
+            found: format!("{:?}", [c, h, w]),
+        }),
     }
 }
 
@@ -79,7 +151,8 @@ pub(crate) fn fit_generator(
         h: geometry.region_px,
         w: geometry.region_px,
     };
-    let ranks_fit = inputs.iter().all(|i| i.dims.len() == 4);
+    // Of a rank that the file leaves open nothing is known.
+    let ranks_fit = inputs.iter().all(|i| matches!(i.dims.len(), 0 | 4));
     if input_shapes.len() != 2 || !ranks_fit || output_shapes != [face] {
         return Err(refused());
     }
@@ -103,6 +176,23 @@ pub(crate) fn fit_encoder(
             expected: format!("mel [N, 1, {N_MELS}, {N_ROWS}] to [N, D]"),
             found: describe_ends(inputs, outputs),
         }),
+    }
+}
+
+/// Takes off the outputs of a generator beside the first that is a face, and what only they need.
+pub(crate) fn keep_face(graph: &mut Graph) {
+    let mut inputs = graph.inputs.iter().map(|&id| graph.shapes[id]);
+    let Some(face) = inputs
+        .find(|&shape| is_visual(shape))
+        .map(|shape| Shape { c: 3, ..shape })
+    else {
+        return;
+    };
+    let found = graph.outputs.iter().find(|&&id| graph.shapes[id] == face);
+    if let Some(&found) = found.filter(|_| graph.outputs.len() > 1) {
+        graph.outputs = vec![found];
+        // Now more is used once only.
+        simplify(graph);
     }
 }
 

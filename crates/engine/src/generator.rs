@@ -20,6 +20,17 @@ pub struct FaceInput<'a> {
     pub audio: &'a [f32],
 }
 
+/// What numbers a generator writes, of which a face takes those from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OutputRange {
+    /// The least.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+    /// The share of those that are more than half a byte outside of 0..1.
+    pub outside: f32,
+}
+
 /// A loaded generator: weights and plan, immutable and shared by all workers.
 ///
 /// This is the seam between serving and engines: the worker pool knows nothing else, and tests put a
@@ -110,6 +121,21 @@ pub trait Generator: Send + Sync {
     ) -> Result<(), EngineError> {
         let _ = (workspace, frame, crop, stop);
         Ok(())
+    }
+
+    /// The numbers that it writes for a face and silence; `None` where the network's last operator keeps them in 0..1,
+    /// or the engine does not tell. Only where they are looked at, `crop` is asked for the face crop, and may give
+    /// none. The default does not tell.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    fn output_range(
+        &self,
+        workspace: &mut Workspace,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+    ) -> Result<Option<OutputRange>, EngineError> {
+        let _ = (workspace, crop);
+        Ok(None)
     }
 
     /// How the results kept of background frames have fared; `None` where nothing is kept.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     EngineError, LoadOptions, Network,
+    contract::{Role, role_of},
     cpu::{CpuGenerator, PlanReport},
     graph::simplify::simplify,
     import::{Imported, MAX_SHOWN_ENDS, TensorInfo, import},
@@ -29,8 +30,10 @@ pub struct Inspection {
     pub n_fused_blocks: usize,
     /// Steps of one frame, fused blocks among them; 0 where anything is unsupported.
     pub n_steps: usize,
-    /// What nothing executes, one sentence each; such a network does not load.
+    /// What nothing executes, one sentence for all nodes with the same reason; such a network does not load.
     pub unsupported: Vec<String>,
+    /// What the network can be for the server, or why nothing.
+    pub serves_as: Result<Role, String>,
 }
 
 /// Says what the plan of a file does, step by step; of a generator as the server runs it.
@@ -68,6 +71,14 @@ pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
     } else {
         vec![]
     };
+    let serves_as = if unsupported.is_empty() {
+        role_of(&graph, (&inputs, &outputs)).map_err(|error| error.to_string())
+    } else {
+        Err(format!(
+            "{} of its nodes are not supported",
+            unsupported.len()
+        ))
+    };
     let is_block = |kind: UnitKind| matches!(kind, UnitKind::Block(_));
     Ok(Inspection {
         inputs,
@@ -78,8 +89,34 @@ pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
         macs_per_frame: graph.macs(),
         n_fused_blocks: units.iter().filter(|u| is_block(u.kind)).count(),
         n_steps: units.len(),
-        unsupported: unsupported.iter().map(ToString::to_string).collect(),
+        unsupported: grouped_by_reason(&unsupported),
+        serves_as,
     })
+}
+
+/// One sentence for all nodes that are refused for the same reason, with the first one's name.
+fn grouped_by_reason(unsupported: &[EngineError]) -> Vec<String> {
+    let mut groups: Vec<(&EngineError, usize)> = Vec::new();
+    let parts = |error: &EngineError| match error {
+        EngineError::UnsupportedOperator {
+            operator, reason, ..
+        } => (operator.clone(), reason.clone()),
+        other => (other.to_string(), String::new()),
+    };
+    for error in unsupported {
+        match groups
+            .iter_mut()
+            .find(|(first, _)| parts(first) == parts(error))
+        {
+            Some((_, n)) => *n += 1,
+            None => groups.push((error, 1)),
+        }
+    }
+    let sentence = |(first, n): (&EngineError, usize)| match n {
+        1 => first.to_string(),
+        n => format!("{first} ({n} nodes)"),
+    };
+    groups.into_iter().map(sentence).collect()
 }
 
 impl fmt::Display for Inspection {
@@ -121,7 +158,10 @@ impl fmt::Display for Inspection {
             let label = if i == 0 { "unsupported" } else { "" };
             writeln!(f, "{label:<16}{reason}")?;
         }
-        Ok(())
+        match &self.serves_as {
+            Ok(role) => writeln!(f, "serves as {role}"),
+            Err(reason) => writeln!(f, "serves as nothing: {reason}"),
+        }
     }
 }
 
@@ -141,7 +181,10 @@ fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CpuIsa, oracle::network_writer::variants::write_variant};
+    use crate::{
+        CpuIsa,
+        oracle::network_writer::{builder::NetworkBuilder, variants::write_variant},
+    };
 
     #[test]
     fn a_network_of_the_family_is_described() {
@@ -153,6 +196,33 @@ mod tests {
         let text = found.to_string();
         assert!(text.contains("input [batch, 6, 320, 320]"), "{text}");
         assert!(text.contains("30 of them fused"), "{text}");
+        let last = text.trim_end().lines().last().unwrap_or_default();
+        assert_eq!(
+            last,
+            "serves as the generator of 320-pixel faces with ave audio"
+        );
+        let encoder = inspect(&write_variant("ave-encoder").unwrap()).unwrap();
+        let text = encoder.to_string();
+        assert!(
+            text.contains("serves as an audio encoder of 512 floats a step"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_reason_is_said_once_for_all_its_nodes() {
+        let mut net = NetworkBuilder::new(13, false, 1);
+        net.input("x", &[None, Some(2), Some(4), Some(4)]);
+        net.output("y", &[]);
+        for _ in 0..5 {
+            net.node("Gelu", &["x"], vec![]);
+        }
+        net.node_to("Gelu", &["x"], vec![], "y");
+        let found = inspect(&net.finish()).unwrap();
+        assert_eq!(found.unsupported.len(), 1, "{:?}", found.unsupported);
+        let text = found.to_string();
+        assert!(text.contains("(6 nodes)"), "{text}");
+        assert!(text.contains("serves as nothing: 6 of its nodes"), "{text}");
     }
 
     #[test]

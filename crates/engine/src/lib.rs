@@ -30,13 +30,14 @@ mod schedule;
 pub mod visual_cache;
 mod workspace;
 
+pub use contract::Role;
 pub use cpu::{CpuIsa, Network, PlanReport, StepReport, kernels};
 pub use device::Device;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
-pub use generator::{FaceInput, Generator};
+pub use generator::{FaceInput, Generator, OutputRange};
 pub use inspect::{Inspection, inspect, inspect_plan};
-pub use load::{load_audio_encoder, load_generator};
+pub use load::{audio_shape, load_audio_encoder, load_generator};
 pub use make_room::{MakeRoom, Shortage, with_room};
 pub use options::{LoadOptions, NetworkLimits, Precision};
 pub use oracle::{network_writer, reference};

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     AudioEncoder, EngineError, Generator, LoadOptions,
+    contract::GeneratorGraph,
     cpu::{CpuGenerator, NetworkEncoder},
     cuda::CudaGenerator,
+    graph::Shape,
 };
 
 /// Loads a generator: visual `[B, 6, S, S]` with S 320 or 160, audio `[B, C, H, W]`, in either order
@@ -22,6 +24,16 @@ pub fn load_generator(
         Some(cuda) => CudaGenerator::load(onnx, cuda, &options),
         None => Ok(Arc::new(CpuGenerator::load(onnx, &options)?)),
     }
+}
+
+/// `[C, H, W]` of the audio windows that a generator's file reads; nothing is loaded.
+///
+/// # Errors
+/// As [`load_generator`], of what the file alone shows.
+pub fn audio_shape(onnx: &[u8]) -> Result<[usize; 3], EngineError> {
+    let found = GeneratorGraph::read(onnx)?;
+    let Shape { c, h, w } = found.graph.shapes[found.graph.inputs[1 - found.visual_index]];
+    Ok([c, h, w])
 }
 
 /// Loads an audio encoder: `[N, 1, 80, 16]` to `[N, D]`.

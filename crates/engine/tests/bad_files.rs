@@ -107,7 +107,7 @@ fn unsupported_uses_of_known_operators_are_named() {
         net.node_to(
             "Transpose",
             &["x"],
-            vec![ints_attribute("perm", &[0, 2, 3, 1])],
+            vec![ints_attribute("perm", &[0, 1, 3, 2])],
             "y",
         );
     });
@@ -280,22 +280,6 @@ fn tensors_of_many_dimensions_are_refused() {
         let error = load_error(&onnx);
         assert!(error.to_string().contains("dimensions"), "{error}");
     }
-}
-
-#[test]
-fn weights_in_another_file_are_refused() {
-    let mut model = ModelProto::decode(tiny().as_slice()).unwrap();
-    model.graph.as_mut().unwrap().initializer[0].data_location = 1;
-    let error = load_error(&model.encode_to_vec());
-    assert!(error.to_string().contains("another file"), "{error}");
-}
-
-#[test]
-fn a_fixed_batch_other_than_one_is_refused() {
-    let onnx = network(&[Some(4), Some(2), Some(4), Some(4)], |net| {
-        net.node_to("Relu", &["x"], vec![], "y");
-    });
-    assert!(matches!(load_error(&onnx), EngineError::Contract { .. }));
 }
 
 #[test]

@@ -50,6 +50,21 @@ pub enum RegistryError {
         /// Where it is.
         path: PathBuf,
     },
+    /// The weights of a network are in a file that cannot be read.
+    #[error(
+        "the weights of the {what} are in the file \"{name}\", which cannot be read beside it ({kind}): copy both \
+         files into one folder, or export again with torch.onnx.export(..., external_data=False)"
+    )]
+    DataFile {
+        /// Which network.
+        what: &'static str,
+        /// The file's name, as it may be shown.
+        name: String,
+        /// What the system said; permission denied for a link that leads out of the model's folder.
+        kind: io::ErrorKind,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// A link leads to where the files of the model may not lie.
     #[error(
         "a link leads from the {what} out of the model's folder, which follow_links: true in its configuration allows"
@@ -98,9 +113,15 @@ pub enum RegistryError {
         /// The folder.
         path: PathBuf,
     },
-    /// Neither the configuration nor a manifest says how the audio is encoded.
-    #[error("the model's audio_kind (ave, hubert or wenet) must be configured")]
-    AudioKindMissing,
+    /// Neither the configuration nor a manifest says how the audio is encoded, and the network does not show it.
+    #[error(
+        "the model's audio_kind (ave, hubert or wenet) must be configured: no kind has the windows {found:?} that its \
+         generator reads"
+    )]
+    AudioKindMissing {
+        /// `[C, H, W]` of the windows.
+        found: [usize; 3],
+    },
     /// A model cannot have so many frames per second, or none.
     #[error("the model's fps must be 1 to {MAX_FPS}, not {fps}")]
     Fps {
@@ -277,6 +298,20 @@ pub enum RegistryError {
         /// What the engine said.
         source: Arc<EngineError>,
     },
+    /// The numbers that a generator writes are no picture.
+    #[error(
+        "the generator writes numbers from {min} to {max} for the first background frame, {:.0} % of them outside 0..1: \
+         export it with what follows it in its project (a sigmoid, or x / 255), or set cut_output: true in avatar.yaml",
+        100.0 * outside
+    )]
+    OutputRange {
+        /// The least number.
+        min: f32,
+        /// The largest.
+        max: f32,
+        /// The share of numbers outside.
+        outside: f32,
+    },
     /// A network is not of the kind that its model says.
     #[error("the model does not fit its audio kind: expected {expected}, found {found}")]
     Contract {
@@ -370,10 +405,12 @@ impl RegistryError {
             }
             Self::File { .. }
             | Self::FileTooLarge { .. }
+            | Self::DataFile { .. }
+            | Self::OutputRange { .. }
             | Self::Manifest { .. }
             | Self::ManifestPath { .. }
             | Self::Layout { .. }
-            | Self::AudioKindMissing
+            | Self::AudioKindMissing { .. }
             | Self::Fps { .. }
             | Self::EncoderFps { .. }
             | Self::NeverFits { .. }
@@ -424,6 +461,7 @@ impl RegistryError {
         match self {
             Self::File { path, .. }
             | Self::FileTooLarge { path, .. }
+            | Self::DataFile { path, .. }
             | Self::Outside { path, .. }
             | Self::TooManyEntries { path, .. }
             | Self::Manifest { path, .. }

@@ -54,6 +54,62 @@ impl Fence {
         })
     }
 
+    /// A fence around everything: for files that the operator names himself.
+    pub(crate) fn everywhere() -> Self {
+        Self {
+            roots: Vec::new(),
+            follows_links: true,
+        }
+    }
+
+    /// What the system says about a regular file beside `path`, which was found inside. A link there may lead to
+    /// what is inside, or beside it too.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::PermissionDenied`] for a link that leads out.
+    pub(crate) fn look_beside(&self, path: &Path, file: &Path) -> io::Result<Metadata> {
+        let (real, _) = self.resolve_beside(path, file)?;
+        let metadata = real.symlink_metadata()?;
+        if metadata.is_file() {
+            Ok(metadata)
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
+
+    /// Opens what [`look_beside`](Self::look_beside) looks at; its size, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn open_beside(&self, path: &Path, file: &Path) -> io::Result<(File, u64)> {
+        self.look_beside(path, file)?;
+        let (real, folder) = self.resolve_beside(path, file)?;
+        let (file, metadata) = open_file(&real)?;
+        if self.allows_beside(&place_of(&file, &real)?, &folder) {
+            Ok((file, metadata.len()))
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+
+    /// Where a file beside `path` really is, and the folder that it should be in.
+    fn resolve_beside(&self, path: &Path, file: &Path) -> io::Result<(PathBuf, PathBuf)> {
+        let named = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let folder = named.unwrap_or(Path::new(".")).canonicalize()?;
+        let real = file.canonicalize()?;
+        if self.allows_beside(&real, &folder) {
+            Ok((real, folder))
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+
+    fn allows_beside(&self, real: &Path, folder: &Path) -> bool {
+        self.contains(real) || real.parent() == Some(folder)
+    }
+
     /// Whether links may lead anywhere.
     pub(crate) fn follows_links(&self) -> bool {
         self.follows_links

@@ -15,8 +15,9 @@ use crate::{
     ModelConfig, ModelSource, RegistryError,
     config::checked_fps,
     fence::Fence,
-    files,
+    files, load,
     manifest::{self, Manifest},
+    network_file,
     numbered::{self, Numbered},
     rectangles::{self, Rectangles},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Avatar {
     pub audio_encoder: Option<PathBuf>,
     pub audio: &'static AudioForm,
     pub fps: Fps,
+    /// Whether the generator's numbers may leave 0..1 and are cut off there.
+    pub cuts_output: bool,
     /// In order, at least one.
     pub frames: Vec<PathBuf>,
     /// As many as frames.
@@ -49,6 +52,7 @@ struct Parts {
     audio_encoder: Option<PathBuf>,
     audio_kind: Option<AudioKind>,
     fps: Option<u32>,
+    cuts_output: bool,
     frames: PathBuf,
     rectangles: PathBuf,
     n_frames: Option<u32>,
@@ -59,7 +63,11 @@ impl Avatar {
     pub(crate) fn find(config: &ModelConfig, max_frames: usize) -> Result<Self, RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
-        let audio = audio_form(parts.audio_kind(config)?)?;
+        let kind = match parts.audio_kind(config) {
+            Some(kind) => kind,
+            None => infer_audio_kind(&parts, &fence)?,
+        };
+        let audio = audio_form(kind)?;
         let fps = parts.fps(config, audio)?;
         let frames = frames(&parts, &fence, max_frames)?;
         let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
@@ -73,6 +81,7 @@ impl Avatar {
             audio_encoder: config.audio_encoder.clone().or(parts.audio_encoder),
             audio,
             fps,
+            cuts_output: parts.cuts_output,
             rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
             frames: frames.paths,
             fence: Arc::new(fence),
@@ -93,7 +102,10 @@ impl Avatar {
     pub(crate) fn glance(config: &ModelConfig) -> Result<(), RegistryError> {
         let fence = Fence::around(config)?;
         let parts = Parts::find(config, &fence)?;
-        parts.fps(config, audio_form(parts.audio_kind(config)?)?)?;
+        // Where nobody names the kind, only the generator shows it, which is not read here.
+        if let Some(kind) = parts.audio_kind(config) {
+            parts.fps(config, audio_form(kind)?)?;
+        }
         let encoder = config.audio_encoder.as_ref();
         let encoder = encoder.or(parts.audio_encoder.as_ref());
         let named = [
@@ -137,6 +149,15 @@ fn pair(frames: &Numbered, rectangles: Rectangles) -> Result<Vec<CropRect>, Regi
             n_rectangles: rects.len(),
         }),
     }
+}
+
+/// The kind of audio whose windows have the shape that the generator reads: no two kinds share one.
+fn infer_audio_kind(parts: &Parts, fence: &Fence) -> Result<AudioKind, RegistryError> {
+    const WHAT: &str = "generator";
+    let onnx = network_file::read(fence, &parts.generator, WHAT)?;
+    let found = lipsync_engine::audio_shape(&onnx).map_err(|error| load::network(WHAT, error))?;
+    let kind = Family::U_NET.kind_of(found);
+    kind.ok_or(RegistryError::AudioKindMissing { found })
 }
 
 /// How a kind of audio comes to the networks that are served.
@@ -194,6 +215,7 @@ impl Parts {
                 audio_encoder: None,
                 audio_kind: None,
                 fps: None,
+                cuts_output: false,
                 frames: background_dir.clone(),
                 rectangles: crop_rects_path.clone(),
                 n_frames: *n_frames,
@@ -201,9 +223,8 @@ impl Parts {
         }
     }
 
-    fn audio_kind(&self, config: &ModelConfig) -> Result<AudioKind, RegistryError> {
-        let kind = config.audio_kind.or(self.audio_kind);
-        kind.ok_or(RegistryError::AudioKindMissing)
+    fn audio_kind(&self, config: &ModelConfig) -> Option<AudioKind> {
+        config.audio_kind.or(self.audio_kind)
     }
 
     /// Frames per second, which must be the rate of the feature steps where the server makes them.
@@ -233,8 +254,9 @@ impl Parts {
         Self {
             generator: manifest.generator,
             audio_encoder: manifest.audio_encoder,
-            audio_kind: Some(manifest.audio_kind),
+            audio_kind: manifest.audio_kind,
             fps: manifest.fps,
+            cuts_output: manifest.cut_output,
             frames: manifest.frames,
             rectangles: manifest.crop_rectangles,
             n_frames: None,
@@ -260,6 +282,7 @@ impl Parts {
             audio_encoder: None,
             audio_kind: None,
             fps: None,
+            cuts_output: false,
             n_frames: None,
         })
     }

@@ -14,9 +14,9 @@
 //! | server package | `checkpoint/model_best.onnx` | `frames/frame_%04d.png` | `crop_rects.json` or `cache/crop_rectangles.json` |
 //! | SyncTalk_2D dataset | the only ONNX file in `checkpoint/` or the folder | `full_body_img/<i>.jpg` | `landmarks/<i>.lms` |
 //!
-//! `avatar.yaml` has the keys `audio_kind`, `generator`, `frames`, `crop_rectangles`, and as options
-//! `name`, `fps`, `audio_encoder`, `license` and `about`, under which anything goes. Without one the
-//! configuration must name the audio kind.
+//! `avatar.yaml` has the keys `generator`, `frames`, `crop_rectangles`, and as options `audio_kind`, `name`, `fps`,
+//! `audio_encoder`, `license` and `about`, under which anything goes. Where nobody names the audio kind, the shape
+//! of the generator's audio window shows it.
 //!
 //! Frames are JPEG or PNG files of one size, in the order of the numbers in their names. Landmarks and the keys
 //! of `crop_rectangles.json` carry the numbers of their frames; of an array the n-th rectangle belongs to the
@@ -52,6 +52,7 @@ mod load;
 mod loader;
 mod manifest;
 mod model;
+mod network_file;
 mod numbered;
 mod pack;
 mod precision;
@@ -76,6 +77,7 @@ pub use frames::BackgroundFrame;
 pub use layout::looks_whole;
 pub use loader::{DeviceRoom, NetworkLoader};
 pub use model::Model;
+pub use network_file::attach_data_files;
 pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Changes, Lease, ModelFiles, Registry};

@@ -6,18 +6,20 @@ use lipsync_core::{
     Family,
     family::{AudioForm, WindowSource},
 };
-use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, MakeRoom, with_room};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, Generator, MakeRoom, OutputRange, Workspace, with_room,
+};
 
 use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
     RegistryError, Verdict,
     budget::{Amount, Charge, Wanted},
     fence::Fence,
-    files::{self, MAX_ONNX_BYTES},
     frame_budget::FrameBudget,
     frame_files::FrameFiles,
     frames::Frames,
     layout::Avatar,
+    network_file,
     read_ahead::ReadAhead,
     usage::Usage,
 };
@@ -60,9 +62,9 @@ impl Loading<'_> {
         let fence = avatar.fence;
         let files = FrameFiles::check(&fence, avatar.frames, &avatar.rectangles)?;
 
-        let mut estimate = size(&fence, &avatar.generator, GENERATOR)?;
+        let mut estimate = network_file::size(&fence, &avatar.generator, GENERATOR)?;
         if let Some(path) = &avatar.audio_encoder {
-            estimate += size(&fence, path, AUDIO_ENCODER)?;
+            estimate += network_file::size(&fence, path, AUDIO_ENCODER)?;
         }
         let charge = room.place(Wanted {
             amount: Amount {
@@ -73,7 +75,7 @@ impl Loading<'_> {
             arena_bytes: 0,
         })?;
 
-        let onnx = files::read(&fence, &avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let onnx = network_file::read(&fence, &avatar.generator, GENERATOR)?;
         let device = charge.room().device;
         let source = (&*avatar.generator, &*onnx);
         let (generator, precision) = with_room(room, device, || {
@@ -104,7 +106,7 @@ impl Loading<'_> {
             usage: Arc::clone(usage),
             charge,
         };
-        self.make_ready(model, arena_bytes, room)
+        self.make_ready(model, (arena_bytes, avatar.cuts_output), room)
     }
 
     /// The frames of a model, which need its generator only to know the size of the face crops.
@@ -112,7 +114,7 @@ impl Loading<'_> {
         let avatar = Avatar::find(self.config, self.registry.max_frames)?;
         let fence = avatar.fence;
         let files = FrameFiles::check(&fence, avatar.frames, &avatar.rectangles)?;
-        let onnx = files::read(&fence, &avatar.generator, GENERATOR, MAX_ONNX_BYTES)?;
+        let onnx = network_file::read(&fence, &avatar.generator, GENERATOR)?;
         let source = (&*avatar.generator, &*onnx);
         let (generator, _) = self.generator(source, Device::Cpu, avatar.audio)?;
         Ok(self.frames(files, &*generator))
@@ -132,7 +134,7 @@ impl Loading<'_> {
     fn make_ready(
         &self,
         mut model: Model,
-        arena_bytes: u64,
+        (arena_bytes, cuts_output): (u64, bool),
         room: &dyn Room,
     ) -> Result<Model, RegistryError> {
         let wanted = Wanted {
@@ -148,6 +150,9 @@ impl Loading<'_> {
         room.keep_arenas(&model.charge, arena_bytes);
         // Without a good one, frames are made from their files.
         let _ = model.frames.open_pack();
+        if !cuts_output {
+            check_range(&model)?;
+        }
         model.preload(self.registry.preload_frames)?;
         Ok(model)
     }
@@ -188,7 +193,10 @@ impl Loading<'_> {
         if !windows.contains(&shape) {
             return Err(RegistryError::Contract {
                 expected: format!("{kind} windows of {windows:?}"),
-                found: format!("{shape:?}"),
+                found: match FAMILY.kind_of(shape) {
+                    Some(other) => format!("{shape:?}, which audio_kind: {other} has"),
+                    None => format!("{shape:?}"),
+                },
             });
         }
         Ok((generator, precision))
@@ -206,7 +214,7 @@ impl Loading<'_> {
                 found: "one".into(),
             });
         };
-        let onnx = files::read(fence, path, AUDIO_ENCODER, MAX_ONNX_BYTES)?;
+        let onnx = network_file::read(fence, path, AUDIO_ENCODER)?;
         let encoder = self.loader.audio_encoder(&onnx);
         let encoder = encoder.map_err(|e| network(AUDIO_ENCODER, e))?;
         if encoder.step_floats() != step.n_floats {
@@ -219,14 +227,28 @@ impl Loading<'_> {
     }
 }
 
-/// Size of a file, bytes.
-fn size(fence: &Fence, path: &Path, what: &'static str) -> Result<u64, RegistryError> {
-    fence
-        .look(&fence.resolve(path, what)?, what)
-        .map(|found| found.len())
+/// The part of a generator's numbers that may be outside 0..1.
+const MAX_OUTSIDE: f32 = 0.05;
+
+/// Refuses a generator whose numbers are no picture on the first background frame: such a face would be white, or
+/// black in half of its pixels, and nothing would say why.
+fn check_range(model: &Model) -> Result<(), RegistryError> {
+    let crop = || {
+        model
+            .face_crop(0)
+            .ok()
+            .map(|crop| Arc::clone(crop.pixels()))
+    };
+    let range = model.generator.output_range(&mut Workspace::new(), &crop);
+    match range.map_err(|error| network(GENERATOR, error))? {
+        Some(OutputRange { min, max, outside }) if outside > MAX_OUTSIDE => {
+            Err(RegistryError::OutputRange { min, max, outside })
+        }
+        _ => Ok(()),
+    }
 }
 
-fn network(what: &'static str, error: EngineError) -> RegistryError {
+pub(crate) fn network(what: &'static str, error: EngineError) -> RegistryError {
     RegistryError::Network {
         what,
         source: Arc::new(error),

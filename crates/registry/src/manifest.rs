@@ -2,12 +2,13 @@
 //!
 //! ```yaml
 //! name: Mira                            # for people
-//! audio_kind: ave                       # ave, hubert or wenet
+//! audio_kind: ave                       # optional: ave, hubert or wenet; checked against the generator
 //! fps: 25                               # optional: the audio kind's
 //! generator: generator.onnx
 //! audio_encoder: audio_encoder.onnx     # optional
 //! frames: frames                        # a folder of numbered JPEG or PNG files
 //! crop_rectangles: crop_rectangles.json # or a folder of .lms landmarks
+//! cut_output: false                     # optional: take a generator whose numbers leave 0..1, and cut them off
 //! license: MIT OR Apache-2.0            # optional, for people
 //! about: { anything: at all }           # optional
 //! ```
@@ -20,7 +21,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use lipsync_core::{AudioKind, Foreign};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use crate::{RegistryError, fence::Fence, files};
 
@@ -38,13 +39,15 @@ const MAX_INDENT: usize = 200;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub name: Option<String>,
-    #[serde(with = "AudioKindName")]
-    pub audio_kind: AudioKind,
+    #[serde(default, deserialize_with = "kind")]
+    pub audio_kind: Option<AudioKind>,
     pub fps: Option<u32>,
     pub generator: PathBuf,
     pub audio_encoder: Option<PathBuf>,
     pub frames: PathBuf,
     pub crop_rectangles: PathBuf,
+    #[serde(default)]
+    pub cut_output: bool,
     pub license: Option<String>,
     #[serde(rename = "about")]
     _about: Option<IgnoredAny>,
@@ -116,6 +119,10 @@ enum AudioKindName {
     Wenet,
 }
 
+fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<Option<AudioKind>, D::Error> {
+    AudioKindName::deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +146,10 @@ mod tests {
         let folder = manifest.generator.parent().expect("a folder");
         assert!(folder.is_absolute());
         assert_eq!(manifest.audio_encoder, Some(folder.join("nets/a.onnx")));
-        assert_eq!((manifest.audio_kind, manifest.fps), (AudioKind::Ave, None));
+        assert_eq!(
+            (manifest.audio_kind, manifest.fps),
+            (Some(AudioKind::Ave), None)
+        );
     }
 
     #[test]

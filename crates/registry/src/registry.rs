@@ -21,7 +21,7 @@ use crate::{
     frames::Frames,
     layout::Avatar,
     load::Loading,
-    lock,
+    lock, network_file,
     read_ahead::ReadAhead,
 };
 
@@ -292,6 +292,17 @@ impl Registry {
             audio_encoder: encoder.map(|p| file(p, "audio encoder")).transpose()?,
             n_frames: avatar.frames.len() as u64,
         })
+    }
+
+    /// The generator's file of a configured model, with the [data files](lipsync_engine::onnx::external) beside it;
+    /// nothing is loaded.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn read_generator(&self, id: &ModelId) -> Result<Vec<u8>, RegistryError> {
+        let config = self.with_entry(id, |entry| Arc::clone(&entry.config))?;
+        let avatar = Avatar::find(&config, self.shared.config().max_frames)?;
+        network_file::read(&avatar.fence, &avatar.generator, "generator")
     }
 
     /// How what all generators keep of background frames has fared.

@@ -14,7 +14,7 @@ use std::{
 use image::{Rgb, RgbImage};
 use lipsync_core::{FaceGeometry, ModelId};
 use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
+    AudioEncoder, Device, EngineError, FaceInput, Generator, OutputRange, Precision, Workspace,
 };
 
 use crate::{
@@ -357,6 +357,22 @@ impl Generator for FakeGenerator {
         } else {
             0
         }
+    }
+
+    fn output_range(
+        &self,
+        _: &mut Workspace,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+    ) -> Result<Option<OutputRange>, EngineError> {
+        if !self.words.contains("logits") {
+            return Ok(None);
+        }
+        assert!(crop().is_some_and(|crop| crop.len() == self.geometry().crop_bytes()));
+        Ok(Some(OutputRange {
+            min: -3.0,
+            max: 4.5,
+            outside: 0.625,
+        }))
     }
 
     fn infer(

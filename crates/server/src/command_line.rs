@@ -12,6 +12,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use lipsync::{causes::with_causes, plain_path};
 use lipsync_core::ModelId;
 use lipsync_engine::{CpuIsa, LoadOptions, Precision};
+use lipsync_registry::attach_data_files;
 use lipsync_server::{Config, config::ConfigError};
 
 use crate::tenants_text::TenantsText;
@@ -185,17 +186,18 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads an ONNX file. As for models that are served, what is larger than a GiB is refused: it may be a device
+/// Reads an ONNX file, and the files beside it that hold its weights. As for models that are served, what is larger than a GiB is refused: it may be a device
 /// without an end.
-pub fn read_network(file: &Path) -> anyhow::Result<Vec<u8>> {
-    plain_path::read_at_most(file, MAX_NETWORK_BYTES)
-        .with_context(|| format!("cannot read {}", file.display()))
+fn read_network(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let onnx = plain_path::read_at_most(file, MAX_NETWORK_BYTES);
+    let onnx = onnx.with_context(|| format!("cannot read {}", file.display()))?;
+    attach_data_files(file, onnx).map_err(|error| anyhow::anyhow!(error.detail()))
 }
 
 /// The most that the registry reads of a network.
 const MAX_NETWORK_BYTES: u64 = 1 << 30;
 
-/// `lipsync-server inspect-model`: exits with 1 if an operator is unsupported.
+/// `lipsync-server inspect-model`: exits with 1 if the network serves as nothing.
 pub fn inspect_model(file: &Path, plan: Option<LoadOptions>) -> anyhow::Result<ExitCode> {
     let bytes = read_network(file)?;
     let inspection = lipsync_engine::inspect(&bytes)
@@ -207,7 +209,7 @@ pub fn inspect_model(file: &Path, plan: Option<LoadOptions>) -> anyhow::Result<E
     {
         say(&lipsync_engine::inspect_plan(&bytes, options)?)?;
     }
-    Ok(if is_supported {
+    Ok(if inspection.serves_as.is_ok() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

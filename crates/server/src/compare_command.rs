@@ -11,7 +11,7 @@ use lipsync_server::{
     comparison::{AudioSource, Comparison, compare},
 };
 
-use crate::command_line::{complain, load, models_named, read_network, say};
+use crate::command_line::{complain, load, models_named, say};
 
 /// Compares the named models, or all. Exits with 1 if one of them cannot be compared, or its verdict not
 /// written. A bad verdict is a result, too.
@@ -74,12 +74,9 @@ impl Command {
             .map_err(|error| anyhow::anyhow!(error.detail()))?
             .model;
         let path = model.generator_path();
-        // Where it really is: it was found to lie where it may.
-        let files = registry.files(id);
-        let real = files
-            .map_err(|error| anyhow::anyhow!(error.detail()))?
-            .generator;
-        let onnx = read_network(&real)?;
+        // It was found to lie where it may.
+        let onnx = registry.read_generator(id);
+        let onnx = onnx.map_err(|error| anyhow::anyhow!(error.detail()))?;
         let n_frames = usize::try_from(self.n_frames.get())?;
         let compare = |precision| -> anyhow::Result<Comparison> {
             let options = LoadOptions {

@@ -12,7 +12,7 @@ use lipsync_server::{
     loader::{cache_bytes_on_device, largest_batch},
 };
 
-use crate::command_line::{complain, load, read_network, say};
+use crate::command_line::{complain, load, say};
 
 /// Plans for this machine's devices, or for one with `device_memory_gb`. Exits with 1 if a model's files
 /// cannot be read.
@@ -51,7 +51,9 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
             let files = registry
                 .files(&status.id)
                 .map_err(|error| anyhow::anyhow!(error.detail()))?;
-            let onnx = read_network(&files.generator)?;
+            let onnx = registry
+                .read_generator(&status.id)
+                .map_err(|error| anyhow::anyhow!(error.detail()))?;
             let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose()?;
             let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
             let about = (status.id.clone(), files.n_frames, encoder_bytes);

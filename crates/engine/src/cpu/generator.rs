@@ -14,8 +14,8 @@ use super::{
     },
 };
 use crate::{
-    EngineError, FaceInput, Generator, LoadOptions, VisualCacheStats, Workspace,
-    contract::{check_length, cut_sigmoid, fit_generator, is_visual},
+    EngineError, FaceInput, Generator, LoadOptions, OutputRange, VisualCacheStats, Workspace,
+    contract::{check_length, cut_sigmoid, fit_generator, is_visual, keep_face},
     graph::{Graph, Shape},
     visual_cache::{Found, Shelf},
 };
@@ -41,6 +41,7 @@ impl CpuGenerator {
     pub fn load(onnx: &[u8], options: &LoadOptions) -> Result<Self, EngineError> {
         let mut ends_in_sigmoid = false;
         let cut = |graph: &mut Graph| {
+            keep_face(graph);
             ends_in_sigmoid = cut_sigmoid(graph);
             let mut shapes = graph.inputs.iter().map(|&id| graph.shapes[id]);
             shapes.position(is_visual)
@@ -140,8 +141,46 @@ impl Generator for CpuGenerator {
         Ok(())
     }
 
+    fn output_range(
+        &self,
+        workspace: &mut Workspace,
+        crop: &dyn Fn() -> Option<Arc<[u8]>>,
+    ) -> Result<Option<OutputRange>, EngineError> {
+        if self.ends_in_sigmoid {
+            return Ok(None);
+        }
+        let Some(crop) = crop() else { return Ok(None) };
+        check_length("crop", self.geometry.crop_bytes(), crop.len())?;
+        let silence = vec![0.0; self.audio().len()];
+        let mut numbers = vec![0.0; self.geometry.region_bytes()];
+        let frame = Frame {
+            feeds: &self.feeds(&crop, &silence),
+            drains: &mut [Drain::Nchw(&mut numbers)],
+            visual: Visual::Compute,
+        };
+        self.network.run_frame(workspace, frame);
+        Ok(Some(range_of(&numbers)))
+    }
+
     fn visual_cache(&self) -> Option<VisualCacheStats> {
         self.shelf.as_ref().map(Shelf::stats)
+    }
+}
+
+/// Half a byte: as much as rounding explains.
+const ROUNDING: f32 = 0.5 / 255.0;
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share, of fewer than 2^24 numbers"
+)]
+fn range_of(numbers: &[f32]) -> OutputRange {
+    let is_outside = |x: &&f32| !(-ROUNDING..=1.0 + ROUNDING).contains(*x);
+    let n_outside = numbers.iter().filter(is_outside).count();
+    OutputRange {
+        min: numbers.iter().copied().fold(f32::INFINITY, f32::min),
+        max: numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        outside: n_outside as f32 / numbers.len().max(1) as f32,
     }
 }
 

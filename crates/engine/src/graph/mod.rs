@@ -4,6 +4,7 @@
 //! frame, constants are folded. [`simplify`] rewrites it; [`crate::oracle::reference`] runs it as it is,
 //! `plan` lowers it to kernels.
 
+pub mod branches;
 pub mod op;
 pub mod simplify;
 pub mod upsampling;

@@ -1,18 +1,21 @@
 //! Rewrites that make a graph smaller without changing what it computes.
 
-use super::{Activation, Graph, Node, Op, ValueId};
+use super::{Activation, Graph, Node, Op, ValueId, branches::merge_branches};
 
-/// Folds normalisations, residual sums and `ReLU`s into the convolutions before them, then drops what
+/// Merges the parallel branches of training, folds normalisations, residual sums and `ReLU`s into the convolutions before them, then drops what
 /// no output needs.
 pub fn simplify(graph: &mut Graph) {
     fold_affine(graph);
+    merge_branches(graph);
+    // What was merged would still count as a reader.
+    drop_unused(graph);
     fuse_residual(graph);
     fuse_relu(graph);
     drop_unused(graph);
 }
 
 /// Which node writes each value.
-fn writers(graph: &Graph) -> Vec<Option<usize>> {
+pub(super) fn writers(graph: &Graph) -> Vec<Option<usize>> {
     let mut writers = vec![None; graph.shapes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         writers[node.output] = Some(index);
@@ -21,16 +24,20 @@ fn writers(graph: &Graph) -> Vec<Option<usize>> {
 }
 
 /// The node that writes `value`, if the value is read once only.
-fn sole_writer(value: ValueId, writers: &[Option<usize>], use_counts: &[usize]) -> Option<usize> {
+pub(super) fn sole_writer(
+    value: ValueId,
+    writers: &[Option<usize>],
+    use_counts: &[usize],
+) -> Option<usize> {
     (use_counts[value] == 1).then_some(writers[value]).flatten()
 }
 
-fn is_plain_conv(node: &Node) -> bool {
+pub(super) fn is_plain_conv(node: &Node) -> bool {
     matches!(&node.op, Op::Conv(conv) if !conv.relu) && node.inputs.len() == 1
 }
 
 /// Lets node `from` write what node `to` wrote, at the place of `to`; `to` is left without an effect.
-fn move_into(graph: &mut Graph, from: usize, to: usize) {
+pub(super) fn move_into(graph: &mut Graph, from: usize, to: usize) {
     let output = graph.nodes[to].output;
     let unused = graph.nodes[from].output;
     graph.nodes.swap(from, to);

@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use super::{
+    arithmetic::{arithmetic, broadcast, choose, product, range, sign, spread},
     dims::{Span, reshaped, squeezed, unsqueezed},
     node::{Answer, NodeView, Refusal, Value, axis, malformed, unsupported},
+    quantized::by_axis,
 };
 use crate::onnx::{
-    Tensor, TensorData,
-    tensor::{MAX_RANK, element_type, n_elements},
+    Tensor, TensorData, element_type,
+    tensor::{MAX_RANK, n_elements},
 };
 
 /// Computes a node without inputs per frame. `room` is how many elements folded constants may still
@@ -45,11 +47,25 @@ pub(super) fn fold(node: &NodeView<'_>, room: &mut usize) -> Answer<Rc<Tensor>> 
         "Slice" => slice(first, &spans(node, first.dims())?, *room),
         "Transpose" => transpose(node, first, *room),
         "Concat" => concat(node, *room),
-        "Cast" => cast(node, copied()?),
+        "Cast" => cast(copied()?, i32::try_from(node.int("to", 0)).unwrap_or(0)),
+        "CastLike" => match node.constant(1)?.map(|like| like.data()) {
+            Some(TensorData::F32(_)) => cast(copied()?, element_type::FLOAT),
+            Some(TensorData::I64(_)) => cast(copied()?, element_type::INT64),
+            None => malformed("input 1 is missing"),
+        },
+        "Expand" => expand(node, first, *room),
+        "DequantizeLinear" => dequantize(node, copied()?),
         "Floor" => floats(copied()?, f32::floor),
         "Ceil" => floats(copied()?, f32::ceil),
         "Sqrt" => floats(copied()?, f32::sqrt),
-        "Add" | "Sub" | "Mul" | "Div" => arithmetic(node, first, *room),
+        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "Greater" | "Min" | "Max" | "Mod" => {
+            arithmetic(node, first, *room)
+        }
+        "Where" => choose(node, first, *room),
+        "Neg" | "Abs" | "Not" => sign(op, copied()?),
+        "Range" => range(node, *room),
+        "Size" => checked(vec![], int(first.data().len())),
+        "ReduceProd" => product(node, first),
         _ => unsupported("it is not known for constants"),
     }?;
     *room = room.saturating_sub(folded.data().len());
@@ -57,7 +73,7 @@ pub(super) fn fold(node: &NodeView<'_>, room: &mut usize) -> Answer<Rc<Tensor>> 
 }
 
 /// The number of elements of a constant, where there is room for it.
-fn fits(n: Option<usize>, room: usize) -> Answer<usize> {
+pub(super) fn fits(n: Option<usize>, room: usize) -> Answer<usize> {
     match n {
         Some(n) if n <= room => Ok(n),
         _ => unsupported("folded constants out of proportion to the file"),
@@ -100,7 +116,7 @@ pub(super) fn spans(node: &NodeView<'_>, dims: &[usize]) -> Answer<Vec<Span>> {
     Ok(spans)
 }
 
-fn checked(dims: Vec<usize>, data: TensorData) -> Answer<Tensor> {
+pub(super) fn checked(dims: Vec<usize>, data: TensorData) -> Answer<Tensor> {
     let tensor = Tensor::new(dims, data);
     tensor.ok_or_else(|| Refusal::Malformed("its result contradicts its dimensions".into()))
 }
@@ -110,7 +126,7 @@ fn with_dims(source: &Tensor, dims: Vec<usize>) -> Answer<Tensor> {
 }
 
 /// A tensor of dimensions `dims` whose element at an index is the source's at `from(index)`.
-fn rearranged(
+pub(super) fn rearranged(
     source: &Tensor,
     dims: Vec<usize>,
     room: usize,
@@ -146,7 +162,7 @@ fn rearranged(
 }
 
 /// The place of an index in row-major order.
-fn flat(index: impl IntoIterator<Item = usize>, dims: &[usize]) -> usize {
+pub(super) fn flat(index: impl IntoIterator<Item = usize>, dims: &[usize]) -> usize {
     index
         .into_iter()
         .zip(dims)
@@ -297,20 +313,22 @@ fn concat(node: &NodeView<'_>, room: usize) -> Answer<Tensor> {
     clippy::cast_precision_loss,
     reason = "that is what the operator does; both directions saturate"
 )]
-fn cast(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
-    let to = i32::try_from(node.int("to", 0)).unwrap_or(0);
-    let data = match (to, source.data()) {
-        (element_type::FLOAT, TensorData::I64(v)) => {
+pub(super) fn cast(source: &Tensor, to: i32) -> Answer<Tensor> {
+    let data = match source.data() {
+        TensorData::I64(v) if element_type::is_float(to) => {
             TensorData::F32(v.iter().map(|&i| i as f32).collect())
         }
-        (element_type::INT64 | element_type::INT32, TensorData::F32(v)) => {
+        TensorData::F32(v) if element_type::is_integer(to) => {
             TensorData::I64(v.iter().map(|&f| f as i64).collect())
         }
-        (element_type::FLOAT, same @ TensorData::F32(_))
-        | (element_type::INT64 | element_type::INT32, same @ TensorData::I64(_)) => same.clone(),
-        _ => return unsupported(format!("to element type {to}")),
+        same if element_type::bytes(to).is_some() => same.clone(),
+        _ => return unsupported(format!("to elements of type {}", element_type::name(to))),
     };
     checked(source.dims().to_vec(), data)
+}
+
+fn int(n: usize) -> TensorData {
+    TensorData::I64(vec![i64::try_from(n).unwrap_or(i64::MAX)])
 }
 
 fn floats(source: &Tensor, f: fn(f32) -> f32) -> Answer<Tensor> {
@@ -323,71 +341,36 @@ fn floats(source: &Tensor, f: fn(f32) -> f32) -> Answer<Tensor> {
     }
 }
 
-fn arithmetic(node: &NodeView<'_>, a: &Tensor, room: usize) -> Answer<Tensor> {
-    let Some(b) = node.constant(1)? else {
-        return malformed("input 1 is missing");
-    };
-    let rank = a.dims().len().max(b.dims().len());
-    let aligned = |t: &Tensor| {
-        let mut dims = vec![1; rank - t.dims().len()];
-        dims.extend_from_slice(t.dims());
-        dims
-    };
-    let (a_dims, b_dims) = (aligned(a), aligned(b));
-    let mut dims = Vec::with_capacity(rank);
-    for (&x, &y) in a_dims.iter().zip(&b_dims) {
-        match (x, y) {
-            _ if x == y => dims.push(x),
-            (1, _) => dims.push(y),
-            (_, 1) => dims.push(x),
-            _ => {
-                return malformed(format!(
-                    "{:?} and {:?} do not broadcast",
-                    a.dims(),
-                    b.dims()
-                ));
-            }
+fn expand(node: &NodeView<'_>, source: &Tensor, room: usize) -> Answer<Tensor> {
+    let wanted = node.ints_from("shape", 1)?.unwrap_or_default();
+    let wanted: Option<Vec<usize>> = wanted.iter().map(|&d| d.try_into().ok()).collect();
+    match wanted {
+        Some(wanted) if wanted.len() <= MAX_RANK => {
+            spread(source, &broadcast(source.dims(), &wanted)?, room)
         }
-    }
-    let spread = |t: &Tensor, from: &[usize]| {
-        rearranged(t, dims.clone(), room, |index| {
-            flat(index.iter().zip(from).map(|(&i, &d)| i.min(d - 1)), from)
-        })
-    };
-    let (a, b) = (spread(a, &a_dims)?, spread(b, &b_dims)?);
-    let op = node.proto.op_type.as_str();
-    let data = match (a.data(), b.data()) {
-        (TensorData::I64(a), TensorData::I64(b)) => {
-            let sums = a.iter().zip(b).map(|(&x, &y)| int_op(op, x, y)).collect();
-            match sums {
-                Some(v) => TensorData::I64(v),
-                None => return malformed("integer overflow or division by zero"),
-            }
-        }
-        (TensorData::F32(a), TensorData::F32(b)) => {
-            TensorData::F32(a.iter().zip(b).map(|(&x, &y)| float_op(op, x, y)).collect())
-        }
-        _ => return malformed("operands of different types"),
-    };
-    checked(dims, data)
-}
-
-fn int_op(op: &str, x: i64, y: i64) -> Option<i64> {
-    match op {
-        "Add" => x.checked_add(y),
-        "Sub" => x.checked_sub(y),
-        "Mul" => x.checked_mul(y),
-        _ => x.checked_div(y),
+        _ => malformed("its shape"),
     }
 }
 
-fn float_op(op: &str, x: f32, y: f32) -> f32 {
-    match op {
-        "Add" => x + y,
-        "Sub" => x - y,
-        "Mul" => x * y,
-        _ => x / y,
+/// The real numbers of quantized ones: `(x - zero point) * scale`, of the whole tensor or of each place on an axis.
+fn dequantize(node: &NodeView<'_>, source: &Tensor) -> Answer<Tensor> {
+    let Some(scale) = node.constant(1)? else {
+        return malformed("its scale is missing");
+    };
+    if node.int("block_size", 0) != 0 {
+        return unsupported("scales by block");
     }
+    let a = match scale.data().len() {
+        1 => 0,
+        _ => axis(node.int("axis", 1), source.dims().len())?,
+    };
+    let mut real = cast(source, element_type::FLOAT)?;
+    if let Some(zero) = node.constant(2)? {
+        real = by_axis(&real, &cast(zero, element_type::FLOAT)?, a, |x, zero| {
+            x - zero
+        })?;
+    }
+    by_axis(&real, scale, a, |x, scale| x * scale)
 }
 
 /// Whether a node depends on nothing that is computed per frame.

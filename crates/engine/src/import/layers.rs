@@ -5,7 +5,7 @@ use super::{
     node::{Answer, FeatureMap, NodeView, malformed, unsupported},
 };
 use crate::{
-    graph::{Conv, Op, op::Window},
+    graph::{Activation, Conv, Op, op::Window},
     onnx::{Tensor, tensor::n_elements},
 };
 
@@ -21,6 +21,7 @@ pub(super) fn lower(
 ) -> Answer<FeatureMap> {
     match node.proto.op_type.as_str() {
         "Conv" => conv(importer, node, name),
+        "FusedConv" => fused_conv(importer, node, name),
         "BatchNormalization" => batch_normalization(importer, node, name),
         _ => matrix_product(importer, node, name),
     }
@@ -86,11 +87,37 @@ pub(super) fn windowed_dims(window: &Window, c: usize, dims: &[usize]) -> Answer
     }
 }
 
+/// The numbers of a convolution.
+pub(super) struct ConvParts {
+    /// `[c_out, c_in / groups, kernel_h, kernel_w]`.
+    pub weights: Tensor,
+    /// One summand a channel, or none.
+    pub bias: Option<Vec<f32>>,
+}
+
 fn conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answer<FeatureMap> {
-    let input = node.map(0)?;
-    let Some(tensor) = node.constant(1)? else {
+    let Some(weights) = node.constant(1)? else {
         return malformed("it has no weights");
     };
+    let parts = ConvParts {
+        weights: Tensor::clone(weights),
+        bias: node.constant_floats(2)?.map(<[f32]>::to_vec),
+    };
+    conv_of(importer, node, name, parts)
+}
+
+/// A convolution of input 0 with weights that the caller knows.
+pub(super) fn conv_of(
+    importer: &mut Importer,
+    node: &NodeView<'_>,
+    name: &str,
+    parts: ConvParts,
+) -> Answer<FeatureMap> {
+    let input = node.map(0)?;
+    let ConvParts {
+        weights: tensor,
+        bias,
+    } = parts;
     let (&[_, c, _, _], &[c_out, c_in, kernel_h, kernel_w]) =
         (input.dims.as_slice(), tensor.dims())
     else {
@@ -117,10 +144,8 @@ fn conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answer<Feat
         _ => Some(tensor.data().len()),
     };
     importer.take_weights(n_weights)?;
-    let weights = floats(tensor)?.to_vec();
-    let bias = node
-        .constant_floats(2)?
-        .map_or_else(|| vec![0.0; c_out], <[f32]>::to_vec);
+    let weights = floats(&tensor)?.to_vec();
+    let bias = bias.unwrap_or_else(|| vec![0.0; c_out]);
     if bias.len() != c_out {
         return malformed(format!("{} biases for {c_out} channels", bias.len()));
     }
@@ -131,7 +156,31 @@ fn conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answer<Feat
         groups,
         relu: false,
     };
-    importer.push(name, Op::Conv(conv), vec![input.id], dims)
+    let id = input.id;
+    importer.push(name, Op::Conv(conv), vec![id], dims)
+}
+
+/// A convolution of ONNX Runtime with a sum and an activation behind it.
+fn fused_conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answer<FeatureMap> {
+    let mut map = conv(importer, node, name)?;
+    if let Some(Some(_)) = node.inputs.get(3) {
+        let summand = node.map(3)?;
+        if summand.dims != map.dims {
+            return malformed(format!("a sum of {:?} and {:?}", map.dims, summand.dims));
+        }
+        let ids = vec![map.id, summand.id];
+        map = importer.push(name, Op::Add, ids, map.dims)?;
+    }
+    let parameters = node.floats("activation_params").unwrap_or_default();
+    let activation = match (node.string("activation", "").as_str(), parameters) {
+        ("", _) => return Ok(map),
+        ("Relu", _) => Activation::Relu,
+        ("Sigmoid", _) => Activation::Sigmoid,
+        ("LeakyRelu", &[slope, ..]) => Activation::LeakyRelu { slope },
+        ("Clip", &[min, max, ..]) => Activation::Clip { min, max },
+        (other, _) => return unsupported(format!("activation {other:?}")),
+    };
+    importer.push(name, Op::Activation(activation), vec![map.id], map.dims)
 }
 
 fn floats(tensor: &Tensor) -> Answer<&[f32]> {
@@ -150,8 +199,12 @@ fn batch_normalization(
     node: &NodeView<'_>,
     name: &str,
 ) -> Answer<FeatureMap> {
-    if node.int("training_mode", 0) != 0 {
-        return unsupported("training mode");
+    let is_statistic = |output: &String| !output.is_empty();
+    if node.int("training_mode", 0) != 0 || node.proto.output.iter().skip(1).any(is_statistic) {
+        return unsupported(
+            "it is in training mode, in which a frame's picture depends on the others of its batch: call net.eval() \
+             before torch.onnx.export",
+        );
     }
     let input = node.map(0)?;
     let c = input.dims[1];

@@ -8,7 +8,10 @@ use super::{
     node::{Answer, FeatureMap, NodeView, Value, axis, malformed, unsupported},
     shape_of,
 };
-use crate::graph::{Activation, Op, Pool, PoolKind, op::Window};
+use crate::{
+    graph::{Activation, Op, Pool, PoolKind, op::Window},
+    onnx::element_type,
+};
 
 pub(super) fn lower(
     importer: &mut Importer,
@@ -16,13 +19,14 @@ pub(super) fn lower(
     name: &str,
 ) -> Answer<FeatureMap> {
     let op = node.proto.op_type.as_str();
-    if let Some(dims) = reshaped_dims(node, op)? {
+    if let Some(dims) = reshaped_dims(importer, node, op)? {
         return reshape(importer, node.map(0)?, dims, name);
     }
     match op {
-        "Identity" | "Dropout" => node.map(0).cloned(),
+        "Identity" | "Dropout" | "CastLike" => node.map(0).cloned(),
         "Slice" => whole_slice(node),
-        "Cast" if node.int("to", 0) == 1 => node.map(0).cloned(),
+        "Expand" => whole_expand(node),
+        "Cast" if is_float_cast(node) => node.map(0).cloned(),
         "Relu" | "Sigmoid" | "LeakyRelu" | "Clip" => activation(importer, node, name),
         "Add" | "Sub" | "Mul" | "Div" => elementwise(importer, node, name),
         "Concat" => concat(importer, node, name),
@@ -35,13 +39,14 @@ pub(super) fn lower(
 }
 
 /// New dimensions, where the operator only reinterprets its input.
-fn reshaped_dims(node: &NodeView<'_>, op: &str) -> Answer<Option<Vec<usize>>> {
+fn reshaped_dims(importer: &Importer, node: &NodeView<'_>, op: &str) -> Answer<Option<Vec<usize>>> {
     let Some(Some(Value::Map(input))) = node.inputs.first() else {
         return Ok(None);
     };
     let dims = match op {
         "Reshape" => {
-            let wanted = node.ints_from("shape", 1)?.unwrap_or_default();
+            let mut wanted = node.ints_from("shape", 1)?.unwrap_or_default();
+            importer.let_batch_go(&mut wanted);
             reshaped(&input.dims, &wanted, node.int("allowzero", 0) != 0)?
         }
         "Flatten" => {
@@ -78,6 +83,27 @@ fn reshape(
         return Ok(FeatureMap { id: input.id, dims });
     }
     importer.push(name, Op::Reshape, vec![input.id], dims)
+}
+
+/// Whether all that a cast does is to change how floats are stored.
+fn is_float_cast(node: &NodeView<'_>) -> bool {
+    i32::try_from(node.int("to", 0)).is_ok_and(element_type::is_float)
+}
+
+/// An `Expand` that repeats nothing.
+fn whole_expand(node: &NodeView<'_>) -> Answer<FeatureMap> {
+    let input = node.map(0)?;
+    let wanted = node.ints_from("shape", 1)?.unwrap_or_default();
+    let own = input.dims.iter().rev();
+    let repeats =
+        |(&wanted, &own): (&i64, &usize)| wanted != 1 && usize::try_from(wanted) != Ok(own);
+    if wanted.len() > input.dims.len() || wanted.iter().rev().zip(own).any(repeats) {
+        return unsupported(format!(
+            "of a value {:?} to {wanted:?}: it would repeat data",
+            input.dims
+        ));
+    }
+    Ok(input.clone())
 }
 
 fn whole_slice(node: &NodeView<'_>) -> Answer<FeatureMap> {

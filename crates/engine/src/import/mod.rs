@@ -6,38 +6,44 @@
 //! checked before memory is taken, and a node that is not understood is reported by name. Next:
 //! [`crate::graph::simplify`].
 
+mod arithmetic;
 mod constants;
 mod dims;
 mod ends;
+mod ends_of_graph;
+mod file;
 mod layers;
 mod maps;
 mod node;
+mod quantized;
+mod sizes;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     rc::Rc,
 };
 
 use lipsync_core::Foreign;
-use prost::Message;
 
 pub(crate) use self::ends::{MAX_SHOWN_ENDS, describe_ends};
-use self::node::{Answer, FeatureMap, NodeView, Refusal, Value};
+use self::{
+    file::OnnxFile,
+    node::{Answer, FeatureMap, NodeView, Refusal, Value},
+};
 use crate::{
     EngineError,
     graph::{Graph, Node, Op, Shape, ValueId, simplify::simplify},
     onnx::{
-        Tensor,
-        proto::{DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto},
-        tensor::{element_type, n_elements},
+        bounds::MAX_NODES,
+        element_type,
+        proto::{GraphProto, NodeProto},
+        tensor::n_elements,
     },
 };
 
 /// Most floats that all values of one frame may have together (1 GiB).
 pub const MAX_ACTIVATIONS: usize = 1 << 28;
-/// Most nodes of a file; the largest exports of the family have a few hundred.
-pub const MAX_NODES: usize = 4096;
 /// Most inputs that all nodes of a file may have together.
 pub const MAX_NODE_INPUTS: usize = 4 * MAX_NODES;
 /// Most multiplications and additions of one frame; the full-size network has 4.9 x 10^9.
@@ -48,7 +54,7 @@ pub const FREE_NUMBERS: usize = 1 << 22;
 /// Dimensions of an input or output that are shown.
 const MAX_SHOWN_DIMS: usize = 8;
 /// Opsets whose meaning is implemented.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=25;
 
 /// What an ONNX file was found to be.
 #[derive(Debug, Default)]
@@ -105,46 +111,17 @@ impl fmt::Display for Dim {
     }
 }
 
-/// Reads a file. Operators that nothing executes are listed in the answer, not an error yet.
+/// Reads a file, and its [data files](crate::onnx::external) where they are attached. Operators that nothing
+/// executes are listed in the answer, not an error yet.
+///
+/// Where the file leaves axes open, they get the family's sizes. A batch that it fixes is made 1.
 ///
 /// # Errors
 /// [`EngineError::Malformed`] for bytes that are no ONNX model or one that contradicts itself,
-/// [`EngineError::Contract`] for inputs whose shape is open in more than the batch.
+/// [`EngineError::Contract`] for inputs whose open axes are not the family's, and for a batch that the graph
+/// does not let go.
 pub fn import(onnx: &[u8]) -> Result<Imported, EngineError> {
-    let model =
-        ModelProto::decode(onnx).map_err(|e| malformed(Foreign(&e.to_string()).to_string()))?;
-    let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|o| own(&o.domain))
-        .map_or(0, |o| o.version);
-    if !OPSETS.contains(&opset) {
-        return Err(malformed(format!(
-            "opset {opset}, known are {} to {}",
-            OPSETS.start(),
-            OPSETS.end()
-        )));
-    }
-    let file = model.graph.ok_or_else(|| malformed("it has no graph"))?;
-    let n_inputs: usize = file.node.iter().map(|node| node.input.len()).sum();
-    if file.node.len() > MAX_NODES || n_inputs > MAX_NODE_INPUTS {
-        return Err(malformed(format!(
-            "{} nodes with {n_inputs} inputs, at most {MAX_NODES} with {MAX_NODE_INPUTS}",
-            file.node.len()
-        )));
-    }
-    let mut importer = Importer {
-        weights_left: onnx.len().saturating_add(FREE_NUMBERS),
-        folded_left: onnx.len().saturating_add(FREE_NUMBERS),
-        ..Importer::default()
-    };
-    importer.answer.opset = opset;
-    importer.read_ends(&file)?;
-    for (index, node) in file.node.iter().enumerate() {
-        importer.read_node(index, node)?;
-    }
-    importer.finish(&file)
+    sizes::lower(&OnnxFile::read(onnx)?)
 }
 
 /// Reads a file, refuses what nothing executes, and simplifies the graph.
@@ -156,6 +133,33 @@ pub(crate) fn import_simplified(onnx: &[u8]) -> Result<Imported, EngineError> {
     simplify(&mut imported.graph);
     Ok(imported)
 }
+
+/// Refuses operators of foreign domains but those that ONNX Runtime fuses from the family's own.
+fn check_domain(proto: &NodeProto) -> Answer<()> {
+    match proto.domain.as_str() {
+        "" | "ai.onnx" => Ok(()),
+        "com.microsoft" if FUSED_BY_ONNX_RUNTIME.contains(&proto.op_type.as_str()) => Ok(()),
+        "com.microsoft" | "com.microsoft.nchwc" => node::unsupported(
+            "ONNX Runtime has optimised the file for one kind of processor: take the file before that, or save it with \
+             graph_optimization_level = ORT_ENABLE_BASIC",
+        ),
+        other => node::unsupported(format!(
+            "domain {other:?}: export it with torch.onnx.export(..., dynamo=False)"
+        )),
+    }
+}
+
+/// Operators of ONNX Runtime that are executed.
+const FUSED_BY_ONNX_RUNTIME: [&str; 8] = [
+    "FusedConv",
+    "QLinearAdd",
+    "QLinearConcat",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearGlobalAveragePool",
+    "QuantizeLinear",
+    "DequantizeLinear",
+];
 
 fn malformed(reason: impl Into<String>) -> EngineError {
     EngineError::Malformed {
@@ -181,6 +185,12 @@ fn shape_of(dims: &[usize]) -> Answer<Shape> {
 struct Importer {
     answer: Imported,
     values: HashMap<String, Value>,
+    /// Names of constants of type u8.
+    unsigned: HashSet<String>,
+    /// Scale and zero point by the name of a quantized value.
+    quantized: HashMap<String, (f32, i64)>,
+    /// The batch that the file is made for, where it is more than 1.
+    batch: Option<usize>,
     n_floats: usize,
     /// Numbers that the weights of further nodes may have.
     weights_left: usize,
@@ -189,38 +199,56 @@ struct Importer {
 }
 
 impl Importer {
-    fn read_ends(&mut self, file: &GraphProto) -> Result<(), EngineError> {
-        for proto in &file.initializer {
-            let value = Value::Constant(Rc::new(Tensor::from_proto(proto)?));
-            if self.values.insert(proto.name.clone(), value).is_some() {
-                return Err(malformed(format!(
-                    "two initializers {:?}",
-                    Foreign(&proto.name)
-                )));
-            }
+    /// Lowers a file whose inputs have these dimensions in a frame.
+    fn run(
+        file: &OnnxFile,
+        sizes: &[Vec<usize>],
+        batch: Option<usize>,
+    ) -> Result<Imported, EngineError> {
+        let mut importer = Self {
+            values: file.constants.clone(),
+            unsigned: file.unsigned.clone(),
+            batch,
+            weights_left: file.room,
+            folded_left: file.room,
+            ..Self::default()
+        };
+        importer.answer.opset = file.opset;
+        importer.answer.inputs.clone_from(&file.declared_inputs);
+        importer.answer.outputs.clone_from(&file.declared_outputs);
+        let lowered = importer.lower_all(file, sizes);
+        let Some(batch) = batch else { return lowered };
+        let reason = match &lowered {
+            Ok(imported) => imported.unsupported.first().map(ToString::to_string),
+            Err(error) => Some(error.to_string()),
+        };
+        match reason {
+            None => lowered,
+            Some(reason) => Err(EngineError::Contract {
+                expected: "a batch axis that is open or 1: export it with dynamic_axes={'input': {0: 'batch'}, \
+                           'audio': {0: 'batch'}}"
+                    .into(),
+                found: format!("a batch of {batch}, on which the graph depends: {reason}"),
+            }),
         }
-        for proto in &file.input {
-            if self.values.contains_key(&proto.name) {
-                continue;
-            }
-            let info = tensor_info(proto)?;
-            let dims = frame_dims(&info)?;
-            let map =
-                self.new_map(dims).map_err(|refusal| match refusal {
+    }
+
+    fn lower_all(mut self, file: &OnnxFile, sizes: &[Vec<usize>]) -> Result<Imported, EngineError> {
+        for (info, dims) in file.inputs.iter().zip(sizes) {
+            let map = self
+                .new_map(dims.clone())
+                .map_err(|refusal| match refusal {
                     Refusal::Unsupported(reason) | Refusal::Malformed(reason) => malformed(
                         format!("input {:?}: {}", Foreign(&info.name), Foreign(&reason)),
                     ),
                 })?;
             self.answer.graph.inputs.push(map.id);
             self.values.insert(info.name.clone(), Value::Map(map));
-            self.answer.inputs.push(info);
         }
-        self.answer.outputs = file
-            .output
-            .iter()
-            .map(tensor_info)
-            .collect::<Result<_, EngineError>>()?;
-        Ok(())
+        for (index, node) in file.graph.node.iter().enumerate() {
+            self.read_node(index, node)?;
+        }
+        self.finish(&file.graph)
     }
 
     fn read_node(&mut self, index: usize, proto: &NodeProto) -> Result<(), EngineError> {
@@ -240,6 +268,7 @@ impl Importer {
             )));
         }
         let inputs = self.inputs_of(&name, proto)?;
+        self.note_type(proto, &output);
         let is_unknown = |input: &Option<Value>| matches!(input, Some(Value::Unknown));
         let value = if inputs.iter().any(is_unknown) {
             Value::Unknown
@@ -268,6 +297,16 @@ impl Importer {
         Ok(())
     }
 
+    /// Remembers which constants are of type u8: what that means as a zero point, its value does not say.
+    fn note_type(&mut self, proto: &NodeProto, output: &str) {
+        let tensors = proto.attribute.iter().filter_map(|a| a.t.as_ref());
+        for tensor in tensors {
+            if tensor.data_type == element_type::UINT8 {
+                self.unsigned.insert(output.to_owned());
+            }
+        }
+    }
+
     fn inputs_of(&self, node: &str, proto: &NodeProto) -> Result<Vec<Option<Value>>, EngineError> {
         let look_up = |name: &String| match self.values.get(name) {
             _ if name.is_empty() => Ok(None),
@@ -282,18 +321,28 @@ impl Importer {
 
     fn lower(&mut self, node: &NodeView<'_>, name: &str) -> Answer<Value> {
         let op = node.proto.op_type.as_str();
-        if !matches!(node.proto.domain.as_str(), "" | "ai.onnx") {
-            return node::unsupported(format!("domain {:?}", node.proto.domain));
-        }
+        check_domain(node.proto)?;
         if constants::is_constant(node) {
             return constants::fold(node, &mut self.folded_left).map(Value::Constant);
+        }
+        if let ("CastLike", [Some(Value::Constant(constant)), ..]) = (op, &node.inputs[..]) {
+            // All that is computed per frame is of floats.
+            let n = constants::fits(Some(constant.data().len()), self.folded_left)?;
+            self.folded_left = self.folded_left.saturating_sub(n);
+            let floats = constants::cast(constant, element_type::FLOAT)?;
+            return Ok(Value::Constant(Rc::new(floats)));
+        }
+        if let Some(value) = quantized::lower(self, node, name)? {
+            return Ok(value);
         }
         if op == "Shape" {
             let shape = constants::shape(node, &node.map(0)?.dims);
             return Ok(Value::Constant(Rc::new(shape)));
         }
         let map = match op {
-            "Conv" | "BatchNormalization" | "Gemm" | "MatMul" => layers::lower(self, node, name)?,
+            "Conv" | "FusedConv" | "BatchNormalization" | "Gemm" | "MatMul" => {
+                layers::lower(self, node, name)?
+            }
             _ => maps::lower(self, node, name)?,
         };
         Ok(Value::Map(map))
@@ -313,6 +362,16 @@ impl Importer {
         }
         let id = self.answer.graph.add_value(shape);
         Ok(FeatureMap { id, dims })
+    }
+
+    /// Makes the batch of a shape 1 where the file has a larger one.
+    fn let_batch_go(&self, shape: &mut [i64]) {
+        let batch = self.batch.and_then(|batch| i64::try_from(batch).ok());
+        if let (Some(first), Some(batch)) = (shape.first_mut(), batch)
+            && *first == batch
+        {
+            *first = 1;
+        }
     }
 
     /// Counts the weights of a node, before they are copied out of constants that nodes may share.
@@ -350,6 +409,7 @@ impl Importer {
             match self.values.get(&output.name) {
                 Some(Value::Map(map)) => self.answer.graph.outputs.push(map.id),
                 Some(Value::Unknown) => {}
+                Some(Value::Constant(_)) if file.output.len() > 1 => {}
                 Some(Value::Constant(_)) => {
                     return Err(malformed(format!(
                         "output {:?} is constant",
@@ -372,45 +432,4 @@ impl Importer {
         }
         Ok(self.answer)
     }
-}
-
-fn tensor_info(proto: &ValueInfoProto) -> Result<TensorInfo, EngineError> {
-    let name = proto.name.clone();
-    let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let shown = Foreign(&proto.name);
-    let tensor = tensor.ok_or_else(|| malformed(format!("{shown:?} is not a tensor")))?;
-    if tensor.elem_type != element_type::FLOAT {
-        let found = tensor.elem_type;
-        return Err(malformed(format!(
-            "{shown:?} has element type {found}, not f32"
-        )));
-    }
-    let declared = tensor.shape.as_ref().map_or(&[][..], |s| &s.dim);
-    let dim = |value: &Option<DimensionValue>| match value {
-        Some(DimensionValue::Size(size)) => {
-            usize::try_from(*size).map_or_else(|_| Dim::Symbol("?".into()), Dim::Size)
-        }
-        Some(DimensionValue::Symbol(symbol)) => Dim::Symbol(symbol.clone()),
-        None => Dim::Symbol("?".into()),
-    };
-    let dims = declared.iter().map(|d| dim(&d.value)).collect();
-    Ok(TensorInfo { name, dims })
-}
-
-/// The dimensions of one frame of an input.
-fn frame_dims(info: &TensorInfo) -> Result<Vec<usize>, EngineError> {
-    let refused = |expected: &str| EngineError::Contract {
-        expected: expected.to_owned(),
-        found: format!("input {info}"),
-    };
-    let mut dims = Vec::with_capacity(info.dims.len());
-    for (i, dim) in info.dims.iter().enumerate() {
-        dims.push(match dim {
-            Dim::Size(0 | 1) | Dim::Symbol(_) if i == 0 => 1,
-            _ if i == 0 => return Err(refused("a batch axis that is open or 1")),
-            Dim::Size(size) if *size > 0 => *size,
-            _ => return Err(refused("an input whose axes but the batch are fixed")),
-        });
-    }
-    Ok(dims)
 }

@@ -20,6 +20,20 @@ pub struct ModelProto {
     /// Which operator sets the nodes refer to.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Data files, which [`attach`](super::external::attach) appended. A number that the format does not use.
+    #[prost(message, repeated, tag = "20201")]
+    pub data_files: Vec<DataFile>,
+}
+
+/// A data file of a model, whose weights refer to it by name. Not part of the format.
+#[derive(Clone, PartialEq, Message)]
+pub struct DataFile {
+    /// Name of the file, without folders.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it holds.
+    #[prost(bytes = "vec", tag = "2")]
+    pub bytes: Vec<u8>,
 }
 
 /// An operator set and its version.
@@ -111,13 +125,13 @@ pub struct TensorProto {
     /// Its dimensions; none is a scalar.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// Element type: 1 f32, 6 i32, 7 i64, 9 bool, 11 f64.
+    /// Element type; [`element_type`](super::element_type) lists those that are read.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     /// Elements of type f32.
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
-    /// Elements of type i32 and bool.
+    /// Elements of type i32, of the narrower integers and bool, and the bits of f16 and bf16.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
     /// Elements of type i64.
@@ -132,9 +146,26 @@ pub struct TensorProto {
     /// Elements of type f64.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
-    /// 1 when the elements are in another file, which we refuse.
+    /// Elements of type u64 and u32.
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
+    /// Where the elements are, if they are in another file: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// 1 when the elements are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
+}
+
+/// A key and its value.
+#[derive(Clone, PartialEq, Message)]
+pub struct StringStringEntryProto {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// Name and type of an input or output.

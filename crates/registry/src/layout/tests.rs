@@ -1,3 +1,5 @@
+use lipsync_engine::network_writer::Unet;
+
 use super::*;
 use crate::testing::{Disk, folder};
 
@@ -89,7 +91,7 @@ fn the_dataset_folder() {
 }
 
 #[test]
-fn without_manifest_the_audio_kind_must_be_configured() {
+fn the_audio_kind_that_nobody_names_is_that_of_the_generator() {
     let disk = Disk::new();
     disk.network("net.onnx", "ok");
     disk.frames("frames", 1);
@@ -98,11 +100,17 @@ fn without_manifest_the_audio_kind_must_be_configured() {
         audio_kind: None,
         ..bare(&disk)
     };
-    assert!(matches!(
-        find(&config),
-        Err(RegistryError::AudioKindMissing)
-    ));
+    assert!(matches!(find(&config), Err(RegistryError::Network { .. })));
     assert!(find(&bare(&disk)).is_ok());
+    for kind in [AudioKind::Ave, AudioKind::Hubert, AudioKind::Wenet] {
+        let unet = Unet {
+            channels: [1, 1, 1, 1, 2],
+            ..Unet::new(160, kind)
+        };
+        disk.write("net.onnx", unet.write());
+        assert_eq!(find(&config).expect("an avatar").audio.kind, kind);
+        assert!(Avatar::glance(&config).is_ok());
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Result;
 use lipsync_core::AudioKind;
-use lipsync_engine::{EngineError, cuda, network_writer::Unet};
+use lipsync_engine::{
+    EngineError, cuda,
+    network_writer::{Unet, write_audio_encoder},
+};
 
 use crate::server::{BINARY, write_avatar};
 
@@ -218,7 +221,27 @@ fn inspect_model_describes_a_network_or_says_why_not() -> Result<()> {
     for word in ["fused", "f32 on portable", "arena"] {
         assert!(stdout.contains(word), "{word} in {stdout}");
     }
-    for (file, word) in [("text.onnx", "ONNX"), ("missing.onnx", "missing.onnx")] {
+    assert!(
+        stdout.contains("serves as the generator of 160-pixel faces with hubert audio"),
+        "{stdout}"
+    );
+
+    fs::write(
+        folder.path().join("lfs.onnx"),
+        "version https://git-lfs.github.com/spec/v1\n",
+    )?;
+    fs::write(
+        folder.path().join("other.onnx"),
+        write_audio_encoder(8, 13, false, 1),
+    )?;
+    let (code, stdout, stderr) = run(folder.path(), &["inspect-model", "other.onnx"])?;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stdout.contains("serves as nothing: "), "{stdout}");
+    for (file, word) in [
+        ("text.onnx", "ONNX"),
+        ("missing.onnx", "missing.onnx"),
+        ("lfs.onnx", "git lfs pull"),
+    ] {
         let (code, _, stderr) = run(folder.path(), &["inspect-model", file])?;
         assert_eq!(code, Some(2), "{stderr}");
         assert!(stderr.contains(word), "{word} in {stderr}");

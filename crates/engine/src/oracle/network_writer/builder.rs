@@ -238,6 +238,7 @@ impl NetworkBuilder {
                 domain: String::new(),
                 version: self.opset,
             }],
+            ..ModelProto::default()
         };
         model.encode_to_vec()
     }

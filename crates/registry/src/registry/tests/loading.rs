@@ -194,7 +194,7 @@ fn what_is_wrong_with_a_model_is_named_without_paths() {
         (
             disk.avatar("hubert", 1, "hubert"),
             "the model does not fit its audio kind: expected ave windows of [[32, 16, 16]], \
-             found [32, 32, 32]",
+             found [32, 32, 32], which audio_kind: hubert has",
         ),
         (
             with_encoder(disk.avatar("steps", 1, "ok")),
@@ -316,4 +316,22 @@ fn a_generator_runs_in_bf16_once_its_verdict_is_good() {
     assert_eq!(reload().1.reason, PrecisionReason::NoneFaster);
     let asked = lock(&loader.precisions).clone();
     assert_eq!(asked, [Precision::F32, Precision::Bf16, Precision::F32]);
+}
+
+#[test]
+fn a_generator_whose_numbers_are_no_picture_is_refused_unless_the_manifest_takes_it() {
+    let disk = Disk::new();
+    let (registry, _) = registry(settings(vec![disk.avatar("mira", 1, "logits")]));
+    let error = block_on(registry.model(&id("mira"))).expect_err("no picture");
+    let text = error.to_string();
+    assert!(
+        text.contains("from -3 to 4.5") && text.contains("62 %"),
+        "{text}"
+    );
+    assert!(text.contains("cut_output: true"), "{text}");
+    assert_eq!(error.class(), ErrorClass::BrokenModel);
+    let manifest = disk.path("mira/avatar.yaml");
+    let yaml = fs::read_to_string(&manifest).expect("the manifest");
+    fs::write(&manifest, format!("cut_output: true\n{yaml}")).expect("written");
+    block_on(registry.model(&id("mira"))).expect("it is taken now");
 }
