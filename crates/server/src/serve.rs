@@ -133,6 +133,7 @@ impl Server {
             queue_capacity: config.server.queue_capacity,
             max_batch_frames: config.engine.max_batch,
             max_batch_wait: config.engine.max_batch_wait,
+            scheduling: config.scheduling,
         };
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);

@@ -78,6 +78,7 @@ fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
         weight: caller.weight,
         priority,
         deadline: caller.deadline,
+        due: None,
         work,
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
@@ -39,8 +39,8 @@ pub(crate) struct Channels {
 /// What the dispatcher is told of workers, by their numbers.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// It is done with a batch.
-    Done(usize),
+    /// It is done with a batch, which took so much of its time.
+    Done { worker: usize, took: Duration },
     /// It has joined.
     Joined,
     /// It is to leave.
@@ -154,6 +154,7 @@ impl Dispatcher {
             claim: task.claim().clone(),
             submitted_at: task.submitted_at(),
             frame_cost: self.ledger.costs.of(generator).map(|cost| cost.per_frame),
+            macs: generator.macs(),
         };
         let n_left = entry.n_frames;
         self.order.push(entry, Instant::now(), &roster);
@@ -162,7 +163,10 @@ impl Dispatcher {
 
     fn heed(&mut self, notice: Notice) {
         match notice {
-            Notice::Done(worker) => self.roster.lock().note_done(worker),
+            Notice::Done { worker, took } => {
+                self.roster.lock().note_done(worker);
+                self.order.done(worker, took);
+            }
             Notice::Joined => {}
             Notice::Leave { worker, reply } => {
                 // Whoever asked may wait no longer.
@@ -170,6 +174,7 @@ impl Dispatcher {
             }
             Notice::Ended(worker) => {
                 let undone = self.roster.lock().vacate(worker);
+                self.order.gone(worker);
                 for chunk in undone {
                     chunk.task.fail(PoolError::Lost);
                 }
@@ -276,14 +281,12 @@ impl Drop for Dispatcher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crossbeam_channel::bounded;
     use lipsync_engine::Device;
 
     use super::*;
     use crate::{
-        order::{BatchLimits, OldestFirst},
+        order::{BatchLimits, FairOrder, Scheduling},
         tests::fake::{self, Fake},
     };
 
@@ -305,9 +308,10 @@ mod tests {
             notices,
             abandon,
         };
-        let order = OldestFirst::new(BatchLimits {
+        let order = FairOrder::new(BatchLimits {
             max_frames: 1,
             max_wait: Duration::ZERO,
+            rules: Scheduling::default(),
         });
         let ledger = Arc::new(Ledger::new(100));
         let mut dispatcher = Dispatcher::new(
@@ -323,7 +327,8 @@ mod tests {
         let chunks = Vec::new();
         roster.lock().hand(0, Batch { chunks });
         slots[0].recv().unwrap();
-        notices_tx.send(Notice::Done(0)).unwrap();
+        let took = Duration::ZERO;
+        notices_tx.send(Notice::Done { worker: 0, took }).unwrap();
 
         dispatcher.hand_out();
         let given: Vec<_> = slots[0].try_iter().map(|batch| batch.chunks).collect();

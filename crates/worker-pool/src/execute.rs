@@ -41,6 +41,8 @@ pub(crate) struct Executor {
     pub(crate) workspace: Workspace,
     pub(crate) ceiling: Ceiling,
     pub(crate) arenas: Arenas,
+    /// What runs have taken since somebody asked.
+    pub(crate) spent: Duration,
 }
 
 impl Executor {
@@ -174,6 +176,7 @@ impl Executor {
             cost = thread_time().saturating_sub(start_time);
             self.arenas.note(generator, run.end);
         }
+        self.spent += cost;
         self.ledger.costs.note(generator, run.n_frames, cost);
     }
 

@@ -34,8 +34,6 @@ pub trait FramesAhead: Send + Sync {
 }
 
 /// What a job may claim beside others that wait.
-///
-/// The pool's order looks at the deadline alone so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claim {
     /// On whose behalf the job is computed.
@@ -47,6 +45,8 @@ pub struct Claim {
     /// When the answer is of no use any more. What has not been started by then never is, and the
     /// job fails with [`PoolError::Expired`].
     pub deadline: Option<Instant>,
+    /// When the first frame of a live session is to be shown. Nothing ends then; it orders the jobs of a tenant.
+    pub due: Option<Instant>,
     /// What waits for it.
     pub work: Work,
 }

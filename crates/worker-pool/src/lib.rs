@@ -54,5 +54,6 @@ mod worker;
 pub use cost::FrameCost;
 pub use error::PoolError;
 pub use job::{Claim, FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings, Work};
+pub use order::{N_SIZE_CLASSES, Scheduling};
 pub use pool::{PoolConfig, WorkerPool};
 pub use stats::{LostDevice, PoolStats, SharedBatches, WorkerStats};

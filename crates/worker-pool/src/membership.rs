@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -81,6 +82,7 @@ impl Hiring {
                 workspace: Workspace::new(),
                 ceiling: Ceiling::none(),
                 arenas: Arenas::default(),
+                spent: Duration::ZERO,
             };
             Worker::new(ends, notices, executor).run();
         })

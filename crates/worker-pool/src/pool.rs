@@ -18,7 +18,7 @@ use crate::{
     cost::thread_time,
     dispatcher::{Channels, Dispatcher, MAX_NOTICES},
     membership::{Hiring, spawn},
-    order::{BatchLimits, OldestFirst},
+    order::{BatchLimits, FairOrder, Scheduling},
     roster::SharedRoster,
     stats::Ledger,
     task::Task,
@@ -41,6 +41,8 @@ pub struct PoolConfig {
     /// its device is busy. Zero: not at all; what waits at the same moment shares a batch even then. On
     /// the CPU, where sharing gains nothing, batches are never shared.
     pub max_batch_wait: Duration,
+    /// What holds for networks that are slow or large.
+    pub scheduling: Scheduling,
 }
 
 /// Worker threads that run generators, behind one bounded queue.
@@ -95,9 +97,10 @@ impl WorkerPool {
             notices,
             abandon,
         };
-        let order = Box::new(OldestFirst::new(BatchLimits {
+        let order = Box::new(FairOrder::new(BatchLimits {
             max_frames: config.max_batch_frames,
             max_wait: config.max_batch_wait,
+            rules: config.scheduling,
         }));
         let (of_dispatcher, counted) = (Arc::clone(&roster), Arc::clone(&ledger));
         // If a thread is refused, it is dropped, which lets go of the workers that there are.

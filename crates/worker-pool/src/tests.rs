@@ -22,7 +22,7 @@ use std::{
 use fake::{Call, Fake};
 use lipsync_engine::Device;
 
-use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerPool};
+use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, Scheduling, WorkerPool};
 
 /// Far more than anything here takes; a test that runs into it has found a hang.
 const TOO_LONG: Duration = Duration::from_secs(20);
@@ -33,6 +33,7 @@ fn pool(n_workers: usize, queue_capacity: usize, max_batch_frames: usize) -> Wor
         queue_capacity,
         max_batch_frames,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
     })
 }
 
@@ -45,6 +46,7 @@ fn gpu_pool(max_batch_frames: usize, max_batch_wait: Duration) -> WorkerPool {
         queue_capacity: 32,
         max_batch_frames,
         max_batch_wait,
+        scheduling: Scheduling::default(),
     })
 }
 

@@ -48,7 +48,10 @@ impl Worker {
             self.survive(|worker| outcomes = worker.executor.run(chunks));
             // Before the answers, so that whoever has one finds the room. The dispatcher may have ended
             // already.
-            let _ = self.notices.send(Notice::Done(self.executor.worker));
+            let _ = self.notices.send(Notice::Done {
+                worker: self.executor.worker,
+                took: std::mem::take(&mut self.executor.spent),
+            });
             for (chunk, result) in outcomes {
                 match result {
                     Ok(done) => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use lipsync_registry::RegistryConfig;
+use lipsync_worker_pool::Scheduling;
 use serde::Deserialize;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
     output::{Output, RawOutput},
+    scheduling::RawScheduling,
     section::Heat,
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
@@ -37,6 +39,8 @@ pub(super) struct RawConfig {
     capacity: RawCapacity,
     #[serde(deserialize_with = "null_as_default")]
     engine: RawEngine,
+    #[serde(deserialize_with = "null_as_default")]
+    scheduling: RawScheduling,
     #[serde(deserialize_with = "null_as_default")]
     output: RawOutput,
     #[serde(deserialize_with = "null_as_default")]
@@ -62,6 +66,8 @@ pub struct Config {
     pub operations: Option<Operations>,
     /// What runs the networks.
     pub engine: Engine,
+    /// What keeps slow networks from having every worker.
+    pub scheduling: Scheduling,
     /// How frames are coded when a request does not say.
     pub output: Output,
     /// Bounds of streams.
@@ -94,6 +100,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawOperations::KEYS,
         RawCapacity::KEYS,
         RawEngine::KEYS,
+        RawScheduling::KEYS,
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
@@ -132,6 +139,7 @@ impl RawConfig {
             requests,
             operations,
             engine: self.engine.check()?,
+            scheduling: self.scheduling.check()?,
             output,
             session: self.session.check()?,
             logging: self.logging.check()?,

@@ -24,6 +24,7 @@ mod other_format;
 mod output;
 mod parts;
 mod place;
+mod scheduling;
 mod schema;
 mod section;
 mod server;

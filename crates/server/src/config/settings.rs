@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lipsync_registry::RegistryConfig;
+use lipsync_worker_pool::Scheduling;
 use tokio::sync::watch;
 
 use super::{
@@ -28,6 +29,8 @@ pub struct Cold {
     pub operations: Option<Operations>,
     /// What runs the networks.
     pub engine: Engine,
+    /// What keeps slow networks from having every worker.
+    pub scheduling: Scheduling,
     /// How lines of the log look.
     pub log_format: LogFormat,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -58,6 +61,7 @@ impl Config {
                 server: self.server.clone(),
                 operations: self.operations.clone(),
                 engine: self.engine,
+                scheduling: self.scheduling.clone(),
                 log_format: self.logging.format,
                 strict: self.strict,
             },

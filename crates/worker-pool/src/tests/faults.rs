@@ -126,6 +126,7 @@ fn a_lost_device_fails_all_that_is_there_for_it_and_refuses_more() {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
     });
     let mut lost = pool.lost_device();
     let (gated, calls) = Fake::gated();
