@@ -14,7 +14,7 @@ use lipsync::v1::{
 use lipsync_engine::{Device, EngineError};
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_serving::{admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline};
-use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
+use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, Recovery, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -134,6 +134,7 @@ impl Server {
             max_batch_frames: config.engine.max_batch,
             max_batch_wait: config.engine.max_batch_wait,
             scheduling: config.scheduling,
+            recovery: Recovery::default(),
         };
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
@@ -393,6 +394,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         shared.phase.clone(),
         shared.pipeline.workers.lost_device(),
         shared.registry.clone(),
+        Arc::clone(&shared.pipeline.workers),
     );
     Ok(Routes::new(lip_sync)
         .add_service(ModelAdminServer::new(ModelAdminService::new(shared)))

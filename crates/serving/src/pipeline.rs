@@ -52,14 +52,20 @@ pub(crate) struct Urgency {
     pub(crate) claim: Claim,
     /// Longest time in the queue.
     pub(crate) max_wait: Option<Duration>,
+    /// Whether frames that cannot be made may be left out.
+    pub(crate) allow_partial: bool,
 }
 
 impl Urgency {
     /// Of a call by this caller.
     pub(crate) fn of_call(caller: &Caller, priority: Priority) -> Self {
         Self {
-            claim: claim(caller, priority, Work::Unary),
+            claim: Claim {
+                max_wait: caller.max_wait,
+                ..claim(caller, priority, Work::Unary)
+            },
             max_wait: caller.max_wait,
+            allow_partial: false,
         }
     }
 
@@ -68,6 +74,7 @@ impl Urgency {
         Self {
             claim: claim(caller, priority, Work::Live),
             max_wait: None,
+            allow_partial: false,
         }
     }
 }
@@ -79,6 +86,7 @@ fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
         priority,
         deadline: caller.deadline,
         due: None,
+        max_wait: None,
         work,
     }
 }
@@ -117,7 +125,7 @@ impl Pipeline {
     /// Runs the generator on `audio`, `[n_frames, C, H, W]`.
     ///
     /// # Errors
-    /// [`ServeError::Overloaded`] when the queue is full and not waited for,
+    /// [`ServeError::Overloaded`] when the queue is full and not waited for, [`ServeError::WaitTooLong`],
     /// [`ServeError::QueueTimeout`], and what happens to the job.
     pub(crate) async fn infer(
         &self,
@@ -132,6 +140,7 @@ impl Pipeline {
             frames: backgrounds.job_frames(),
             audio,
             ahead: backgrounds.ahead(model),
+            allow_partial: urgency.allow_partial,
             claim: urgency.claim,
         };
         let mut handle = if is_live {
@@ -154,7 +163,7 @@ impl Pipeline {
         Ok(self.finish(model, handle.await?))
     }
 
-    /// Pastes the faces and codes the pictures, all frames at once.
+    /// Pastes the faces and codes the pictures, all frames at once. Those without a face are left out.
     ///
     /// # Errors
     /// [`ServeError::Internal`]: sizes were checked before.
@@ -166,9 +175,10 @@ impl Pipeline {
     ) -> Result<Vec<CodedFrame>, ServeError> {
         let begun = Instant::now();
         let shots = backgrounds.places().zip(faces);
+        let shots: Vec<_> = shots.filter(|(_, face)| !face.is_empty()).collect();
         let is_quick = output.region_only || coding::is_baked_so(&backgrounds.model, output);
         let coded = self
-            .code(shots, is_quick, move |(place, face)| {
+            .code(shots.into_iter(), is_quick, move |(place, face)| {
                 place.generated(face, output)
             })
             .await?;

@@ -130,10 +130,12 @@ pub(super) async fn stats(State(context): State<Context>) -> Response {
 }
 
 fn list(context: &Context) -> Vec<Model> {
-    let models = context.shared.registry.list();
+    let registry = &context.shared.registry;
+    let workers = &context.shared.pipeline.workers;
+    let models = registry.list();
     models
         .iter()
-        .map(|m| model_admin::to_proto(m).into())
+        .map(|m| model_admin::to_proto(m, registry, workers).into())
         .collect()
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
-use lipsync_core::saturate::{micros, u32_of};
+use lipsync_core::{
+    ModelId,
+    saturate::{micros, u32_of},
+};
 use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
 use lipsync_serving::{
@@ -11,6 +14,7 @@ use lipsync_serving::{
     admission::{Admission, Work},
     batch::waiting,
 };
+use lipsync_worker_pool::{BreakerState, WorkerPool};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -24,6 +28,7 @@ use crate::{
 pub struct ModelAdminService {
     admission: Arc<Admission>,
     registry: Registry,
+    workers: Arc<WorkerPool>,
 }
 
 impl ModelAdminService {
@@ -33,6 +38,7 @@ impl ModelAdminService {
         Self {
             admission: Arc::clone(&shared.admission),
             registry: shared.registry.clone(),
+            workers: Arc::clone(&shared.pipeline.workers),
         }
     }
 
@@ -47,7 +53,7 @@ impl ModelAdminService {
         let loading = admission.unless_draining(self.registry.load(&id));
         let lease = waiting(arrival.upload.as_deref(), loading).await??;
         Ok(v1::LoadModelResponse {
-            model: Some(to_proto(&self.registry.status(&id)?)),
+            model: Some(self.one(&id)?),
             load_us: micros(lease.load_time),
         })
     }
@@ -64,13 +70,18 @@ impl ModelAdminService {
         Ok(v1::UnloadModelResponse { was_loaded })
     }
 
+    fn one(&self, id: &ModelId) -> Result<v1::ModelStats, ServeError> {
+        let status = self.registry.status(id)?;
+        Ok(to_proto(&status, &self.registry, &self.workers))
+    }
+
     fn stats(
         &self,
         request: &v1::GetModelStatsRequest,
     ) -> Result<v1::GetModelStatsResponse, ServeError> {
         let id = parse_model_id(&request.model_id)?;
         Ok(v1::GetModelStatsResponse {
-            model: Some(to_proto(&self.registry.status(&id)?)),
+            model: Some(self.one(&id)?),
         })
     }
 }
@@ -81,7 +92,10 @@ impl ModelAdmin for ModelAdminService {
         &self,
         _request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let models = self.registry.list().iter().map(to_proto).collect();
+        let models = self.registry.list();
+        let models = models.iter();
+        let models = models.map(|status| to_proto(status, &self.registry, &self.workers));
+        let models = models.collect();
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
 
@@ -110,7 +124,29 @@ impl ModelAdmin for ModelAdminService {
     }
 }
 
-pub(crate) fn to_proto(status: &ModelStatus) -> v1::ModelStats {
+/// What is known of a model: its status, and how its network fares.
+pub(crate) fn to_proto(
+    status: &ModelStatus,
+    registry: &Registry,
+    workers: &WorkerPool,
+) -> v1::ModelStats {
+    let model = registry.resident(&status.id);
+    let health = model.map(|model| workers.health(model.generator()));
+    let circuit = health.map_or(v1::CircuitState::Unspecified, |health| {
+        match health.breaker {
+            BreakerState::Closed => v1::CircuitState::Closed,
+            BreakerState::Open => v1::CircuitState::Open,
+            BreakerState::HalfOpen => v1::CircuitState::HalfOpen,
+        }
+    });
+    v1::ModelStats {
+        circuit: circuit.into(),
+        single_frames: health.is_some_and(|health| health.single_frames),
+        ..status_to_proto(status)
+    }
+}
+
+fn status_to_proto(status: &ModelStatus) -> v1::ModelStats {
     let state = match status.state {
         ModelState::Unloaded => v1::ModelState::Unloaded,
         ModelState::Loading => v1::ModelState::Loading,

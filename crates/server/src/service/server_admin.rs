@@ -6,6 +6,7 @@ use lipsync::v1::{self, server_admin_server::ServerAdmin};
 use lipsync_core::saturate::{micros, u32_of};
 use lipsync_registry::ModelState;
 use lipsync_serving::{ServeError, phase::Phase, stages::Stage};
+use lipsync_worker_pool::RecoveryStats;
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
@@ -112,7 +113,24 @@ pub(crate) fn stats(shared: &Shared) -> v1::GetServerStatsResponse {
             idle: pool.shared.idle,
             wait_over: pool.shared.wait_over,
         }),
+        shed: pool.shed,
+        recovery: Some(recovery_to_proto(pool.recovery)),
         stages: Stage::ALL.map(|stage| stage_to_proto(shared, stage)).into(),
+    }
+}
+
+fn recovery_to_proto(stats: RecoveryStats) -> v1::RecoveryStats {
+    v1::RecoveryStats {
+        failed_batches: stats.failed_batches,
+        split_batches: stats.split_batches,
+        retries: stats.retries,
+        recovered: stats.recovered,
+        failed_frames: stats.failed_frames,
+        circuits_opened: stats.breaker_opened,
+        circuits_closed: stats.breaker_closed,
+        circuit_refused: stats.breaker_refused,
+        single_frames_begun: stats.single_begun,
+        single_frames_ended: stats.single_ended,
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn batch_order(
         start_frame_index: parse_start(proto.start_frame_index)?,
         output: parse_output(proto.output, defaults)?,
         priority: parse_priority(proto.priority, &headers.caller)?,
+        allow_partial: proto.allow_partial,
     })
 }
 

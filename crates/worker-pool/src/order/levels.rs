@@ -9,10 +9,11 @@ use std::{
     time::Instant,
 };
 
-use lipsync_core::{Priority, TenantId, Weight};
+use lipsync_core::{TenantId, Weight};
 
 use super::{
     JobId,
+    policy::level_of,
     shares::{Nanos, Shares},
 };
 use crate::{Claim, Work};
@@ -42,11 +43,7 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn of(claim: &Claim) -> Self {
         Self {
-            level: match claim.priority {
-                Priority::High => 0,
-                Priority::Normal => 1,
-                Priority::Low => 2,
-            },
+            level: level_of(claim.priority),
             tenant: claim.tenant.clone(),
             weight: claim.weight,
             work: claim.work,

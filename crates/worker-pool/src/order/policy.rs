@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::saturate::usize_of;
+use lipsync_core::{Priority, saturate::usize_of};
 use lipsync_engine::Device;
 
 /// Chunks that a worker may hold: one that runs, and one that waits so that the worker need not
@@ -44,6 +44,15 @@ pub(crate) const SIZE_CLASS_TURN: Duration = Duration::from_secs(1);
 pub(crate) fn turn_frames(per_frame: Option<Duration>) -> usize {
     let fit = per_frame.and_then(|time| TURN.as_nanos().checked_div(time.as_nanos()));
     fit.map_or(usize::MAX, |n| usize_of(n.max(1)))
+}
+
+/// The place of a level of urgency; the most urgent is 0.
+pub(crate) fn level_of(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
+    }
 }
 
 /// Whether jobs of one model share batches there.

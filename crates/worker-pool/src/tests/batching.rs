@@ -127,6 +127,7 @@ fn on_the_cpu_nothing_is_shared_or_held_back() {
         max_batch_frames: 8,
         max_batch_wait: FOR_EVER,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = Fake::gated();
     let first = submit_all(&pool, &gated, [(0, 1)]);
@@ -201,6 +202,7 @@ fn a_large_job_is_split_over_idle_workers_in_no_small_pieces() {
         max_batch_frames: 64,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = gated_on_gpu();
     let whole = submit_all(&pool, &gated, [(0, 64)]);
@@ -228,6 +230,7 @@ fn jobs_go_to_workers_of_their_device_and_wait_for_no_other() {
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = gated_on_gpu();
     let held = submit_all(&pool, &gated, [(0, 5)]);

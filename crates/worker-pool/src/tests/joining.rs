@@ -59,6 +59,7 @@ fn a_number_that_was_left_is_taken_again_and_its_figures_go_on() {
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let fake = Arc::new(Fake::default());
     assert_eq!(run(&pool, fake::job(&fake, 0..4)).timings.workers, [0, 2]);
@@ -85,6 +86,7 @@ fn who_leaves_finishes_what_it_holds_and_gives_its_memory_back() {
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let pool = WorkerPool::start(config, Arc::clone(&room)).unwrap();
     let n_holders = || Arc::strong_count(&room);
@@ -125,6 +127,7 @@ fn the_last_of_a_device_stays_while_jobs_wait_for_it() {
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = Fake::gated();
     let running = pool.submit(fake::job(&gated, 0..1)).unwrap();
@@ -204,6 +207,7 @@ fn gpus(n: usize) -> PoolConfig {
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     }
 }
 

@@ -95,6 +95,7 @@ fn a_pool_of_nothing_is_refused() {
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
         scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let setting = |config| match WorkerPool::start(config, Arc::new(())) {
         Err(PoolError::BadConfig { setting }) => setting,
