@@ -13,6 +13,7 @@ mod cuts;
 mod cycles;
 mod deadlines;
 mod devices;
+mod failing;
 mod health;
 mod hostile;
 mod idle;

@@ -2,7 +2,7 @@
 
 /// How urgent a caller says a request is; ordered, so that `High > Normal > Low`.
 ///
-/// Every job carries it to the worker pool. So far nothing is ordered by it: jobs are run as they come.
+/// Every job carries it to the worker pool, where a higher level goes first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// Can wait.

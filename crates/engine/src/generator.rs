@@ -45,6 +45,11 @@ pub trait Generator: Send + Sync {
     /// Bytes that the weights take in memory.
     fn weights_bytes(&self) -> u64;
 
+    /// Multiply-accumulates of one frame; 0 where nobody knows, which is the default.
+    fn macs(&self) -> u64 {
+        0
+    }
+
     /// Bytes of the host's memory in a [`Workspace`] that it needs to run. The default: none.
     fn workspace_bytes(&self) -> u64 {
         0

@@ -17,7 +17,7 @@ use tonic_health::pb::{
 
 use lipsync_registry::Registry;
 use lipsync_serving::{phase::Phase, rights::Rights};
-use lipsync_worker_pool::LostDevice;
+use lipsync_worker_pool::{BreakerState, LostDevice, WorkerPool};
 
 use crate::{request_layer::Arrival, wire::status};
 
@@ -32,7 +32,7 @@ const SERVICES: [&str; 5] = [
 ];
 /// Serving as long as the process lives, can answer, and has not lost a device.
 const LIVENESS: &str = "liveness";
-/// `model/<id>`: serving when it can be loaded.
+/// `model/<id>`: serving when it can be loaded, and does not keep failing.
 const MODEL_PREFIX: &str = "model/";
 
 /// The health service.
@@ -41,6 +41,7 @@ pub struct HealthService {
     phase: watch::Receiver<Phase>,
     lost: watch::Receiver<Option<LostDevice>>,
     registry: Registry,
+    workers: Arc<WorkerPool>,
 }
 
 impl HealthService {
@@ -50,12 +51,21 @@ impl HealthService {
         phase: watch::Receiver<Phase>,
         lost: watch::Receiver<Option<LostDevice>>,
         registry: Registry,
+        workers: Arc<WorkerPool>,
     ) -> Self {
         Self {
             phase,
             lost,
             registry,
+            workers,
         }
+    }
+
+    /// Whether a model's requests are refused because its network keeps failing.
+    fn keeps_failing(&self, id: &ModelId) -> bool {
+        let model = self.registry.resident(id);
+        let health = model.map(|model| self.workers.health(model.generator()));
+        health.is_some_and(|health| health.breaker == BreakerState::Open)
     }
 
     /// Of a model that is not the caller's, nobody knows, as of one that does not exist.
@@ -68,8 +78,11 @@ impl HealthService {
                     .strip_prefix(MODEL_PREFIX)
                     .and_then(|id| ModelId::new(id).ok())
                     .filter(|id| rights.may_see(id));
-                match model.map(|id| self.registry.watch_failed(&id)) {
-                    Some(Ok(failed)) => phase == Phase::Serving && !*failed.borrow(),
+                let failed = model.as_ref().map(|id| self.registry.watch_failed(id));
+                match (model, failed) {
+                    (Some(id), Some(Ok(failed))) => {
+                        phase == Phase::Serving && !*failed.borrow() && !self.keeps_failing(&id)
+                    }
                     _ => return ServingStatus::ServiceUnknown,
                 }
             }
@@ -156,7 +169,12 @@ impl Health for HealthService {
         let phases = WatchStream::new(self.phase.clone()).map(|_| Event::Phase);
         // What is no model changes with the phase alone.
         let events: Pin<Box<dyn Stream<Item = Event> + Send>> = match id {
-            Some(id) => Box::pin(phases.merge(model_events(self.registry.clone(), id))),
+            Some(id) => {
+                let healths = WatchStream::from_changes(self.workers.watch_health());
+                let models = model_events(self.registry.clone(), id);
+                let models = models.merge(healths.map(|_| Event::Model));
+                Box::pin(phases.merge(models))
+            }
             None => Box::pin(phases),
         };
         let mut last = None;

@@ -19,7 +19,7 @@ use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_serving::{
     admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline, telemetry::Book,
 };
-use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, WorkerPool};
+use lipsync_worker_pool::{LostDevice, PoolConfig, PoolError, Recovery, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -160,6 +160,8 @@ impl Server {
             queue_capacity: config.server.queue_capacity,
             max_batch_frames: config.engine.max_batch,
             max_batch_wait: config.engine.max_batch_wait,
+            scheduling: config.scheduling,
+            recovery: Recovery::default(),
         };
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
@@ -461,6 +463,7 @@ fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
         shared.phase.clone(),
         shared.pipeline.workers.lost_device(),
         shared.registry.clone(),
+        Arc::clone(&shared.pipeline.workers),
     );
     let mut routes = Routes::new(lip_sync);
     if shared.limits.open_inference {

@@ -47,6 +47,8 @@ pub struct Batches {
 pub struct BatchAnswer {
     /// In order.
     pub frames: Vec<BatchFrame>,
+    /// Frames that could not be made, in order; none unless the order allows it.
+    pub failed: Vec<FailedFrame>,
     /// What took how long.
     pub timings: Timings,
     /// What was odd about the speech.
@@ -62,6 +64,15 @@ pub struct BatchFrame {
     pub pts_us: u64,
     /// The place in the given audio that it belongs to, microseconds.
     pub audio_time_us: u64,
+}
+
+/// A frame that could not be made.
+#[derive(Debug)]
+pub struct FailedFrame {
+    /// Its place among those that were asked for.
+    pub index: usize,
+    /// Why.
+    pub error: ServeError,
 }
 
 /// Where the time of a call went.
@@ -135,6 +146,7 @@ impl Batches {
     ) -> Result<Served<BatchAnswer>, ServeError> {
         let arrived = Instant::now();
         let (output, priority) = (order.output, order.priority);
+        let allow_partial = order.allow_partial;
         let Prepared {
             charge,
             _in_use,
@@ -151,16 +163,22 @@ impl Batches {
             prepare,
             ..Timings::default()
         };
-        let mut frames = Vec::new();
+        let (mut frames, mut failed) = (Vec::new(), Vec::new());
         if windows.n_frames > 0 {
-            let urgency = Urgency::of_call(caller, priority);
+            let urgency = Urgency {
+                allow_partial,
+                ..Urgency::of_call(caller, priority)
+            };
             let pipeline = &self.pipeline;
             let audio = windows.data;
             let made =
                 charged(charge, pipeline.infer(&model, &backgrounds, audio, urgency)).await?;
             timings.add_job(made.timings);
+            let made_places = places(&made.faces);
+            failed = failed_frames(&made.failed);
             let begun = Instant::now();
             let coded = pipeline.composite(&backgrounds, made.faces, output).await?;
+            let coded = made_places.into_iter().zip(coded);
             frames = stamped(coded, windows.first_frame, model.fps());
             timings.composite = begun.elapsed();
         }
@@ -168,6 +186,7 @@ impl Batches {
         caller.tally.made(frames.len());
         let answer = BatchAnswer {
             frames,
+            failed,
             timings,
             warnings: windows.warnings,
         };
@@ -322,8 +341,26 @@ pub async fn waiting<T>(upload: Option<&Upload>, waiting: impl Future<Output = T
     }
 }
 
-fn stamped(coded: Vec<CodedFrame>, first_frame: u64, fps: u32) -> Vec<BatchFrame> {
-    let frames = (0..).zip(coded).map(|(n, coded)| BatchFrame {
+/// The places of the frames that have a face.
+fn places(faces: &[Vec<u8>]) -> Vec<u64> {
+    let made = (0..).zip(faces).filter(|(_, face)| !face.is_empty());
+    made.map(|(n, _)| n).collect()
+}
+
+fn failed_frames(failed: &[lipsync_worker_pool::FailedFrame]) -> Vec<FailedFrame> {
+    let failed = failed.iter().map(|failed| FailedFrame {
+        index: failed.frame,
+        error: ServeError::of_frame(&failed.error),
+    });
+    failed.collect()
+}
+
+fn stamped(
+    coded: impl Iterator<Item = (u64, CodedFrame)>,
+    first_frame: u64,
+    fps: u32,
+) -> Vec<BatchFrame> {
+    let frames = coded.map(|(n, coded)| BatchFrame {
         coded,
         pts_us: pts_us(n, fps),
         audio_time_us: pts_us(first_frame + n, fps),

@@ -81,6 +81,23 @@ pub enum ServeError {
         /// The bound.
         waited: Duration,
     },
+    /// The call would not reach a worker before its deadline, or within its `x-max-wait-time`.
+    #[error(
+        "expected to wait {} ms for a worker, which is longer than the {} ms that are left; refused at once",
+        expected.as_millis(), limit.as_millis()
+    )]
+    WaitTooLong {
+        /// How long it would wait, at least.
+        expected: Duration,
+        /// How long it may.
+        limit: Duration,
+    },
+    /// The model's network kept failing, so that its jobs are refused for a while.
+    #[error("the model keeps failing and is tried again in {} ms", retry.as_millis())]
+    KeepsFailing {
+        /// When.
+        retry: Duration,
+    },
     /// The answer would not fit a message.
     #[error(
         "the answer would take up to {n_bytes} bytes, the limit is {limit}: ask for fewer frames, another format or region_only"
@@ -166,6 +183,8 @@ impl ServeError {
             Self::Overloaded { what, .. } => Some(shortage(what)),
             Self::OutOfMemory { .. } => Some("memory"),
             Self::OverQuota { .. } => Some("quota"),
+            Self::WaitTooLong { .. } => Some("expected_wait"),
+            Self::KeepsFailing { .. } => Some("circuit"),
             Self::QueueTimeout { .. } => Some("queue_timeout"),
             Self::Starting => Some("starting"),
             Self::Draining => Some("draining"),
@@ -224,12 +243,26 @@ impl From<PoolError> for ServeError {
                 limit: capacity,
                 retry: RETRY_AFTER,
             },
+            PoolError::WaitTooLong { expected, limit } => Self::WaitTooLong { expected, limit },
+            PoolError::KeepsFailing { retry } => Self::KeepsFailing { retry },
             PoolError::ShuttingDown => Self::Draining,
             PoolError::Expired => Self::DeadlineExceeded,
             PoolError::OutOfMemory { .. } => Self::OutOfMemory {
                 reason: error.to_string(),
             },
             PoolError::DeviceLost { .. } => Self::DeviceLost {
+                reason: error.to_string(),
+            },
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl ServeError {
+    /// What a frame met that is left out of an answer.
+    pub(crate) fn of_frame(error: &PoolError) -> Self {
+        match error {
+            PoolError::OutOfMemory { .. } => Self::OutOfMemory {
                 reason: error.to_string(),
             },
             other => Self::internal(other),

@@ -24,6 +24,8 @@ pub struct BatchOrder {
     pub output: OutputSpec,
     /// How urgent it is: its own level, or else its caller's.
     pub priority: Priority,
+    /// Whether the answer is of use without frames that cannot be made.
+    pub allow_partial: bool,
 }
 
 /// Background frames of a model as they are.

@@ -52,6 +52,8 @@ pub(crate) struct Urgency {
     pub(crate) claim: Claim,
     /// Longest time in the queue.
     pub(crate) max_wait: Option<Duration>,
+    /// Whether frames that cannot be made may be left out.
+    pub(crate) allow_partial: bool,
     /// What the call comes to.
     pub(crate) tally: Arc<Tally>,
 }
@@ -60,8 +62,12 @@ impl Urgency {
     /// Of a call by this caller.
     pub(crate) fn of_call(caller: &Caller, priority: Priority) -> Self {
         Self {
-            claim: claim(caller, priority, Work::Unary),
+            claim: Claim {
+                max_wait: caller.max_wait,
+                ..claim(caller, priority, Work::Unary)
+            },
             max_wait: caller.max_wait,
+            allow_partial: false,
             tally: Arc::clone(&caller.tally),
         }
     }
@@ -71,6 +77,7 @@ impl Urgency {
         Self {
             claim: claim(caller, priority, Work::Live),
             max_wait: None,
+            allow_partial: false,
             tally: Arc::clone(&caller.tally),
         }
     }
@@ -82,6 +89,8 @@ fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
         weight: caller.weight,
         priority,
         deadline: caller.deadline,
+        due: None,
+        max_wait: None,
         work,
     }
 }
@@ -121,7 +130,7 @@ impl Pipeline {
     /// Runs the generator on `audio`, `[n_frames, C, H, W]`.
     ///
     /// # Errors
-    /// [`ServeError::Overloaded`] when the queue is full and not waited for,
+    /// [`ServeError::Overloaded`] when the queue is full and not waited for, [`ServeError::WaitTooLong`],
     /// [`ServeError::QueueTimeout`], and what happens to the job.
     pub(crate) async fn infer(
         &self,
@@ -134,6 +143,7 @@ impl Pipeline {
             claim,
             max_wait,
             tally,
+            allow_partial,
         } = urgency;
         let is_live = claim.work == Work::Live;
         let priority = claim.priority;
@@ -149,6 +159,7 @@ impl Pipeline {
             frames: backgrounds.job_frames(),
             audio,
             ahead: backgrounds.ahead(model),
+            allow_partial,
             claim,
         };
         let mut handle = if is_live {
@@ -171,7 +182,7 @@ impl Pipeline {
         Ok(finish(handle.await?))
     }
 
-    /// Pastes the faces and codes the pictures, all frames at once.
+    /// Pastes the faces and codes the pictures, all frames at once. Those without a face are left out.
     ///
     /// # Errors
     /// [`ServeError::Internal`]: sizes were checked before.
@@ -183,9 +194,10 @@ impl Pipeline {
     ) -> Result<Vec<CodedFrame>, ServeError> {
         let begun = Instant::now();
         let shots = backgrounds.places().zip(faces);
+        let shots: Vec<_> = shots.filter(|(_, face)| !face.is_empty()).collect();
         let is_quick = output.region_only || coding::is_baked_so(&backgrounds.model, output);
         let coded = self
-            .code(shots, is_quick, move |(place, face)| {
+            .code(shots.into_iter(), is_quick, move |(place, face)| {
                 place.generated(face, output)
             })
             .await?;

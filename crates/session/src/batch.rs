@@ -1,6 +1,6 @@
 //! Frames that are made together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use lipsync_core::pts_us;
@@ -17,6 +17,8 @@ use crate::{
 pub struct Batch {
     /// Place of the first one on the avatar's timeline.
     pub place: u64,
+    /// When the first one is to leave; `None` where frames are not paced, or their clock has not started.
+    pub due: Option<Instant>,
     /// At least one; all need the network, or none.
     pub shots: Vec<Shot>,
 }
@@ -43,6 +45,7 @@ impl Batch {
             .map_or(0, |_| follow(cursor.look.weight, false));
         Self {
             place: cursor.place,
+            due: None,
             shots: vec![Shot {
                 kind: Kind::Idle,
                 weight,

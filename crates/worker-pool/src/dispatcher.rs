@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, at, never, select};
@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, at, never, select};
 use crate::{
     PoolError,
     order::{Assignment, Decision, Entry, JobId, NetworkId, Order, Part},
+    recovery::lose,
     roster::{Roster, SharedRoster},
     stats::Ledger,
     task::{Batch, Chunk, Task},
@@ -39,8 +40,16 @@ pub(crate) struct Channels {
 /// What the dispatcher is told of workers, by their numbers.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// It is done with a batch.
-    Done(usize),
+    /// Frames that failed are to be run again.
+    Again {
+        chunk: Chunk,
+        /// Not before.
+        at: Instant,
+        /// What they met.
+        error: PoolError,
+    },
+    /// It is done with a batch, which took so much of its time.
+    Done { worker: usize, took: Duration },
     /// It has joined.
     Joined,
     /// It is to leave.
@@ -63,6 +72,8 @@ pub(crate) struct Dispatcher {
     /// bounds them; ended ones are removed whenever something happens.
     waiting: BTreeMap<JobId, Waiting>,
     n_jobs: u64,
+    /// Frames that failed and are run again, by when.
+    failed: BTreeMap<(Instant, u64), Chunk>,
     /// When the order must be asked again.
     wake: Option<Instant>,
 }
@@ -70,6 +81,10 @@ pub(crate) struct Dispatcher {
 #[derive(Debug)]
 struct Waiting {
     task: Arc<Task>,
+    /// The frame that the order counts from.
+    first: usize,
+    /// How often its frames have failed.
+    n_tries: u32,
     /// Frames that have not been handed out.
     n_left: usize,
 }
@@ -97,6 +112,7 @@ impl Dispatcher {
             ledger,
             waiting: BTreeMap::new(),
             n_jobs: 0,
+            failed: BTreeMap::new(),
             wake: None,
         }
     }
@@ -105,7 +121,7 @@ impl Dispatcher {
     /// are let go of.
     pub(crate) fn run(mut self) {
         let mut accepting = true;
-        while accepting || !self.waiting.is_empty() {
+        while accepting || !self.waiting.is_empty() || !self.failed.is_empty() {
             match self.next_event(accepting) {
                 Event::Job(task) => self.enter(task),
                 Event::NoMoreJobs => accepting = false,
@@ -126,7 +142,9 @@ impl Dispatcher {
         };
         let jobs = self.waiting.values();
         let deadlines = jobs.filter_map(|job| job.task.deadline());
-        let time = deadlines.chain(self.wake).min().map_or_else(never, at);
+        let again = self.failed.keys().map(|&(at, _)| at).next();
+        let times = deadlines.chain(self.wake).chain(again);
+        let time = times.min().map_or_else(never, at);
         select! {
             recv(queue) -> task => task.map_or(Event::NoMoreJobs, Event::Job),
             recv(self.channels.notices) -> notice => notice.map_or(Event::Abandoned, Event::Notice),
@@ -136,6 +154,21 @@ impl Dispatcher {
     }
 
     fn enter(&mut self, task: Arc<Task>) {
+        let frames = 0..task.n_frames();
+        self.enter_part(Chunk {
+            task,
+            frames,
+            n_tries: 0,
+        });
+    }
+
+    /// Has frames of a job wait.
+    fn enter_part(&mut self, chunk: Chunk) {
+        let Chunk {
+            task,
+            frames,
+            n_tries,
+        } = chunk;
         let device = task.device();
         let roster = self.roster.lock();
         if !roster.has(device) {
@@ -150,19 +183,30 @@ impl Dispatcher {
             id,
             network: NetworkId::of(generator),
             device,
-            n_frames: task.n_frames(),
+            n_frames: frames.len(),
             claim: task.claim().clone(),
             submitted_at: task.submitted_at(),
             frame_cost: self.ledger.costs.of(generator).map(|cost| cost.per_frame),
+            macs: generator.macs(),
         };
         let n_left = entry.n_frames;
         self.order.push(entry, Instant::now(), &roster);
-        self.waiting.insert(id, Waiting { task, n_left });
+        let waiting = Waiting {
+            task,
+            first: frames.start,
+            n_tries,
+            n_left,
+        };
+        self.waiting.insert(id, waiting);
     }
 
     fn heed(&mut self, notice: Notice) {
         match notice {
-            Notice::Done(worker) => self.roster.lock().note_done(worker),
+            Notice::Again { chunk, at, error } => self.put_off(chunk, at, error),
+            Notice::Done { worker, took } => {
+                self.roster.lock().note_done(worker);
+                self.order.done(worker, took);
+            }
             Notice::Joined => {}
             Notice::Leave { worker, reply } => {
                 // Whoever asked may wait no longer.
@@ -170,10 +214,34 @@ impl Dispatcher {
             }
             Notice::Ended(worker) => {
                 let undone = self.roster.lock().vacate(worker);
+                self.order.gone(worker);
                 for chunk in undone {
                     chunk.task.fail(PoolError::Lost);
                 }
             }
+        }
+    }
+
+    /// Keeps frames that failed until they are run again. They are as many as the queue may have jobs, at most.
+    fn put_off(&mut self, chunk: Chunk, at: Instant, error: PoolError) {
+        if self.failed.len() >= self.ledger.snapshot().queue_capacity {
+            return lose(&self.ledger, chunk, error);
+        }
+        self.n_jobs += 1;
+        self.failed.insert((at, self.n_jobs), chunk);
+    }
+
+    /// Has those wait again whose pause is over.
+    fn take_up(&mut self, now: Instant) {
+        self.failed.retain(|_, chunk| chunk.task.wants_compute(now));
+        while let Some(first) = self
+            .failed
+            .first_entry()
+            .filter(|first| first.key().0 <= now)
+        {
+            let chunk = first.remove();
+            self.ledger.recovery(|stats| stats.retries += 1);
+            self.enter_part(chunk);
         }
     }
 
@@ -186,8 +254,10 @@ impl Dispatcher {
         let device = roster.device_of(worker);
         let device = device.ok_or(PoolError::NoSuchWorker { worker })?;
         let is_last = roster.on(device).count() == 1;
-        let mut jobs = self.waiting.values();
-        if is_last && jobs.any(|job| job.task.device() == device) {
+        let waiting = self.waiting.values().map(|job| &job.task);
+        let failed = self.failed.values().map(|chunk| &chunk.task);
+        let mut jobs = waiting.chain(failed);
+        if is_last && jobs.any(|task| task.device() == device) {
             return Err(PoolError::LastWorker { worker, device });
         }
         roster.dismiss(worker);
@@ -221,6 +291,7 @@ impl Dispatcher {
         // What has come in the meantime may share a batch with what is here.
         self.take_in();
         let now = Instant::now();
+        self.take_up(now);
         self.forget_ended(now);
         let roster = Arc::clone(&self.roster);
         let mut roster = roster.lock();
@@ -249,18 +320,33 @@ impl Dispatcher {
     fn take(&mut self, Part { job, frames }: Part) -> Option<Chunk> {
         let waiting = self.waiting.get_mut(&job)?;
         let task = Arc::clone(&waiting.task);
-        waiting.n_left = waiting.n_left.saturating_sub(frames.len());
-        if waiting.n_left == 0 {
+        let (first, n_tries) = (waiting.first, waiting.n_tries);
+        let n_frames = frames.len();
+        waiting.n_left = waiting.n_left.saturating_sub(n_frames);
+        let is_last = waiting.n_left == 0;
+        if is_last {
             self.waiting.remove(&job);
-            // Before the last chunk goes, so that whoever sees it run finds the place free.
-            task.leave_queue();
         }
-        Some(Chunk { task, frames })
+        // What was run before is in no queue.
+        if n_tries == 0 {
+            task.note_handed(n_frames);
+            if is_last {
+                // Before the last chunk goes, so that whoever sees it run finds the place free.
+                task.leave_queue();
+            }
+        }
+        Some(Chunk {
+            task,
+            frames: first + frames.start..first + frames.end,
+            n_tries,
+        })
     }
 
     fn abandon(mut self) {
         let waiting = std::mem::take(&mut self.waiting);
-        let waiting = waiting.into_values().map(|job| job.task);
+        let failed = std::mem::take(&mut self.failed);
+        let failed = failed.into_values().map(|chunk| chunk.task);
+        let waiting = waiting.into_values().map(|job| job.task).chain(failed);
         for task in waiting.chain(self.channels.queue.try_iter()) {
             task.fail(PoolError::ShuttingDown);
         }
@@ -276,14 +362,12 @@ impl Drop for Dispatcher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crossbeam_channel::bounded;
     use lipsync_engine::Device;
 
     use super::*;
     use crate::{
-        order::{BatchLimits, OldestFirst},
+        order::{BatchLimits, FairOrder, Scheduling},
         tests::fake::{self, Fake},
     };
 
@@ -305,11 +389,12 @@ mod tests {
             notices,
             abandon,
         };
-        let order = OldestFirst::new(BatchLimits {
+        let order = FairOrder::new(BatchLimits {
             max_frames: 1,
             max_wait: Duration::ZERO,
+            rules: Scheduling::default(),
         });
-        let ledger = Arc::new(Ledger::new(100));
+        let ledger = Arc::new(Ledger::new(100, false));
         let mut dispatcher = Dispatcher::new(
             channels,
             Box::new(order),
@@ -323,7 +408,8 @@ mod tests {
         let chunks = Vec::new();
         roster.lock().hand(0, Batch { chunks });
         slots[0].recv().unwrap();
-        notices_tx.send(Notice::Done(0)).unwrap();
+        let took = Duration::ZERO;
+        notices_tx.send(Notice::Done { worker: 0, took }).unwrap();
 
         dispatcher.hand_out();
         let given: Vec<_> = slots[0].try_iter().map(|batch| batch.chunks).collect();

@@ -1,5 +1,7 @@
 //! What can go wrong in the pool.
 
+use std::time::Duration;
+
 use lipsync_engine::{Device, EngineError, Shortage};
 
 /// Why the pool did not start, refused a job, or could not finish it.
@@ -19,6 +21,23 @@ pub enum PoolError {
     QueueFull {
         /// Places in the queue.
         capacity: usize,
+    },
+    /// The job would wait for longer than it may, or beyond its deadline.
+    #[error(
+        "{} ms of work wait before this, and it can wait for {} ms",
+        expected.as_millis(), limit.as_millis()
+    )]
+    WaitTooLong {
+        /// How long it would wait, at least.
+        expected: Duration,
+        /// How long it may.
+        limit: Duration,
+    },
+    /// The job's network kept failing, and is tried again later.
+    #[error("the network keeps failing; it is tried again in {} ms", retry.as_millis())]
+    KeepsFailing {
+        /// When.
+        retry: Duration,
     },
     /// The pool takes no jobs any more, or gave up on a waiting one when its grace was over.
     #[error("the worker pool is shutting down")]

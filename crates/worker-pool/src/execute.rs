@@ -4,8 +4,11 @@
 //!   ([`MakeRoom`]); then the batch is run in halves, and these in halves, down to one frame; a frame for
 //!   which there is no memory fails its job. Nothing is aborted, and results do not depend on it, since no
 //!   frame depends on its neighbours.
-//! - **Any other failure of a batch that several jobs share:** each is run alone, so that only the one whose
-//!   fault it is fails; where the fault was the device's and has passed, none does.
+//! - **Any other failure of a batch:** it is broken up. Each of several jobs is run alone, so that only the one
+//!   whose fault it is fails; then each frame of one, where the fault may be the batch's. What still fails is run
+//!   again after a pause (`recovery.rs`).
+//! - **A network whose batches fail again and again,** and whose frames succeed one by one: from then on they are
+//!   run so, and now and then a batch is tried.
 //! - **A batch that nobody wants any more** ends after the frame that runs, where frames are run one by one.
 //! - **A device that is lost** fails what it was given, and everything after it.
 
@@ -21,8 +24,9 @@ use lipsync_core::saturate::u64_of;
 use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Workspace, with_room};
 
 use crate::{
-    PoolError,
+    PoolError, Recovery,
     arenas::Arenas,
+    breaker::Batched,
     cost::thread_time,
     stats::{Ledger, WorkerFigures},
     task::{Chunk, Done, Run},
@@ -41,19 +45,32 @@ pub(crate) struct Executor {
     pub(crate) workspace: Workspace,
     pub(crate) ceiling: Ceiling,
     pub(crate) arenas: Arenas,
+    /// What is tried before something fails.
+    pub(crate) recovery: Recovery,
+    /// What runs have taken since somebody asked.
+    pub(crate) spent: Duration,
 }
 
 impl Executor {
     /// Runs the chunks, of one network, that are still wanted; the others are not among the outcomes.
     pub(crate) fn run(&mut self, chunks: Vec<Chunk>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(chunks.len());
-        for piece in pieces(chunks, self.ceiling.n_frames) {
+        let runs_singly = chunks.first().is_some_and(|chunk| {
+            let healths = &self.ledger.healths;
+            healths.runs_singly(chunk.task.generator(), Instant::now())
+        });
+        let max_frames = if runs_singly {
+            1
+        } else {
+            self.ceiling.n_frames
+        };
+        for piece in pieces(chunks, max_frames) {
             self.run_piece(piece, &mut outcomes);
         }
         outcomes
     }
 
-    fn run_piece(&mut self, mut chunks: Vec<Chunk>, outcomes: &mut Vec<Outcome>) {
+    pub(crate) fn run_piece(&mut self, mut chunks: Vec<Chunk>, outcomes: &mut Vec<Outcome>) {
         let now = Instant::now();
         chunks.retain(|chunk| chunk.task.start(now));
         if chunks.is_empty() {
@@ -67,6 +84,9 @@ impl Executor {
         match result {
             Ok(done) => {
                 self.ceiling.count_success();
+                if n_frames(&chunks) > 1 && !done.is_empty() {
+                    self.note_batch(chunks[0].task.generator(), Batched::Worked);
+                }
                 outcomes.extend(chunks.into_iter().zip(done.into_iter().map(Ok)));
             }
             Err(PoolError::DeviceLost { .. }) => {
@@ -80,18 +100,7 @@ impl Executor {
                     self.run_piece(piece, outcomes);
                 }
             }
-            Err(error) => {
-                let mut chunks = chunks.into_iter();
-                match (chunks.next(), chunks.len()) {
-                    (Some(only), 0) => outcomes.push((only, Err(error))),
-                    (first, _) => {
-                        tracing::warn!(worker = self.worker, %error, "a batch failed, its jobs are run one by one");
-                        for chunk in first.into_iter().chain(chunks) {
-                            self.run_piece(vec![chunk], outcomes);
-                        }
-                    }
-                }
-            }
+            Err(error) => self.break_up(chunks, error, outcomes),
         }
     }
 
@@ -174,6 +183,7 @@ impl Executor {
             cost = thread_time().saturating_sub(start_time);
             self.arenas.note(generator, run.end);
         }
+        self.spent += cost;
         self.ledger.costs.note(generator, run.n_frames, cost);
         if run.n_frames > 0 {
             self.ledger.batch_frames.observe(u64_of(run.n_frames));
@@ -294,7 +304,12 @@ fn n_frames(chunks: &[Chunk]) -> usize {
 fn pieces(chunks: Vec<Chunk>, max_frames: usize) -> Vec<Vec<Chunk>> {
     let mut pieces = vec![Vec::new()];
     let mut n_left = max_frames;
-    for Chunk { task, mut frames } in chunks {
+    for Chunk {
+        task,
+        mut frames,
+        n_tries,
+    } in chunks
+    {
         while !frames.is_empty() {
             if n_left == 0 {
                 pieces.push(Vec::new());
@@ -305,6 +320,7 @@ fn pieces(chunks: Vec<Chunk>, max_frames: usize) -> Vec<Vec<Chunk>> {
             let piece = Chunk {
                 task: Arc::clone(&task),
                 frames: frames.start..cut,
+                n_tries,
             };
             frames.start = cut;
             if let Some(last) = pieces.last_mut() {

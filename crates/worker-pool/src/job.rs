@@ -34,8 +34,6 @@ pub trait FramesAhead: Send + Sync {
 }
 
 /// What a job may claim beside others that wait.
-///
-/// The pool's order looks at the deadline alone so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claim {
     /// On whose behalf the job is computed.
@@ -47,6 +45,11 @@ pub struct Claim {
     /// When the answer is of no use any more. What has not been started by then never is, and the
     /// job fails with [`PoolError::Expired`].
     pub deadline: Option<Instant>,
+    /// When the first frame of a live session is to be shown. Nothing ends then; it orders the jobs of a tenant.
+    pub due: Option<Instant>,
+    /// Longest time in the queue that its sender accepts. A call that is expected to wait for longer is refused at
+    /// once.
+    pub max_wait: Option<Duration>,
     /// What waits for it.
     pub work: Work,
 }
@@ -73,6 +76,9 @@ pub struct Job {
     /// What workers that have nothing else to do prepare when the job is done. They stop as soon as
     /// there is a job for them.
     pub ahead: Option<Arc<dyn FramesAhead>>,
+    /// Whether it is of use without some of its frames: those that fail are then [named](JobOutput::failed), and the
+    /// job completes without them.
+    pub allow_partial: bool,
     /// Whose it is, and how urgent.
     pub claim: Claim,
 }
@@ -118,13 +124,24 @@ fn expect_len(what: &'static str, expected: usize, actual: usize) -> Result<(), 
 }
 
 /// What a completed job gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct JobOutput {
     /// One generated region a frame, in the order of the job's frames: `region_px x region_px x 3`,
-    /// u8, BGR, row-major, interleaved.
+    /// u8, BGR, row-major, interleaved. Those of [failed](Self::failed) frames are empty.
     pub faces: Vec<Vec<u8>>,
+    /// Frames that could not be made, ascending; none unless the job [allows](Job::allow_partial) it.
+    pub failed: Vec<FailedFrame>,
     /// Where the time went.
     pub timings: JobTimings,
+}
+
+/// A frame that could not be made.
+#[derive(Debug, Clone)]
+pub struct FailedFrame {
+    /// Its place in the job.
+    pub frame: usize,
+    /// What it met last.
+    pub error: Arc<PoolError>,
 }
 
 /// Where the time of a job went.

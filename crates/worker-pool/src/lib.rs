@@ -35,6 +35,8 @@
 
 mod ahead;
 mod arenas;
+mod backlog;
+mod breaker;
 mod cost;
 mod dispatcher;
 pub mod error;
@@ -43,6 +45,7 @@ pub mod job;
 mod membership;
 mod order;
 pub mod pool;
+mod recovery;
 mod roster;
 pub mod stats;
 mod task;
@@ -51,8 +54,13 @@ mod tests;
 mod warm_up;
 mod worker;
 
+pub use breaker::{BreakerState, NetworkHealth};
 pub use cost::FrameCost;
 pub use error::PoolError;
-pub use job::{Claim, FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings, Work};
+pub use job::{
+    Claim, FailedFrame, FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings, Work,
+};
+pub use order::{N_SIZE_CLASSES, Scheduling};
 pub use pool::{PoolConfig, WorkerPool};
+pub use recovery::{Recovery, RecoveryStats};
 pub use stats::{LostDevice, PoolStats, SharedBatches, WorkerStats};

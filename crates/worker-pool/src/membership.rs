@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use lipsync_engine::{Device, MakeRoom, Workspace};
 
 use crate::{
-    PoolError, WorkerPool,
+    PoolError, Recovery, WorkerPool,
     arenas::Arenas,
     dispatcher::Notice,
     execute::{Ceiling, Executor},
@@ -27,6 +28,7 @@ pub(crate) struct Hiring {
     pub(crate) roster: Arc<SharedRoster>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) room: Arc<dyn MakeRoom>,
+    pub(crate) recovery: Recovery,
     pub(crate) notices: Sender<Notice>,
     /// Connected while a thread of the pool runs; never has a message.
     pub(crate) ended: Sender<Infallible>,
@@ -55,6 +57,7 @@ impl Hiring {
             ledger,
             room,
             notices,
+            recovery,
             ..
         } = self.clone();
         let Seat {
@@ -81,6 +84,8 @@ impl Hiring {
                 workspace: Workspace::new(),
                 ceiling: Ceiling::none(),
                 arenas: Arenas::default(),
+                recovery,
+                spent: Duration::ZERO,
             };
             Worker::new(ends, notices, executor).run();
         })

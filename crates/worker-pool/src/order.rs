@@ -5,12 +5,14 @@
 //! values alone. The dispatcher tells it what happens, asks it what to do, and does it.
 //!
 //! Jobs and workers outlast nothing here: a job is known by its number, and what becomes of it (done, failed,
-//! cancelled, late) is the dispatcher's business. There is one order, [`OldestFirst`].
+//! cancelled, late) is the dispatcher's business. There is one order, [`FairOrder`].
 
-mod lanes;
-mod oldest_first;
+mod bins;
+mod crew;
+mod fair;
+mod levels;
 pub(crate) mod policy;
-mod waiting;
+mod shares;
 
 use std::{
     fmt,
@@ -21,7 +23,8 @@ use std::{
 
 use lipsync_engine::{Device, Generator};
 
-pub(crate) use oldest_first::{BatchLimits, OldestFirst};
+pub use bins::{N_SIZE_CLASSES, Scheduling};
+pub(crate) use fair::{BatchLimits, FairOrder};
 use policy::Closed;
 
 use crate::{Claim, roster::Roster};
@@ -39,12 +42,18 @@ pub(crate) trait Order: Send + fmt::Debug {
     /// and a job whose last frame is assigned is forgotten.
     fn next(&mut self, now: Instant, roster: &Roster) -> Decision;
 
+    /// A worker is done with the batch that it was assigned first; it took so much of the worker's time.
+    fn done(&mut self, worker: usize, took: Duration);
+
+    /// A worker is no more, whatever it was assigned.
+    fn gone(&mut self, worker: usize);
+
     /// A job wants nothing any more.
     fn forget(&mut self, job: JobId);
 }
 
 /// Names a waiting job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub(crate) u64);
 
 /// Names a network. Jobs that wait at the same moment have the same one if they may share a batch.
@@ -72,6 +81,8 @@ pub(crate) struct Entry {
     /// What a frame is expected to cost, from what earlier ones took; `None` where none was measured. The cost
     /// of the job is this for each of its frames.
     pub(crate) frame_cost: Option<Duration>,
+    /// Multiply-accumulates of a frame; 0 where nobody knows.
+    pub(crate) macs: u64,
 }
 
 /// What the dispatcher does next.

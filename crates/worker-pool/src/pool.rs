@@ -15,11 +15,12 @@ use lipsync_telemetry::HistogramSnapshot;
 use tokio::sync::watch;
 
 use crate::{
-    FrameCost, Job, JobHandle, LostDevice, PoolError, PoolStats,
+    Claim, FrameCost, Job, JobHandle, LostDevice, NetworkHealth, PoolError, PoolStats, Recovery,
+    Work,
     cost::thread_time,
     dispatcher::{Channels, Dispatcher, MAX_NOTICES},
     membership::{Hiring, spawn},
-    order::{BatchLimits, OldestFirst},
+    order::{BatchLimits, FairOrder, Scheduling},
     roster::SharedRoster,
     stats::Ledger,
     task::Task,
@@ -42,6 +43,10 @@ pub struct PoolConfig {
     /// its device is busy. Zero: not at all; what waits at the same moment shares a batch even then. On
     /// the CPU, where sharing gains nothing, batches are never shared.
     pub max_batch_wait: Duration,
+    /// What holds for networks that are slow or large.
+    pub scheduling: Scheduling,
+    /// What is tried before something fails.
+    pub recovery: Recovery,
 }
 
 /// Worker threads that run generators, behind one bounded queue.
@@ -85,7 +90,10 @@ impl WorkerPool {
     /// refuses a thread.
     pub fn start(config: PoolConfig, room: Arc<dyn MakeRoom>) -> Result<Self, PoolError> {
         config.check()?;
-        let ledger = Arc::new(Ledger::new(config.queue_capacity));
+        let ledger = Arc::new(Ledger::new(
+            config.queue_capacity,
+            config.recovery.breaks_circuits,
+        ));
         let roster = Arc::new(SharedRoster::default());
         let (queue_tx, queue) = bounded(config.queue_capacity);
         let (abandon_tx, abandon) = bounded(0);
@@ -96,9 +104,10 @@ impl WorkerPool {
             notices,
             abandon,
         };
-        let order = Box::new(OldestFirst::new(BatchLimits {
+        let order = Box::new(FairOrder::new(BatchLimits {
             max_frames: config.max_batch_frames,
             max_wait: config.max_batch_wait,
+            rules: config.scheduling,
         }));
         let (of_dispatcher, counted) = (Arc::clone(&roster), Arc::clone(&ledger));
         // If a thread is refused, it is dropped, which lets go of the workers that there are.
@@ -107,6 +116,7 @@ impl WorkerPool {
             roster: Arc::clone(&roster),
             ledger: Arc::clone(&ledger),
             room,
+            recovery: config.recovery,
             notices: notices_tx,
             ended: ended_tx,
         };
@@ -138,12 +148,15 @@ impl WorkerPool {
     /// # Errors
     /// - [`PoolError::BadJob`]: no frames, or buffers that do not fit the generator.
     /// - [`PoolError::QueueFull`]: all places are taken.
+    /// - [`PoolError::WaitTooLong`]: a call would not be begun in time.
+    /// - [`PoolError::KeepsFailing`]: its network is refused for a while.
     /// - [`PoolError::NoWorker`], [`PoolError::DeviceLost`]: nothing can be run on its device.
     /// - [`PoolError::ShuttingDown`]: the pool accepts nothing any more.
     /// - [`PoolError::Lost`]: the dispatcher is gone, which is a fault of the pool.
     pub fn submit(&self, job: Job) -> Result<JobHandle, PoolError> {
-        let result = self.check(&job).and_then(|()| self.enqueue(job));
-        result.inspect_err(|_| self.ledger.reject())
+        let checked = self.check(&job).and_then(|()| self.check_wait(&job));
+        let result = checked.and_then(|()| self.enqueue(job));
+        result.inspect_err(|error| self.ledger.reject(error))
     }
 
     /// As [`submit`](Self::submit), but waits while all places are taken, in turn with others that
@@ -155,7 +168,7 @@ impl WorkerPool {
         loop {
             let result = self.check(&job).and_then(|()| self.enqueue(job.clone()));
             if !matches!(result, Err(PoolError::QueueFull { .. })) {
-                return result.inspect_err(|_| self.ledger.reject());
+                return result.inspect_err(|error| self.ledger.reject(error));
             }
             // The bound is for places that free themselves without a word: jobs that were cancelled
             // in the channel. The pool's own end is noticed by it as well.
@@ -196,10 +209,54 @@ impl WorkerPool {
         })
     }
 
+    /// Refuses a call that would not be begun before nobody waits for it any more.
+    fn check_wait(&self, job: &Job) -> Result<(), PoolError> {
+        let claim = &job.claim;
+        if claim.work == Work::Live {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let left = claim.deadline.map(|at| at.saturating_duration_since(now));
+        let limit = left.into_iter().chain(claim.max_wait).min();
+        // What is too late already is not refused, but has expired.
+        let Some(limit) = limit.filter(|limit| !limit.is_zero()) else {
+            return Ok(());
+        };
+        let expected = self.expected_wait(job.generator.device(), claim);
+        if expected <= limit {
+            return Ok(());
+        }
+        Err(PoolError::WaitTooLong { expected, limit })
+    }
+
+    /// How long a job with this claim that came now would wait before it is begun, at least, by what is known of the
+    /// work that waits.
+    #[must_use]
+    pub fn expected_wait(&self, device: Device, claim: &Claim) -> Duration {
+        let n_workers = self.roster.lock().on(device).count();
+        self.ledger.backlog.expected_wait(device, claim, n_workers)
+    }
+
+    /// How a network fares.
+    #[must_use]
+    pub fn health(&self, generator: &Arc<dyn Generator>) -> NetworkHealth {
+        self.ledger.healths.of(generator)
+    }
+
+    /// Changes whenever a network begins or ceases to be refused.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<u64> {
+        self.ledger.healths.watch()
+    }
+
     fn enqueue(&self, job: Job) -> Result<JobHandle, PoolError> {
         let control = self.control();
         let open = control.open.as_ref().ok_or(PoolError::ShuttingDown)?;
-        self.ledger.admit()?;
+        self.ledger.admit_to(&job.generator)?;
+        if let Err(error) = self.ledger.admit() {
+            self.ledger.note_job(&job.generator, None);
+            return Err(error);
+        }
         let (task, handle) = Task::accept(job, Arc::clone(&self.ledger));
         let sent = open.queue.try_send(task);
         drop(control);

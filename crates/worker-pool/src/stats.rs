@@ -6,16 +6,19 @@
 //! that others watch.
 
 use std::{
-    sync::{Mutex, MutexGuard},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use lipsync_core::sync::lock;
-use lipsync_engine::Device;
+use lipsync_engine::{Device, Generator};
 use lipsync_telemetry::{Buckets, Histogram};
 use tokio::sync::{Notify, watch};
 
-use crate::{PoolError, cost::Costs, order::policy::Closed};
+use crate::{
+    PoolError, RecoveryStats, backlog::Backlog, breaker::Healths, cost::Costs,
+    order::policy::Closed,
+};
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +44,10 @@ pub struct PoolStats {
     pub workers: Vec<WorkerStats>,
     /// Batches on devices where jobs of one model share them.
     pub shared: SharedBatches,
+    /// Calls that were refused because they would have waited for too long; they are among the rejected ones.
+    pub shed: u64,
+    /// What was done about failures.
+    pub recovery: RecoveryStats,
 }
 
 impl PoolStats {
@@ -98,7 +105,10 @@ pub struct WorkerStats {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Verdict {
     Completed,
-    Failed,
+    Failed {
+        /// Because its network does not work.
+        by_network: bool,
+    },
     Cancelled,
     /// It was never really accepted: the count of its acceptance is taken back.
     Withdrawn,
@@ -138,11 +148,17 @@ pub(crate) struct Ledger {
     pub(crate) costs: Costs,
     /// Frames of the batches that something came of.
     pub(crate) batch_frames: Histogram,
+    /// How networks fare.
+    pub(crate) healths: Healths,
+    /// What waits.
+    pub(crate) backlog: Backlog,
+    /// Whether networks that keep failing are refused.
+    breaks_circuits: bool,
 }
 
 impl Ledger {
     /// Nothing counted yet.
-    pub(crate) fn new(queue_capacity: usize) -> Self {
+    pub(crate) fn new(queue_capacity: usize, breaks_circuits: bool) -> Self {
         Self {
             stats: Mutex::new(PoolStats {
                 queue_capacity,
@@ -152,6 +168,9 @@ impl Ledger {
             lost: watch::Sender::new(None),
             costs: Costs::default(),
             batch_frames: Histogram::new(&Buckets::FRAMES),
+            healths: Healths::default(),
+            backlog: Backlog::default(),
+            breaks_circuits,
         }
     }
 
@@ -173,8 +192,39 @@ impl Ledger {
         Ok(())
     }
 
-    pub(crate) fn reject(&self) {
-        self.lock().rejected += 1;
+    /// A job was refused.
+    pub(crate) fn reject(&self, error: &PoolError) {
+        let mut stats = self.lock();
+        stats.rejected += 1;
+        match error {
+            PoolError::WaitTooLong { .. } => stats.shed += 1,
+            PoolError::KeepsFailing { .. } => stats.recovery.breaker_refused += 1,
+            _ => {}
+        }
+    }
+
+    /// Counts what is done about failures.
+    pub(crate) fn recovery(&self, update: impl FnOnce(&mut RecoveryStats)) {
+        update(&mut self.lock().recovery);
+    }
+
+    /// Lets a job of a network in, unless that keeps failing.
+    pub(crate) fn admit_to(&self, generator: &Arc<dyn Generator>) -> Result<(), PoolError> {
+        if !self.breaks_circuits {
+            return Ok(());
+        }
+        let admitted = self.healths.admit(generator, Instant::now());
+        admitted.map_err(|retry| PoolError::KeepsFailing { retry })
+    }
+
+    /// A job that was let in has ended; see [`Healths::note`].
+    pub(crate) fn note_job(&self, generator: &Arc<dyn Generator>, is_success: Option<bool>) {
+        if !self.breaks_circuits {
+            return;
+        }
+        if let Some(change) = self.healths.note(generator, is_success, Instant::now()) {
+            self.recovery(|stats| stats.note(change));
+        }
     }
 
     /// Gives the place of one job back.
@@ -194,7 +244,7 @@ impl Ledger {
         stats.queue_depth -= usize::from(was_queued);
         match verdict {
             Verdict::Completed => stats.completed += 1,
-            Verdict::Failed => stats.failed += 1,
+            Verdict::Failed { .. } => stats.failed += 1,
             Verdict::Cancelled => stats.cancelled += 1,
             Verdict::Withdrawn => stats.submitted -= 1,
         }

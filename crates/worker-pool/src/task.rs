@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
-    Claim, Job, JobHandle, JobOutput, JobTimings, PoolError,
+    Claim, FailedFrame, Job, JobHandle, JobOutput, JobTimings, PoolError,
     ahead::Ahead,
+    recovery::is_networks_fault,
     stats::{Ledger, Verdict},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) struct Task {
     job: Job,
     window_floats: usize,
+    /// What a frame is expected to take, as the backlog counts it.
+    frame_cost: Duration,
     ahead: Option<Arc<Ahead>>,
     submitted_at: Instant,
     span: Span,
@@ -45,6 +48,12 @@ struct Open {
     /// One a frame; empty until generated.
     faces: Vec<Vec<u8>>,
     n_missing: usize,
+    /// Those that are given up, of a job that may answer in part.
+    failed: Vec<FailedFrame>,
+    /// Whether a part of it was run again.
+    has_failed: bool,
+    /// Frames that no worker has been handed; they are in the backlog.
+    n_waiting: usize,
     /// Start of the earliest chunk and end of the latest, among those done.
     ran: Option<(Instant, Instant)>,
     compute: Duration,
@@ -57,6 +66,8 @@ struct Open {
 pub(crate) struct Chunk {
     pub(crate) task: Arc<Task>,
     pub(crate) frames: Range<usize>,
+    /// How often they have failed.
+    pub(crate) n_tries: u32,
 }
 
 /// What a worker runs at once: chunks of one network, not more than one a task.
@@ -87,8 +98,13 @@ impl Task {
     pub(crate) fn accept(job: Job, ledger: Arc<Ledger>) -> (Arc<Self>, JobHandle) {
         let (reply, receiver) = oneshot::channel();
         let n_frames = job.frames.len();
+        let cost = ledger.costs.of(&job.generator);
+        let frame_cost = cost.map_or(Duration::ZERO, |cost| cost.per_frame);
+        let device = job.generator.device();
+        ledger.backlog.add(device, &job.claim, n_frames, frame_cost);
         let task = Arc::new(Self {
             window_floats: job.window_floats(),
+            frame_cost,
             ahead: Ahead::after(&job).map(Arc::new),
             job,
             submitted_at: Instant::now(),
@@ -100,6 +116,9 @@ impl Task {
                 started: false,
                 faces: vec![Vec::new(); n_frames],
                 n_missing: n_frames,
+                failed: Vec::new(),
+                has_failed: false,
+                n_waiting: n_frames,
                 ran: None,
                 compute: Duration::ZERO,
                 batch_frames: 0,
@@ -190,11 +209,54 @@ impl Task {
         }
     }
 
+    /// Whether the job is of use without some of its frames.
+    pub(crate) fn may_be_partial(&self) -> bool {
+        self.job.allow_partial
+    }
+
+    /// A part of the job has failed, and is run again.
+    pub(crate) fn note_failure(&self) {
+        if let Some(open) = self.lock().as_mut() {
+            open.has_failed = true;
+        }
+    }
+
+    /// Frames were handed to a worker for the first time.
+    pub(crate) fn note_handed(&self, n_frames: usize) {
+        if let Some(open) = self.lock().as_mut() {
+            let n_frames = n_frames.min(open.n_waiting);
+            open.n_waiting -= n_frames;
+            self.leave_backlog(n_frames);
+        }
+    }
+
+    fn leave_backlog(&self, n_frames: usize) {
+        let backlog = &self.ledger.backlog;
+        backlog.take(self.device(), self.claim(), n_frames, self.frame_cost);
+    }
+
     /// Adds the faces of `frames`; the last ones complete the job.
     pub(crate) fn add(&self, frames: Range<usize>, done: Done) {
+        self.advance(|open| open.add(frames, done));
+    }
+
+    /// Goes without `frames`, and completes the job if they were the last.
+    pub(crate) fn miss(&self, frames: Range<usize>, error: PoolError) {
+        let error = Arc::new(error);
+        self.advance(|open| {
+            open.n_missing -= frames.len();
+            open.has_failed = true;
+            open.failed.extend(frames.map(|frame| FailedFrame {
+                frame,
+                error: Arc::clone(&error),
+            }));
+        });
+    }
+
+    fn advance(&self, act: impl FnOnce(&mut Open)) {
         let mut state = self.lock();
         let Some(open) = state.as_mut() else { return };
-        open.add(frames, done);
+        act(open);
         if open.n_missing > 0 {
             return;
         }
@@ -206,7 +268,8 @@ impl Task {
     }
 
     pub(crate) fn fail(&self, error: PoolError) {
-        self.end(Verdict::Failed, error);
+        let by_network = is_networks_fault(&error);
+        self.end(Verdict::Failed { by_network }, error);
     }
 
     pub(crate) fn cancel(&self) {
@@ -231,6 +294,17 @@ impl Task {
         answer: impl FnOnce(Open) -> (oneshot::Sender<Reply>, Reply),
     ) {
         let Some(open) = taken else { return };
+        self.leave_backlog(open.n_waiting);
+        let is_whole = open.failed.len() < self.n_frames();
+        let says = match verdict {
+            Verdict::Completed => Some(is_whole),
+            Verdict::Failed { by_network: true } => Some(false),
+            _ => None,
+        };
+        if matches!(verdict, Verdict::Completed) && open.has_failed && open.failed.is_empty() {
+            self.ledger.recovery(|stats| stats.recovered += 1);
+        }
+        self.ledger.note_job(self.generator(), says);
         self.ledger.settle(verdict, open.queued);
         let (reply, result) = answer(open);
         // Nobody listens if the handle is being dropped at this very moment.
@@ -284,7 +358,13 @@ impl Open {
             batch_frames: self.batch_frames,
             workers: self.workers,
         };
-        let faces = self.faces;
-        (self.reply, Ok(JobOutput { faces, timings }))
+        let (faces, mut failed) = (self.faces, self.failed);
+        failed.sort_by_key(|failed| failed.frame);
+        let output = JobOutput {
+            faces,
+            failed,
+            timings,
+        };
+        (self.reply, Ok(output))
     }
 }

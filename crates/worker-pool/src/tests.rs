@@ -9,6 +9,7 @@ pub(crate) mod fake;
 mod faults;
 mod joining;
 mod memory;
+mod recovery;
 mod refusing;
 mod stopping;
 mod stress;
@@ -22,7 +23,9 @@ use std::{
 use fake::{Call, Fake};
 use lipsync_engine::Device;
 
-use crate::{Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, WorkerPool};
+use crate::{
+    Job, JobHandle, JobOutput, PoolConfig, PoolError, PoolStats, Recovery, Scheduling, WorkerPool,
+};
 
 /// Far more than anything here takes; a test that runs into it has found a hang.
 const TOO_LONG: Duration = Duration::from_secs(20);
@@ -33,6 +36,8 @@ fn pool(n_workers: usize, queue_capacity: usize, max_batch_frames: usize) -> Wor
         queue_capacity,
         max_batch_frames,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     })
 }
 
@@ -45,6 +50,8 @@ fn gpu_pool(max_batch_frames: usize, max_batch_wait: Duration) -> WorkerPool {
         queue_capacity: 32,
         max_batch_frames,
         max_batch_wait,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     })
 }
 

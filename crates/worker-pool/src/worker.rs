@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crossbeam_channel::{RecvError, Sender, TryRecvError, after, never, select};
+use crossbeam_channel::{RecvError, SendError, Sender, TryRecvError, after, never, select};
 use lipsync_engine::Workspace;
 
 use crate::{
@@ -15,8 +15,9 @@ use crate::{
     arenas::LOOK,
     dispatcher::Notice,
     execute::Executor,
+    recovery::lose,
     roster::LineEnds,
-    task::Batch,
+    task::{Batch, Chunk},
 };
 
 /// The state of a worker thread.
@@ -48,14 +49,17 @@ impl Worker {
             self.survive(|worker| outcomes = worker.executor.run(chunks));
             // Before the answers, so that whoever has one finds the room. The dispatcher may have ended
             // already.
-            let _ = self.notices.send(Notice::Done(self.executor.worker));
+            let _ = self.notices.send(Notice::Done {
+                worker: self.executor.worker,
+                took: std::mem::take(&mut self.executor.spent),
+            });
             for (chunk, result) in outcomes {
                 match result {
                     Ok(done) => {
                         self.ahead = chunk.task.ahead();
                         chunk.task.add(chunk.frames, done);
                     }
-                    Err(error) => chunk.task.fail(error),
+                    Err(error) => self.give_up(chunk, error),
                 }
             }
             self.executor.give_back(Instant::now());
@@ -83,6 +87,17 @@ impl Worker {
                 recv(patience) -> _ => self.survive(Self::prepare_ahead),
                 recv(look) -> _ => self.survive(|worker| worker.executor.give_back(Instant::now())),
             }
+        }
+    }
+
+    /// Has frames that failed run again, if that may help.
+    fn give_up(&self, chunk: Chunk, error: PoolError) {
+        let Some(notice) = self.executor.give_up(chunk, error) else {
+            return;
+        };
+        if let Err(SendError(Notice::Again { chunk, error, .. })) = self.notices.send(notice) {
+            // The pool ends.
+            lose(&self.executor.ledger, chunk, error);
         }
     }
 

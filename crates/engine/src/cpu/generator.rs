@@ -83,6 +83,10 @@ impl Generator for CpuGenerator {
         self.network.weights_bytes()
     }
 
+    fn macs(&self) -> u64 {
+        self.network.macs()
+    }
+
     fn workspace_bytes(&self) -> u64 {
         self.network.workspace_bytes()
     }

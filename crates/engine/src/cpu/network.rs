@@ -22,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Network {
     plan: Box<dyn Executable>,
+    macs: u64,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
@@ -64,6 +65,7 @@ impl Network {
             ..
         } = import_simplified(onnx)?;
         options.limits.check_macs(&graph)?;
+        let macs = graph.macs();
         let visual = rewrite(&mut graph);
         let plan: Box<dyn Executable> = match options.precision {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Stored)),
@@ -73,9 +75,15 @@ impl Network {
         options.limits.check_arena(plan.workspace_bytes())?;
         Ok(Self {
             plan,
+            macs,
             inputs,
             outputs,
         })
+    }
+
+    /// Multiply-accumulates of one frame, as the file has them.
+    pub(crate) fn macs(&self) -> u64 {
+        self.macs
     }
 
     /// Names and declared shapes of the inputs.

@@ -31,6 +31,7 @@ pub(crate) struct CudaGenerator {
     token: Arc<()>,
     cuda: Arc<Cuda>,
     program: Program,
+    macs: u64,
     weights: Allocation,
     entries: Arc<EntryPool>,
     /// Where entries are kept, if they are.
@@ -58,6 +59,7 @@ impl CudaGenerator {
     ) -> Result<Arc<dyn Generator>, EngineError> {
         let read = GeneratorGraph::read(onnx)?;
         options.limits.check_macs(&read.graph)?;
+        let macs = read.graph.macs();
         let mut program = Program::new(read, options.blocks)?;
         let one_frame = bytes_for(&program, bucket_of(1));
         options.limits.check_arena(one_frame as u64)?;
@@ -73,6 +75,7 @@ impl CudaGenerator {
             entries: EntryPool::new(cuda.driver(), program.entry_bytes),
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
             program,
+            macs,
             weights,
             largest: bucket_of(options.max_batch.unwrap_or(usize::MAX)),
         }))
@@ -168,6 +171,10 @@ impl Generator for CudaGenerator {
 
     fn weights_bytes(&self) -> u64 {
         self.weights.n_bytes as u64
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs
     }
 
     fn device(&self) -> Device {

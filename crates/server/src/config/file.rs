@@ -11,6 +11,7 @@ use std::{
 };
 
 use lipsync_registry::{ModelConfig, ModelSource, RegistryConfig};
+use lipsync_worker_pool::Scheduling;
 use serde::Deserialize;
 
 use crate::tenants::Tenants;
@@ -26,6 +27,7 @@ use super::{
     output::{Output, RawOutput},
     reload::{RawReload, Reload},
     scan::Scan,
+    scheduling::RawScheduling,
     section::Heat,
     server::{RawServer, RequestLimits, ServerLimits},
     session::{RawSession, SessionLimits},
@@ -47,6 +49,8 @@ pub(super) struct RawConfig {
     capacity: RawCapacity,
     #[serde(deserialize_with = "null_as_default")]
     engine: RawEngine,
+    #[serde(deserialize_with = "null_as_default")]
+    scheduling: RawScheduling,
     #[serde(deserialize_with = "null_as_default")]
     output: RawOutput,
     #[serde(deserialize_with = "null_as_default")]
@@ -80,6 +84,8 @@ pub struct Config {
     pub operations: Option<Operations>,
     /// What runs the networks.
     pub engine: Engine,
+    /// What keeps slow networks from having every worker.
+    pub scheduling: Scheduling,
     /// How frames are coded when a request does not say.
     pub output: Output,
     /// Bounds of streams.
@@ -147,6 +153,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawOperationsTls::KEYS,
         RawCapacity::KEYS,
         RawEngine::KEYS,
+        RawScheduling::KEYS,
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
@@ -181,6 +188,7 @@ impl RawConfig {
             self.logging.values(),
             self.reload.values(),
             self.alerts.values(),
+            self.scheduling.values(),
         ];
         top.into_iter()
             .chain(sections.into_iter().flatten())
@@ -232,6 +240,7 @@ impl RawConfig {
             requests,
             operations,
             engine: self.engine.check()?,
+            scheduling: self.scheduling.check()?,
             output,
             session,
             logging: self.logging.check()?,

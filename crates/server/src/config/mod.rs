@@ -29,6 +29,7 @@ mod parts;
 mod place;
 mod reload;
 mod scan;
+mod scheduling;
 mod schema;
 mod section;
 mod server;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lipsync_registry::RegistryConfig;
+use lipsync_worker_pool::Scheduling;
 use tokio::sync::watch;
 
 use crate::tenants::Tenants;
@@ -33,6 +34,8 @@ pub struct Cold {
     pub operations: Option<Operations>,
     /// What runs the networks.
     pub engine: Engine,
+    /// What keeps slow networks from having every worker.
+    pub scheduling: Scheduling,
     /// How lines of the log look.
     pub log_format: LogFormat,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -74,6 +77,7 @@ impl Config {
                 tls: self.tls.clone(),
                 operations: self.operations.clone(),
                 engine: self.engine,
+                scheduling: self.scheduling.clone(),
                 log_format: self.logging.format,
                 strict: self.strict,
             },

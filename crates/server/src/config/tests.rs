@@ -4,6 +4,8 @@ use std::{
     time::Duration,
 };
 
+use lipsync_worker_pool::Scheduling;
+
 use super::*;
 
 mod clashes;
@@ -50,6 +52,8 @@ fn the_documented_file_holds_the_defaults() {
         format!("{:?}", documented.engine),
         format!("{:?}", defaults.engine)
     );
+    assert_eq!(documented.scheduling, defaults.scheduling);
+    assert_eq!(defaults.scheduling, Scheduling::default());
     assert_eq!(
         format!("{:?}", documented.output),
         format!("{:?}", defaults.output)

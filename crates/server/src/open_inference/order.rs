@@ -83,6 +83,7 @@ impl Call {
                 start_frame_index: parse_start(start.unwrap_or(0))?,
                 output,
                 priority,
+                allow_partial: false,
             },
             version,
             id: request.id,

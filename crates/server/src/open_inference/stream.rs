@@ -269,6 +269,7 @@ impl Running {
             start_frame_index: order.start_frame_index.saturating_add(self.n_done as u64),
             output: order.output,
             priority: order.priority,
+            allow_partial: false,
         }
     }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin};
-use lipsync_core::saturate::{micros, u32_of};
+use lipsync_core::{
+    ModelId,
+    saturate::{micros, u32_of},
+};
 use lipsync_engine::VisualCacheStats;
 use lipsync_registry::{CacheStats, ModelState, ModelStatus, PackState, PrecisionInUse, Registry};
 use lipsync_serving::{
@@ -12,6 +15,7 @@ use lipsync_serving::{
     batch::waiting,
     caller::Caller,
 };
+use lipsync_worker_pool::{BreakerState, WorkerPool};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -25,6 +29,7 @@ use crate::{
 pub struct ModelAdminService {
     admission: Arc<Admission>,
     registry: Registry,
+    workers: Arc<WorkerPool>,
 }
 
 impl ModelAdminService {
@@ -34,6 +39,7 @@ impl ModelAdminService {
         Self {
             admission: Arc::clone(&shared.admission),
             registry: shared.registry.clone(),
+            workers: Arc::clone(&shared.pipeline.workers),
         }
     }
 
@@ -49,7 +55,7 @@ impl ModelAdminService {
         let loading = admission.unless_draining(self.registry.load(&id));
         let lease = waiting(arrival.upload.as_deref(), loading).await??;
         Ok(v1::LoadModelResponse {
-            model: Some(to_proto(&self.registry.status(&id)?)),
+            model: Some(self.one(&id)?),
             load_us: micros(lease.load_time),
         })
     }
@@ -67,6 +73,34 @@ impl ModelAdminService {
         Ok(v1::UnloadModelResponse { was_loaded })
     }
 
+    fn one(&self, id: &ModelId) -> Result<v1::ModelStats, ServeError> {
+        let status = self.registry.status(id)?;
+        Ok(to_proto(&status, &self.registry, &self.workers))
+    }
+
+    /// A model as its tenants see it: what it is and how it is, but not what all of them do with it.
+    fn as_seen_by(&self, caller: &Caller, status: &ModelStatus) -> v1::ModelStats {
+        let all = to_proto(status, &self.registry, &self.workers);
+        if caller.rights.is_admin {
+            return all;
+        }
+        v1::ModelStats {
+            model_id: all.model_id,
+            state: all.state,
+            failure: all.failure,
+            fps: all.fps,
+            audio_kind: all.audio_kind,
+            n_background_frames: all.n_background_frames,
+            width: all.width,
+            height: all.height,
+            precision: all.precision,
+            precision_reason: all.precision_reason,
+            circuit: all.circuit,
+            single_frames: all.single_frames,
+            ..v1::ModelStats::default()
+        }
+    }
+
     fn stats(
         &self,
         request: &Request<v1::GetModelStatsRequest>,
@@ -75,7 +109,7 @@ impl ModelAdminService {
         let id = parse_model_id(&request.get_ref().model_id)?;
         caller.check_visible(&id)?;
         Ok(v1::GetModelStatsResponse {
-            model: Some(as_seen_by(&caller, &self.registry.status(&id)?)),
+            model: Some(self.as_seen_by(&caller, &self.registry.status(&id)?)),
         })
     }
 }
@@ -84,43 +118,19 @@ fn caller<T>(request: &Request<T>) -> Caller {
     Arrival::of(request.extensions()).headers.caller
 }
 
-/// The models that a caller may know of.
-pub(crate) fn list(caller: &Caller, registry: &Registry) -> Vec<v1::ModelStats> {
-    let models = registry.list();
-    let visible = models
-        .iter()
-        .filter(|model| caller.rights.may_see(&model.id));
-    visible.map(|model| as_seen_by(caller, model)).collect()
-}
-
-/// A model as its tenants see it: what it is and how it is, but not what all of them do with it.
-fn as_seen_by(caller: &Caller, status: &ModelStatus) -> v1::ModelStats {
-    let all = to_proto(status);
-    if caller.rights.is_admin {
-        return all;
-    }
-    v1::ModelStats {
-        model_id: all.model_id,
-        state: all.state,
-        failure: all.failure,
-        fps: all.fps,
-        audio_kind: all.audio_kind,
-        n_background_frames: all.n_background_frames,
-        width: all.width,
-        height: all.height,
-        precision: all.precision,
-        precision_reason: all.precision_reason,
-        ..v1::ModelStats::default()
-    }
-}
-
 #[tonic::async_trait]
 impl ModelAdmin for ModelAdminService {
     async fn list_models(
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let models = list(&caller(&request), &self.registry);
+        let caller = caller(&request);
+        let models = self.registry.list();
+        let visible = models
+            .iter()
+            .filter(|model| caller.rights.may_see(&model.id));
+        let models = visible.map(|model| self.as_seen_by(&caller, model));
+        let models = models.collect();
         Ok(Response::new(v1::ListModelsResponse { models }))
     }
 
@@ -149,7 +159,29 @@ impl ModelAdmin for ModelAdminService {
     }
 }
 
-fn to_proto(status: &ModelStatus) -> v1::ModelStats {
+/// What is known of a model: its status, and how its network fares.
+fn to_proto(
+    status: &ModelStatus,
+    registry: &Registry,
+    workers: &WorkerPool,
+) -> v1::ModelStats {
+    let model = registry.resident(&status.id);
+    let health = model.map(|model| workers.health(model.generator()));
+    let circuit = health.map_or(v1::CircuitState::Unspecified, |health| {
+        match health.breaker {
+            BreakerState::Closed => v1::CircuitState::Closed,
+            BreakerState::Open => v1::CircuitState::Open,
+            BreakerState::HalfOpen => v1::CircuitState::HalfOpen,
+        }
+    });
+    v1::ModelStats {
+        circuit: circuit.into(),
+        single_frames: health.is_some_and(|health| health.single_frames),
+        ..status_to_proto(status)
+    }
+}
+
+fn status_to_proto(status: &ModelStatus) -> v1::ModelStats {
     let state = match status.state {
         ModelState::Unloaded => v1::ModelState::Unloaded,
         ModelState::Loading => v1::ModelState::Loading,

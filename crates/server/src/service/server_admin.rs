@@ -10,7 +10,7 @@ use lipsync_serving::{
     phase::Phase,
     telemetry::{Stage, StageTime},
 };
-use lipsync_worker_pool::WorkerStats;
+use lipsync_worker_pool::{RecoveryStats, WorkerStats};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
@@ -114,7 +114,24 @@ fn to_proto(snapshot: Snapshot) -> v1::GetServerStatsResponse {
             idle: pool.shared.idle,
             wait_over: pool.shared.wait_over,
         }),
+        shed: pool.shed,
+        recovery: Some(recovery_to_proto(pool.recovery)),
         stages: snapshot.stages.iter().map(stage_to_proto).collect(),
+    }
+}
+
+fn recovery_to_proto(stats: RecoveryStats) -> v1::RecoveryStats {
+    v1::RecoveryStats {
+        failed_batches: stats.failed_batches,
+        split_batches: stats.split_batches,
+        retries: stats.retries,
+        recovered: stats.recovered,
+        failed_frames: stats.failed_frames,
+        circuits_opened: stats.breaker_opened,
+        circuits_closed: stats.breaker_closed,
+        circuit_refused: stats.breaker_refused,
+        single_frames_begun: stats.single_begun,
+        single_frames_ended: stats.single_ended,
     }
 }
 

@@ -11,11 +11,13 @@ use lipsync_core::{
 use lipsync_serving::{
     CodedFrame, ServeError,
     answer_limit::AnswerLimit,
-    batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Batches, Served, Timings},
+    batch::{BackgroundAnswer, BatchAnswer, BatchFrame, Batches, FailedFrame, Served, Timings},
     caller::Caller,
 };
 use lipsync_session::Warning;
 use tonic::Response;
+
+use super::status::to_status;
 
 /// What may come around an answer: the message of a stream that carries it, and a stamp.
 const ENVELOPE_BYTES: usize = 32;
@@ -59,8 +61,18 @@ pub(crate) fn sized<A, M: prost::Message>(
 pub(crate) fn to_batch(answer: BatchAnswer) -> v1::InferBatchCompositeResponse {
     v1::InferBatchCompositeResponse {
         frames: answer.frames.into_iter().map(to_batch_frame).collect(),
+        failures: answer.failed.into_iter().map(to_failure).collect(),
         timings: Some(to_timings(answer.timings)),
         warnings: answer.warnings.into_iter().map(to_warning).collect(),
+    }
+}
+
+fn to_failure(failed: FailedFrame) -> v1::FrameFailure {
+    let status = to_status(failed.error);
+    v1::FrameFailure {
+        index: u32_of(failed.index),
+        code: i32::from(status.code()),
+        message: status.message().to_owned(),
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn batch_order(
         start_frame_index: parse_start(proto.start_frame_index)?,
         output,
         priority: parse_priority(proto.priority, &headers.caller)?,
+        allow_partial: proto.allow_partial,
     })
 }
 

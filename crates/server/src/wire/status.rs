@@ -46,6 +46,11 @@ pub fn to_status(error: ServeError) -> Status {
         ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
             retry_later(Code::ResourceExhausted, text, RETRY_AFTER)
         }
+        // What waits now is done by then, if nothing comes.
+        ServeError::WaitTooLong { expected, .. } => {
+            retry_later(Code::ResourceExhausted, text, expected)
+        }
+        ServeError::KeepsFailing { retry } => retry_later(Code::Unavailable, text, retry),
         ServeError::AnswerTooLarge { .. }
         | ServeError::MessageTooLarge { .. }
         | ServeError::Session(_) => Status::resource_exhausted(text),

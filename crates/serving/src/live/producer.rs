@@ -156,9 +156,9 @@ impl Producer {
         let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
         let audio: Arc<[f32]> = windows.flatten().copied().collect();
-        let made = pipeline
-            .infer(model, &backgrounds, audio, self.opening.urgency.clone())
-            .await?;
+        let mut urgency = self.opening.urgency.clone();
+        urgency.claim.due = batch.due;
+        let made = pipeline.infer(model, &backgrounds, audio, urgency).await?;
         let mut faces = made.faces;
         let shots = batch.shots.iter().zip(backgrounds.crops());
         for ((shot, crop), face) in shots.zip(&mut faces).filter(|((s, _), _)| s.is_faded()) {

@@ -49,6 +49,8 @@ impl Outcome {
             ServeError::Overloaded { .. }
             | ServeError::OutOfMemory { .. }
             | ServeError::OverQuota { .. }
+            | ServeError::WaitTooLong { .. }
+            | ServeError::KeepsFailing { .. }
             | ServeError::Starting
             | ServeError::Draining => Self::Refused,
             ServeError::QueueTimeout { .. }

@@ -43,6 +43,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         if self.must_idle_on(&cursor, number, now) {
             return Batch::idle(&cursor);
         }
+        let due = self.pacer.as_ref().and_then(|pacer| pacer.due(number));
         let mut weight = cursor.look.weight;
         let mut shots: Vec<Shot> = Vec::new();
         let n_late = self.n_late(number, now);
@@ -61,6 +62,7 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         }
         Batch {
             place: cursor.place,
+            due,
             shots,
         }
     }

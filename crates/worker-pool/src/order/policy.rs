@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::saturate::usize_of;
+use lipsync_core::{Priority, saturate::usize_of};
 use lipsync_engine::Device;
 
 /// Chunks that a worker may hold: one that runs, and one that waits so that the worker need not
@@ -26,9 +26,19 @@ pub(crate) const MIN_SHARED_FRAMES: usize = 16;
 /// one that runs and one that is next, are what a job finds before it.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
 
-/// For so long after the last job of another kind, networks that take more than a turn for a single frame
-/// leave workers to it.
+/// For this long after the last job of a faster network, slower ones leave workers to it.
 pub(crate) const QUIET: Duration = Duration::from_secs(10);
+
+/// What a batch may take for another to be queued behind it. That saves the worker a wait for the dispatcher, some
+/// 50 us, which is nothing beside a longer batch; and what is queued cannot give way to what is more urgent.
+pub(crate) const LOOKAHEAD: Duration = Duration::from_millis(10);
+
+/// What a frame is taken to cost whose network was not measured yet.
+pub(crate) const ESTIMATE: Duration = Duration::from_millis(10);
+
+/// How long the networks of a size class run before they make room for another. While one makes room, workers that
+/// ran it may find nothing to do, so it should not happen at every batch.
+pub(crate) const SIZE_CLASS_TURN: Duration = Duration::from_secs(1);
 
 /// The frames of a network that fit into a turn, at least one.
 pub(crate) fn turn_frames(per_frame: Option<Duration>) -> usize {
@@ -36,23 +46,12 @@ pub(crate) fn turn_frames(per_frame: Option<Duration>) -> usize {
     fit.map_or(usize::MAX, |n| usize_of(n.max(1)))
 }
 
-/// Whether a single frame takes more than a turn, so that nothing can keep others from waiting for it.
-pub(crate) fn is_slow(per_frame: Option<Duration>) -> bool {
-    per_frame.is_some_and(|time| time > TURN)
-}
-
-/// How many of `n_workers` slow networks may have: all of them while they are alone, and half beside jobs
-/// that are not slow, the last of which came at `last_quick`.
-pub(crate) fn max_slow_workers(
-    n_workers: usize,
-    last_quick: Option<Instant>,
-    now: Instant,
-) -> usize {
-    let are_alone = last_quick.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
-    if are_alone {
-        n_workers
-    } else {
-        (n_workers / 2).max(1)
+/// The place of a level of urgency; the most urgent is 0.
+pub(crate) fn level_of(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
     }
 }
 
@@ -126,10 +125,15 @@ impl Chunks {
         self.rest.len()
     }
 
+    /// Frames of the next chunk, if that is of at most `max_frames`.
+    pub(crate) fn next_frames(&self, max_frames: usize) -> usize {
+        self.rest.len().min(self.chunk_frames).min(max_frames)
+    }
+
     /// The next chunk, of at most `max_frames`; empty when all has been taken.
     pub(crate) fn take(&mut self, max_frames: usize) -> Range<usize> {
         let start = self.rest.start;
-        let n_frames = self.rest.len().min(self.chunk_frames).min(max_frames);
+        let n_frames = self.next_frames(max_frames);
         self.rest.start += n_frames;
         self.left_in_turn = self.left_in_turn.saturating_sub(1);
         start..self.rest.start
@@ -241,19 +245,6 @@ mod tests {
         assert_eq!(turn_frames(Some(10 * TURN)), 1);
         assert_eq!(turn_frames(Some(Duration::ZERO)), usize::MAX);
         assert_eq!(turn_frames(None), usize::MAX);
-        assert!(is_slow(Some(TURN + ms(1))));
-        assert!(!is_slow(Some(TURN)) && !is_slow(None));
-    }
-
-    #[test]
-    fn slow_networks_leave_half_of_the_workers_to_others() {
-        let then = Instant::now();
-        let soon = then + Duration::from_millis(1);
-        assert_eq!(max_slow_workers(4, Some(then), soon), 2);
-        assert_eq!(max_slow_workers(5, Some(then), soon), 2);
-        assert_eq!(max_slow_workers(1, Some(then), soon), 1);
-        assert_eq!(max_slow_workers(4, Some(then), then + QUIET), 4);
-        assert_eq!(max_slow_workers(4, None, then), 4);
     }
 
     #[test]

@@ -126,6 +126,8 @@ fn on_the_cpu_nothing_is_shared_or_held_back() {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: FOR_EVER,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = Fake::gated();
     let first = submit_all(&pool, &gated, [(0, 1)]);
@@ -199,6 +201,8 @@ fn a_large_job_is_split_over_idle_workers_in_no_small_pieces() {
         queue_capacity: 4,
         max_batch_frames: 64,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = gated_on_gpu();
     let whole = submit_all(&pool, &gated, [(0, 64)]);
@@ -225,6 +229,8 @@ fn jobs_go_to_workers_of_their_device_and_wait_for_no_other() {
         queue_capacity: 8,
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = gated_on_gpu();
     let held = submit_all(&pool, &gated, [(0, 5)]);

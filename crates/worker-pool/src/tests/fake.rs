@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Instant,
@@ -75,6 +75,10 @@ pub(crate) struct Fake {
     gate: Option<Sender<Call>>,
     /// Whether its frames are runs of their own.
     by_frame: bool,
+    /// Whether batches of several frames fail.
+    fails_in_batches: bool,
+    /// Whether all fails, for now.
+    pub(super) is_broken: AtomicBool,
     workspace_bytes: u64,
     n_calls: AtomicUsize,
     warm: Mutex<Vec<(String, usize)>>,
@@ -97,6 +101,14 @@ impl Fake {
             ..Self::default()
         };
         (Arc::new(fake), Calls(calls))
+    }
+
+    /// One whose frames succeed only alone.
+    pub(super) fn that_fails_in_batches() -> Arc<Self> {
+        Arc::new(Self {
+            fails_in_batches: true,
+            ..Self::default()
+        })
     }
 
     /// As [`Self::gated`], frame by frame.
@@ -232,7 +244,13 @@ impl Generator for Fake {
         self.check_capacity(frames.len())?;
         assert!(frames.iter().all(|f| f.frame == Some(crop_id(f.crop))));
         faces.extend(frames.iter().map(|f| face(crop_id(f.crop), f.audio)));
-        match self.choose_act(frames) {
+        let is_faulty =
+            self.is_broken.load(Ordering::SeqCst) || (self.fails_in_batches && frames.len() > 1);
+        let act = match is_faulty {
+            true => Act::Fail,
+            false => self.choose_act(frames),
+        };
+        match act {
             Act::Succeed => Ok(()),
             Act::Fail => Err(EngineError::Device {
                 reason: "told to fail".to_owned(),
@@ -327,6 +345,7 @@ pub(crate) fn job(generator: &Arc<Fake>, ids: Range<u32>) -> Job {
         frames: ids.clone().map(frame).collect(),
         ahead: None,
         audio: ids.flat_map(audio).collect(),
+        allow_partial: false,
         claim: Claim::default(),
     }
 }

@@ -126,6 +126,8 @@ fn a_lost_device_fails_all_that_is_there_for_it_and_refuses_more() {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let mut lost = pool.lost_device();
     let (gated, calls) = Fake::gated();
@@ -171,7 +173,7 @@ fn a_missing_face_is_an_engine_error() {
 
 #[test]
 fn a_job_that_every_thread_let_go_of_is_lost() {
-    let ledger = Arc::new(Ledger::new(1));
+    let ledger = Arc::new(Ledger::new(1, false));
     ledger.admit().unwrap();
     let job = fake::job(&Arc::new(Fake::default()), 0..1);
     let (task, handle) = Task::accept(job, Arc::clone(&ledger));

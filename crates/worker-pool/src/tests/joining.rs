@@ -58,6 +58,8 @@ fn a_number_that_was_left_is_taken_again_and_its_figures_go_on() {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let fake = Arc::new(Fake::default());
     assert_eq!(run(&pool, fake::job(&fake, 0..4)).timings.workers, [0, 2]);
@@ -83,6 +85,8 @@ fn who_leaves_finishes_what_it_holds_and_gives_its_memory_back() {
         queue_capacity: 8,
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let pool = WorkerPool::start(config, Arc::clone(&room)).unwrap();
     let n_holders = || Arc::strong_count(&room);
@@ -122,6 +126,8 @@ fn the_last_of_a_device_stays_while_jobs_wait_for_it() {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let (gated, calls) = Fake::gated();
     let running = pool.submit(fake::job(&gated, 0..1)).unwrap();
@@ -200,6 +206,8 @@ fn gpus(n: usize) -> PoolConfig {
         queue_capacity: 8,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     }
 }
 

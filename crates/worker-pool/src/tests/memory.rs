@@ -43,6 +43,8 @@ fn what_nobody_uses_goes_before_a_batch_is_halved() {
         queue_capacity: 4,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let pool = WorkerPool::start(config, Arc::clone(&room) as _).unwrap();
     let fake = Fake::with_capacity(&capacity);
@@ -113,6 +115,8 @@ fn every_worker_of_the_device_is_warmed_up_as_far_as_memory_goes() {
         queue_capacity: 4,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     });
     let fake = Fake::with_capacity(&Arc::new(AtomicUsize::new(3)));
     pool.warm_up(&(Arc::clone(&fake) as _)).unwrap();
@@ -144,6 +148,8 @@ fn whoever_panics_outside_of_a_network_costs_a_job_and_no_worker() {
         queue_capacity: 4,
         max_batch_frames: 8,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let pool = WorkerPool::start(config, Arc::new(Broken)).unwrap();
     let large = Fake::with_capacity(&Arc::new(AtomicUsize::new(0)));

@@ -94,6 +94,8 @@ fn a_pool_of_nothing_is_refused() {
         queue_capacity: 1,
         max_batch_frames: 1,
         max_batch_wait: Duration::ZERO,
+        scheduling: Scheduling::default(),
+        recovery: Recovery::none(),
     };
     let setting = |config| match WorkerPool::start(config, Arc::new(())) {
         Err(PoolError::BadConfig { setting }) => setting,

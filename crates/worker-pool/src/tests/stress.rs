@@ -103,6 +103,8 @@ proptest! {
             queue_capacity,
             max_batch_frames,
             max_batch_wait: Duration::from_millis(wait_ms),
+            scheduling: Scheduling::default(),
+            recovery: Recovery::none(),
         });
         let on = |device: &Device| Arc::new(Fake::default()).on(*device);
         let networks: Vec<_> = devices.iter().chain(&devices).map(on).collect();

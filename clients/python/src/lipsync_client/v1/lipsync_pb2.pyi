@@ -659,7 +659,7 @@ class InferBatchCompositeRequest(_message.Message):
     start_frame_index: _builtins.int
     """Position of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
-    """Checked and reported. Scheduling by priority is not in this release."""
+    """A higher level goes first. Each lower one keeps a tenth of the workers' time beside one that always has work."""
     @_builtins.property
     def windows(self) -> Global___FeatureWindows: ...
     @_builtins.property

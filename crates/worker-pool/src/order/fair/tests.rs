@@ -16,7 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// An order, and workers that run nothing.
 struct Stage {
-    order: OldestFirst,
+    order: FairOrder,
     roster: Roster,
     now: Instant,
     n_jobs: u64,
@@ -32,9 +32,10 @@ impl Stage {
         let limits = BatchLimits {
             max_frames,
             max_wait,
+            rules: Scheduling::default(),
         };
         Self {
-            order: OldestFirst::new(limits),
+            order: FairOrder::new(limits),
             roster,
             now: Instant::now(),
             n_jobs: 0,
@@ -55,7 +56,14 @@ impl Stage {
             claim: Claim::default(),
             submitted_at: self.now,
             frame_cost: None,
+            macs: 0,
         }
+    }
+
+    /// A worker is done with its first batch, as the dispatcher says it.
+    fn done(&mut self, worker: usize) {
+        self.roster.note_done(worker);
+        self.order.done(worker, MS);
     }
 
     fn push(&mut self, job: Entry) -> JobId {
@@ -116,12 +124,12 @@ fn a_slow_network_leaves_workers_to_others_and_has_nothing_queued_behind_it() {
     stage.enter(quick, 4, None);
     let [queued, idle] = [vec![(1, 1)], vec![(0, 1), (2, 1)]];
     assert_eq!(stage.hand_out(), [queued, vec![], vec![], idle]);
-    stage.roster.note_done(1);
+    stage.done(1);
     assert_eq!(stage.hand_out(), [vec![], alone(2), vec![], vec![]]);
     // What is quick has not come for a while.
     stage.now += QUIET;
-    stage.roster.note_done(0);
-    stage.roster.note_done(0);
+    stage.done(0);
+    stage.done(0);
     assert_eq!(stage.hand_out(), [alone(3), vec![], vec![], vec![]]);
 }
 
@@ -131,13 +139,13 @@ fn chunks_are_cut_by_what_a_frame_takes() {
     stage.enter(0, 32, None);
     assert_eq!(stage.hand_out(), [vec![(0, 16)], vec![(16, 16)]]);
     for worker in [0, 1] {
-        stage.roster.note_done(worker);
+        stage.done(worker);
     }
     stage.enter(0, 32, Some(TURN / 3));
-    assert_eq!(
-        stage.hand_out(),
-        [vec![(0, 3), (6, 3)], vec![(3, 3), (9, 3)]]
-    );
+    // Nothing is queued behind chunks that take this long.
+    assert_eq!(stage.hand_out(), [vec![(0, 3)], vec![(3, 3)]]);
+    stage.done(1);
+    assert_eq!(stage.hand_out(), [vec![], vec![(6, 3)]]);
 }
 
 #[test]
@@ -146,7 +154,7 @@ fn alone_a_slow_network_has_all_workers() {
     stage.enter(0, 9, Some(5 * TURN));
     let alone = |n| vec![(n, 1)];
     assert_eq!(stage.hand_out(), [alone(0), alone(1), alone(2)]);
-    stage.roster.note_done(2);
+    stage.done(2);
     assert_eq!(stage.hand_out(), [vec![], vec![], alone(3)]);
 }
 
@@ -178,7 +186,7 @@ fn a_held_batch_goes_when_it_is_full_or_late_or_a_worker_is_idle() {
     assert_eq!(stage.assign().0, [batch(both, Closed::WaitOver)]);
 
     // The worker has two. One more comes free, and then eight frames are there.
-    stage.roster.note_done(0);
+    stage.done(0);
     let small = stage.enter_on_gpu(7, 3);
     assert_eq!(stage.assign().0, []);
     let large = stage.enter_on_gpu(7, 9);
@@ -186,7 +194,7 @@ fn a_held_batch_goes_when_it_is_full_or_late_or_a_worker_is_idle() {
     assert_eq!(stage.assign().0, [full], "the next does not fit");
     stage.order.forget(large);
     for _ in 0..2 {
-        stage.roster.note_done(0);
+        stage.done(0);
     }
     assert_eq!(stage.assign(), (vec![], None), "nothing is left");
 }
@@ -213,7 +221,7 @@ fn workers_that_join_take_their_part_and_those_that_leave_get_nothing() {
     assert_eq!(stage.hand_out(), [vec![], vec![(2, 1), (3, 1)]]);
     stage.roster.dismiss(0);
     for worker in [0, 0, 1] {
-        stage.roster.note_done(worker);
+        stage.done(worker);
     }
     assert_eq!(stage.hand_out(), [vec![], vec![(4, 1)]]);
     // The seat is taken by somebody for another device neither.
@@ -270,7 +278,7 @@ impl Stage {
             Happening::Job { .. } => unreachable!("it is entered"),
             Happening::Done(worker) => {
                 if worker < self.roster.figures().len() {
-                    self.roster.note_done(worker);
+                    self.done(worker);
                 }
             }
             Happening::Forget(job) => {
@@ -294,6 +302,7 @@ impl Stage {
         if device.is_some_and(|device| self.roster.on(device).count() > 1) {
             self.roster.dismiss(worker);
             drop(self.roster.vacate(worker));
+            self.order.gone(worker);
         }
     }
 
@@ -360,13 +369,15 @@ proptest! {
             stage.now += QUIET;
             for worker in 0..stage.roster.figures().len() {
                 // It may hold two, with nothing to be queued behind them.
-                stage.roster.note_done(worker);
-                stage.roster.note_done(worker);
+                stage.done(worker);
+                stage.done(worker);
             }
             stage.check_assigned(&mut jobs);
             let n_now: usize = jobs.iter().map(|job| job.n_given).sum();
             prop_assert!(n_now > n_given, "somebody waits for ever");
         }
-        prop_assert_eq!(stage.order.waiting.len(), 0);
+        prop_assert!(stage.order.lanes.iter().all(|lane| lane.jobs.is_empty()));
     }
 }
+
+mod fairness;
