@@ -86,6 +86,9 @@ mod tests {
     fn a_weight_is_from_1_to_1000() {
         assert_eq!(Weight::default().get(), 1);
         let of = |n| Weight::new(n).map(Weight::get);
-        assert_eq!([0, 1, 1000, 1001].map(of), [None, Some(1), Some(1000), None]);
+        assert_eq!(
+            [0, 1, 1000, 1001].map(of),
+            [None, Some(1), Some(1000), None]
+        );
     }
 }
