@@ -425,6 +425,16 @@ async fn pages_of_allowed_origins_may_read_answers() -> Result<()> {
             ""
         );
     }
+    // Before a request with a key browsers ask whether the page may send it.
+    for (origin, status, may) in [
+        ("https://faces.example", 204, "authorization"),
+        ("https://elsewhere.example", 405, ""),
+    ] {
+        let header = format!("origin: {origin}\r\naccess-control-request-method: GET\r\n");
+        let answer = Http::request(&server, "OPTIONS /api/models", &header).await?;
+        assert_eq!(answer.status, status, "{origin}");
+        assert_eq!(answer.header("access-control-allow-headers"), may);
+    }
     Ok(())
 }
 

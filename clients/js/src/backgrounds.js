@@ -1,6 +1,8 @@
 // The background frames of a model, fetched once: `regionOnly` frames bring the face alone, which takes an eighth of
 // the bandwidth.
 
+import { keyHeaders } from "./key.js";
+
 // They are fetched ahead, this many at a time: sessions need the connection, too.
 const AT_ONCE = 2;
 // As they came, not decoded: an avatar of 200 frames takes some 20 MB.
@@ -11,14 +13,16 @@ const COUNT = "x-background-frames";
 export class Backgrounds {
   #server;
   #modelId;
+  #key;
   // By index, the least recently used first: { blob: a promise, nBytes: 0 until it is kept }.
   #held = new Map();
   #bytes = 0;
   #count;
   #isStopped = false;
 
-  constructor(modelId, { server } = {}) {
+  constructor(modelId, { server, key } = {}) {
     this.#server = server;
+    this.#key = key;
     this.#modelId = modelId;
   }
 
@@ -67,7 +71,8 @@ export class Backgrounds {
 
   async #load(index) {
     const path = `api/models/${encodeURIComponent(this.#modelId)}/backgrounds/${index}`;
-    const answer = await fetch(this.#server === undefined ? path : new URL(path, this.#server));
+    const url = this.#server === undefined ? path : new URL(path, this.#server);
+    const answer = await fetch(url, { headers: keyHeaders(this.#key) });
     if (!answer.ok) throw new Error(`The server does not give the avatar's background frames (${answer.status})`);
     this.#count = Number(answer.headers.get(COUNT) ?? 1);
     return answer.blob();

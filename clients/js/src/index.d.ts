@@ -107,15 +107,20 @@ export type Message = Opened | Frame | SegmentEnd | Cleared | Warning;
 export interface SessionOptions extends OpenOptions {
   /** Address of the operations port, for example `http://localhost:8080/`. Default: the page's own. */
   server?: string | URL;
+  /** The key of a tenant, for servers that want one. */
+  key?: string;
   /** Default: the platform's. Node has one since version 22. */
-  WebSocket?: new (url: URL) => WebSocket;
+  WebSocket?: new (url: URL, protocols?: string[]) => WebSocket;
 }
 
 export interface SessionHandlers {
   /** Everything that comes, except what was on its way while its segment was interrupted. */
   message(message: Message): void;
-  /** The session is gone. It comes back by itself after `retryMs`; never if that is undefined. */
-  lost(reason: string, retryMs: number | undefined): void;
+  /**
+   * The session is gone. It comes back by itself after `retryMs`; never if that is undefined. `needsKey`: the server
+   * wants another key.
+   */
+  lost(reason: string, retryMs: number | undefined, needsKey?: boolean): void;
   /** Nothing was heard for 2 s although something should have been; with false, something is heard again. */
   silent?(isSilent: boolean): void;
   /** The server has sent everything after `finish`. */
@@ -167,7 +172,7 @@ export declare class Player {
 
 /** The background frames of a model, fetched from `/api/models/ID/backgrounds/N` and kept, up to 96 MiB. */
 export declare class Backgrounds {
-  constructor(modelId: string, options?: { server?: string | URL });
+  constructor(modelId: string, options?: { server?: string | URL; key?: string });
   /** A JPEG. Rejects where the server does not give it. */
   get(index: number): Promise<Blob>;
   /** Fetches them in the order of a walk. */
@@ -227,16 +232,24 @@ export interface Model {
 export interface FetchOptions {
   /** As in `SessionOptions`. */
   server?: string | URL;
+  key?: string;
   /** Default: as long as the browser waits. */
   timeoutMs?: number;
 }
 
-/** The JSON at a path of the server. Its errors are words for people. */
+/** The JSON at a path of the server. Its errors are words for people, with `needsKey` where the server wants another key. */
 export declare function fetchJson(path: string, options?: FetchOptions): Promise<unknown>;
 /** The configured models. */
 export declare function fetchModels(options?: FetchOptions): Promise<Model[]>;
 /** Why a WebSocket was refused; undefined where nobody answers. `Session` asks by itself. */
-export declare function refusal(server?: string | URL): Promise<string | undefined>;
+export declare function refusal(options?: { server?: string | URL; key?: string }): Promise<string | undefined>;
+
+/** Whether a text could be a key. */
+export declare function isKey(text: string): boolean;
+/** Headers of requests with this key. */
+export declare function keyHeaders(key: string | undefined): Record<string, string>;
+/** Subprotocols of WebSockets with this key. */
+export declare function keyProtocols(key: string | undefined): string[];
 
 /** What a session has sent, and what has come back of it: for a transport of your own. */
 export declare class Ledger {

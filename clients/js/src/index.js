@@ -1,6 +1,7 @@
 // lipsync-client: live sessions with a lipsync-server, in browsers and Node.
 
 export { Backgrounds, walk } from "./backgrounds.js";
+export { isKey, keyHeaders, keyProtocols } from "./key.js";
 export { Ledger } from "./ledger.js";
 export { Microphone, microphones, unavailable } from "./microphone.js";
 export { Player } from "./player.js";

@@ -1,6 +1,8 @@
 // What to tell a person where something between the page and the server answered instead of it: browsers say of a
 // refused WebSocket only that it did not open, and proxies answer with pages of their own.
 
+import { keyHeaders } from "./key.js";
+
 // What statuses mean that proxies give.
 const MEANINGS = {
   0: "a redirect, perhaps to a login",
@@ -14,6 +16,11 @@ const MEANINGS = {
   502: "it does not reach the server",
   503: "it has no server to pass this on to",
   504: "the server did not answer it in time",
+};
+// The server's own refusals: how their text begins, and what to tell people.
+const OURS = {
+  401: { begins: "a valid key ", words: "This server wants a key" },
+  403: { begins: "only a tenant ", words: "Only admins see the server's figures" },
 };
 // So long a refusal may take to be explained.
 const PATIENCE_MS = 5000;
@@ -35,14 +42,19 @@ function isForeign(server) {
 }
 
 // The JSON at `path` of the server. Throws an error with words for people, also after `timeoutMs` without an answer.
-export async function fetchJson(path, { server, timeoutMs } = {}) {
+// The error has `needsKey` where the server wants another key.
+export async function fetchJson(path, { server, key, timeoutMs } = {}) {
   let answer;
   try {
     const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
-    answer = await fetch(at(path, server), { cache: "no-store", signal });
+    answer = await fetch(at(path, server), { cache: "no-store", headers: keyHeaders(key), signal });
   } catch (error) {
     if (error.name === "TimeoutError") throw new Error(`The server has not answered for ${timeoutMs / 1000} s`);
     throw new Error(unreachable(server) ?? "The server does not answer");
+  }
+  const ours = OURS[answer.status];
+  if (ours && isText(answer) && (await answer.text()).startsWith(ours.begins)) {
+    throw Object.assign(new Error(ours.words), { needsKey: answer.status === 401 });
   }
   if (!answer.ok) throw new Error(inWords(answer.status));
   const type = answer.headers.get("content-type") ?? "something unnamed";
@@ -68,12 +80,13 @@ function unreachable(server) {
 
 // Why the WebSocket `session` was refused, as far as a request of the same path and origin tells; undefined where
 // nobody answers. The server answers that request, too: then it is the WebSocket that is not passed on.
-export async function refusal(server) {
+export async function refusal({ server, key } = {}) {
   let answer, text;
   try {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     // A POST has the page's Origin with it, for which the server may refuse it.
-    answer = await fetch(at("session", server), { method: "POST", redirect: "manual", cache: "no-store", signal });
+    const headers = keyHeaders(key);
+    answer = await fetch(at("session", server), { method: "POST", redirect: "manual", cache: "no-store", headers, signal });
     text = isText(answer) ? (await answer.text()).trim() : "";
   } catch {
     return unreachable(server);

@@ -1,5 +1,6 @@
 // A session over the WebSocket `/session`: one `StreamComposite`, and coming back when it is cut.
 
+import { keyProtocols } from "./key.js";
 import { Ledger } from "./ledger.js";
 import { Pacing, decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./protocol.js";
 import { refusal } from "./refusal.js";
@@ -8,6 +9,7 @@ import { Watch } from "./watch.js";
 // A close code is 4000 + a gRPC status code. After these it makes no sense to ask again unasked; 4 is
 // a session that nobody used.
 const LASTING = new Set([3, 4, 5, 7, 9, 12, 16].map((status) => 4000 + status));
+const UNAUTHENTICATED = 4016;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 // Messages stay small: the server reads each as a whole.
@@ -18,7 +20,8 @@ const DEAD_MS = 10_000;
 
 // Calls
 // - `on.message(message)` for everything that comes, except what was on its way while its segment was interrupted;
-// - `on.lost(reason, retryMs)` when the session is gone (`retryMs` undefined: it will not come back by itself);
+// - `on.lost(reason, retryMs, needsKey)` when the session is gone (`retryMs` undefined: it will not come back by itself;
+//   `needsKey`: the server wants another key);
 // - `on.silent(isSilent)`, if there is one, when nothing was heard for 2 s although something should have been, and
 //   when something is heard again;
 // - `on.ended()`, if there is one, when the server has sent everything after `finish`.
@@ -118,7 +121,7 @@ export class Session {
   #connect() {
     const url = new URL("session", this.#options.server ?? location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new this.#WebSocket(url);
+    const socket = new this.#WebSocket(url, keyProtocols(this.#options.key));
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#ledger = undefined;
@@ -143,7 +146,7 @@ export class Session {
       this.#ledger = undefined;
       this.#watch.stop();
       // Browsers do not say why a WebSocket was refused; whoever refused it answers a plain request likewise.
-      const why = wasReached ? undefined : await refusal(this.#options.server);
+      const why = wasReached ? undefined : await refusal(this.#options);
       if (socket === this.#socket) this.#lose(event, why);
     });
   }
@@ -199,7 +202,7 @@ export class Session {
     }
     const why = reason || refused || (code === 1000 ? "The session has ended" : "The connection to the server is lost");
     if (this.#isFinished || LASTING.has(code)) {
-      this.#on.lost(why, undefined);
+      this.#on.lost(why, undefined, code === UNAUTHENTICATED);
       return;
     }
     const pause = this.#pauseMs;

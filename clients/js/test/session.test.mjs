@@ -322,3 +322,28 @@ test("a server that hangs is told after 2 s, and given up after 10 s", (t) => {
   assert.notEqual(Socket.last, socket, "it asks again");
   session.close();
 });
+
+test("a key goes with the socket and with every request, and never into an address", async () => {
+  const opened = [];
+  class Keyed extends Socket {
+    constructor(url, protocols) {
+      super();
+      opened.push([String(url), protocols]);
+    }
+  }
+  const asked = [];
+  globalThis.fetch = async (url, { headers }) => {
+    asked.push([String(url), headers]);
+    return new Response("a valid key is wanted\n", { status: 401, headers: { "content-type": "text/plain" } });
+  };
+  const lost = [];
+  const options = { modelId: "a", sampleRateHz: rateHz, key: "s3cret", WebSocket: Keyed };
+  new Session(options, { message() {}, lost: (...what) => lost.push(what) });
+  assert.deepEqual(opened, [["wss://faces.example/page/session", ["lipsync.v1", "lipsync-key.s3cret"]]]);
+  Socket.last.onopen();
+  await Socket.last.onclose({ code: 4016, reason: "UNAUTHENTICATED: a valid key is wanted" });
+  assert.deepEqual(lost, [["UNAUTHENTICATED: a valid key is wanted", undefined, true]]);
+  const { fetchModels } = await import("../src/refusal.js");
+  await assert.rejects(fetchModels({ key: "s3cret" }), { message: "This server wants a key", needsKey: true });
+  assert.deepEqual(asked, [["api/models", { authorization: "Bearer s3cret" }]]);
+});

@@ -15,6 +15,9 @@ import {
   encodeClear,
   encodeEndSegment,
   encodeOpen,
+  isKey,
+  keyHeaders,
+  keyProtocols,
   fetchJson,
   fetchModels,
   microphones,
@@ -62,6 +65,7 @@ const session = new Session(
     format: OutputFormat.JPEG,
     pacing: Pacing.REALTIME,
     regionOnly: true,
+    key: "k",
     WebSocket,
   },
   { message: take, lost: (why, retryMs) => console.log(why, retryMs), silent: (isSilent) => console.log(isSilent) },
@@ -91,8 +95,9 @@ export async function speak(): Promise<void> {
   player.flush();
   session.finish();
   session.close();
-  console.log(await refusal(server), await fetchJson("api/stats", { server }));
+  console.log(await refusal({ server, key: "k" }), await fetchJson("api/stats", { server }));
   for (const index of walk(0, 200)) console.log(await backgrounds.get(index));
+  console.log(isKey("k"), keyHeaders("k"), keyProtocols(undefined));
   const watch = new Watch([2000], (level) => console.log(level));
   watch.start();
   const parts = [encodeOpen({ modelId: "mira", sampleRateHz: 16_000 }), encodeAudio(1, new Int16Array(10))];

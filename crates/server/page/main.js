@@ -11,6 +11,7 @@ import {
   toPcm,
   unavailable,
 } from "./client/index.js";
+import { currentKey, takeKey } from "./key.js";
 import { Latency } from "./latency.js";
 import { Panel } from "./panel.js";
 
@@ -70,6 +71,10 @@ class Page {
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#listMicrophones());
     this.#listMicrophones();
     setInterval(() => this.#readOut(), READOUT_MS);
+    $("key-form").onsubmit = (event) => {
+      event.preventDefault();
+      this.#try(() => this.#takeKey());
+    };
     for (const chip of document.querySelectorAll("[data-sample]")) {
       chip.onclick = () => this.#try(() => this.#playSample(chip.dataset));
     }
@@ -94,15 +99,23 @@ class Page {
     this.#notice(undefined);
     let models;
     try {
-      models = await fetchModels();
+      models = await fetchModels({ key: currentKey() });
     } catch (error) {
       this.#status("lost", "Not connected");
-      return this.#notice(error.message, true);
+      return this.#notice(error.message, true, error.needsKey);
     }
     const options = models.map(({ model_id }) => new Option(model_id, model_id));
     $("avatar").replaceChildren(...options);
     if (options.length === 0) return this.#notice("No avatar is configured in this server.");
     this.#open();
+  }
+
+  // The avatars may be other ones with another key.
+  #takeKey() {
+    if (!takeKey($("key").value)) throw new Error("A key has letters, digits and signs, and no spaces.");
+    $("key").value = "";
+    $("avatar").replaceChildren();
+    return this.#begin();
   }
 
   // Begins a session with the chosen avatar, in place of the one before.
@@ -116,10 +129,16 @@ class Page {
     this.#status("waiting", "Connecting");
     this.#avatar = modelId;
     $("face").setAttribute("aria-label", `The face of ${this.#avatar}`);
-    const options = { modelId, sampleRateHz: this.#rate, startFrameIndex, regionOnly: this.#regionOnly };
+    const options = {
+      modelId,
+      sampleRateHz: this.#rate,
+      startFrameIndex,
+      regionOnly: this.#regionOnly,
+      key: currentKey(),
+    };
     const session = new Session(options, {
       message: (message) => session === this.#session && this.#take(message),
-      lost: (why, retryMs) => session === this.#session && this.#lost(why, retryMs),
+      lost: (...what) => session === this.#session && this.#lost(...what),
       silent: (isSilent) => session === this.#session && this.#silent(isSilent),
     });
     session.rate = options.sampleRateHz;
@@ -143,7 +162,7 @@ class Page {
     this.#backgrounds?.stop();
     this.#backgrounds = undefined;
     if (this.#regionOnly) {
-      const backgrounds = new Backgrounds(this.#avatar);
+      const backgrounds = new Backgrounds(this.#avatar, { key: currentKey() });
       this.#backgrounds = backgrounds;
       backgrounds.prefetch(this.#session.nextFrame).catch((error) => {
         if (backgrounds !== this.#backgrounds || !this.#session?.isOpened) return;
@@ -235,12 +254,12 @@ class Page {
     else this.#mood("idle", "Resting");
   }
 
-  #lost(why, retryMs) {
+  #lost(why, retryMs, needsKey) {
     this.#forget();
     this.#status("lost", "Not connected");
     if (retryMs !== undefined) return this.#notice(`${why}. Trying again…`);
     this.#session = undefined;
-    this.#notice(why, true);
+    this.#notice(why, true, needsKey);
   }
 
   // Sound needs a click first; browsers insist. The session then speaks at the rate of the sound card.
@@ -423,10 +442,11 @@ class Page {
     $("connection").textContent = text;
   }
 
-  #notice(text, canRetry = false) {
+  #notice(text, canRetry = false, needsKey = false) {
     $("notice").hidden = text === undefined;
     $("notice-text").textContent = text ?? "";
-    $("retry").hidden = !canRetry;
+    $("retry").hidden = !canRetry || needsKey;
+    $("key-form").hidden = !needsKey;
   }
 }
 

@@ -1,6 +1,7 @@
 // The live view: rates are differences between two looks at the server's counters.
 
 import { fetchJson } from "./client/index.js";
+import { currentKey } from "./key.js";
 
 const INTERVAL_MS = 1000;
 // A server that takes longer hangs; the figures are said to be old then.
@@ -56,7 +57,7 @@ export class Panel {
   async #look() {
     if (!document.hidden) {
       try {
-        this.#show(await fetchJson("api/stats", { timeoutMs: PATIENCE_MS }));
+        this.#show(await fetchJson("api/stats", { key: currentKey(), timeoutMs: PATIENCE_MS }));
         this.#asOf = new Date();
         this.#stale(undefined);
       } catch (error) {

@@ -3,24 +3,32 @@
 
 use axum::{
     extract::{Request, State},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, header};
 
 use super::{backgrounds::N_BACKGROUNDS, context::Context};
 
-/// Names an allowed page in the answer. It asks for nothing that browsers would want a preflight for.
+/// Names an allowed page in the answer. With a key, browsers ask first whether the page may send it.
 pub(super) async fn allow(
     State(context): State<Context>,
     request: Request,
     next: Next,
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::POST);
-    let mut response = next.run(request).await;
-    let allowed = origin.filter(|origin| is_read && is_allowed(&context, origin));
+    let allowed = origin.filter(|origin| is_allowed(&context, origin));
+    let asks_first = request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if asks_first && allowed.is_some() {
+        let may = [(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization")];
+        (StatusCode::NO_CONTENT, may).into_response()
+    } else {
+        next.run(request).await
+    };
     let headers = response.headers_mut();
     // A cache in between must not give one page's answer to another.
     headers.append(header::VARY, HeaderValue::from_static("origin"));

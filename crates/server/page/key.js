@@ -1,0 +1,33 @@
+// The key of a tenant, for servers that want one. It stays in this tab.
+
+import { isKey } from "./client/index.js";
+
+const NAME = "lipsync-key";
+
+// Without storage (a browser may forbid it) the key lasts until the page is left.
+let held;
+
+function stored() {
+  try {
+    return sessionStorage.getItem(NAME) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function currentKey() {
+  return held ?? stored();
+}
+
+// Whether it could be one.
+export function takeKey(text) {
+  const key = text.trim();
+  if (!isKey(key)) return false;
+  held = key;
+  try {
+    sessionStorage.setItem(NAME, key);
+  } catch {
+    // It is held all the same.
+  }
+  return true;
+}
