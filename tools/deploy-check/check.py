@@ -4,7 +4,7 @@
     npm install --no-save --prefix /tmp/models @kubernetes-models/keda @kubernetes-models/prometheus-operator
     python tools/deploy-check/check.py [--server target/release/lipsync-server] [--models /tmp/models] [--write]
 
-systemd-analyze is in Debian's `systemd`, promtool in `prometheus`. --write renders deploy/kubernetes from the chart.
+systemd-analyze is in Debian's `systemd`, promtool in `prometheus`, and docker-compose has its own package. --write renders deploy/kubernetes from the chart.
 Exit status 0: nothing failed. What is not installed is named as skipped, and fails with --all.
 """
 
@@ -98,10 +98,18 @@ def compose():
     parsed = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())
     server = parsed["services"]["server"]
     check("compose: read-only, no privileges", server["read_only"] and server["cap_drop"] == ["ALL"])
-    docker = shutil.which("docker")
+    file = DEPLOY / "docker/compose.yaml"
+    docker, older = shutil.which("docker"), shutil.which("docker-compose")
     if docker and run([docker, "compose", "version"])[0] == 0:
-        code, found = run([docker, "compose", "-f", DEPLOY / "docker/compose.yaml", "config", "--quiet"])
+        code, found = run([docker, "compose", "-f", file, "config", "--quiet"])
         check("compose: docker compose reads it", code == 0, found)
+    elif older:
+        # Debian's 1.29 does not know the key `name`, and reads paths relative to the file.
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".yaml") as plain:
+            plain.write(file.read_text().replace("\nname: lipsync\n", "\n"))
+            plain.flush()
+            code, found = run([older, "-f", plain.name, "config", "--quiet"])
+        check("compose: docker-compose 1.29 reads it, without its name", code == 0, found)
     else:
         skip("compose: docker compose", "it is not here")
 
