@@ -3,10 +3,9 @@
 //! It has nothing to do with networks. It is here because this is the only crate that may call foreign functions.
 //!
 //! glibc opens up to eight arenas a core, and a freed block returns to the arena it came from. Large buffers that
-//! many threads allocate and free leave holes in all of them: after 5 minutes of mixed load the server held 670 MB,
-//! even with all its models unloaded. Few arenas, a fixed threshold for `mmap` and a trim now and then leave less
-//! than at the start, with no loss of speed; `tools/bench/memory.py` measures it. Other C libraries keep their
-//! defaults.
+//! many threads allocate and free leave holes in all of them, which stay with the process even when all models are
+//! unloaded. Few arenas, a fixed threshold for `mmap` and a trim now and then give them back.
+//! `tools/bench/memory.py` measures it. Other C libraries keep their defaults.
 #![expect(unsafe_code, reason = "mallopt and malloc_trim are foreign functions")]
 
 /// What an operator sets to tune the heap himself.
@@ -44,8 +43,8 @@ mod glibc {
     /// arena has holes of its own.
     const MOST_ARENAS: usize = 8;
     /// From this size on, bytes, a block is a mapping of its own, and goes back when it is freed. Fixed, since the
-    /// threshold otherwise grows with each such block that is freed. Smaller blocks would pay more for the page
-    /// faults: at 128 KiB the server lost 8 % of its speed, at 1 MiB none.
+    /// threshold otherwise grows with each such block that is freed. For smaller blocks the page faults of a new
+    /// mapping cost more than the memory is worth.
     const MMAP_THRESHOLD: c_int = 1 << 20;
     /// Free bytes at the end of an arena from which on they go back at once.
     const TRIM_THRESHOLD: c_int = 4 << 20;

@@ -1,7 +1,7 @@
 //! The registry's book: what the registry was told last, and one entry per configured model.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     mem,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -88,7 +88,9 @@ impl Book {
             turnover.changes.removed.push(id);
         }
         let Changes { added, changed, .. } = &turnover.changes;
-        for id in added.iter().chain(changed) {
+        let news: HashSet<&ModelId> = added.iter().chain(changed).collect();
+        // In the order of the configuration: operators put first what is to be there first.
+        for id in config.models.iter().map(|model| &model.id).filter(|id| news.contains(id)) {
             match self.entries.get(id) {
                 Some(entry) if matches!(entry.state, State::Loading(_)) => {
                     turnover.awaited.extend(self.job(id));
