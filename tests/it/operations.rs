@@ -482,8 +482,8 @@ async fn a_page_fetches_backgrounds() -> Result<()> {
         ),
         (
             "/api/models/%2e%2e/backgrounds/0".to_owned(),
-            404,
-            "NOT_FOUND: ",
+            400,
+            "INVALID_ARGUMENT: model_id: ",
         ),
     ] {
         let refused = Http::get(&server, &path).await?;
