@@ -6,7 +6,9 @@
 mod bake_command;
 mod command_line;
 mod compare_command;
+mod init_command;
 mod plan_command;
+mod shell_command;
 mod signals;
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => return serve(&arguments.config),
+        Command::Init { models_root } => init_command::init(&arguments.config, models_root),
         Command::CheckConfig => command_line::check_config(&arguments.config),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::ComparePrecision { model, frames } => {
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
             plan,
             cpu_isa,
         } => command_line::inspect_model(&file, plan, cpu_isa),
+        Command::Completions { shell } => shell_command::completions(shell),
+        Command::ManPage => shell_command::man_page(),
     };
     match result {
         Ok(code) => code,
