@@ -7,7 +7,12 @@ mod options;
 
 use std::time::Duration;
 
-use tonic::{service::interceptor::InterceptedService, transport::Channel};
+use tonic::{
+    Request,
+    metadata::{AsciiMetadataValue, MetadataMap},
+    service::interceptor::InterceptedService,
+    transport::Channel,
+};
 
 pub use self::{error::ConnectError, key::ApiKey, options::ConnectOptions};
 use crate::{
@@ -22,6 +27,7 @@ use crate::{
 
 /// A connection on which every call carries the key, if there is one.
 pub type KeyedChannel = InterceptedService<Channel, ApiKey>;
+const MODEL_ID: &str = "x-model-id";
 
 /// A connection to one server. Cloning is cheap and shares the connection.
 #[derive(Debug, Clone)]
@@ -95,9 +101,23 @@ impl Client {
         &self,
         request: InferBatchCompositeRequest,
     ) -> Result<InferBatchCompositeResponse, tonic::Status> {
+        let mut request = Request::new(request);
+        let model_id = request.get_ref().model_id.clone();
+        name_model(request.metadata_mut(), &model_id);
         match self.lip_sync().infer_batch_composite(request).await {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => Err(in_plain_words(status)),
         }
+    }
+}
+
+/// Names the model in `x-model-id`, by which a proxy can choose the server that has it in memory. What the program
+/// itself wrote there stays.
+pub(crate) fn name_model(metadata: &mut MetadataMap, model_id: &str) {
+    // An id that is no header is refused by the server.
+    if !metadata.contains_key(MODEL_ID)
+        && let Ok(value) = AsciiMetadataValue::try_from(model_id)
+    {
+        metadata.insert(MODEL_ID, value);
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call_error::{CallError, request_id},
-    client::Client,
+    client::{Client, name_model},
     v1::{
         OpenSession, OutputOptions, Pacing, Priority, StreamCompositeRequest,
         stream_composite_request, stream_composite_response::Message,
@@ -112,6 +112,7 @@ impl SessionBuilder {
 
     async fn open_unbounded(mut self) -> Result<Session, SessionError> {
         self.format.describe(&mut self.open);
+        name_model(&mut self.metadata, &self.open.model_id);
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         let open = StreamCompositeRequest {
             message: Some(stream_composite_request::Message::Open(self.open)),

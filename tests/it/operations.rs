@@ -119,7 +119,7 @@ async fn the_page_and_all_that_it_names_is_served() -> Result<()> {
         let known = format!("if-none-match: {}\r\n", file.header("etag"));
         let again = Http::request(&server, &format!("GET {path}"), &known).await?;
         assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
-        for found in names(file.text()) {
+        for found in names(&path, file.text()) {
             if !wanted.contains(&found) {
                 wanted.push(found);
             }
@@ -127,8 +127,8 @@ async fn the_page_and_all_that_it_names_is_served() -> Result<()> {
     }
     for part in [
         "/main.js",
-        "/proto.js",
-        "/capture.js",
+        "/client/protocol.js",
+        "/client/capture.js",
         "/style.css",
         "/samples/lips.wav",
     ] {
@@ -141,8 +141,9 @@ async fn the_page_and_all_that_it_names_is_served() -> Result<()> {
     Ok(())
 }
 
-/// The files that a text of the page names in quotes.
-fn names(text: &str) -> Vec<String> {
+/// The files that the text at this path names in quotes.
+fn names(path: &str, text: &str) -> Vec<String> {
+    let here = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let of_ours = |part: &&str| {
         [".js", ".css", ".svg", ".wav"]
             .iter()
@@ -153,12 +154,11 @@ fn names(text: &str) -> Vec<String> {
     quoted
         .map(|name| {
             let name = name.trim_start_matches("./");
-            let folder = if name.ends_with(".wav") {
-                "/samples/"
+            if name.ends_with(".wav") {
+                format!("/samples/{name}")
             } else {
-                "/"
-            };
-            format!("{folder}{name}")
+                format!("{here}/{name}")
+            }
         })
         .collect()
 }
@@ -390,6 +390,109 @@ async fn pages_of_allowed_origins_may_open_sessions() -> Result<()> {
         let why = Http::request(&server, "POST /session", &header).await?;
         assert_eq!(why.status, if may { 426 } else { 403 }, "{origin}");
         assert!(why.text().starts_with("sessions "), "{}", why.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_read_answers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = "operations: {port: '127.0.0.1:0', allowed_origins: ['https://faces.example']}";
+    let (server, _gate) = fake_server(folder.path(), yaml).await?;
+    for path in [
+        "/api/models",
+        "/client/index.js",
+        "/api/models/a/backgrounds/0",
+    ] {
+        for (origin, may) in [
+            ("https://faces.example", true),
+            ("https://elsewhere.example", false),
+        ] {
+            let header = format!("origin: {origin}\r\n");
+            let answer = Http::request(&server, &format!("GET {path}"), &header).await?;
+            assert_eq!(answer.status, 200, "{path}");
+            let allowed = answer.header("access-control-allow-origin");
+            assert_eq!(allowed, if may { origin } else { "" }, "{path}");
+            let policy = answer.header("cross-origin-resource-policy");
+            let expected = if may { "cross-origin" } else { "same-origin" };
+            assert_eq!(policy, expected, "{path}");
+            assert_eq!(answer.header("vary"), "origin");
+        }
+        assert_eq!(
+            Http::get(&server, path)
+                .await?
+                .header("access-control-allow-origin"),
+            ""
+        );
+    }
+    // Before a request with a key browsers ask whether the page may send it.
+    for (origin, status, may) in [
+        ("https://faces.example", 204, "authorization"),
+        ("https://elsewhere.example", 405, ""),
+    ] {
+        let header = format!("origin: {origin}\r\naccess-control-request-method: GET\r\n");
+        let answer = Http::request(&server, "OPTIONS /api/models", &header).await?;
+        assert_eq!(answer.status, status, "{origin}");
+        assert_eq!(answer.header("access-control-allow-headers"), may);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_fetches_backgrounds() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _gate) = fake_server(folder.path(), "").await?;
+    let path = "/api/models/a/backgrounds/";
+    let first = Http::get(&server, &format!("{path}0")).await?;
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.header("content-type"), "image/jpeg");
+    let wanted = v1::GetBackgroundRequest {
+        model_id: "a".into(),
+        background_indices: vec![0],
+        output: None,
+    };
+    let mut client = server.client().await?.lip_sync();
+    let wire = client.get_background(wanted).await?.into_inner();
+    assert!(
+        first.body == wire.frames[0].data,
+        "the contract's very bytes"
+    );
+    let n_frames: u32 = first.header("x-background-frames").parse()?;
+    assert_eq!(n_frames, wire.n_background_frames);
+    for (path, status, text) in [
+        (
+            format!("{path}{n_frames}"),
+            400,
+            "INVALID_ARGUMENT: background_indices: ",
+        ),
+        (
+            format!("{path}first"),
+            400,
+            "INVALID_ARGUMENT: background_indices: ",
+        ),
+        (
+            format!("{path}-1"),
+            400,
+            "INVALID_ARGUMENT: background_indices: ",
+        ),
+        (
+            "/api/models/nobody/backgrounds/0".to_owned(),
+            404,
+            "NOT_FOUND: ",
+        ),
+        (
+            "/api/models/%2e%2e/backgrounds/0".to_owned(),
+            400,
+            "INVALID_ARGUMENT: model_id: ",
+        ),
+    ] {
+        let refused = Http::get(&server, &path).await?;
+        assert_eq!(refused.status, status, "{path}: {}", refused.text());
+        assert!(
+            refused.text().starts_with(text),
+            "{path}: {}",
+            refused.text()
+        );
     }
     Ok(())
 }

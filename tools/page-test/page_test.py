@@ -1,17 +1,21 @@
 """Drives the page in a headless Chromium against a real server.
 
-    python tools/page-test/page_test.py [--server target/release/lipsync-server] [--picture docs/page.jpg]
+    python tools/page-test/page_test.py [--server target/release/lipsync-server] [--picture docs/page.jpg] [--axe axe.min.js]
 
 Plays a sample and looks at the pixels of the mouth: it moves while there is speech, in step with it, and
-rests in silence. Interrupts, speaks through a fake microphone, talks over a sample, uploads a file, takes
-the server away and brings it back, and looks at a phone's screen. Fails on any error in the console.
+rests in silence. Interrupts, by mouse and by keyboard, speaks through a fake microphone, talks over a sample,
+uploads a file, stops the server's process and lets it go on, takes the server away and brings it back, and looks at
+a phone's screen, upright and on its side, light and dark. Lets a page of another origin speak (with Node). Fails on
+any error in the console and, with --axe, on any finding of axe.
 """
 
 import argparse
 import contextlib
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,12 +31,15 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEECH = ROOT / "assets" / "speech"
 PATIENCE_S = 60
 FPS = 25
 FRAME_MS = 1000 / FPS
+# Set from the command line.
+AXE, FOREIGN_PORT = None, 0
 
 # Once a drawn frame: what the frame says of itself, and how dark the inside of Mira's mouth is.
 WATCH = """
@@ -129,6 +136,15 @@ class Page:
     def forget_seen(self):
         self.script("window.seen = []")
 
+    def bytes_down(self):
+        """Bytes of WebSocket messages that came since the last call."""
+        n = 0
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.webSocketFrameReceived":
+                n += len(message["params"]["response"]["payloadData"]) * 3 // 4
+        return n
+
     def errors(self):
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
@@ -155,7 +171,7 @@ def start_browser(profile, microphone):
         "window-size=1280,920",
     ]:
         options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = Service(os.environ.get("CHROMEDRIVER", "/usr/bin/chromedriver"))
     return webdriver.Chrome(options=options, service=service)
 
@@ -239,6 +255,101 @@ def check_interruption(page):
     assert not page.find("#interrupt").is_enabled()
 
 
+def check_keyboard(page):
+    page.click("[data-sample='lips.wav']")
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    page.find("body").send_keys(Keys.ESCAPE)
+    page.until("she rests", lambda: page.mood() == "idle")
+    assert page.find("#caption").get_attribute("hidden") is not None, "the sentence is gone with its caption"
+
+
+def check_bandwidth(page):
+    """The faces alone come, once the backgrounds are here."""
+    page.until("the faces alone come", lambda: page.script("return window.performance.getEntriesByType('resource')"
+               ".filter((e) => e.name.includes('/backgrounds/')).length") >= 190)
+    page.bytes_down()
+    page.click("[data-sample='welcome.wav']")
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    began = time.monotonic()
+    page.bytes_down()
+    page.until("she has spoken", lambda: page.mood() == "idle")
+    seconds = time.monotonic() - began
+    mbit = page.bytes_down() * 8 / seconds / 1e6
+    print(f"  {mbit:.1f} Mbit/s while she speaks")
+    assert mbit < 4, "the faces alone come"
+
+
+def check_latency(page):
+    found = {name: page.text(f"#{name}") for name in ("first-frame", "on-screen", "interruption")}
+    print("  " + ", ".join(f"{name} {ms} ms" for name, ms in found.items()))
+    assert all(ms.isdigit() for ms in found.values()), found
+
+
+def check_hang(page, server):
+    """A server that hangs closes nothing."""
+    status = lambda: page.find("#connection").get_attribute("data-state")
+    stopped = time.monotonic()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        page.until("the hang is told", lambda: status() == "lost")
+        took = time.monotonic() - stopped
+        page.until("the figures are called old", lambda: "Figures as of" in page.text("#stale"))
+        print(f"  told after {took:.1f} s, figures called old after {time.monotonic() - stopped:.1f} s: {page.text('#stale')}")
+        assert took < 3, took
+        assert "stale" in page.find("#panel").get_attribute("class")
+        audit(page, "a stale page")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    page.until("it is back", lambda: status() == "open")
+    page.until("the figures are new", lambda: page.text("#stale") == "")
+
+
+def check_choices(page):
+    """Volume and microphone."""
+    page.script("const v = document.getElementById('volume'); v.value = 30; v.dispatchEvent(new Event('input'))")
+    # The fake microphone is one of three.
+    assert page.find("#microphones-choice").is_displayed()
+    choices = page.driver.find_elements(By.CSS_SELECTOR, "#microphones option")
+    print("  " + ", ".join(choice.text for choice in choices))
+    assert len(choices) > 1
+
+
+def check_foreign(driver, server):
+    """A page of another origin speaks: the example of the JavaScript client, on a port of its own."""
+    if not shutil.which("node"):
+        print("  skipped: Node is not here")
+        return
+    environment = {**os.environ, "PORT": str(FOREIGN_PORT)}
+    serve = subprocess.Popen(["node", ROOT / "clients/js/example/serve.mjs"], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        address = serve.stdout.readline().strip()
+        driver.get(f"{address}?server={server.url}")
+        page = Page(driver)
+        page.until("it is connected", lambda: page.text("#state") == "Connected")
+        page.click("#speak")
+        page.until("she speaks", lambda: int(page.find("#face").get_attribute("data-audio-time-us") or 0) > 1_000_000)
+        page.click("#interrupt")
+        page.until("she rests", lambda: page.find("#face").get_attribute("data-audio-time-us") == "")
+        errors = page.errors()
+        assert not errors, errors
+    finally:
+        serve.terminate()
+        serve.wait(PATIENCE_S)
+
+
+def audit(page, what):
+    """What axe finds wrong for people who read, hear or steer differently."""
+    if not AXE:
+        return
+    page.script(AXE)
+    found = page.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations), (e) => done(String(e)))"
+    )
+    assert found == [], f"axe, {what}: {[(f['id'], [n['html'] for n in f['nodes']]) for f in found]}"
+    print(f"  axe finds nothing: {what}")
+
+
 def check_panel(page):
     page.click("[data-sample='umbrella.wav']")
     page.until("frames are counted", lambda: float(page.text("#fps")) > 0)
@@ -313,6 +424,30 @@ def take_picture(page, path):
     store(best, path)
 
 
+def check_dark(page, path):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    audit(page, "dark")
+    save(page, path)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def check_landscape(page, path):
+    """A phone on its side: the face and what one can do are on the screen together."""
+    size = {"width": 844, "height": 390, "deviceScaleFactor": 2, "mobile": True}
+    size["screenOrientation"] = {"type": "landscapePrimary", "angle": 90}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.script("window.scrollTo(0, 0)")
+    wide = page.script("return document.documentElement.scrollWidth - window.innerWidth")
+    assert wide <= 0, f"{wide} px wider than the screen"
+    for selector in ("#face", "#microphone", "#interrupt", "[data-sample='welcome.wav']", "#avatar"):
+        bottom = page.script("return document.querySelector(arguments[0]).getBoundingClientRect().bottom", selector)
+        assert bottom <= 390, f"{selector} ends at {bottom} px"
+    audit(page, "landscape")
+    save(page, path)
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def check_phone(page, path):
     size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -323,6 +458,7 @@ def check_phone(page, path):
     for button in page.driver.find_elements(By.CSS_SELECTOR, "button, select, .file"):
         if button.is_displayed():
             assert button.size["height"] >= 40, "large enough for a finger"
+    audit(page, "phone")
     save(page, path)
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -342,33 +478,58 @@ def main():
     parser.add_argument("--server", default=str(ROOT / "target" / "release" / "lipsync-server"))
     parser.add_argument("--picture", type=Path, help="where to put a picture of the page")
     parser.add_argument("--phone-picture", type=Path, help="the same of a phone's screen")
+    parser.add_argument("--landscape-picture", type=Path, help="the same of a phone on its side")
+    parser.add_argument("--dark-picture", type=Path, help="the same in the dark")
+    parser.add_argument("--axe", type=Path, help="axe.min.js of the package axe-core")
     arguments = parser.parse_args()
-    port = free_port()
+    global AXE, FOREIGN_PORT
+    AXE = arguments.axe.read_text() if arguments.axe else None
+    port, FOREIGN_PORT = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         microphone = Path(folder) / "microphone.wav"
         write_microphone(microphone)
-        server = Server(arguments.server, port)
+        allowed = {"LIPSYNC_OPERATIONS__ALLOWED_ORIGINS": f"http://localhost:{FOREIGN_PORT}"}
+        server = Server(arguments.server, port, allowed)
         driver = start_browser(Path(folder) / "profile", microphone)
         try:
             driver.get(server.url)
             page = Page(driver)
             print("connection")
             rest = check_connection(page)
+            audit(page, "at rest")
+            print("bandwidth")
+            check_bandwidth(page)
             print("sample")
             check_sample(page, rest)
             print("interruption")
             check_interruption(page)
+            print("keyboard")
+            check_keyboard(page)
+            print("latency")
+            check_latency(page)
+            print("hang")
+            check_hang(page, server)
             print("panel")
             check_panel(page)
             print("upload")
             check_upload(page)
             print("microphone")
             check_microphone(page)
+            print("choices")
+            check_choices(page)
             take_picture(page, arguments.picture)
             print("phone")
             check_phone(page, arguments.phone_picture)
+            print("landscape, dark")
+            check_landscape(page, arguments.landscape_picture)
+            check_dark(page, arguments.dark_picture)
             errors = page.errors()
             assert not errors, errors
+            print("another origin")
+            check_foreign(driver, server)
+            driver.get(server.url)
+            page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+            page.script(WATCH)
             print("return")
             server = check_return(page, server, arguments.server, port)
         finally:

@@ -1,12 +1,19 @@
 // The page: one session with one avatar, and the ways to give it a voice.
 
-import { takeKey } from "./key.js";
-import { Microphone, unavailable } from "./microphone.js";
+import {
+  Backgrounds,
+  Microphone,
+  Player,
+  Session,
+  VoiceGate,
+  fetchModels,
+  microphones,
+  toPcm,
+  unavailable,
+} from "./client/index.js";
+import { currentKey, takeKey } from "./key.js";
+import { Latency } from "./latency.js";
 import { Panel } from "./panel.js";
-import { Player } from "./player.js";
-import { fetchJson } from "./refusal.js";
-import { Session } from "./session.js";
-import { VoiceGate, toPcm } from "./voice.js";
 
 // Until there is sound, sessions are opened with the usual rate; nothing is sent at it.
 const USUAL_RATE_HZ = 48_000;
@@ -17,6 +24,10 @@ const MAX_FILE_BYTES = 64 << 20;
 const HIDDEN_MS = 60_000;
 // How long it is said what went wrong.
 const TROUBLE_MS = 8_000;
+// How long it is said that frames are late, after the server last said so; it does once a second at most.
+const SLOW_MS = 3_000;
+// Readouts change this often: digits that flicker cannot be read.
+const READOUT_MS = 500;
 
 const $ = (id) => document.getElementById(id);
 
@@ -34,6 +45,11 @@ class Page {
   #whenOpened = [];
   #hiddenTimer;
   #troubleTimer;
+  #slowTimer;
+  #backgrounds;
+  // Whether the faces alone come; whole frames where the backgrounds cannot be fetched.
+  #regionOnly = true;
+  #latency = new Latency();
 
   constructor() {
     this.#player = new Player($("face"), (picture) => this.#shown(picture));
@@ -41,8 +57,20 @@ class Page {
     $("interrupt").onclick = () => this.interrupt();
     $("file").onchange = (event) => this.#try(() => this.#playFile(event.target.files[0]));
     $("hear").onchange = (event) => (this.#player.isMuted = !event.target.checked);
+    $("volume").oninput = (event) => (this.#player.volume = event.target.value / 100);
+    $("microphones").onchange = () => this.#try(() => this.#changeMicrophone());
     $("retry").onclick = () => this.#try(() => this.#begin());
-    $("avatar").onchange = () => this.#open();
+    $("avatar").onchange = () => {
+      this.#regionOnly = true;
+      this.#open();
+    };
+    document.addEventListener("keydown", (event) => {
+      // An open list is closed by the same key.
+      if (event.key === "Escape" && event.target.tagName !== "SELECT") this.interrupt();
+    });
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.#listMicrophones());
+    this.#listMicrophones();
+    setInterval(() => this.#readOut(), READOUT_MS);
     $("key-form").onsubmit = (event) => {
       event.preventDefault();
       this.#try(() => this.#takeKey());
@@ -57,6 +85,7 @@ class Page {
 
   // Stops what is said, here at once and in the server as soon as it hears of it.
   interrupt() {
+    if (this.#session?.isOpened) this.#latency.interrupted(performance.now());
     this.#session?.clear();
     this.#recording = undefined;
     this.#isSpoken = false;
@@ -70,7 +99,7 @@ class Page {
     this.#notice(undefined);
     let models;
     try {
-      models = await fetchJson("api/models");
+      models = await fetchModels({ key: currentKey() });
     } catch (error) {
       this.#status("lost", "Not connected");
       return this.#notice(error.message, true, error.needsKey);
@@ -100,10 +129,17 @@ class Page {
     this.#status("waiting", "Connecting");
     this.#avatar = modelId;
     $("face").setAttribute("aria-label", `The face of ${this.#avatar}`);
-    const options = { modelId, sampleRateHz: this.#rate, startFrameIndex };
+    const options = {
+      modelId,
+      sampleRateHz: this.#rate,
+      startFrameIndex,
+      regionOnly: this.#regionOnly,
+      key: currentKey(),
+    };
     const session = new Session(options, {
       message: (message) => session === this.#session && this.#take(message),
       lost: (...what) => session === this.#session && this.#lost(...what),
+      silent: (isSilent) => session === this.#session && this.#silent(isSilent),
     });
     session.rate = options.sampleRateHz;
     this.#session = session;
@@ -116,8 +152,47 @@ class Page {
   #forget() {
     this.#recording = undefined;
     this.#isSpoken = false;
+    this.#latency.restart();
     this.#player.restart();
     this.#rest();
+  }
+
+  // The pictures around the faces; once all are here, the session takes an eighth of the bandwidth.
+  #fetchBackgrounds() {
+    this.#backgrounds?.stop();
+    this.#backgrounds = undefined;
+    if (this.#regionOnly) {
+      const backgrounds = new Backgrounds(this.#avatar, { key: currentKey() });
+      this.#backgrounds = backgrounds;
+      backgrounds.prefetch(this.#session.nextFrame).catch((error) => {
+        if (backgrounds !== this.#backgrounds || !this.#session?.isOpened) return;
+        console.info(`${error.message}: whole frames are used`);
+        this.#regionOnly = false;
+        this.#open();
+      });
+    }
+    this.#player.backgrounds = this.#backgrounds;
+  }
+
+  // A server that hangs, or a link that is dead, closes nothing.
+  #silent(isSilent) {
+    if (isSilent) this.#status("lost", this.#session?.isOpened ? "No answer for 2 s" : "No answer");
+    else if (this.#session?.isOpened) this.#status("open", "Connected");
+    else this.#status("waiting", "Connecting");
+  }
+
+  // The server makes frames without the network, because it is too slow.
+  #slow() {
+    $("slow").textContent = "The server is too slow right now: frames come without the network";
+    clearTimeout(this.#slowTimer);
+    this.#slowTimer = setTimeout(() => ($("slow").textContent = ""), SLOW_MS);
+  }
+
+  #readOut() {
+    const { firstFrameMs, shownMs, interruptionMs } = this.#latency;
+    for (const [id, ms] of Object.entries({ "first-frame": firstFrameMs, "on-screen": shownMs, interruption: interruptionMs })) {
+      $(id).textContent = ms === undefined ? "–" : `${Math.round(ms)}`;
+    }
   }
 
   #take(message) {
@@ -126,6 +201,7 @@ class Page {
         this.#forget();
         this.#notice(undefined);
         this.#status("open", "Connected");
+        this.#fetchBackgrounds();
         for (const go of this.#whenOpened.splice(0)) go();
         break;
       case "frame":
@@ -134,23 +210,30 @@ class Page {
       case "segmentEnd":
         if (message.segmentId === this.#recording?.segmentId) this.#recording.isOver = true;
         break;
+      case "cleared":
+        this.#latency.cleared(performance.now());
+        break;
       case "warning":
+        if (message.code === "late_frames") this.#slow();
         console.info(`${message.code}: ${message.text}`);
         break;
     }
   }
 
   #takeFrame(frame) {
+    this.#latency.came(frame, performance.now());
     if (frame.audioTimeUs !== undefined && this.#recording) this.#feed();
     this.#player.push(frame);
   }
 
   // A picture is on the screen. What the data attributes say is for tests and for the curious.
-  #shown({ segmentId, audioTimeUs, ptsUs, generated }) {
+  #shown(frame) {
+    const { segmentId, audioTimeUs, ptsUs, generated } = frame;
     const speaks = audioTimeUs !== undefined;
+    this.#latency.shown(frame, performance.now());
     Object.assign($("face").dataset, {
       ptsUs,
-      generated,
+      generated: Number(generated),
       segmentId: speaks ? segmentId : "",
       audioTimeUs: speaks ? audioTimeUs : "",
     });
@@ -185,6 +268,7 @@ class Page {
       this.#context = new AudioContext();
       this.#player.connect(this.#context);
       this.#player.isMuted = !$("hear").checked;
+      this.#player.volume = $("volume").value / 100;
     }
     await this.#context.resume();
     if (this.#session?.rate !== this.#rate) this.#open();
@@ -226,22 +310,60 @@ class Page {
     const { samples } = recording;
     if (recording.next >= samples.length) return;
     const wanted = Math.max(Math.round(AHEAD_S * this.#rate) - this.#session.held, 0);
-    recording.next += this.#session.push(samples.subarray(recording.next, recording.next + wanted));
+    recording.next += this.#push(samples.subarray(recording.next, recording.next + wanted));
     if (recording.next >= samples.length) recording.segmentId = this.#session.endSegment();
   }
 
+  // As the session's `push`.
+  #push(samples) {
+    const now = performance.now();
+    const n = this.#session.push(samples);
+    this.#latency.sent(this.#session.segmentId, now);
+    return n;
+  }
+
   async #toggleMicrophone() {
-    if (this.#microphone) {
-      this.#microphone.stop();
-      this.#microphone = undefined;
-      this.#endUtterance();
-    } else {
-      const reason = unavailable();
-      if (reason) throw new Error(reason);
-      await this.#sound();
-      this.#gate = new VoiceGate(this.#rate);
-      this.#microphone = await Microphone.start(this.#context, (block) => this.#hear(block));
+    if (this.#microphone) this.#stopMicrophone();
+    else await this.#startMicrophone();
+    this.#showMicrophone();
+  }
+
+  // Goes on with the chosen one.
+  async #changeMicrophone() {
+    if (!this.#microphone) return;
+    this.#stopMicrophone();
+    try {
+      await this.#startMicrophone();
+    } finally {
+      this.#showMicrophone();
     }
+  }
+
+  #stopMicrophone() {
+    this.#microphone.stop();
+    this.#microphone = undefined;
+    this.#endUtterance();
+  }
+
+  async #startMicrophone() {
+    const reason = unavailable();
+    if (reason) throw new Error(reason);
+    await this.#sound();
+    this.#gate = new VoiceGate(this.#rate);
+    const hear = (block) => this.#hear(block);
+    this.#microphone = await Microphone.start(this.#context, hear, $("microphones").value);
+    await this.#listMicrophones(this.#microphone.deviceId);
+  }
+
+  // To choose among them, where there is something to choose.
+  async #listMicrophones(chosen = $("microphones").value) {
+    const named = (await microphones()).filter(({ label }) => label);
+    const options = named.map(({ deviceId, label }) => new Option(label, deviceId, false, deviceId === chosen));
+    $("microphones").replaceChildren(...options);
+    $("microphones-choice").hidden = options.length < 2;
+  }
+
+  #showMicrophone() {
     const isOn = this.#microphone !== undefined;
     $("microphone").setAttribute("aria-pressed", isOn);
     $("microphone-text").textContent = isOn ? "Stop" : "Speak";
@@ -260,7 +382,7 @@ class Page {
     }
     if (!this.#isSpoken) return;
     // A server that is so far behind that it has no room misses some of it.
-    for (const piece of samples) this.#session.push(toPcm(piece));
+    for (const piece of samples) this.#push(toPcm(piece));
     if (ends) this.#endUtterance();
   }
 

@@ -1,8 +1,11 @@
 // The live view: rates are differences between two looks at the server's counters.
 
-import { fetchJson } from "./refusal.js";
+import { fetchJson } from "./client/index.js";
+import { currentKey } from "./key.js";
 
 const INTERVAL_MS = 1000;
+// A server that takes longer hangs; the figures are said to be old then.
+const PATIENCE_MS = 1500;
 const N_POINTS = 60;
 const STAGES = {
   audio: ["Hearing", "var(--leaf)"],
@@ -44,6 +47,8 @@ export class Panel {
   #points = [];
   // What the stages took when they last had something to do.
   #means = {};
+  // When the figures were true.
+  #asOf;
 
   constructor() {
     this.#look();
@@ -52,13 +57,24 @@ export class Panel {
   async #look() {
     if (!document.hidden) {
       try {
-        this.#show(await fetchJson("api/stats"));
+        this.#show(await fetchJson("api/stats", { key: currentKey(), timeoutMs: PATIENCE_MS }));
+        this.#asOf = new Date();
+        this.#stale(undefined);
       } catch (error) {
-        put("foot", `${error.message}.`);
+        this.#stale(error.message);
         this.#before = undefined;
       }
     }
     setTimeout(() => this.#look(), INTERVAL_MS);
+  }
+
+  // Old figures stay, but are called old.
+  #stale(why) {
+    $("panel").classList.toggle("stale", why !== undefined);
+    const since = this.#asOf ? ` Figures as of ${this.#asOf.toLocaleTimeString()}.` : "";
+    // A live region: it is read out when it changes, so it does not change every second.
+    const text = why === undefined ? "" : `${why}.${since}`;
+    if ($("stale").textContent !== text) put("stale", text);
   }
 
   #show({ server, models }) {

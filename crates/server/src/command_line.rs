@@ -35,6 +35,12 @@ pub struct CommandLine {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     Serve,
+    /// Write a configuration with every key, its default and what it means. Never overwrites a file.
+    Init {
+        /// Folder with the avatars. Default: avatars, beside the configuration.
+        #[arg(long, value_name = "DIR", value_parser = path())]
+        models_root: Option<PathBuf>,
+    },
     /// Check the configuration and print a summary.
     CheckConfig,
     /// Bake the background frames of models into packs, ahead of the first request.
@@ -88,6 +94,15 @@ pub enum Command {
         #[arg(long, default_value = "f32", value_parser = precision, requires = "plan")]
         precision: Precision,
     },
+    /// Print the completions of a shell, for packages.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for packages.
+    #[command(hide = true)]
+    ManPage,
 }
 
 /// What to do with keys.

@@ -6,8 +6,10 @@
 mod bake_command;
 mod command_line;
 mod compare_command;
+mod init_command;
 mod keys_command;
 mod plan_command;
+mod shell_command;
 mod signals;
 mod tenants_text;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => return serve(&arguments.config),
+        Command::Init { models_root } => init_command::init(&arguments.config, models_root),
         Command::CheckConfig => command_line::check_config(&arguments.config),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::ComparePrecision { model, frames } => {
@@ -64,6 +67,8 @@ fn main() -> ExitCode {
             };
             command_line::inspect_model(&file, plan.then_some(options))
         }
+        Command::Completions { shell } => shell_command::completions(shell),
+        Command::ManPage => shell_command::man_page(),
     };
     match result {
         Ok(code) => code,

@@ -144,7 +144,7 @@ class Client:
             request.audio_input = pb.AUDIO_INPUT_STEPS
         else:
             request.audio_input = pb.AUDIO_INPUT_WINDOWS
-        return Session(self._lip_sync, audio, request, self._metadata, self._timeout)
+        return Session(self._lip_sync, audio, request, self._naming(model_id), self._timeout)
 
     def lasting_session(
         self,
@@ -225,12 +225,20 @@ class Client:
             request.steps.CopyFrom(steps)
         else:
             request.windows.CopyFrom(pb.FeatureWindows(data=data))
+        metadata = self._naming(model_id)
         answer = await _answer(
-            self._lip_sync.InferBatchComposite(request, timeout=timeout, metadata=self._metadata)
+            self._lip_sync.InferBatchComposite(request, timeout=timeout, metadata=metadata)
         )
         frames = tuple(frame_from_proto(frame) for frame in answer.frames)
         told = tuple(ServerWarning(w.code, w.text) for w in answer.warnings)
         return Batch(frames, answer.timings, told)
+
+    def _naming(self, model_id: str) -> tuple[tuple[str, str], ...]:
+        """The metadata of a call for a model: proxies can choose by it the server that has the model in memory."""
+        # An id that is no header is refused by the server.
+        if "x-model-id" in dict(self._metadata) or not (model_id.isascii() and model_id.isprintable()):
+            return self._metadata
+        return (*self._metadata, ("x-model-id", model_id))
 
     async def infer_utterance(
         self,

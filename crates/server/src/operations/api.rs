@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lipsync_core::saturate::micros;
 use lipsync_registry::{ModelState, ModelStatus};
-use lipsync_serving::{caller::Caller, peer::Peer, phase::Phase, telemetry};
+use lipsync_serving::{ServeError, caller::Caller, peer::Peer, phase::Phase, telemetry};
 use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
@@ -158,19 +158,21 @@ pub(super) fn check_admin(context: &Context, headers: &HeaderMap) -> Result<(), 
     })
 }
 
-/// Who asks. The refusal names the scheme, as HTTP wants it.
+/// Who asks.
 fn caller(context: &Context, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
     let tenants = context.shared.hot().tenants.clone();
     let shown = Shown::in_headers(headers);
     match tenants.identify(shown, false, SystemTime::now()) {
         Ok(tenant) => Ok(tenant.caller(Peer::UNKNOWN)),
-        Err(refusal) => {
-            let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
-            let text = format!("{refusal}\n");
-            let answer = (StatusCode::UNAUTHORIZED, FRESH, scheme, text).into_response();
-            Err(Box::new(answer))
-        }
+        Err(refusal) => Err(Box::new(unauthorized(&refusal))),
     }
+}
+
+/// The answer to whoever is not known. It names the scheme, as HTTP wants it.
+pub(super) fn unauthorized(refusal: &ServeError) -> Response {
+    let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
+    let text = format!("{refusal}\n");
+    (StatusCode::UNAUTHORIZED, FRESH, scheme, text).into_response()
 }
 
 impl Server {

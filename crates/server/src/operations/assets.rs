@@ -29,6 +29,17 @@ macro_rules! page {
     };
 }
 
+/// A module of the JavaScript client: the page runs the very files of the package.
+macro_rules! client {
+    ($name:literal) => {
+        Asset {
+            path: concat!("/client/", $name),
+            content_type: SCRIPT,
+            bytes: include_bytes!(concat!("../../../../clients/js/src/", $name)),
+        }
+    };
+}
+
 macro_rules! sample {
     ($name:literal) => {
         Asset {
@@ -50,14 +61,20 @@ static ASSETS: &[Asset] = &[
     page!("/icon.svg", "icon.svg", SVG),
     page!("/key.js", "key.js", SCRIPT),
     page!("/main.js", "main.js", SCRIPT),
-    page!("/proto.js", "proto.js", SCRIPT),
-    page!("/session.js", "session.js", SCRIPT),
-    page!("/ledger.js", "ledger.js", SCRIPT),
-    page!("/refusal.js", "refusal.js", SCRIPT),
-    page!("/player.js", "player.js", SCRIPT),
-    page!("/voice.js", "voice.js", SCRIPT),
-    page!("/microphone.js", "microphone.js", SCRIPT),
-    page!("/capture.js", "capture.js", SCRIPT),
+    page!("/key.js", "key.js", SCRIPT),
+    page!("/latency.js", "latency.js", SCRIPT),
+    client!("index.js"),
+    client!("protocol.js"),
+    client!("session.js"),
+    client!("ledger.js"),
+    client!("watch.js"),
+    client!("key.js"),
+    client!("refusal.js"),
+    client!("backgrounds.js"),
+    client!("player.js"),
+    client!("voice.js"),
+    client!("microphone.js"),
+    client!("capture.js"),
     page!("/panel.js", "panel.js", SCRIPT),
     sample!("welcome.wav"),
     sample!("umbrella.wav"),

@@ -1,16 +1,19 @@
 //! The operations port: HTTP for people and their tools, beside gRPC.
 //!
 //! `/` is the page that speaks in the browser, `/session` a WebSocket that carries a
-//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows, `/metrics` what
-//! Prometheus scrapes, `/livez` and `/readyz` what orchestrators ask. Everything the page needs is inside the binary ([`assets`]). There is no
+//! `StreamComposite` (see [`session`]), `/api/...` what the page's panel shows and the pictures around faces
+//! ([`backgrounds`]), `/metrics` what Prometheus scrapes, `/livez` and `/readyz` what orchestrators ask. Everything the
+//! page needs is inside the binary ([`assets`]). There is no
 //! authentication here: another site's page may not use a visitor's browser to open a session
 //! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
 //! `Host` keeps out), and whoever reaches the port may do what the page does.
 
 mod api;
 mod assets;
+mod backgrounds;
 mod connections;
 mod context;
+mod cross_origin;
 mod inflow;
 mod metrics;
 mod origin;

@@ -4,7 +4,7 @@ use axum::{
     Router,
     extract::State,
     http::StatusCode,
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -12,9 +12,9 @@ use http::{HeaderName, HeaderValue, header};
 use lipsync_serving::phase::Phase;
 
 use super::{
-    api, assets,
+    api, assets, backgrounds,
     context::{Context, FRESH},
-    metrics, past, reload, session,
+    cross_origin, metrics, past, reload, session,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -58,11 +58,17 @@ pub(super) fn router(context: Context) -> Router {
         .route("/session", get(session::open).post(session::explain))
         .route("/reload", post(reload::reload))
         .route("/api/models", get(api::models))
+        .route(
+            "/api/models/{model_id}/backgrounds/{index}",
+            get(backgrounds::one),
+        )
         .route("/api/stats", get(api::stats))
         .route("/api/history", get(past::history))
         .route("/api/alerts", get(past::alerts))
         .fallback_service(get(assets::serve).with_state(()))
         .layer(map_response(with_headers))
+        // Outside: it takes back one of those headers.
+        .layer(from_fn_with_state(context.clone(), cross_origin::allow))
         .with_state(context)
 }
 

@@ -160,11 +160,7 @@ impl ModelAdmin for ModelAdminService {
 }
 
 /// What is known of a model: its status, and how its network fares.
-fn to_proto(
-    status: &ModelStatus,
-    registry: &Registry,
-    workers: &WorkerPool,
-) -> v1::ModelStats {
+fn to_proto(status: &ModelStatus, registry: &Registry, workers: &WorkerPool) -> v1::ModelStats {
     let model = registry.resident(&status.id);
     let health = model.map(|model| workers.health(model.generator()));
     let circuit = health.map_or(v1::CircuitState::Unspecified, |health| {

@@ -29,6 +29,42 @@ fn run(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String
 }
 
 #[test]
+fn init_writes_a_configuration_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir_all(folder.path().join("avatars/anna"))?;
+    let (code, stdout, stderr) = run(folder.path(), &["init"])?;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("1 avatars"), "{stdout}");
+    let (code, stdout, stderr) = run(folder.path(), &["check-config"])?;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("1 models: anna"), "{stdout}");
+    let (code, _, stderr) = run(folder.path(), &["init"])?;
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("exists already"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn packages_get_completions_and_a_manual_page() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, stdout, stderr) = run(folder.path(), &["completions", shell])?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(
+            stdout.contains("lipsync-server") && stdout.contains("check-config"),
+            "{shell}"
+        );
+    }
+    let (code, stdout, _) = run(folder.path(), &["man-page"])?;
+    assert_eq!(code, Some(0));
+    assert!(
+        stdout.contains(".TH lipsync-server") && stdout.contains("inspect\\-model"),
+        "{stdout}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_bad_configuration_is_refused_with_its_place() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for (text, words) in [

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import * as proto from "../../../crates/server/page/proto.js";
+import * as proto from "../src/protocol.js";
 
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const bytes = (text) => new Uint8Array(Buffer.from(text, "hex"));
@@ -22,26 +22,31 @@ test("requests are what the reference writes", () => {
 
 test("responses are read as the reference wrote them", () => {
   assert.deepEqual(decode("0a15081910800a18d005220361766528c503303c38d00f"), {
-    kind: "opened", fps: 25, width: 1280, height: 720, lookAheadMs: 453, maxBufferedAudioS: 60,
+    kind: "opened", fps: 25, width: 1280, height: 720, audioKind: "ave", lookAheadMs: 453, maxBufferedAudioS: 60,
+    maxUnsentMs: 2000, frameBufferMs: 0,
   });
   const frame = "1228080710031880c0ddeec10220002802300138800a40d0054a08080110021803200450015a03ffd8ff";
   assert.deepEqual(decode(frame), {
-    kind: "frame", frameIndex: 7, ptsUs: 86_400_000_000, audioTimeUs: 0, segmentId: 2, generated: 1,
-    data: bytes("ffd8ff"), audio: undefined,
+    kind: "frame", frameIndex: 7, backgroundIndex: 3, ptsUs: 86_400_000_000, audioTimeUs: 0, segmentId: 2, format: 1,
+    width: 1280, height: 720, region: { x: 1, y: 2, width: 3, height: 4 }, generated: true, data: bytes("ffd8ff"),
+    audio: undefined,
   });
   assert.deepEqual(decode("120718c0b8025a01ff"), {
-    kind: "frame", frameIndex: 0, ptsUs: 40_000, audioTimeUs: undefined, segmentId: 0, generated: 0,
-    data: bytes("ff"), audio: undefined,
+    kind: "frame", frameIndex: 0, backgroundIndex: 0, ptsUs: 40_000, audioTimeUs: undefined, segmentId: 0, format: 0,
+    width: 0, height: 0, region: { x: 0, y: 0, width: 0, height: 0 }, generated: false, data: bytes("ff"),
+    audio: undefined,
   });
-  assert.deepEqual(decode("1a0408021009"), { kind: "segmentEnd", segmentId: 2, frames: 9 });
-  assert.deepEqual(decode("220408001001"), { kind: "cleared", segmentId: 0, lastPtsUs: 1 });
+  assert.deepEqual(decode("1a0408021009"), { kind: "segmentEnd", segmentId: 2, nFrames: 9 });
+  assert.deepEqual(decode("220408001001"), {
+    kind: "cleared", segmentId: 0, lastPtsUs: 1, lastAudioTimeUs: undefined,
+  });
   assert.deepEqual(decode("2a0a0a046c6174651202c3a9"), { kind: "warning", code: "late", text: "é" });
 });
 
 test("fields of a later version are skipped, whatever their kind", () => {
   // Of SegmentEnd: 100 as a number, 101 as 8 bytes, 102 as bytes, 103 as 4 bytes, then 1 = 2.
   assert.deepEqual(decode("1a1aa00601a9060102030405060708b20602aabbbd06010203040802"), {
-    kind: "segmentEnd", segmentId: 2, frames: 0,
+    kind: "segmentEnd", segmentId: 2, nFrames: 0,
   });
   assert.equal(decode("fa0100"), undefined);
 });

@@ -2,8 +2,9 @@
 
 import { keyProtocols } from "./key.js";
 import { Ledger } from "./ledger.js";
-import { decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./proto.js";
+import { Pacing, decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./protocol.js";
 import { refusal } from "./refusal.js";
+import { Watch } from "./watch.js";
 
 // A close code is 4000 + a gRPC status code. After these it makes no sense to ask again unasked; 4 is
 // a session that nobody used.
@@ -13,25 +14,38 @@ const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 // Messages stay small: the server reads each as a whole.
 const CHUNK_S = 0.2;
+// A server of which nothing is heard for so long hangs, or the link is dead; then the connection is given up.
+const SILENT_MS = 2_000;
+const DEAD_MS = 10_000;
 
-// Calls `on.message(message)` for everything that comes, except what was on its way while its segment was
-// interrupted, and `on.lost(reason, retryMs, needsKey)` when the session is gone (`retryMs` undefined: it will not
-// come back by itself; `needsKey`: the server wants another key).
+// Calls
+// - `on.message(message)` for everything that comes, except what was on its way while its segment was interrupted;
+// - `on.lost(reason, retryMs, needsKey)` when the session is gone (`retryMs` undefined: it will not come back by itself;
+//   `needsKey`: the server wants another key);
+// - `on.silent(isSilent)`, if there is one, when nothing was heard for 2 s although something should have been, and
+//   when something is heard again;
+// - `on.ended()`, if there is one, when the server has sent everything after `finish`.
 export class Session {
   #options;
   #on;
   #socket;
   #timer;
+  #watch;
   #pauseMs = FIRST_PAUSE_MS;
   // Undefined until the session is open.
   #ledger;
+  #isFinished = false;
   // Where the avatar's walk goes on after a reconnection.
   #nextFrame = 0;
 
   constructor(options, on) {
-    this.#options = options;
+    this.#options = { startFrameIndex: 0, ...options };
+    if (!this.#WebSocket) {
+      throw new Error("this platform has no WebSocket (Node has one since version 22): give one as options.WebSocket");
+    }
     this.#on = on;
-    this.#nextFrame = options.startFrameIndex;
+    this.#nextFrame = this.#options.startFrameIndex;
+    this.#watch = new Watch([SILENT_MS, DEAD_MS], (level) => this.#hush(level));
     this.#connect();
   }
 
@@ -45,6 +59,11 @@ export class Session {
     return this.#nextFrame;
   }
 
+  // The segment that is open: what is pushed next belongs to it. Undefined when none is.
+  get segmentId() {
+    return this.#ledger?.segmentId;
+  }
+
   // Samples that are with the server: sent, and not shown yet.
   get held() {
     return this.#ledger?.held ?? 0;
@@ -53,6 +72,7 @@ export class Session {
   // Sends of `samples` (Int16Array) what the server has room for, and gives how many those were. The first, and the
   // first after `endSegment` or `clear`, begin a segment.
   push(samples) {
+    if (this.#isFinished) return 0;
     const length = Math.min(samples.length, this.#ledger?.room ?? 0);
     const chunk = Math.max(Math.round(CHUNK_S * this.#options.sampleRateHz), 1);
     for (let at = 0; at < length; at += chunk) {
@@ -75,22 +95,37 @@ export class Session {
     this.#send(encodeClear());
   }
 
+  // There is no more to say. What was said is still shown, then `on.ended()` is called.
+  finish() {
+    if (this.#isFinished || !this.isOpened) return;
+    this.endSegment();
+    this.#isFinished = true;
+    // A WebSocket cannot be closed in one direction only; an empty message stands for that.
+    this.#send(new Uint8Array());
+  }
+
   // Ends it for good.
   close() {
     clearTimeout(this.#timer);
+    this.#watch.stop();
     const socket = this.#socket;
     this.#socket = undefined;
     this.#ledger = undefined;
     socket?.close(1000);
   }
 
+  get #WebSocket() {
+    return this.#options.WebSocket ?? globalThis.WebSocket;
+  }
+
   #connect() {
-    const url = new URL("session", location.href);
+    const url = new URL("session", this.#options.server ?? location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url, keyProtocols());
+    const socket = new this.#WebSocket(url, keyProtocols(this.#options.key));
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#ledger = undefined;
+    this.#watch.start();
     let wasReached = false;
     // Events of a socket that was replaced meanwhile mean nothing.
     const ours = (take) => (event) => {
@@ -98,13 +133,20 @@ export class Session {
     };
     socket.onopen = ours(() => {
       wasReached = true;
+      // It may have to load the model first, for as long as that takes.
+      this.#watch.heard();
+      this.#watch.stop();
       socket.send(encodeOpen({ ...this.#options, startFrameIndex: this.#nextFrame }));
     });
-    socket.onmessage = ours((event) => this.#receive(event.data));
+    socket.onmessage = ours((event) => {
+      this.#watch.heard();
+      this.#receive(event.data);
+    });
     socket.onclose = ours(async (event) => {
       this.#ledger = undefined;
+      this.#watch.stop();
       // Browsers do not say why a WebSocket was refused; whoever refused it answers a plain request likewise.
-      const why = wasReached ? undefined : await refusal();
+      const why = wasReached ? undefined : await refusal(this.#options);
       if (socket === this.#socket) this.#lose(event, why);
     });
   }
@@ -132,12 +174,34 @@ export class Session {
     if (message.kind !== "opened") throw new Error("the first message was not `opened`");
     this.#ledger = new Ledger(this.#options.sampleRateHz, message);
     this.#pauseMs = FIRST_PAUSE_MS;
+    // Only then does something come all the time.
+    const { pacing = Pacing.REALTIME, idleFrames = true } = this.#options;
+    if (pacing === Pacing.REALTIME && idleFrames) this.#watch.start();
     return message;
   }
 
+  // Nothing was heard for a while (1), for too long (2), or something is heard again (0).
+  #hush(level) {
+    if (level < 2) {
+      this.#on.silent?.(level > 0);
+      return;
+    }
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.#ledger = undefined;
+    this.#watch.stop();
+    // Its end may take a minute to be told, since nobody answers.
+    socket?.close();
+    this.#lose({ code: 1006, reason: "" }, `The server has said nothing for ${DEAD_MS / 1000} s`);
+  }
+
   #lose({ code, reason }, refused) {
+    if (this.#isFinished && code === 1000 && this.#on.ended) {
+      this.#on.ended();
+      return;
+    }
     const why = reason || refused || (code === 1000 ? "The session has ended" : "The connection to the server is lost");
-    if (LASTING.has(code)) {
+    if (this.#isFinished || LASTING.has(code)) {
       this.#on.lost(why, undefined, code === UNAUTHENTICATED);
       return;
     }
@@ -148,6 +212,7 @@ export class Session {
   }
 
   #send(bytes) {
-    if (this.isOpened && this.#socket.readyState === WebSocket.OPEN) this.#socket.send(bytes);
+    // 1 is OPEN, of whatever WebSocket it is.
+    if (this.isOpened && this.#socket.readyState === 1) this.#socket.send(bytes);
   }
 }

@@ -32,6 +32,11 @@ export class Ledger {
     return this.#held.reduce((sum, { nSamples, nShown }) => sum + nSamples - nShown, 0);
   }
 
+  // The segment that is open: what is sent next belongs to it. Undefined when none is.
+  get segmentId() {
+    return this.#newestIsOpen ? this.#newest : undefined;
+  }
+
   // Samples that may be sent now.
   get room() {
     return Math.max(this.#window - this.held, 0);

@@ -20,12 +20,18 @@ const MAX_PICTURES = 64;
 const FADE_S = 0.02;
 
 const seconds = (us) => us / 1e6;
+const decode = (data) => createImageBitmap(new Blob([data], { type: "image/jpeg" }));
+const close = (...bitmaps) => bitmaps.forEach((bitmap) => bitmap?.close());
 
 export class Player {
   #pen;
   #context;
-  #volume;
+  #gain;
+  #volume = 1;
+  #isMuted = false;
   #voice;
+  // Where the rest of pictures comes from of which only the face came.
+  #backgrounds;
   // Presentation time 0 on the clock; undefined until the next frame sets it.
   #origin;
   #pictures = [];
@@ -33,8 +39,8 @@ export class Player {
   #sound = { segmentId: 0, nextSample: 0 };
   #lastPts = 0;
 
-  // `onShown(frame)` is called for each picture as it is drawn.
-  constructor(canvas, onShown) {
+  // Draws on `canvas`, which takes the size of the pictures. `onShown(frame)` is called for each as it is drawn.
+  constructor(canvas, onShown = () => {}) {
     this.#pen = canvas.getContext("2d");
     this.#onShown = onShown;
     const draw = () => {
@@ -47,8 +53,9 @@ export class Player {
   // Plays sound through `context` from now on.
   connect(context) {
     this.#context = context;
-    this.#volume = context.createGain();
-    this.#volume.connect(context.destination);
+    this.#gain = context.createGain();
+    this.#gain.connect(context.destination);
+    this.#loud();
     this.#newVoice();
     context.addEventListener("statechange", () => this.restart());
     this.restart();
@@ -69,7 +76,24 @@ export class Player {
   }
 
   set isMuted(muted) {
-    if (this.#volume) this.#volume.gain.value = muted ? 0 : 1;
+    this.#isMuted = muted;
+    this.#loud();
+  }
+
+  // From 0 to 1; 1 unless set.
+  set volume(volume) {
+    this.#volume = Math.max(0, Math.min(1, volume));
+    this.#loud();
+  }
+
+  #loud() {
+    // Loudness is heard as a power of what is sent to the card: the middle of a slider shall sound like half.
+    if (this.#gain) this.#gain.gain.value = this.#isMuted ? 0 : this.#volume ** 2;
+  }
+
+  // For `regionOnly` frames: a `Backgrounds` of the model, which has the pictures around their faces.
+  set backgrounds(backgrounds) {
+    this.#backgrounds = backgrounds;
   }
 
   // A new session, whose presentation times begin again, or another clock.
@@ -109,7 +133,7 @@ export class Player {
     this.#origin ??= now + lead - pts;
     const ahead = this.#origin + pts - now;
     const isLate = ahead < this.#latency + MARGIN_S;
-    const rests = frame.audioTimeUs === undefined && !this.#pictures.some((p) => p.audioTimeUs !== undefined);
+    const rests = frame.audioTimeUs === undefined && !this.#pictures.some((p) => p.frame.audioTimeUs !== undefined);
     const isEarly = ahead > lead + SLACK_S;
     const span = Math.max(pts - this.#lastPts, 0);
     this.#lastPts = pts;
@@ -142,23 +166,29 @@ export class Player {
   }
 
   async #load(frame, time) {
-    const { segmentId, audioTimeUs, generated, ptsUs } = frame;
-    const picture = { time, segmentId, audioTimeUs, generated, ptsUs, bitmap: undefined, isDropped: false };
+    const picture = { frame, time, bitmap: undefined, around: undefined, isDropped: false };
     this.#pictures.push(picture);
     this.#dropPictures(this.#pictures.length - MAX_PICTURES);
     try {
-      const bitmap = await createImageBitmap(new Blob([frame.data], { type: "image/jpeg" }));
-      if (picture.isDropped) bitmap.close();
-      else picture.bitmap = bitmap;
+      const [bitmap, around] = await Promise.all([decode(frame.data), this.#around(frame)]);
+      if (picture.isDropped) close(bitmap, around);
+      else Object.assign(picture, { bitmap, around });
     } catch (error) {
       console.error("a frame cannot be decoded", error);
     }
   }
 
+  // The picture around a frame that is only a face; undefined for one that is whole.
+  async #around({ backgroundIndex, width, height, region }) {
+    const isFace = region !== undefined && region.width === width && region.height === height && this.#backgrounds;
+    if (!isFace) return undefined;
+    return createImageBitmap(await this.#backgrounds.get(backgroundIndex));
+  }
+
   #dropPictures(count) {
     for (const picture of this.#pictures.splice(0, Math.max(count, 0))) {
       picture.isDropped = true;
-      picture.bitmap?.close();
+      close(picture.bitmap, picture.around);
     }
   }
 
@@ -166,17 +196,18 @@ export class Player {
     const now = this.#now;
     const due = this.#pictures.findLastIndex((p) => p.time <= now && p.bitmap);
     if (due < 0) return;
-    const picture = this.#pictures[due];
+    const { frame, bitmap, around } = this.#pictures[due];
     const { canvas } = this.#pen;
-    const { width, height } = picture.bitmap;
+    const { width, height } = around ?? bitmap;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    this.#pen.drawImage(picture.bitmap, 0, 0);
+    if (around) this.#pen.drawImage(around, 0, 0);
+    this.#pen.drawImage(bitmap, around ? frame.region.x : 0, around ? frame.region.y : 0);
     this.#dropPictures(due + 1);
-    this.#onShown(picture);
+    this.#onShown(frame);
   }
 
   #newVoice() {
     this.#voice = this.#context.createGain();
-    this.#voice.connect(this.#volume);
+    this.#voice.connect(this.#gain);
   }
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 globalThis.document = { hidden: true };
 globalThis.requestAnimationFrame = () => {};
 
-const { Player } = await import("../../../crates/server/page/player.js");
+const { Player } = await import("../src/player.js");
 
 const RATE = 16_000;
 const SLICE = 640;
@@ -67,4 +67,59 @@ test("after a stall, silence is left out until the voice is as near as before", 
 test("speech is never left out", () => {
   const { starts } = play(600, stalled, () => true);
   assert.equal(starts.length, 600);
+});
+
+test("a face is drawn on its background, at its place", async () => {
+  const drawn = [];
+  const pen = { canvas: { width: 0, height: 0 }, drawImage: (bitmap, x, y) => drawn.push([bitmap.name, x, y]) };
+  let draw;
+  globalThis.requestAnimationFrame = (next) => (draw = next);
+  globalThis.createImageBitmap = async (blob) => {
+    const name = await blob.text();
+    const [width, height] = name === "face" ? [30, 20] : [160, 90];
+    return { name, width, height, close() {} };
+  };
+  globalThis.document.hidden = false;
+  const shown = [];
+  const player = new Player({ getContext: () => pen }, (frame) => shown.push(frame.backgroundIndex));
+  player.backgrounds = { get: async (index) => new Blob([`background ${index}`]) };
+  const data = new TextEncoder().encode("face");
+  const whole = new TextEncoder().encode("whole");
+  const region = { x: 40, y: 50, width: 30, height: 20 };
+  const base = { audioTimeUs: undefined, segmentId: 0, region };
+  player.push({ ...base, ptsUs: 0, backgroundIndex: 7, width: 30, height: 20, data });
+  await untilDrawn(1);
+  assert.deepEqual(drawn.splice(0), [["background 7", 0, 0], ["face", 40, 50]]);
+  assert.deepEqual([pen.canvas.width, pen.canvas.height], [160, 90]);
+  player.push({ ...base, ptsUs: 40_000, backgroundIndex: 8, width: 160, height: 90, data: whole });
+  await untilDrawn(2);
+  assert.deepEqual(drawn, [["whole", 0, 0]]);
+  globalThis.document.hidden = true;
+
+  async function untilDrawn(n) {
+    while (shown.length < n) {
+      await new Promise((go) => setImmediate(go));
+      draw();
+    }
+  }
+});
+
+test("loudness follows the slider, and silence is silence", () => {
+  const { context } = soundCard();
+  const gains = [];
+  const make = context.createGain;
+  context.createGain = () => {
+    const node = make();
+    gains.push(node.gain);
+    return node;
+  };
+  const player = new Player({ getContext: () => ({}) });
+  player.volume = 0.5;
+  player.connect(context);
+  assert.equal(gains[0].value, 0.25);
+  player.isMuted = true;
+  assert.equal(gains[0].value, 0);
+  player.isMuted = false;
+  player.volume = 7;
+  assert.equal(gains[0].value, 1);
 });

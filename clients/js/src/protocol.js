@@ -1,12 +1,13 @@
-// The messages of `StreamComposite` (proto/lipsync/v1/lipsync.proto), by hand: just those that the
-// page sends and reads. Fields that it does not know are skipped, as protobuf asks for.
+// The messages of `StreamComposite` (proto/lipsync/v1/lipsync.proto), by hand: what a client that speaks 16-bit mono
+// PCM sends and reads. Fields that it does not know are skipped, as protobuf asks for.
 //
 // 64-bit numbers are JavaScript numbers: exact to 2^53, which in microseconds is 285 years.
 
 export const AUDIO_INPUT_PCM = 1;
 export const PCM_ENCODING_S16LE = 1;
-export const OUTPUT_FORMAT_JPEG = 1;
-export const PACING_REALTIME = 2;
+
+export const OutputFormat = Object.freeze({ JPEG: 1, PNG: 2, RGB: 3, I420: 4 });
+export const Pacing = Object.freeze({ ASAP: 1, REALTIME: 2 });
 
 const VARINT = 0;
 const FIXED64 = 1;
@@ -65,8 +66,18 @@ class Writer {
 const request = (field, message) => new Writer().bytes(field, message.finish()).finish();
 
 // `OpenSession`, for 16-bit mono PCM.
-export function encodeOpen({ modelId, sampleRateHz, quality = 0, startFrameIndex = 0 }) {
-  const output = new Writer().number(1, OUTPUT_FORMAT_JPEG).number(2, quality);
+export function encodeOpen({
+  modelId,
+  sampleRateHz,
+  format = OutputFormat.JPEG,
+  quality = 0,
+  regionOnly = false,
+  pacing = Pacing.REALTIME,
+  idleFrames = true,
+  audioEcho = true,
+  startFrameIndex = 0,
+}) {
+  const output = new Writer().number(1, format).number(2, quality).number(3, regionOnly);
   const open = new Writer()
     .text(1, modelId)
     .number(2, AUDIO_INPUT_PCM)
@@ -74,9 +85,9 @@ export function encodeOpen({ modelId, sampleRateHz, quality = 0, startFrameIndex
     .number(4, 1)
     .number(5, PCM_ENCODING_S16LE)
     .bytes(6, output.finish())
-    .number(7, PACING_REALTIME)
-    .number(8, true)
-    .number(9, true)
+    .number(7, pacing)
+    .number(8, idleFrames)
+    .number(9, audioEcho)
     .number(10, startFrameIndex);
   return request(1, open);
 }
@@ -152,33 +163,52 @@ function read(bytes, names, defaults) {
 
 const text = (bytes) => new TextDecoder().decode(bytes);
 
+const NONE = new Uint8Array();
+
+const decodeOpened = (bytes) => {
+  const names = {
+    1: "fps", 2: "width", 3: "height", 4: "audioKind", 5: "lookAheadMs", 6: "maxBufferedAudioS", 7: "maxUnsentMs",
+    30: "frameBufferMs",
+  };
+  const opened = read(bytes, names, {
+    fps: 0, width: 0, height: 0, audioKind: NONE, lookAheadMs: 0, maxBufferedAudioS: 0, maxUnsentMs: 0,
+    frameBufferMs: 0,
+  });
+  return { kind: "opened", ...opened, audioKind: text(opened.audioKind) };
+};
+
+const decodeRect = (bytes) =>
+  read(bytes, { 1: "x", 2: "y", 3: "width", 4: "height" }, { x: 0, y: 0, width: 0, height: 0 });
+
+const decodeFrame = (bytes) => {
+  const names = {
+    1: "frameIndex", 2: "backgroundIndex", 3: "ptsUs", 4: "audioTimeUs", 5: "segmentId", 6: "format", 7: "width",
+    8: "height", 9: "region", 10: "generated", 11: "data", 30: "audio",
+  };
+  const frame = read(bytes, names, {
+    frameIndex: 0, backgroundIndex: 0, ptsUs: 0, audioTimeUs: undefined, segmentId: 0, format: 0, width: 0, height: 0,
+    region: NONE, generated: 0, data: NONE, audio: undefined,
+  });
+  return { kind: "frame", ...frame, region: decodeRect(frame.region), generated: frame.generated !== 0 };
+};
+
 const decoders = {
-  1: (bytes) => ({
-    kind: "opened",
-    ...read(
-      bytes,
-      { 1: "fps", 2: "width", 3: "height", 5: "lookAheadMs", 6: "maxBufferedAudioS" },
-      { fps: 0, width: 0, height: 0, lookAheadMs: 0, maxBufferedAudioS: 0 },
-    ),
-  }),
-  2: (bytes) => ({
-    kind: "frame",
-    ...read(
-      bytes,
-      { 1: "frameIndex", 3: "ptsUs", 4: "audioTimeUs", 5: "segmentId", 10: "generated", 11: "data", 30: "audio" },
-      { frameIndex: 0, ptsUs: 0, audioTimeUs: undefined, segmentId: 0, generated: 0, data: new Uint8Array(), audio: undefined },
-    ),
-  }),
+  1: decodeOpened,
+  2: decodeFrame,
   3: (bytes) => ({
     kind: "segmentEnd",
-    ...read(bytes, { 1: "segmentId", 2: "frames" }, { segmentId: 0, frames: 0 }),
+    ...read(bytes, { 1: "segmentId", 2: "nFrames" }, { segmentId: 0, nFrames: 0 }),
   }),
   4: (bytes) => ({
     kind: "cleared",
-    ...read(bytes, { 1: "segmentId", 2: "lastPtsUs" }, { segmentId: undefined, lastPtsUs: undefined }),
+    ...read(
+      bytes,
+      { 1: "segmentId", 2: "lastPtsUs", 3: "lastAudioTimeUs" },
+      { segmentId: undefined, lastPtsUs: undefined, lastAudioTimeUs: undefined },
+    ),
   }),
   5: (bytes) => {
-    const warning = read(bytes, { 1: "code", 2: "text" }, { code: new Uint8Array(), text: new Uint8Array() });
+    const warning = read(bytes, { 1: "code", 2: "text" }, { code: NONE, text: NONE });
     return { kind: "warning", code: text(warning.code), text: text(warning.text) };
   },
 };

@@ -1,4 +1,4 @@
-// The page's sessions on a WebSocket of the test's own: the vectors that all clients share, and what is said when
+// Sessions on a WebSocket of the test's own: the vectors that all clients share, and what is said when
 // somebody else answers.
 
 import assert from "node:assert/strict";
@@ -34,7 +34,7 @@ class Socket {
 globalThis.WebSocket = Socket;
 globalThis.location = { href: "https://faces.example/page/" };
 
-const { Session } = await import("../../../crates/server/page/session.js");
+const { Session } = await import("../src/session.js");
 
 // Protobuf, of the kinds that the vectors need.
 const varint = (value) => {
@@ -68,7 +68,7 @@ function answer(step) {
   }
 }
 
-// What the page's requests say, neighbouring audio of a segment added up.
+// What requests say, neighbouring audio of a segment added up.
 function summary(requests) {
   const sent = [];
   for (const bytes of requests) {
@@ -230,4 +230,120 @@ test("a session that was open is lost without asking", async () => {
   await socket.onclose({ code: 1006, reason: "" });
   session.close();
   assert.equal(seen.lost[0].why, "The connection to the server is lost");
+});
+
+test("a session of another server is looked for there", () => {
+  const urls = [];
+  class Elsewhere extends Socket {
+    constructor(url) {
+      super();
+      urls.push(String(url));
+    }
+  }
+  const handlers = { message() {}, lost() {} };
+  const options = { modelId: "a", sampleRateHz: rateHz, WebSocket: Elsewhere };
+  for (const server of [undefined, "http://faces.example:8080", "https://faces.example/lips/"]) {
+    new Session({ ...options, server }, handlers).close();
+  }
+  assert.deepEqual(urls, [
+    "wss://faces.example/page/session",
+    "ws://faces.example:8080/session",
+    "wss://faces.example/lips/session",
+  ]);
+});
+
+test("a foreign page is told which key would let it in", async () => {
+  globalThis.location.origin = "https://mine.example";
+  globalThis.fetch = () => Promise.reject(new TypeError("no"));
+  const lost = [];
+  const options = { modelId: "a", sampleRateHz: rateHz, server: "http://faces.example:8080/" };
+  const session = new Session(options, { message() {}, lost: (why) => lost.push(why) });
+  await Socket.last.onclose({ code: 1006, reason: "" });
+  session.close();
+  delete globalThis.location.origin;
+  assert.match(lost[0], /http:\/\/faces.example:8080 .*operations.allowed_origins must have "https:\/\/mine.example"/);
+});
+
+test("what was finished ends, and does not come back", () => {
+  const ended = [];
+  const options = { modelId: "a", sampleRateHz: rateHz };
+  const session = new Session(options, { message() {}, lost: (why) => ended.push(why), ended: () => ended.push(true) });
+  const socket = Socket.last;
+  socket.onopen();
+  socket.receive(OPENED);
+  assert.equal(session.push(new Int16Array(160)), 160);
+  assert.equal(session.segmentId, 1);
+  socket.sent = [];
+  session.finish();
+  session.finish();
+  assert.deepEqual(socket.sent.map((bytes) => bytes.length > 0), [true, false], "the end of the segment, then of all");
+  assert.equal(session.push(new Int16Array(160)), 0);
+  return Promise.resolve(socket.onclose({ code: 1000, reason: "" })).then(() => assert.deepEqual(ended, [true]));
+});
+
+test("where there is no WebSocket, that is said", () => {
+  const kept = globalThis.WebSocket;
+  globalThis.WebSocket = undefined;
+  assert.throws(() => new Session({ modelId: "a", sampleRateHz: rateHz }, {}), /no WebSocket .*options.WebSocket/);
+  globalThis.WebSocket = kept;
+});
+
+test("a server that hangs is told after 2 s, and given up after 10 s", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const wait = (ms) => {
+    for (const end = now + ms; now < end; ) {
+      now += 50;
+      t.mock.timers.tick(50);
+    }
+  };
+  const seen = [];
+  const options = { modelId: "a", sampleRateHz: rateHz };
+  const session = new Session(options, {
+    message() {},
+    lost: (why, retryMs) => seen.push([why, retryMs]),
+    silent: (isSilent) => seen.push(isSilent),
+  });
+  const socket = Socket.last;
+  socket.onopen();
+  // A model may take long to load.
+  wait(30_000);
+  assert.deepEqual(seen, []);
+  socket.receive(OPENED);
+  wait(2500);
+  assert.deepEqual(seen, [true]);
+  socket.receive(answer({ server: "frame", segment_id: 0 }));
+  assert.deepEqual(seen, [true, false]);
+  wait(10_500);
+  assert.equal(session.isOpened, false);
+  assert.deepEqual(seen.slice(2), [true, ["The server has said nothing for 10 s", 500]]);
+  wait(600);
+  assert.notEqual(Socket.last, socket, "it asks again");
+  session.close();
+});
+
+test("a key goes with the socket and with every request, and never into an address", async () => {
+  const opened = [];
+  class Keyed extends Socket {
+    constructor(url, protocols) {
+      super();
+      opened.push([String(url), protocols]);
+    }
+  }
+  const asked = [];
+  globalThis.fetch = async (url, { headers }) => {
+    asked.push([String(url), headers]);
+    return new Response("a valid key is wanted\n", { status: 401, headers: { "content-type": "text/plain" } });
+  };
+  const lost = [];
+  const options = { modelId: "a", sampleRateHz: rateHz, key: "s3cret", WebSocket: Keyed };
+  new Session(options, { message() {}, lost: (...what) => lost.push(what) });
+  assert.deepEqual(opened, [["wss://faces.example/page/session", ["lipsync.v1", "lipsync-key.s3cret"]]]);
+  Socket.last.onopen();
+  await Socket.last.onclose({ code: 4016, reason: "UNAUTHENTICATED: a valid key is wanted" });
+  assert.deepEqual(lost, [["UNAUTHENTICATED: a valid key is wanted", undefined, true]]);
+  const { fetchModels } = await import("../src/refusal.js");
+  await assert.rejects(fetchModels({ key: "s3cret" }), { message: "This server wants a key", needsKey: true });
+  assert.deepEqual(asked, [["api/models", { authorization: "Bearer s3cret" }]]);
 });

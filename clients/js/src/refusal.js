@@ -32,13 +32,25 @@ function inWords(status) {
 
 const isText = (answer) => answer.headers.get("content-type")?.startsWith("text/plain");
 
-// The JSON at `path`. Throws an error with words for people.
-export async function fetchJson(path) {
+// Where `path` is at the server: relative to the page, or to the server's address.
+const at = (path, server) => (server === undefined ? path : new URL(path, server));
+
+// Whether the page comes from somewhere else than the server.
+function isForeign(server) {
+  const page = globalThis.location?.origin;
+  return server !== undefined && page !== undefined && new URL(server).origin !== page;
+}
+
+// The JSON at `path` of the server. Throws an error with words for people, also after `timeoutMs` without an answer.
+// The error has `needsKey` where the server wants another key.
+export async function fetchJson(path, { server, key, timeoutMs } = {}) {
   let answer;
   try {
-    answer = await fetch(path, { cache: "no-store", headers: keyHeaders() });
-  } catch {
-    throw new Error("The server does not answer");
+    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+    answer = await fetch(at(path, server), { cache: "no-store", headers: keyHeaders(key), signal });
+  } catch (error) {
+    if (error.name === "TimeoutError") throw new Error(`The server has not answered for ${timeoutMs / 1000} s`);
+    throw new Error(unreachable(server) ?? "The server does not answer");
   }
   const ours = OURS[answer.status];
   if (ours && isText(answer) && (await answer.text()).startsWith(ours.begins)) {
@@ -52,17 +64,32 @@ export async function fetchJson(path) {
   return answer.json();
 }
 
+// The configured models, as `GET /api/models` lists them.
+export function fetchModels(options) {
+  return fetchJson("api/models", options);
+}
+
+// A page may not read a foreign server's refusal: it looks like a server that is not there.
+function unreachable(server) {
+  if (!isForeign(server)) return undefined;
+  return (
+    `${new URL(server).origin} does not answer, or does not let this page in: ` +
+    `its operations.allowed_origins must have "${location.origin}"`
+  );
+}
+
 // Why the WebSocket `session` was refused, as far as a request of the same path and origin tells; undefined where
 // nobody answers. The server answers that request, too: then it is the WebSocket that is not passed on.
-export async function refusal() {
+export async function refusal({ server, key } = {}) {
   let answer, text;
   try {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     // A POST has the page's Origin with it, for which the server may refuse it.
-    answer = await fetch("session", { method: "POST", redirect: "manual", cache: "no-store", signal });
+    const headers = keyHeaders(key);
+    answer = await fetch(at("session", server), { method: "POST", redirect: "manual", cache: "no-store", headers, signal });
     text = isText(answer) ? (await answer.text()).trim() : "";
   } catch {
-    return undefined;
+    return unreachable(server);
   }
   if (text.startsWith("sessions ")) {
     if (answer.status === 403) return `The server refuses this page: ${text}`;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { VoiceGate, toPcm } from "../../../crates/server/page/voice.js";
+import { VoiceGate, toPcm } from "../src/voice.js";
 
 const RATE = 48_000;
 const BLOCK = 960;

@@ -1,0 +1,122 @@
+//! `/api/models/{model_id}/backgrounds/{index}`: `GetBackground` of one frame, as a JPEG, for pages that take
+//! `region_only` frames over `/session`.
+//!
+//! It goes through the same gate as the call of the contract, under the same limits.
+
+use std::time::{Instant, SystemTime};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderName, HeaderValue, header};
+use lipsync::{call_error::code_name, v1};
+use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{api::unauthorized, context::Context};
+use crate::{
+    tenants::Shown,
+    transport::accept::Seat,
+    wire::{headers::RequestHeaders, request::background_order, status::to_status},
+};
+
+/// How many background frames the model has.
+pub(super) const N_BACKGROUNDS: HeaderName = HeaderName::from_static("x-background-frames");
+const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
+/// A page asks for each frame once. Another avatar may get the same id, so it is not kept for long.
+const KEEP: HeaderValue = HeaderValue::from_static("private, max-age=60");
+
+/// A picture that holds its room in the server until it is written.
+struct Picture {
+    data: Vec<u8>,
+    _room: Ticket,
+}
+
+impl AsRef<[u8]> for Picture {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+/// One background frame.
+pub(super) async fn one(
+    State(context): State<Context>,
+    Extension(seat): Extension<Seat>,
+    Path((model_id, index)): Path<(String, String)>,
+    mut headers: HeaderMap,
+) -> Response {
+    let hot = context.shared.hot();
+    let shown = Shown::in_headers(&headers);
+    let tenant = match hot.tenants.identify(shown, false, SystemTime::now()) {
+        Ok(tenant) => tenant,
+        Err(refusal) => return unauthorized(&refusal),
+    };
+    // A proxy's own, or the key, which has been looked at.
+    headers.remove(header::AUTHORIZATION);
+    let headers = RequestHeaders::read(&headers, &tenant, seat.peer, Instant::now());
+    let limit = hot.requests.request_timeout;
+    let served = timeout(limit, frame(&context, &headers, model_id, &index)).await;
+    match served.unwrap_or(Err(ServeError::DeadlineExceeded)) {
+        Ok(response) => response,
+        Err(error) => refused(error),
+    }
+}
+
+async fn frame(
+    context: &Context,
+    headers: &RequestHeaders,
+    model_id: String,
+    index: &str,
+) -> Result<Response, ServeError> {
+    let headers = headers.checked()?;
+    let Ok(index) = index.parse() else {
+        let text = "expected the number of a background frame";
+        return Err(ServeError::invalid("background_indices", text));
+    };
+    let request = v1::GetBackgroundRequest {
+        model_id,
+        background_indices: vec![index],
+        output: Some(v1::OutputOptions {
+            format: v1::OutputFormat::Jpeg.into(),
+            ..v1::OutputOptions::default()
+        }),
+    };
+    let hot = context.shared.hot();
+    let order = background_order(request, headers, &hot.output, 1)?;
+    let batches = context.shared.batches(&hot);
+    let Served { answer, room, .. } = batches
+        .serve_backgrounds(&headers.caller, None, order)
+        .await?;
+    let data = answer.frames.into_iter().next().map(|coded| coded.data);
+    let picture = Bytes::from_owner(Picture {
+        data: data.unwrap_or_default().into(),
+        _room: room,
+    });
+    let mut response = Body::from(picture).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JPEG);
+    headers.insert(header::CACHE_CONTROL, KEEP);
+    headers.insert(N_BACKGROUNDS, answer.n_background_frames.into());
+    Ok(response)
+}
+
+/// A refusal as HTTP has it, with the words of the contract.
+fn refused(error: ServeError) -> Response {
+    let status = to_status(error);
+    let http = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::FailedPrecondition => StatusCode::CONFLICT,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let text = format!("{}: {}\n", code_name(status.code()), status.message());
+    (http, text).into_response()
+}
