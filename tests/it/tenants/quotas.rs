@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lipsync::{client::Client, session::AudioFormat, v1};
+use lipsync_core::ModelId;
 use lipsync_server::core_state::Shared;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::{A, ADMIN, B, server, server_with};
-use crate::support::{FakeLoader, HeldGate, speech::windows_request};
+use super::{A, ADMIN, B, server, server_with, yaml};
+use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
 
 async fn frames(client: &Client, model: &str, n: usize) -> Result<usize, Status> {
     let request = windows_request(model, &vec![7.0; n]);
@@ -160,4 +161,41 @@ fn n_taken_on(shared: &Shared) -> usize {
     usize::try_from(submitted)
         .unwrap_or(usize::MAX)
         .saturating_sub(1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_model_more_displaces_the_tenants_idle_one_and_waits_for_none_in_use() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let loader = FakeLoader::default();
+    let gate = Arc::clone(&loader.gate);
+    for model in ["a", "b"] {
+        avatar::write_fake(&folder.path().join(model), 3)?;
+    }
+    let text = yaml("max_resident_models: 1")?.replace("models: [a], ", "");
+    let server = TestServer::start(&text, folder.path(), Arc::new(loader)).await?;
+    let shared = server.running().shared();
+    let is_resident = |id: &str| {
+        let id = ModelId::new(id).ok();
+        id.is_some_and(|id| shared.registry.resident(&id).is_some())
+    };
+    let a = server.client_with(A).await?;
+    frames(&a, "a", 1).await?;
+    frames(&a, "b", 1).await?;
+    assert!(is_resident("b") && !is_resident("a"));
+    let held = HeldGate::close(&gate);
+    let begun = tokio::spawn({
+        let a = a.clone();
+        async move { frames(&a, "b", 1).await }
+    });
+    while n_taken_on(shared) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = frames(&a, "a", 1).await.expect_err("b is in use");
+    check_quota(&refused, "max_resident_models")?;
+    assert!(is_resident("b"));
+    held.open();
+    assert_eq!(begun.await??, 1);
+    assert_eq!(frames(&a, "a", 1).await?, 1);
+    assert!(is_resident("a") && !is_resident("b"));
+    Ok(())
 }
