@@ -59,6 +59,7 @@ impl Cut {
             model_id: template.model_id.clone(),
             output: template.output,
             priority: template.priority,
+            allow_partial: template.allow_partial,
         }
     }
 }
