@@ -319,6 +319,34 @@ with none.
 """
 Global___PackState: _TypeAlias = PackState  # noqa: Y015
 
+class _CircuitState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CircuitStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CircuitState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CIRCUIT_STATE_UNSPECIFIED: _CircuitState.ValueType  # 0
+    """No model is in memory."""
+    CIRCUIT_STATE_CLOSED: _CircuitState.ValueType  # 1
+    """All requests are accepted."""
+    CIRCUIT_STATE_OPEN: _CircuitState.ValueType  # 2
+    """It kept failing. Requests end with UNAVAILABLE and RetryInfo, and `model/<id>` is NOT_SERVING."""
+    CIRCUIT_STATE_HALF_OPEN: _CircuitState.ValueType  # 3
+    """A few requests at a time are accepted, to see whether it works again."""
+
+class CircuitState(_CircuitState, metaclass=_CircuitStateEnumTypeWrapper):
+    """What the failures of a network mean for its model."""
+
+CIRCUIT_STATE_UNSPECIFIED: CircuitState.ValueType  # 0
+"""No model is in memory."""
+CIRCUIT_STATE_CLOSED: CircuitState.ValueType  # 1
+"""All requests are accepted."""
+CIRCUIT_STATE_OPEN: CircuitState.ValueType  # 2
+"""It kept failing. Requests end with UNAVAILABLE and RetryInfo, and `model/<id>` is NOT_SERVING."""
+CIRCUIT_STATE_HALF_OPEN: CircuitState.ValueType  # 3
+"""A few requests at a time are accepted, to see whether it works again."""
+Global___CircuitState: _TypeAlias = CircuitState  # noqa: Y015
+
 @_typing.final
 class FeatureWindows(_message.Message):
     """---------------------------------------------------------------------------------------------
@@ -648,6 +676,7 @@ class InferBatchCompositeRequest(_message.Message):
     START_FRAME_INDEX_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """A configured model: 1..128 of letters, digits, '.', '_', '-'."""
     frame_count: _builtins.int
@@ -660,6 +689,8 @@ class InferBatchCompositeRequest(_message.Message):
     """Position of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
     """A higher level goes first. Each lower one keeps a tenth of the workers' time beside one that always has work."""
+    allow_partial: _builtins.bool
+    """Answer without frames that cannot be made, and name them in `failures`. Otherwise the call fails as a whole."""
     @_builtins.property
     def windows(self) -> Global___FeatureWindows: ...
     @_builtins.property
@@ -679,10 +710,11 @@ class InferBatchCompositeRequest(_message.Message):
         start_frame_index: _builtins.int = ...,
         output: Global___OutputOptions | None = ...,
         priority: Global___Priority.ValueType = ...,
+        allow_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "output", b"output", "pcm", b"pcm", "steps", b"steps", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "frame_count", b"frame_count", "model_id", b"model_id", "output", b"output", "pcm", b"pcm", "priority", b"priority", "start_frame_index", b"start_frame_index", "steps", b"steps", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_partial", b"allow_partial", "audio", b"audio", "frame_count", b"frame_count", "model_id", b"model_id", "output", b"output", "pcm", b"pcm", "priority", b"priority", "start_frame_index", b"start_frame_index", "steps", b"steps", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_audio: _TypeAlias = _typing.Literal["windows", "steps", "pcm"]  # noqa: Y015
     _WhichOneofArgType_audio: _TypeAlias = _typing.Literal["audio", b"audio"]  # noqa: Y015
@@ -697,9 +729,10 @@ class InferBatchCompositeResponse(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompositedFrame]:
-        """In order."""
+        """In order; without those in `failures`."""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
@@ -707,20 +740,54 @@ class InferBatchCompositeResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
         """Warnings about the audio: `container_stripped`, `not_samples` or `audio_level`, as in sessions."""
 
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameFailure]:
+        """Frames that could not be made, in order. Empty unless `allow_partial` is set."""
+
     def __init__(
         self,
         *,
         frames: _abc.Iterable[Global___CompositedFrame] | None = ...,
         timings: Global___Timings | None = ...,
         warnings: _abc.Iterable[Global___Warning] | None = ...,
+        failures: _abc.Iterable[Global___FrameFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "timings", b"timings", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "frames", b"frames", "timings", b"timings", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InferBatchCompositeResponse: _TypeAlias = InferBatchCompositeResponse  # noqa: Y015
+
+@_typing.final
+class FrameFailure(_message.Message):
+    """A frame that could not be made, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place among the frames asked for, from 0."""
+    code: _builtins.int
+    """What the call would have ended with: a code of google.rpc.Code, and its text."""
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "index", b"index", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameFailure: _TypeAlias = FrameFailure  # noqa: Y015
 
 @_typing.final
 class GetBackgroundRequest(_message.Message):
@@ -1362,6 +1429,8 @@ class ModelStats(_message.Message):
     DECODED_CACHE_FIELD_NUMBER: _builtins.int
     VISUAL_CACHE_FIELD_NUMBER: _builtins.int
     RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    CIRCUIT_FIELD_NUMBER: _builtins.int
+    SINGLE_FRAMES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     state: Global___ModelState.ValueType
     failure: _builtins.str
@@ -1407,6 +1476,10 @@ class ModelStats(_message.Message):
     """Frames baked so far, while baking."""
     reserved_bytes: _builtins.int
     """Bytes that count against `capacity.max_memory_gb`, on its device and on the host; 0 unless ready."""
+    circuit: Global___CircuitState.ValueType
+    """Whether requests are accepted, as far as the network's own failures go."""
+    single_frames: _builtins.bool
+    """Its frames are run one by one for now, because its batches fail."""
     @_builtins.property
     def background_cache(self) -> Global___CacheStats: ...
     @_builtins.property
@@ -1450,10 +1523,12 @@ class ModelStats(_message.Message):
         decoded_cache: Global___CacheStats | None = ...,
         visual_cache: Global___VisualCacheStats | None = ...,
         reserved_bytes: _builtins.int = ...,
+        circuit: Global___CircuitState.ValueType = ...,
+        single_frames: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["background_cache", b"background_cache", "decoded_cache", b"decoded_cache", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "bf16_frames_compared", b"bf16_frames_compared", "bf16_psnr_mean_db", b"bf16_psnr_mean_db", "bf16_psnr_min_db", b"bf16_psnr_min_db", "cache_bytes", b"cache_bytes", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "precision", b"precision", "precision_reason", b"precision_reason", "reserved_bytes", b"reserved_bytes", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "background_cache", b"background_cache", "bf16_frames_compared", b"bf16_frames_compared", "bf16_psnr_mean_db", b"bf16_psnr_mean_db", "bf16_psnr_min_db", b"bf16_psnr_min_db", "cache_bytes", b"cache_bytes", "circuit", b"circuit", "decoded_cache", b"decoded_cache", "device", b"device", "failure", b"failure", "fps", b"fps", "frames", b"frames", "height", b"height", "last_used_unix_ms", b"last_used_unix_ms", "loads", b"loads", "model_id", b"model_id", "n_background_frames", b"n_background_frames", "pack_bytes", b"pack_bytes", "pack_fault", b"pack_fault", "pack_frames_baked", b"pack_frames_baked", "pack_state", b"pack_state", "precision", b"precision", "precision_reason", b"precision_reason", "reserved_bytes", b"reserved_bytes", "single_frames", b"single_frames", "state", b"state", "total_inference_us", b"total_inference_us", "unloads", b"unloads", "usage_count", b"usage_count", "visual_cache", b"visual_cache", "weights_bytes", b"weights_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1761,6 +1836,8 @@ class GetServerStatsResponse(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     SHARED_BATCHES_FIELD_NUMBER: _builtins.int
+    SHED_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_us: _builtins.int
     device: _builtins.str
@@ -1783,6 +1860,10 @@ class GetServerStatsResponse(_message.Message):
     """True between SIGTERM and exit."""
     resident_bytes: _builtins.int
     """Bytes of all models in memory and all frame caches."""
+    shed: _builtins.int
+    """Unary requests refused because they would have waited beyond their deadline or `x-max-wait-time`; they are
+    among `rejected`.
+    """
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]: ...
     @_builtins.property
@@ -1805,6 +1886,8 @@ class GetServerStatsResponse(_message.Message):
     def shared_batches(self) -> Global___SharedBatches:
         """Batches on devices where requests share them; all 0 on the CPU."""
 
+    @_builtins.property
+    def recovery(self) -> Global___RecoveryStats: ...
     def __init__(
         self,
         *,
@@ -1830,14 +1913,73 @@ class GetServerStatsResponse(_message.Message):
         stages: _abc.Iterable[Global___StageStats] | None = ...,
         gpus: _abc.Iterable[Global___GpuStatus] | None = ...,
         shared_batches: Global___SharedBatches | None = ...,
+        shed: _builtins.int = ...,
+        recovery: Global___RecoveryStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session_stats", b"session_stats", "shared_batches", b"shared_batches", "visual_cache", b"visual_cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recovery", b"recovery", "session_stats", b"session_stats", "shared_batches", b"shared_batches", "visual_cache", b"visual_cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "gpus", b"gpus", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "shared_batches", b"shared_batches", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "visual_cache", b"visual_cache", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "device", b"device", "draining", b"draining", "failed", b"failed", "gpus", b"gpus", "models_configured", b"models_configured", "models_loaded", b"models_loaded", "queue_capacity", b"queue_capacity", "queue_depth", b"queue_depth", "recovery", b"recovery", "rejected", b"rejected", "resident_bytes", b"resident_bytes", "session_stats", b"session_stats", "sessions", b"sessions", "shared_batches", b"shared_batches", "shed", b"shed", "stages", b"stages", "submitted", b"submitted", "uptime_us", b"uptime_us", "version", b"version", "visual_cache", b"visual_cache", "worker_count", b"worker_count", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerStatsResponse: _TypeAlias = GetServerStatsResponse  # noqa: Y015
+
+@_typing.final
+class RecoveryStats(_message.Message):
+    """What was done about failures since the server started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILED_BATCHES_FIELD_NUMBER: _builtins.int
+    SPLIT_BATCHES_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    RECOVERED_FIELD_NUMBER: _builtins.int
+    FAILED_FRAMES_FIELD_NUMBER: _builtins.int
+    CIRCUITS_OPENED_FIELD_NUMBER: _builtins.int
+    CIRCUITS_CLOSED_FIELD_NUMBER: _builtins.int
+    CIRCUIT_REFUSED_FIELD_NUMBER: _builtins.int
+    SINGLE_FRAMES_BEGUN_FIELD_NUMBER: _builtins.int
+    SINGLE_FRAMES_ENDED_FIELD_NUMBER: _builtins.int
+    failed_batches: _builtins.int
+    """Batches that failed, other than for want of memory, and those of them that were run again job by job or frame
+    by frame.
+    """
+    split_batches: _builtins.int
+    retries: _builtins.int
+    """Parts of jobs that were run again after a pause, and jobs that completed thanks to that."""
+    recovered: _builtins.int
+    failed_frames: _builtins.int
+    """Frames left out of partial answers."""
+    circuits_opened: _builtins.int
+    """How often a model was refused because it kept failing, and was fully back; jobs refused for that, which are
+    among `rejected`.
+    """
+    circuits_closed: _builtins.int
+    circuit_refused: _builtins.int
+    single_frames_begun: _builtins.int
+    """How often a model's frames began to be run one by one because its batches failed, and batches worked again."""
+    single_frames_ended: _builtins.int
+    def __init__(
+        self,
+        *,
+        failed_batches: _builtins.int = ...,
+        split_batches: _builtins.int = ...,
+        retries: _builtins.int = ...,
+        recovered: _builtins.int = ...,
+        failed_frames: _builtins.int = ...,
+        circuits_opened: _builtins.int = ...,
+        circuits_closed: _builtins.int = ...,
+        circuit_refused: _builtins.int = ...,
+        single_frames_begun: _builtins.int = ...,
+        single_frames_ended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_refused", b"circuit_refused", "circuits_closed", b"circuits_closed", "circuits_opened", b"circuits_opened", "failed_batches", b"failed_batches", "failed_frames", b"failed_frames", "recovered", b"recovered", "retries", b"retries", "single_frames_begun", b"single_frames_begun", "single_frames_ended", b"single_frames_ended", "split_batches", b"split_batches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryStats: _TypeAlias = RecoveryStats  # noqa: Y015
 
 @_typing.final
 class GpuStatus(_message.Message):
