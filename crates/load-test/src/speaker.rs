@@ -69,6 +69,7 @@ impl Speaker {
             start_frame_index: first,
             output: Some(self.output),
             priority: self.priority.into(),
+            allow_partial: false,
         }
     }
 

@@ -155,14 +155,7 @@ impl Server {
             (registry.clone(), Arc::clone(&admission)),
             ports.clone(),
         );
-        let pool = PoolConfig {
-            devices: of_workers(&devices, config.server.n_workers),
-            queue_capacity: config.server.queue_capacity,
-            max_batch_frames: config.engine.max_batch,
-            max_batch_wait: config.engine.max_batch_wait,
-            scheduling: config.scheduling,
-            recovery: Recovery::default(),
-        };
+        let pool = pool(&config, of_workers(&devices, config.server.n_workers));
         let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
         let workers = Arc::new(workers);
         loader.connect(&workers);
@@ -415,6 +408,17 @@ impl RunningServer {
             self.advance(Phase::Serving, Phase::Leaving);
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+fn pool(config: &Config, devices: Vec<Device>) -> PoolConfig {
+    PoolConfig {
+        devices,
+        queue_capacity: config.server.queue_capacity,
+        max_batch_frames: config.engine.max_batch,
+        max_batch_wait: config.engine.max_batch_wait,
+        scheduling: config.scheduling.clone(),
+        recovery: Recovery::default(),
     }
 }
 

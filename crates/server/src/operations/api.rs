@@ -130,7 +130,7 @@ pub(super) async fn models(State(context): State<Context>, headers: HeaderMap) -
         Ok(caller) => {
             let models = context.shared.registry.list();
             let visible = models.iter().filter(|m| caller.rights.may_see(&m.id));
-            let seen = visible.map(|m| Model::from(m).as_seen_by(&caller));
+            let seen = visible.map(|m| Model::from(m).seen_by(&caller));
             json(&seen.collect::<Vec<_>>())
         }
         Err(refusal) => *refusal,
@@ -257,7 +257,7 @@ impl From<GpuStatus> for Gpu {
 
 impl Model {
     /// As its tenants see it: what it is and how it is, but not what all of them do with it.
-    fn as_seen_by(self, caller: &Caller) -> Self {
+    fn seen_by(self, caller: &Caller) -> Self {
         if caller.rights.is_admin {
             return self;
         }
