@@ -199,7 +199,7 @@ async fn a_device_without_memory_sends_idle_models_away_then_halves_batches_then
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_passes_fails_one_batch() -> Result<()> {
+async fn a_fault_that_passes_fails_a_batch_and_no_request() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let devices = [FakeDevice::new(0, MEMORY)];
     let server = serve(folder.path(), NOTHING_KEPT, &devices, None).await?;
@@ -208,13 +208,16 @@ async fn a_fault_that_passes_fails_one_batch() -> Result<()> {
     for call in [Call::Copy, Call::Launch, Call::Synchronize] {
         devices[0].inject(call, 0, Fault::Recoverable);
         let struck = frames(&client, "a", 0, &windows(3)).await;
-        assert_eq!(struck.expect_err("a fault").code(), Code::Internal);
+        assert!(
+            struck?.frames == expected,
+            "run again after a fault of {call:?}"
+        );
         let next = frames(&client, "a", 0, &windows(3)).await?.frames;
         assert!(next == expected, "after a fault of {call:?}");
     }
     let stats = server.stats().await?;
     let n_faults: u64 = stats.workers.iter().map(|w| w.faults).sum();
-    assert_eq!((n_faults, stats.failed, stats.draining), (3, 3, false));
+    assert_eq!((n_faults, stats.failed, stats.draining), (3, 0, false));
     Ok(())
 }
 

@@ -28,7 +28,7 @@
 //!
 //! Read [`WorkerPool`] first, then `order.rs` and what lies under it for who gets which chunk, `dispatcher.rs`
 //! for what happens when, `roster.rs` and `membership.rs` for workers that come and go, `execute.rs` for what
-//! happens when a run fails, and `task.rs` for how a job ends.
+//! happens when a run fails, `recovery.rs` and `breaker.rs` for what is tried then, and `task.rs` for how a job ends.
 #![forbid(unsafe_code)]
 // It panics where standard error is gone, and waits where nobody reads it.
 #![deny(clippy::print_stderr)]
