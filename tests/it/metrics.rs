@@ -204,7 +204,7 @@ async fn refusals_count_by_what_ran_out() -> Result<()> {
     };
     let mut held = Socket::open(&server, open()).await?;
     held.opened().await?;
-    let refused = Socket::open(&server, open()).await?;
+    let mut refused = Socket::open(&server, open()).await?;
     let (_, code, _) = refused.rest().await?;
     assert_eq!(code, 4008);
     let samples = scrape(&server).await?;

@@ -42,7 +42,7 @@ impl Speakers {
             n_segments: Arc::default(),
         };
         for seed in 0..N_SESSIONS {
-            let samples = babble(seed, 640 * N_FRAMES);
+            let samples = babble(u32::try_from(seed)?, 640 * N_FRAMES);
             let whole = client
                 .infer_batch_composite(pcm_request("a", &samples))
                 .await?;

@@ -189,7 +189,7 @@ async fn keys_are_rotated_while_the_server_runs() -> Result<()> {
     };
     let configure = |text: &str| {
         let config = Config::parse(text, &folder.path().join("config.yaml"), [])?;
-        server.running().shared().tenants.set(config.tenants);
+        server.running().shared().live.set(config.settings().hot);
         anyhow::Ok(())
     };
     assert_eq!(with(NEW).await?, Code::Unauthenticated);
