@@ -32,7 +32,7 @@ async fn fake_server(folder: &Path) -> Result<(TestServer, Client)> {
 }
 
 async fn client(server: &TestServer) -> Result<Client> {
-    Ok(Client::connect(server.address())
+    Ok(Client::connect(format!("http://{}", server.address()))
         .await?
         .max_decoding_message_size(64 << 20))
 }

@@ -230,7 +230,12 @@ impl GrpcInferenceService for InferenceService {
         let arrival = Arrival::of(request.extensions());
         arrival.headers.checked().map_err(to_status)?;
         let wants_status = wants_status(request.metadata());
-        let responses = stream::serve(self.clone(), arrival, request.into_inner(), wants_status);
+        let responses = stream::serve(
+            Arc::clone(&self.shared),
+            arrival,
+            request.into_inner(),
+            wants_status,
+        );
         Ok(Response::new(Box::pin(responses)))
     }
 

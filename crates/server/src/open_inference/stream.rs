@@ -4,7 +4,7 @@
 //! holds one message and one answer, however fast its client sends. A request that fails does not end the stream,
 //! unless the client wants it to (`triton_grpc_error`).
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::stream::unfold;
 use lipsync::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -22,12 +22,12 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{
-    InferenceService,
     order::{Call, model_name},
     outputs::Envelope,
     version::Version,
 };
 use crate::{
+    core_state::Shared,
     request_layer::Arrival,
     wire::{
         answer::checked_bytes,
@@ -43,7 +43,7 @@ type Answer = Result<ModelStreamInferResponse, Status>;
 
 /// The responses to a stream of requests.
 pub(super) fn serve<R>(
-    service: InferenceService,
+    shared: Arc<Shared>,
     arrival: Arrival,
     requests: R,
     wants_status: bool,
@@ -52,7 +52,7 @@ where
     R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin + 'static,
 {
     let calls = Calls {
-        service,
+        shared,
         arrival,
         requests,
         wants_status,
@@ -68,7 +68,7 @@ where
 
 /// See the module.
 struct Calls<R> {
-    service: InferenceService,
+    shared: Arc<Shared>,
     arrival: Arrival,
     requests: R,
     wants_status: bool,
@@ -138,7 +138,7 @@ where
 
     /// The next request; `None` where the client sends no more.
     async fn request(&mut self) -> Result<Option<ModelInferRequest>, ServeError> {
-        let shared = &self.service.shared;
+        let shared = &self.shared;
         let limit = shared.hot().session.idle_timeout;
         let next = timeout(limit, self.requests.next());
         let next = shared.admission.unless_draining(next).await?;
@@ -158,7 +158,7 @@ where
 
     async fn begin(&mut self, request: ModelInferRequest) -> Result<Running, ServeError> {
         let headers = &self.arrival.headers;
-        let shared = &self.service.shared;
+        let shared = &self.shared;
         let hot = shared.hot();
         let batches = shared.batches(&hot);
         let model_id = model_name(&request.model_name)?;
@@ -182,7 +182,7 @@ where
 
     /// When the running request must be answered, or its next piece.
     fn answer_by(&self) -> Instant {
-        let ours = Instant::now() + self.service.shared.hot().requests.request_timeout;
+        let ours = Instant::now() + self.shared.hot().requests.request_timeout;
         let client = self.arrival.headers.caller.deadline;
         client.map_or(ours, |client| client.min(ours))
     }
@@ -193,7 +193,7 @@ where
             return Ok(running.envelope(true).empty());
         }
         let order = running.next_order();
-        let shared = &self.service.shared;
+        let shared = &self.shared;
         let batches = shared.batches(&shared.hot());
         let answer_by = self.answer_by();
         let caller = running

@@ -1,8 +1,6 @@
 //! `/api/...`: what the page's panel shows, as JSON. The names are those of the contract; times are in
 //! microseconds, states and stages are words.
 
-use std::time::SystemTime;
-
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -10,15 +8,16 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lipsync_core::saturate::micros;
 use lipsync_registry::{ModelState, ModelStatus};
-use lipsync_serving::{ServeError, caller::Caller, peer::Peer, phase::Phase, telemetry};
+use lipsync_serving::{caller::Caller, phase::Phase, telemetry};
 use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
 use super::{
     context::{Context, FRESH},
     reload::Reloads,
+    visitor::{caller, check_admin},
 };
-use crate::{gpus::GpuStatus, reload::ReloadStats, telemetry::Snapshot, tenants::Shown};
+use crate::{gpus::GpuStatus, reload::ReloadStats, telemetry::Snapshot};
 
 /// `GetServerStats`.
 #[derive(Serialize)]
@@ -147,32 +146,6 @@ pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) ->
         models: snapshot.models.iter().map(Model::from).collect(),
         server: Server::new(snapshot, context.shared.reload.stats()),
     })
-}
-
-/// Refuses whoever may not see figures of all tenants together.
-pub(super) fn check_admin(context: &Context, headers: &HeaderMap) -> Result<(), Box<Response>> {
-    let caller = caller(context, headers)?;
-    caller.check_admin().map_err(|refusal| {
-        let text = format!("{refusal}\n");
-        Box::new((StatusCode::FORBIDDEN, FRESH, text).into_response())
-    })
-}
-
-/// Who asks.
-fn caller(context: &Context, headers: &HeaderMap) -> Result<Caller, Box<Response>> {
-    let tenants = context.shared.hot().tenants.clone();
-    let shown = Shown::in_headers(headers);
-    match tenants.identify(shown, false, SystemTime::now()) {
-        Ok(tenant) => Ok(tenant.caller(Peer::UNKNOWN)),
-        Err(refusal) => Err(Box::new(unauthorized(&refusal))),
-    }
-}
-
-/// The answer to whoever is not known. It names the scheme, as HTTP wants it.
-pub(super) fn unauthorized(refusal: &ServeError) -> Response {
-    let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
-    let text = format!("{refusal}\n");
-    (StatusCode::UNAUTHORIZED, FRESH, scheme, text).into_response()
 }
 
 impl Server {

@@ -18,7 +18,7 @@ use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{api::unauthorized, context::Context};
+use super::{context::Context, visitor::unauthorized};
 use crate::{
     tenants::Shown,
     transport::accept::Seat,

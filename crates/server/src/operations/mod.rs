@@ -22,6 +22,7 @@ mod preface;
 mod reload;
 mod routes;
 mod session;
+mod visitor;
 
 use std::{io, net::SocketAddr, sync::Arc};
 

@@ -8,10 +8,7 @@ use http::{HeaderMap, StatusCode};
 use lipsync_telemetry::Step;
 use serde::Serialize;
 
-use super::{
-    api::{check_admin, json},
-    context::Context,
-};
+use super::{api::json, context::Context, visitor::check_admin};
 use crate::telemetry::{AlarmStatus, FIGURES, N_FIGURES as N};
 
 /// Steps of one scale. `null` where a figure was not known.

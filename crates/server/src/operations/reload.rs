@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    api::check_admin,
     context::{Context, FRESH},
     origin,
+    visitor::check_admin,
 };
 use crate::{
     reload::{Cause, Refusal, ReloadStats, Report},

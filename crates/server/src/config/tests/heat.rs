@@ -25,6 +25,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.max_upload_mb", "513"),
     ("server.peer_share_percent", "81"),
     ("server.tenant_share_percent", "81"),
+    ("server.open_inference", "false"),
     ("server.worker_count", "5"),
     ("server.queue_size", "101"),
     ("server.max_batch_frames", "65"),

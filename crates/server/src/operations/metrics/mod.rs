@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lipsync_telemetry::Format;
 
 use super::{
-    api::check_admin,
     context::{Context, FRESH},
+    visitor::check_admin,
 };
 use crate::telemetry::{Details, Snapshot};
 
