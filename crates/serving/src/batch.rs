@@ -24,7 +24,7 @@ use crate::{
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
     rates::Charge,
     residents::InUse,
-    telemetry::Stage,
+    telemetry::{CallTimes, Stage},
 };
 
 /// What unary calls are served with.
@@ -184,6 +184,8 @@ impl Batches {
         }
         timings.total = arrived.elapsed();
         caller.tally.made(frames.len());
+        let figures = self.pipeline.book.model(model.id(), &caller.tenant);
+        figures.answered.add(frames.len(), timings.told());
         let answer = BatchAnswer {
             frames,
             failed,
@@ -369,6 +371,16 @@ fn stamped(
 }
 
 impl Timings {
+    fn told(&self) -> CallTimes {
+        CallTimes {
+            queue: self.queue,
+            prepare: self.prepare,
+            infer: self.infer,
+            composite: self.composite,
+            total: self.total,
+        }
+    }
+
     fn add_job(&mut self, job: JobTimings) {
         self.queue = job.queue;
         self.infer = job.infer;

@@ -255,8 +255,11 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<oip::ModelStatisticsResponse>, Status> {
         Version::parse(&request.get_ref().version).map_err(to_status)?;
         let name = request.get_ref().name.clone();
+        let caller = Arrival::of(request.extensions()).headers.caller;
         let models = self.models(request, &name).await?;
-        let model_stats = models.iter().map(statistics::of).collect();
+        let sums = statistics::sums(&self.shared.pipeline.book, &caller);
+        let model_stats = models.iter().map(|model| statistics::of(model, &sums));
+        let model_stats = model_stats.collect();
         Ok(Response::new(oip::ModelStatisticsResponse { model_stats }))
     }
 

@@ -1,27 +1,92 @@
 //! Counts and times of a model, in Triton's form.
 
+use std::{collections::HashMap, sync::Arc};
+
 use lipsync::{
     inference::{InferStatistics, MemoryUsage, ModelStatistics, StatisticDuration},
     v1,
 };
+use lipsync_serving::{
+    caller::Caller,
+    telemetry::{Book, ModelFigures, Outcome},
+};
 
 use super::version::Version;
 
+/// What was counted of a model, over all tenants that a caller may know of.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sums {
+    calls: u64,
+    frames: u64,
+    failed: StatisticDuration,
+    total_us: u64,
+    queue_us: u64,
+    prepare_us: u64,
+    infer_us: u64,
+    composite_us: u64,
+}
+
+/// Those of all models.
+pub(super) fn sums(book: &Book, caller: &Caller) -> HashMap<Box<str>, Sums> {
+    let mut sums: HashMap<Box<str>, Sums> = HashMap::new();
+    for ([model, tenant], figures) in book.models() {
+        if caller.rights.is_admin || *tenant == *caller.tenant.as_str() {
+            sums.entry(model).or_default().add(&figures);
+        }
+    }
+    sums
+}
+
+impl Sums {
+    fn add(&mut self, figures: &Arc<ModelFigures>) {
+        let answered = &figures.answered;
+        self.calls += answered.calls.get();
+        self.frames += answered.frames.get();
+        self.total_us += answered.total_us.get();
+        self.queue_us += answered.queue_us.get();
+        self.prepare_us += answered.prepare_us.get();
+        self.infer_us += answered.infer_us.get();
+        self.composite_us += answered.composite_us.get();
+        for (outcome, times) in figures.requests() {
+            if outcome != Outcome::Ok {
+                self.failed.count += times.count();
+                self.failed.ns += nanoseconds(times.sum);
+            }
+        }
+    }
+
+    /// A time that all answered calls have.
+    fn of_calls(&self, us: u64) -> Option<StatisticDuration> {
+        Some(StatisticDuration {
+            count: self.calls,
+            ns: nanoseconds(us),
+        })
+    }
+}
+
+fn nanoseconds(us: u64) -> u64 {
+    us.saturating_mul(1000)
+}
+
 /// Of one model.
-pub(super) fn of(model: &v1::ModelStats) -> ModelStatistics {
-    let infer = StatisticDuration {
-        count: model.usage_count,
-        ns: model.total_inference_us.saturating_mul(1000),
-    };
+pub(super) fn of(model: &v1::ModelStats, sums: &HashMap<Box<str>, Sums>) -> ModelStatistics {
+    let sums = sums
+        .get(model.model_id.as_str())
+        .copied()
+        .unwrap_or_default();
     ModelStatistics {
         name: model.model_id.clone(),
         version: Version::default().as_str().into(),
         last_inference: model.last_used_unix_ms,
-        inference_count: model.frames,
-        execution_count: model.usage_count,
+        inference_count: sums.frames,
+        execution_count: sums.calls,
         inference_stats: Some(InferStatistics {
-            success: Some(infer),
-            compute_infer: Some(infer),
+            success: sums.of_calls(sums.total_us),
+            fail: Some(sums.failed),
+            queue: sums.of_calls(sums.queue_us),
+            compute_input: sums.of_calls(sums.prepare_us),
+            compute_infer: sums.of_calls(sums.infer_us),
+            compute_output: sums.of_calls(sums.composite_us),
             ..InferStatistics::default()
         }),
         memory_usage: memory(model),

@@ -11,7 +11,8 @@ mod stages;
 mod tally;
 
 pub use book::{Book, TenantFigures};
-pub use models::{ModelFigures, SessionClock};
+pub(crate) use models::CallTimes;
+pub use models::{AnsweredCalls, ModelFigures, SessionClock};
 pub use outcome::Outcome;
 pub use stages::{Stage, StageClocks, StageTime};
 pub use tally::Tally;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use lipsync_core::saturate::{micros, u64_of};
 use lipsync_session::SessionCounters;
 use lipsync_telemetry::{Buckets, Counter, Histogram, HistogramSnapshot};
 use tokio::time::Instant;
@@ -20,8 +21,52 @@ pub struct ModelFigures {
     interval: Histogram,
     /// Frames of unary calls.
     pub frames: Counter,
+    /// Where the time of answered unary calls went.
+    pub answered: AnsweredCalls,
     /// Its sessions.
     pub sessions: Arc<SessionCounters>,
+}
+
+/// Sums over unary calls that were answered with frames; times in microseconds.
+#[derive(Debug, Default)]
+pub struct AnsweredCalls {
+    /// How many.
+    pub calls: Counter,
+    /// Their frames.
+    pub frames: Counter,
+    /// Until a worker took the first chunk.
+    pub queue_us: Counter,
+    /// Audio and background frames.
+    pub prepare_us: Counter,
+    /// The network.
+    pub infer_us: Counter,
+    /// Pasting faces and coding pictures.
+    pub composite_us: Counter,
+    /// All of it.
+    pub total_us: Counter,
+}
+
+impl AnsweredCalls {
+    /// One more.
+    pub(crate) fn add(&self, n_frames: usize, times: CallTimes) {
+        self.calls.inc();
+        self.frames.add(u64_of(n_frames));
+        self.queue_us.add(micros(times.queue));
+        self.prepare_us.add(micros(times.prepare));
+        self.infer_us.add(micros(times.infer));
+        self.composite_us.add(micros(times.composite));
+        self.total_us.add(micros(times.total));
+    }
+}
+
+/// Where the time of one call went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallTimes {
+    pub(crate) queue: Duration,
+    pub(crate) prepare: Duration,
+    pub(crate) infer: Duration,
+    pub(crate) composite: Duration,
+    pub(crate) total: Duration,
 }
 
 /// Times by outcome. An outcome that never comes takes no memory.
@@ -62,6 +107,7 @@ impl Default for ModelFigures {
             first_frame: Histogram::new(&Buckets::LATENCY),
             interval: Histogram::new(&Buckets::LATENCY),
             frames: Counter::default(),
+            answered: AnsweredCalls::default(),
             sessions: Arc::default(),
         }
     }
