@@ -67,29 +67,14 @@ fn check(samples: &Samples, expected: &[(&str, f64)]) {
     }
 }
 
-#[tokio::test]
-async fn calls_count_by_model_tenant_and_outcome() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let server = fake_server(folder.path(), "").await?;
-    let client = server.client().await?;
-    for n_frames in [1, 3] {
-        let windows = vec![7.0; n_frames];
-        client
-            .infer_batch_composite(windows_request("a", &windows))
-            .await?;
-    }
-    let made_up = "not-configured";
-    let unknown = client
-        .infer_batch_composite(windows_request(made_up, &[7.0]))
-        .await;
-    assert_eq!(unknown.err().map(|e| e.code()), Some(Code::NotFound));
-    let samples = scrape(&server).await?;
+/// Two calls of the model `a`, of four frames together, and one of a model that there is not.
+fn check_calls(samples: &Samples) {
     let infer = "grpc_service=\"lipsync.v1.LipSync\",grpc_method=\"InferBatchComposite\"";
     let named = "model=\"a\",tenant=\"default\"";
     let ok = format!("lipsync_request_duration_seconds_count{{{named},outcome=\"ok\"}}");
     let queue_waits = "lipsync_queue_wait_seconds_count{priority=\"normal\"}";
     check(
-        &samples,
+        samples,
         &[
             (&format!("grpc_server_started_total{{{infer}}}"), 3.0),
             (
@@ -124,6 +109,26 @@ async fn calls_count_by_model_tenant_and_outcome() -> Result<()> {
             ("lipsync_connections{port=\"grpc\"}", 1.0),
         ],
     );
+}
+
+#[tokio::test]
+async fn calls_count_by_model_tenant_and_outcome() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let client = server.client().await?;
+    for n_frames in [1, 3] {
+        let windows = vec![7.0; n_frames];
+        client
+            .infer_batch_composite(windows_request("a", &windows))
+            .await?;
+    }
+    let made_up = "not-configured";
+    let unknown = client
+        .infer_batch_composite(windows_request(made_up, &[7.0]))
+        .await;
+    assert_eq!(unknown.err().map(|e| e.code()), Some(Code::NotFound));
+    let samples = scrape(&server).await?;
+    check_calls(&samples);
     assert!(
         value(
             &samples,

@@ -61,7 +61,7 @@ fn windows(model: &str, values: &[f32]) -> ModelInferRequest {
     else {
         unreachable!("a request of windows");
     };
-    let n = i64::try_from(values.len()).unwrap();
+    let n = i64::try_from(values.len()).expect("few windows");
     request(model, ("WINDOWS", "FP32", &[n, 32, 16, 16]), data)
 }
 
@@ -221,22 +221,15 @@ async fn windows_come_raw_or_as_lists_and_outputs_can_be_chosen() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
-async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (server, client) = fake_server(folder.path()).await?;
-    let good = || windows("a", &[1.0]);
+type Cases = Vec<(ModelInferRequest, &'static str)>;
+
+fn wrong_requests() -> Cases {
     let with = |change: &dyn Fn(&mut ModelInferRequest)| {
-        let mut request = good();
+        let mut request = windows("a", &[1.0]);
         change(&mut request);
         request
     };
-    let parameter = |name: &str, choice: ParameterChoice| {
-        let mut request = good();
-        set(&mut request, name, choice);
-        request
-    };
-    let cases = [
+    vec![
         (with(&|r| r.model_name = "b/../c".into()), "model_name"),
         (
             with(&|r| r.model_version = "7".into()),
@@ -246,6 +239,33 @@ async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
             with(&|r| r.model_version = "2".into()),
             "use ModelStreamInfer",
         ),
+        (
+            with(&|r| r.inputs[0].contents = Some(oip::InferTensorContents::default())),
+            "found both",
+        ),
+        (
+            with(&|r| r.raw_input_contents.push(Bytes::new())),
+            "raw_input_contents: expected 1",
+        ),
+        (
+            with(&|r| {
+                r.outputs = vec![InferRequestedOutputTensor {
+                    name: "MOUTH".into(),
+                    parameters: HashMap::new(),
+                }]
+            }),
+            "expected FRAMES",
+        ),
+    ]
+}
+
+fn wrong_tensors() -> Cases {
+    let with = |change: &dyn Fn(&mut ModelInferRequest)| {
+        let mut request = windows("a", &[1.0]);
+        change(&mut request);
+        request
+    };
+    vec![
         (
             with(&|r| r.inputs.clear()),
             "expected one of PCM, STEPS and WINDOWS, found 0",
@@ -279,23 +299,16 @@ async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
             with(&|r| r.inputs[0].shape[0] = 2),
             "make 65536 bytes (at least one element), found 32768",
         ),
-        (
-            with(&|r| r.inputs[0].contents = Some(oip::InferTensorContents::default())),
-            "found both",
-        ),
-        (
-            with(&|r| r.raw_input_contents.push(Bytes::new())),
-            "raw_input_contents: expected 1",
-        ),
-        (
-            with(&|r| {
-                r.outputs = vec![InferRequestedOutputTensor {
-                    name: "MOUTH".into(),
-                    parameters: HashMap::new(),
-                }]
-            }),
-            "expected FRAMES",
-        ),
+    ]
+}
+
+fn wrong_parameters() -> Cases {
+    let parameter = |name: &str, choice: ParameterChoice| {
+        let mut request = windows("a", &[1.0]);
+        set(&mut request, name, choice);
+        request
+    };
+    vec![
         (
             parameter("format", text("webp")),
             "i420_limited_bt709, found \"webp\"",
@@ -324,8 +337,16 @@ async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
             parameter("region_only", text("yes")),
             "expected true or false, found \"yes\"",
         ),
-    ];
-    for (request, expected) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, client) = fake_server(folder.path()).await?;
+    let good = || windows("a", &[1.0]);
+    let cases = [wrong_requests(), wrong_tensors(), wrong_parameters()];
+    for (request, expected) in cases.into_iter().flatten() {
         let status = client
             .clone()
             .model_infer(request)
@@ -430,6 +451,13 @@ async fn the_server_and_its_models_describe_themselves() -> Result<()> {
             ("WINDOWS", &[-1, 32, 16, 16])
         ]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_second_version_is_decoupled() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_server, mut client) = fake_server(folder.path()).await?;
     for (version, is_decoupled) in [("", false), ("2", true)] {
         let config = oip::ModelConfigRequest {
             name: "a".into(),
@@ -447,6 +475,14 @@ async fn the_server_and_its_models_describe_themselves() -> Result<()> {
         );
         assert_eq!((config.max_batch_size, config.output.len()), (0, 5));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_is_ready_if_it_can_be_loaded() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_server, mut client) = fake_server(folder.path()).await?;
+    client.model_infer(windows("a", &[1.0])).await?;
     let ready = |client: &Client, name: &str| {
         let (mut client, name) = (client.clone(), name.to_owned());
         async move {

@@ -307,6 +307,12 @@ async fn what_is_wrong_with_the_files_is_said_at_the_start() -> Result<()> {
         assert!(matches!(error, StartError::Tls(_)), "{error:?}");
         assert!(error.to_string().contains(words), "{tls}: {error}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_with_the_keys_is_said_when_they_are_read() -> Result<()> {
+    let folder = tempfile::tempdir()?;
     for (tls, words) in [
         (
             "cert: cert.pem",

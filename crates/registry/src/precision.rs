@@ -141,24 +141,14 @@ mod tests {
         use Precision as P;
         use PrecisionChoice::{Auto, Bf16, F32, Int16};
         use PrecisionReason as R;
+        let good = Some((46.0, None));
+        let bad = Some((44.0, None));
         let cases = [
-            (Auto, P::Bf16, Some((46.0, None)), P::Bf16, R::Good(P::Bf16)),
-            (
-                Auto,
-                P::Bf16,
-                Some((44.0, None)),
-                P::F32,
-                R::NotGood(P::Bf16),
-            ),
+            (Auto, P::Bf16, good, P::Bf16, R::Good(P::Bf16)),
+            (Auto, P::Bf16, bad, P::F32, R::NotGood(P::Bf16)),
             (Auto, P::Bf16, None, P::F32, R::NotCompared(P::Bf16)),
-            (Auto, P::F32, Some((46.0, None)), P::F32, R::NoneFaster),
-            (
-                Auto,
-                P::Int16,
-                Some((46.0, None)),
-                P::F32,
-                R::NotCompared(P::Int16),
-            ),
+            (Auto, P::F32, good, P::F32, R::NoneFaster),
+            (Auto, P::Int16, good, P::F32, R::NotCompared(P::Int16)),
             (
                 Auto,
                 P::Int16,
@@ -173,8 +163,8 @@ mod tests {
                 P::F32,
                 R::NotGood(P::Int16),
             ),
-            (F32, P::Bf16, Some((46.0, None)), P::F32, R::Configured),
-            (Bf16, P::Bf16, Some((44.0, None)), P::Bf16, R::Configured),
+            (F32, P::Bf16, good, P::F32, R::Configured),
+            (Bf16, P::Bf16, bad, P::Bf16, R::Configured),
             (
                 Bf16,
                 P::Int16,
