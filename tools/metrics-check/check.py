@@ -120,7 +120,9 @@ def load(args, address, folder, more):
     command = [args.load_test, "--addr", address, "--quiet", "--json", report, *more]
     # What is not measured is not compared: everything is.
     command += ["--warm-up", "0s", "--duration", f"{args.seconds}s"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    report.unlink(missing_ok=True)
+    # A slow machine fails some calls, which are counted as well: only the report matters.
+    subprocess.run(command, stdout=subprocess.DEVNULL)
     return json.loads(report.read_text())
 
 
@@ -129,7 +131,7 @@ def summary_of(report):
 
 
 def check_unary(checks, args, address, folder, scrape):
-    report = summary_of(load(args, address, folder, ["--users", "2", "--profile", "rate", "--rate", "10"]))
+    report = summary_of(load(args, address, folder, ["--users", "2", "--profile", "rate", "--rate", args.rate]))
     found = scrape()
     buckets = histogram(found, "lipsync_request_duration_seconds", outcome="ok")
     n = buckets[-1][1] if buckets else 0
@@ -197,6 +199,7 @@ def check_dashboard(checks, prometheus):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=30, help="of each load [default: 30]")
+    parser.add_argument("--rate", default="5", help="unary calls a second [default: 5]")
     parser.add_argument("--tools", help="folder of prometheus and promtool [default: look in PATH]")
     parser.add_argument("--server", default=ROOT / "target/release/lipsync-server")
     parser.add_argument("--load-test", default=ROOT / "target/release/lipsync-load-test")
