@@ -29,7 +29,7 @@ pub(super) async fn metrics(State(context): State<Context>, headers: HeaderMap) 
     // It asks the system, and writes a few hundred kilobytes where there are many models and tenants.
     let written = tokio::task::spawn_blocking(move || {
         let (snapshot, details) = (Snapshot::take(&shared), Details::take(&shared));
-        page::write(&snapshot, &details, format)
+        page::write(&snapshot, &details, &shared.reload.stats(), format)
     });
     match written.await {
         Ok(text) => {

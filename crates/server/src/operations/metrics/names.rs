@@ -25,6 +25,9 @@ metrics! {
     UPTIME = Gauge "lipsync_uptime_seconds" [] "Time since the server started.";
     PHASE = Gauge "lipsync_phase" ["phase"] "1 for the phase that the server is in: starting, serving, leaving or draining.";
 
+    RELOADS = Counter "lipsync_config_reloads_total" ["outcome"] "Configurations that were read again: applied, refused, or rolled back.";
+    RELOAD_FAILURES = Counter "lipsync_config_reload_failures_total" [] "Configurations that were refused or rolled back.";
+
     GRPC_STARTED = Counter "grpc_server_started_total" ["grpc_service", "grpc_method"] "gRPC calls that came.";
     GRPC_HANDLED = Counter "grpc_server_handled_total" ["grpc_service", "grpc_method", "grpc_code"] "gRPC calls that ended, by status code.";
     GRPC_TIME = Histogram "grpc_server_handling_seconds" ["grpc_service", "grpc_method"] "Time from the headers of a gRPC call to its status.";

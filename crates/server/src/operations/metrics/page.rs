@@ -13,12 +13,21 @@ use lipsync_telemetry::{Exposition, Format, Kind, Metric, Severity};
 use lipsync_worker_pool::WorkerStats;
 
 use super::names;
-use crate::telemetry::{Details, Snapshot};
+use crate::{
+    reload::ReloadStats,
+    telemetry::{Details, Snapshot},
+};
 
 /// The whole page.
-pub(super) fn write(snapshot: &Snapshot, details: &Details, format: Format) -> String {
+pub(super) fn write(
+    snapshot: &Snapshot,
+    details: &Details,
+    reload: &ReloadStats,
+    format: Format,
+) -> String {
     let mut page = Exposition::new(format);
     server(&mut page, snapshot);
+    reloads(&mut page, reload);
     calls(&mut page, snapshot, details);
     sessions(&mut page, snapshot, details);
     pool(&mut page, snapshot, details);
@@ -45,6 +54,15 @@ fn server(page: &mut Exposition, snapshot: &Snapshot) {
     ] {
         phases.sample(&[name], u64::from(snapshot.phase == phase));
     }
+}
+
+fn reloads(page: &mut Exposition, stats: &ReloadStats) {
+    page.family(&names::RELOADS)
+        .sample(&["applied"], stats.applied)
+        .sample(&["refused"], stats.refused)
+        .sample(&["rolled_back"], stats.rolled_back);
+    let failures = stats.refused + stats.rolled_back;
+    one(page, &names::RELOAD_FAILURES, failures);
 }
 
 fn calls(page: &mut Exposition, snapshot: &Snapshot, details: &Details) {
