@@ -74,7 +74,7 @@ impl Tensor {
     /// Reads a constant of a file that holds all of its own data.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// As `Self::read`.
     pub fn from_proto(proto: &TensorProto) -> Result<Self, EngineError> {
         Self::read(proto, &mut DataFiles::default())
     }

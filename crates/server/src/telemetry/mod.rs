@@ -1,7 +1,7 @@
 //! What the edges count, and the one snapshot of all figures.
 //!
 //! Calls and bytes are counted here; frames, sessions and stages in [`lipsync_serving::telemetry`]; jobs in the pool;
-//! loads and caches in the registry. [`Snapshot`] reads all of it. The statistics of the contract, the page's JSON and
+//! loads and caches in the registry. `Snapshot` reads all of it. The statistics of the contract, the page's JSON and
 //! `/metrics` are three ways to show it, and none of them counts anything.
 
 mod alarms;
