@@ -57,6 +57,11 @@ pub fn windows_of_clip(
     n_wanted: Option<usize>,
     max_frames: usize,
 ) -> Result<ClipWindows, ServeError> {
+    // Whatever protocol it came by.
+    if let Some(n) = n_wanted.filter(|&n| n > max_frames) {
+        let text = format!("at most {max_frames} (server.max_batch_frames), found {n}");
+        return Err(ServeError::invalid("frame_count", text));
+    }
     let wanted = Wanted {
         n_frames: n_wanted.map(|n| n as u64),
         max_frames: max_frames as u64,
