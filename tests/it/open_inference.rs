@@ -545,7 +545,7 @@ async fn models_are_loaded_unloaded_and_counted() -> Result<()> {
         .model_statistics(oip::ModelStatisticsRequest::default())
         .await?
         .into_inner();
-    assert_eq!(all.model_stats.len(), 2);
+    assert_eq!(all.model_stats.len(), 4, "two versions of two models");
     let unload = oip::RepositoryModelUnloadRequest {
         model_name: "a".into(),
         ..Default::default()

@@ -66,7 +66,7 @@ def describe(client: triton.InferenceServerClient, model: str) -> None:
         client.get_cuda_shared_memory_status,
         lambda: client.register_system_shared_memory("a", "/a", 16),
         client.unregister_system_shared_memory,
-        lambda: client.register_cuda_shared_memory("a", b"handle", 0, 16),
+        lambda: client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 16),
         client.unregister_cuda_shared_memory,
     ):
         refused(call, "UNIMPLEMENTED", "shared memory")

@@ -1,7 +1,5 @@
 // The key of a tenant, for servers that want one. It stays in this tab.
 
-import { isKey } from "./client/index.js";
-
 const NAME = "lipsync-key";
 
 // Without storage (a browser may forbid it) the key lasts until the page is left.
@@ -19,8 +17,8 @@ export function currentKey() {
   return held ?? stored();
 }
 
-// Whether it could be one.
-export function takeKey(text) {
+// Keeps it, if it could be one: `isKey` of the client's modules says that.
+export function takeKey(text, isKey) {
   const key = text.trim();
   if (!isKey(key)) return false;
   held = key;

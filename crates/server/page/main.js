@@ -7,6 +7,7 @@ import {
   Session,
   VoiceGate,
   fetchModels,
+  isKey,
   microphones,
   toPcm,
   unavailable,
@@ -112,7 +113,7 @@ class Page {
 
   // The avatars may be other ones with another key.
   #takeKey() {
-    if (!takeKey($("key").value)) throw new Error("A key has letters, digits and signs, and no spaces.");
+    if (!takeKey($("key").value, isKey)) throw new Error("A key has letters, digits and signs, and no spaces.");
     $("key").value = "";
     $("avatar").replaceChildren();
     return this.#begin();

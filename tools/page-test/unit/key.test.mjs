@@ -1,7 +1,9 @@
-// The page's key: where it goes, and where it does not.
+// The page's key: what is kept of it, and for how long.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+
+import { isKey } from "../../../clients/js/src/index.js";
 
 const store = new Map();
 globalThis.sessionStorage = {
@@ -9,21 +11,19 @@ globalThis.sessionStorage = {
   setItem: (name, value) => store.set(name, value),
 };
 
-const { currentKey, keyHeaders, keyProtocols, takeKey } = await import("../../../crates/server/page/key.js");
+const { currentKey, takeKey } = await import("../../../crates/server/page/key.js");
 
-test("without a key nothing is sent", () => {
-  assert.deepEqual(keyHeaders(), {});
-  assert.deepEqual(keyProtocols(), []);
+test("without a key there is none", () => {
+  assert.equal(currentKey(), undefined);
 });
 
-test("a key goes into the header and the subprotocol, and is kept for the tab", () => {
-  assert.ok(takeKey("  lsk_0123abcd \n"));
-  assert.deepEqual(keyHeaders(), { authorization: "Bearer lsk_0123abcd" });
-  assert.deepEqual(keyProtocols(), ["lipsync.v1", "lipsync-key.lsk_0123abcd"]);
+test("a key is kept for the tab, without what a paste brings along", () => {
+  assert.ok(takeKey("  lsk_0123abcd \n", isKey));
+  assert.equal(currentKey(), "lsk_0123abcd");
   assert.deepEqual([...store.values()], ["lsk_0123abcd"]);
 });
 
 test("what a subprotocol cannot carry is no key", () => {
-  for (const text of ["", "a b", "a,b", "é", "k".repeat(257)]) assert.ok(!takeKey(text), text);
+  for (const text of ["", "a b", "a,b", "é", "k".repeat(257)]) assert.ok(!takeKey(text, isKey), text);
   assert.equal(currentKey(), "lsk_0123abcd");
 });

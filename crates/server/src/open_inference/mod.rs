@@ -253,13 +253,20 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<oip::ModelStatisticsRequest>,
     ) -> Result<Response<oip::ModelStatisticsResponse>, Status> {
-        Version::parse(&request.get_ref().version).map_err(to_status)?;
-        let name = request.get_ref().name.clone();
+        let oip::ModelStatisticsRequest { name, version } = request.get_ref().clone();
+        let versions = if version.is_empty() {
+            vec![Version::Whole, Version::Decoupled]
+        } else {
+            vec![Version::parse(&version).map_err(to_status)?]
+        };
         let caller = Arrival::of(request.extensions()).headers.caller;
         let models = self.models(request, &name).await?;
         let sums = statistics::sums(&self.shared.pipeline.book, &caller);
-        let model_stats = models.iter().map(|model| statistics::of(model, &sums));
-        let model_stats = model_stats.collect();
+        let mut model_stats = Vec::new();
+        for model in &models {
+            let named = |&version: &Version| statistics::of(model, version, &sums);
+            model_stats.extend(versions.iter().map(named));
+        }
         Ok(Response::new(oip::ModelStatisticsResponse { model_stats }))
     }
 

@@ -71,6 +71,8 @@ impl Call {
         let priority = read_priority(&mut parameters, &headers.caller)?;
         let max_wait_us = parameters.number("timeout", 0..=u64::MAX)?;
         let wants_empty_final = parameters.flag("triton_enable_empty_final_response")?;
+        // Of the HTTP form: here, contents always come as they are.
+        parameters.flag("binary_data_output")?;
         parameters.finish()?;
         let speech = Speech::take(&mut request, model)?;
         let n_wanted = n_wanted.filter(|&n| n > 0).map(usize_of);

@@ -68,15 +68,19 @@ fn nanoseconds(us: u64) -> u64 {
     us.saturating_mul(1000)
 }
 
-/// Of one model.
-pub(super) fn of(model: &v1::ModelStats, sums: &HashMap<Box<str>, Sums>) -> ModelStatistics {
+/// Of one model, under the name of a version: both versions are the same model, so each has the figures of both.
+pub(super) fn of(
+    model: &v1::ModelStats,
+    version: Version,
+    sums: &HashMap<Box<str>, Sums>,
+) -> ModelStatistics {
     let sums = sums
         .get(model.model_id.as_str())
         .copied()
         .unwrap_or_default();
     ModelStatistics {
         name: model.model_id.clone(),
-        version: Version::default().as_str().into(),
+        version: version.as_str().into(),
         last_inference: model.last_used_unix_ms,
         inference_count: sums.frames,
         execution_count: sums.calls,

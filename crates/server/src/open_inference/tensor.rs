@@ -58,7 +58,10 @@ impl Speech {
                 return Err(ServeError::invalid("inputs", message));
             }
         };
-        Parameters::of("inputs.parameters", &input.parameters).finish()?;
+        let mut parameters = Parameters::of("inputs.parameters", &input.parameters);
+        // Of the HTTP form, where contents follow the JSON; KServe's client sends it here, too.
+        parameters.number("binary_data_size", 0..=u64::MAX)?;
+        parameters.finish()?;
         let kind = kind(&input, model)?;
         let data = contents(input, raw)?;
         Ok(Self { kind, data })
