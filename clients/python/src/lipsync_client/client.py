@@ -234,9 +234,11 @@ class Client:
         return Batch(frames, answer.timings, told)
 
     def _naming(self, model_id: str) -> tuple[tuple[str, str], ...]:
-        """The metadata of a call for a model: proxies can choose by it the server that has the model in memory."""
+        """Name the model in a call's metadata, by which a proxy can choose a server."""
         # An id that is no header is refused by the server.
-        if "x-model-id" in dict(self._metadata) or not (model_id.isascii() and model_id.isprintable()):
+        if "x-model-id" in dict(self._metadata) or not (
+            model_id.isascii() and model_id.isprintable()
+        ):
             return self._metadata
         return (*self._metadata, ("x-model-id", model_id))
 
