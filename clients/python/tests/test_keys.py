@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import running
+from servers import running
 
 from lipsync_client import CallError, Client, InsecureKeyWarning
 from lipsync_client.address import is_exposed

@@ -17,6 +17,8 @@ from lipsync_client import Client
         (None, "mi\nra", ()),
     ],
 )
-async def test_calls_name_their_model(metadata, model_id, named):
+async def test_calls_name_their_model(
+    metadata: dict[str, str] | None, model_id: str, named: tuple[tuple[str, str], ...]
+) -> None:
     async with Client("127.0.0.1:1", metadata=metadata) as client:
         assert client._naming(model_id) == named
