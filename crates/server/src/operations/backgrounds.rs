@@ -3,7 +3,7 @@
 //!
 //! It goes through the same gate as the call of the contract, under the same limits.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use axum::{
     Extension,
@@ -18,9 +18,8 @@ use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{context::Context, visitor::unauthorized};
+use super::{context::Context, visitor};
 use crate::{
-    tenants::Shown,
     transport::accept::Seat,
     wire::{headers::RequestHeaders, request::background_order, status::to_status},
 };
@@ -50,16 +49,14 @@ pub(super) async fn one(
     Path((model_id, index)): Path<(String, String)>,
     mut headers: HeaderMap,
 ) -> Response {
-    let hot = context.shared.hot();
-    let shown = Shown::in_headers(&headers);
-    let tenant = match hot.tenants.identify(shown, false, SystemTime::now()) {
+    let tenant = match visitor::tenant(&context, &headers) {
         Ok(tenant) => tenant,
-        Err(refusal) => return unauthorized(&refusal),
+        Err(refusal) => return *refusal,
     };
     // A proxy's own, or the key, which has been looked at.
     headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::read(&headers, &tenant, seat.peer, Instant::now());
-    let limit = hot.requests.request_timeout;
+    let limit = context.shared.hot().requests.request_timeout;
     let served = timeout(limit, frame(&context, &headers, model_id, &index)).await;
     match served.unwrap_or(Err(ServeError::DeadlineExceeded)) {
         Ok(response) => response,
