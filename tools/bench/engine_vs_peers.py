@@ -128,7 +128,7 @@ def quantised(path):
             return next(self.frames, None)
 
     prepared, result = path + ".prepared.onnx", path + ".int8.onnx"
-    quantization.shape_inference.quant_pre_process(path, prepared)
+    quantization.shape_inference.quant_pre_process(path, prepared, skip_symbolic_shape=True)
     quantization.quantize_static(
         prepared,
         result,

@@ -126,8 +126,8 @@ def says(model, n_segments, clear, **opening):
     yield pb.StreamCompositeRequest(open=open_)
     for segment in range(1, n_segments + 1):
         sound = speech(segment, 1.3) + bytes(RATE) + speech(segment + 50, 0.4)
-        for start in range(0, len(sound), 3333):
-            chunk = pb.AudioChunk(segment_id=segment, pcm=sound[start : start + 3333])
+        for start in range(0, len(sound), 3334):
+            chunk = pb.AudioChunk(segment_id=segment, pcm=sound[start : start + 3334])
             yield pb.StreamCompositeRequest(audio=chunk)
         if segment == clear:
             # Before anything else of it can have been made: there is no other moment that all builds share.
