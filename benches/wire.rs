@@ -22,11 +22,10 @@ use lipsync::{
     v1::{self, infer_batch_composite_request::Audio},
 };
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
-};
+use lipsync_engine::{FaceInput, Generator};
 use lipsync_registry::{NetworkLoader, PackState};
 use lipsync_server::{Config, RunningServer, Server};
+use lipsync_testing::{FakeGenerator, LoaderOf};
 
 const N_CLIENTS: usize = 4;
 const BATCH_FRAMES: u32 = 16;
@@ -90,7 +89,7 @@ async fn start(folder: &Path) -> Result<RunningServer> {
         root.join("assets/avatars/mira").display()
     );
     let config = Config::parse(&yaml, &root.join("config.yaml"), [])?;
-    let server = Server::bind(config, Arc::new(FreeLoader)).await?;
+    let server = Server::bind(config, free()).await?;
     let id = ModelId::new("mira")?;
     let (registry, baked_id) = (server.shared().registry.clone(), id.clone());
     let baked = tokio::task::spawn_blocking(move || {
@@ -164,80 +163,27 @@ async fn ask_for_ever(
     }
 }
 
-/// Makes networks that cost nothing.
-#[derive(Debug)]
-struct FreeLoader;
-
-impl NetworkLoader for FreeLoader {
-    fn generator(
-        &self,
-        _onnx: &[u8],
-        _: Device,
-        _: Precision,
-    ) -> Result<Arc<dyn Generator>, EngineError> {
-        Ok(Arc::new(FreeNetwork))
-    }
-
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        Ok(Arc::new(FreeNetwork))
-    }
-
-    fn device(&self) -> String {
-        "none".into()
-    }
+/// Makes networks that cost nothing: they give back the face that they are shown.
+fn free() -> Arc<dyn NetworkLoader> {
+    Arc::new(LoaderOf::new(|_, _, _| {
+        let shown = |frames: &[FaceInput<'_>], faces: &mut Vec<Vec<u8>>| {
+            faces.extend(frames.iter().map(|frame| region_of(frame.crop)));
+            Ok(())
+        };
+        Ok(Arc::new(FakeGenerator::new(FaceGeometry::LARGE, shown)) as Arc<dyn Generator>)
+    }))
 }
 
-/// Gives back the face that it is shown.
-struct FreeNetwork;
-
-impl Generator for FreeNetwork {
-    fn geometry(&self) -> FaceGeometry {
-        FaceGeometry::LARGE
+fn region_of(crop: &[u8]) -> Vec<u8> {
+    let FaceGeometry {
+        region_px,
+        crop_px,
+        ring_px,
+        ..
+    } = FaceGeometry::LARGE;
+    let mut face = Vec::with_capacity(FaceGeometry::LARGE.region_bytes());
+    for row in crop.chunks_exact(crop_px * 3).skip(ring_px).take(region_px) {
+        face.extend_from_slice(&row[ring_px * 3..][..region_px * 3]);
     }
-
-    fn audio_shape(&self) -> [usize; 3] {
-        [32, 16, 16]
-    }
-
-    fn weights_bytes(&self) -> u64 {
-        0
-    }
-
-    fn infer(
-        &self,
-        _workspace: &mut Workspace,
-        frames: &[FaceInput<'_>],
-        faces: &mut Vec<Vec<u8>>,
-    ) -> Result<(), EngineError> {
-        let FaceGeometry {
-            region_px,
-            crop_px,
-            ring_px,
-            ..
-        } = FaceGeometry::LARGE;
-        faces.clear();
-        faces.extend(frames.iter().map(|frame| {
-            let mut face = Vec::with_capacity(FaceGeometry::LARGE.region_bytes());
-            let rows = frame.crop.chunks_exact(crop_px * 3).skip(ring_px);
-            for row in rows.take(region_px) {
-                face.extend_from_slice(&row[ring_px * 3..][..region_px * 3]);
-            }
-            face
-        }));
-        Ok(())
-    }
-}
-
-impl AudioEncoder for FreeNetwork {
-    fn step_floats(&self) -> usize {
-        512
-    }
-
-    fn weights_bytes(&self) -> u64 {
-        0
-    }
-
-    fn encode(&self, _workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
-        Ok(vec![0.0; patches.len() / (80 * 16) * 512])
-    }
+    face
 }

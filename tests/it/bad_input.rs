@@ -7,13 +7,13 @@ use lipsync::{
     client::Client,
     v1::{self, infer_batch_composite_request::Audio},
 };
+use lipsync_testing::PANIC;
 use tonic::{Code, Status, codegen::http::uri::PathAndQuery, transport::Endpoint};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
     FakeLoader, RawClient, TestServer, avatar,
-    fake::PANIC,
     speech::{babble, pcm_request, windows_request},
 };
 

@@ -4,17 +4,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lipsync::v1;
+use lipsync_testing::{FAULT, LOST, NO_MEMORY};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt as _;
 
-use crate::support::{
-    FakeLoader, HeldGate, TestServer, avatar,
-    fake::{FAULT, LOST, NO_MEMORY},
-    speech::windows_request,
-};
+use crate::support::{FakeLoader, HeldGate, TestServer, avatar, speech::windows_request};
 
 /// A server of models `a` and `b` on made-up GPUs, with one worker each.
 async fn on_gpus(n_gpus: u32, folder: &Path) -> Result<(TestServer, FakeLoader)> {

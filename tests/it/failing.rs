@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use lipsync::v1::{self, CircuitState};
+use lipsync_testing::FAULT;
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt as _;
 
-use crate::support::{FakeLoader, TestServer, avatar, fake::FAULT, speech::windows_request};
+use crate::support::{FakeLoader, TestServer, avatar, speech::windows_request};
 
 async fn server(folder: &Path) -> Result<TestServer> {
     avatar::write_fake(&folder.join("a"), 3)?;

@@ -202,10 +202,10 @@ impl AudioForm {
     ///
     /// # Errors
     /// [`NoSteps`] where they cannot be.
-    pub fn steps_at(&self, fps: u32) -> Result<StepForm, NoSteps> {
+    pub fn steps_at(&self, fps: Fps) -> Result<StepForm, NoSteps> {
         match self.source {
             WindowSource::Client => Err(NoSteps::WholeWindows),
-            WindowSource::Steps(form) if form.fps.get() != fps => Err(NoSteps::OtherFps(form.fps)),
+            WindowSource::Steps(form) if form.fps != fps => Err(NoSteps::OtherFps(form.fps)),
             WindowSource::Steps(form) => Ok(form),
         }
     }
@@ -252,11 +252,14 @@ mod tests {
     #[test]
     fn windows_are_made_of_ave_steps_at_their_own_rate_only() {
         let of = |kind| FAMILY.audio(kind).expect("a form");
-        assert_eq!(of(AudioKind::Ave).steps_at(25), Ok(StepForm::AVE));
-        let other = Err(NoSteps::OtherFps(StepForm::AVE.fps));
-        assert_eq!(of(AudioKind::Ave).steps_at(30), other);
         assert_eq!(
-            of(AudioKind::Wenet).steps_at(20),
+            of(AudioKind::Ave).steps_at(Fps::at_least_1(25)),
+            Ok(StepForm::AVE)
+        );
+        let other = Err(NoSteps::OtherFps(StepForm::AVE.fps));
+        assert_eq!(of(AudioKind::Ave).steps_at(Fps::at_least_1(30)), other);
+        assert_eq!(
+            of(AudioKind::Wenet).steps_at(Fps::at_least_1(20)),
             Err(NoSteps::WholeWindows)
         );
     }

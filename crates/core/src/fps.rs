@@ -1,6 +1,6 @@
 //! Frames per second.
 
-use std::{fmt, num::NonZeroU32};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 use crate::saturate::u64_of;
 
@@ -39,6 +39,26 @@ impl Fps {
     pub fn pts_us(self, n: u64) -> u64 {
         u64_of(u128::from(n) * 1_000_000 / u128::from(self.get()))
     }
+
+    /// How long `n` frames are shown, in whole nanoseconds, rounded down.
+    #[must_use]
+    pub fn span(self, n: u64) -> Duration {
+        Duration::from_nanos(u64_of(
+            u128::from(n) * 1_000_000_000 / u128::from(self.get()),
+        ))
+    }
+}
+
+impl From<Fps> for u32 {
+    fn from(fps: Fps) -> Self {
+        fps.get()
+    }
+}
+
+impl From<Fps> for u64 {
+    fn from(fps: Fps) -> Self {
+        fps.get().into()
+    }
 }
 
 impl fmt::Display for Fps {
@@ -64,5 +84,7 @@ mod tests {
         let fps = Fps::at_least_1(30);
         assert_eq!((fps.pts_us(0), fps.pts_us(1)), (0, 33_333));
         assert_eq!(fps.pts_us(u64::MAX), u64::MAX);
+        assert_eq!(fps.span(1), Duration::from_nanos(33_333_333));
+        assert_eq!(fps.span(u64::MAX), Duration::from_nanos(u64::MAX));
     }
 }

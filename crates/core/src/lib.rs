@@ -31,4 +31,4 @@ pub use priority::Priority;
 pub use random::SplitMix64;
 pub use rect::{CropRect, PixelRect};
 pub use tenant::{TenantId, Weight};
-pub use timeline::{background_index, duration_us, frames_in, pts_us};
+pub use timeline::{background_index, duration_us, frames_in};

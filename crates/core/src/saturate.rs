@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 /// A number without a sign, so that what does not fit is too large.
-pub trait Unsigned: TryInto<u32> + TryInto<u64> + TryInto<usize> + sealed::Sealed {}
+pub trait Unsigned:
+    TryInto<u32> + TryInto<u64> + TryInto<usize> + TryInto<i64> + sealed::Sealed
+{
+}
 
 mod sealed {
     pub trait Sealed {}
@@ -37,6 +40,11 @@ pub fn usize_of(n: impl Unsigned) -> usize {
     n.try_into().unwrap_or(usize::MAX)
 }
 
+/// `n`, or [`i64::MAX`] where that is too small.
+pub fn i64_of(n: impl Unsigned) -> i64 {
+    n.try_into().unwrap_or(i64::MAX)
+}
+
 /// Whole microseconds.
 #[must_use]
 pub fn micros(duration: Duration) -> u64 {
@@ -59,6 +67,7 @@ mod tests {
         assert_eq!(u32_of(u64::from(u32::MAX) + 8), u32::MAX);
         assert_eq!((u64_of(7_u128), u64_of(u128::MAX)), (7, u64::MAX));
         assert_eq!((usize_of(7_u32), usize_of(u128::MAX)), (7, usize::MAX));
+        assert_eq!((i64_of(7_usize), i64_of(u64::MAX)), (7, i64::MAX));
     }
 
     #[test]

@@ -3,10 +3,7 @@
 //! All of it is exact integer arithmetic in 64 bits or more, so nothing drifts however long a session
 //! lives.
 
-use crate::{
-    Fps,
-    saturate::{u32_of, u64_of},
-};
+use crate::saturate::{u32_of, u64_of};
 
 /// The background frame shown at place `timeline_index` of an avatar's walk over `n_frames` frames.
 ///
@@ -30,16 +27,10 @@ pub fn background_index(timeline_index: u64, n_frames: u32) -> u32 {
     u32_of(index)
 }
 
-/// Presentation time of frame `n` as [`Fps::pts_us`] says.
-#[must_use]
-pub fn pts_us(n: u64, fps: u32) -> u64 {
-    Fps::at_least_1(fps).pts_us(n)
-}
-
 /// Duration of `n_samples` at `rate_hz` in microseconds, rounded down.
 #[must_use]
 pub fn duration_us(n_samples: u64, rate_hz: u32) -> u64 {
-    pts_us(n_samples, rate_hz)
+    u64_of(u128::from(n_samples) * 1_000_000 / u128::from(rate_hz.max(1)))
 }
 
 /// Output frames that a clip covers: `ceil(n_samples x fps / rate_hz)`.
@@ -76,7 +67,7 @@ mod tests {
 
     #[test]
     fn times_and_counts() {
-        assert_eq!(pts_us(3, 25), 120_000);
+        assert_eq!(duration_us(3, 25), 120_000);
         assert_eq!(frames_in(334_739, 16_000, 25), 524);
         assert_eq!(frames_in(640, 16_000, 25), 1);
         assert_eq!(frames_in(641, 16_000, 25), 2);

@@ -1,5 +1,7 @@
 //! Files that are broken, foreign or hostile are refused with a reason; none brings the process down.
 
+use std::thread;
+
 use lipsync_core::{AudioKind, SplitMix64};
 use lipsync_engine::{
     CpuIsa, EngineError, LoadOptions, Network, NetworkLimits, Workspace, inspect,
@@ -53,24 +55,33 @@ fn truncated_files_are_refused() {
 #[test]
 fn flipped_bits_are_refused_or_run() {
     let onnx = tiny();
-    let mut random = SplitMix64::new(5);
-    let mut workspace = Workspace::new();
-    for place in (0..onnx.len()).step_by(11) {
-        let mut bytes = onnx.clone();
-        bytes[place] ^= 1 << (random.next_u64() % 8);
-        let _ = inspect(&bytes);
-        let Ok(network) = Network::load(&bytes, CpuIsa::Auto) else {
-            continue;
-        };
-        if place % 20 == 0 {
-            let inputs: Vec<Vec<f32>> = network
-                .input_shapes()
-                .iter()
-                .map(|s| vec![0.5; s.len()])
-                .collect();
-            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-            network.run(&mut workspace, &inputs).unwrap();
+    // Thousands of loads: on all cores.
+    let n_threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for thread in 0..n_threads {
+            let onnx = &onnx;
+            scope.spawn(move || {
+                let mut workspace = Workspace::new();
+                for place in (0..onnx.len()).step_by(11).skip(thread).step_by(n_threads) {
+                    flip_a_bit(onnx, place, &mut workspace);
+                }
+            });
         }
+    });
+}
+
+fn flip_a_bit(onnx: &[u8], place: usize, workspace: &mut Workspace) {
+    let mut bytes = onnx.to_vec();
+    bytes[place] ^= 1 << (SplitMix64::new(place as u64).next_u64() % 8);
+    let _ = inspect(&bytes);
+    let Ok(network) = Network::load(&bytes, CpuIsa::Auto) else {
+        return;
+    };
+    if place.is_multiple_of(20) {
+        let shapes = network.input_shapes();
+        let inputs: Vec<Vec<f32>> = shapes.iter().map(|s| vec![0.5; s.len()]).collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        network.run(workspace, &inputs).unwrap();
     }
 }
 

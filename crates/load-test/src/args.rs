@@ -73,7 +73,7 @@ pub struct Args {
     /// the figures of each.
     #[arg(long = "tenant", value_name = "NAME=KEY:SHARE")]
     pub tenants: Vec<Tenant>,
-    /// How urgent requests say they are [default: the tenant's default].
+    /// Priority of the requests [default: the tenant's default].
     #[arg(long, value_enum)]
     pub priority: Option<Level>,
     /// Model to request (repeatable, or separated by commas). Users are spread over all of them.
@@ -188,15 +188,15 @@ pub enum Input {
     Windows,
 }
 
-/// How urgent requests say they are.
+/// Priority of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Should not wait.
+    /// Goes before the others.
     High,
-    /// As most.
+    /// The usual level.
     Normal,
-    /// Can wait.
+    /// Goes after the others.
     Low,
 }
 

@@ -17,7 +17,7 @@ use std::{
 use lipsync_core::ModelId;
 use lipsync_registry::{Model, ModelConfig, PackState, Registry, RegistryConfig, RegistryError};
 
-use support::{Fake, Outcome, config, demo_frames, describe, model};
+use support::{Outcome, config, demo_frames, describe, loader, model};
 
 const N_FRAMES: u32 = 100;
 /// No divisor of [`N_FRAMES`]: this many on and on meets every frame once.
@@ -53,7 +53,7 @@ fn registry(avatar: &ModelConfig) -> Registry {
         preload_frames: 0,
         ..config(vec![avatar.clone()])
     };
-    Registry::new(config, Arc::new(Fake))
+    Registry::new(config, loader())
 }
 
 /// Times `read` for every frame, and prints the middle and the longest time.

@@ -18,7 +18,7 @@ use std::{
 use lipsync_core::{ModelId, background_index};
 use lipsync_registry::{Model, ModelConfig, PackState, Registry, RegistryConfig};
 
-use support::{Fake, Outcome, config, demo_frames, describe, model};
+use support::{Outcome, config, demo_frames, describe, loader, model};
 
 const N_MODELS: usize = 100;
 const N_FRAMES: usize = 500;
@@ -31,7 +31,7 @@ const N_HELD: usize = 4;
 fn main() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let avatars = make_avatars(folder.path())?;
-    let registry = Registry::new(config(avatars.clone()), Arc::new(Fake));
+    let registry = Registry::new(config(avatars.clone()), loader());
     let pack = bake_all(&registry, folder.path())?;
     if std::env::args().any(|arg| arg == "held") {
         return hold_all(&avatars[..N_HELD]);
@@ -69,7 +69,7 @@ fn hold_all(avatars: &[ModelConfig]) -> Outcome<()> {
             background_cache_frames: N_FRAMES,
             ..config(avatars.to_vec())
         },
-        Arc::new(Fake),
+        loader(),
     );
     let models = load_all(&registry, avatars.len())?;
     let before = resident_bytes();

@@ -5,7 +5,7 @@
 //! it, and a server that shows it is not noticed to be wrong before somebody looks at the video. What may be
 //! right and mostly is not is said in the log, once a load, with the frame's index.
 
-use lipsync_core::{CropRect, PixelRect};
+use lipsync_core::{CropRect, PixelRect, saturate::i64_of};
 
 use crate::RegistryError;
 
@@ -103,7 +103,7 @@ enum Doubt {
 
 fn doubts(rectangles: &[CropRect], fitted: &[PixelRect], size: (usize, usize)) -> Vec<Doubt> {
     let is_cut = |(rect, cut): (&CropRect, &PixelRect)| {
-        sides(rect) != (to_i64(cut.width), to_i64(cut.height))
+        sides(rect) != (i64_of(cut.width), i64_of(cut.height))
     };
     let pairs = || rectangles.iter().zip(fitted);
     let n_cut = pairs().filter(|&pair| is_cut(pair)).count();
@@ -190,14 +190,14 @@ fn check_shape(
     if cut.width.min(cut.height) < MIN_PX {
         return refused("has a side of less than four pixels on the frame: it is of no face");
     }
-    let on_frame = to_i64(cut.width * cut.height);
+    let on_frame = i64_of(cut.width * cut.height);
     if wide.saturating_mul(high) > MIN_PART.saturating_mul(on_frame) {
         return refused("lies outside of the frame for more than three quarters");
     }
     // Twice the centre, which may lie between pixels.
     let is_inside = |start: i32, end: i32, side: usize| {
         let centre = i64::from(start) + i64::from(end);
-        (0..=2 * to_i64(side)).contains(&centre)
+        (0..=2 * i64_of(side)).contains(&centre)
     };
     if !is_inside(rect.x1, rect.x2, width) || !is_inside(rect.y1, rect.y2, height) {
         return refused("has its centre outside of the frame: the mouth is not to be seen");
@@ -213,7 +213,7 @@ fn check_shape(
 ///
 /// Said of all together: a single one may be a square by chance.
 fn other_orders(rectangles: &[CropRect], (width, height): (usize, usize)) -> Option<String> {
-    let (width, height) = (to_i64(width), to_i64(height));
+    let (width, height) = (i64_of(width), i64_of(height));
     let fits = |corners: &Corners| {
         rectangles.iter().all(|rect| {
             let numbers = [rect.x1, rect.y1, rect.x2, rect.y2].map(i64::from);
@@ -230,10 +230,6 @@ fn other_orders(rectangles: &[CropRect], (width, height): (usize, usize)) -> Opt
 fn is_square(rect: &CropRect) -> bool {
     let (wide, high) = sides(rect);
     wide > 0 && wide == high
-}
-
-fn to_i64(side: usize) -> i64 {
-    i64::try_from(side).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

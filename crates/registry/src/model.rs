@@ -97,10 +97,10 @@ impl Model {
         self.generator.geometry()
     }
 
-    /// Output frames per second, at least 1.
+    /// Output frames per second.
     #[must_use]
-    pub fn fps(&self) -> u32 {
-        self.fps.get()
+    pub fn fps(&self) -> Fps {
+        self.fps
     }
 
     /// Background frames, at least 1.
@@ -247,7 +247,7 @@ impl Model {
     pub(crate) fn info(&self) -> ModelInfo {
         ModelInfo {
             audio_kind: self.audio.kind,
-            fps: self.fps.get(),
+            fps: self.fps,
             n_frames: self.n_frames(),
             width: self.width(),
             height: self.height(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lipsync_core::{AudioKind, ModelId};
+use lipsync_core::{AudioKind, Fps, ModelId};
 use lipsync_engine::VisualCacheStats;
 use lipsync_telemetry::HistogramSnapshot;
 
@@ -51,7 +51,7 @@ pub struct ModelInfo {
     /// Which audio encoder its generator was trained with.
     pub audio_kind: AudioKind,
     /// Output frames per second.
-    pub fps: u32,
+    pub fps: Fps,
     /// Background frames.
     pub n_frames: u32,
     /// Width of a frame, px.

@@ -35,7 +35,7 @@ pub struct CommandLine {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     Serve,
-    /// Write a configuration with every key, its default and what it means. Never overwrites a file.
+    /// Write a configuration with every key, its default and its meaning. Never overwrites a file.
     Init {
         /// Folder with the avatars. Default: avatars, beside the configuration.
         #[arg(long, value_name = "DIR", value_parser = path())]
@@ -73,13 +73,13 @@ pub enum Command {
         #[arg(long)]
         device_memory_gb: Option<u32>,
     },
-    /// Make the keys of tenants, or hash those that there are.
+    /// Make keys for tenants, or hash existing keys.
     Keys {
         /// Make or hash.
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Describe an ONNX file: inputs, outputs, operators, work, what is fused, what is unsupported.
+    /// Describe an ONNX file: inputs, outputs, operators, work, what is fused, what is not supported.
     InspectModel {
         /// The ONNX file to describe.
         #[arg(value_parser = path())]
@@ -108,25 +108,25 @@ pub enum Command {
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
-    /// Print a new key of 256 random bits, and what to write into the configuration.
+    /// Print a new key of 256 random bits, and its lines for the configuration.
     ///
     /// The key is shown this once. The server keeps only its SHA-256.
     New {
-        /// The tenant that it is for.
+        /// Tenant that the key belongs to.
         #[arg(long, default_value = "acme")]
         tenant: String,
-        /// What to call it.
+        /// Name of the key.
         #[arg(long, default_value = "main")]
         name: String,
     },
-    /// Read a key from standard input, and print what to write into the configuration.
+    /// Read a key from standard input, and print its lines for the configuration.
     ///
-    /// From standard input, because everybody on the machine can see command lines.
+    /// The key is no argument, because everybody on the machine can see command lines.
     Hash {
-        /// The tenant that it is for.
+        /// Tenant that the key belongs to.
         #[arg(long, default_value = "acme")]
         tenant: String,
-        /// What to call it.
+        /// Name of the key.
         #[arg(long, default_value = "main")]
         name: String,
     },

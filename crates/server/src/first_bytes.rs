@@ -30,6 +30,11 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of theirs that are thrown away meanwhile.
 const MAX_REST_BYTES: u64 = 64 << 10;
 
+/// What a connection is read from and written to, encrypted or not.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for S {}
+
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spoken {
@@ -47,7 +52,7 @@ pub(crate) struct Begun<S> {
     pub(crate) spoken: Spoken,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Begun<S> {
+impl<S: Socket> Begun<S> {
     /// Reads until it is clear what is spoken; `None` where the client has gone or needs longer than `limit`.
     pub(crate) async fn hear(mut socket: S, limit: Duration) -> Option<Self> {
         let mut heard = Vec::with_capacity(MAX_HEARD);
@@ -79,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Begun<S> {
     }
 
     /// The socket as if nobody had read from it.
-    pub(crate) fn socket(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    pub(crate) fn socket(self) -> impl Socket {
         let (rest, write) = split(self.socket);
         join(Cursor::new(self.heard).chain(rest), write)
     }

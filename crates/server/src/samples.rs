@@ -10,6 +10,7 @@ mod tests;
 use std::borrow::Cow;
 
 use lipsync::container::{LONG_LOOK_BYTES, Look, look, look_longer};
+use lipsync_core::Fps;
 use lipsync_serving::{ServeError, order::PcmFormat};
 use lipsync_session::{Intake, Warning};
 
@@ -26,7 +27,7 @@ const SHORT_SEGMENTS: u32 = 3;
 #[derive(Debug)]
 struct PcmIntake {
     format: PcmFormat,
-    fps: u32,
+    fps: Fps,
     segment: Listening,
     /// Segments in a row that were shorter than a frame.
     n_short: u32,
@@ -148,12 +149,12 @@ impl Intake<ServeError> for PcmIntake {
 }
 
 /// The intake of a session whose samples have such a format, at so many frames per second.
-pub(crate) fn intake(format: PcmFormat, fps: u32) -> Box<dyn Intake<ServeError>> {
+pub(crate) fn intake(format: PcmFormat, fps: Fps) -> Box<dyn Intake<ServeError>> {
     Box::new(PcmIntake::new(format, fps))
 }
 
 impl PcmIntake {
-    fn new(format: PcmFormat, fps: u32) -> Self {
+    fn new(format: PcmFormat, fps: Fps) -> Self {
         Self {
             format,
             fps,
@@ -200,7 +201,7 @@ impl PcmIntake {
 
     /// Counts segments that are shorter than a frame.
     fn count(&mut self, n_samples: usize, format: PcmFormat) {
-        let frames_by_rate = (n_samples as u64).saturating_mul(u64::from(self.fps));
+        let frames_by_rate = (n_samples as u64).saturating_mul(self.fps.into());
         if n_samples == 0 {
             return;
         }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use lipsync_core::saturate::u64_of;
 use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats};
 use lipsync_registry::{DeviceRoom, NetworkLoader};
 use lipsync_worker_pool::{PoolError, WorkerPool};
@@ -59,8 +60,13 @@ impl NetworkLoader for WarmLoader {
         self.inner.devices()
     }
 
+    /// Those that there are now: workers join and leave.
     fn host_workers(&self) -> u64 {
-        self.inner.host_workers()
+        let workers = self.workers();
+        workers.map_or_else(
+            || self.inner.host_workers(),
+            |workers| u64_of(workers.n_workers_on(Device::Cpu)),
+        )
     }
 
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
@@ -111,5 +117,41 @@ impl NetworkLoader for WarmLoader {
                 reason: other.to_string(),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lipsync_core::FaceGeometry;
+    use lipsync_testing::{FakeGenerator, LoaderOf};
+    use lipsync_worker_pool::{PoolConfig, Recovery, Scheduling};
+
+    use super::*;
+
+    #[test]
+    fn the_workers_of_the_host_are_those_that_there_are() {
+        let loader = WarmLoader::new(Arc::new(LoaderOf::new(|_, _, _| {
+            let generator = FakeGenerator::new(FaceGeometry::SMALL, |_, _| Ok(()));
+            Ok(Arc::new(generator) as Arc<dyn Generator>)
+        })));
+        assert_eq!(loader.host_workers(), 0);
+        let config = PoolConfig {
+            devices: vec![Device::Cpu, Device::Cuda(0)],
+            queue_capacity: 4,
+            max_batch_frames: 1,
+            max_batch_wait: Duration::ZERO,
+            scheduling: Scheduling::default(),
+            recovery: Recovery::none(),
+        };
+        let workers = Arc::new(WorkerPool::start(config, Arc::new(())).unwrap());
+        loader.connect(&workers);
+        assert_eq!(loader.host_workers(), 1);
+        workers.join_worker(Device::Cpu).unwrap();
+        assert_eq!(loader.host_workers(), 2);
+        workers.leave_worker(0).unwrap();
+        assert_eq!(loader.host_workers(), 1);
+        workers.shutdown(Duration::ZERO);
     }
 }

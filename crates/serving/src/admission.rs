@@ -1,27 +1,35 @@
 //! Who may come in: the one gate of everything that clients can ask for, before anything is loaded or
 //! computed for them, and the pools of memory that they share.
 
+mod quota;
+mod upload;
+
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use lipsync_core::{TenantId, saturate::usize_of};
-use tokio::{sync::watch, time::Instant};
+use lipsync_core::{Fps, saturate::usize_of};
+use tokio::sync::watch;
 
 use crate::{
     caller::Caller,
     error::{RETRY_AFTER, ServeError},
-    gate::{Gate, Lack, Party, Rules, Ticket},
+    gate::{Gate, Lack, Rules, Ticket},
     peer::Peer,
     phase::Phase,
     rates::{Booking, Charge, Rates},
     residents::Residents,
-    rights::{FrameRate, Quotas},
+    rights::FrameRate,
 };
+
+pub use quota::OverQuota;
+use quota::{FRAMES, Quota, max_unread_sessions};
+use upload::UPLOAD_BYTES;
+pub use upload::{TOO_MANY_UPLOADS, Upload, Uploads};
 
 /// The gate.
 #[derive(Debug)]
@@ -51,8 +59,6 @@ const ANSWERS: usize = 1 << 24;
 const CONTROL: usize = 64;
 /// Orchestrators and proxies watch each server a few times; a page does not watch at all.
 const WATCHES: usize = 256;
-/// A call on its way in counts as at least this many bytes: its stream, its task and its headers.
-pub(crate) const UPLOAD_BYTES: usize = 16 << 10;
 /// An upload that stands still for longer gives way where there is no room for others.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
 /// An answer that has waited for its reader for longer gives way where there is no room for others.
@@ -115,174 +121,6 @@ pub struct Admitted {
     /// Room for the memory of a session, which it holds until it is gone, while a place is given back as soon as the
     /// session has failed.
     pub memory: Option<Ticket>,
-}
-
-/// Room for a message that is on its way in, until the call that it belongs to is answered.
-#[derive(Debug)]
-pub struct Upload {
-    ticket: Ticket,
-    /// Whose quota it was where it could not grow, if it was a quota.
-    over_quota: OnceLock<OverQuota>,
-    caller: Option<(TenantId, usize)>,
-}
-
-/// A quota of bytes that is used up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverQuota {
-    tenant: TenantId,
-    limit: usize,
-}
-
-impl From<OverQuota> for ServeError {
-    fn from(over: OverQuota) -> Self {
-        Self::OverQuota {
-            tenant: over.tenant,
-            quota: MAX_WAITING,
-            limit: mebibytes(over.limit),
-            retry: Some(RETRY_AFTER),
-        }
-    }
-}
-
-fn mebibytes(n_bytes: usize) -> String {
-    format!("{} MiB", n_bytes >> 20)
-}
-
-/// Keys of quotas.
-const MAX_SESSIONS: &str = "max_sessions";
-const MAX_REQUESTS: &str = "max_requests";
-const MAX_WAITING: &str = "max_waiting_mb";
-const FRAMES: &str = "frames_per_second";
-
-/// Room for all uploads.
-#[derive(Debug, Clone)]
-pub struct Uploads(Arc<Gate>);
-
-impl Uploads {
-    /// Room for one of a peer, if there is any.
-    pub fn admit(&self, peer: Peer) -> Option<Upload> {
-        let ticket = self.0.take(peer, UPLOAD_BYTES).ok()?;
-        Some(Upload::of(ticket, None))
-    }
-}
-
-/// What has run out where there is no room for an upload.
-pub const TOO_MANY_UPLOADS: &str = "too many bytes of uploads";
-/// Room is taken in steps of this many bytes, as memory is.
-const UPLOAD_STEP_BYTES: usize = 64 << 10;
-
-impl Upload {
-    fn of(ticket: Ticket, caller: Option<(TenantId, usize)>) -> Self {
-        Self {
-            ticket,
-            over_quota: OnceLock::new(),
-            caller,
-        }
-    }
-
-    /// Grows it to this many bytes; `false` if there is no room.
-    pub fn holds(&self, n_bytes: usize) -> bool {
-        let n_bytes = if n_bytes > UPLOAD_BYTES {
-            n_bytes.next_multiple_of(UPLOAD_STEP_BYTES)
-        } else {
-            UPLOAD_BYTES
-        };
-        match self.ticket.resize(n_bytes) {
-            Ok(()) => true,
-            Err(lack) => {
-                if let (Lack::Quota, Some((tenant, limit))) = (lack, &self.caller) {
-                    self.over_quota.get_or_init(|| OverQuota {
-                        tenant: tenant.clone(),
-                        limit: *limit,
-                    });
-                }
-                false
-            }
-        }
-    }
-
-    /// The quota because of which it could not grow, if it was one.
-    pub fn over_quota(&self) -> Option<OverQuota> {
-        self.over_quota.get().cloned()
-    }
-
-    /// Says whether it only waits from now on: for its client, or for a model to be loaded. Then it gives way to
-    /// others where there is no room.
-    pub fn waits(&self, waits: bool) {
-        self.ticket.set_waiting(waits.then(Instant::now));
-    }
-
-    /// Returns when it has given way.
-    pub async fn withdrawn(&self) {
-        self.ticket.withdrawn().await;
-    }
-
-    /// Whether it has given way.
-    pub fn is_withdrawn(&self) -> bool {
-        self.ticket.is_withdrawn()
-    }
-
-    /// The bytes of all uploads together.
-    pub fn limit(&self) -> usize {
-        self.ticket.limit()
-    }
-
-    /// Waits for something that is not the server's own work: others go first where there is no room.
-    pub(crate) async fn waiting<T>(&self, waiting: impl Future<Output = T>) -> T {
-        self.waits(true);
-        let done = waiting.await;
-        self.waits(false);
-        done
-    }
-}
-
-/// Sessions in memory at most, where this many may be open.
-fn max_unread_sessions(max_sessions: usize) -> usize {
-    max_sessions.saturating_mul(2)
-}
-
-/// Which of a tenant's quotas holds for a gate.
-#[derive(Clone, Copy)]
-struct Quota {
-    key: &'static str,
-    limit: fn(&Quotas) -> Option<usize>,
-    in_words: fn(usize) -> String,
-}
-
-impl Quota {
-    const NONE: Self = Self {
-        key: "",
-        limit: |_| None,
-        in_words: |limit| limit.to_string(),
-    };
-    const REQUESTS: Self = Self {
-        key: MAX_REQUESTS,
-        limit: |quotas| quotas.max_requests,
-        ..Self::NONE
-    };
-    const SESSIONS: Self = Self {
-        key: MAX_SESSIONS,
-        limit: |quotas| quotas.max_sessions,
-        ..Self::NONE
-    };
-    /// Sessions and those that have failed while nobody reads them: twice as many, as for all tenants together.
-    const UNREAD: Self = Self {
-        limit: |quotas| Some(max_unread_sessions(quotas.max_sessions?)),
-        ..Self::SESSIONS
-    };
-    const WAITING: Self = Self {
-        key: MAX_WAITING,
-        limit: |quotas| quotas.max_waiting_bytes,
-        in_words: mebibytes,
-    };
-
-    fn party(self, caller: &Caller) -> Party {
-        Party {
-            peer: caller.peer,
-            tenant: caller.rights.is_one_of_many.then(|| caller.tenant.clone()),
-            quota: (self.limit)(&caller.rights.quotas),
-        }
-    }
 }
 
 impl Admission {
@@ -398,13 +236,13 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::OverQuota`].
-    pub(crate) fn book(&self, caller: &Caller, fps: u32) -> Result<Option<Booking>, ServeError> {
+    pub(crate) fn book(&self, caller: &Caller, fps: Fps) -> Result<Option<Booking>, ServeError> {
         let Some(rate) = caller.rights.quotas.frames else {
             return Ok(None);
         };
-        let booked = self.rates.book(&caller.tenant, rate, fps);
+        let booked = self.rates.book(&caller.tenant, rate, fps.get());
         // When another session ends nobody knows; one that is too fast for the rate can never open.
-        let retry = (fps <= rate.per_second).then_some(RETRY_AFTER);
+        let retry = (fps.get() <= rate.per_second).then_some(RETRY_AFTER);
         booked
             .map(Some)
             .map_err(|_booked_fps| self.refuse_frames(caller, rate, retry))
@@ -620,70 +458,4 @@ impl Admission {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_is_taken_between_start_and_drain() {
-        let limits = Limits {
-            queue_capacity: 1,
-            n_workers: 1,
-            ..Limits::ROOMY
-        };
-        let (phase, seen) = watch::channel(Phase::Starting);
-        let gate = Admission::new(limits, seen);
-        let anybody = Caller::default();
-        let admit = || gate.admit(&anybody, Work::Batch);
-        assert!(matches!(admit(), Err(ServeError::Starting)));
-        phase.send_replace(Phase::Serving);
-        let inside: Vec<_> = (0..5).map(|_| admit().unwrap()).collect();
-        for refused in [admit().map(drop), gate.expect(&anybody, Work::Batch)] {
-            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
-        }
-        assert_eq!(gate.n_rejected(), 2);
-        phase.send_replace(Phase::Draining);
-        assert!(matches!(admit(), Err(ServeError::Draining)));
-        drop(inside);
-        let session = gate.admit(&anybody, Work::Session);
-        assert!(matches!(session, Err(ServeError::Draining)));
-        assert_eq!(gate.n_rejected(), 2, "a drain is no want of room");
-    }
-
-    #[test]
-    fn answers_take_what_they_have_become_and_give_all_of_it_back() {
-        let limits = Limits::ROOMY;
-        let (_phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(limits, seen);
-        let anybody = Caller::default();
-        let reserve = |n_bytes| gate.reserve(&anybody, n_bytes);
-        let all = limits.max_unsent_bytes;
-        let one = reserve(1000).unwrap();
-        gate.resize(&anybody, &one, 10).unwrap();
-        let other = reserve(all as u64 - 100).unwrap();
-        gate.resize(&anybody, &one, 100).unwrap();
-        for refused in [
-            gate.resize(&anybody, &other, all - 99),
-            gate.resize(&anybody, &one, 101),
-        ] {
-            assert!(matches!(refused, Err(ServeError::Overloaded { .. })));
-        }
-        assert!(reserve(1).is_err());
-        assert_eq!(gate.n_rejected(), 3);
-        drop(other);
-        gate.resize(&anybody, &one, all).unwrap();
-        drop(one);
-        assert!(reserve(all as u64).is_ok());
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_through_a_drain() {
-        let limits = Limits::ROOMY;
-        let (phase, seen) = watch::channel(Phase::Serving);
-        let gate = Admission::new(limits, seen);
-        assert_eq!(gate.unless_draining(async { 1 }).await.unwrap(), 1);
-        phase.send_replace(Phase::Draining);
-        let waited = gate.unless_draining(std::future::pending::<()>()).await;
-        assert!(matches!(waited, Err(ServeError::Draining)));
-        assert_eq!(gate.unless_draining(async { 2 }).await.unwrap(), 2);
-    }
-}
+mod tests;

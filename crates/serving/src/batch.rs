@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_core::{ModelId, pts_us};
+use lipsync_core::{Fps, ModelId};
 use lipsync_registry::{Lease, Model, Registry};
 use lipsync_session::Warning;
 use lipsync_worker_pool::JobTimings;
 
 use crate::{
     admission::{Admission, Admitted, Upload, Work},
+    ahead::Ahead,
     answer_limit::AnswerLimit,
     caller::Caller,
     clip::{ClipWindows, windows_of_clip},
@@ -144,6 +145,47 @@ impl Batches {
         upload: Option<&Upload>,
         order: BatchOrder,
     ) -> Result<Served<BatchAnswer>, ServeError> {
+        let used = self.model(caller, &order.model_id, upload).await?;
+        self.serve_with(caller, used, order).await
+    }
+
+    /// As [`serve`](Self::serve), for a piece of a clip of which `n_left` frames are still to come, the piece's
+    /// included. What is made of the audio ahead of the next pieces is kept in `ahead`.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_piece(
+        &self,
+        caller: &Caller,
+        order: BatchOrder,
+        ahead: &mut Ahead,
+        n_left: usize,
+    ) -> Result<Served<BatchAnswer>, ServeError> {
+        let used = self.model(caller, &order.model_id, None).await?;
+        self.serve_from(caller, used, order, Some((ahead, n_left)))
+            .await
+    }
+
+    /// The same with the order's model, for callers that have to look at it first.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve), but for the model.
+    pub async fn serve_with(
+        &self,
+        caller: &Caller,
+        used: Used,
+        order: BatchOrder,
+    ) -> Result<Served<BatchAnswer>, ServeError> {
+        self.serve_from(caller, used, order, None).await
+    }
+
+    async fn serve_from(
+        &self,
+        caller: &Caller,
+        used: Used,
+        order: BatchOrder,
+        ahead: Option<(&mut Ahead, usize)>,
+    ) -> Result<Served<BatchAnswer>, ServeError> {
         let arrived = Instant::now();
         let (output, priority) = (order.output, order.priority);
         let allow_partial = order.allow_partial;
@@ -157,7 +199,7 @@ impl Batches {
             place,
             room,
             prepare,
-        } = self.prepare(caller, upload, order).await?;
+        } = self.prepare(caller, used, order, ahead).await?;
         let mut timings = Timings {
             model_load: load_time,
             prepare,
@@ -182,7 +224,7 @@ impl Batches {
             frames = stamped(coded, windows.first_frame, model.fps());
             timings.composite = begun.elapsed();
         }
-        timings.total = arrived.elapsed();
+        timings.total = load_time + arrived.elapsed();
         caller.tally.made(frames.len());
         let figures = self.pipeline.book.model(model.id(), &caller.tenant);
         figures.answered.add(frames.len(), timings.told());
@@ -202,15 +244,25 @@ impl Batches {
     async fn prepare(
         &self,
         caller: &Caller,
-        upload: Option<&Upload>,
+        used: Used,
         order: BatchOrder,
+        ahead: Option<(&mut Ahead, usize)>,
     ) -> Result<Prepared, ServeError> {
         let start = order.start_frame_index;
-        let used = self.model(caller, &order.model_id, upload).await?;
         let Lease { model, load_time } = used.lease;
         let place = self.admission.admit(caller, Work::Batch)?;
         let begun = Instant::now();
-        let windows = self.windows(&model, order.clip, order.n_frames).await?;
+        let windows = match (order.n_frames, ahead) {
+            (Some(n_frames), Some((ahead, n_left))) => match ahead.take(&model, n_frames) {
+                Some(windows) => windows,
+                None => {
+                    let n_to_make = ahead.n_to_make(n_frames, n_left.min(self.max_frames));
+                    let made = self.windows(&model, order.clip, Some(n_to_make)).await?;
+                    ahead.put(&model, made, n_frames)
+                }
+            },
+            (n_frames, _) => self.windows(&model, order.clip, n_frames).await?,
+        };
         let charge = self.admission.charge(caller, windows.n_frames)?;
         let indices = walk(&model, start, windows.n_frames);
         let room = self.reserve(caller, estimated_bytes(&model, &indices, order.output)?)?;
@@ -360,12 +412,12 @@ fn failed_frames(failed: &[lipsync_worker_pool::FailedFrame]) -> Vec<FailedFrame
 fn stamped(
     coded: impl Iterator<Item = (u64, CodedFrame)>,
     first_frame: u64,
-    fps: u32,
+    fps: Fps,
 ) -> Vec<BatchFrame> {
     let frames = coded.map(|(n, coded)| BatchFrame {
         coded,
-        pts_us: pts_us(n, fps),
-        audio_time_us: pts_us(first_frame + n, fps),
+        pts_us: fps.pts_us(n),
+        audio_time_us: fps.pts_us(first_frame + n),
     });
     frames.collect()
 }

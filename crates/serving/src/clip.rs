@@ -13,7 +13,7 @@ use lipsync_audio::{
     features::decode_features,
     windows::{STEP_FLOATS, frames_of_steps},
 };
-use lipsync_core::{family::NoSteps, frames_in};
+use lipsync_core::{family::NoSteps, frames_in, saturate::usize_of};
 use lipsync_engine::{AudioEncoder, Workspace};
 use lipsync_registry::Model;
 use lipsync_session::Warning;
@@ -225,9 +225,7 @@ fn windows_of_pcm(
     let piece = |from_frame: u64| {
         let at = |frame: u64| {
             let sample = frame_sample(frame, rate_hz).min(n_samples);
-            usize::try_from(sample)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(format.item_bytes())
+            usize_of(sample).saturating_mul(format.item_bytes())
         };
         &samples[at(from_frame)..at(from_frame + PIECE_FRAMES)]
     };
@@ -289,9 +287,7 @@ fn truncate(model: &Model, windows: &mut Vec<f32>, n_frames: u64) {
 }
 
 fn floats_of(model: &Model, n_frames: u64) -> usize {
-    usize::try_from(n_frames)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(window_floats(model))
+    usize_of(n_frames).saturating_mul(window_floats(model))
 }
 
 fn in_field(field: &'static str) -> impl Fn(AudioError) -> ServeError {

@@ -13,6 +13,7 @@
 
 pub mod activity;
 pub mod admission;
+pub mod ahead;
 pub mod answer_limit;
 pub mod batch;
 pub mod caller;

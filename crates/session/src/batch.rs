@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use lipsync_core::pts_us;
+use lipsync_core::Fps;
 
 use crate::{
     Frame,
@@ -100,13 +100,13 @@ impl Shot {
     }
 
     /// The frame that it has become.
-    pub(crate) fn frame<P>(&self, place: u64, fps: u32, picture: P) -> Frame<P> {
+    pub(crate) fn frame<P>(&self, place: u64, fps: Fps, picture: P) -> Frame<P> {
         let slot = self.slot.as_ref();
         Frame {
             place,
             pts_us: 0,
             segment_id: slot.map_or(0, |slot| slot.segment_id),
-            audio_time_us: slot.map(|slot| pts_us(slot.n, fps)),
+            audio_time_us: slot.map(|slot| fps.pts_us(slot.n)),
             audio: slot.map_or_else(Bytes::new, |slot| slot.audio.clone()),
             picture,
         }

@@ -1,7 +1,7 @@
 //! What a session tells its client: frames and notices, in the session's own words.
 
 use bytes::Bytes;
-use lipsync_core::AudioKind;
+use lipsync_core::{AudioKind, Fps};
 
 /// A message on its way to the client, with a coded picture `P` in frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Notice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// Frames per second.
-    pub fps: u32,
+    pub fps: Fps,
     /// Width of the avatar's frames, px.
     pub width: usize,
     /// Height of the avatar's frames, px.

@@ -8,7 +8,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use lipsync_core::{pts_us, saturate::u64_of};
+use lipsync_core::{Fps, saturate::u64_of};
 
 use crate::{
     Cleared, Frame, Notice, SegmentEnd, SessionFault, Warning,
@@ -21,7 +21,7 @@ pub(super) struct Outbox<P, E> {
     /// Leave before everything else: an answer to an interruption does not wait for frames.
     notices: VecDeque<Notice>,
     queue: VecDeque<Queued<P>>,
-    fps: u32,
+    fps: Fps,
     n_queued_frames: usize,
     n_sent: u64,
     last: Option<LastSent>,
@@ -115,7 +115,7 @@ pub(super) enum Popped<P, E> {
 
 impl<P, E> Outbox<P, E> {
     /// An empty outbox that goes on from `cursor`.
-    pub(super) fn new(fps: u32, cursor: Cursor) -> Self {
+    pub(super) fn new(fps: Fps, cursor: Cursor) -> Self {
         Self {
             notices: VecDeque::new(),
             queue: VecDeque::new(),
@@ -209,7 +209,7 @@ impl<P, E> Outbox<P, E> {
 
     fn send(&mut self, made: Made<P>) -> Popped<P, E> {
         let mut frame = made.frame;
-        frame.pts_us = pts_us(self.n_sent, self.fps);
+        frame.pts_us = self.fps.pts_us(self.n_sent);
         self.n_sent += 1;
         self.n_queued_frames -= 1;
         self.last = Some(LastSent {

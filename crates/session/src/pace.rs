@@ -8,7 +8,7 @@
 //! also have been in time for a clock moved forward so far ([`Needs`]). So a speaker who has paused, or
 //! sends a packet now and then, is not hurried into the next stall.
 
-use lipsync_core::saturate::u64_of;
+use lipsync_core::Fps;
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -34,7 +34,7 @@ const PEACE_S: u64 = 60;
 /// [`bridge`](Self::bridge) when a frame is made, [`sent`](Self::sent) when one leaves.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    fps: u32,
+    fps: Fps,
     clock: Clock,
     /// The frame at which the clock was last set, and its time; `None` while it is stopped.
     anchor: Option<(u64, Instant)>,
@@ -87,7 +87,7 @@ impl Clock {
 
 impl Pacer {
     /// A clock that is stopped.
-    pub(super) fn new(fps: u32) -> Self {
+    pub(super) fn new(fps: Fps) -> Self {
         Self {
             fps,
             clock: Clock::Stopped,
@@ -183,8 +183,7 @@ impl Pacer {
 
     /// How long `n_frames` frames are shown.
     pub(super) fn span(&self, n_frames: u64) -> Duration {
-        let nanos = u128::from(n_frames) * 1_000_000_000 / u128::from(self.fps.max(1));
-        Duration::from_nanos(u64_of(nanos))
+        self.fps.span(n_frames)
     }
 }
 
@@ -203,7 +202,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn new(fps: u32) -> Self {
+    fn new(fps: Fps) -> Self {
         Self {
             falling: VecDeque::new(),
             window: PATIENCE_S.0 * u64::from(fps),

@@ -25,13 +25,13 @@ use crate::{
     pace::{FRAME_BUFFER, Pacer},
     plan::{Plan, Planned, Restart, Slot},
 };
-use lipsync_core::saturate::u64_of;
+use lipsync_core::{Fps, saturate::u64_of};
 
 /// What was agreed on at the opening.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Frames per second.
-    pub fps: u32,
+    pub fps: Fps,
     /// Place of the first frame on the avatar's timeline.
     pub start_frame_index: u64,
     /// Frames leave at their time.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_core::{TenantId, sync::lock};
+use lipsync_core::{TenantId, saturate::u32_of, sync::lock};
 use lipsync_engine::Device;
 
 use crate::{Claim, order::policy::level_of};
@@ -104,18 +104,18 @@ impl Backlog {
         let before = before.map_or(Duration::ZERO, |of| of.cost);
         let shared = before.mul_f64(1.0 + ratio(others, weight));
         let waiting = above + shared.min(level.cost);
-        waiting / u32::try_from(n_workers.max(1)).unwrap_or(u32::MAX)
+        waiting / u32_of(n_workers.max(1))
     }
 }
 
 /// Weights are small, so nothing is lost.
 fn ratio(one: u64, other: u64) -> f64 {
-    let small = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    let small = |n: u64| f64::from(u32_of(n));
     small(one) / small(other.max(1))
 }
 
 fn times(cost: Duration, n: usize) -> Duration {
-    cost.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX))
+    cost.saturating_mul(u32_of(n))
 }
 
 impl fmt::Debug for Backlog {

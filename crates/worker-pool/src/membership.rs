@@ -172,6 +172,12 @@ impl WorkerPool {
         }
     }
 
+    /// Workers that a device has now.
+    #[must_use]
+    pub fn n_workers_on(&self, device: Device) -> usize {
+        self.roster.lock().on(device).count()
+    }
+
     /// Warms a worker up that joins. It hears of networks that come in the meantime as the others do.
     fn get_ready(&self, worker: usize) -> Result<(), PoolError> {
         let networks = self.roster.lock().warmed_for(worker);

@@ -4,8 +4,8 @@ use std::{fs, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use lipsync::v1;
-use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, Precision};
-use lipsync_registry::{DeviceRoom, NetworkLoader};
+use lipsync_registry::NetworkLoader;
+use lipsync_testing::LoaderOf;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -52,40 +52,15 @@ async fn a_call_without_a_message_takes_nobodys_place_and_holds_no_drain() -> Re
     Ok(())
 }
 
-/// Loads stop at a gate where the file says so.
-struct SlowLoader {
-    inner: FakeLoader,
-    gate: Arc<Gate>,
-}
-
-impl NetworkLoader for SlowLoader {
-    fn generator(
-        &self,
-        onnx: &[u8],
-        device: Device,
-        precision: Precision,
-    ) -> Result<Arc<dyn Generator>, EngineError> {
+/// A loader whose loads stop at a gate where the file says so.
+fn slow_loader(gate: &Arc<Gate>) -> Arc<dyn NetworkLoader> {
+    let (inner, gate) = (FakeLoader::default(), Arc::clone(gate));
+    Arc::new(LoaderOf::new(move |onnx, device, precision| {
         if onnx == b"slow" {
-            self.gate.pass();
+            gate.pass();
         }
-        self.inner.generator(onnx, device, precision)
-    }
-
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        self.inner.audio_encoder(onnx)
-    }
-
-    fn device(&self) -> String {
-        self.inner.device()
-    }
-
-    fn devices(&self) -> Vec<DeviceRoom> {
-        self.inner.devices()
-    }
-
-    fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
-        self.inner.arena_bytes(onnx, device)
-    }
+        inner.generator(onnx, device, precision)
+    }))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,13 +71,9 @@ async fn who_waits_for_a_slow_load_takes_nobodys_place() -> Result<()> {
     }
     fs::write(folder.path().join("b/generator.onnx"), "slow")?;
     let gate = Arc::<Gate>::default();
-    let loader = SlowLoader {
-        inner: FakeLoader::default(),
-        gate: Arc::clone(&gate),
-    };
     let yaml = "server: {worker_count: 1, queue_size: 1}\n\
                 models: {a: {path: a, preload: true}, b: {path: b}}";
-    let server = TestServer::start(yaml, folder.path(), Arc::new(loader)).await?;
+    let server = TestServer::start(yaml, folder.path(), slow_loader(&gate)).await?;
     let held = HeldGate::close(&gate);
     let client = server.client().await?;
     let mut waiting = tokio::task::JoinSet::new();

@@ -1,8 +1,6 @@
 //! What the tests share: servers on port 0, avatars made on the spot, networks that can be held.
 
 pub mod avatar;
-pub mod fake;
-pub mod gated;
 pub mod http;
 pub mod process;
 pub mod raw;
@@ -14,9 +12,8 @@ pub mod tls;
 
 use std::time::Duration;
 
-pub use fake::{FakeLoader, Gate, HeldGate};
-pub use gated::GatedLoader;
 pub use http::Http;
+pub use lipsync_testing::{FakeLoader, Gate, GatedLoader, HeldGate};
 pub use raw::RawClient;
 pub use server::TestServer;
 pub use socket::Socket;

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use lipsync_core::saturate::i64_of;
+
 use super::{
     arithmetic::{arithmetic, broadcast, choose, product, range, sign, spread},
     dims::{Span, reshaped, squeezed, unsqueezed},
@@ -82,11 +84,8 @@ pub(super) fn fits(n: Option<usize>, room: usize) -> Answer<usize> {
 
 /// The answer of `Shape` for a tensor of dimensions `dims`.
 pub(super) fn shape(node: &NodeView<'_>, dims: &[usize]) -> Tensor {
-    let all: Vec<i64> = dims
-        .iter()
-        .map(|&d| i64::try_from(d).unwrap_or(i64::MAX))
-        .collect();
-    let rank = i64::try_from(dims.len()).unwrap_or(i64::MAX);
+    let all: Vec<i64> = dims.iter().copied().map(i64_of).collect();
+    let rank = i64_of(dims.len());
     let place = |i: i64| {
         let i = if i < 0 { i.saturating_add(rank) } else { i };
         usize::try_from(i.clamp(0, rank)).unwrap_or(0)
@@ -106,7 +105,7 @@ pub(super) fn spans(node: &NodeView<'_>, dims: &[usize]) -> Answer<Vec<Span>> {
     let mut spans: Vec<Span> = dims.iter().map(|&d| Span::whole(d)).collect();
     for (i, (&start, &end)) in starts.iter().zip(&ends).enumerate() {
         let a = match &axes {
-            None => i64::try_from(i).unwrap_or(i64::MAX),
+            None => i64_of(i),
             Some(axes) => axes.get(i).copied().unwrap_or(i64::MAX),
         };
         let a = axis(a, dims.len())?;
@@ -328,7 +327,7 @@ pub(super) fn cast(source: &Tensor, to: i32) -> Answer<Tensor> {
 }
 
 fn int(n: usize) -> TensorData {
-    TensorData::I64(vec![i64::try_from(n).unwrap_or(i64::MAX)])
+    TensorData::I64(vec![i64_of(n)])
 }
 
 fn floats(source: &Tensor, f: fn(f32) -> f32) -> Answer<Tensor> {

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use lipsync_core::saturate::i64_of;
+
 use crate::{
     graph::ValueId,
     onnx::{Tensor, proto::AttributeProto, proto::NodeProto},
@@ -139,7 +141,7 @@ impl NodeView<'_> {
 /// An axis counted from the end where it is negative.
 pub(super) fn axis(axis: i64, rank: usize) -> Answer<usize> {
     let from_start = if axis < 0 {
-        axis.saturating_add(i64::try_from(rank).unwrap_or(i64::MAX))
+        axis.saturating_add(i64_of(rank))
     } else {
         axis
     };

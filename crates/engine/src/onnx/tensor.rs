@@ -1,6 +1,6 @@
 //! Constants of an ONNX file as typed, checked tensors.
 
-use lipsync_core::Foreign;
+use lipsync_core::{Foreign, saturate::i64_of};
 
 use super::{element_type, external::DataFiles, proto::TensorProto};
 use crate::EngineError;
@@ -181,14 +181,11 @@ fn elements(proto: &TensorProto, raw: &[u8]) -> Option<TensorData> {
         element_type::INT64 => TensorData::I64(whole(raw, i64::from_le_bytes)),
         element_type::UINT32 | element_type::UINT64 if raw.is_empty() => {
             let wide = proto.uint64_data.iter();
-            TensorData::I64(
-                wide.map(|&i| i64::try_from(i).unwrap_or(i64::MAX))
-                    .collect(),
-            )
+            TensorData::I64(wide.copied().map(i64_of).collect())
         }
         element_type::UINT64 => ints(|raw| {
             let wide = whole(raw, u64::from_le_bytes).into_iter();
-            wide.map(|i| i64::try_from(i).unwrap_or(i64::MAX)).collect()
+            wide.map(i64_of).collect()
         }),
         element_type::UINT32 => ints(|raw| widened(whole(raw, u32::from_le_bytes))),
         element_type::INT32 => ints(|raw| widened(whole(raw, i32::from_le_bytes))),

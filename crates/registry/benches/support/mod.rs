@@ -9,12 +9,11 @@ use std::{
 };
 
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, Workspace,
-};
+use lipsync_engine::Generator;
 use lipsync_registry::{
     EvictionPolicy, ModelConfig, ModelSource, NetworkLoader, PrecisionChoice, RegistryConfig,
 };
+use lipsync_testing::{FakeGenerator, LoaderOf};
 
 /// Why a benchmark could not run.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -79,55 +78,10 @@ pub fn config(models: Vec<ModelConfig>) -> RegistryConfig {
     }
 }
 
-/// Makes networks of a few bytes.
-pub struct Fake;
-
-impl NetworkLoader for Fake {
-    fn generator(
-        &self,
-        _onnx: &[u8],
-        _: Device,
-        _: Precision,
-    ) -> Result<Arc<dyn Generator>, EngineError> {
-        Ok(Arc::new(FakeGenerator))
-    }
-
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        Err(EngineError::Malformed {
-            reason: "not in this benchmark".into(),
-        })
-    }
-
-    fn device(&self) -> String {
-        "fake".into()
-    }
-
-    fn warm_up(&self, _generator: &Arc<dyn Generator>) -> Result<(), EngineError> {
-        Ok(())
-    }
-}
-
-struct FakeGenerator;
-
-impl Generator for FakeGenerator {
-    fn geometry(&self) -> FaceGeometry {
-        FaceGeometry::LARGE
-    }
-
-    fn audio_shape(&self) -> [usize; 3] {
-        [32, 16, 16]
-    }
-
-    fn weights_bytes(&self) -> u64 {
-        1
-    }
-
-    fn infer(
-        &self,
-        _workspace: &mut Workspace,
-        _frames: &[FaceInput<'_>],
-        _faces: &mut Vec<Vec<u8>>,
-    ) -> Result<(), EngineError> {
-        Ok(())
-    }
+/// Makes networks of a few bytes, which do nothing.
+pub fn loader() -> Arc<dyn NetworkLoader> {
+    Arc::new(LoaderOf::new(|_: &[u8], _, _| {
+        let generator = FakeGenerator::new(FaceGeometry::LARGE, |_, _| Ok(()));
+        Ok(Arc::new(generator) as Arc<dyn Generator>)
+    }))
 }

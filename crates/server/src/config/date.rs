@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use lipsync_core::Foreign;
+use lipsync_core::{Foreign, saturate::i64_of};
 
 const DAY_S: i64 = 86_400;
 
@@ -23,9 +23,7 @@ pub(super) fn parse_date(text: &str) -> Result<SystemTime, String> {
 /// The moment as a date with its time, where it is not the first of its day.
 pub(super) fn shown_date(moment: SystemTime) -> String {
     let since = moment.duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    });
+    let seconds = since.map_or(0, |since| i64_of(since.as_secs()));
     let (year, month, day) = civil(seconds.div_euclid(DAY_S));
     let rest = seconds.rem_euclid(DAY_S);
     if rest == 0 {

@@ -11,7 +11,7 @@ use lipsync::{
     },
     v1,
 };
-use lipsync_core::family::WindowSource;
+use lipsync_core::{family::WindowSource, saturate::i64_of};
 use lipsync_registry::Model;
 
 use super::{
@@ -145,10 +145,10 @@ fn inputs(model: &Model) -> Vec<Input> {
         inputs.push(Input {
             name: STEPS,
             datatype: "FP32",
-            shape: vec![-1, size(form.n_floats)],
+            shape: vec![-1, i64_of(form.n_floats)],
         });
     }
-    let [c, h, w] = model.audio_shape().map(size);
+    let [c, h, w] = model.audio_shape().map(i64_of);
     inputs.push(Input {
         name: WINDOWS,
         datatype: "FP32",
@@ -159,10 +159,6 @@ fn inputs(model: &Model) -> Vec<Input> {
 
 fn shape(output: Output) -> Vec<i64> {
     [&[-1], output.inner_shape()].concat()
-}
-
-fn size(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn data_type(datatype: &str) -> DataType {

@@ -81,7 +81,7 @@ impl InferenceService {
             return Err(ServeError::invalid("model_version", message));
         }
         let caller = call.caller(&headers.caller, headers.caller.deadline);
-        let served = batches.serve(&caller, upload, call.order).await?;
+        let served = batches.serve_with(&caller, used, call.order).await?;
         let timings = served.answer.timings.clone();
         let envelope = Envelope {
             model_name: model_id.as_str(),

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use lipsync::{inference::ModelInferRequest, v1};
-use lipsync_core::{ModelId, Priority, frames_in, saturate::usize_of};
+use lipsync_core::{
+    ModelId, Priority, frames_in,
+    saturate::{u32_of, usize_of},
+};
 use lipsync_registry::Model;
 use lipsync_serving::{
     ServeError,
@@ -167,7 +170,7 @@ fn clip(speech: Speech, rate_hz: Option<u64>, cut: Cut) -> Result<Clip, ServeErr
             encoding,
             n_channels,
         } => {
-            let rate_hz = u32::try_from(rate_hz.unwrap_or(DEFAULT_RATE_HZ)).unwrap_or(u32::MAX);
+            let rate_hz = u32_of(rate_hz.unwrap_or(DEFAULT_RATE_HZ));
             check_rate(&format!("parameters.{SAMPLE_RATE}"), rate_hz)?;
             let format = PcmFormat {
                 rate_hz,
@@ -204,7 +207,7 @@ fn n_covered(speech: &Speech, model: &Model, rate_hz: Option<u64>, cut: Cut) -> 
         } => {
             let item_bytes = encoding.sample_bytes() * usize_of(n_channels);
             let rate_hz = u32::try_from(rate_hz.unwrap_or(DEFAULT_RATE_HZ)).ok()?;
-            frames_in((n_bytes / item_bytes) as u64, rate_hz, model.fps())
+            frames_in((n_bytes / item_bytes) as u64, rate_hz, model.fps().get())
         }
     };
     Some(usize_of(n_all).saturating_sub(cut.first_frame))

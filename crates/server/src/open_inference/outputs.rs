@@ -7,7 +7,7 @@ use lipsync::inference::{
 };
 use lipsync_core::{
     Foreign,
-    saturate::{micros, u32_of},
+    saturate::{i64_of, micros, u32_of},
 };
 use lipsync_serving::{
     ServeError,
@@ -141,7 +141,7 @@ impl Envelope<'_> {
     /// A response with the frames of an answer.
     pub(super) fn response(&self, answer: BatchAnswer, wanted: &Wanted) -> ModelInferResponse {
         let frames = answer.frames;
-        let n_frames = i64::try_from(frames.len()).unwrap_or(i64::MAX);
+        let n_frames = i64_of(frames.len());
         let tensor = |output: &Output| InferOutputTensor {
             name: output.name().into(),
             datatype: output.datatype().into(),

@@ -12,6 +12,8 @@ use lipsync_core::Foreign;
 use lipsync_serving::{
     ServeError,
     admission::Upload,
+    ahead::{Ahead, MAX_AHEAD_FRAMES},
+    clip::window_floats,
     gate::Ticket,
     models::Used,
     order::{BatchOrder, Clip},
@@ -35,8 +37,7 @@ use crate::{
     },
 };
 
-/// Frames of one response of a decoupled model. The first is there soon, and each piece of speech is heard with its
-/// surroundings, which costs less the larger the pieces are.
+/// Frames of one response of a decoupled model, so that the first is there soon.
 const PIECE_FRAMES: usize = 8;
 
 type Answer = Result<ModelStreamInferResponse, Status>;
@@ -83,8 +84,9 @@ struct Running {
     call: Call,
     used: Used,
     n_done: usize,
+    ahead: Ahead,
     stage: Stage,
-    _message: Upload,
+    message: Upload,
 }
 
 /// How far a request has come.
@@ -164,20 +166,29 @@ where
         let model_id = model_name(&request.model_name)?;
         headers.check_model_id(&model_id)?;
         let message = shared.admission.admit_upload(&headers.caller)?;
-        if !message.holds(request.encoded_len()) {
+        let n_bytes = request.encoded_len();
+        if !message.holds(n_bytes) {
             return Err(shared.admission.refuse_upload());
         }
         let loading = batches.model(&headers.caller, &model_id, None);
         let used = timeout_at(self.answer_by().into(), loading).await;
         let used = used.map_err(|_elapsed| ServeError::DeadlineExceeded)??;
         let call = Call::read(request, &used.lease.model, headers, &hot.output)?;
-        Ok(Running {
+        let running = Running {
             call,
             used,
             n_done: 0,
+            ahead: Ahead::default(),
             stage: Stage::Frames,
-            _message: message,
-        })
+            message,
+        };
+        if running
+            .message
+            .holds(n_bytes.saturating_add(running.bytes_ahead()))
+        {
+            return Ok(running);
+        }
+        Err(shared.admission.refuse_upload())
     }
 
     /// When the running request must be answered, or its next piece.
@@ -199,7 +210,16 @@ where
         let caller = running
             .call
             .caller(&self.arrival.headers.caller, Some(answer_by));
-        let serving = batches.serve(&caller, None, order);
+        let n_left = running.n_heard().map(|n_all| n_all - running.n_done);
+        let serving = async {
+            match n_left {
+                Some(n) => {
+                    let ahead = &mut running.ahead;
+                    batches.serve_piece(&caller, order, ahead, n).await
+                }
+                None => batches.serve(&caller, None, order).await,
+            }
+        };
         let served = timeout_at(answer_by.into(), serving).await;
         let served = served.map_err(|_elapsed| ServeError::DeadlineExceeded)??;
         running.n_done += served.answer.frames.len();
@@ -253,6 +273,22 @@ impl Running {
         }
     }
 
+    /// What windows take that are made ahead of their piece.
+    fn bytes_ahead(&self) -> usize {
+        let n_frames = self.n_heard().unwrap_or(0).min(MAX_AHEAD_FRAMES);
+        n_frames * self.window_bytes()
+    }
+
+    /// As [`n_split`](Self::n_split), where windows have to be made of what is heard.
+    fn n_heard(&self) -> Option<usize> {
+        let is_made = matches!(self.call.order.clip, Clip::Windows { .. });
+        self.n_split().filter(|_| !is_made)
+    }
+
+    fn window_bytes(&self) -> usize {
+        size_of::<f32>() * window_floats(&self.used.lease.model)
+    }
+
     fn next_order(&self) -> BatchOrder {
         let order = &self.call.order;
         let (clip, n_frames) = match self.n_split() {
@@ -278,14 +314,7 @@ impl Running {
         let mut clip = self.call.order.clip.clone();
         match &mut clip {
             Clip::Windows { data } => {
-                let window_bytes = size_of::<f32>()
-                    * self
-                        .used
-                        .lease
-                        .model
-                        .audio_shape()
-                        .iter()
-                        .product::<usize>();
+                let window_bytes = self.window_bytes();
                 let from = self.n_done * window_bytes;
                 *data = data.slice(from..from + n * window_bytes);
             }

@@ -261,7 +261,7 @@ impl From<&ModelStatus> for Model {
                 ModelState::Failed => "failed",
             },
             failure: model.failure.clone().unwrap_or_default(),
-            fps: info.map_or(0, |i| i.fps),
+            fps: info.map_or(0, |i| i.fps.get()),
             width: info.map_or(0, |i| i.width),
             height: info.map_or(0, |i| i.height),
             audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),

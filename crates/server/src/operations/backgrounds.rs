@@ -20,7 +20,7 @@ use tonic::Code;
 
 use super::{context::Context, visitor};
 use crate::{
-    transport::accept::Seat,
+    transport::Seat,
     wire::{headers::RequestHeaders, request::background_order, status::to_status},
 };
 

@@ -6,10 +6,9 @@ use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lipsync_serving::{admission::Uploads, gate::Gate};
+use lipsync_serving::admission::Uploads;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -17,13 +16,9 @@ use tower::Service as _;
 
 use super::{inflow::Inflow, preface};
 use crate::{
+    first_bytes::Socket,
     telemetry::Traffic,
-    tls,
-    transport::{
-        accept::{Seat, accept},
-        closed,
-        tapped::Tapped,
-    },
+    transport::{Door, Protocol, Seat, closed, tapped::Tapped},
 };
 
 /// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
@@ -43,61 +38,57 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     too many connections\n";
 
 /// What all connections share.
-pub(super) struct Rooms {
-    pub(super) places: Arc<Gate>,
-    pub(super) uploads: Uploads,
-    pub(super) traffic: Arc<Traffic>,
+#[derive(Clone)]
+struct Http {
+    router: Router,
+    uploads: Uploads,
+    traffic: Arc<Traffic>,
 }
 
 /// Serves until the port closes.
 pub(super) async fn serve(
-    (listener, tls): (TcpListener, Option<Arc<tls::Port>>),
+    door: Door,
     router: Router,
-    rooms: Rooms,
+    uploads: Uploads,
     closing: watch::Receiver<()>,
 ) {
-    let begin = |socket: TcpStream, seat: Seat| {
-        let connected = rooms.traffic.connected();
-        let inflow = Inflow::new(rooms.uploads.clone(), seat.peer);
-        let (router, closing, tls) = (router.clone(), closing.clone(), tls.clone());
-        let traffic = Arc::clone(&rooms.traffic);
-        async move {
-            let _connected = connected;
-            let through = (inflow, traffic);
-            let Some(tls) = tls else {
-                return counted(socket, router, seat, through, closing).await;
-            };
-            if let Some((socket, seat)) = tls.begin(socket, seat, closing.clone()).await {
-                counted(socket, router, seat, through, closing).await;
-            }
-        }
+    let http = Http {
+        router,
+        uploads,
+        traffic: Arc::clone(&door.traffic),
     };
-    let places = Arc::clone(&rooms.places);
-    let mut connections = accept(listener, places, closing.clone(), begin, refuse).await;
+    let mut connections = door.accept(http, closing).await;
     let rest = async { while connections.join_next().await.is_some() {} };
     // What is left after this is aborted with the set.
     let _ = timeout(CLOSE_LIMIT, rest).await;
 }
 
-/// One connection, whose bytes are counted as they are when nothing encrypts them.
-async fn counted(
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
-    seat: Seat,
-    (inflow, traffic): (Inflow, Arc<Traffic>),
-    closing: watch::Receiver<()>,
-) {
-    let socket = Tapped {
-        socket,
-        tap: inflow.clone(),
-        traffic,
-    };
-    converse(socket, router, seat, inflow, closing).await;
+impl Protocol for Http {
+    /// The bytes are counted as they are when nothing encrypts them.
+    async fn converse(self, socket: impl Socket, seat: Seat, closing: watch::Receiver<()>) {
+        let inflow = Inflow::new(self.uploads, seat.peer);
+        let socket = Tapped {
+            socket,
+            tap: inflow.clone(),
+            traffic: self.traffic,
+        };
+        converse(socket, self.router, seat, inflow, closing).await;
+    }
+
+    /// Sends the reason if the socket takes it at once; never waits.
+    fn refuse(&self, socket: TcpStream) {
+        let said = socket
+            .into_std()
+            .and_then(|mut socket| socket.write_all(FULL));
+        if let Err(error) = said {
+            tracing::debug!(%error, "a connection was refused without a word");
+        }
+    }
 }
 
 /// One connection until its end.
 async fn converse(
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    socket: impl Socket,
     router: Router,
     seat: Seat,
     inflow: Inflow,
@@ -105,10 +96,9 @@ async fn converse(
 ) {
     let place = Arc::clone(&seat.place);
     let address = seat.address;
-    let begun = tokio::select! {
-        begun = preface::read(socket, address, HEAD_LIMIT) => begun,
-        () = place.withdrawn() => return,
-        () = closed(&mut closing) => return,
+    let reading = preface::read(socket, address, HEAD_LIMIT);
+    let Some(begun) = seat.unless_over(closing.clone(), reading).await else {
+        return;
     };
     let Some(socket) = begun else {
         return tracing::debug!(%address, "a connection did not begin");
@@ -150,16 +140,6 @@ async fn converse(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");
-    }
-}
-
-/// Sends the reason if the socket takes it at once; never waits.
-fn refuse(socket: TcpStream) {
-    let said = socket
-        .into_std()
-        .and_then(|mut socket| socket.write_all(FULL));
-    if let Err(error) = said {
-        tracing::debug!(%error, "a connection was refused without a word");
     }
 }
 

@@ -30,7 +30,6 @@ use lipsync_core::saturate::usize_of;
 use lipsync_serving::gate::Gate;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use connections::Rooms;
 use context::Context;
 
 use crate::{
@@ -39,7 +38,7 @@ use crate::{
     listen::listen,
     request_layer::Shapes,
     tls,
-    transport::accept,
+    transport::{Door, max_files, places},
 };
 
 /// Connections beside those of sessions: pages, probes, scrapers.
@@ -90,16 +89,18 @@ impl Listening {
     /// Begins to serve.
     pub(crate) fn serve(self, shared: Arc<Shared>) -> Operations {
         let (close, closing) = watch::channel(());
-        let places = accept::places(
+        let places = places(
             max_connections(shared.hot().session.max_sessions),
             shared.limits.peer_share_percent,
         );
         let following = tokio::spawn(follow(shared.live.watch(), Arc::clone(&places)));
-        let rooms = Rooms {
+        let door = Door {
+            listener: self.listener,
+            tls: self.tls,
             places,
-            uploads: shared.admission.uploads().clone(),
             traffic: Arc::clone(&shared.figures.operations_port),
         };
+        let uploads = shared.admission.uploads().clone();
         let context = Context {
             shared,
             shapes: Shapes::of_contract(),
@@ -107,7 +108,7 @@ impl Listening {
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve((self.listener, self.tls), router, rooms, closing);
+        let serving = connections::serve(door, router, uploads, closing);
         Operations {
             address: self.address,
             close,
@@ -127,7 +128,7 @@ async fn follow(mut hot: watch::Receiver<Arc<Hot>>, places: Arc<Gate>) {
 
 /// Connections that there may be in addition to this many sessions.
 fn max_connections(max_sessions: usize) -> usize {
-    let share = (accept::max_files() / FILES_SHARE).max(MIN_CONNECTIONS);
+    let share = (max_files() / FILES_SHARE).max(MIN_CONNECTIONS);
     let share = usize_of(share);
     max_sessions.saturating_add(SPARE_CONNECTIONS).min(share)
 }

@@ -2,9 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::first_bytes::{Begun, Spoken, TLS_ALERT};
+use crate::first_bytes::{Begun, Socket, Spoken, TLS_ALERT};
 
 /// The refusal for HTTP/2 clients.
 const WRONG_PORT: &[u8] = b"this port speaks HTTP/1.1; gRPC is on server.port, 50051 by default";
@@ -13,11 +11,11 @@ const HTTP_1_1_REQUIRED: u8 = 0xd;
 
 /// Waits at most for `limit` and returns the socket with its bytes unread. `None` if nothing comes that could be
 /// HTTP/1.1.
-pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+pub(super) async fn read<S: Socket>(
     socket: S,
     peer: SocketAddr,
     limit: Duration,
-) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+) -> Option<impl Socket> {
     let begun = Begun::hear(socket, limit).await?;
     match begun.spoken {
         // hyper refuses what is not HTTP/1.1.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     reload::{Cause, Refusal, ReloadStats, Report},
-    transport::accept::Seat,
+    transport::Seat,
 };
 
 /// What has been reloaded since the start.

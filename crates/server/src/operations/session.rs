@@ -39,7 +39,7 @@ use crate::{
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
     telemetry::CallEnd,
     tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
-    transport::{accept::Seat, closed},
+    transport::{Seat, closed},
     wire::{self, headers::RequestHeaders, status::to_status},
 };
 

@@ -1,74 +1,62 @@
-//! How calls end.
+//! How calls and sessions have ended, as the book of figures says.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use lipsync_serving::telemetry::{Book, Outcome};
 
-use lipsync_core::saturate::micros;
-use tonic::Code;
-
-/// Counts the calls that make frames, and the sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Outcomes {
-    n_served: AtomicU64,
-    n_failed: AtomicU64,
-    served_us: AtomicU64,
-}
-
-/// The same at one moment.
+/// Of all models and tenants, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Figures {
-    /// Calls that were answered as asked.
-    pub(crate) n_served: u64,
-    /// Calls that failed, and not by their client's fault.
-    pub(crate) n_failed: u64,
+pub(super) struct Figures {
+    /// Unary calls that were answered with frames.
+    pub(super) n_served: u64,
+    /// Calls and sessions that failed, and not by their client's fault.
+    pub(super) n_failed: u64,
     /// What the served ones took, all together.
-    pub(crate) served_us: u64,
+    pub(super) served_us: u64,
 }
 
-impl Outcomes {
-    /// A call that ended so, after this time. One that its client is to blame for, or has left, does not count.
-    pub(crate) fn call(&self, code: Code, took: Duration) {
-        match code {
-            Code::Ok => {
-                self.n_served.fetch_add(1, Ordering::Relaxed);
-                self.served_us.fetch_add(micros(took), Ordering::Relaxed);
-            }
-            code if is_fault(code) => {
-                self.n_failed.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => {}
+impl Figures {
+    /// What the book says now.
+    pub(super) fn of(book: &Book) -> Self {
+        let mut all = Self::default();
+        for (_, figures) in book.models() {
+            all.n_served += figures.answered.calls.get();
+            all.served_us += figures.answered.total_us.get();
+            // How long a session lasts says nothing of the configuration, but its end may.
+            let ended = figures.requests().into_iter().chain(figures.lives());
+            let failed = ended.filter(|(outcome, _)| is_fault(*outcome));
+            all.n_failed += failed.map(|(_, times)| times.count()).sum::<u64>();
         }
-    }
-
-    /// A session that failed so. Those that end well say nothing of the time of a call.
-    pub(crate) fn session(&self, code: Code) {
-        if is_fault(code) {
-            self.n_failed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn figures(&self) -> Figures {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Figures {
-            n_served: read(&self.n_served),
-            n_failed: read(&self.n_failed),
-            served_us: read(&self.served_us),
-        }
+        all
     }
 }
 
-/// Whether the server, or its configuration, is to blame.
-fn is_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::ResourceExhausted
-            | Code::FailedPrecondition
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
+/// Whether the server, or its configuration, may be to blame.
+fn is_fault(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Refused | Outcome::TimedOut | Outcome::Failed => true,
+        Outcome::Ok | Outcome::Invalid | Outcome::Cancelled => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lipsync_core::TenantId;
+    use lipsync_serving::telemetry::Tally;
+
+    use super::*;
+
+    #[test]
+    fn only_ends_that_the_server_may_be_to_blame_for_are_faults() {
+        let (book, tenant, tally) = (Book::default(), TenantId::default(), Tally::default());
+        for outcome in Outcome::ALL {
+            book.end_request(&tenant, &tally, outcome, Duration::from_secs(1));
+            book.end_session(&tenant, &tally, outcome, Duration::from_secs(1));
+        }
+        let expected = Figures {
+            n_failed: 6,
+            ..Figures::default()
+        };
+        assert_eq!(Figures::of(&book), expected);
+    }
 }

@@ -12,7 +12,6 @@ mod reloader;
 mod report;
 mod trial;
 
-pub(crate) use figures::Outcomes;
 pub(crate) use follow::{follow, keep_judging};
 pub use reloader::Reloader;
 pub use report::{Cause, Refusal, ReloadStats, Report};

@@ -9,7 +9,7 @@ use std::{
 
 use lipsync_core::sync::lock;
 use lipsync_registry::{Changes, ConfigRefused, Registry};
-use lipsync_serving::admission::Admission;
+use lipsync_serving::{admission::Admission, telemetry::Book};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    figures::Outcomes,
+    figures::Figures,
     good,
     report::{self, Cause, Refusal, ReloadStats, Report},
     trial::{History, Trial, Verdict},
@@ -38,7 +38,8 @@ struct Inner {
     admission: Arc<Admission>,
     /// Those that are encrypted.
     ports: Vec<Arc<Port>>,
-    outcomes: Arc<Outcomes>,
+    /// How calls end, which decides over a configuration on trial.
+    book: Arc<Book>,
     /// For the one reload that may run.
     running: Semaphore,
     turn: tokio::sync::Mutex<Turn>,
@@ -78,7 +79,7 @@ impl Reloader {
     pub(crate) fn new(
         config: &Config,
         live: Live<Hot>,
-        (registry, admission): (Registry, Arc<Admission>),
+        (registry, admission, book): (Registry, Arc<Admission>, Arc<Book>),
         ports: Vec<Arc<Port>>,
     ) -> Self {
         let version = Version {
@@ -103,16 +104,11 @@ impl Reloader {
             registry,
             admission,
             ports,
-            outcomes: Arc::default(),
+            book,
             running: Semaphore::new(1),
             turn: tokio::sync::Mutex::new(turn),
             stats: Mutex::default(),
         }))
-    }
-
-    /// How calls end, which decides over a configuration on trial.
-    pub(crate) fn outcomes(&self) -> Arc<Outcomes> {
-        Arc::clone(&self.0.outcomes)
     }
 
     /// Where the configuration came from, if it was a file.
@@ -277,7 +273,7 @@ impl Reloader {
 
     fn begin_trial(&self, turn: &mut Turn) {
         let rules = turn.current.hot.reload;
-        let (now, figures) = (Instant::now(), self.0.outcomes.figures());
+        let (now, figures) = (Instant::now(), Figures::of(&self.0.book));
         // What is compared with is the last good one, however many have been tried since.
         let before = match turn.trial.take() {
             Some(trial) => trial.before(),
@@ -294,7 +290,7 @@ impl Reloader {
     /// Looks at how calls have ended, and ends the trial when that is clear. Called every second.
     pub(crate) async fn judge(&self, now: Instant) {
         let mut turn = self.0.turn.lock().await;
-        let figures = self.0.outcomes.figures();
+        let figures = Figures::of(&self.0.book);
         let verdict = turn.trial.as_ref().map(|trial| trial.judge(now, figures));
         match verdict {
             None => turn.history.note(now, figures),

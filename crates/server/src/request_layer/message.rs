@@ -47,13 +47,13 @@ pub(crate) enum Fault {
     #[error("the message came too slowly")]
     TooSlow,
     /// There is no room for it.
-    #[error("no room for the message beside others: all may have {limit} bytes")]
+    #[error("no memory for the message: all uploads together may take {limit} bytes")]
     NoRoom {
         /// `server.max_upload_mb`, in bytes.
         limit: usize,
     },
     /// Its tenant may not have more waiting.
-    #[error("the message is more than its tenant may have waiting")]
+    #[error("the message exceeds the bytes that its tenant may have waiting")]
     OverQuota(OverQuota),
 }
 

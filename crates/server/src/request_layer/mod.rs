@@ -44,7 +44,6 @@ use tracing::Instrument as _;
 use crate::{
     config::{Hot, Live, ServerLimits},
     core_state::Shared,
-    reload::Outcomes,
     telemetry::{CallEnd, CallKind, EdgeFigures},
     tenants::Shown,
     wire::{
@@ -71,7 +70,6 @@ pub struct RequestLayer {
     admission: Arc<Admission>,
     server: Arc<ServerLimits>,
     live: Live<Hot>,
-    outcomes: Arc<Outcomes>,
     shapes: Arc<Shapes>,
     figures: Arc<EdgeFigures>,
 }
@@ -84,7 +82,6 @@ impl RequestLayer {
             admission: Arc::clone(&shared.admission),
             server: Arc::new(shared.limits.clone()),
             live: shared.live.clone(),
-            outcomes: shared.reload.outcomes(),
             shapes: Shapes::of_contract(),
             figures: Arc::clone(&shared.figures),
         }
@@ -158,21 +155,12 @@ where
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
-        let outcomes = Arc::clone(&self.layer.outcomes);
-        let begun = Instant::now();
         let answer = async move {
-            let (kind, mut response) = match call {
-                _ if !is_grpc(request.headers()) => (Kind::Unknown, unsupported()),
-                Ok(call) => (call.method.kind, call.answer(inner, request).await?),
-                Err(refusal) => (Kind::Unknown, refusal.into_http()),
+            let mut response = match call {
+                _ if !is_grpc(request.headers()) => unsupported(),
+                Ok(call) => call.answer(inner, request).await?,
+                Err(refusal) => refusal.into_http(),
             };
-            let code = code_of(&response);
-            match kind {
-                Kind::Work => outcomes.call(code, begun.elapsed()),
-                // One that has begun tells its end itself.
-                Kind::Session => outcomes.session(code),
-                _ => {}
-            }
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
@@ -433,12 +421,6 @@ fn repaired(response: &Response<Body>) -> Option<Code> {
     } else {
         None
     }
-}
-
-/// How a call ended, as far as its headers tell: an answer that has a body has been good so far.
-fn code_of(response: &Response<Body>) -> Code {
-    let code = response.headers().get(&GRPC_STATUS);
-    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 fn code_header(code: Code) -> HeaderValue {

@@ -11,7 +11,7 @@ fn format(n_channels: u32, encoding: SampleEncoding) -> PcmFormat {
 }
 
 fn mono() -> PcmIntake {
-    PcmIntake::new(format(1, SampleEncoding::S16Le), 25)
+    PcmIntake::new(format(1, SampleEncoding::S16Le), Fps::at_least_1(25))
 }
 
 fn codes(intake: &mut PcmIntake) -> Vec<&'static str> {
@@ -54,7 +54,7 @@ fn chunks_cut_anywhere_are_the_samples_of_whole_chunks() {
         let format = format(n_channels, encoding);
         let whole = sound.len() - sound.len() % format.item_bytes();
         for n in 1..20 {
-            let mut intake = PcmIntake::new(format, 25);
+            let mut intake = PcmIntake::new(format, Fps::at_least_1(25));
             let found = passed(&mut intake, sound.chunks(n));
             assert_eq!(found, sound[..whole], "{format:?} in pieces of {n}");
             let is_cut = whole < sound.len();

@@ -12,15 +12,14 @@ use std::{
 
 use lipsync::v1::{self, model_admin_server::ModelAdmin as _};
 use lipsync_core::{FaceGeometry, ModelId};
-use lipsync_engine::{AudioEncoder, FaceInput, Generator, Precision, Workspace};
+use lipsync_engine::{FaceInput, Generator};
+use lipsync_testing::{FakeGenerator, LoaderOf};
 use tokio::sync::Notify;
 use tonic::Request;
 
 use super::*;
 
-/// Makes networks whose memory is given back when the test says so.
-struct SlowToFree(Arc<Freeing>);
-
+/// How a network's memory is given back: when the test says so.
 struct Freeing {
     begun: Notify,
     go_on: Mutex<mpsc::Receiver<()>>,
@@ -30,59 +29,24 @@ struct Freeing {
 /// What a test that blocks its own runtime waits for, to fail.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-impl NetworkLoader for SlowToFree {
-    fn generator(
-        &self,
-        _onnx: &[u8],
-        _: Device,
-        _: Precision,
-    ) -> Result<Arc<dyn Generator>, EngineError> {
-        Ok(Arc::new(Slow(Arc::clone(&self.0))))
-    }
-
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        Err(EngineError::Malformed {
-            reason: "no model here has one".into(),
-        })
-    }
-
-    fn device(&self) -> String {
-        "slow".into()
-    }
-}
-
-struct Slow(Arc<Freeing>);
-
-impl Generator for Slow {
-    fn geometry(&self) -> FaceGeometry {
-        FaceGeometry::SMALL
-    }
-
-    fn audio_shape(&self) -> [usize; 3] {
-        [32, 16, 16]
-    }
-
-    fn weights_bytes(&self) -> u64 {
-        1
-    }
-
-    fn infer(
-        &self,
-        _: &mut Workspace,
-        frames: &[FaceInput<'_>],
-        faces: &mut Vec<Vec<u8>>,
-    ) -> Result<(), EngineError> {
-        faces.extend(frames.iter().map(|frame| frame.crop.to_vec()));
-        Ok(())
-    }
-}
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        self.0.begun.notify_one();
-        let told = self.0.go_on.lock().unwrap().recv_timeout(PATIENCE);
-        self.0.was_left_alone.store(told.is_err(), Ordering::SeqCst);
-    }
+/// Makes networks whose memory is given back when the test says so.
+fn slow_to_free(freeing: &Arc<Freeing>) -> Arc<dyn NetworkLoader> {
+    let freeing = Arc::clone(freeing);
+    Arc::new(LoaderOf::new(move |_, _, _| {
+        let freeing = Arc::clone(&freeing);
+        let copy = |frames: &[FaceInput<'_>], faces: &mut Vec<Vec<u8>>| {
+            faces.extend(frames.iter().map(|frame| frame.crop.to_vec()));
+            Ok(())
+        };
+        let slow = FakeGenerator::new(FaceGeometry::SMALL, copy).on_drop(move || {
+            freeing.begun.notify_one();
+            let told = freeing.go_on.lock().unwrap().recv_timeout(PATIENCE);
+            freeing
+                .was_left_alone
+                .store(told.is_err(), Ordering::SeqCst);
+        });
+        Ok(Arc::new(slow) as Arc<dyn Generator>)
+    }))
 }
 
 fn write_avatar(folder: &Path) {
@@ -113,8 +77,7 @@ async fn with_a_model(
         go_on: Mutex::new(go_on),
         was_left_alone: AtomicBool::new(false),
     });
-    let loader = Arc::new(SlowToFree(Arc::clone(&freeing)));
-    let server = Server::bind(config, loader).await.unwrap();
+    let server = Server::bind(config, slow_to_free(&freeing)).await.unwrap();
     let id = ModelId::new("a").unwrap();
     server.shared.registry.load(&id).await.unwrap();
     (server, freeing, free, folder)

@@ -207,7 +207,7 @@ fn status_to_proto(status: &ModelStatus) -> v1::ModelStats {
         frames: status.frames,
         background_cache: status.background_cache.as_ref().map(cache_to_proto),
         decoded_cache: status.decoded_cache.as_ref().map(cache_to_proto),
-        fps: info.map_or(0, |i| i.fps),
+        fps: info.map_or(0, |i| i.fps.get()),
         audio_kind: info.map_or_else(String::new, |i| i.audio_kind.to_string()),
         n_background_frames: info.map_or(0, |i| i.n_frames),
         width: info.map_or(0, |i| u32_of(i.width)),

@@ -120,7 +120,7 @@ impl Details {
             process: ProcessFigures::read(),
             alarms: shared.past.alarms(),
             busy_ratio: shared.past.latest("worker_busy_ratio"),
-            max_files: crate::transport::accept::max_files(),
+            max_files: crate::transport::max_files(),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use lipsync_core::{Foreign, sync::lock};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -22,8 +21,8 @@ use super::{
 use crate::{
     change::{Debounce, Print},
     config::Tls,
-    first_bytes::{Begun, Spoken},
-    transport::accept::{Seat, closed},
+    first_bytes::{Begun, Socket, Spoken},
+    transport::Seat,
 };
 
 /// For a client to say the first bytes, and again for the handshake.
@@ -71,18 +70,14 @@ impl Port {
 
     /// The socket inside the encryption, and the seat, with the name of a client that has a certificate. `None`: the client is gone,
     /// does not encrypt, is not trusted, does not trust us or is too slow; or its place is needed, or the port closes.
-    pub(crate) async fn begin<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    pub(crate) async fn begin<S: Socket>(
         self: Arc<Self>,
         socket: S,
         mut seat: Seat,
-        mut closing: watch::Receiver<()>,
-    ) -> Option<(impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Seat)> {
-        let place = Arc::clone(&seat.place);
-        let begun = tokio::select! {
-            begun = self.shake_hands(socket, seat.address) => begun?,
-            () = place.withdrawn() => return None,
-            () = closed(&mut closing) => return None,
-        };
+        closing: watch::Receiver<()>,
+    ) -> Option<(impl Socket, Seat)> {
+        let greeting = self.shake_hands(socket, seat.address);
+        let begun = seat.unless_over(closing, greeting).await??;
         let (_, session) = begun.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         seat.client = certificate.and_then(|certificate| ClientName::of(certificate));
@@ -93,11 +88,11 @@ impl Port {
         Some((begun, seat))
     }
 
-    async fn shake_hands<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    async fn shake_hands<S: Socket>(
         self: Arc<Self>,
         socket: S,
         peer: SocketAddr,
-    ) -> Option<TlsStream<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>> {
+    ) -> Option<TlsStream<impl Socket>> {
         let begun = Begun::hear(socket, HANDSHAKE_LIMIT).await?;
         if begun.spoken != Spoken::Tls {
             tracing::warn!(
@@ -174,7 +169,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
-    use crate::{config::TlsVersion, transport::accept};
+    use crate::{config::TlsVersion, transport::places};
 
     fn port() -> Arc<Port> {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/tls");
@@ -189,7 +184,7 @@ mod tests {
     }
 
     fn seat() -> Seat {
-        let place = accept::places(1, 100).take(lipsync_serving::peer::Peer::UNKNOWN, 1);
+        let place = places(1, 100).take(lipsync_serving::peer::Peer::UNKNOWN, 1);
         Seat::new(place.unwrap(), ([127, 0, 0, 1], 1).into())
     }
 
@@ -217,7 +212,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handshake_ends_with_its_place_and_with_the_port() {
         let port = port();
-        let places = accept::places(1, 100);
+        let places = places(1, 100);
         let peer = lipsync_serving::peer::Peer::UNKNOWN;
         let address = ([127, 0, 0, 1], 1).into();
         let seat = Seat::new(places.take(peer, 1).unwrap(), address);

@@ -1,15 +1,10 @@
-//! Connections that come in on a port: each gets a place, or is refused.
+//! The loop that accepts the connections of a port: each gets a place, or is refused.
 //!
-//! What a connection says is for the port to understand ([`super::serve`] and the operations port). Here is only
-//! what both have in common: how many there may be, and which one goes when there are too many.
+//! There is one for both ports, encrypted or not. What is spoken is a [`Protocol`].
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use lipsync_serving::{
-    activity::Activity,
-    gate::{Gate, Rules, Ticket},
-    peer::Peer,
-};
+use lipsync_serving::{gate::Gate, peer::Peer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -17,96 +12,91 @@ use tokio::{
     time::sleep,
 };
 
-use crate::tls::ClientName;
+use super::seat::{Seat, closed};
+use crate::{first_bytes::Socket, telemetry::Traffic, tls};
 
 /// Pause after a failed accept: usually the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection has of the server.
-#[derive(Debug, Clone)]
-pub(crate) struct Seat {
-    /// Withdrawn where another needs it and nothing goes on here.
-    pub(crate) place: Arc<Ticket>,
-    pub(crate) activity: Activity,
-    pub(crate) peer: Peer,
-    pub(crate) address: SocketAddr,
-    /// What its certificate calls the client, if it had to show one.
-    pub(crate) client: Option<ClientName>,
+/// What a port speaks with its clients.
+pub(crate) trait Protocol: Clone + Send + 'static {
+    /// Serves one connection until its end.
+    fn converse(
+        self,
+        socket: impl Socket,
+        seat: Seat,
+        closing: watch::Receiver<()>,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Ends a connection for which there is no place. Never waits.
+    fn refuse(&self, socket: TcpStream) {
+        drop(socket);
+    }
 }
 
-impl Seat {
-    /// Of a connection that has just begun.
-    pub(crate) fn new(place: Ticket, address: SocketAddr) -> Self {
-        let place = Arc::new(place);
-        let activity = Activity::new(Arc::clone(&place));
-        Self {
-            place,
-            activity,
-            peer: Peer::new(address.ip()),
-            address,
-            client: None,
+/// Where connections come in.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// How the port is encrypted, if it is.
+    pub(crate) tls: Option<Arc<tls::Port>>,
+    /// How many connections there may be.
+    pub(crate) places: Arc<Gate>,
+    /// Counts the connections that got a place, from before they shake hands.
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Door {
+    /// Accepts connections until the port closes; gives what is left of them.
+    pub(crate) async fn accept(
+        self,
+        protocol: impl Protocol,
+        mut closing: watch::Receiver<()>,
+    ) -> JoinSet<()> {
+        let still_open = closing.clone();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = closed(&mut closing) => return connections,
+                Some(_ended) = connections.join_next() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (socket, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = self.places.take(Peer::new(address.ip()), 1) else {
+                tracing::warn!(%address, "too many connections: closing a new one");
+                protocol.refuse(socket);
+                continue;
+            };
+            // Only slower without.
+            let _set = socket.set_nodelay(true);
+            let (protocol, tls) = (protocol.clone(), self.tls.clone());
+            let (connected, closing) = (self.traffic.connected(), still_open.clone());
+            connections.spawn(async move {
+                let _connected = connected;
+                serve(protocol, tls, socket, Seat::new(place, address), closing).await;
+            });
         }
     }
 }
 
-/// Places for this many connections. An idle one gives way to a new one, the one idle for longest
-/// first: a peer that opens many gets rid of its own.
-pub(crate) fn places(limit: usize, share_percent: u32) -> Arc<Gate> {
-    Gate::new(Rules {
-        what: "too many connections",
-        limit,
-        share_percent,
-        // Whose connection it is is not known before its first call.
-        tenant_share_percent: 100,
-        patience: Some(Duration::ZERO),
-    })
-}
-
-/// Accepts connections until the port closes; gives what is left of them.
-pub(crate) async fn accept<C>(
-    listener: TcpListener,
-    places: Arc<Gate>,
-    mut closing: watch::Receiver<()>,
-    converse: impl Fn(TcpStream, Seat) -> C,
-    refuse: impl Fn(TcpStream),
-) -> JoinSet<()>
-where
-    C: Future<Output = ()> + Send + 'static,
-{
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = closed(&mut closing) => return connections,
-            Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.take(Peer::new(address.ip()), 1) else {
-            tracing::warn!(%address, "too many connections: closing a new one");
-            refuse(socket);
-            continue;
-        };
-        // Only slower without.
-        let _set = socket.set_nodelay(true);
-        connections.spawn(converse(socket, Seat::new(place, address)));
+/// One connection until its end: in the clear, or inside the encryption.
+async fn serve(
+    protocol: impl Protocol,
+    tls: Option<Arc<tls::Port>>,
+    socket: TcpStream,
+    seat: Seat,
+    closing: watch::Receiver<()>,
+) {
+    let Some(tls) = tls else {
+        return protocol.converse(socket, seat, closing).await;
+    };
+    if let Some((socket, seat)) = tls.begin(socket, seat, closing.clone()).await {
+        protocol.converse(socket, seat, closing).await;
     }
-}
-
-/// Returns when a port closes: its sender is dropped.
-pub(crate) async fn closed(closing: &mut watch::Receiver<()>) {
-    // Nothing is ever sent: it ends when the sender is gone.
-    while closing.changed().await.is_ok() {}
-}
-
-/// How many files the process may open.
-pub(crate) fn max_files() -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current.unwrap_or(u64::MAX)
 }

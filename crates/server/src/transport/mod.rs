@@ -3,9 +3,10 @@
 //! hyper under tonic's router, and not tonic's own server: that gives no hold on the task of a stream,
 //! and only the end of that task frees the stream of a client that never reads ([`unread`]).
 
-pub(crate) mod accept;
+mod accept;
 mod flood;
 mod preface;
+mod seat;
 pub(crate) mod tapped;
 mod unread;
 
@@ -15,22 +16,20 @@ use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::timeout,
 };
 use tonic::body::Body;
 use tower::Service;
 
-use crate::tls;
-use accept::Seat;
-pub(crate) use accept::closed;
+pub(crate) use accept::{Door, Protocol};
 use flood::Frames;
+pub(crate) use seat::{Seat, closed, max_files, places};
 use tapped::Tapped;
-use unread::{Answer, Streams, UnreadLimit};
+pub(crate) use unread::UnreadLimit;
+use unread::{Answer, Streams};
 
-use crate::telemetry::Traffic;
+use crate::{first_bytes::Socket, telemetry::Traffic};
 
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 100;
@@ -78,58 +77,27 @@ impl<S> Calls for S where
 {
 }
 
-/// What holds for the connections of the gRPC port.
-#[derive(Clone)]
-pub(crate) struct Limits {
-    /// A stream whose client does not take what waits for it is reset after this time.
-    pub(crate) unread: UnreadLimit,
-    /// Of the places for connections, what one address may have.
-    pub(crate) peer_share_percent: u32,
-    /// How the port is encrypted, if it is.
-    pub(crate) tls: Option<Arc<tls::Port>>,
-}
-
-/// Serves until the port closes (see [`closed`]), then until the calls under way are answered.
+/// Serves until the port closes (see [`closed`]), then until the calls under way are answered. A stream whose client
+/// does not take what waits for it is reset after `unread`.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    door: Door,
     calls: impl Calls,
-    limits: Limits,
+    unread: UnreadLimit,
     closing: watch::Receiver<()>,
-    traffic: Arc<Traffic>,
 ) {
-    let protocol = protocol(limits.unread);
-    let places = accept::places(max_connections(), limits.peer_share_percent);
-    let lingering = Arc::new(Semaphore::new(MAX_LINGERING));
-    let begin = |socket: TcpStream, seat: Seat| {
-        let connection = Connection {
-            protocol: protocol.clone(),
-            seat,
-            closing: closing.clone(),
-            lingering: Arc::clone(&lingering),
-            traffic: Arc::clone(&traffic),
-        };
-        let (tls, calls) = (limits.tls.clone(), calls.clone());
-        async move {
-            let Some(tls) = tls else {
-                return connection.converse(socket, calls).await;
-            };
-            let Connection { seat, closing, .. } = &connection;
-            let begun = tls.begin(socket, seat.clone(), closing.clone()).await;
-            if let Some((socket, seat)) = begun {
-                Connection { seat, ..connection }
-                    .converse(socket, calls)
-                    .await;
-            }
-        }
+    let grpc = Grpc {
+        protocol: protocol(unread),
+        calls,
+        lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
+        traffic: Arc::clone(&door.traffic),
     };
-    let mut connections =
-        accept::accept(listener, places, closing.clone(), begin, drop::<TcpStream>).await;
+    let mut connections = door.accept(grpc, closing).await;
     while connections.join_next().await.is_some() {}
 }
 
 /// How many connections the files that the process may open are enough for.
-fn max_connections() -> usize {
-    let share = accept::max_files() / FILES_SHARE;
+pub(crate) fn max_connections() -> usize {
+    let share = max_files() / FILES_SHARE;
     usize::try_from(share.clamp(1, MAX_CONNECTIONS)).unwrap_or(1)
 }
 
@@ -146,34 +114,26 @@ fn protocol(unread_limit: UnreadLimit) -> http2::Builder<Streams> {
     protocol
 }
 
-/// One connection.
-struct Connection {
+/// What all connections of the gRPC port share.
+#[derive(Clone)]
+struct Grpc<C> {
     protocol: http2::Builder<Streams>,
-    seat: Seat,
-    closing: watch::Receiver<()>,
+    calls: C,
     lingering: Arc<Semaphore>,
     traffic: Arc<Traffic>,
 }
 
-impl Connection {
-    /// Until its end.
-    async fn converse(
-        self,
-        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        calls: impl Calls,
-    ) {
+impl<C: Calls> Protocol for Grpc<C> {
+    async fn converse(self, socket: impl Socket, seat: Seat, mut closing: watch::Receiver<()>) {
         let Self {
             protocol,
-            seat,
-            mut closing,
+            calls,
             lingering,
             traffic,
         } = self;
-        let _connected = traffic.connected();
-        let begun = tokio::select! {
-            begun = preface::read(socket, seat.address) => begun,
-            () = closed(&mut closing) => return,
-            () = seat.place.withdrawn() => return,
+        let reading = preface::read(socket, seat.address);
+        let Some(begun) = seat.unless_over(closing.clone(), reading).await else {
+            return;
         };
         let Some(socket) = begun else {
             return tracing::debug!(address = %seat.address, "a connection did not begin");

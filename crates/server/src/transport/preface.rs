@@ -5,10 +5,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use crate::first_bytes::{Begun, Socket, Spoken, TLS_ALERT};
 use lipsync_core::Foreign;
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::first_bytes::{Begun, Spoken, TLS_ALERT};
 
 /// For these bytes to arrive.
 pub(super) const PREFACE_LIMIT: Duration = Duration::from_secs(10);
@@ -19,10 +17,7 @@ const WRONG_PORT: &str = "this port speaks gRPC (HTTP/2); the page and the probe
 
 /// Waits for the first bytes and returns the socket with these bytes unread. `None` if they do not come, or are not
 /// those of HTTP/2.
-pub(super) async fn read<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    socket: S,
-    peer: SocketAddr,
-) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+pub(super) async fn read<S: Socket>(socket: S, peer: SocketAddr) -> Option<impl Socket> {
     let begun = Begun::hear(socket, PREFACE_LIMIT).await?;
     match begun.spoken {
         Spoken::Http2 => return Some(begun.socket()),

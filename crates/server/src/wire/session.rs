@@ -51,14 +51,11 @@ where
         max_message_bytes: shared.limits.max_message_bytes,
     };
     let incoming = requests.map(move |request| edge.incoming(request));
-    let outcomes = shared.reload.outcomes();
     let outgoing = live::begin(parts(shared, &hot), caller, activity, incoming);
     outgoing.map(move |message| {
         message.map(to_response).map_err(|error| {
             tally.fail(&error);
-            let status = status::to_status(error);
-            outcomes.session(status.code());
-            status
+            status::to_status(error)
         })
     })
 }
@@ -213,7 +210,7 @@ fn to_live_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
 
 fn to_opened(opened: &Opened) -> v1::Opened {
     v1::Opened {
-        fps: opened.fps,
+        fps: opened.fps.get(),
         width: u32_of(opened.width),
         height: u32_of(opened.height),
         audio_kind: opened.audio_kind.to_string(),

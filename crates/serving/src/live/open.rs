@@ -8,7 +8,7 @@ use lipsync_audio::{
 };
 use lipsync_compositor::Encoding;
 use lipsync_core::{
-    ModelId,
+    Fps, ModelId,
     saturate::{u32_of, u64_of, usize_of},
 };
 use lipsync_registry::Model;
@@ -110,9 +110,7 @@ impl Opening {
         let look_ahead_ms = match self.form {
             AudioForm::Pcm(format) => look_ahead_ms(format.rate_hz),
             // The step of the frame's own time and those after it.
-            AudioForm::Steps => {
-                (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps().max(1))
-            }
+            AudioForm::Steps => (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps()),
             AudioForm::Windows => 0,
         };
         Opened {
@@ -149,7 +147,7 @@ impl Opening {
     /// `session.max_unsent_ms`, or less where frames wait for their time, as an interruption drops them, or
     /// where that would be more bytes than one session may hold.
     fn max_unsent_ms(&self, limits: &Limits) -> u32 {
-        let fps = self.model.fps().max(1);
+        let fps = self.model.fps();
         let echo_bytes = if self.echoes_audio {
             u64_of(self.bytes_per_s()) / u64::from(fps)
         } else {
@@ -184,7 +182,7 @@ impl Opening {
     fn bytes_per_s(&self) -> usize {
         let items_per_s = match self.form {
             AudioForm::Pcm(format) => format.rate_hz,
-            AudioForm::Steps | AudioForm::Windows => self.model.fps(),
+            AudioForm::Steps | AudioForm::Windows => self.model.fps().get(),
         };
         let items_per_s = usize_of(items_per_s).max(1);
         self.item_bytes().saturating_mul(items_per_s)
@@ -201,14 +199,14 @@ impl Opening {
 }
 
 /// The most video that may wait, ms, where a frame takes so many bytes.
-fn unsent_ms(frame_bytes: u64, fps: u32) -> u32 {
+fn unsent_ms(frame_bytes: u64, fps: Fps) -> u32 {
     let n_frames = (MAX_UNSENT_BYTES / frame_bytes.max(1)).max(2);
     let ms = (n_frames * 1000).div_ceil(u64::from(fps));
     u32_of(ms)
 }
 
 /// Whole frames in so much video; at least one.
-fn n_frames_in(ms: u32, fps: u32) -> u64 {
+fn n_frames_in(ms: u32, fps: Fps) -> u64 {
     (u64::from(ms) * u64::from(fps) / 1000).max(1)
 }
 
@@ -219,8 +217,8 @@ mod tests {
     #[test]
     fn large_frames_wait_in_small_numbers() {
         let rgb_720p = 1280 * 720 * 3;
-        assert_eq!(unsent_ms(rgb_720p, 25), 12 * 40);
-        for fps in 1..=120 {
+        assert_eq!(unsent_ms(rgb_720p, Fps::at_least_1(25)), 12 * 40);
+        for fps in (1..=120).map(Fps::at_least_1) {
             for frame_bytes in [0, 1, 80_000, rgb_720p, 4 * rgb_720p, 1 << 40] {
                 let n_frames = n_frames_in(unsent_ms(frame_bytes, fps), fps);
                 assert!(n_frames == 2 || n_frames * frame_bytes <= MAX_UNSENT_BYTES);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lipsync_core::Fps;
 use lipsync_registry::Registry;
 use lipsync_session::Intake;
 
@@ -12,7 +13,7 @@ use crate::{
 
 /// What stands before the inbox of a session of samples, given their format and the frames per second: what clients
 /// may send as if it were samples is for the edge to know.
-pub type NewIntake = fn(PcmFormat, u32) -> Box<dyn Intake<ServeError>>;
+pub type NewIntake = fn(PcmFormat, Fps) -> Box<dyn Intake<ServeError>>;
 
 /// The parts of the server that a session uses.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ fn stalled(start: Instant, lost_ms: u64) -> Pacer {
 fn a_day_does_not_drift() {
     let start = Instant::now();
     for fps in [20, 25, 30, 60] {
-        let mut pacer = Pacer::new(fps);
+        let mut pacer = Pacer::new(Fps::at_least_1(fps));
         assert_eq!(pacer.due(0), None);
         pacer.start(0, start, None);
         let day = u64::from(fps) * 24 * 3600;

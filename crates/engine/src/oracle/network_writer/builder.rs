@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use lipsync_core::SplitMix64;
+use lipsync_core::{SplitMix64, saturate::i64_of};
 
 use crate::onnx::proto::{
     AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
@@ -163,7 +163,7 @@ impl NetworkBuilder {
 
     fn initializer(&mut self, dims: &[usize], data_type: i32, raw_data: Vec<u8>) -> String {
         let name = format!("c{}", self.graph.initializer.len());
-        let dims = dims.iter().map(|&d| as_i64(d)).collect();
+        let dims = dims.iter().map(|&d| i64_of(d)).collect();
         let tensor = TensorProto {
             name: name.clone(),
             dims,
@@ -188,11 +188,11 @@ impl NetworkBuilder {
             spec.kernel,
         ];
         let weights = self.floats(&dims, &weights);
-        let (stride, pad) = (spec.stride.map(as_i64), as_i64(spec.pad));
+        let (stride, pad) = (spec.stride.map(i64_of), i64_of(spec.pad));
         let attributes = vec![
             ints_attribute("dilations", &[1, 1]),
-            int_attribute("group", as_i64(spec.groups)),
-            ints_attribute("kernel_shape", &[as_i64(spec.kernel); 2]),
+            int_attribute("group", i64_of(spec.groups)),
+            ints_attribute("kernel_shape", &[i64_of(spec.kernel); 2]),
             ints_attribute("pads", &[pad; 4]),
             ints_attribute("strides", &stride),
         ];
@@ -294,7 +294,7 @@ pub fn string_attribute(name: &str, value: &str) -> AttributeProto {
 fn value_info(name: &str, dims: &[Option<usize>]) -> ValueInfoProto {
     let dim = |size: &Option<usize>| DimensionProto {
         value: Some(match size {
-            Some(size) => DimensionValue::Size(as_i64(*size)),
+            Some(size) => DimensionValue::Size(i64_of(*size)),
             None => DimensionValue::Symbol("batch".into()),
         }),
     };
@@ -309,10 +309,6 @@ fn value_info(name: &str, dims: &[Option<usize>]) -> ValueInfoProto {
         name: name.to_owned(),
         r#type: Some(TypeProto { tensor_type }),
     }
-}
-
-fn as_i64(size: usize) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "fan-ins are far below 2^24")]

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use lipsync_engine::{Device, MakeRoom as _};
 
+use lipsync_testing::FileLoader;
+
 use crate::{
     ErrorClass, Registry, RegistryConfig, RegistryError,
-    testing::{Disk, FakeLoader, WEIGHTS, block_on, id, settings},
+    testing::{Disk, WEIGHTS, block_on, id, settings},
 };
 
 const GPUS: [Device; 2] = [Device::Cuda(0), Device::Cuda(1)];
 
 /// Models `a` to `d` on GPUs whose limits, as told and real, are given in models.
-fn registry(disk: &Disk, gpus: &[(u64, u64)]) -> (Registry, Arc<FakeLoader>) {
+fn registry(disk: &Disk, gpus: &[(u64, u64)]) -> (Registry, Arc<FileLoader>) {
     let names = ["a", "b", "c", "d"];
     let models = names.map(|name| disk.avatar(name, 1, "")).to_vec();
     with(settings(models), gpus, 0)
@@ -22,12 +24,12 @@ fn with(
     config: RegistryConfig,
     gpus: &[(u64, u64)],
     arena_bytes: u64,
-) -> (Registry, Arc<FakeLoader>) {
+) -> (Registry, Arc<FileLoader>) {
     let in_bytes = |&(told, real): &(u64, u64)| (told * WEIGHTS, real * WEIGHTS);
-    let loader = Arc::new(FakeLoader {
+    let loader = Arc::new(FileLoader {
         gpus: gpus.iter().map(in_bytes).collect(),
         arena_bytes,
-        ..FakeLoader::default()
+        ..FileLoader::default()
     });
     (Registry::new(config, Arc::clone(&loader) as _), loader)
 }

@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lipsync_testing::FileLoader;
+
 use crate::{
     ErrorClass, EvictionPolicy, ModelState, Registry, RegistryConfig, RegistryError,
-    testing::{Disk, FakeLoader, WEIGHTS, block_on, id, registry, settings},
+    testing::{Disk, WEIGHTS, block_on, id, registry, settings},
 };
 
 fn room_for(n_models: u64, disk: &Disk, names: &[&str]) -> RegistryConfig {
@@ -276,9 +278,9 @@ fn with_workers(disk: &Disk, max_bytes: u64) -> Registry {
         max_bytes,
         ..settings([wide, plain].concat())
     };
-    let loader = FakeLoader {
+    let loader = FileLoader {
         host_workers: 2,
-        ..FakeLoader::default()
+        ..FileLoader::default()
     };
     Registry::new(config, Arc::new(loader))
 }

@@ -331,7 +331,7 @@ fn the_manifest_configures_and_the_configuration_wins() {
         ..disk.avatar("mira", 1, "small")
     };
     let model = load(settings(vec![config])).expect("a model");
-    assert_eq!((model.fps(), model.n_frames()), (30, 1));
+    assert_eq!((model.fps().get(), model.n_frames()), (30, 1));
     assert_eq!((model.width(), model.height()), (8, 8));
     assert_eq!(model.audio_shape(), [32, 16, 16]);
     assert!(model.audio_encoder().is_none());
@@ -368,5 +368,8 @@ fn an_audio_encoder_has_its_own_fps_which_the_model_must_have() {
         Err(RegistryError::EncoderFps { fps: 30, .. })
     ));
     load(settings(vec![with_encoder(Some(25))])).expect("the configuration wins");
-    assert_eq!(load(settings(vec![avatar])).expect("windows").fps(), 30);
+    assert_eq!(
+        load(settings(vec![avatar])).expect("windows").fps().get(),
+        30
+    );
 }

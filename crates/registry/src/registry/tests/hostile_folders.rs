@@ -289,7 +289,7 @@ fn a_first_look_finds_what_is_missing_and_a_load_heals_it() {
     fs::rename(disk.path("away"), disk.path("mira")).expect("moved back");
 
     // What failed has failed until it is loaded, also while that is tried.
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let mira = id("mira");
         let mut load = Box::pin(registry.load(&mira));
@@ -297,7 +297,7 @@ fn a_first_look_finds_what_is_missing_and_a_load_heals_it() {
             std::future::poll_fn(|cx| std::task::Poll::Ready(load.as_mut().poll(cx).is_pending()));
         assert!(once.await);
         assert!(*failed.borrow());
-        loader.gate.set_closed(false);
+        loader.gate.open();
         load.await.expect("a model");
     });
     assert!(!*failed.borrow());

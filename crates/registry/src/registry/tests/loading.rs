@@ -24,7 +24,7 @@ fn a_model_is_loaded_once_however_many_ask() {
     const N_TASKS: usize = 100;
     let disk = Disk::new();
     let (registry, loader) = registry(settings(vec![disk.avatar("mira", 1, "ok")]));
-    loader.gate.set_closed(true);
+    loader.gate.close();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
@@ -45,7 +45,7 @@ fn a_model_is_loaded_once_however_many_ask() {
         }
         let state = registry.status(&id("mira")).expect("a status").state;
         assert_eq!(state, ModelState::Loading);
-        loader.gate.set_closed(false);
+        loader.gate.open();
         let mut leases = Vec::new();
         for task in tasks {
             leases.push(task.await.expect("no panic").expect("a model"));
@@ -69,14 +69,14 @@ fn a_model_is_loaded_once_however_many_ask() {
 fn a_load_goes_on_when_everyone_who_asked_has_gone() {
     let disk = Disk::new();
     let (registry, loader) = registry(settings(vec![disk.avatar("mira", 1, "ok")]));
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let mira = id("mira");
         let mut asked = Box::pin(registry.model(&mira));
         let once = std::future::poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(once.await);
         drop(asked);
-        loader.gate.set_closed(false);
+        loader.gate.open();
         registry.load(&id("mira")).await.expect("a model");
     });
     assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);
@@ -121,7 +121,7 @@ fn status_and_statistics_survive_an_unload() {
     );
     assert_eq!(ready.pack, Some(PackState::None));
     let info = ready.info.expect("known");
-    assert_eq!((info.n_frames, info.width, info.fps), (3, 8, 25));
+    assert_eq!((info.n_frames, info.width, info.fps.get()), (3, 8, 25));
     drop(lease);
 
     assert!(registry.unload(&id("mira")).expect("configured"));

@@ -13,11 +13,13 @@ use std::{
     time::Duration,
 };
 
+use lipsync_testing::FileLoader;
+
 use crate::{
     Changes, ConfigRefused, ErrorClass, Lease, ModelConfig, ModelState, PackFault, PrecisionChoice,
     Registry, RegistryConfig, RegistryError,
     bake::BakeEffort,
-    testing::{Disk, FakeLoader, WEIGHTS, block_on, folder, id, registry, settings},
+    testing::{Disk, WEIGHTS, block_on, folder, id, registry, settings},
 };
 
 mod at_random;
@@ -45,7 +47,7 @@ async fn asked<T>(mut asking: Pin<&mut (impl Future<Output = T> + ?Sized)>) {
 }
 
 /// Waits for loads that land nowhere: nobody is told of their end.
-fn settled(registry: &Registry, loader: &FakeLoader, n_bytes: u64) {
+fn settled(registry: &Registry, loader: &FileLoader, n_bytes: u64) {
     while registry.reserved_bytes() != n_bytes || loader.live.now() != n_bytes {
         thread::yield_now();
     }
@@ -157,7 +159,7 @@ fn a_model_as_before_is_not_touched() {
     let stats = after.cache_stats();
     assert_eq!((stats.hits, stats.misses), (1, 1));
     assert_eq!(loader.n_generators.load(Ordering::SeqCst), 2);
-    assert_eq!(model(&registry, "b").model.fps(), 30);
+    assert_eq!(model(&registry, "b").model.fps().get(), 30);
 }
 
 #[test]
@@ -222,7 +224,7 @@ fn those_who_wait_for_a_model_that_is_removed_are_told_so_at_once() {
     let disk = Disk::new();
     let config = settings(vec![disk.avatar("a", 1, "ok")]);
     let (registry, loader) = registry(config.clone());
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let a = id("a");
         let mut asking = Box::pin(registry.model(&a));
@@ -239,7 +241,7 @@ fn those_who_wait_for_a_model_that_is_removed_are_told_so_at_once() {
             "model a was removed from the configuration while it was loading"
         );
     });
-    loader.gate.set_closed(false);
+    loader.gate.open();
     settled(&registry, &loader, 0);
     assert!(registry.list().is_empty());
     // It counts as no load.
@@ -254,7 +256,7 @@ fn those_who_wait_for_a_model_that_is_changed_get_the_new_one() {
     let config = settings(vec![disk.avatar("a", 1, "ok")]);
     disk.avatar("other", 3, "ok");
     let (registry, loader) = registry(config.clone());
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let a = id("a");
         let mut asking = Box::pin(registry.model(&a));
@@ -265,7 +267,7 @@ fn those_who_wait_for_a_model_that_is_changed_get_the_new_one() {
             .expect("good");
         assert_eq!(state(&registry, "a"), ModelState::Loading);
         loader.gate.wait_for_held(2);
-        loader.gate.set_closed(false);
+        loader.gate.open();
         let lease = asking.await.expect("the new one");
         assert_eq!(lease.model.n_frames(), 3);
     });
@@ -281,7 +283,7 @@ fn a_load_that_nobody_waits_for_is_not_begun_anew() {
     let config = settings(vec![disk.avatar("a", 1, "ok")]);
     disk.avatar("other", 3, "ok");
     let (registry, loader) = registry(config.clone());
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let a = id("a");
         let mut asking = Box::pin(registry.model(&a));
@@ -292,7 +294,7 @@ fn a_load_that_nobody_waits_for_is_not_begun_anew() {
         .reconfigure(with(&config, vec![folder("a", disk.path("other"))]))
         .expect("good");
     assert_eq!(state(&registry, "a"), ModelState::Unloaded);
-    loader.gate.set_closed(false);
+    loader.gate.open();
     settled(&registry, &loader, 0);
     assert_eq!(state(&registry, "a"), ModelState::Unloaded);
     assert_eq!(loader.n_generators.load(Ordering::SeqCst), 1);

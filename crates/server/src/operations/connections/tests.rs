@@ -4,12 +4,13 @@ use axum::routing::get;
 use lipsync_serving::{admission::Admission, peer::Peer, phase::Phase};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    net::TcpListener,
     sync::mpsc,
     time::Instant,
 };
 
 use super::*;
-use crate::{Config, transport::accept::places};
+use crate::{Config, transport::places};
 
 /// The client's end of a connection to a server with one page of `n_bytes`. Time is virtual: it
 /// jumps to the next timer when nobody can do anything.
@@ -95,13 +96,13 @@ async fn one_too_many_is_told_so() {
         std::future::pending::<()>().await;
     });
     let router = Router::new().route("/", waiting);
-    let rooms = Rooms {
+    let door = Door {
+        listener,
+        tls: None,
         places: places(1, 100),
-        uploads: uploads(),
         traffic: Arc::default(),
     };
-    let serving = serve((listener, None), router, rooms, closing);
-    let serving = tokio::spawn(serving);
+    let serving = tokio::spawn(serve(door, router, uploads(), closing));
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut busy = TcpStream::connect(address).await.unwrap();
     let mut text = String::new();

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::transport::{Connection, accept, protocol};
+use crate::transport::{Grpc, Protocol as _, Seat, places, protocol};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The client's, of each stream.
@@ -68,15 +68,15 @@ impl Client {
         let pieces = Pieces {
             bodies: Arc::clone(&bodies),
         };
-        let place = accept::places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
-        let connection = Connection {
+        let place = places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
+        let seat = Seat::new(place, ([127, 0, 0, 1], 1).into());
+        let grpc = Grpc {
             protocol: protocol(Arc::new(|| LIMIT)),
-            seat: accept::Seat::new(place, ([127, 0, 0, 1], 1).into()),
-            closing,
+            calls: pieces,
             lingering: Arc::new(Semaphore::new(1)),
             traffic: Arc::default(),
         };
-        tokio::spawn(connection.converse(theirs, pieces));
+        tokio::spawn(grpc.converse(theirs, seat, closing));
         // What one stream does not read must not be the window of all.
         let client = h2::client::Builder::new()
             .initial_connection_window_size(1 << 20)

@@ -1,3 +1,5 @@
+use lipsync_core::Fps;
+
 use crate::{Notice, Outgoing};
 
 use super::{
@@ -38,7 +40,10 @@ fn a_burst_of_audio_leaves_at_its_time() {
 
 #[test]
 fn a_day_of_live_speech_does_not_drift() {
-    let mut stage = Stage::new(Rules { fps: 25, ..rules() });
+    let mut stage = Stage::new(Rules {
+        fps: Fps::at_least_1(25),
+        ..rules()
+    });
     let n_hours = 24;
     for _ in 0..n_hours * 3600 {
         stage.speak(1, &[1; 25]);

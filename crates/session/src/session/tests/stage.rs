@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use lipsync_core::Fps;
 
 use super::super::{Batch, Next, Popped, Rules, Session};
 use crate::{
@@ -53,7 +54,7 @@ pub(super) struct Seen {
 
 pub(super) fn rules() -> Rules {
     Rules {
-        fps: 25,
+        fps: Fps::at_least_1(25),
         start_frame_index: 0,
         is_realtime: true,
         shows_idle: false,

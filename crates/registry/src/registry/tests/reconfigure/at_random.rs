@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lipsync_testing::FileLoader;
+
 use crate::{
     ErrorClass, EvictionPolicy, Model, ModelConfig, Registry, RegistryConfig, RegistryError,
-    testing::{Disk, FakeLoader, WEIGHTS, block_on, folder, id, settings},
+    testing::{Disk, WEIGHTS, block_on, folder, id, settings},
 };
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -99,7 +101,7 @@ fn check_figures(registry: &Registry, seen: &mut BTreeMap<String, Figures>) {
 }
 
 /// What is held is what is in memory and what is leased, each once.
-fn check_memory(registry: &Registry, loader: &FakeLoader, leases: &[Arc<Model>]) {
+fn check_memory(registry: &Registry, loader: &FileLoader, leases: &[Arc<Model>]) {
     let resident = NAMES.iter().filter_map(|name| registry.resident(&id(name)));
     let mut held: Vec<_> = resident.chain(leases.iter().cloned()).collect();
     held.sort_by_key(|model| Arc::as_ptr(model).addr());
@@ -109,7 +111,7 @@ fn check_memory(registry: &Registry, loader: &FakeLoader, leases: &[Arc<Model>])
     assert_eq!(loader.live.now(), n_bytes);
 }
 
-fn end_with_nothing(registry: &Registry, loader: &FakeLoader) {
+fn end_with_nothing(registry: &Registry, loader: &FileLoader) {
     registry
         .reconfigure(settings(Vec::new()))
         .expect("an empty list is good");
@@ -123,7 +125,7 @@ fn end_with_nothing(registry: &Registry, loader: &FakeLoader) {
 #[test]
 fn a_thousand_changes_one_after_the_other_lose_nothing() {
     let disk = folders();
-    let loader = Arc::new(FakeLoader::default());
+    let loader = Arc::new(FileLoader::default());
     let registry = Registry::new(settings(Vec::new()), Arc::clone(&loader) as _);
     let mut dice = Dice(1);
     let (mut leases, mut seen) = (Vec::new(), BTreeMap::new());
@@ -178,7 +180,7 @@ fn a_thousand_changes_one_after_the_other_lose_nothing() {
 fn changes_against_requests_lose_nothing() {
     const N_CHANGES: usize = 150;
     let disk = folders();
-    let loader = Arc::new(FakeLoader::default());
+    let loader = Arc::new(FileLoader::default());
     let registry = Registry::new(settings(Vec::new()), Arc::clone(&loader) as _);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -58,9 +58,9 @@ fn a_budget_is_lowered_on_every_device() {
         .map(|name| disk.avatar(name, 1, "ok"))
         .collect();
     let config = settings(models);
-    let loader = Arc::new(FakeLoader {
+    let loader = Arc::new(FileLoader {
         gpus: vec![(u64::MAX, u64::MAX); 2],
-        ..FakeLoader::default()
+        ..FileLoader::default()
     });
     let registry = Registry::new(config.clone(), Arc::clone(&loader) as _);
     for name in ["a", "b", "c", "d"] {
@@ -128,7 +128,7 @@ fn a_model_that_lands_after_the_change_has_the_new_sizes() {
     let disk = Disk::new();
     let config = settings(vec![disk.avatar("a", 8, "ok")]);
     let (registry, loader) = registry(config.clone());
-    loader.gate.set_closed(true);
+    loader.gate.close();
     block_on(async {
         let a = id("a");
         let mut asking = Box::pin(registry.model(&a));
@@ -140,7 +140,7 @@ fn a_model_that_lands_after_the_change_has_the_new_sizes() {
                 ..config
             })
             .expect("good");
-        loader.gate.set_closed(false);
+        loader.gate.open();
         let lease = asking.await.expect("the one that was begun");
         assert_eq!(lease.model.cache_stats().capacity_frames, 5);
     });

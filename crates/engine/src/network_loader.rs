@@ -1,8 +1,8 @@
-//! How networks come into being: the seam to the engine, faked by tests.
+//! How networks come into being: the seam between what keeps them and the engines, faked by tests.
 
 use std::sync::Arc;
 
-use lipsync_engine::{
+use crate::{
     AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, VisualCacheStats, Workspace,
 };
 
@@ -20,7 +20,7 @@ pub struct DeviceRoom {
 
 /// Makes networks from the bytes of ONNX files.
 ///
-/// Called on the registry's load threads, several at a time. A panic is contained and becomes a
+/// Called on the load threads of whoever keeps models, several at a time. A panic is contained there and becomes a
 /// failed load.
 pub trait NetworkLoader: Send + Sync {
     /// Makes a generator for `device`, one of [`devices`](Self::devices) or the host. There, it runs in

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use lipsync_core::FaceGeometry;
 use lipsync_engine::{
-    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, VisualCacheStats, Workspace,
+    AudioEncoder, Device, DeviceRoom, EngineError, FaceInput, Generator, NetworkLoader, Precision,
+    VisualCacheStats, Workspace,
 };
-use lipsync_registry::{DeviceRoom, NetworkLoader};
 
-use super::Gate;
+use crate::Gate;
 
 /// A loader whose generators stop at a gate.
 pub struct GatedLoader {
@@ -18,6 +18,7 @@ pub struct GatedLoader {
 
 impl GatedLoader {
     /// The networks of another loader, at a gate.
+    #[must_use]
     pub fn new(inner: Arc<dyn NetworkLoader>, gate: &Arc<Gate>) -> Self {
         let gate = Arc::clone(gate);
         Self { inner, gate }

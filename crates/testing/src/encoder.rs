@@ -1,0 +1,43 @@
+//! Audio encoders that cost nothing.
+
+use lipsync_engine::{AudioEncoder, EngineError, Workspace, encoder};
+
+/// A step is the mean of its patch, again and again.
+#[derive(Debug, Clone, Copy)]
+pub struct FakeEncoder {
+    /// Floats of a step.
+    pub step_floats: usize,
+    /// Bytes that it says its weights take.
+    pub weights_bytes: u64,
+}
+
+impl Default for FakeEncoder {
+    /// With the steps of AVE.
+    fn default() -> Self {
+        Self {
+            step_floats: 512,
+            weights_bytes: 1000,
+        }
+    }
+}
+
+impl AudioEncoder for FakeEncoder {
+    fn step_floats(&self) -> usize {
+        self.step_floats
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        self.weights_bytes
+    }
+
+    fn encode(&self, _workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let (patches, _) = patches.as_chunks::<{ encoder::N_MELS * encoder::N_ROWS }>();
+        let step = |patch: &[f32; encoder::N_MELS * encoder::N_ROWS]| {
+            let sum: f32 = patch.iter().sum();
+            #[expect(clippy::cast_precision_loss, reason = "1280 is exact")]
+            let mean = sum / patch.len() as f32;
+            std::iter::repeat_n(mean.abs(), self.step_floats)
+        };
+        Ok(patches.iter().flat_map(step).collect())
+    }
+}
