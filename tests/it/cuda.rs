@@ -261,7 +261,7 @@ async fn a_lost_device_ends_the_process_with_its_own_exit_code() -> Result<()> {
     assert_eq!(first.status(), ServingStatus::Serving);
 
     let client = Client::connect(&address).await?;
-    devices[0].inject(Call::Launch, 0, Fault::Sticky);
+    devices[0].inject(Call::Synchronize, 0, Fault::Hang);
     let struck = frames(&client, "a", 0, &windows(0)).await;
     let status = struck.expect_err("the device is lost");
     assert_eq!(status.code(), Code::Unavailable, "{status}");

@@ -407,6 +407,32 @@ fn a_broken_device_says_so_from_then_on() {
 }
 
 #[test]
+fn a_kernel_that_hangs_costs_the_device_and_not_the_worker() {
+    let device = FakeDevice::new(1, GIB);
+    let cuda = device.open();
+    let generator = load("small-opset13", &cuda, 0);
+    let scene = Scene::new(&*generator, 1, 1);
+    let mut workspace = Workspace::new();
+    device.inject(Call::Synchronize, 0, Fault::Hang);
+    match generator.infer(&mut workspace, &scene.frames(1), &mut vec![]) {
+        Err(EngineError::DeviceFault {
+            device,
+            reason,
+            sticky,
+        }) => {
+            assert_eq!((device.as_str(), sticky), ("cuda:1", true));
+            assert!(reason.contains("the device hangs"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let next = generator.infer(&mut workspace, &scene.frames(1), &mut vec![]);
+    assert!(matches!(
+        next,
+        Err(EngineError::DeviceFault { sticky: true, .. })
+    ));
+}
+
+#[test]
 fn captured_launches_are_replayed_and_only_two_start_a_batch() {
     let device = FakeDevice::new(0, GIB);
     let generator = load("small-opset13", &device.open(), GIB);

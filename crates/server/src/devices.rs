@@ -4,14 +4,22 @@ use std::{fmt, sync::Arc};
 
 use lipsync_engine::{
     Device, EngineError,
-    cuda::{self, Cuda, DeviceInfo},
+    cuda::{self, Cuda, DeviceInfo, DeviceOptions},
 };
 
 use crate::config::DeviceChoice;
 
-/// Whether the CUDA engine has run on a GPU. Until it has, it must be asked for by name: a
-/// kernel that hangs, or a driver that is called wrongly, would take down servers that the CPU serves well.
-const HAS_RUN_ON_A_GPU: bool = false;
+/// A kind of card on which `tools/gpu-check` has passed.
+#[derive(Debug, Clone, Copy)]
+struct Card {
+    /// As the driver names it, for example `NVIDIA H100 80GB HBM3`.
+    name: &'static str,
+}
+
+/// The cards that have passed. With [`DeviceChoice::Auto`] no other is used: a kernel that hangs, or a driver that is
+/// called wrongly, would take down servers that the CPU serves well. Whoever adds one commits the raw results, as
+/// `tools/gpu-check/README.md` says.
+const PASSED: &[Card] = &[];
 
 /// The configuration asks for a CUDA device that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,46 +36,66 @@ pub struct DeviceRefused {
 /// The CUDA devices to be used; none: the CPU.
 ///
 /// With [`DeviceChoice::Auto`] the log says why a device is not used: a warning, unless there is no driver
-/// either. As long as the CUDA engine has not run on a GPU, none is.
+/// either.
 ///
 /// # Errors
 /// [`DeviceRefused`] where CUDA is asked for and there is not a single device that can be used.
-pub fn open(choice: DeviceChoice) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
+pub fn open(choice: DeviceChoice, how: &DeviceOptions) -> Result<Vec<Arc<Cuda>>, DeviceRefused> {
     let found = match choice {
         DeviceChoice::Cpu => return Ok(Vec::new()),
         _ => cuda::Devices::discover(),
     };
-    if let Some(unproven) = found
-        .as_deref()
-        .ok()
-        .and_then(|found| unproven(choice, found))
-    {
-        tracing::warn!("{unproven}");
-        return Ok(Vec::new());
-    }
-    choose(choice, found, Cuda::open)
+    let found = match found {
+        Ok(found) => {
+            let (proven, unproven) = proven(choice, found);
+            if let Some(unproven) = unproven {
+                tracing::warn!("{unproven}");
+                if proven.iter().all(|info| info.unusable().is_some()) {
+                    return Ok(Vec::new());
+                }
+            }
+            Ok(proven)
+        }
+        Err(error) => Err(error),
+    };
+    choose(choice, found, |ordinal| Cuda::open(ordinal, how.clone()))
 }
 
-/// Why none of the devices that could be used is; `None` where there is none that could be, or where they are.
+/// Of the devices that are there, those that may be used; and why the others that could be are not, if there are
+/// any.
 #[must_use]
-pub fn unproven(choice: DeviceChoice, found: &[DeviceInfo]) -> Option<String> {
-    if choice != DeviceChoice::Auto || HAS_RUN_ON_A_GPU {
-        return None;
+pub fn proven(choice: DeviceChoice, found: Vec<DeviceInfo>) -> (Vec<DeviceInfo>, Option<String>) {
+    among(choice, found, PASSED)
+}
+
+fn among(
+    choice: DeviceChoice,
+    found: Vec<DeviceInfo>,
+    passed: &[Card],
+) -> (Vec<DeviceInfo>, Option<String>) {
+    if choice != DeviceChoice::Auto {
+        return (found, None);
     }
-    let usable = found.iter().filter(|info| info.unusable().is_none());
-    let names: Vec<_> = usable
+    let has_passed = |info: &DeviceInfo| passed.iter().any(|card| card.name == info.name);
+    // One that cannot be used anyway is told of with its own reason.
+    let (proven, unproven): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|info| has_passed(info) || info.unusable().is_some());
+    let names: Vec<_> = unproven
+        .iter()
         .map(|info| format!("cuda:{} ({})", info.ordinal, info.name))
         .collect();
-    (!names.is_empty()).then(|| {
+    let said = (!names.is_empty()).then(|| {
+        let (names, is) = match &*names {
+            [one] => (one.clone(), "is"),
+            several => (several.join(", "), "are"),
+        };
         format!(
-            "networks run on the CPU, and {} not used, because the CUDA engine has not run on a GPU yet; to use it, run \
-             tools/gpu-check first, then set engine.device: cuda",
-            match &*names {
-                [one] => format!("{one} is"),
-                several => format!("{} are", several.join(", ")),
-            }
+            "{names} {is} not used, because tools/gpu-check has not passed on that kind of card; to use it, run \
+             tools/gpu-check first, then set engine.device: cuda"
         )
-    })
+    });
+    (proven, said)
 }
 
 fn choose(
@@ -186,7 +214,7 @@ mod tests {
         }
         let refusal = choose(Cuda, Err(EngineError::NoDriver), open_fake).unwrap_err();
         assert!(refusal.to_string().contains("install the NVIDIA driver"));
-        assert!(open(Cpu).unwrap().is_empty());
+        assert!(open(Cpu, &DeviceOptions::default()).unwrap().is_empty());
         let refusal = choose(Cuda, Err(none()), open_fake)
             .unwrap_err()
             .to_string();
@@ -207,20 +235,38 @@ mod tests {
     #[test]
     fn auto_names_the_devices_that_it_leaves_alone() {
         use DeviceChoice::{Auto, Cuda};
-        let said = unproven(Auto, &[info(0, 9), info(1, 7), info(2, 8)]).unwrap();
+        let (proven, said) = proven(Auto, vec![info(0, 9), info(1, 7), info(2, 8)]);
+        let said = said.unwrap();
         for words in [
             "cuda:0 (fake CUDA device), cuda:2 (fake CUDA device) are not used",
             "set engine.device: cuda",
         ] {
             assert!(said.contains(words), "{words} in {said}");
         }
-        assert!(
-            unproven(Auto, &[info(4, 9)])
-                .unwrap()
-                .contains("device) is not used")
-        );
-        assert_eq!(unproven(Auto, &[info(1, 7)]), None);
-        assert_eq!(unproven(Cuda, &[info(0, 9)]), None);
+        // With its own reason.
+        assert_eq!(proven.len(), 1);
+        let (_, said) = super::proven(Auto, vec![info(4, 9)]);
+        assert!(said.unwrap().contains("device) is not used"));
+        assert_eq!(super::proven(Auto, vec![info(1, 7)]).1, None);
+        let (proven, said) = super::proven(Cuda, vec![info(0, 9)]);
+        assert_eq!((proven.len(), said), (1, None));
+    }
+
+    #[test]
+    fn auto_uses_the_cards_that_have_passed_and_no_other() {
+        let card = |name: &str| DeviceInfo {
+            name: name.into(),
+            ..info(0, 9)
+        };
+        let passed = [Card {
+            name: "NVIDIA H100 80GB HBM3",
+        }];
+        let found = vec![card("NVIDIA H100 80GB HBM3"), card("NVIDIA H100 PCIe")];
+        let (proven, said) = among(DeviceChoice::Auto, found, &passed);
+        assert_eq!((proven.len(), &*proven[0].name), (1, passed[0].name));
+        assert!(said.unwrap().contains("(NVIDIA H100 PCIe) is not used"));
+        let (_, said) = among(DeviceChoice::Auto, vec![card(passed[0].name)], &passed);
+        assert_eq!(said, None);
     }
 
     #[test]

@@ -133,8 +133,9 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     let mut signals = signals::watch()?;
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;
+    let how = config.engine.gpu.clone();
     let mut hang_ups = signals::hang_ups()?;
-    let cudas = tokio::task::spawn_blocking(move || devices::open(choice)).await??;
+    let cudas = tokio::task::spawn_blocking(move || devices::open(choice, &how)).await??;
     let announce = |running: &RunningServer| {
         let shared = running.shared();
         tokio::spawn(log.clone().follow(shared.live.watch()));

@@ -73,7 +73,8 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
         }
     }
     say(&plan)?;
-    if let Some(unproven) = devices::unproven(choice, &infos) {
+    let (_, unproven) = devices::proven(choice, infos.clone());
+    if let Some(unproven) = unproven {
         say(&unproven)?;
     }
     Ok(code)

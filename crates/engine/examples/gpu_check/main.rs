@@ -1,13 +1,17 @@
 //! Checks and measures the CUDA engine on a machine with a GPU; prints a JSON object a line.
 //!
-//! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--parts P,P...] [NETWORK...]`, where a
+//! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking]
+//! [--carveout-all] [--short] [--cycles N,N...] [--parts P,P...] [NETWORK...]`, where a
 //! network is an ONNX file or a name of `network_writer::variants`; by default the full-size ones. It needs no file, no
 //! Rust and no CUDA toolkit where it runs: build it anywhere (`cargo build --release -p lipsync-engine --example
 //! gpu_check`) and carry it over. `--fake` runs the same on a made-up device, to try the program itself.
 //!
-//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed`, `blocks` and `launches`; all of them, where
-//! none is named. `blocks` times networks whose blocks are one kernel against those whose blocks are three;
+//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed`, `blocks`, `launches` and `apart`; all of them,
+//! where none is named. `apart` takes the time of one batch apart and tells what captured launches and entries cost. `blocks` times networks whose blocks are one kernel against those whose blocks are three;
 //! `--unfused` lets all other parts run the latter. A line is printed as soon as something is known, so that what is known stays where the rest fails.
+//!
+//! To compare: `--ptx` runs other kernels than the embedded, `--spin-us` changes how long a wait spins, `--blocking`
+//! leaves waits to the driver, `--carveout-all` gives every kernel the largest shared memory.
 //!
 //! `gpu_check --traffic [NETWORK...]` needs no device: how many bytes of a device's memory a frame touches, both ways.
 //!
@@ -28,30 +32,36 @@ mod checks;
 mod speed;
 mod subject;
 
-use std::{env, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    env, fs,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lipsync_engine::{
     EngineError,
-    cuda::{Blocks, Cuda, FakeDevice},
+    cuda::{Blocks, Cuda, DeviceOptions, FakeDevice},
 };
 use serde_json::{Value, json};
 
 use speed::Run;
 use subject::Subject;
 
-const PARTS: [&str; 7] = [
-    "kernels", "numerics", "equality", "memory", "speed", "blocks", "launches",
+const PARTS: [&str; 8] = [
+    "kernels", "numerics", "equality", "memory", "speed", "blocks", "launches", "apart",
 ];
 /// Kept, batch and streams of what is measured; what matters most is first.
-const RUNS: [(bool, usize, usize); 16] = [
+const RUNS: [(bool, usize, usize); 18] = [
     (true, 16, 8),
+    (true, 1, 1),
+    (true, 16, 1),
     (true, 64, 8),
     (true, 32, 8),
-    (true, 1, 1),
     (false, 16, 8),
     (false, 64, 8),
+    (true, 16, 16),
     (true, 8, 1),
-    (true, 16, 1),
     (true, 64, 1),
     (true, 1, 8),
     (true, 8, 8),
@@ -60,15 +70,22 @@ const RUNS: [(bool, usize, usize); 16] = [
     (false, 1, 1),
     (false, 16, 1),
     (false, 64, 1),
+    (true, 1, 16),
 ];
+const SHORT_RUNS: [(bool, usize, usize); 3] = [(true, 16, 8), (true, 1, 1), (true, 64, 8)];
 const QUICK_RUNS: [(bool, usize, usize); 3] = [(true, 2, 2), (true, 1, 1), (false, 2, 1)];
 
 struct Options {
     device: u32,
     time: Duration,
     is_quick: bool,
+    /// The main speeds only.
+    is_short: bool,
     is_fake: bool,
     is_traffic: bool,
+    how: DeviceOptions,
+    /// Loads after which the memory in use is looked at.
+    cycles: Vec<usize>,
     blocks: Blocks,
     parts: Vec<String>,
     networks: Vec<String>,
@@ -80,8 +97,11 @@ impl Options {
             device: 0,
             time: Duration::from_secs(1),
             is_quick: false,
+            is_short: false,
             is_fake: false,
             is_traffic: false,
+            how: DeviceOptions::default(),
+            cycles: vec![],
             blocks: Blocks::Fused,
             parts: PARTS.map(String::from).to_vec(),
             networks: vec![],
@@ -93,8 +113,20 @@ impl Options {
                 "--seconds" => {
                     options.time = Duration::try_from_secs_f64(args.next()?.parse().ok()?).ok()?;
                 }
+                "--short" => options.is_short = true,
                 "--quick" => options.is_quick = true,
                 "--fake" => options.is_fake = true,
+                "--ptx" => options.how.ptx = Some(fs::read_to_string(args.next()?).ok()?),
+                "--spin-us" => {
+                    options.how.spin = Duration::from_micros(args.next()?.parse().ok()?);
+                }
+                "--blocking" => options.how.is_blocking = true,
+                "--carveout-all" => options.how.carveout_for_all = true,
+                "--cycles" => {
+                    let numbers = args.next()?;
+                    let numbers = numbers.split(',').map(|n| n.parse().ok());
+                    options.cycles = numbers.collect::<Option<_>>()?;
+                }
                 "--unfused" => options.blocks = Blocks::Separate,
                 "--traffic" => options.is_traffic = true,
                 "--parts" => options.parts = args.next()?.split(',').map(String::from).collect(),
@@ -105,6 +137,13 @@ impl Options {
         if options.networks.is_empty() {
             options.networks = vec!["328-ave".into(), "160-hubert".into()];
         }
+        if options.cycles.is_empty() {
+            options.cycles = if options.is_quick {
+                vec![2]
+            } else {
+                vec![2, 20, 100]
+            };
+        }
         let is_known = |part: &String| PARTS.contains(&part.as_str());
         options.parts.iter().all(is_known).then_some(options)
     }
@@ -114,7 +153,7 @@ impl Options {
             return Ok(FakeDevice::new(self.device, 8 << 30).open());
         }
         // Kernels that are wrong are to be told, not refused.
-        Cuda::open_unproven(self.device)
+        Cuda::open_unproven(self.device, self.how.clone())
     }
 
     fn has(&self, part: &str) -> bool {
@@ -122,14 +161,18 @@ impl Options {
     }
 
     fn runs(&self) -> &'static [(bool, usize, usize)] {
-        if self.is_quick { &QUICK_RUNS } else { &RUNS }
+        match (self.is_quick, self.is_short) {
+            (true, _) => &QUICK_RUNS,
+            (_, true) => &SHORT_RUNS,
+            _ => &RUNS,
+        }
     }
 }
 
 fn main() -> ExitCode {
     let Some(options) = Options::parse() else {
         eprintln!(
-            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--traffic] [--parts {}] [NETWORK...]",
+            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking] [--carveout-all] [--short] [--cycles N,N...] [--traffic] [--parts {}] [NETWORK...]",
             PARTS.join(",")
         );
         return ExitCode::from(2);
@@ -137,6 +180,7 @@ fn main() -> ExitCode {
     if options.is_traffic {
         return traffic(&options);
     }
+    let begun = Instant::now();
     let cuda = match options.open() {
         Ok(cuda) => cuda,
         Err(error) => {
@@ -160,6 +204,8 @@ fn main() -> ExitCode {
             "total_bytes": info.total_bytes,
             "cuda_of_driver": info.driver_version,
             "is_fake": options.is_fake,
+            // The driver compiles the kernels, unless it has them in its cache.
+            "opened_in_s": begun.elapsed().as_secs_f64(),
         })),
     );
     if options.has("kernels") {
@@ -200,7 +246,7 @@ fn check(
         );
     }
     if options.has("memory") {
-        add("memory", checks::memory(subject, cuda, quick(2, 100)));
+        add("memory", checks::memory(subject, cuda, &options.cycles));
         add("footprint", Ok(footprint(subject)));
     }
     if options.has("speed") {
@@ -211,6 +257,12 @@ fn check(
                 n_streams,
             };
             add("speed", run.measure_or_say(subject, cuda, options.time));
+        }
+    }
+    if options.has("apart") {
+        let n_runs = if options.is_quick { 3 } else { 200 };
+        for batch in [1, quick(2, 16)] {
+            add("apart", speed::apart(subject, cuda, batch, n_runs));
         }
     }
     if options.has("blocks") {

@@ -8,7 +8,7 @@ use std::{
 
 use lipsync_engine::{
     EngineError, Workspace,
-    cuda::{Cuda, profile},
+    cuda::{Cuda, profile, take_apart},
 };
 use serde_json::{Value, json};
 
@@ -95,6 +95,28 @@ impl Run {
             "p99_ms": quantile(99),
         }))
     }
+}
+
+/// Where the time of one batch goes.
+pub fn apart(
+    subject: &Subject,
+    cuda: &Arc<Cuda>,
+    bucket: usize,
+    n_runs: u32,
+) -> Result<Value, EngineError> {
+    let apart = take_apart(cuda, &subject.onnx, subject.blocks, (bucket, n_runs))?;
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    Ok(json!({
+        "batch": bucket,
+        "empty_wait_us": us(apart.empty_wait),
+        "replay_us": us(apart.replay),
+        "copies_us": us(apart.copies),
+        "whole_us": us(apart.whole),
+        "captured_bytes": apart.captured_bytes,
+        "captured_launches": apart.n_captured_launches,
+        "entry_idle_us": us(apart.entry_idle),
+        "entry_busy_us": us(apart.entry_busy),
+    }))
 }
 
 /// The time of every launch of a batch of `bucket` frames.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     DeviceInfo, cases,
-    driver::{Driver, nvidia::Nvidia},
+    driver::{DeviceOptions, Driver, nvidia::Nvidia},
 };
 use crate::{Device, EngineError};
 
@@ -21,8 +21,8 @@ impl Cuda {
     /// [`EngineError::NoDriver`]; [`EngineError::DeviceUnavailable`] with a sentence that says what is missing: a
     /// driver recent enough, a device of that ordinal, or one of compute capability 8.0 or more. What the device
     /// reports otherwise.
-    pub fn open(ordinal: u32) -> Result<Arc<Self>, EngineError> {
-        let cuda = Self::open_unproven(ordinal)?;
+    pub fn open(ordinal: u32, options: DeviceOptions) -> Result<Arc<Self>, EngineError> {
+        let cuda = Self::open_unproven(ordinal, options)?;
         let wrong = cuda.wrong_kernels(1, 1);
         if wrong.is_empty() {
             return Ok(cuda);
@@ -41,8 +41,8 @@ impl Cuda {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_unproven(ordinal: u32) -> Result<Arc<Self>, EngineError> {
-        Ok(Self::over(Arc::new(Nvidia::open(ordinal)?)))
+    pub fn open_unproven(ordinal: u32, options: DeviceOptions) -> Result<Arc<Self>, EngineError> {
+        Ok(Self::over(Arc::new(Nvidia::open(ordinal, options)?)))
     }
 
     /// Runs `rounds` launches of every kernel over random shapes and compares them with what the kernels'

@@ -189,6 +189,7 @@ impl Generator for CudaGenerator {
         let worker = workspace.on(&self.cuda)?;
         let largest = bucket_of(max_batch).min(self.largest);
         worker.reserve(&self.program, largest)?;
+        worker.reserve_staging(&self.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
             for phase in [Phase::Visual, Phase::Frame] {
                 worker.capture(self.loaded(), (phase, bucket))?;

@@ -8,6 +8,7 @@
 //! A device's memory holds weights once, an entry for every background frame that is kept, and one
 //! arena for each worker: [`Footprint`] says how much before anything is loaded.
 
+mod apart;
 mod args;
 mod bucket;
 mod cases;
@@ -22,6 +23,7 @@ mod launch;
 mod pack;
 mod profile;
 mod program;
+mod stage;
 mod traffic;
 mod twin;
 mod worker;
@@ -33,10 +35,14 @@ pub fn kernel_cases(seed: u64, rounds: usize) -> Vec<u8> {
     cases.iter().flat_map(cases::Case::to_bytes).collect()
 }
 
+pub use apart::{Apart, take_apart};
 pub use bucket::{BUCKETS, bucket_of};
 pub use context::Cuda;
 pub use devices::{DeviceInfo, Devices};
-pub use driver::fake::{Call, FakeDevice, Fault};
+pub use driver::{
+    DeviceOptions,
+    fake::{Call, FakeDevice, Fault},
+};
 pub use footprint::Footprint;
 pub(crate) use generator::CudaGenerator;
 pub use profile::{LaunchShape, LaunchTime, launches, profile};

@@ -8,11 +8,10 @@ use std::{
 use super::{
     Cuda,
     args::Args,
-    driver::Allocation,
     launch::Launch,
     program::{Bases, Blocks, Phase, Program},
+    stage::Stage,
     traffic,
-    worker::TABLE_BYTES,
 };
 use crate::{EngineError, contract::GeneratorGraph};
 
@@ -74,30 +73,11 @@ pub fn profile(
     blocks: Blocks,
     (bucket, n_runs): (usize, u32),
 ) -> Result<Vec<LaunchTime>, EngineError> {
-    let mut program = Program::new(GeneratorGraph::read(onnx)?, blocks)?;
-    let packed = program.take_weights();
-    let allocate = |n_bytes: usize| Allocation::new(cuda.driver(), n_bytes.max(1));
-    let weights = allocate(packed.len())?;
-    cuda.driver().write(&packed, weights.address)?;
-    let arena = allocate(program.arena_bytes(bucket))?;
-    let audio = allocate(program.audio.len() * size_of::<f32>() * bucket)?;
-    let faces = allocate(program.geometry.region_bytes() * bucket)?;
-    let entries = allocate(program.entry_bytes * bucket)?;
-    let table = allocate(TABLE_BYTES)?;
-    let addresses = (0..bucket).map(|i| entries.address + (i * program.entry_bytes) as u64);
-    let addresses: Vec<u8> = addresses.flat_map(u64::to_ne_bytes).collect();
-    cuda.driver().write(&addresses, table.address)?;
-    let bases = Bases {
-        weights: weights.address,
-        arena: arena.address,
-        table: table.address,
-        audio: audio.address,
-        faces: faces.address,
-    };
+    let stage = Stage::new(cuda, onnx, blocks, bucket)?;
     let mut stream = Arc::clone(cuda.driver()).stream()?;
     let mut times = vec![];
     for phase in [Phase::Visual, Phase::Frame] {
-        for launch in program.launches(phase, &bases, bucket) {
+        for launch in stage.launches(phase) {
             stream.launch(&launch)?;
             stream.synchronize()?;
             let begun = Instant::now();

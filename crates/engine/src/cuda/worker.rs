@@ -133,6 +133,18 @@ impl Worker {
         Ok(())
     }
 
+    /// Pins the host memory that a batch of so many frames goes through, crops included, so that the first
+    /// large batch need not.
+    pub fn reserve_staging(&mut self, program: &Program, bucket: usize) -> Result<(), EngineError> {
+        let work = Work {
+            entry: 0,
+            crop: Some(&[]),
+            audio: &[],
+        };
+        let layout = Layout::new(program, &vec![work; bucket], true);
+        self.stream.staging(layout.end).map(|_| ())
+    }
+
     /// Gives all device memory back, so that a smaller batch finds room.
     pub fn release(&mut self) {
         self.captured.clear();
@@ -180,6 +192,7 @@ impl Worker {
         if loaded.program.has(phase) && !phases.by_bucket.contains_key(&(phase, bucket)) {
             let launches = loaded.program.launches(phase, &bases, bucket);
             let captured = self.stream.capture(&launches)?;
+            self.stream.prepare(&captured)?;
             phases.by_bucket.insert((phase, bucket), captured);
         }
         Ok(())
@@ -325,10 +338,14 @@ impl Layout {
             staging[place.clone()].copy_from_slice(crop);
         }
         if self.wants_faces() {
-            let floats = batch.iter().flat_map(|work| work.audio);
-            let places = staging[self.audio.clone()].chunks_exact_mut(size_of::<f32>());
-            for (to, x) in places.zip(floats) {
-                to.copy_from_slice(&x.to_ne_bytes());
+            // By frame: a loop over one slice is a copy, a loop over all frames' floats is not.
+            let mut audio = &mut staging[self.audio.clone()];
+            for work in batch {
+                let (place, rest) = audio.split_at_mut(size_of_val(work.audio));
+                for (to, x) in place.chunks_exact_mut(size_of::<f32>()).zip(work.audio) {
+                    to.copy_from_slice(&x.to_ne_bytes());
+                }
+                audio = rest;
             }
         }
     }

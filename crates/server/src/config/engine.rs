@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lipsync_core::Foreign;
 use lipsync_core::saturate::usize_of;
-use lipsync_engine::{CpuIsa, NetworkLimits};
+use lipsync_engine::{CpuIsa, NetworkLimits, cuda::DeviceOptions};
 use lipsync_registry::PrecisionChoice;
 use serde::Deserialize;
 
@@ -25,6 +25,8 @@ section! {
     cold max_batch_wait_ms: u64 = 2, 0..=1000;
     cold max_gmac: f64 = 20.0;
     cold max_arena_mb: u32 = 256, 1..=1_048_576;
+    cold gpu_spin_us: u32 = 100, 0..=1_000_000;
+    cold gpu_hang_s: u32 = 20, 1..=600;
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -48,7 +50,7 @@ impl From<RawPrecision> for PrecisionChoice {
 }
 
 /// `engine`, but for the precision, which is the registry's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
     /// Where the networks run.
     pub device: DeviceChoice,
@@ -62,6 +64,8 @@ pub struct Engine {
     pub max_batch_wait: Duration,
     /// What one network may take.
     pub limits: NetworkLimits,
+    /// How CUDA devices are used.
+    pub gpu: DeviceOptions,
 }
 
 /// `engine.device`.
@@ -107,6 +111,11 @@ impl RawEngine {
             max_batch: usize_of(max_batch),
             max_batch_wait: Duration::from_millis(wait_ms),
             limits,
+            gpu: DeviceOptions {
+                spin: Duration::from_micros(self.gpu_spin_us()?),
+                hang_limit: Duration::from_secs(self.gpu_hang_s()?),
+                ..DeviceOptions::default()
+            },
         })
     }
 

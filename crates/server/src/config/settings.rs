@@ -76,7 +76,7 @@ impl Config {
                 server: self.server.clone(),
                 tls: self.tls.clone(),
                 operations: self.operations.clone(),
-                engine: self.engine,
+                engine: self.engine.clone(),
                 scheduling: self.scheduling.clone(),
                 log_format: self.logging.format,
                 strict: self.strict,

@@ -11,7 +11,7 @@ use std::{
 
 use lipsync_core::sync::lock;
 
-use super::{Captured, Driver, Stream};
+use super::{Captured, DeviceOptions, Driver, Stream, patience::RealClock};
 use crate::{
     Device, EngineError,
     cuda::{
@@ -43,6 +43,8 @@ pub enum Fault {
     Recoverable,
     /// The call fails, and so does everything after it.
     Sticky,
+    /// What was started never ends: a wait for it is given up, and so is the device.
+    Hang,
 }
 
 /// A made-up device; clones are the same device.
@@ -130,7 +132,24 @@ impl FakeDevice {
                 state.is_broken = true;
                 Err(self.fault("told to break".into(), true))
             }
+            Fault::Hang => {
+                state.is_broken = true;
+                Err(self.hang())
+            }
         }
+    }
+
+    /// Waits as a real device's worker does, for work that never ends; not so long, though.
+    fn hang(&self) -> EngineError {
+        let options = DeviceOptions {
+            hang_limit: std::time::Duration::from_millis(2),
+            ..DeviceOptions::default()
+        };
+        let waited = options
+            .patience()
+            .wait(&RealClock::start(), || Ok::<_, EngineError>(false));
+        debug_assert!(matches!(waited, Ok(false)));
+        options.hung(Device::Cuda(self.info.ordinal))
     }
 
     fn fault(&self, reason: String, sticky: bool) -> EngineError {
@@ -282,6 +301,10 @@ impl Stream for FakeStream {
 
     fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError> {
         Ok(Captured::Launches(launches.to_vec()))
+    }
+
+    fn prepare(&mut self, _: &Captured) -> Result<(), EngineError> {
+        Ok(())
     }
 
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError> {

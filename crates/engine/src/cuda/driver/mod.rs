@@ -11,6 +11,10 @@ use crate::EngineError;
 
 pub(crate) mod fake;
 pub(crate) mod nvidia;
+mod options;
+mod patience;
+
+pub use options::DeviceOptions;
 
 /// An opened device, its kernels compiled.
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
@@ -53,10 +57,14 @@ pub(crate) trait Stream: fmt::Debug + Send {
     /// Records launches without running them, to be started together later.
     fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError>;
 
+    /// Sends what was captured to the device, so that its first start need not.
+    fn prepare(&mut self, captured: &Captured) -> Result<(), EngineError>;
+
     /// Starts what was captured.
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError>;
 
-    /// Waits until all that was started is done.
+    /// Waits until all that was started is done; a device that takes longer than
+    /// [`DeviceOptions::hang_limit`] is lost.
     fn synchronize(&mut self) -> Result<(), EngineError>;
 }
 

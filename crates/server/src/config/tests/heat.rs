@@ -55,6 +55,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("engine.max_batch_wait_ms", "3"),
     ("engine.max_gmac", "21"),
     ("engine.max_arena_mb", "257"),
+    ("engine.gpu_spin_us", "0"),
+    ("engine.gpu_hang_s", "30"),
     ("scheduling.fast_below_ms", "101"),
     ("scheduling.slow_above_ms", "501"),
     ("scheduling.fast_max_batch", "63"),

@@ -4,7 +4,10 @@
 use std::{
     ffi::{CString, c_int, c_void},
     ptr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cudarc::driver::{
@@ -17,7 +20,7 @@ use crate::{
     Device, EngineError,
     cuda::{
         DeviceInfo,
-        driver::{Driver, Stream},
+        driver::{DeviceOptions, Driver, Stream},
         launch::Kernel,
     },
 };
@@ -33,6 +36,9 @@ const SHARED_CARVEOUT: i32 = 100;
 #[derive(Debug)]
 pub(crate) struct Nvidia {
     info: DeviceInfo,
+    options: DeviceOptions,
+    /// It hangs: no call would come back.
+    is_lost: AtomicBool,
     module: sys::CUmodule,
     /// As [`Kernel::ALL`].
     functions: Vec<sys::CUfunction>,
@@ -80,7 +86,7 @@ impl Drop for Context {
 
 impl Nvidia {
     /// Opens the device of this ordinal and compiles the kernels for it.
-    pub fn open(ordinal: u32) -> Result<Self, EngineError> {
+    pub fn open(ordinal: u32, options: DeviceOptions) -> Result<Self, EngineError> {
         let devices = discover()?;
         let n_devices = devices.len();
         let Some(info) = devices.into_iter().find(|info| info.ordinal == ordinal) else {
@@ -97,8 +103,8 @@ impl Nvidia {
         };
         let context = Context::open(ordinal).map_err(|e| refused("cannot be opened", e))?;
         context.bind().map_err(|e| refused("cannot be used", e))?;
-        let ptx =
-            CString::new(PTX).map_err(|_| unavailable("the embedded PTX is cut off".into()))?;
+        let ptx = CString::new(options.ptx.as_deref().unwrap_or(PTX))
+            .map_err(|_| unavailable("the PTX has a zero in it".into()))?;
         // SAFETY: the image is PTX that ends in a zero, as the driver expects it; a context is current.
         let module =
             unsafe { result::module::load_data(ptx.as_ptr().cast::<c_void>()) }.map_err(|e| {
@@ -109,6 +115,8 @@ impl Nvidia {
             })?;
         let mut opened = Self {
             info,
+            options,
+            is_lost: AtomicBool::new(false),
             module,
             functions: vec![],
             context,
@@ -118,7 +126,8 @@ impl Nvidia {
                 .function(kernel)
                 .map_err(|e| refused("lacks a kernel", e))?;
             let what = "does not give a kernel the shared memory that it needs";
-            give_shared_memory(kernel, function).map_err(|e| refused(what, e))?;
+            let wants_all = opened.options.carveout_for_all;
+            give_shared_memory(kernel, function, wants_all).map_err(|e| refused(what, e))?;
             opened.functions.push(function);
         }
         Ok(opened)
@@ -146,7 +155,21 @@ impl Nvidia {
 
     /// Makes the device current in this thread, as every call to the driver wants it.
     pub(super) fn bind(&self) -> Result<(), EngineError> {
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(self.options.hung(Device::Cuda(self.info.ordinal)));
+        }
         self.context.bind().map_err(|error| self.failed(error))
+    }
+
+    /// How it is used.
+    pub(super) fn options(&self) -> &DeviceOptions {
+        &self.options
+    }
+
+    /// It hangs. From now on every call fails at once, and what is on it stays there: giving it back would wait.
+    pub(super) fn lose(&self) -> EngineError {
+        self.is_lost.store(true, Ordering::Relaxed);
+        self.options.hung(Device::Cuda(self.info.ordinal))
     }
 
     /// What a call's failure means.
@@ -169,14 +192,18 @@ impl Nvidia {
 }
 
 /// Lets blocks of a kernel of the module have what they are started with.
-fn give_shared_memory(kernel: Kernel, function: sys::CUfunction) -> Result<(), DriverError> {
+fn give_shared_memory(
+    kernel: Kernel,
+    function: sys::CUfunction,
+    wants_all: bool,
+) -> Result<(), DriverError> {
     if let Kernel::Block(tile) = kernel {
         let most = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         let n_bytes = c_int::try_from(tile.max_shared_bytes()).unwrap_or(c_int::MAX);
         // SAFETY: the function is one of a module that is loaded.
         unsafe { result::function::set_function_attribute(function, most, n_bytes) }?;
     }
-    if let Kernel::Gemm(_) | Kernel::Conv(_) | Kernel::Block(_) = kernel {
+    if wants_all || matches!(kernel, Kernel::Gemm(_) | Kernel::Conv(_) | Kernel::Block(_)) {
         let carveout = FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
         // SAFETY: the function is one of a module that is loaded; the attribute is a hint.
         unsafe { result::function::set_function_attribute(function, carveout, SHARED_CARVEOUT) }?;

@@ -4,15 +4,16 @@
 use std::{ffi::c_void, ops::Range, ptr, slice, sync::Arc};
 
 use cudarc::driver::{
+    DriverError,
     result::{self, stream::StreamKind},
-    sys,
+    sys::{self, CUresult},
 };
 
 use super::Nvidia;
 use crate::{
     EngineError,
     cuda::{
-        driver::{Captured, Stream},
+        driver::{Captured, Stream, patience::RealClock},
         launch::Launch,
     },
 };
@@ -57,8 +58,31 @@ impl NvidiaStream {
         })
     }
 
+    /// Whether all that was started is done.
+    fn is_done(&self) -> Result<bool, DriverError> {
+        // SAFETY: the stream exists.
+        let state = unsafe { sys::cuStreamQuery(self.stream) };
+        match state {
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            state => state.result().map(|()| true),
+        }
+    }
+
+    /// Waits; false where that took too long.
+    fn wait(&self) -> Result<bool, DriverError> {
+        let options = self.driver.options();
+        if options.is_blocking {
+            // SAFETY: the stream exists.
+            return unsafe { result::stream::synchronize(self.stream) }.map(|()| true);
+        }
+        options
+            .patience()
+            .wait(&RealClock::start(), || self.is_done())
+    }
+
     fn free_staging(&mut self) {
-        if !self.staging.is_null() {
+        // A device that hangs may still write there.
+        if !self.staging.is_null() && self.driver.bind().is_ok() {
             // SAFETY: the pointer is that of `malloc_host`, and is forgotten below.
             let _ = unsafe { result::free_host(self.staging.cast::<c_void>()) };
         }
@@ -180,15 +204,27 @@ impl Stream for NvidiaStream {
         unsafe { result::stream::begin_capture(self.stream, mode) }
             .map_err(|error| self.driver.failed(error))?;
         let started = launches.iter().try_for_each(|launch| self.start(launch));
-        // The capture ends whatever came of the launches.
-        let graph = self.end_capture()?;
-        let exec = started.and_then(|()| self.instantiate(graph));
+        // The capture ends whatever came of the launches. Where one failed, that is the reason; the capture's own
+        // error says only that it is not valid any more.
+        let ended = self.end_capture();
+        let graph = started.and(ended)?;
+        let exec = self.instantiate(graph);
         // SAFETY: nothing needs the graph once it is instantiated, or could not be.
         let _ = unsafe { result::graph::destroy(graph) };
         Ok(Captured::Graph(Graph {
             driver: Arc::clone(&self.driver),
             exec: exec?,
         }))
+    }
+
+    fn prepare(&mut self, captured: &Captured) -> Result<(), EngineError> {
+        self.driver.bind()?;
+        match captured {
+            // SAFETY: graph and stream exist and are of one context.
+            Captured::Graph(graph) => unsafe { result::graph::upload(graph.exec, self.stream) }
+                .map_err(|error| self.driver.failed(error)),
+            Captured::Launches(_) => Ok(()),
+        }
     }
 
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError> {
@@ -206,9 +242,9 @@ impl Stream for NvidiaStream {
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
         self.driver.bind()?;
-        // SAFETY: the stream exists.
-        unsafe { result::stream::synchronize(self.stream) }
-            .map_err(|error| self.driver.failed(error))?;
+        if !self.wait().map_err(|error| self.driver.failed(error))? {
+            return Err(self.driver.lose());
+        }
         self.is_copying = false;
         Ok(())
     }
@@ -219,8 +255,10 @@ impl Drop for NvidiaStream {
         // Where waiting fails the context is lost, and so is everything that ran in it.
         let _ = self.synchronize();
         self.free_staging();
-        // SAFETY: created by `new`, destroyed only here.
-        let _ = unsafe { result::stream::destroy(self.stream) };
+        if self.driver.bind().is_ok() {
+            // SAFETY: created by `new`, destroyed only here.
+            let _ = unsafe { result::stream::destroy(self.stream) };
+        }
     }
 }
 

@@ -1,0 +1,68 @@
+//! A network on a device with memory for one batch, to time its parts. Inputs and entries are whatever memory holds.
+
+use std::sync::Arc;
+
+use super::{
+    Cuda,
+    driver::Allocation,
+    launch::Launch,
+    program::{Bases, Blocks, Phase, Program},
+    worker::TABLE_BYTES,
+};
+use crate::{EngineError, contract::GeneratorGraph};
+
+/// A network's weights and the memory of a batch.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub program: Program,
+    pub bucket: usize,
+    pub audio: Allocation,
+    pub faces: Allocation,
+    pub table: Allocation,
+    weights: Allocation,
+    arena: Allocation,
+    /// What the table points to.
+    _entries: Allocation,
+}
+
+impl Stage {
+    pub fn new(
+        cuda: &Arc<Cuda>,
+        onnx: &[u8],
+        blocks: Blocks,
+        bucket: usize,
+    ) -> Result<Self, EngineError> {
+        let mut program = Program::new(GeneratorGraph::read(onnx)?, blocks)?;
+        let packed = program.take_weights();
+        let allocate = |n_bytes: usize| Allocation::new(cuda.driver(), n_bytes.max(1));
+        let weights = allocate(packed.len())?;
+        cuda.driver().write(&packed, weights.address)?;
+        let entries = allocate(program.entry_bytes * bucket)?;
+        let table = allocate(TABLE_BYTES)?;
+        let addresses = (0..bucket).map(|i| entries.address + (i * program.entry_bytes) as u64);
+        let addresses: Vec<u8> = addresses.flat_map(u64::to_ne_bytes).collect();
+        cuda.driver().write(&addresses, table.address)?;
+        Ok(Self {
+            arena: allocate(program.arena_bytes(bucket))?,
+            audio: allocate(program.audio.len() * size_of::<f32>() * bucket)?,
+            faces: allocate(program.geometry.region_bytes() * bucket)?,
+            program,
+            bucket,
+            table,
+            weights,
+            _entries: entries,
+        })
+    }
+
+    /// The launches of a phase for the whole batch.
+    pub fn launches(&self, phase: Phase) -> Vec<Launch> {
+        let bases = Bases {
+            weights: self.weights.address,
+            arena: self.arena.address,
+            table: self.table.address,
+            audio: self.audio.address,
+            faces: self.faces.address,
+        };
+        self.program.launches(phase, &bases, self.bucket)
+    }
+}
