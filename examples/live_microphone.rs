@@ -11,8 +11,6 @@
 //! not shown yet are dropped, and later speech is another utterance. The status line shows the lag of
 //! the face behind the voice. `--out` writes a film with sound.
 
-#[path = "support/avi.rs"]
-mod avi;
 #[path = "support/connection.rs"]
 mod connection;
 #[path = "support/film.rs"]
@@ -30,11 +28,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use avi::Sound;
 use clap::Parser;
 use connection::{Connection, path};
 use film::Film;
 use lipsync::{
+    avi::Sound,
     session::{Event, SessionReceiver, SessionSender},
     v1::{CompositedFrame, OutputFormat, OutputOptions, Pacing},
 };

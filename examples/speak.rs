@@ -10,8 +10,6 @@
 //! It uses a live session, as a client in a conversation would: audio goes in while frames come out.
 //! The audio is on disk here, so it goes in as fast as frames come back.
 
-#[path = "support/avi.rs"]
-mod avi;
 #[path = "support/connection.rs"]
 mod connection;
 #[path = "support/film.rs"]

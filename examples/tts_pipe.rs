@@ -12,8 +12,6 @@
 //! file, or raw 16-bit mono samples at `--rate`, to standard output. Each sentence is a segment. The film has the
 //! sound that the server sends back with each frame, so picture and sound stay in step.
 
-#[path = "support/avi.rs"]
-mod avi;
 #[path = "support/connection.rs"]
 mod connection;
 #[path = "support/film.rs"]
@@ -25,12 +23,12 @@ mod tell;
 use std::{io::Read as _, path::PathBuf, process::Stdio, time::Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use avi::Sound;
 use bytes::Bytes;
 use clap::Parser;
 use connection::{Connection, path};
 use film::Film;
 use lipsync::{
+    avi::Sound,
     client::Client,
     session::{Event, Session, SessionReceiver},
     v1::{OutputFormat, OutputOptions, Pacing},

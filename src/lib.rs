@@ -2,10 +2,11 @@
 //!
 //! The types and services of `proto/lipsync/v1/lipsync.proto`, compiled by `build.rs`, their
 //! descriptor set, a thin typed [`client`], live [`session`]s, readers for common sound formats
-//! ([`wav`], [`g711`], [`container`]), and what programs share ([`plain_path`], [`causes`]). It deliberately knows
-//! nothing of engines, models or pixels: a client program needs this crate alone. Start with [`client::Client`].
+//! ([`wav`], [`g711`], [`container`]), a writer of films ([`avi`]), and what programs share ([`plain_path`],
+//! [`causes`]). It deliberately knows nothing of engines, models or pixels: a client program needs this crate alone. Start with [`client::Client`].
 #![forbid(unsafe_code)]
 
+pub mod avi;
 pub mod call_error;
 pub mod causes;
 pub mod client;

@@ -8,11 +8,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use lipsync::{
+    avi::{AviWriter, Sound},
     session::AudioFormat,
     v1::{CompositedFrame, Opened},
 };
-
-use super::avi::{AviWriter, Sound};
 
 /// How a session takes such sound.
 pub fn format(sound: Sound) -> AudioFormat {

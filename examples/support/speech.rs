@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use lipsync::wav::Wav;
-
-use super::avi::Sound;
+use lipsync::{avi::Sound, wav::Wav};
 
 /// Reads a WAV file, or what a pipe gives until it ends.
 pub fn read(path: &Path) -> anyhow::Result<Wav> {

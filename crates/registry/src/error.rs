@@ -312,6 +312,11 @@ pub enum RegistryError {
         /// The share of numbers outside.
         outside: f32,
     },
+    /// Silence cannot be generated, since nobody here knows its features.
+    #[error(
+        "rest: generated in avatar.yaml needs an audio encoder, which makes the features of silence: name it, or remove the key"
+    )]
+    RestWithoutEncoder,
     /// A network is not of the kind that its model says.
     #[error("the model does not fit its audio kind: expected {expected}, found {found}")]
     Contract {
@@ -407,6 +412,7 @@ impl RegistryError {
             | Self::FileTooLarge { .. }
             | Self::DataFile { .. }
             | Self::OutputRange { .. }
+            | Self::RestWithoutEncoder
             | Self::Manifest { .. }
             | Self::ManifestPath { .. }
             | Self::Layout { .. }

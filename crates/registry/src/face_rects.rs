@@ -41,13 +41,8 @@ pub(crate) fn fit(
     width: usize,
     height: usize,
 ) -> Result<Vec<PixelRect>, RegistryError> {
-    let fitted = rectangles.iter().enumerate().map(|(index, rect)| {
-        let Some(cut) = rect.clamp_to(width, height).filter(|_| sides(rect).0 > 0) else {
-            return Err(refuse(rectangles, index, (width, height)));
-        };
-        check_shape(index, rect, cut, (width, height))?;
-        Ok(cut)
-    });
+    let size = (width, height);
+    let fitted = (0..rectangles.len()).map(|index| fit_one(rectangles, index, size));
     let fitted: Vec<PixelRect> = fitted.collect::<Result<_, _>>()?;
     let order = other_orders(rectangles, (width, height));
     if let Some(order) = &order
@@ -89,6 +84,98 @@ pub(crate) fn fit(
         }
     }
     Ok(fitted)
+}
+
+/// What of a rectangle lies on its frame.
+fn fit_one(
+    rectangles: &[CropRect],
+    index: usize,
+    (width, height): (usize, usize),
+) -> Result<PixelRect, RegistryError> {
+    let rect = rectangles[index];
+    let cut = rect.clamp_to(width, height);
+    let Some(cut) = cut.filter(|_| sides(&rect).0 > 0) else {
+        return Err(refuse(rectangles, index, (width, height)));
+    };
+    check_shape(index, &rect, cut, (width, height))?;
+    Ok(cut)
+}
+
+/// What [`judge`] says of the rectangles of an avatar.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// Why they are refused, each with the index of its frame; none where all of them together are wrong.
+    pub faults: Vec<(Option<usize>, String)>,
+    /// What may be right and mostly is not, with the index of the first frame.
+    pub doubts: Vec<(usize, String)>,
+}
+
+/// As [`fit`], but says all that is wrong, and nothing in the log.
+pub(crate) fn judge(rectangles: &[CropRect], size: (usize, usize)) -> Judgement {
+    let mut found = Judgement::default();
+    let mut fitted = Vec::with_capacity(rectangles.len());
+    for index in 0..rectangles.len() {
+        match fit_one(rectangles, index, size) {
+            Ok(cut) => fitted.push(cut),
+            Err(RegistryError::RectangleShape { reason, .. }) => {
+                let text = format!("its crop rectangle {reason}");
+                found.faults.push((Some(index), text));
+            }
+            Err(RegistryError::RectangleOffFrame { width, height, .. }) => {
+                let text = format!("its crop rectangle lies outside the {width}x{height} frame");
+                found.faults.push((Some(index), text));
+            }
+            // Of all of them: once is enough.
+            Err(error) => {
+                found.faults = vec![(None, error.to_string())];
+                return found;
+            }
+        }
+    }
+    let is_whole = fitted.len() == rectangles.len();
+    if let Some(order) = other_orders(rectangles, size)
+        && is_whole
+        && !rectangles.iter().any(is_square)
+    {
+        let error = RegistryError::RectangleOrder { order };
+        found.faults.push((None, error.to_string()));
+    } else if is_whole {
+        let doubts = doubts(rectangles, &fitted, size).into_iter();
+        found.doubts = doubts.map(Doubt::in_words).collect();
+    }
+    found
+}
+
+impl Doubt {
+    /// The index of the frame, and what there is to look at.
+    fn in_words(self) -> (usize, String) {
+        match self {
+            Self::Cut { index, n_cut } => {
+                let text = format!(
+                    "its crop rectangle reaches past the frame, as {n_cut} do: the face should be whole on the \
+                     frame, and numbers in another order do so, too"
+                );
+                (index, text)
+            }
+            Self::Small { index } => {
+                let text =
+                    format!("its crop rectangle is under {SMALL_PX} pixels: small for a face");
+                (index, text)
+            }
+            Self::Whole { index } => (index, "its crop rectangle is the whole frame".into()),
+            Self::Long { index } => {
+                let text = "its crop rectangle is longer than 1.5:1, and faces are nearly square";
+                (index, text.into())
+            }
+            Self::Jump { index, n_jumps } => {
+                let text = format!(
+                    "its crop rectangle lies elsewhere than that of the frame before ({n_jumps} such): a face \
+                     does not jump"
+                );
+                (index, text)
+            }
+        }
+    }
 }
 
 /// What may be right and mostly is not; `index` is that of the first frame where it is so.

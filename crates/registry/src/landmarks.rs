@@ -14,6 +14,10 @@ const N_POINTS: usize = 110;
 const LEFT: usize = 1;
 const RIGHT: usize = 31;
 const TOP: usize = 52;
+/// The jaw's share of the width of all points, at least; it is nearly all of it where the order is PFLD's.
+const MIN_JAW: f64 = 0.6;
+/// Where the third point lies at most, as a share of the height of all points.
+const MAX_DEPTH: f64 = 0.7;
 /// Newer versions of Ultralight-Digital-Human name the detector in the first line.
 const DETECTOR: &str = "# backend=";
 const DETECTORS: [&str; 2] = ["pfld", "pfld110"];
@@ -24,6 +28,34 @@ const DETECTORS: [&str; 2] = ["pfld", "pfld110"];
 /// `y2 = y1 + (x2 - x1)`, on landmarks converted to integers; and Ultralight-Digital-Human's
 /// `data_utils/landmark_io.py`.
 pub(crate) fn rectangle(text: &str) -> Result<CropRect, String> {
+    let points = points(text)?;
+    let (x1, x2, y1) = (points[LEFT].0, points[RIGHT].0, points[TOP].1);
+    let (x1, x2, y1) = (truncate(x1)?, truncate(x2)?, truncate(y1)?);
+    let y2 = i64::from(y1) + i64::from(x2) - i64::from(x1);
+    let y2 = i32::try_from(y2).map_err(|_| format!("{y2} is out of range"))?;
+    Ok(CropRect { x1, y1, x2, y2 })
+}
+
+/// Whether landmarks that give a rectangle are in another order than PFLD's: the two points of the jaw then do not
+/// span the face, or the third is not between its eyes and its mouth.
+pub(crate) fn are_disordered(text: &str) -> bool {
+    let Ok(points) = points(text) else {
+        return false;
+    };
+    let span = |of: fn(&(f64, f64)) -> f64| {
+        let values = points.iter().map(of);
+        values.fold((f64::MAX, f64::MIN), |(low, high), v| {
+            (low.min(v), high.max(v))
+        })
+    };
+    let ((left, right), (top, bottom)) = (span(|p| p.0), span(|p| p.1));
+    let jaw = points[RIGHT].0 - points[LEFT].0;
+    let depth = (points[TOP].1 - top) / (bottom - top);
+    jaw < MIN_JAW * (right - left) || !(0.0..=MAX_DEPTH).contains(&depth)
+}
+
+/// The points of a file, as many as PFLD finds.
+fn points(text: &str) -> Result<Vec<(f64, f64)>, String> {
     let mut points = Vec::with_capacity(N_POINTS);
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -45,11 +77,7 @@ pub(crate) fn rectangle(text: &str) -> Result<CropRect, String> {
              elsewhere in the face"
         ));
     }
-    let (x1, x2, y1) = (points[LEFT].0, points[RIGHT].0, points[TOP].1);
-    let (x1, x2, y1) = (truncate(x1)?, truncate(x2)?, truncate(y1)?);
-    let y2 = i64::from(y1) + i64::from(x2) - i64::from(x1);
-    let y2 = i32::try_from(y2).map_err(|_| format!("{y2} is out of range"))?;
-    Ok(CropRect { x1, y1, x2, y2 })
+    Ok(points)
 }
 
 fn point(line: &str) -> Option<(f64, f64)> {
@@ -88,6 +116,30 @@ mod tests {
         lines.insert(0, "# backend=pfld110".into());
         lines.insert(40, String::new());
         assert_eq!(rectangle(&lines.join("\r\n")), expected);
+    }
+
+    #[test]
+    fn another_order_of_the_points_shows() {
+        let mut face = vec!["150 150".to_owned(); N_POINTS];
+        for (place, text) in [
+            (0, "100 100"),
+            (LEFT, "101 120"),
+            (RIGHT, "199 120"),
+            (16, "150 200"),
+            (30, "199 130"),
+        ] {
+            face[place] = text.into();
+        }
+        assert!(!are_disordered(&face.join("\n")));
+        for (place, text) in [(LEFT, "190 120"), (RIGHT, "140 120"), (TOP, "150 195")] {
+            let mut other = face.clone();
+            other[place] = text.into();
+            assert!(are_disordered(&other.join("\n")), "{place}");
+        }
+        assert!(
+            !are_disordered("1 2"),
+            "too few points are refused elsewhere"
+        );
     }
 
     #[test]

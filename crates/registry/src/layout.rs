@@ -12,7 +12,7 @@ use lipsync_core::{
 };
 
 use crate::{
-    ModelConfig, ModelSource, RegistryError,
+    ModelConfig, ModelSource, RegistryError, Rest,
     config::checked_fps,
     fence::Fence,
     files, load,
@@ -22,9 +22,11 @@ use crate::{
     rectangles::{self, Rectangles},
 };
 
-const FRAMES: &str = "background frames";
+pub(crate) const FRAMES: &str = "background frames";
 /// Names under which the known layouts keep background frames; the first that exists is taken.
 const FRAME_FOLDERS: [&str; 2] = ["frames", "full_body_img"];
+/// Endings of their files, in lower case.
+pub(crate) const FRAME_EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 /// The same for rectangles. The server package has landmarks beside its rectangles, so they are
 /// last.
 const RECTANGLES: [&str; 3] = ["crop_rects.json", "cache/crop_rectangles.json", "landmarks"];
@@ -38,12 +40,73 @@ pub(crate) struct Avatar {
     pub fps: Fps,
     /// Whether the generator's numbers may leave 0..1 and are cut off there.
     pub cuts_output: bool,
+    /// What is shown in silence.
+    pub rest: Rest,
     /// In order, at least one.
     pub frames: Vec<PathBuf>,
     /// As many as frames.
     pub rectangles: Vec<CropRect>,
     /// Around all of its files.
     pub fence: Arc<Fence>,
+}
+
+/// What is found of a model's parts, however many are missing.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub generator: Option<PathBuf>,
+    pub audio_encoder: Option<PathBuf>,
+    /// As configured, or in the manifest.
+    pub audio_kind: Option<AudioKind>,
+    /// Likewise.
+    pub fps: Option<u32>,
+    pub frames: Option<PathBuf>,
+    pub rectangles: Option<PathBuf>,
+    /// How many of the frames are used; all where `None`.
+    pub n_frames: Option<u32>,
+}
+
+impl Found {
+    /// Looks for all parts of a configured model; what is missing goes into `missing`.
+    pub(crate) fn search(
+        config: &ModelConfig,
+        fence: &Fence,
+        missing: &mut Vec<RegistryError>,
+    ) -> Self {
+        let encoder = config.audio_encoder.clone();
+        let has_manifest = |folder: &Path| folder.join(manifest::FILE_NAME).exists();
+        if let ModelSource::Folder(folder) = &config.source
+            && folder.is_dir()
+            && !has_manifest(folder)
+        {
+            let mut keep = |found: Result<PathBuf, RegistryError>| {
+                found.map_err(|error| missing.push(error)).ok()
+            };
+            return Self {
+                generator: keep(generator(folder, fence, encoder.as_deref())),
+                frames: keep(frames_of(folder)),
+                rectangles: keep(rectangles_of(folder)),
+                audio_encoder: encoder,
+                audio_kind: config.audio_kind,
+                fps: config.fps,
+                n_frames: None,
+            };
+        }
+        match Parts::find(config, fence) {
+            Ok(parts) => Self {
+                audio_kind: parts.audio_kind(config),
+                fps: config.fps.or(parts.fps),
+                generator: Some(parts.generator),
+                audio_encoder: encoder.or(parts.audio_encoder),
+                frames: Some(parts.frames),
+                rectangles: Some(parts.rectangles),
+                n_frames: parts.n_frames,
+            },
+            Err(error) => {
+                missing.push(error);
+                Self::default()
+            }
+        }
+    }
 }
 
 /// Where the parts of a model are.
@@ -53,6 +116,7 @@ struct Parts {
     audio_kind: Option<AudioKind>,
     fps: Option<u32>,
     cuts_output: bool,
+    rest: Rest,
     frames: PathBuf,
     rectangles: PathBuf,
     n_frames: Option<u32>,
@@ -82,6 +146,7 @@ impl Avatar {
             audio,
             fps,
             cuts_output: parts.cuts_output,
+            rest: parts.rest,
             rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
             frames: frames.paths,
             fence: Arc::new(fence),
@@ -161,7 +226,7 @@ fn infer_audio_kind(parts: &Parts, fence: &Fence) -> Result<AudioKind, RegistryE
 }
 
 /// How a kind of audio comes to the networks that are served.
-fn audio_form(kind: AudioKind) -> Result<&'static AudioForm, RegistryError> {
+pub(crate) fn audio_form(kind: AudioKind) -> Result<&'static AudioForm, RegistryError> {
     let family = Family::U_NET;
     family.audio(kind).ok_or_else(|| RegistryError::Contract {
         expected: format!("a kind of audio that {} networks hear", family.name),
@@ -171,7 +236,7 @@ fn audio_form(kind: AudioKind) -> Result<&'static AudioForm, RegistryError> {
 
 fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Numbered, RegistryError> {
     let folder = fence.resolve(&parts.frames, FRAMES)?;
-    let mut frames = numbered::list(&folder, FRAMES, &["jpg", "jpeg", "png"])?;
+    let mut frames = numbered::list(&folder, FRAMES, &FRAME_EXTENSIONS)?;
     if let Some(configured) = parts.n_frames {
         let wanted = usize_of(configured);
         if wanted > frames.paths.len() {
@@ -216,6 +281,7 @@ impl Parts {
                 audio_kind: None,
                 fps: None,
                 cuts_output: false,
+                rest: Rest::default(),
                 frames: background_dir.clone(),
                 rectangles: crop_rects_path.clone(),
                 n_frames: *n_frames,
@@ -257,6 +323,7 @@ impl Parts {
             audio_kind: manifest.audio_kind,
             fps: manifest.fps,
             cuts_output: manifest.cut_output,
+            rest: manifest.rest,
             frames: manifest.frames,
             rectangles: manifest.crop_rectangles,
             n_frames: None,
@@ -276,16 +343,25 @@ impl Parts {
             });
         }
         Ok(Self {
-            frames: first_existing(folder, &FRAME_FOLDERS, "frames or full_body_img folder")?,
-            rectangles: first_existing(folder, &RECTANGLES, "crop_rects.json or landmarks folder")?,
+            frames: frames_of(folder)?,
+            rectangles: rectangles_of(folder)?,
             generator: generator(folder, fence, encoder)?,
             audio_encoder: None,
             audio_kind: None,
             fps: None,
             cuts_output: false,
+            rest: Rest::default(),
             n_frames: None,
         })
     }
+}
+
+fn frames_of(folder: &Path) -> Result<PathBuf, RegistryError> {
+    first_existing(folder, &FRAME_FOLDERS, "frames or full_body_img folder")
+}
+
+fn rectangles_of(folder: &Path) -> Result<PathBuf, RegistryError> {
+    first_existing(folder, &RECTANGLES, "crop_rects.json or landmarks folder")
 }
 
 fn first_existing(

@@ -15,7 +15,7 @@
 //! | SyncTalk_2D dataset | the only ONNX file in `checkpoint/` or the folder | `full_body_img/<i>.jpg` | `landmarks/<i>.lms` |
 //!
 //! `avatar.yaml` has the keys `generator`, `frames`, `crop_rectangles`, and as options `audio_kind`, `name`, `fps`,
-//! `audio_encoder`, `license` and `about`, under which anything goes. Where nobody names the audio kind, the shape
+//! `audio_encoder`, `cut_output`, `rest`, `license` and `about`, under which anything goes. Where nobody names the audio kind, the shape
 //! of the generator's audio window shows it.
 //!
 //! Frames are JPEG or PNG files of one size, in the order of the numbers in their names. Landmarks and the keys
@@ -35,6 +35,7 @@ mod bake;
 mod baker;
 mod book;
 mod budget;
+mod check;
 mod config;
 mod damage;
 mod entry;
@@ -46,6 +47,7 @@ mod frame_budget;
 mod frame_cache;
 mod frame_files;
 mod frames;
+mod import;
 mod landmarks;
 mod layout;
 mod load;
@@ -58,6 +60,7 @@ mod precision;
 mod read_ahead;
 mod rectangles;
 mod registry;
+mod rest;
 mod room;
 mod status;
 mod usage;
@@ -67,12 +70,16 @@ mod verdict;
 mod testing;
 
 pub use bake::{BakeReport, BakeStep};
+pub use check::{
+    CheckedFrame, FilesReport, Finding, Findings, NetworksFound, Severity, check_files,
+};
 pub use config::{
     ConfigRefused, EvictionPolicy, MAX_FPS, ModelConfig, ModelSource, RegistryConfig,
 };
 pub use error::{ErrorClass, RegistryError};
 pub use frame_cache::CacheStats;
 pub use frames::BackgroundFrame;
+pub use import::{ImportError, ImportOrder, ImportReport, Layout, import};
 pub use layout::looks_whole;
 pub use lipsync_engine::{DeviceRoom, NetworkLoader};
 pub use model::Model;
@@ -80,6 +87,7 @@ pub use network_file::attach_data_files;
 pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Changes, Lease, ModelFiles, Registry};
+pub use rest::{Rest, RestFaces};
 pub use status::{ModelInfo, ModelState, ModelStatus, ModelTimes, PackState, UnloadReason};
 pub use verdict::{Figures, Verdict};
 

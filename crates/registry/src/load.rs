@@ -12,7 +12,7 @@ use lipsync_engine::{
 
 use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
-    RegistryError, Verdict,
+    RegistryError, Rest, RestFaces, Verdict,
     budget::{Amount, Charge, Wanted},
     fence::Fence,
     frame_budget::FrameBudget,
@@ -93,7 +93,14 @@ impl Loading<'_> {
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder((&fence, path), avatar.audio))
             .transpose()?;
+        if avatar.rest == Rest::Generated && audio_encoder.is_none() {
+            return Err(RegistryError::RestWithoutEncoder);
+        }
+        let n_frames = files.len();
+        let rest =
+            (avatar.rest == Rest::Generated).then(|| RestFaces::new(n_frames, self.frame_budget));
         let model = Model {
+            rest,
             id: self.config.id.clone(),
             frames: Arc::new(self.frames(files, &*generator)),
             generator,

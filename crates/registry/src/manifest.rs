@@ -9,6 +9,7 @@
 //! frames: frames                        # a folder of numbered JPEG or PNG files
 //! crop_rectangles: crop_rectangles.json # or a folder of .lms landmarks
 //! cut_output: false                     # optional: take a generator whose numbers leave 0..1, and cut them off
+//! rest: background                      # optional: what is shown in silence; or generated
 //! license: MIT OR Apache-2.0            # optional, for people
 //! about: { anything: at all }           # optional
 //! ```
@@ -23,7 +24,7 @@ use std::path::{Component, Path, PathBuf};
 use lipsync_core::{AudioKind, Foreign};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use crate::{RegistryError, fence::Fence, files};
+use crate::{RegistryError, Rest, fence::Fence, files};
 
 /// The name of a manifest in its folder.
 pub(crate) const FILE_NAME: &str = "avatar.yaml";
@@ -48,6 +49,8 @@ pub(crate) struct Manifest {
     pub crop_rectangles: PathBuf,
     #[serde(default)]
     pub cut_output: bool,
+    #[serde(default)]
+    pub rest: Rest,
     pub license: Option<String>,
     #[serde(rename = "about")]
     _about: Option<IgnoredAny>,

@@ -14,7 +14,7 @@ use lipsync_core::{
 use lipsync_engine::{AudioEncoder, Device, Generator};
 
 use crate::{
-    BackgroundFrame, CacheStats, ModelInfo, PackState, PrecisionInUse, RegistryError,
+    BackgroundFrame, CacheStats, ModelInfo, PackState, PrecisionInUse, RegistryError, RestFaces,
     budget::{Amount, Charge},
     frames::Frames,
     read_ahead::ReadAhead,
@@ -34,6 +34,7 @@ pub struct Model {
     pub(crate) audio: &'static AudioForm,
     pub(crate) fps: Fps,
     pub(crate) frames: Arc<Frames>,
+    pub(crate) rest: Option<RestFaces>,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) usage: Arc<Usage>,
     /// Last, because fields are dropped in order: memory goes before its charge.
@@ -95,6 +96,12 @@ impl Model {
     #[must_use]
     pub fn geometry(&self) -> FaceGeometry {
         self.generator.geometry()
+    }
+
+    /// The faces that it shows where nobody speaks; `None` where it shows its background frames.
+    #[must_use]
+    pub fn rest_faces(&self) -> Option<&RestFaces> {
+        self.rest.as_ref()
     }
 
     /// Output frames per second.

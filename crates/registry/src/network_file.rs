@@ -60,15 +60,54 @@ fn attach(
     mut onnx: Vec<u8>,
 ) -> Result<Vec<u8>, RegistryError> {
     for name in names(path, what, &onnx)? {
-        let data = beside(path, what, &name);
-        let open = fence
-            .open_beside(path, &data.path)
-            .map_err(|e| data.error(&e))?;
         let room = MAX_ONNX_BYTES.saturating_sub(onnx.len() as u64);
-        let bytes = files::read_open(open, &data.path, what, room)?;
+        let bytes = data_file(fence, path, (what, &name), room)?;
         external::attach(&mut onnx, &name, bytes);
     }
     Ok(onnx)
+}
+
+/// Reads a data file of at most `limit_bytes`.
+fn data_file(
+    fence: &Fence,
+    path: &Path,
+    (what, name): (&'static str, &str),
+    limit_bytes: u64,
+) -> Result<Vec<u8>, RegistryError> {
+    let data = beside(path, what, name);
+    let open = fence.open_beside(path, &data.path);
+    files::read_open(
+        open.map_err(|e| data.error(&e))?,
+        &data.path,
+        what,
+        limit_bytes,
+    )
+}
+
+/// The files of a network, each as it is.
+#[derive(Debug)]
+pub(crate) struct NetworkParts {
+    /// The network's own.
+    pub onnx: Vec<u8>,
+    /// Those beside it that hold its weights, by their names.
+    pub data: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads a network and its data files, for a copy of each.
+pub(crate) fn parts(
+    fence: &Fence,
+    path: &Path,
+    what: &'static str,
+) -> Result<NetworkParts, RegistryError> {
+    let onnx = files::read(fence, path, what, MAX_ONNX_BYTES)?;
+    let mut room = MAX_ONNX_BYTES.saturating_sub(onnx.len() as u64);
+    let mut data = Vec::new();
+    for name in names(path, what, &onnx)? {
+        let bytes = data_file(fence, path, (what, &name), room)?;
+        room = room.saturating_sub(bytes.len() as u64);
+        data.push((name, bytes));
+    }
+    Ok(NetworkParts { onnx, data })
 }
 
 /// The names of the data files, none of them the network's own.

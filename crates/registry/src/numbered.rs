@@ -23,17 +23,13 @@ pub(crate) fn list(
     what: &'static str,
     extensions: &[&str],
 ) -> Result<Numbered, RegistryError> {
-    let mut found = Vec::new();
-    for path in files::entries(folder, what)? {
-        let path = path?;
-        if !is_visible_with(&path, extensions) {
-            continue;
-        }
-        let number = path.file_stem().and_then(|s| number_in(s.to_str()?));
-        let number = number.ok_or_else(|| numbering(&path, what, "a name has no number".into()))?;
-        found.push((number, path));
+    let Gathered {
+        numbered: found,
+        unnumbered,
+    } = gather(folder, what, extensions)?;
+    if let Some(path) = unnumbered.first() {
+        return Err(numbering(path, what, "a name has no number".into()));
     }
-    found.sort_unstable();
     for pair in found.windows(2) {
         let (before, after) = (pair[0].0, pair[1].0);
         if after == before {
@@ -51,12 +47,48 @@ pub(crate) fn list(
     })
 }
 
+/// What [`gather`] finds.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// Files by their numbers, in order; two may have one number.
+    pub numbered: Vec<(u64, PathBuf)>,
+    /// Files without a number, by name.
+    pub unnumbered: Vec<PathBuf>,
+}
+
+/// The files of a folder as [`list`] takes them, whatever is wrong with their numbers.
+pub(crate) fn gather(
+    folder: &Path,
+    what: &'static str,
+    extensions: &[&str],
+) -> Result<Gathered, RegistryError> {
+    let mut found = Gathered::default();
+    for path in files::entries(folder, what)? {
+        let path = path?;
+        if !is_visible_with(&path, extensions) {
+            continue;
+        }
+        match number_of(&path) {
+            Some(number) => found.numbered.push((number, path)),
+            None => found.unnumbered.push(path),
+        }
+    }
+    found.numbered.sort_unstable();
+    found.unnumbered.sort_unstable();
+    Ok(found)
+}
+
 fn is_visible_with(path: &Path, extensions: &[&str]) -> bool {
     let hidden = path
         .file_name()
         .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let extension = path.extension().and_then(|e| e.to_str());
     !hidden && extension.is_some_and(|e| extensions.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+/// The number in a file's name.
+pub(crate) fn number_of(path: &Path) -> Option<u64> {
+    number_in(path.file_stem()?.to_str()?)
 }
 
 fn number_in(stem: &str) -> Option<u64> {

@@ -21,13 +21,13 @@ use serde_json::error::Category;
 
 use crate::{RegistryError, fence::Fence, files, landmarks, numbered};
 
-const WHAT: &str = "crop rectangles";
+pub(crate) const WHAT: &str = "crop rectangles";
 const SHAPES: &str =
     "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}";
-const LANDMARKS: &str = "landmarks";
+pub(crate) const LANDMARKS: &str = "landmarks";
 const MAX_BYTES: u64 = 16 << 20;
 /// Of one frame.
-const MAX_LANDMARKS_BYTES: u64 = 256 * 1024;
+pub(crate) const MAX_LANDMARKS_BYTES: u64 = 256 * 1024;
 
 /// Rectangles in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,17 +42,24 @@ pub(crate) fn read(fence: &Fence, path: &Path) -> Result<Rectangles, RegistryErr
     let real = fence.resolve(path, WHAT)?;
     if real.is_dir() {
         let files = numbered::list(&real, LANDMARKS, &["lms"])?;
-        let rectangle = |file: &PathBuf| {
+        let mut disordered = None;
+        let mut rectangle = |file: &PathBuf| {
             let text = files::read_text(fence, file, LANDMARKS, MAX_LANDMARKS_BYTES)?;
+            if disordered.is_none() && landmarks::are_disordered(&text) {
+                disordered = Some(file.clone());
+            }
             landmarks::rectangle(&text).map_err(|reason| invalid(file, reason.into()))
         };
+        let rects = files.paths.iter().map(&mut rectangle);
+        let rects = rects.collect::<Result<_, _>>()?;
+        if let Some(file) = disordered {
+            let file = file.to_string_lossy();
+            let file = Foreign(&file);
+            tracing::warn!(%file, "landmarks are not in the order of PFLD: the crop rectangles may miss the face");
+        }
         return Ok(Rectangles {
             first: Some(files.first),
-            rects: files
-                .paths
-                .iter()
-                .map(rectangle)
-                .collect::<Result<_, _>>()?,
+            rects,
         });
     }
     let text = files::read_text(fence, path, WHAT, MAX_BYTES)?;

@@ -84,6 +84,14 @@ impl Disk {
     }
 }
 
+/// As many equal rectangles as frames, in the object form.
+pub(crate) fn rects_of(n_frames: u32, rect: [i32; 4]) -> String {
+    let entries: Vec<String> = (0..n_frames)
+        .map(|n| format!("\"{n}\": {{\"rect\": {rect:?}}}"))
+        .collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
 /// The colour of a frame tells its index.
 pub(crate) fn colour(index: u32) -> Rgb<u8> {
     let [low, high, ..] = index.to_le_bytes();

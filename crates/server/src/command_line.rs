@@ -42,7 +42,19 @@ pub enum Command {
         models_root: Option<PathBuf>,
     },
     /// Check the configuration and print a summary.
-    CheckConfig,
+    CheckConfig {
+        /// Also check every model, as check-avatar does.
+        #[arg(long)]
+        models: bool,
+    },
+    /// Check an avatar: all faults of its files at once, its speed, and whether its mouth follows speech.
+    ///
+    /// Needs no running server. Exits with 1 if there is an error.
+    CheckAvatar(CheckAvatar),
+    /// Make an avatar out of a folder of another project: SyncTalk_2D, Ultralight, a server package, LiveTalking.
+    ///
+    /// Frames are copied byte for byte. Never overwrites a file, and runs nothing that it finds.
+    Import(Import),
     /// Bake the background frames of models into packs, ahead of the first request.
     ///
     /// Packs that exist are verified, and baked again only if they are damaged or stale.
@@ -105,6 +117,39 @@ pub enum Command {
     ManPage,
 }
 
+/// What to check an avatar with.
+#[derive(Debug, clap::Args)]
+pub struct CheckAvatar {
+    /// Folder of the avatar, or the id of a configured model.
+    pub avatar: String,
+    /// Speech to try it with (WAV). Default: a built-in sentence.
+    #[arg(long, value_name = "WAV", value_parser = path())]
+    pub audio: Option<PathBuf>,
+    /// Folder for pictures and a film to look at: rectangles.jpg, spoken.jpg, speech.avi. Never overwrites a file.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: Option<PathBuf>,
+    /// Audio encoder of a folder whose avatar.yaml names none.
+    #[arg(long, value_name = "ONNX", value_parser = path())]
+    pub audio_encoder: Option<PathBuf>,
+}
+
+/// What to import.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// Folder to read.
+    #[arg(value_parser = path())]
+    pub source: PathBuf,
+    /// Folder to make. Its name becomes the model's id.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub to: PathBuf,
+    /// Generator (ONNX), if the folder has none or several.
+    #[arg(long, value_name = "ONNX", value_parser = path())]
+    pub generator: Option<PathBuf>,
+    /// Audio encoder (ONNX), if the folder has none.
+    #[arg(long, value_name = "ONNX", value_parser = path())]
+    pub audio_encoder: Option<PathBuf>,
+}
+
 /// What to do with keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
@@ -165,7 +210,7 @@ pub fn load(file: &Path) -> anyhow::Result<Config> {
 }
 
 /// `lipsync-server check-config`: checks the configuration and prints a summary.
-pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
+pub fn check_config(file: &Path) -> anyhow::Result<Config> {
     let config = load(file)?;
     let of_operations = config.operations.as_ref().and_then(|of| of.tls.as_ref());
     for tls in config.tls.iter().chain(of_operations) {
@@ -198,7 +243,7 @@ pub fn check_config(file: &Path) -> anyhow::Result<ExitCode> {
     for missing in &config.missing {
         say(&format_args!("  {missing}: the model will be FAILED"))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(config)
 }
 
 /// Reads an ONNX file, and the files beside it that hold its weights. As for models that are served, what is larger than a GiB is refused: it may be a device

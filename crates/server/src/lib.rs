@@ -9,6 +9,7 @@
 // `eprintln!` panics if standard error is gone, and blocks if nobody reads it.
 #![deny(clippy::print_stderr)]
 
+pub mod avatar_check;
 pub mod banner;
 pub mod busy;
 pub mod capacity_plan;

@@ -4,8 +4,10 @@
 #![deny(clippy::print_stderr)]
 
 mod bake_command;
+mod check_avatar_command;
 mod command_line;
 mod compare_command;
+mod import_command;
 mod init_command;
 mod keys_command;
 mod plan_command;
@@ -46,7 +48,9 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => return serve(&arguments.config),
         Command::Init { models_root } => init_command::init(&arguments.config, models_root),
-        Command::CheckConfig => command_line::check_config(&arguments.config),
+        Command::CheckConfig { models } => check_config(&arguments.config, models),
+        Command::Import(of) => import_command::import(&arguments.config, of),
+        Command::CheckAvatar(of) => check_avatar_command::check_avatar(&arguments.config, of),
         Command::Bake { model, threads } => bake_command::bake(&arguments.config, &model, threads),
         Command::ComparePrecision { model, frames } => {
             compare_command::compare_precision(&arguments.config, &model, frames)
@@ -80,6 +84,15 @@ fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Checks the configuration, and the avatars that it names where that is asked for.
+fn check_config(file: &Path, models: bool) -> anyhow::Result<ExitCode> {
+    let config = command_line::check_config(file)?;
+    if models && check_avatar_command::check_models(config)? > 0 {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

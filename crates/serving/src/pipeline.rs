@@ -398,6 +398,11 @@ impl Backgrounds {
             .collect()
     }
 
+    /// Which background frames they are, in order.
+    pub(crate) fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
     /// The face of each frame, in order, as the network is given it and as [`Pipeline::composite`]
     /// expects its generated region back.
     pub(crate) fn crops(&self) -> impl ExactSizeIterator<Item = &FaceCrop> {

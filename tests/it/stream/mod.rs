@@ -7,6 +7,7 @@ mod killed;
 mod order;
 mod realtime;
 mod refusals;
+mod rest;
 mod samples;
 mod silence;
 

@@ -10,7 +10,7 @@ use crate::support::{
     speech::{babble, windows_request},
 };
 
-fn realtime_session(model: &str) -> v1::OpenSession {
+pub(super) fn realtime_session(model: &str) -> v1::OpenSession {
     v1::OpenSession {
         pacing: v1::Pacing::Realtime.into(),
         ..pcm_session(model)

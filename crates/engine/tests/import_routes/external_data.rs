@@ -9,7 +9,7 @@ use prost::Message;
 use crate::support::{face, plain, raw, refusal};
 
 /// Moves all weights into a data file, as PyTorch does; the model and the file.
-fn split(mut model: ModelProto) -> (ModelProto, Vec<u8>) {
+pub fn split(mut model: ModelProto) -> (ModelProto, Vec<u8>) {
     let mut data = Vec::new();
     for tensor in &mut model.graph.as_mut().unwrap().initializer {
         let bytes = raw(tensor);

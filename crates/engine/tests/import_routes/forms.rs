@@ -86,7 +86,7 @@ fn newer_opsets_load() {
     }
 }
 
-fn set_dims(model: &mut ModelProto, axes: std::ops::Range<usize>, value: &DimensionValue) {
+pub fn set_dims(model: &mut ModelProto, axes: std::ops::Range<usize>, value: &DimensionValue) {
     for input in &mut model.graph.as_mut().unwrap().input {
         let tensor = input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
         let dims = &mut tensor.shape.as_mut().unwrap().dim;
@@ -191,8 +191,7 @@ fn normalisation_in_training_form_is_refused() {
 }
 
 /// A network with its ends as people add them: bytes in rows of pixels come in and go out.
-fn with_byte_ends(divides: bool) -> Vec<u8> {
-    let mut model = plain();
+pub fn byte_ends(mut model: ModelProto, divides: bool) -> Vec<u8> {
     let graph = model.graph.as_mut().unwrap();
     let scalar = |name: &str, value: f32| TensorProto {
         name: name.into(),
@@ -241,9 +240,9 @@ fn with_byte_ends(divides: bool) -> Vec<u8> {
 #[test]
 fn ends_in_bytes_are_taken_off() {
     let expected = face(&plain().encode_to_vec());
-    assert_eq!(face(&with_byte_ends(true)), expected);
+    assert_eq!(face(&byte_ends(plain(), true)), expected);
     // A network that reads numbers up to 255 gets them.
-    assert_ne!(face(&with_byte_ends(false)), expected);
+    assert_ne!(face(&byte_ends(plain(), false)), expected);
 }
 
 #[test]

@@ -4,4 +4,5 @@
 
 mod external_data;
 mod forms;
+mod matrix;
 mod support;

@@ -15,7 +15,7 @@ use lipsync_engine::{
 
 use crate::server::{BINARY, write_avatar};
 
-fn run(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+pub fn run(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let Output {
         status,
         stdout,

@@ -3,6 +3,7 @@
 //! These tests live here and not in the root's `tests/it`, because only a package's own tests build
 //! its binary.
 
+mod avatars;
 mod call_lines;
 mod command_line;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The cross-fade between the network's face and the face of the background frame, in pixels.
+//! The cross-fade between the network's face and the face at rest, in pixels.
 
 use lipsync_compositor::FaceCrop;
 use lipsync_session::FULL;
@@ -9,7 +9,6 @@ use lipsync_session::FULL;
 pub(super) fn blend(face: &mut [u8], crop: &FaceCrop, weight: u8) {
     let geometry = crop.geometry();
     let (region_bytes, crop_bytes) = (geometry.region_px * 3, geometry.crop_px * 3);
-    let (own, full) = (u16::from(weight.min(FULL)), u16::from(FULL));
     let original_rows = crop
         .pixels()
         .chunks_exact(crop_bytes)
@@ -17,11 +16,23 @@ pub(super) fn blend(face: &mut [u8], crop: &FaceCrop, weight: u8) {
     for (row, original_row) in face.chunks_exact_mut(region_bytes).zip(original_rows) {
         let original_row = &original_row[geometry.ring_px * 3..][..region_bytes];
         for (byte, &original) in row.iter_mut().zip(original_row) {
-            let mixed = u16::from(*byte) * own + u16::from(original) * (full - own) + full / 2;
-            // A weighted mean of bytes.
-            *byte = u8::try_from(mixed / full).unwrap_or(u8::MAX);
+            *byte = mixed(*byte, original, weight);
         }
     }
+}
+
+/// As [`blend`], with a face at rest that was generated, too.
+pub(super) fn blend_faces(face: &mut [u8], rest: &[u8], weight: u8) {
+    for (byte, &rest) in face.iter_mut().zip(rest) {
+        *byte = mixed(*byte, rest, weight);
+    }
+}
+
+/// A weighted mean of bytes, `weight` parts of [`FULL`] of the first.
+fn mixed(own: u8, other: u8, weight: u8) -> u8 {
+    let (weight, full) = (u16::from(weight.min(FULL)), u16::from(FULL));
+    let sum = u16::from(own) * weight + u16::from(other) * (full - weight) + full / 2;
+    u8::try_from(sum / full).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]

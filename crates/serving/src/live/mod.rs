@@ -7,7 +7,7 @@
 //! client that vanishes takes everything with it.
 //!
 //! What they do is decided in [`lipsync_session`]. Here, `segment` makes slots of audio, and `blend` mixes faces
-//! where speech and rest meet. What comes in is an [`Incoming`], what leaves an [`Outgoing`]: how they travel is for
+//! where speech and rest meet; `rest` makes the faces of silence. What comes in is an [`Incoming`], what leaves an [`Outgoing`]: how they travel is for
 //! the edges to know.
 
 mod blend;
@@ -17,6 +17,7 @@ mod open;
 mod parts;
 mod producer;
 mod reader;
+mod rest;
 mod segment;
 mod watch;
 

@@ -14,7 +14,7 @@ use lipsync_core::{
 use lipsync_registry::Model;
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
 
-use super::{AudioForm, Limits, NewIntake, Parts, SessionOrder};
+use super::{AudioForm, Limits, NewIntake, Parts, SessionOrder, rest};
 use crate::{
     caller::Caller,
     clip::{StepsNeeded, window_floats},
@@ -75,6 +75,7 @@ impl Opening {
             AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
             AudioForm::Windows => {}
         }
+        rest::prepare(&model, &parts.pipeline.cpu).await?;
         // The size of a coded frame is known, and checked, when it is made.
         let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420(_));
         if is_raw && !output.region_only {

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lipsync_session::{Batch, Next, Planned, Work};
+use lipsync_session::{Batch, Kind, Next, Planned, Shot, Work};
 use tokio::time::Instant;
 
 use super::{
     Parts,
-    blend::blend,
+    blend::{blend, blend_faces},
     conversation::{Conversation, EndOnDrop},
     open::Opening,
+    rest,
     segment::Segment,
 };
 use crate::{
-    admission::Admission, answer_limit::AnswerLimit, coding::CodedFrame, error::ServeError,
-    pipeline::Pipeline, telemetry::Stage,
+    admission::Admission,
+    answer_limit::AnswerLimit,
+    coding::CodedFrame,
+    error::ServeError,
+    pipeline::{Pipeline, Urgency},
+    telemetry::Stage,
 };
 
 /// Works until everything is done, the session fails, or the task is aborted.
@@ -146,25 +151,67 @@ impl Producer {
         } = &*self.opening;
         let n_frames = batch.shots.len();
         if !batch.needs_network() {
-            let frames = pipeline
-                .idle_frames(model, batch.place, n_frames, *output)
-                .await?;
-            return Ok(frames);
+            return self.at_rest(batch).await;
         }
         let is_paced = self.opening.is_realtime;
         self.admission.spend(caller, n_frames, is_paced).await;
         let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
         let windows = batch.shots.iter().filter_map(|shot| shot.window.as_deref());
         let audio: Arc<[f32]> = windows.flatten().copied().collect();
-        let mut urgency = self.opening.urgency.clone();
-        urgency.claim.due = batch.due;
-        let made = pipeline.infer(model, &backgrounds, audio, urgency).await?;
+        let urgency = self.urgency(batch);
+        let made = pipeline
+            .infer(model, &backgrounds, audio, urgency.clone())
+            .await?;
         let mut faces = made.faces;
+        let is_faded = batch.shots.iter().any(Shot::is_faded);
+        let resting = match model.rest_faces().filter(|_| is_faded) {
+            Some(rest) => rest::faces((rest, model), &backgrounds, pipeline, Some(urgency)).await?,
+            None => None,
+        };
         let shots = batch.shots.iter().zip(backgrounds.crops());
-        for ((shot, crop), face) in shots.zip(&mut faces).filter(|((s, _), _)| s.is_faded()) {
-            blend(face, crop, shot.weight);
+        for (n, ((shot, crop), face)) in shots.zip(&mut faces).enumerate() {
+            match resting.as_ref().and_then(|faces| faces.get(n)) {
+                _ if !shot.is_faded() => {}
+                Some(rest) => blend_faces(face, rest, shot.weight),
+                None => blend(face, crop, shot.weight),
+            }
         }
         let frames = pipeline.composite(&backgrounds, faces, *output).await?;
         Ok(frames)
+    }
+
+    /// Frames in which nobody speaks: the backgrounds, or the faces that the generator makes of silence. Where there is
+    /// no time for the network, of those only what is kept.
+    async fn at_rest(&self, batch: &Batch) -> Result<Vec<CodedFrame>, ServeError> {
+        let pipeline = &self.pipeline;
+        let Opening {
+            model,
+            output,
+            caller,
+            ..
+        } = &*self.opening;
+        let n_frames = batch.shots.len();
+        if let Some(rest) = model.rest_faces() {
+            let is_late = batch.shots.iter().any(|shot| shot.kind == Kind::Skipped);
+            let urgency = (!is_late).then(|| self.urgency(batch));
+            let backgrounds = pipeline.backgrounds(model, batch.place, n_frames).await?;
+            if !is_late && rest::lacks(rest, &backgrounds) {
+                let is_paced = self.opening.is_realtime;
+                self.admission.spend(caller, n_frames, is_paced).await;
+            }
+            let of = (rest, model);
+            if let Some(faces) = rest::faces(of, &backgrounds, pipeline, urgency).await? {
+                return pipeline.composite(&backgrounds, faces, *output).await;
+            }
+        }
+        pipeline
+            .idle_frames(model, batch.place, n_frames, *output)
+            .await
+    }
+
+    fn urgency(&self, batch: &Batch) -> Urgency {
+        let mut urgency = self.opening.urgency.clone();
+        urgency.claim.due = batch.due;
+        urgency
     }
 }

@@ -959,7 +959,8 @@ class OpenSession(_message.Message):
     """Show the face at rest while nobody speaks. Default: every frame of a segment comes from the network, and
     there are no frames between segments.
 
-    Frames of a segment that lie in silence show the background without the network (generated = false). A few
+    Frames of a segment that lie in silence show the background without the network (generated = false), or, for
+    a model with `rest: generated`, with the network's face of silence (generated = true). A few
     frames are blended where speech and rest meet. Silence is detected in PCM only, and needs no more audio than a
     frame needs anyway. Windows and steps count as speech. So does steady noise above -50 dB full scale (a
     room at -45 dB, for example) in the first 3 s of each segment: until then nobody knows that it is steady.

@@ -1,7 +1,7 @@
-//! A small AVI writer: Motion JPEG pictures with 16-bit PCM sound.
+//! Writes films for all programs of this repository: AVI with Motion JPEG pictures and 16-bit PCM sound.
 //!
-//! The oldest container that everything plays needs no codec, as each frame is the JPEG that the
-//! server sent. It writes AVI 1.0, which ends at 4 GiB: about an hour of 720p.
+//! VLC, mpv, ffplay and Windows Media Player play them; browsers and QuickTime do not. The oldest container needs no
+//! codec, as each frame is the JPEG that the server sent. It writes AVI 1.0, which ends at 4 GiB: about an hour of 720p.
 //!
 //! Lengths are known only at the end, so headers are written with zeros first and patched in
 //! [`AviWriter::finish`].
@@ -26,6 +26,7 @@ pub struct Sound {
 
 impl Sound {
     /// Bytes of one sample of all channels.
+    #[must_use]
     pub fn block_bytes(self) -> u32 {
         u32::from(self.n_channels) * 2
     }
@@ -56,6 +57,9 @@ pub struct AviWriter<W> {
 
 impl<W: Write + Seek> AviWriter<W> {
     /// Writes the headers of a film of `size` (width, height) pixels.
+    ///
+    /// # Errors
+    /// What the output reports, and [`io::ErrorKind::Other`] beyond 4 GiB.
     pub fn new(out: W, size: (u32, u32), fps: u32, sound: Sound) -> io::Result<Self> {
         let mut film = Self {
             out,
@@ -86,6 +90,9 @@ impl<W: Write + Seek> AviWriter<W> {
     }
 
     /// Appends one picture, a whole JPEG file.
+    ///
+    /// # Errors
+    /// What the output reports, and [`io::ErrorKind::Other`] beyond 4 GiB.
     pub fn write_frame(&mut self, jpeg: &[u8]) -> io::Result<()> {
         self.put_chunk(*b"00dc", jpeg)?;
         self.n_frames += 1;
@@ -93,6 +100,9 @@ impl<W: Write + Seek> AviWriter<W> {
     }
 
     /// Appends sound: interleaved s16 LE.
+    ///
+    /// # Errors
+    /// What the output reports, and [`io::ErrorKind::Other`] beyond 4 GiB.
     pub fn write_sound(&mut self, pcm: &[u8]) -> io::Result<()> {
         self.n_sound_bytes += self.put_chunk(*b"01wb", pcm)?;
         Ok(())
@@ -100,6 +110,9 @@ impl<W: Write + Seek> AviWriter<W> {
 
     /// Writes the index and the lengths; without it the file is no film. Returns the output, which
     /// the caller flushes.
+    ///
+    /// # Errors
+    /// What the output reports, and [`io::ErrorKind::Other`] beyond 4 GiB.
     pub fn finish(mut self) -> io::Result<W> {
         let movie_bytes = self.bytes_since_movie_tag()?;
         self.put(b"idx1")?;

@@ -1,0 +1,198 @@
+"""Turns a checkpoint (.pth) into an ONNX file that the server reads. See README.md.
+
+Usage:
+  export.py generator --project FOLDER --checkpoint FILE.pth --out unet.onnx [--audio ave] [--module unet_328]
+  export.py encoder --checkpoint audio_visual_encoder.pth --out audio_encoder.onnx
+
+A checkpoint holds weights and no network. The network of a generator comes from the project's own code in FOLDER, which
+runs; the checkpoint itself is read with weights_only, so nothing in it runs.
+"""
+
+import argparse
+import importlib
+import inspect
+import pathlib
+import sys
+
+import torch
+from torch import nn
+
+# Windows [C, H, W] by audio kind, the older networks first.
+WINDOWS = {
+    "ave": [(32, 16, 16)],
+    "hubert": [(32, 32, 32), (16, 32, 32)],
+    "wenet": [(256, 16, 32), (128, 16, 32)],
+}
+SIDES = (320, 160)
+# Where the projects keep the class `Model`.
+MODULES = ("unet_328", "synctalk.core.unet_328", "unet", "models.unet")
+# The AVE encoder: channels out, stride, and how many residual layers follow.
+STAGES = ((32, 1, 2), (64, (3, 1), 2), (128, 3, 2), (256, (3, 2), 1))
+STEP = 512
+TOLERANCE = 1e-5
+
+
+def weights(path):
+    """The state dict of a checkpoint, whatever it is wrapped in."""
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model", "net"):
+        if isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def model_class(project, module):
+    """The class `Model` of a project, by the first of its modules that there is."""
+    sys.path.insert(0, str(project.resolve()))
+    tried = []
+    for name in [module] if module else MODULES:
+        try:
+            return getattr(importlib.import_module(name), "Model"), name
+        except (ImportError, AttributeError) as error:
+            tried.append(f"{name}: {error}")
+    raise SystemExit("no class Model in the project; name its module with --module:\n  " + "\n  ".join(tried))
+
+
+def built(make, kind):
+    """A network for a kind of audio. Some projects have one kind only and take no name of it."""
+    n_parameters = len(inspect.signature(make).parameters)
+    return make(6, kind) if n_parameters > 1 else make(6)
+
+
+def fitting(make, state, kinds):
+    """Kinds of audio whose network takes the weights, and the last one's complaint."""
+    found, complaint = {}, ""
+    for kind in kinds:
+        try:
+            net = built(make, kind)
+            net.load_state_dict(state)
+            found[kind] = net.eval()
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+            complaint = str(error)[:600]
+    return found, complaint
+
+
+def inputs_of(net, kind):
+    """Random inputs of the first size that the network runs with: weights do not show it."""
+    for side in SIDES:
+        for window in WINDOWS[kind]:
+            inputs = (torch.rand(1, 6, side, side), torch.rand(1, *window))
+            try:
+                with torch.no_grad():
+                    output = net(*inputs)
+            except (RuntimeError, IndexError):
+                continue
+            if tuple(output.shape) == (1, 3, side, side):
+                return inputs, f"{side}-pixel faces with {kind} windows of {list(window)}"
+    raise SystemExit(f"the network runs with no known size of face and {kind} window")
+
+
+def merged(net):
+    """Without training-time branches, where the project can merge them."""
+    for module in net.modules():
+        if hasattr(module, "reparameterize"):
+            module.reparameterize()
+    return net
+
+
+def generator(args):
+    make, module = model_class(args.project, args.module)
+    kinds = [args.audio] if args.audio else list(WINDOWS)
+    found, complaint = fitting(make, weights(args.checkpoint), kinds)
+    if not found:
+        raise SystemExit(f"the weights do not fit {module}.Model: {complaint}")
+    # The networks of two kinds may have the same weights, and differ in a stride.
+    if len(found) > 1:
+        raise SystemExit(f"the weights fit {' and '.join(found)}: name the one of the training with --audio")
+    kind, net = found.popitem()
+    inputs, about = inputs_of(net, kind)
+    print(f"{module}.Model: {about}")
+    save(merged(net), inputs, args.out, ["input", "audio"], "output")
+
+
+class Layer(nn.Module):
+    """A convolution, its normalisation, perhaps the input, and a ReLU; named as in the published checkpoint."""
+
+    def __init__(self, c_in, c_out, kernel=3, stride=1, pad=1, residual=False):
+        super().__init__()
+        self.conv_block = nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, pad), nn.BatchNorm2d(c_out))
+        self.residual = residual
+
+    def forward(self, x):
+        y = self.conv_block(x)
+        return torch.relu(y + x if self.residual else y)
+
+
+class Encoder(nn.Module):
+    """The AVE audio encoder: mel [N, 1, 80, 16] to [N, 512]."""
+
+    def __init__(self):
+        super().__init__()
+        layers, c = [], 1
+        for c_out, stride, n_more in STAGES:
+            layers.append(Layer(c, c_out, stride=stride))
+            layers += [Layer(c_out, c_out, residual=True) for _ in range(n_more)]
+            c = c_out
+        layers += [Layer(c, STEP, pad=0), Layer(STEP, STEP, kernel=1, pad=0)]
+        self.audio_encoder = nn.Sequential(*layers)
+
+    def forward(self, mel):
+        return self.audio_encoder(mel).flatten(1)
+
+
+def encoder(args):
+    state = weights(args.checkpoint)
+    prefix = "audio_encoder."
+    # The file of SyncTalk_2D leaves the prefix out; others hold more networks than this.
+    inner = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    state = inner or {prefix + name: tensor for name, tensor in state.items()}
+    net = Encoder()
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise SystemExit(f"these are not the weights of an AVE audio encoder: {str(error)[:600]}") from None
+    save(net.eval(), (torch.rand(2, 1, 80, 16) * 8 - 4,), args.out, ["mel"], "step")
+
+
+def save(net, inputs, out, names, output):
+    """Writes one file, with the batch axis open, and compares it with PyTorch where ONNX Runtime is installed."""
+    if out.exists():
+        raise SystemExit(f"{out} exists and is left as it is")
+    axes = {name: {0: "batch"} for name in [*names, output]}
+    torch.onnx.export(net, inputs, str(out), input_names=names, output_names=[output], dynamic_axes=axes,
+                      opset_version=17, dynamo=False)
+    try:
+        import onnxruntime
+    except ImportError:
+        print(f"wrote {out}; not compared, since onnxruntime is not installed")
+        return
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    answer = session.run(None, {name: x.numpy() for name, x in zip(names, inputs)})[0]
+    with torch.no_grad():
+        expected = net(*inputs).numpy()
+    error = float(((answer - expected) ** 2).sum() ** 0.5 / (expected ** 2).sum() ** 0.5)
+    print(f"wrote {out}: relative L2 {error:.1e} between ONNX Runtime and PyTorch")
+    if error > TOLERANCE:
+        out.unlink()
+        raise SystemExit(f"more than {TOLERANCE}: the file was removed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    of_generator = commands.add_parser("generator")
+    of_generator.add_argument("--project", type=pathlib.Path, required=True, help="folder of the project's code")
+    of_generator.add_argument("--module", help=f"Python module with the class Model [default: the first of {', '.join(MODULES)}]")
+    of_generator.add_argument("--audio", choices=list(WINDOWS), help="kind of audio of the training, if the weights fit several")
+    of_generator.set_defaults(run=generator)
+    of_encoder = commands.add_parser("encoder")
+    of_encoder.set_defaults(run=encoder)
+    for command in (of_generator, of_encoder):
+        command.add_argument("--checkpoint", type=pathlib.Path, required=True)
+        command.add_argument("--out", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
