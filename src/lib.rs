@@ -47,6 +47,61 @@ pub mod inference {
         include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 }
 
+/// Protocols of the Go servers that came before, as generated. Their documentation is that of the proto files.
+pub mod legacy {
+    /// Of `go-multitenant-server`. Its lists of floats are pieces of bytes here, f32 LE: that is what a packed list is
+    /// on the wire, and one piece is the usual.
+    pub mod multi_tenant {
+        #![expect(
+            missing_docs,
+            clippy::all,
+            clippy::too_many_lines,
+            clippy::missing_errors_doc,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
+        tonic::include_proto!("lipsync");
+
+        /// The encoded `FileDescriptorSet` of the protocol, for server reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] =
+            include_bytes!(concat!(env!("OUT_DIR"), "/lipsync.bin"));
+    }
+
+    /// Of `go-monolithic-server`.
+    pub mod monolithic {
+        #![expect(
+            missing_docs,
+            clippy::all,
+            clippy::too_many_lines,
+            clippy::missing_errors_doc,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
+        tonic::include_proto!("monolithic");
+
+        /// The encoded `FileDescriptorSet` of the protocol, for server reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] =
+            include_bytes!(concat!(env!("OUT_DIR"), "/monolithic.bin"));
+    }
+
+    /// Of `go-compositing-server`.
+    pub mod compositing {
+        #![expect(
+            missing_docs,
+            clippy::all,
+            clippy::too_many_lines,
+            clippy::missing_errors_doc,
+            clippy::allow_attributes_without_reason,
+            reason = "generated code"
+        )]
+        tonic::include_proto!("compositing");
+
+        /// The encoded `FileDescriptorSet` of the protocol, for server reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] =
+            include_bytes!(concat!(env!("OUT_DIR"), "/compositing.bin"));
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the contract, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lipsync.v1.bin"));
 

@@ -70,10 +70,12 @@ const EDGES: [(&str, &[&str]); 3] = [
         "v1::",
         &[
             "crates/load-test/src/",
+            "crates/server/src/legacy/",
             "crates/server/src/open_inference/",
             "crates/server/src/operations/",
             "crates/server/src/request_layer/",
-            "crates/server/src/serve",
+            "crates/server/src/routes.rs",
+            "crates/server/src/serve/",
             "crates/server/src/service/",
             "crates/server/src/wire/",
             "src/client.rs",
@@ -86,6 +88,7 @@ const EDGES: [(&str, &[&str]); 3] = [
         &[
             "crates/load-test/src/",
             "crates/server/src/health.rs",
+            "crates/server/src/legacy/",
             "crates/server/src/open_inference/",
             "crates/server/src/operations/",
             "crates/server/src/request_layer/",

@@ -18,6 +18,7 @@ mod health;
 mod hostile;
 mod idle;
 mod isolation;
+mod legacy;
 mod lip_sync;
 mod metrics;
 mod open_inference;

@@ -1,36 +1,5 @@
 """A real server, and speech."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from fixtures import client, server, server_binary, settings, speech
 
-import pytest
-from lipsync_client import Client
-from servers import REPOSITORY, find_binary, running
-from speech import read_speech
-
-
-@pytest.fixture(scope="session")
-def server_binary() -> Path:
-    """LIPSYNC_SERVER_BIN, or what cargo builds."""
-    return find_binary()
-
-
-@pytest.fixture(scope="session")
-def server(server_binary: Path) -> Iterator[str]:
-    """The address of a server."""
-    with running(server_binary) as (address, _):
-        yield address
-
-
-@pytest.fixture
-async def client(server: str) -> AsyncIterator[Client]:
-    """A connection to it."""
-    async with Client(server) as client:
-        await client.wait_until_serving()
-        yield client
-
-
-@pytest.fixture(scope="session")
-def speech() -> bytes:
-    """A second and a half of a sentence, 16 kHz mono."""
-    return read_speech(REPOSITORY / "assets/speech/welcome.wav")[: 2 * 24_000]
+__all__ = ["client", "server", "server_binary", "settings", "speech"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,35 @@ async def test_nothing_follows_an_interruption(server: str, speech: bytes) -> No
         assert f"cut {n}" in context_ids[:at]
         assert f"cut {n}" not in context_ids[at:]
     assert [f.context_id for f in down if isinstance(f, TTSStoppedFrame)] == ["last"]
+
+
+async def test_two_hundred_interruptions_in_a_row(server: str, speech: bytes) -> None:
+    n_cut = 200
+    async with conversation(service(server)) as talk:
+        place = 0
+        for n in range(n_cut):
+            await talk.send(*reply(speech[:3_200], f"cut {n}", is_whole=n % 2 == 0))
+            await talk.send(InterruptionFrame())
+        for _ in range(n_cut):
+            place = 1 + await talk.until(lambda f: isinstance(f, InterruptionFrame), place)
+        await talk.send(*reply(speech[:6_400], "last"))
+        await talk.until(lambda f: isinstance(f, TTSStoppedFrame) and f.context_id == "last", place)
+        after = talk.frames[place:]
+    assert heard(after, "last") == speech[:6_400]
+    assert {getattr(f, "context_id", None) for f in after} <= {None, "last"}
+
+
+async def test_an_event_loop_that_blocks_loses_nothing(server: str, speech: bytes) -> None:
+    async with conversation(service(server)) as talk:
+        await talk.send(*reply(speech, "1"))
+        await talk.until(lambda f: isinstance(f, TTSAudioRawFrame))
+        time.sleep(5)  # noqa: ASYNC251 - What users do.
+        place = await talk.until(lambda f: isinstance(f, TTSStoppedFrame))
+        await talk.send(*reply(speech[:6_400], "2"))
+        await talk.until(lambda f: isinstance(f, TTSStoppedFrame), place + 1)
+        down = talk.frames
+    assert heard(down, "1") == speech
+    assert heard(down, "2") == speech[:6_400]
 
 
 async def test_an_interruption_in_pipecats_own_test(server: str, speech: bytes) -> None:

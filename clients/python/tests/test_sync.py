@@ -1,11 +1,12 @@
 """The client without asyncio."""
 
+import inspect
 import threading
 
 import grpc
 import pytest
 
-from lipsync_client import CallError, Cleared, Frame, SegmentEnd, SyncClient
+from lipsync_client import CallError, Cleared, Client, Frame, SegmentEnd, SyncClient
 
 
 def test_calls_block(server: str, speech: bytes) -> None:
@@ -54,3 +55,16 @@ def test_an_interruption_is_confirmed(server: str, speech: bytes) -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(ValueError, match="no host"):
         SyncClient("")
+
+
+@pytest.mark.parametrize("name", ["__init__", "session", "infer", "infer_utterance", "load_model"])
+def test_calls_take_what_those_of_the_client_take(name: str) -> None:
+    ours, theirs = (
+        inspect.signature(getattr(kind, name)).parameters for kind in (SyncClient, Client)
+    )
+    assert ours == theirs
+
+
+def test_a_key_is_sent(server: str) -> None:
+    with SyncClient(server, api_key="a-key-0123456789") as client:
+        client.wait_until_serving()

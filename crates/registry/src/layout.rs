@@ -129,7 +129,12 @@ impl Avatar {
         let parts = Parts::find(config, &fence)?;
         let kind = match parts.audio_kind(config) {
             Some(kind) => kind,
-            None => infer_audio_kind(&parts, &fence)?,
+            None => {
+                let kind = infer_audio_kind(&parts, &fence)?;
+                let model = &config.id;
+                tracing::info!(%model, audio_kind = %kind, "audio kind taken from the generator's audio window");
+                kind
+            }
         };
         let audio = audio_form(kind)?;
         let fps = parts.fps(config, audio)?;

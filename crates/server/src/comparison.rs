@@ -111,6 +111,7 @@ fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), 
         cut: Cut {
             first_frame: 0,
             end_of_utterance: true,
+            silence_follows: false,
         },
         warning: None,
     };

@@ -8,13 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync::{
-    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    v1::{
-        lip_sync_server::LipSyncServer, model_admin_server::ModelAdminServer,
-        server_admin_server::ServerAdminServer,
-    },
-};
 use lipsync_engine::Device;
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_serving::{
@@ -22,8 +15,6 @@ use lipsync_serving::{
 };
 use lipsync_worker_pool::{LostDevice, PoolConfig, Recovery, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
-use tonic::service::Routes;
-use tonic_health::pb::health_server::HealthServer;
 use tower::Layer as _;
 
 use crate::{
@@ -32,15 +23,13 @@ use crate::{
     core_state::Shared,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
-    health::HealthService,
     heap_keeper,
     listen::listen,
-    open_inference::InferenceService,
     operations::Listening,
     reload::{self, Reloader},
     request_layer::RequestLayer,
+    routes::routes,
     seam::WarmLoader,
-    service::{LipSyncService, ModelAdminService, ServerAdminService},
     telemetry::{EdgeFigures, Past, RefusalLog, keep_sampling},
     tls::{self, Port, TlsError},
     transport,
@@ -164,7 +153,8 @@ impl Server {
         let of_page = operations.as_ref().is_some_and(Listening::is_encrypted);
         let is_encrypted = (tls.is_some(), of_page);
         let (close, closing) = watch::channel(());
-        let calls = RequestLayer::new(&shared).layer(routes(&shared)?);
+        let routes = routes(&shared).map_err(|e| StartError::Reflection(e.to_string()))?;
+        let calls = RequestLayer::new(&shared).layer(routes);
         let live = shared.live.clone();
         // A session is over after half of it; the rest is for its client to come and see why.
         let unread = move || 2 * live.get().session.send_timeout;
@@ -246,41 +236,6 @@ async fn bind_operations(
             source,
         }),
     }
-}
-
-fn routes(shared: &Arc<Shared>) -> Result<Routes, StartError> {
-    let limit = shared.limits.max_message_bytes;
-    let broken = |e: tonic_reflection::server::Error| StartError::Reflection(e.to_string());
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(lipsync::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(lipsync::inference::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let lip_sync = LipSyncServer::new(LipSyncService::new(Arc::clone(shared)))
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
-    let inference = GrpcInferenceServiceServer::new(InferenceService::new(Arc::clone(shared)))
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
-    let health = HealthService::new(
-        shared.phase.clone(),
-        shared.pipeline.workers.lost_device(),
-        shared.registry.clone(),
-        Arc::clone(&shared.pipeline.workers),
-    );
-    let mut routes = Routes::new(lip_sync);
-    if shared.limits.open_inference {
-        routes = routes.add_service(inference);
-    }
-    Ok(routes
-        .add_service(ModelAdminServer::new(ModelAdminService::new(shared)))
-        .add_service(ServerAdminServer::new(ServerAdminService::new(Arc::clone(
-            shared,
-        ))))
-        .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1().map_err(broken)?)
-        .add_service(reflection().build_v1alpha().map_err(broken)?))
 }
 
 /// Refuses new work once a device is lost: its workers are gone, and the rest end with the process.

@@ -26,6 +26,7 @@ use crate::{
     rates::Charge,
     residents::InUse,
     telemetry::{CallTimes, Stage},
+    visuals,
 };
 
 /// What unary calls are served with.
@@ -270,6 +271,9 @@ impl Batches {
             .pipeline
             .backgrounds(&model, start, windows.n_frames)
             .await?;
+        if let Some(visuals) = &order.visuals {
+            visuals::check(&self.pipeline.cpu, visuals, backgrounds.crops()).await?;
+        }
         Ok(Prepared {
             charge,
             _in_use: used.in_use,

@@ -4,7 +4,7 @@
 //! however long the clip is; that this changes no bit is the audio crate's promise (see
 //! `lipsync_audio::cuts`).
 
-use std::{cell::RefCell, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use lipsync_audio::{
     AudioError, FPS, FeatureStream, WindowStream,
@@ -13,7 +13,11 @@ use lipsync_audio::{
     features::decode_features,
     windows::{STEP_FLOATS, frames_of_steps},
 };
-use lipsync_core::{family::NoSteps, frames_in, saturate::usize_of};
+use lipsync_core::{
+    family::NoSteps,
+    frames_in,
+    saturate::{u64_of, usize_of},
+};
 use lipsync_engine::{AudioEncoder, Workspace};
 use lipsync_registry::Model;
 use lipsync_session::Warning;
@@ -69,6 +73,7 @@ pub fn windows_of_clip(
     let mut warnings = Vec::new();
     let (data, first_frame) = match clip {
         Clip::Windows { data } => (given_windows(model, data, &wanted)?, 0),
+        Clip::OneWindow { data } => (repeated_window(model, data, &wanted)?, 0),
         Clip::Steps { data, cut } => (
             windows_of_steps(model, data, *cut, &wanted)?,
             cut.first_frame as u64,
@@ -79,9 +84,10 @@ pub fn windows_of_clip(
             cut,
             warning,
         } => {
+            let samples = lengthened(samples, *format, *cut, n_wanted);
             let mut levels = Levels::default();
             let mut pcm = |samples: &[u8]| decoded(samples, *format, &mut levels);
-            let data = windows_of_pcm(model, (samples, *format), *cut, &wanted, &mut pcm)?;
+            let data = windows_of_pcm(model, (&samples, *format), *cut, &wanted, &mut pcm)?;
             warnings.extend(warning.clone());
             warnings.extend(levels.warning());
             (data, cut.first_frame as u64)
@@ -150,6 +156,19 @@ fn given_windows(model: &Model, data: &[u8], wanted: &Wanted) -> Result<Vec<f32>
     }
     wanted.of(n_frames, n_frames)?;
     Ok(windows)
+}
+
+/// As many copies as frames are wanted.
+fn repeated_window(model: &Model, data: &[u8], wanted: &Wanted) -> Result<Vec<f32>, ServeError> {
+    let window = decode_features(data, window_floats(model), "audio_features");
+    let window = window.map_err(in_field("audio_features"))?;
+    if window.len() != window_floats(model) {
+        let n_windows = window.len() / window_floats(model);
+        let text = format!("expected one window, found {n_windows}");
+        return Err(ServeError::invalid("audio_features", text));
+    }
+    let n_frames = wanted.of(1, wanted.max_frames)?;
+    Ok(window.repeat(usize::try_from(n_frames).unwrap_or(usize::MAX)))
 }
 
 fn windows_of_steps(
@@ -248,6 +267,25 @@ fn windows_of_pcm(
         truncate_final(model, &mut windows, wanted)?;
     }
     Ok(windows)
+}
+
+/// The samples, and silence behind them where that was ordered. Silence is zeros in the encodings that may ask for it.
+fn lengthened<'a>(
+    samples: &'a [u8],
+    format: PcmFormat,
+    cut: Cut,
+    n_wanted: Option<usize>,
+) -> Cow<'a, [u8]> {
+    let n_frames = n_wanted.filter(|_| cut.silence_follows).unwrap_or(0);
+    let end = cut.first_frame.saturating_add(n_frames);
+    let n_samples = frame_sample(u64_of(end), format.rate_hz);
+    let n_bytes = usize_of(n_samples).saturating_mul(format.item_bytes());
+    if samples.len() >= n_bytes {
+        return Cow::Borrowed(samples);
+    }
+    let mut longer = samples.to_vec();
+    longer.resize(n_bytes, 0);
+    Cow::Owned(longer)
 }
 
 fn decoded(samples: &[u8], format: PcmFormat, levels: &mut Levels) -> Result<Vec<f32>, ServeError> {

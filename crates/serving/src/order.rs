@@ -26,6 +26,8 @@ pub struct BatchOrder {
     pub priority: Priority,
     /// Whether the answer is of use without frames that cannot be made.
     pub allow_partial: bool,
+    /// f32 LE `[n, 6, H, W]`, to be compared with what the network sees of the background frames.
+    pub visuals: Option<Bytes>,
 }
 
 /// Background frames of a model as they are.
@@ -45,6 +47,11 @@ pub enum Clip {
     /// f32 LE windows.
     Windows {
         /// `[n, C, H, W]`.
+        data: Bytes,
+    },
+    /// One f32 LE window for all frames of an order that says how many.
+    OneWindow {
+        /// `[C, H, W]`.
         data: Bytes,
     },
     /// f32 LE feature steps.
@@ -94,6 +101,8 @@ pub struct Cut {
     pub first_frame: usize,
     /// Whether the utterance ends with the given audio.
     pub end_of_utterance: bool,
+    /// Whether silence makes up for samples where there are fewer than the frames wanted need.
+    pub silence_follows: bool,
 }
 
 /// How frames are coded, with the server's defaults filled in.

@@ -7,7 +7,7 @@ use lipsync::{inference as oip, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
-use super::{client, fake_server, pictures, streamed, windows};
+use super::{client, fake_server, pictures, set, streamed, text, windows};
 use crate::support::{FakeLoader, HeldGate, PATIENCE, TestServer, avatar};
 
 #[tokio::test]
@@ -94,5 +94,29 @@ async fn streams_pass_the_gate_and_end_with_the_server() -> Result<()> {
     );
     let status = answers.message().await.expect_err("the server is gone");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_over_the_clients_limit_costs_that_answer_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, _) = fake_server(folder.path()).await?;
+    let mut client = client(&server).await?.max_decoding_message_size(4096);
+    let mut raw = windows("a", &[1.0, 2.0]);
+    set(&mut raw, "format", text("rgb"));
+    for _ in 0..3 {
+        let status = client
+            .model_infer(raw.clone())
+            .await
+            .expect_err("too large");
+        assert_eq!(status.code(), Code::OutOfRange, "{status}");
+        // One frame as a JPEG file fits.
+        let answer = client.model_infer(windows("a", &[3.0])).await?.into_inner();
+        assert_eq!(pictures(&answer)?.len(), 1);
+    }
+    let streamed = streamed(&mut client, vec![raw]).await;
+    assert!(streamed.is_err(), "{streamed:?}");
+    let answer = client.model_infer(windows("a", &[3.0])).await?.into_inner();
+    assert_eq!(pictures(&answer)?.len(), 1);
     Ok(())
 }

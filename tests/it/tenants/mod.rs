@@ -12,8 +12,8 @@ use lipsync_server::tenants::Digest;
 use crate::support::{FakeLoader, TestServer, avatar};
 
 /// Keys of the tenants `a`, `b` and `admin`.
-const A: &str = "key-of-a-0123456789";
-const B: &str = "key-of-b-0123456789";
+pub(crate) const A: &str = "key-of-a-0123456789";
+pub(crate) const B: &str = "key-of-b-0123456789";
 const ADMIN: &str = "key-of-admin-012345";
 /// One of `a` that has expired.
 const OLD: &str = "old-key-of-a-012345";
@@ -42,7 +42,7 @@ fn yaml(more_of_a: &str) -> Result<String> {
 }
 
 /// A server of these tenants, with further keys of `a` and further sections.
-async fn server(folder: &Path, more_of_a: &str, sections: &str) -> Result<TestServer> {
+pub(crate) async fn server(folder: &Path, more_of_a: &str, sections: &str) -> Result<TestServer> {
     server_with(folder, more_of_a, sections, FakeLoader::default()).await
 }
 

@@ -65,6 +65,7 @@ class LipsyncVideoService(AIService):
         model: str,
         format: OutputFormat = OutputFormat.RGB,  # noqa: A002
         ca: str | Path | bytes | None = None,
+        api_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10.0,
         retry: Retry | None = None,
@@ -73,8 +74,9 @@ class LipsyncVideoService(AIService):
         """Prepare it.
 
         `server` is an address (`host:port`, `https://host:port`), `model` one of its avatars.
-        `format` is how pictures come from the server (`pictures.FORMATS`). `ca` and `metadata` are
-        those of `lipsync_client.Client`; `retry` says when a lost server is tried again.
+        `format` is how pictures come from the server (`pictures.FORMATS`). `ca`, `api_key` and
+        `metadata` are those of `lipsync_client.Client`; `retry` says when a lost server is tried
+        again.
 
         Raises `ValueError` for a format that transports do not take, and for what is no address.
         """
@@ -84,6 +86,7 @@ class LipsyncVideoService(AIService):
         self._avatar = model
         self._format = format
         self._ca = ca
+        self._api_key = api_key
         self._metadata = metadata
         self._connect_timeout_s = connect_timeout_s
         self._retry = retry
@@ -116,6 +119,7 @@ class LipsyncVideoService(AIService):
         self._client = Client(
             self._server,
             ca=self._ca,
+            api_key=self._api_key,
             metadata=self._metadata,
             answer_timeout=self._connect_timeout_s,
         )

@@ -7,18 +7,12 @@ any thread, so one may speak while another takes frames.
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import grpc
-
-from .audio import AudioFormat, Bytes
-from .channel import ANSWER_TIMEOUT_S, PING_INTERVAL_S, PING_TIMEOUT_S
 from .client import Client
 from .events import Event, Frame, Opened
-from .options import Output, Pacing, Priority
 from .session import Session
 
 _P = ParamSpec("_P")
@@ -68,6 +62,41 @@ def _client_call(
     @functools.wraps(method)
     def call(self: "SyncClient", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return _LOOP.run(method(self._open_client(), *args, **kwargs))
+
+    return call
+
+
+def _client_init(
+    method: Callable[Concatenate[Client, _P], None],
+) -> Callable[[Callable[..., None]], Callable[Concatenate["SyncClient", _P], None]]:
+    def like(init: Callable[..., None]) -> Callable[Concatenate["SyncClient", _P], None]:
+        @functools.wraps(method)
+        def call(self: "SyncClient", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            init(self, *args, **kwargs)
+
+        return call
+
+    return like
+
+
+def _client_session(
+    method: Callable[Concatenate[Client, _P], Session],
+) -> Callable[Concatenate["SyncClient", _P], "SyncSession"]:
+    @functools.wraps(method)
+    def call(self: "SyncClient", /, *args: _P.args, **kwargs: _P.kwargs) -> SyncSession:
+        return SyncSession(method(self._open_client(), *args, **kwargs))
+
+    return call
+
+
+def _client_frames(
+    method: Callable[Concatenate[Client, _P], AsyncIterator[Frame]],
+) -> Callable[Concatenate["SyncClient", _P], Iterator[Frame]]:
+    @functools.wraps(method)
+    def call(self: "SyncClient", /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[Frame]:
+        frames = method(self._open_client(), *args, **kwargs)
+        while (frame := _LOOP.run(_next(frames))) is not None:
+            yield frame
 
     return call
 
@@ -136,27 +165,13 @@ class SyncClient:
     model_stats = _client_call(Client.model_stats)
     server_stats = _client_call(Client.server_stats)
 
-    def __init__(
-        self,
-        address: str = "127.0.0.1:50051",
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        ca: str | Path | bytes | None = None,
-        metadata: Mapping[str, str] | None = None,
-        answer_timeout: float = ANSWER_TIMEOUT_S,
-        pings: tuple[float, float] = (PING_INTERVAL_S, PING_TIMEOUT_S),
-    ) -> None:
-        """Prepare a connection, as `Client` does."""
+    session = _client_session(Client.session)
+    infer_utterance = _client_frames(Client.infer_utterance)
 
+    @_client_init(Client.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         async def make() -> Client:
-            return Client(
-                address,
-                credentials=credentials,
-                ca=ca,
-                metadata=metadata,
-                answer_timeout=answer_timeout,
-                pings=pings,
-            )
+            return Client(*args, **kwargs)
 
         self._client: Client | None = _LOOP.run(make())
 
@@ -183,54 +198,3 @@ class SyncClient:
         if self._client is None:
             raise RuntimeError("the client is closed")
         return self._client
-
-    def session(
-        self,
-        model_id: str,
-        audio: AudioFormat | None = None,
-        *,
-        output: Output | None = None,
-        pacing: Pacing = Pacing.ASAP,
-        idle_frames: bool = False,
-        audio_echo: bool = False,
-        start_frame_index: int = 0,
-        priority: Priority = Priority.DEFAULT,
-    ) -> SyncSession:
-        """Configure a live session, as `Client.session` does; `with` opens it."""
-        session = self._open_client().session(
-            model_id,
-            audio,
-            output=output,
-            pacing=pacing,
-            idle_frames=idle_frames,
-            audio_echo=audio_echo,
-            start_frame_index=start_frame_index,
-            priority=priority,
-        )
-        return SyncSession(session)
-
-    def infer_utterance(
-        self,
-        model_id: str,
-        samples: Bytes,
-        audio: AudioFormat | None = None,
-        *,
-        batch: int = 32,
-        start_frame_index: int = 0,
-        output: Output | None = None,
-        priority: Priority = Priority.DEFAULT,
-        timeout: float | None = 30.0,
-    ) -> Iterator[Frame]:
-        """Make all frames of an utterance of any length, as `Client.infer_utterance` does."""
-        frames = self._open_client().infer_utterance(
-            model_id,
-            samples,
-            audio,
-            batch=batch,
-            start_frame_index=start_frame_index,
-            output=output,
-            priority=priority,
-            timeout=timeout,
-        )
-        while (frame := _LOOP.run(_next(frames))) is not None:
-            yield frame

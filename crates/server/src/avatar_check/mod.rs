@@ -89,7 +89,7 @@ pub fn speak(model: &Model, trial: &Trial<'_>, speech: &Speech) -> Result<Spoken
                     levels: mouth.levels(),
                     lip_sync: LipSync::of(&opening, &loudness),
                     rest: rest(&mouth, &trial.at_rest(REST_FRAMES)?),
-                    fps: model.fps(),
+                    fps: model.fps().get(),
                 });
                 spoken.places = typical(&opening);
             }
@@ -99,7 +99,7 @@ pub fn speak(model: &Model, trial: &Trial<'_>, speech: &Speech) -> Result<Spoken
             ),
         }
     }
-    spoken.doubt(model.fps(), model.rest_faces().is_some());
+    spoken.doubt(model.fps().get(), model.rest_faces().is_some());
     Ok(spoken)
 }
 

@@ -178,7 +178,7 @@ fn write_film(
         u32::try_from(model.width())?,
         u32::try_from(model.height())?,
     );
-    let mut film = AviWriter::new(BufWriter::new(file), size, model.fps(), sound)?;
+    let mut film = AviWriter::new(BufWriter::new(file), size, model.fps().get(), sound)?;
     let samples = speech.bytes();
     let options = EncodeOptions {
         is_marked: true,
@@ -189,7 +189,7 @@ fn write_film(
         for (&place, frame) in part.iter().zip(trial.walk(part)?) {
             let jpeg = Encoding::Jpeg { quality: QUALITY };
             film.write_frame(&encode_with(&frame.picture, jpeg, options)?)?;
-            film.write_sound(sound_of(&samples, place, speech, model.fps()))?;
+            film.write_sound(sound_of(&samples, place, speech, model.fps().get()))?;
         }
         seen(part.len());
     }

@@ -64,7 +64,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// What the audio encoder reports.
     pub fn new(model: &'a Model, speech: &Speech) -> Result<Self, ServeError> {
-        if model.audio_encoder().is_none() || model.fps() != FPS {
+        if model.audio_encoder().is_none() || model.fps().get() != FPS {
             let n_floats = RANDOM_FRAMES * window_floats(model);
             return Ok(Self {
                 model,
@@ -84,6 +84,7 @@ impl<'a> Trial<'a> {
             cut: Cut {
                 first_frame: 0,
                 end_of_utterance: true,
+                silence_follows: false,
             },
             warning: None,
         };

@@ -21,6 +21,7 @@ use super::{
     alerts::{Alerts, RawAlerts},
     capacity::{Elsewhere, RawCapacity},
     engine::{Engine, RawEngine},
+    legacy::RawLegacy,
     logging::{Logging, RawLogging},
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
@@ -45,6 +46,8 @@ pub(super) struct RawConfig {
     server: RawServer,
     #[serde(deserialize_with = "null_as_default")]
     operations: RawOperations,
+    #[serde(deserialize_with = "null_as_default")]
+    legacy: RawLegacy,
     #[serde(deserialize_with = "null_as_default")]
     capacity: RawCapacity,
     #[serde(deserialize_with = "null_as_default")]
@@ -151,6 +154,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawServerTls::KEYS,
         RawOperations::KEYS,
         RawOperationsTls::KEYS,
+        RawLegacy::KEYS,
         RawCapacity::KEYS,
         RawEngine::KEYS,
         RawScheduling::KEYS,
@@ -181,6 +185,7 @@ impl RawConfig {
             self.server.tls.values(),
             self.operations.values(),
             self.operations.tls.values(),
+            self.legacy.values(),
             self.capacity.values(),
             self.engine.values(),
             self.output.values(),
@@ -221,7 +226,7 @@ impl RawConfig {
             jpeg_quality: output.jpeg_quality,
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
         })?;
-        let (server, requests) = self.server.check()?;
+        let (server, requests) = self.server.check(self.legacy.check())?;
         let tls = self.server.tls.check(base)?;
         let operations = self.operations.check(server.address, base)?;
         let session = self.session.check()?;

@@ -18,6 +18,8 @@ mod engine;
 mod environment;
 mod excerpt;
 mod file;
+mod legacy;
+mod legacy_file;
 mod log_filter;
 mod logging;
 mod model;
@@ -61,6 +63,7 @@ use typed::{Fault, Problem, Reader};
 pub use alerts::{Alert, Alerts};
 pub use engine::{DeviceChoice, Engine};
 pub use file::{Config, Source, keys};
+pub use legacy::Legacy;
 pub use logging::{CallLines, LogFormat, Logging};
 pub use operations::Operations;
 pub use origin::Origin;
@@ -207,6 +210,7 @@ impl Config {
             warnings: Vec::new(),
         };
         reading.refuse_duplicates();
+        reading.adopt();
         reading.apply(variables);
         reading.finish()
     }
@@ -257,6 +261,13 @@ impl Reading<'_> {
         for path in self.tree.duplicates() {
             self.refuse(&path, Part::Key, "this is a duplicate: keep one".into());
         }
+    }
+
+    fn adopt(&mut self) {
+        let file = self.file.display();
+        let said = legacy_file::adopt(&mut self.tree, &self.schema);
+        let said = said.into_iter().map(|said| format!("{file}: {said}"));
+        self.warnings.extend(said);
     }
 
     fn apply(&mut self, variables: impl IntoIterator<Item = (String, String)>) {

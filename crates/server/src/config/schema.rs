@@ -55,6 +55,17 @@ impl Schema {
         sections.any(|section| section.path.starts_with(path))
     }
 
+    /// The keys of the section at `path`; [`NAME`] alone where it has names. `None`: there is no section.
+    pub(super) fn keys_at(&self, path: &[&str]) -> Option<&'static [&'static str]> {
+        let keys = self.sections.iter().find(|section| section.path == path);
+        let has_names = || {
+            let mut named = self.sections.iter();
+            named.any(|section| section.path.strip_prefix(path) == Some(&[NAME]))
+        };
+        keys.map(|section| section.keys)
+            .or_else(|| has_names().then_some(&[NAME] as _))
+    }
+
     /// The paths of all keys that hold a value.
     pub(super) fn leaves(&self) -> impl Iterator<Item = Vec<&'static str>> {
         self.sections.iter().flat_map(|section| {

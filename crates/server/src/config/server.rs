@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     BadValue,
     address::parse_address,
+    legacy::Legacy,
     section::{in_range, mebibytes, section},
     text::Text,
     tls::RawServerTls,
@@ -47,6 +48,8 @@ pub struct ServerLimits {
     pub tenant_share_percent: u32,
     /// Whether the Open Inference Protocol is served beside the server's own.
     pub open_inference: bool,
+    /// Which protocols of servers that came before are served, too.
+    pub legacy: Legacy,
     /// Worker threads.
     pub n_workers: usize,
     /// Requests that may wait.
@@ -67,7 +70,7 @@ pub struct RequestLimits {
 }
 
 impl RawServer {
-    pub(super) fn check(&self) -> Result<(ServerLimits, RequestLimits), BadValue> {
+    pub(super) fn check(&self, legacy: Legacy) -> Result<(ServerLimits, RequestLimits), BadValue> {
         let n_workers = self.worker_count()?;
         let queue = self.queue_size()?;
         let frames = self.max_batch_frames()?;
@@ -94,6 +97,7 @@ impl RawServer {
             peer_share_percent: share,
             tenant_share_percent: tenant_share,
             open_inference: self.open_inference(),
+            legacy,
             n_workers: usize_of(n_workers),
             queue_capacity: usize_of(queue),
         };

@@ -145,6 +145,17 @@ impl Node {
 }
 
 impl Entry {
+    /// An entry that the file says in other words. What it says is known to be good.
+    pub(super) fn added(key: &str, value: Node) -> Self {
+        Self {
+            key: key.to_owned(),
+            key_kind: Some(Kind::Text),
+            value,
+            variable: None,
+            skipped: false,
+        }
+    }
+
     /// An entry that a variable adds.
     pub(super) fn of_variable(key: &str, value: Node, variable: &str) -> Self {
         Self {

@@ -89,6 +89,7 @@ impl Call {
                 output,
                 priority,
                 allow_partial: false,
+                visuals: None,
             },
             version,
             id: request.id,
@@ -125,6 +126,7 @@ fn read_cut(parameters: &mut Parameters<'_>) -> Result<Cut, ServeError> {
     Ok(Cut {
         first_frame: first_frame.map_or(0, usize_of),
         end_of_utterance: end_of_utterance.unwrap_or(true),
+        silence_follows: false,
     })
 }
 

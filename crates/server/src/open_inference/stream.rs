@@ -306,6 +306,7 @@ impl Running {
             output: order.output,
             priority: order.priority,
             allow_partial: false,
+            visuals: None,
         }
     }
 
@@ -318,6 +319,8 @@ impl Running {
                 let from = self.n_done * window_bytes;
                 *data = data.slice(from..from + n * window_bytes);
             }
+            // The same for each frame.
+            Clip::OneWindow { .. } => {}
             Clip::Steps { cut, .. } | Clip::Pcm { cut, .. } => cut.first_frame += self.n_done,
         }
         clip

@@ -19,6 +19,8 @@ use prost_types::{
 /// Fields and list elements of one message, nested ones included. `server.max_batch_frames` can be 4,096, and
 /// that many numbers of frames are the longest list of the contract.
 const MAX_ELEMENTS: usize = 8192;
+/// The message whose lists of floats are not decoded one by one: they are bytes to the server (`build.rs`).
+const KEPT_AS_BYTES: &str = ".lipsync.CompositeBatchRequest";
 /// Messages within messages.
 const MAX_DEPTH: usize = 32;
 
@@ -79,6 +81,9 @@ impl Shapes {
         let sets = [
             lipsync::FILE_DESCRIPTOR_SET,
             lipsync::inference::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::multi_tenant::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::monolithic::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::compositing::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -95,7 +100,7 @@ impl Shapes {
             }
         }
         let places: HashMap<&str, usize> = named.iter().map(|(n, _)| n.as_str()).zip(0..).collect();
-        let messages = named.iter().map(|(_, m)| shape(m, &places)).collect();
+        let messages = named.iter().map(|(n, m)| shape(n, m, &places)).collect();
         let methods = files.iter().flat_map(|file| {
             let services = file.service.iter();
             services.flat_map(|service| {
@@ -139,12 +144,13 @@ fn collect<'a>(
     into.push((name, message));
 }
 
-fn shape(message: &DescriptorProto, places: &HashMap<&str, usize>) -> Shape {
+fn shape(name: &str, message: &DescriptorProto, places: &HashMap<&str, usize>) -> Shape {
     let fields = message.field.iter().filter_map(|field| {
         let number = u32::try_from(field.number()).ok()?;
         let kind = match field.r#type() {
             Type::Message => Field::Message(*places.get(field.type_name())?),
             Type::String | Type::Bytes => return None,
+            Type::Float if name == KEPT_AS_BYTES => return None,
             _ if field.label() == Label::Repeated => Field::Numbers,
             _ => return None,
         };
@@ -313,6 +319,18 @@ mod tests {
         assert_eq!(check(BACKGROUND, &field(2, &long)), Err(TooMany));
         let single = [0x10, 1].repeat(MAX_ELEMENTS + 1);
         assert_eq!(check(BACKGROUND, &single), Err(TooMany));
+    }
+
+    #[test]
+    fn packed_floats_that_stay_bytes_are_one_element() {
+        const LEGACY: &str = "/lipsync.MultiTenantLipSync/InferBatchComposite";
+        let floats = vec![0; 4 * 614_400];
+        assert_eq!(check(LEGACY, &field(2, &floats)), Ok(()));
+        // Fields of one float each are as many elements.
+        let single = [2 << 3 | 5, 0, 0, 0, 0].repeat(MAX_ELEMENTS + 1);
+        assert_eq!(check(LEGACY, &single), Err(TooMany));
+        let pieces = field(2, &[0; 4]).repeat(MAX_ELEMENTS + 1);
+        assert_eq!(check(LEGACY, &pieces), Err(TooMany));
     }
 
     #[test]

@@ -13,7 +13,13 @@ use crate::{
 const LIP_SYNC: &str = "/lipsync.v1.LipSync/";
 /// Methods of the Open Inference Protocol begin with this.
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
-/// Its methods that are answered at once.
+/// Methods of the Go servers that came before begin so. All have the same ones.
+const LEGACY: [&str; 3] = [
+    "/lipsync.MultiTenantLipSync/",
+    "/monolithic.MonolithicService/",
+    "/compositing.CompositingService/",
+];
+/// Methods of the Open Inference Protocol that are answered at once.
 const INFERENCE_CONTROL: [&str; 15] = [
     "CudaSharedMemoryRegister",
     "CudaSharedMemoryStatus",
@@ -167,6 +173,14 @@ impl Kind {
                 _ => Self::Unknown,
             };
         }
+        if let Some(method) = LEGACY.iter().find_map(|service| path.strip_prefix(service)) {
+            return match method {
+                "InferBatchComposite" => Self::Work,
+                "LoadModel" => Self::Load,
+                "ListModels" | "UnloadModel" | "GetModelStats" | "Health" => Self::Control,
+                _ => Self::Unknown,
+            };
+        }
         match path {
             "/lipsync.v1.ModelAdmin/LoadModel" => Self::Load,
             "/lipsync.v1.ModelAdmin/ListModels"
@@ -199,6 +213,9 @@ mod tests {
         for set in [
             lipsync::FILE_DESCRIPTOR_SET,
             lipsync::inference::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::multi_tenant::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::monolithic::FILE_DESCRIPTOR_SET,
+            lipsync::legacy::compositing::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -220,6 +237,6 @@ mod tests {
                 }
             }
         }
-        assert!(n_methods >= 33, "{n_methods}");
+        assert!(n_methods >= 51, "{n_methods}");
     }
 }

@@ -64,6 +64,11 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// Longer ids are replaced by one of ours.
 const MAX_ID_BYTES: usize = 128;
 
+/// The code of an error that its answer tells in the message, as protocols of other servers do. An extension of
+/// responses: to those protocols the call was good, to whoever counts calls it was not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InBand(pub(crate) Code);
+
 /// Adds [`RequestService`].
 #[derive(Debug, Clone)]
 pub struct RequestLayer {
@@ -266,7 +271,7 @@ impl Call {
         if let Some(room) = &room {
             room.set_waiting(Some(tokio::time::Instant::now()));
         }
-        if let Some(code) = told_code(response.headers()) {
+        if let Some(code) = in_band(&response).or_else(|| told_code(response.headers())) {
             self.ending.ends_with(code);
         }
         let held = Held {
@@ -421,6 +426,12 @@ fn repaired(response: &Response<Body>) -> Option<Code> {
     } else {
         None
     }
+}
+
+/// The code of an error that the message tells.
+fn in_band(response: &Response<Body>) -> Option<Code> {
+    let told = response.extensions().get::<InBand>()?;
+    Some(told.0)
 }
 
 fn code_header(code: Code) -> HeaderValue {

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tonic::Request;
 
 use super::*;
+use crate::service::ModelAdminService;
 
 /// How a network's memory is given back: when the test says so.
 struct Freeing {

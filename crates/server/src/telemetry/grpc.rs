@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use lipsync_telemetry::{Buckets, Counter, Histogram, HistogramSnapshot, OTHER, Table};
 use tonic::Code;
 
-/// Methods of all services; there are about fifteen.
+/// Methods of all services; there are about fifty.
 const MAX_METHODS: usize = 64;
 /// Status codes of gRPC.
 const CODES: usize = 17;

@@ -47,6 +47,7 @@ pub(crate) fn batch_order(
         output,
         priority: parse_priority(proto.priority, &headers.caller)?,
         allow_partial: proto.allow_partial,
+        visuals: None,
     })
 }
 
@@ -144,6 +145,7 @@ fn parse_cut(first_frame: u32, end_of_utterance: Option<bool>) -> Cut {
     Cut {
         first_frame: usize_of(first_frame),
         end_of_utterance: end_of_utterance.unwrap_or(true),
+        silence_follows: false,
     }
 }
 

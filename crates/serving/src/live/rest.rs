@@ -40,6 +40,7 @@ fn silence(model: &Model) -> Result<Arc<[f32]>, ServeError> {
         cut: Cut {
             first_frame: N_FRAMES / 2,
             end_of_utterance: false,
+            silence_follows: false,
         },
         warning: None,
     };

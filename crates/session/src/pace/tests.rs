@@ -6,7 +6,7 @@ fn at(start: Instant, ms: u64) -> Instant {
 
 /// A clock of 25 frames/s that began with frame 0 and lost `lost_ms` before frame 10.
 fn stalled(start: Instant, lost_ms: u64) -> Pacer {
-    let mut pacer = Pacer::new(25);
+    let mut pacer = Pacer::new(Fps::at_least_1(25));
     pacer.start(0, start, None);
     pacer.hold(10, at(start, 400 + lost_ms));
     pacer
@@ -31,7 +31,7 @@ fn a_day_does_not_drift() {
 #[test]
 fn a_hold_moves_all_that_follows() {
     let start = Instant::now();
-    let mut pacer = Pacer::new(25);
+    let mut pacer = Pacer::new(Fps::at_least_1(25));
     pacer.start(5, at(start, 1000), None);
     assert_eq!(pacer.due(4), Some(at(start, 960)));
     pacer.hold(10, at(start, 1190));

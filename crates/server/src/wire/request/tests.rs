@@ -43,7 +43,8 @@ fn defaults_are_filled_in() {
         cut,
         Cut {
             first_frame: 0,
-            end_of_utterance: true
+            end_of_utterance: true,
+            silence_follows: false,
         }
     );
 }
