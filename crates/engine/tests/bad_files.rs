@@ -81,7 +81,8 @@ fn flip_a_bit(onnx: &[u8], place: usize, workspace: &mut Workspace) {
         let shapes = network.input_shapes();
         let inputs: Vec<Vec<f32>> = shapes.iter().map(|s| vec![0.5; s.len()]).collect();
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        network.run(workspace, &inputs).unwrap();
+        let ran = network.run(workspace, &inputs);
+        ran.expect("what loads runs");
     }
 }
 

@@ -158,13 +158,11 @@ impl Server {
         let live = shared.live.clone();
         // A session is over after half of it; the rest is for its client to come and see why.
         let unread = move || 2 * live.get().session.send_timeout;
+        let share_percent = shared.limits.peer_share_percent;
         let door = transport::Door {
             listener,
             tls,
-            places: transport::places(
-                transport::max_connections(),
-                shared.limits.peer_share_percent,
-            ),
+            places: transport::places(transport::max_connections(), share_percent),
             traffic: Arc::clone(&shared.figures.grpc_port),
         };
         let serving = transport::serve(door, calls, Arc::new(unread), closing);
