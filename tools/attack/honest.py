@@ -1,6 +1,6 @@
 """The normal client, a process of its own: an open loop of small requests of several kinds.
 
-Usage: honest.py PORT OPERATIONS_PORT SECONDS KIND,... [MODEL]; prints JSON: kind -> n, ok, p50, p99, max (ms) and errors.
+Usage: honest.py PORT OPERATIONS_PORT SECONDS KIND,... [MODEL [CA]]; prints JSON: kind -> n, ok, p50, p99, max (ms) and errors.
 """
 
 import collections
@@ -26,16 +26,19 @@ def percentile(values, percent):
 class Calls:
     """One method for each kind of request; it raises when the answer is not the right one."""
 
-    def __init__(self, port, operations, model):
+    def __init__(self, port, operations, model, ca=None):
         import grpc
 
         sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "clients/python/src"))
         from lipsync_client.v1 import lipsync_pb2, lipsync_pb2_grpc
 
         self.pb, self.operations, self.model = lipsync_pb2, operations, model
-        channel = grpc.insecure_channel(
-            f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
-        )
+        address, options = f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)]
+        if ca:
+            trusted = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
+            channel = grpc.secure_channel(address, trusted, options)
+        else:
+            channel = grpc.insecure_channel(address, options)
         self.lipsync, self.admin = (
             lipsync_pb2_grpc.LipSyncStub(channel),
             lipsync_pb2_grpc.ServerAdminStub(channel),
@@ -125,8 +128,8 @@ class Loop(threading.Thread):
         }
 
 
-def main(port, operations, seconds, kinds, model="mira"):
-    calls = Calls(int(port), int(operations), model)
+def main(port, operations, seconds, kinds, model="mira", ca=None):
+    calls = Calls(int(port), int(operations), model, ca)
     loops = {kind: Loop(kind, getattr(calls, kind), float(seconds)) for kind in kinds.split(",")}
     for loop in loops.values():
         loop.join()

@@ -31,6 +31,8 @@ class Attack:
     # Whether the server owes the attacker something (an answer that is still read) for as long as the grace lasts.
     may_use_grace: bool = False
     is_check: bool = False
+    # Whether the gRPC port is encrypted.
+    tls: bool = False
 
 
 ATTACKS: dict[str, Attack] = {}

@@ -15,6 +15,8 @@ import time
 import children
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Of the tests: for `localhost` and `127.0.0.1`.
+CERTIFICATES = ROOT / "tests/data/tls"
 # `server.shutdown_grace_s` of every server under test.
 GRACE_S = 10
 
@@ -100,10 +102,12 @@ class Server:
         stdout=None,
         stderr=None,
         wait=True,
+        tls=False,
     ):
         self.port, self.ops = free_ports(2)
         self.folder, self.log = folder, folder / f"server-{self.port}.log"
         path = folder / f"server-{self.port}.yaml"
+        self.ca = str(CERTIFICATES / "ca.pem") if tls else None
         # JSON is YAML.
         path.write_text(json.dumps(self._config(options or {}, models)))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LIPSYNC_")}
@@ -142,6 +146,9 @@ class Server:
                 "tomo": {"path": "tomo", "preload": True},
             },
         }
+        if self.ca:
+            files = {"cert": "server.pem", "key": "server-key.pem"}
+            config["server"]["tls"] = {k: str(CERTIFICATES / v) for k, v in files.items()}
         for section, keys in options.items():
             config.setdefault(section, {}).update(keys)
         return config

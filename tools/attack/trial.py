@@ -51,6 +51,7 @@ def honest(target, seconds, kinds, model="mira"):
         str(seconds),
         ",".join(kinds),
         model,
+        *([target.ca] if getattr(target, "ca", None) else []),
     ]
     return children.start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
@@ -153,7 +154,7 @@ def beside(attack, source, bench):
     if attack.prepare:
         attack.prepare(bench.folder)
     with bench.server(
-        options=attack.options, models=attack.models, limits=attack.limits
+        options=attack.options, models=attack.models, limits=attack.limits, tls=attack.tls
     ) as under_test:
         read(honest(under_test, 2, attack.honest))
         alone, again = (

@@ -23,6 +23,7 @@ OPEN = text(1, text(1, "mira") + number(3, 16000))
 INFER = "/lipsync.v1.LipSync/InferBatchComposite"
 BACKGROUND = "/lipsync.v1.LipSync/GetBackground"
 STREAM = "/lipsync.v1.LipSync/StreamComposite"
+INFER_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 LOAD = "/lipsync.v1.ModelAdmin/LoadModel"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 WATCH_STATS = "/lipsync.v1.ServerAdmin/WatchServerStats"

@@ -108,6 +108,14 @@ pub(crate) fn stripped() -> Warning {
     }
 }
 
+/// What a client is told of whose chunks one begins as a file does, in the middle of a segment.
+pub(crate) fn among(found: &str) -> Warning {
+    Warning {
+        code: "not_samples",
+        text: format!("a chunk begins like {found}: send decoded samples"),
+    }
+}
+
 /// What a client is told that seems to send text. An 8-bit coding may hold nothing else for a while.
 pub(crate) fn text(format: PcmFormat) -> Option<Warning> {
     (format.encoding.sample_bytes() > 1).then(|| Warning {

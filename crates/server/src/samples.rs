@@ -64,10 +64,18 @@ impl Intake<ServeError> for PcmIntake {
         let format = self.format;
         let segment = &mut self.segment;
         let mut held = std::mem::take(&mut segment.held);
-        if segment.at == At::Samples && look(chunk) == Look::Wav {
-            // The next file of several. What is held of a sample is none.
-            held.clear();
-            segment.at = At::WavHeader;
+        let mut among = None;
+        if segment.at == At::Samples {
+            match look(chunk) {
+                Look::Wav => {
+                    // The next file of several. What is held of a sample is none.
+                    held.clear();
+                    segment.at = At::WavHeader;
+                }
+                // Among so many chunks as there are, samples look like that now and then.
+                Look::Other(found) => among = Some(file::among(found)),
+                Look::Undecided | Look::Unknown | Look::Text => {}
+            }
         }
         let n_seen = if segment.at == At::Samples {
             held.len()
@@ -98,6 +106,9 @@ impl Intake<ServeError> for PcmIntake {
         }
         if self.segment.at != At::Samples {
             return self.hold(&bytes);
+        }
+        if let Some(warning) = among {
+            self.warn(warning);
         }
         self.doubt(&bytes[n_seen..], format)?;
         let n_whole = bytes.len() - bytes.len() % format.item_bytes();

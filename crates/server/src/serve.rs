@@ -64,9 +64,10 @@ impl Server {
         let places = config.admission();
         let bind = |source| StartError::Bind { address, source };
         let listener = listen(address).map_err(bind)?;
-        let tls = encrypted(config.tls.as_ref(), b"h2")?;
+        let by_peer = config.server.tells_peers_apart();
+        let tls = encrypted(config.tls.as_ref(), b"h2", by_peer)?;
         let mut ports: Vec<_> = tls.iter().cloned().collect();
-        let operations = bind_operations(config.operations.as_ref(), &mut ports).await?;
+        let operations = bind_operations(config.operations.as_ref(), &mut ports, by_peer).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let rooms = loader.devices();
@@ -94,6 +95,7 @@ impl Server {
                 workers,
                 cpu: CpuPool::new(),
                 book,
+                takes_turns_by_peer: by_peer,
             },
             limits: config.server,
             live,
@@ -211,21 +213,25 @@ fn pool(config: &Config, devices: Vec<Device>) -> PoolConfig {
 }
 
 /// Reads the certificate of a port, if it has one. `alpn` is what is spoken inside.
+/// `by_peer`: an address is one client.
 fn encrypted(
     tls: Option<&config::Tls>,
     alpn: &'static [u8],
+    by_peer: bool,
 ) -> Result<Option<Arc<Port>>, TlsError> {
-    tls.map(|tls| Port::new(tls.clone(), alpn)).transpose()
+    tls.map(|tls| Port::new(tls.clone(), alpn, by_peer))
+        .transpose()
 }
 
 async fn bind_operations(
     config: Option<&config::Operations>,
     ports: &mut Vec<Arc<Port>>,
+    by_peer: bool,
 ) -> Result<Option<Listening>, StartError> {
     let Some(config) = config else {
         return Ok(None);
     };
-    let tls = encrypted(config.tls.as_ref(), b"http/1.1")?;
+    let tls = encrypted(config.tls.as_ref(), b"http/1.1", by_peer)?;
     ports.extend(tls.clone());
     match Listening::bind(config, tls).await {
         Ok(listening) => Ok(Some(listening)),

@@ -9,14 +9,14 @@ use std::{
 use lipsync_core::{Fps, ModelId};
 use lipsync_registry::{Lease, Model, Registry};
 use lipsync_session::Warning;
-use lipsync_worker_pool::JobTimings;
+use lipsync_worker_pool::{JobTimings, Work as JobWork};
 
 use crate::{
     admission::{Admission, Admitted, Upload, Work},
     ahead::Ahead,
     answer_limit::AnswerLimit,
     caller::Caller,
-    clip::{ClipWindows, windows_of_clip},
+    clip::{ClipWindows, least_frames, windows_of_clip},
     coding::CodedFrame,
     error::ServeError,
     gate::Ticket,
@@ -190,6 +190,7 @@ impl Batches {
         let arrived = Instant::now();
         let (output, priority) = (order.output, order.priority);
         let allow_partial = order.allow_partial;
+        let pipeline = self.pipeline.of(caller);
         let Prepared {
             charge,
             _in_use,
@@ -210,9 +211,8 @@ impl Batches {
         if windows.n_frames > 0 {
             let urgency = Urgency {
                 allow_partial,
-                ..Urgency::of_call(caller, priority)
+                ..pipeline.urgency(caller, priority, JobWork::Unary)
             };
-            let pipeline = &self.pipeline;
             let audio = windows.data;
             let made =
                 charged(charge, pipeline.infer(&model, &backgrounds, audio, urgency)).await?;
@@ -253,26 +253,34 @@ impl Batches {
         let Lease { model, load_time } = used.lease;
         let place = self.admission.admit(caller, Work::Batch)?;
         let begun = Instant::now();
+        let pipeline = self.pipeline.of(caller);
+        // A tenant whose frames are used up has no audio listened to either. How many frames there are is known then.
+        let n_least = least_frames(&model, &order.clip, order.n_frames);
+        let expected = self
+            .admission
+            .charge(caller, n_least.min(self.max_frames))?;
         let windows = match (order.n_frames, ahead) {
             (Some(n_frames), Some((ahead, n_left))) => match ahead.take(&model, n_frames) {
                 Some(windows) => windows,
                 None => {
                     let n_to_make = ahead.n_to_make(n_frames, n_left.min(self.max_frames));
-                    let made = self.windows(&model, order.clip, Some(n_to_make)).await?;
-                    ahead.put(&model, made, n_frames)
+                    let made = self.windows(&pipeline, &model, order.clip, Some(n_to_make));
+                    ahead.put(&model, made.await?, n_frames)
                 }
             },
-            (n_frames, _) => self.windows(&model, order.clip, n_frames).await?,
+            (n_frames, _) => {
+                let made = self.windows(&pipeline, &model, order.clip, n_frames);
+                made.await?
+            }
         };
+        drop(expected);
         let charge = self.admission.charge(caller, windows.n_frames)?;
         let indices = walk(&model, start, windows.n_frames);
         let room = self.reserve(caller, estimated_bytes(&model, &indices, order.output)?)?;
-        let backgrounds = self
-            .pipeline
-            .backgrounds(&model, start, windows.n_frames)
-            .await?;
+        let backgrounds = pipeline.backgrounds(&model, start, windows.n_frames);
+        let backgrounds = backgrounds.await?;
         if let Some(visuals) = &order.visuals {
-            visuals::check(&self.pipeline.cpu, visuals, backgrounds.crops()).await?;
+            visuals::check(&pipeline.cpu, visuals, backgrounds.crops()).await?;
         }
         Ok(Prepared {
             charge,
@@ -313,7 +321,7 @@ impl Batches {
             ));
         }
         let room = self.reserve(caller, estimated_bytes(&model, &indices, output)?)?;
-        let pipeline = &self.pipeline;
+        let pipeline = self.pipeline.of(caller);
         let frames = pipeline.background_frames(&model, indices, output).await?;
         caller.tally.made(frames.len());
         Ok(Served {
@@ -343,12 +351,13 @@ impl Batches {
 
     async fn windows(
         &self,
+        pipeline: &Pipeline,
         model: &Arc<Model>,
         clip: Clip,
         n_wanted: Option<usize>,
     ) -> Result<ClipWindows, ServeError> {
         let begun = Instant::now();
-        let Pipeline { cpu, book, .. } = &self.pipeline;
+        let Pipeline { cpu, book, .. } = pipeline;
         let (model, max_frames) = (Arc::clone(model), self.max_frames);
         let windows = cpu.run(move || windows_of_clip(&model, &clip, n_wanted, max_frames));
         let windows = windows.await?;

@@ -75,6 +75,15 @@ impl Caller {
         })
     }
 
+    /// Who takes turns with others where work waits: its tenant. Where there are no tenants, it is the address, if
+    /// addresses are told apart; else one address with much work would keep all others waiting for the end of it.
+    pub(crate) fn takes_turns_as(&self, by_peer: bool) -> TenantId {
+        if by_peer && !self.rights.is_one_of_many {
+            return TenantId::new(&self.peer.to_string());
+        }
+        self.tenant.clone()
+    }
+
     /// Refuses a level of urgency above the tenant's.
     ///
     /// # Errors
@@ -97,4 +106,28 @@ fn known_if(is_known: bool, model: &ModelId) -> Result<(), ServeError> {
     }
     let id = model.clone();
     Err(RegistryError::UnknownModel { id }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_take_turns_where_no_tenants_do() {
+        let at = |address: &str| Peer::new(address.parse().unwrap());
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| Caller::at(at(address)));
+        assert_ne!(one.takes_turns_as(true), other.takes_turns_as(true));
+        assert_eq!(one.takes_turns_as(true).as_str(), "192.0.2.1");
+        // Behind a proxy.
+        assert_eq!(one.takes_turns_as(false), other.takes_turns_as(false));
+        let of_tenant = Caller {
+            tenant: TenantId::new("a"),
+            rights: Arc::new(Rights {
+                is_one_of_many: true,
+                ..Rights::default()
+            }),
+            ..one
+        };
+        assert_eq!(of_tenant.takes_turns_as(true).as_str(), "a");
+    }
 }

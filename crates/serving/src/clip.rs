@@ -44,6 +44,8 @@ pub struct ClipWindows {
 /// Frames beyond those that rows of steps cover that may be asked for by count: the clip's audio may
 /// be so much longer than its steps.
 const STEPS_SURPLUS_FRAMES: u64 = 2;
+/// More than the frames at the end of speech that goes on whose windows are not complete.
+const MAX_OPEN_FRAMES: u64 = 16;
 /// Steps are handed to the window maker in pieces of so many, for the same reason as samples.
 const STEPS_AT_ONCE: usize = 64;
 /// Samples are handed to the front-end in pieces of this duration, so that it can stop when enough
@@ -100,6 +102,42 @@ pub fn windows_of_clip(
         first_frame,
         warnings,
     })
+}
+
+/// Frames that surely come of a clip, told without listening to it.
+pub(crate) fn least_frames(model: &Model, clip: &Clip, n_wanted: Option<usize>) -> usize {
+    let covered = |n_all: u64, cut: Cut| {
+        let n_covered = n_all.saturating_sub(cut.first_frame as u64);
+        // Of speech that goes on, the last frames wait for more of it.
+        let n_open = if cut.end_of_utterance {
+            0
+        } else {
+            MAX_OPEN_FRAMES
+        };
+        n_covered.saturating_sub(n_open)
+    };
+    let n_frames = match clip {
+        Clip::Windows { data } => {
+            (data.len() / size_of::<f32>() / window_floats(model).max(1)) as u64
+        }
+        // As many as are wanted.
+        Clip::OneWindow { .. } => u64::MAX,
+        Clip::Steps { data, cut } => {
+            let n_steps = data.len() / size_of::<f32>() / STEP_FLOATS;
+            covered(frames_of_steps(n_steps as u64), *cut)
+        }
+        Clip::Pcm {
+            samples,
+            format,
+            cut,
+            ..
+        } => {
+            let n_samples = (samples.len() / format.item_bytes()) as u64;
+            covered(frames_in(n_samples, format.rate_hz, FPS), *cut)
+        }
+    };
+    let n_frames = usize::try_from(n_frames).unwrap_or(usize::MAX);
+    n_wanted.map_or(n_frames, |n| n.min(n_frames))
 }
 
 /// What a request says about the number of frames.

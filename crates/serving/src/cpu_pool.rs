@@ -3,10 +3,13 @@
 use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use lipsync_core::saturate::u32_of;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use lipsync_core::TenantId;
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::error::ServeError;
+use crate::{
+    error::ServeError,
+    turns::{Turn, Turns},
+};
 
 /// Runs closures on tokio's blocking threads, no more at once than there are cores.
 ///
@@ -15,14 +18,26 @@ use crate::error::ServeError;
 /// Work of a live session goes before batch work: of that no more waits for a slot than there are
 /// slots, and what waits there is served in turn. So a session whose work comes to a pool full of
 /// batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of
-/// sessions.
+/// sessions. Batch work of several tenants or addresses takes turns ([`Turns`]).
 #[derive(Debug, Clone)]
 pub struct CpuPool {
     slots: Arc<Semaphore>,
     /// What batch work needs before it may wait for a slot; as many as there are slots.
-    batch_turns: Arc<Semaphore>,
+    batch_turns: Arc<Turns>,
+    /// Who holds batch work back, one at a time.
+    holder: Arc<Mutex<()>>,
     n_slots: usize,
     is_live: bool,
+    /// Whose work it is.
+    whose: TenantId,
+}
+
+/// Batch work is held back until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Held {
+    _turns: Vec<Turn>,
+    _holder: OwnedMutexGuard<()>,
 }
 
 impl CpuPool {
@@ -35,9 +50,11 @@ impl CpuPool {
     fn with_slots(n_slots: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(n_slots)),
-            batch_turns: Arc::new(Semaphore::new(n_slots)),
+            batch_turns: Turns::new(n_slots),
+            holder: Arc::default(),
             n_slots,
             is_live: false,
+            whose: TenantId::default(),
         }
     }
 
@@ -54,14 +71,33 @@ impl CpuPool {
         }
     }
 
+    /// The same slots, for work of somebody who takes turns with others.
+    pub(crate) fn of(&self, whose: TenantId) -> Self {
+        Self {
+            whose,
+            ..self.clone()
+        }
+    }
+
     /// Holds batch work back, once what runs of it has ended, until the result is dropped.
     ///
     /// # Errors
     /// [`ServeError::Internal`]: never.
-    pub async fn hold_batch(&self) -> Result<OwnedSemaphorePermit, ServeError> {
-        let all = u32_of(self.n_slots);
-        let turns = Arc::clone(&self.batch_turns).acquire_many_owned(all);
-        turns.await.map_err(ServeError::internal)
+    pub async fn hold_batch(&self) -> Result<Held, ServeError> {
+        let holder = Arc::clone(&self.holder).lock_owned().await;
+        let mut turns = Vec::with_capacity(self.n_slots);
+        for _ in 0..self.n_slots {
+            turns.push(self.turn().await?);
+        }
+        Ok(Held {
+            _turns: turns,
+            _holder: holder,
+        })
+    }
+
+    async fn turn(&self) -> Result<Turn, ServeError> {
+        let turn = self.batch_turns.take(&self.whose).await;
+        turn.ok_or_else(|| ServeError::internal("nobody passes the turns on"))
     }
 
     /// Runs `work` and waits for its result. Work whose caller has gone is not started.
@@ -76,7 +112,7 @@ impl CpuPool {
         let turn = if self.is_live {
             None
         } else {
-            Some(take(&self.batch_turns).await?)
+            Some(self.turn().await?)
         };
         let slot = take(&self.slots).await?;
         let task = tokio::task::spawn_blocking(move || {

@@ -32,6 +32,9 @@ pub enum ServeError {
         /// With what, as the client names it.
         encoding: String,
     },
+    /// A message is flagged as compressed in a call that names no compression.
+    #[error("the message is flagged as compressed, but grpc-encoding names no compression")]
+    CompressedFlag,
     /// No such model is configured.
     #[error("{reason}")]
     UnknownModel {

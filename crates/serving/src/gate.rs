@@ -8,7 +8,7 @@
 //! [`crate::admission`] decides what a place stands for, and words the refusals.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -75,6 +75,8 @@ struct State {
     by_peer: HashMap<Peer, usize>,
     by_tenant: HashMap<TenantId, usize>,
     holders: HashMap<u64, Holder>,
+    /// Those that wait, by since when: there may be tens of thousands, and whoever finds no room looks for the first.
+    waiting: BTreeSet<(Instant, u64)>,
     next_id: u64,
 }
 
@@ -171,7 +173,7 @@ impl Gate {
     pub(crate) fn lack_of_one(&self, party: &Party) -> Option<Lack> {
         let state = self.lock();
         let lack = self.lack_in(party, Trial::of(&state, party), 0, 1)?;
-        let has_candidate = || !self.candidates(&state, party, None).is_empty();
+        let has_candidate = || self.candidates(&state, party, None).next().is_some();
         let can_be_made = self.rules.patience.is_some() && has_candidate();
         (!can_be_made).then_some(lack)
     }
@@ -206,44 +208,59 @@ impl Gate {
             return Ok(());
         };
         let mut leaving = Vec::new();
+        let mut is_enough = false;
         for candidate in self.candidates(state, party, own) {
             if !candidate.helps(lack) {
                 continue;
             }
-            let freed = state
-                .holders
-                .get(&candidate.id)
-                .map_or(0, |holder| holder.n);
-            trial.free(&candidate, freed);
+            trial.free(&candidate);
             leaving.push(candidate.id);
             match self.lack_in(party, trial, n_own, n) {
                 None => {
-                    leaving.into_iter().for_each(|id| state.withdraw(id));
-                    return Ok(());
+                    is_enough = true;
+                    break;
                 }
                 Some(still) => lack = still,
             }
         }
-        Err(lack)
+        if !is_enough {
+            return Err(lack);
+        }
+        leaving.into_iter().for_each(|id| state.withdraw(id));
+        Ok(())
     }
 
-    /// Holders that would give way, longest waiting first.
-    fn candidates(&self, state: &State, party: &Party, own: Option<u64>) -> Vec<Candidate> {
-        let Some(patience) = self.rules.patience else {
-            return Vec::new();
-        };
-        let now = Instant::now();
-        let mut waiting: Vec<_> = state
-            .holders
-            .iter()
-            .filter(|(id, _)| Some(**id) != own)
-            .filter_map(|(id, holder)| Some((holder.waiting_since?, *id, &holder.party)))
-            .filter(|(since, ..)| *since + patience <= now)
-            .map(|(since, id, theirs)| (since, Candidate::of(id, theirs, party)))
-            .collect();
-        // Among those that wait equally long, the peer's own go first.
-        waiting.sort_unstable_by_key(|(since, other)| (*since, !other.is_same_peer, other.id));
-        waiting.into_iter().map(|(_, other)| other).collect()
+    /// Holders that would give way, longest waiting first. Among those that wait equally long, the peer's own are.
+    fn candidates(
+        &self,
+        state: &State,
+        party: &Party,
+        own: Option<u64>,
+    ) -> impl Iterator<Item = Candidate> {
+        let last = self
+            .rules
+            .patience
+            .and_then(|p| Instant::now().checked_sub(p));
+        let may_leave = move |(since, _): &&(Instant, u64)| last.is_some_and(|last| *since <= last);
+        let mut waiting = state.waiting.iter().take_while(may_leave).peekable();
+        let since_one_moment = std::iter::from_fn(move || {
+            let (since, first) = waiting.next()?;
+            let mut ids = vec![*first];
+            while let Some((_, id)) = waiting.next_if(|(other, _)| other == since) {
+                ids.push(*id);
+            }
+            Some(ids)
+        });
+        since_one_moment.flat_map(move |mut ids| {
+            ids.retain(|id| Some(*id) != own);
+            let holders = ids.iter().filter_map(|&id| {
+                let holder = state.holders.get(&id)?;
+                Some(Candidate::of(id, holder, party))
+            });
+            let mut candidates: Vec<_> = holders.collect();
+            candidates.sort_unstable_by_key(|other| (!other.is_same_peer, other.id));
+            candidates
+        })
     }
 
     /// Why `n` more would not fit. `n_own` is what the asking ticket has already: one thing, however large, is
@@ -279,14 +296,17 @@ impl Gate {
 /// A holder that would give way.
 struct Candidate {
     id: u64,
+    n: usize,
     is_same_peer: bool,
     is_same_tenant: bool,
 }
 
 impl Candidate {
-    fn of(id: u64, theirs: &Party, party: &Party) -> Self {
+    fn of(id: u64, holder: &Holder, party: &Party) -> Self {
+        let theirs = &holder.party;
         Self {
             id,
+            n: holder.n,
             is_same_peer: theirs.peer == party.peer,
             is_same_tenant: theirs.tenant.is_some() && theirs.tenant == party.tenant,
         }
@@ -321,7 +341,8 @@ impl Trial {
         }
     }
 
-    fn free(&mut self, candidate: &Candidate, n: usize) {
+    fn free(&mut self, candidate: &Candidate) {
+        let n = candidate.n;
         self.n_taken -= n;
         if candidate.is_same_peer {
             self.n_of_peer -= n;
@@ -361,6 +382,9 @@ impl State {
 
     fn remove(&mut self, id: u64) -> Option<Holder> {
         let holder = self.holders.remove(&id)?;
+        if let Some(since) = holder.waiting_since {
+            self.waiting.remove(&(since, id));
+        }
         self.subtract(&holder.party, holder.n);
         Some(holder)
     }
@@ -407,9 +431,22 @@ impl Ticket {
 
     /// Says since when its owner only waits, if it does: then it gives way to others, if its gate is so.
     pub fn set_waiting(&self, since: Option<Instant>) {
-        if let Some(holder) = self.gate.lock().holders.get_mut(&self.id) {
-            holder.waiting_since = since;
+        let mut state = self.gate.lock();
+        let State {
+            holders, waiting, ..
+        } = &mut *state;
+        if let Some(holder) = holders.get_mut(&self.id) {
+            if let Some(before) = std::mem::replace(&mut holder.waiting_since, since) {
+                waiting.remove(&(before, self.id));
+            }
+            waiting.extend(since.map(|since| (since, self.id)));
         }
+    }
+
+    /// Gives way now, without being asked: what this ticket stands for must end soon.
+    pub fn give_up(&self) {
+        self.gate.lock().withdraw(self.id);
+        self.gate.changed.notify_waiters();
     }
 
     /// Returns when this ticket has given way: what it stands for must end soon.

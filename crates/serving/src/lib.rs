@@ -34,6 +34,7 @@ mod residents;
 pub mod rights;
 pub mod speech;
 pub mod telemetry;
+mod turns;
 pub mod visuals;
 
 pub use coding::CodedFrame;

@@ -1,6 +1,9 @@
 //! Who is at the other end of a connection, as far as the server can tell.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// The address that a connection came from; what one address may hold of the server is bounded by it.
 ///
@@ -24,6 +27,12 @@ impl Peer {
             }
             v4 @ IpAddr::V4(_) => Self(v4),
         }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

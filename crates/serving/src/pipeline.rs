@@ -33,6 +33,9 @@ pub struct Pipeline {
     pub cpu: CpuPool,
     /// What the steps took.
     pub book: Arc<Book>,
+    /// Whether addresses take turns where there are no tenants to take them. Not where one address stands for many
+    /// clients.
+    pub takes_turns_by_peer: bool,
 }
 
 /// The background frames of a batch, in order.
@@ -58,44 +61,36 @@ pub(crate) struct Urgency {
     pub(crate) tally: Arc<Tally>,
 }
 
-impl Urgency {
-    /// Of a call by this caller.
-    pub(crate) fn of_call(caller: &Caller, priority: Priority) -> Self {
-        Self {
-            claim: Claim {
-                max_wait: caller.max_wait,
-                ..claim(caller, priority, Work::Unary)
-            },
-            max_wait: caller.max_wait,
-            allow_partial: false,
-            tally: Arc::clone(&caller.tally),
-        }
-    }
-
-    /// Of a session by this caller.
-    pub(crate) fn of_session(caller: &Caller, priority: Priority) -> Self {
-        Self {
-            claim: claim(caller, priority, Work::Live),
-            max_wait: None,
-            allow_partial: false,
-            tally: Arc::clone(&caller.tally),
-        }
-    }
-}
-
-fn claim(caller: &Caller, priority: Priority, work: Work) -> Claim {
-    Claim {
-        tenant: caller.tenant.clone(),
-        weight: caller.weight,
-        priority,
-        deadline: caller.deadline,
-        due: None,
-        max_wait: None,
-        work,
-    }
-}
-
 impl Pipeline {
+    /// How urgent work of this caller is.
+    pub(crate) fn urgency(&self, caller: &Caller, priority: Priority, work: Work) -> Urgency {
+        // How long a session's frames may wait is for the session to say.
+        let max_wait = caller.max_wait.filter(|_| work == Work::Unary);
+        Urgency {
+            claim: Claim {
+                tenant: caller.takes_turns_as(self.takes_turns_by_peer),
+                weight: caller.weight,
+                priority,
+                deadline: caller.deadline,
+                due: None,
+                max_wait,
+                work,
+            },
+            max_wait,
+            allow_partial: false,
+            tally: Arc::clone(&caller.tally),
+        }
+    }
+
+    /// The same, for work of this caller.
+    pub(crate) fn of(&self, caller: &Caller) -> Self {
+        let whose = caller.takes_turns_as(self.takes_turns_by_peer);
+        Self {
+            cpu: self.cpu.of(whose),
+            ..self.clone()
+        }
+    }
+
     /// The same, for a session whose frames have their time.
     pub(crate) fn live(&self) -> Self {
         Self {

@@ -401,7 +401,7 @@ mod tests {
             Arc::clone(&roster),
             Arc::clone(&ledger),
         );
-        ledger.admit().unwrap();
+        ledger.admit(crate::Work::Unary).unwrap();
         let (task, _handle) = Task::accept(fake::job(&Arc::new(Fake::default()), 0..1), ledger);
         dispatcher.enter(task);
         // Worker 0 was busy, is done, and it is its turn.

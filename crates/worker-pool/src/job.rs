@@ -36,7 +36,8 @@ pub trait FramesAhead: Send + Sync {
 /// What a job may claim beside others that wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// On whose behalf the job is computed.
+    /// On whose behalf the job is computed: whoever takes turns with others. Where there are no tenants, that is an
+    /// address.
     pub tenant: TenantId,
     /// What that tenant gets beside others.
     pub weight: Weight,

@@ -35,7 +35,7 @@ pub struct PoolConfig {
     /// The device of each worker that the pool starts with, at least one; 4 to 8 a device are recommended.
     /// Jobs go only to workers of the device that their generator was loaded for.
     pub devices: Vec<Device>,
-    /// Jobs that may wait, at least 1.
+    /// Jobs of calls that may wait, and as many of sessions; at least 1.
     pub queue_capacity: usize,
     /// Frames of one executed batch at most, at least 1.
     pub max_batch_frames: usize,
@@ -95,7 +95,8 @@ impl WorkerPool {
             config.recovery.breaks_circuits,
         ));
         let roster = Arc::new(SharedRoster::default());
-        let (queue_tx, queue) = bounded(config.queue_capacity);
+        // Jobs of calls, and as many of sessions.
+        let (queue_tx, queue) = bounded(config.queue_capacity.saturating_mul(2));
         let (abandon_tx, abandon) = bounded(0);
         let (ended_tx, ended) = bounded(0);
         let (notices_tx, notices) = bounded(MAX_NOTICES);
@@ -253,7 +254,7 @@ impl WorkerPool {
         let control = self.control();
         let open = control.open.as_ref().ok_or(PoolError::ShuttingDown)?;
         self.ledger.admit_to(&job.generator)?;
-        if let Err(error) = self.ledger.admit() {
+        if let Err(error) = self.ledger.admit(job.claim.work) {
             self.ledger.note_job(&job.generator, None);
             return Err(error);
         }

@@ -16,17 +16,19 @@ use lipsync_telemetry::{Buckets, Histogram};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    PoolError, RecoveryStats, backlog::Backlog, breaker::Healths, cost::Costs,
+    PoolError, RecoveryStats, Work, backlog::Backlog, breaker::Healths, cost::Costs,
     order::policy::Closed,
 };
 
 /// Counters of a pool at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Places in the queue.
+    /// Places in the queue for jobs of calls. Jobs of sessions have as many of their own.
     pub queue_capacity: usize,
     /// Jobs in the queue: accepted, with a chunk that no worker has been handed yet.
     pub queue_depth: usize,
+    /// Those of them that are of sessions.
+    pub live_depth: usize,
     /// Jobs accepted so far.
     pub submitted: u64,
     /// Accepted jobs that have not ended; those in the queue are among them.
@@ -99,6 +101,13 @@ pub struct WorkerStats {
     pub faults: u64,
     /// Runs for which the device had no memory.
     pub out_of_memory: u64,
+}
+
+impl PoolStats {
+    fn leave_queue(&mut self, work: Work) {
+        self.queue_depth -= 1;
+        self.live_depth -= usize::from(work == Work::Live);
+    }
 }
 
 /// How an accepted job ended.
@@ -179,14 +188,20 @@ impl Ledger {
         self.lock().clone()
     }
 
-    /// Takes a place in the queue for one job.
-    pub(crate) fn admit(&self) -> Result<(), PoolError> {
+    /// Takes a place in the queue for one job. Jobs of sessions and of calls have as many places each: however many
+    /// sessions wait, a call finds the queue no fuller.
+    pub(crate) fn admit(&self, work: Work) -> Result<(), PoolError> {
         let mut stats = self.lock();
-        if stats.queue_depth >= stats.queue_capacity {
+        let n_like = match work {
+            Work::Live => stats.live_depth,
+            Work::Unary => stats.queue_depth - stats.live_depth,
+        };
+        if n_like >= stats.queue_capacity {
             let capacity = stats.queue_capacity;
             return Err(PoolError::QueueFull { capacity });
         }
         stats.queue_depth += 1;
+        stats.live_depth += usize::from(work == Work::Live);
         stats.submitted += 1;
         stats.in_flight += 1;
         Ok(())
@@ -228,8 +243,8 @@ impl Ledger {
     }
 
     /// Gives the place of one job back.
-    pub(crate) fn leave_queue(&self) {
-        self.lock().queue_depth -= 1;
+    pub(crate) fn leave_queue(&self, work: Work) {
+        self.lock().leave_queue(work);
         self.freed.notify_one();
     }
 
@@ -238,10 +253,13 @@ impl Ledger {
         self.freed.notified().await;
     }
 
-    pub(crate) fn settle(&self, verdict: Verdict, was_queued: bool) {
+    /// A job has ended, which waited in the queue until now if `queued` says as what.
+    pub(crate) fn settle(&self, verdict: Verdict, queued: Option<Work>) {
         let mut stats = self.lock();
         stats.in_flight -= 1;
-        stats.queue_depth -= usize::from(was_queued);
+        if let Some(work) = queued {
+            stats.leave_queue(work);
+        }
         match verdict {
             Verdict::Completed => stats.completed += 1,
             Verdict::Failed { .. } => stats.failed += 1,
@@ -249,7 +267,7 @@ impl Ledger {
             Verdict::Withdrawn => stats.submitted -= 1,
         }
         drop(stats);
-        if was_queued {
+        if queued.is_some() {
             self.freed.notify_one();
         }
     }

@@ -205,7 +205,7 @@ impl Task {
             .as_mut()
             .is_some_and(|open| std::mem::take(&mut open.queued));
         if held {
-            self.ledger.leave_queue();
+            self.ledger.leave_queue(self.job.claim.work);
         }
     }
 
@@ -305,7 +305,8 @@ impl Task {
             self.ledger.recovery(|stats| stats.recovered += 1);
         }
         self.ledger.note_job(self.generator(), says);
-        self.ledger.settle(verdict, open.queued);
+        let queued = open.queued.then_some(self.job.claim.work);
+        self.ledger.settle(verdict, queued);
         let (reply, result) = answer(open);
         // Nobody listens if the handle is being dropped at this very moment.
         let _ = reply.send(result);

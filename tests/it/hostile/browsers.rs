@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::fake_server;
@@ -93,5 +97,45 @@ async fn half_a_message_is_counted_until_its_connection_ends() -> Result<()> {
     while shared.admission.n_upload_bytes() > 0 {
         tokio::task::yield_now().await;
     }
+    Ok(())
+}
+
+/// Beginning a session and ending it at once costs much more than being told to come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_one_address_begin_at_a_rate() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let mut n_begun = 0;
+    let begin = async {
+        loop {
+            match Socket::connect(&server).await {
+                Ok(_socket) => n_begun += 1,
+                Err(refused) => return refused,
+            }
+        }
+    };
+    let refused = timeout(PATIENCE, begin).await?;
+    assert!(refused.to_string().contains("429"), "{refused}");
+    assert!(n_begun >= 100, "{n_begun}");
+    assert_eq!(Http::get(&server, "/readyz").await?.status, 200);
+    Ok(())
+}
+
+/// Where its frames begin would not be known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_begins_with_the_answer() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let host = server.operations()?;
+    let mut tcp = TcpStream::connect(&host).await?;
+    let head = format!(
+        "GET /session HTTP/1.1\r\nhost: {host}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let early = [head.as_bytes(), &[0x82, 0x80, 0, 0, 0, 0]].concat();
+    tcp.write_all(&early).await?;
+    let mut answer = vec![0; 12];
+    timeout(PATIENCE, tcp.read_exact(&mut answer)).await??;
+    assert_eq!(answer, b"HTTP/1.1 400");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Messages that are too much, and what is said to them.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lipsync::v1;
 use prost::Message as _;
 use tokio::time::timeout;
@@ -155,6 +155,8 @@ async fn what_is_no_grpc_is_told_so_by_http() -> Result<()> {
     for content_type in [
         "application/json",
         "application/grpc-web+proto",
+        "application/grpc+json",
+        "application/grpc+protobuf",
         "text/plain",
     ] {
         let request = Request::post(format!("http://{}{INFER}", attacker.address))
@@ -165,6 +167,32 @@ async fn what_is_no_grpc_is_told_so_by_http() -> Result<()> {
         let response = timeout(PATIENCE, response).await??;
         assert_eq!(response.status(), 415, "{content_type}");
         assert!(response.headers().get("grpc-status").is_none());
+    }
+    let get = Request::get(format!("http://{}{INFER}", attacker.address))
+        .header("content-type", "application/grpc")
+        .body(())?;
+    let mut sender = attacker.sender.clone().ready().await?;
+    let (response, _body) = sender.send_request(get, true)?;
+    let response = timeout(PATIENCE, response).await??;
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers().get("allow").context("allow")?, "POST");
+    Ok(())
+}
+
+/// The protocol's documents ask for INTERNAL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_flagged_as_compressed_needs_a_compression() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let mut attacker = Attacker::connect(&server).await?;
+    for path in [INFER, "/lipsync.v1.LipSync/StreamComposite"] {
+        let mut message = framed(&windows_request("a", &[7.0]).encode_to_vec());
+        message[0] = 1;
+        let mut call = attacker.begin(path, &[]).await?;
+        let _sent = call.send(&message, true).await?;
+        let (code, text) = timeout(PATIENCE, call.status()).await??;
+        assert_eq!(code, Code::Internal, "{path}: {text}");
+        assert!(text.contains("grpc-encoding"), "{text}");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lipsync::{inference as oip, v1};
+use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
@@ -32,6 +33,23 @@ async fn a_request_that_fails_does_not_end_its_stream() -> Result<()> {
         pictures(good.infer_response.as_ref().context("frames")?)?.len(),
         1
     );
+
+    // An id comes back with each response, so that it has a limit.
+    let mut long = windows("a", &[5.0]);
+    long.id = "\u{200b}".repeat(400_000);
+    let refused = client.model_infer(long.clone()).await.expect_err("the id");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(
+        refused
+            .message()
+            .contains("id: expected at most 1024 bytes")
+    );
+    let mut unknown = long.clone();
+    unknown.model_name = "\u{200b}".repeat(400_000);
+    for refused in streamed(&mut client, vec![long, unknown]).await? {
+        let n_bytes = refused.encoded_len();
+        assert!(n_bytes < 10_000, "{n_bytes} bytes come back");
+    }
 
     // Unless the client wants that.
     let mut request = Request::new(tokio_stream::iter(requests));

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lipsync::v1::{self, stream_composite_response::Message as Answer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::Code;
 
 use super::Edited;
 use crate::{
     stream::{Session, frames, pcm_session},
     support::{
-        HeldGate, Http,
+        HeldGate, Http, TestServer,
         speech::{babble, pcm_request, windows_request},
     },
 };
@@ -207,6 +211,17 @@ async fn the_end_takes_the_grace_of_its_time() -> Result<()> {
     Ok(())
 }
 
+/// The status of the answer to a request with this head.
+async fn status_of(server: &TestServer, head: &str) -> Result<u16> {
+    let mut socket = TcpStream::connect(server.operations()?).await?;
+    let head = format!("{head}connection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    let status = answer.split(' ').nth(1).context("no status")?;
+    Ok(status.parse()?)
+}
+
 #[tokio::test]
 async fn a_reload_is_asked_for_from_this_machine_and_by_no_page() -> Result<()> {
     let edited = Edited::start(&format!(
@@ -223,6 +238,20 @@ async fn a_reload_is_asked_for_from_this_machine_and_by_no_page() -> Result<()> 
         "origin: null\r\n",
     ] {
         assert_eq!(post(page).await?.status, 403, "{page}");
+    }
+    // Through a proxy on this machine, everybody comes from this machine.
+    for forwarded in [
+        "x-forwarded-for: 192.0.2.1\r\n",
+        "forwarded: for=192.0.2.1\r\n",
+        "via: 1.1 proxy\r\n",
+    ] {
+        assert_eq!(post(forwarded).await?.status, 403, "{forwarded}");
+    }
+    for head in [
+        "POST /reload HTTP/1.1\r\nhost: faces.example\r\n",
+        "POST /reload HTTP/1.0\r\nhost: 127.0.0.1\r\n",
+    ] {
+        assert_eq!(status_of(&edited.server, head).await?, 403, "{head}");
     }
     assert_eq!(Http::get(&edited.server, "/reload").await?.status, 405);
     let answer = post("").await?;

@@ -14,6 +14,7 @@ FAMILIES = (
     "loads",
     "outputs",
     "folders",
+    "doors",
 )
 
 

@@ -56,6 +56,13 @@ pub struct ServerLimits {
     pub queue_capacity: usize,
 }
 
+impl ServerLimits {
+    /// Whether an address is one client. One that may have all stands for many: it is a proxy's.
+    pub(crate) fn tells_peers_apart(&self) -> bool {
+        self.peer_share_percent < 100
+    }
+}
+
 /// `server`, as far as it may change while the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimits {

@@ -20,6 +20,9 @@ use crate::{
 /// The rate of samples whose request names none, Hz.
 const DEFAULT_RATE_HZ: u32 = 16_000;
 
+/// More than the window of any network.
+const MAX_WINDOW_BYTES: usize = 1 << 20;
+
 /// What a request of any of these protocols asks for.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -170,6 +173,13 @@ fn visuals_of(
 fn clip(speech: Speech) -> Result<Clip, ServeError> {
     match speech {
         Speech::Window(pieces) => {
+            let n_bytes = pieces.iter().map(Bytes::len).sum::<usize>();
+            if n_bytes > MAX_WINDOW_BYTES {
+                // Joining them would keep this thread.
+                let message =
+                    format!("a window has at most {MAX_WINDOW_BYTES} bytes, found {n_bytes}");
+                return Err(ServeError::invalid("audio_features", message));
+            }
             let data = joined(pieces);
             if data.is_empty() {
                 let message = "expected a window of features, or samples in raw_audio, found none";

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lipsync::{inference::ModelInferRequest, v1};
 use lipsync_core::{
-    ModelId, Priority, frames_in,
+    Foreign, ModelId, Priority, frames_in,
     saturate::{u32_of, usize_of},
 };
 use lipsync_registry::Model;
@@ -48,6 +48,8 @@ pub(super) struct Call {
 /// The rate that [`SAMPLE_RATE`] stands for when it is not given: what the audio front-ends work at.
 const DEFAULT_RATE_HZ: u64 = 16_000;
 const SAMPLE_RATE: &str = "sample_rate_hz";
+/// The longest id of a request, bytes.
+const MAX_ID_BYTES: usize = 1024;
 /// Frames that a request may ask for: those of a day.
 const MAX_FRAMES: u64 = 24 * 3600 * 120;
 
@@ -63,6 +65,7 @@ impl Call {
         defaults: &Output,
     ) -> Result<Self, ServeError> {
         let version = Version::parse(&request.model_version)?;
+        check_id(&request.id)?;
         let outputs = Wanted::read(&request.outputs)?;
         let given = std::mem::take(&mut request.parameters);
         let mut parameters = Parameters::of("parameters", &given);
@@ -79,11 +82,12 @@ impl Call {
         parameters.finish()?;
         let speech = Speech::take(&mut request, model)?;
         let n_wanted = n_wanted.filter(|&n| n > 0).map(usize_of);
-        let n_covered = n_covered(&speech, model, rate_hz, cut);
+        let clip = clip(speech, rate_hz, cut)?;
+        let n_covered = n_covered(&clip, model);
         Ok(Self {
             order: BatchOrder {
                 model_id: model.id().clone(),
-                clip: clip(speech, rate_hz, cut)?,
+                clip,
                 n_frames: n_wanted,
                 start_frame_index: parse_start(start.unwrap_or(0))?,
                 output,
@@ -191,26 +195,47 @@ fn clip(speech: Speech, rate_hz: Option<u64>, cut: Cut) -> Result<Clip, ServeErr
 }
 
 /// The frames that speech gives to its end; `None` where that shows only when they are made.
-fn n_covered(speech: &Speech, model: &Model, rate_hz: Option<u64>, cut: Cut) -> Option<usize> {
-    let n_bytes = speech.data.len();
-    let n_all = match speech.kind {
-        Kind::Windows => {
+fn n_covered(clip: &Clip, model: &Model) -> Option<usize> {
+    let (n_all, cut) = match clip {
+        Clip::Windows { data } => {
             let window_bytes = 4 * model.audio_shape().iter().product::<usize>();
-            return Some(n_bytes / window_bytes);
+            return Some(data.len() / window_bytes.max(1));
         }
-        _ if !cut.end_of_utterance => return None,
-        Kind::Steps => {
-            let n_steps = n_bytes / (4 * lipsync_audio::windows::STEP_FLOATS);
-            lipsync_audio::windows::frames_of_steps(n_steps as u64)
+        // No request here becomes one.
+        Clip::OneWindow { .. } => return None,
+        Clip::Steps { data, cut } => {
+            let n_steps = data.len() / (4 * lipsync_audio::windows::STEP_FLOATS);
+            let n_all = lipsync_audio::windows::frames_of_steps(n_steps as u64);
+            (n_all, cut)
         }
-        Kind::Pcm {
-            encoding,
-            n_channels,
+        Clip::Pcm {
+            samples,
+            format,
+            cut,
+            ..
         } => {
-            let item_bytes = encoding.sample_bytes() * usize_of(n_channels);
-            let rate_hz = u32::try_from(rate_hz.unwrap_or(DEFAULT_RATE_HZ)).ok()?;
-            frames_in((n_bytes / item_bytes) as u64, rate_hz, model.fps().get())
+            let n_samples = (samples.len() / format.item_bytes()) as u64;
+            (frames_in(n_samples, format.rate_hz, model.fps().get()), cut)
         }
     };
-    Some(usize_of(n_all).saturating_sub(cut.first_frame))
+    let n_left = usize_of(n_all).saturating_sub(cut.first_frame);
+    cut.end_of_utterance.then_some(n_left)
+}
+
+/// Ids come back with every response, so that a long one would be as long an answer that nobody has room for.
+fn check_id(id: &str) -> Result<(), ServeError> {
+    if id.len() <= MAX_ID_BYTES {
+        return Ok(());
+    }
+    let n = id.len();
+    let message = format!("expected at most {MAX_ID_BYTES} bytes, found {n}");
+    Err(ServeError::invalid("id", message))
+}
+
+/// An id as it comes back with an error: one that is too long is cut.
+pub(super) fn told_id(id: &str) -> String {
+    if id.len() <= MAX_ID_BYTES {
+        return id.to_owned();
+    }
+    Foreign(id).to_string()
 }

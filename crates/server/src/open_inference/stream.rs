@@ -7,12 +7,14 @@
 use std::{sync::Arc, time::Instant};
 
 use futures_util::stream::unfold;
+use http::HeaderValue;
 use lipsync::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use lipsync_core::Foreign;
 use lipsync_serving::{
     ServeError,
     admission::Upload,
     ahead::{Ahead, MAX_AHEAD_FRAMES},
+    caller::Caller,
     clip::window_floats,
     gate::Ticket,
     models::Used,
@@ -21,16 +23,17 @@ use lipsync_serving::{
 use prost::Message as _;
 use tokio::time::{timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
-    order::{Call, model_name},
+    order::{Call, model_name, told_id},
     outputs::Envelope,
     version::Version,
 };
 use crate::{
     core_state::Shared,
     request_layer::Arrival,
+    telemetry::CallEnd,
     wire::{
         answer::checked_bytes,
         status::{incoming_fault, to_status},
@@ -39,6 +42,9 @@ use crate::{
 
 /// Frames of one response of a decoupled model, so that the first is there soon.
 const PIECE_FRAMES: usize = 8;
+
+/// A longer id of a request is not logged.
+const MAX_LOGGED_ID_BYTES: usize = 128;
 
 type Answer = Result<ModelStreamInferResponse, Status>;
 
@@ -79,10 +85,32 @@ struct Calls<R> {
     is_over: bool,
 }
 
+/// A request counts as a call of its own, and a stream of them as none: it may last for a day.
+struct Counted {
+    /// With what the request comes to.
+    caller: Caller,
+    ending: CallEnd,
+}
+
+impl Counted {
+    fn new(shared: &Shared, arrival: &Arrival, id: &str) -> Self {
+        let caller = Caller {
+            tally: Arc::default(),
+            ..arrival.headers.caller.clone()
+        };
+        let short = Some(id).filter(|id| id.len() <= MAX_LOGGED_ID_BYTES);
+        let id = short.and_then(|id| HeaderValue::from_str(id).ok());
+        let id = id.unwrap_or(HeaderValue::from_static(""));
+        let ending = CallEnd::in_stream(&shared.figures, id, &caller);
+        Self { caller, ending }
+    }
+}
+
 /// A request that is being answered.
 struct Running {
     call: Call,
     used: Used,
+    counted: Counted,
     n_done: usize,
     ahead: Ahead,
     stage: Stage,
@@ -114,16 +142,27 @@ where
                 Ok(request) => request?,
                 Err(error) => return Some(self.end(error)),
             };
-            let names = (request.model_name.clone(), request.id.clone());
-            match self.begin(request).await {
-                Ok(running) => self.running = Some(running),
-                Err(error) => return Some(self.failed(names, error)),
+            let model_name = Foreign(&request.model_name).to_string();
+            let names = (model_name, told_id(&request.id));
+            let counted = Counted::new(&self.shared, &self.arrival, &names.1);
+            match self.read(request, &counted.caller).await {
+                Ok((found, n_bytes)) => {
+                    let running = Running::new(found, counted);
+                    if !running.holds(n_bytes) {
+                        let error = self.shared.admission.refuse_upload();
+                        return Some(self.failed(names, error, running.counted));
+                    }
+                    self.running = Some(running);
+                }
+                Err(error) => return Some(self.failed(names, error, counted)),
             }
         }
         let mut running = self.running.take()?;
         match self.piece(&mut running).await {
             Ok(response) => {
-                if running.stage != Stage::Over {
+                if running.stage == Stage::Over {
+                    running.counted.ending.ends_with(Code::Ok);
+                } else {
                     self.running = Some(running);
                 }
                 Some(Ok(ModelStreamInferResponse {
@@ -133,7 +172,7 @@ where
             }
             Err(error) => {
                 let names = (running.used.lease.model.id().to_string(), running.call.id);
-                Some(self.failed(names, error))
+                Some(self.failed(names, error, running.counted))
             }
         }
     }
@@ -158,37 +197,28 @@ where
         }
     }
 
-    async fn begin(&mut self, request: ModelInferRequest) -> Result<Running, ServeError> {
+    /// A request and what it needs, and the bytes of its message.
+    async fn read(
+        &mut self,
+        request: ModelInferRequest,
+        caller: &Caller,
+    ) -> Result<((Call, Used, Upload), usize), ServeError> {
         let headers = &self.arrival.headers;
         let shared = &self.shared;
         let hot = shared.hot();
         let batches = shared.batches(&hot);
         let model_id = model_name(&request.model_name)?;
         headers.check_model_id(&model_id)?;
-        let message = shared.admission.admit_upload(&headers.caller)?;
+        let message = shared.admission.admit_upload(caller)?;
         let n_bytes = request.encoded_len();
         if !message.holds(n_bytes) {
             return Err(shared.admission.refuse_upload());
         }
-        let loading = batches.model(&headers.caller, &model_id, None);
+        let loading = batches.model(caller, &model_id, None);
         let used = timeout_at(self.answer_by().into(), loading).await;
         let used = used.map_err(|_elapsed| ServeError::DeadlineExceeded)??;
         let call = Call::read(request, &used.lease.model, headers, &hot.output)?;
-        let running = Running {
-            call,
-            used,
-            n_done: 0,
-            ahead: Ahead::default(),
-            stage: Stage::Frames,
-            message,
-        };
-        if running
-            .message
-            .holds(n_bytes.saturating_add(running.bytes_ahead()))
-        {
-            return Ok(running);
-        }
-        Err(shared.admission.refuse_upload())
+        Ok(((call, used, message), n_bytes))
     }
 
     /// When the running request must be answered, or its next piece.
@@ -209,7 +239,7 @@ where
         let answer_by = self.answer_by();
         let caller = running
             .call
-            .caller(&self.arrival.headers.caller, Some(answer_by));
+            .caller(&running.counted.caller, Some(answer_by));
         let n_left = running.n_heard().map(|n_all| n_all - running.n_done);
         let serving = async {
             match n_left {
@@ -234,15 +264,23 @@ where
         Ok(response)
     }
 
-    /// Tells of a request that failed.
-    fn failed(&mut self, (model_name, id): (String, String), error: ServeError) -> Answer {
-        if self.wants_status || matches!(error, ServeError::Draining) {
-            return self.end(error);
-        }
+    /// Tells of a request that failed; its names are short.
+    fn failed(
+        &mut self,
+        (model_name, id): (String, String),
+        error: ServeError,
+        mut counted: Counted,
+    ) -> Answer {
+        counted.caller.tally.fail(&error);
+        let ends = self.wants_status || matches!(error, ServeError::Draining);
         let status = to_status(error);
-        let name = Foreign(&model_name).to_string();
+        counted.ending.ends_with(status.code());
+        if ends {
+            self.is_over = true;
+            return Err(status);
+        }
         let envelope = Envelope {
-            model_name: &name,
+            model_name: &model_name,
             version: Version::default(),
             id: &id,
             is_final: Some(true),
@@ -255,11 +293,30 @@ where
 
     fn end(&mut self, error: ServeError) -> Answer {
         self.is_over = true;
+        self.arrival.headers.caller.tally.fail(&error);
         Err(to_status(error))
     }
 }
 
 impl Running {
+    fn new((call, used, message): (Call, Used, Upload), counted: Counted) -> Self {
+        Self {
+            call,
+            used,
+            counted,
+            n_done: 0,
+            ahead: Ahead::default(),
+            stage: Stage::Frames,
+            message,
+        }
+    }
+
+    /// Whether there is room for its message of this many bytes, and for what is made ahead.
+    fn holds(&self, n_bytes: usize) -> bool {
+        let n_bytes = n_bytes.saturating_add(self.bytes_ahead());
+        self.message.holds(n_bytes)
+    }
+
     /// Frames of all responses together, where the request is answered by several.
     fn n_split(&self) -> Option<usize> {
         let call = &self.call;

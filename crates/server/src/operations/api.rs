@@ -1,7 +1,10 @@
 //! `/api/...`: what the page's panel shows, as JSON. The names are those of the contract; times are in
 //! microseconds, states and stages are words.
 
+use std::sync::Arc;
+
 use axum::{
+    body::Bytes,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -11,6 +14,7 @@ use lipsync_registry::{ModelState, ModelStatus};
 use lipsync_serving::{caller::Caller, phase::Phase, telemetry};
 use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
+use tokio::task::JoinError;
 
 use super::{
     context::{Context, FRESH},
@@ -141,11 +145,15 @@ pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) ->
     if let Err(refusal) = check_admin(&context, &headers) {
         return *refusal;
     }
-    let snapshot = Snapshot::take(&context.shared);
-    json(&Stats {
-        models: snapshot.models.iter().map(Model::from).collect(),
-        server: Server::new(snapshot, context.shared.reload.stats()),
-    })
+    let shared = Arc::clone(&context.shared);
+    let write = move || {
+        let snapshot = Snapshot::take(&shared);
+        text(&Stats {
+            models: snapshot.models.iter().map(Model::from).collect(),
+            server: Server::new(snapshot, shared.reload.stats()),
+        })
+    };
+    written(context.pages.stats.page(write).await)
 }
 
 impl Server {
@@ -276,11 +284,27 @@ impl From<&ModelStatus> for Model {
 
 /// An answer that is true only now.
 pub(super) fn json(value: &impl Serialize) -> Response {
+    written(Ok(text(value).into()))
+}
+
+/// A value as JSON. It is empty where that cannot be, which is a fault of the server.
+pub(super) fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot write the statistics as JSON");
+        Vec::new()
+    })
+}
+
+/// What [`text`] has made.
+pub(super) fn written(text: Result<Bytes, JoinError>) -> Response {
     const TYPE: HeaderValue = HeaderValue::from_static("application/json");
-    match serde_json::to_vec(value) {
-        Ok(text) => (FRESH, [(header::CONTENT_TYPE, TYPE)], text).into_response(),
+    match text {
+        Ok(text) if !text.is_empty() => {
+            (FRESH, [(header::CONTENT_TYPE, TYPE)], text).into_response()
+        }
+        Ok(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Err(error) => {
-            tracing::error!(%error, "cannot write the statistics as JSON");
+            tracing::error!(%error, "the writing of statistics ended early");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! It goes through the same gate as the call of the contract, under the same limits.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Extension,
@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
 use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use tonic::Code;
 
 use super::{context::Context, visitor};
@@ -30,10 +30,11 @@ const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
 /// A page asks for each frame once. Another avatar may get the same id, so it is not kept for long.
 const KEEP: HeaderValue = HeaderValue::from_static("private, max-age=60");
 
-/// A picture that holds its room in the server until it is written.
+/// A picture that is not written yet.
 struct Picture {
     data: Vec<u8>,
-    _room: Ticket,
+    /// Closed when it is.
+    _unwritten: oneshot::Sender<()>,
 }
 
 impl AsRef<[u8]> for Picture {
@@ -57,7 +58,7 @@ pub(super) async fn one(
     headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::read(&headers, &tenant, seat.peer, Instant::now());
     let limit = context.shared.hot().requests.request_timeout;
-    let served = timeout(limit, frame(&context, &headers, model_id, &index)).await;
+    let served = timeout(limit, frame(&context, &headers, &seat, (model_id, &index))).await;
     match served.unwrap_or(Err(ServeError::DeadlineExceeded)) {
         Ok(response) => response,
         Err(error) => refused(error),
@@ -67,8 +68,8 @@ pub(super) async fn one(
 async fn frame(
     context: &Context,
     headers: &RequestHeaders,
-    model_id: String,
-    index: &str,
+    seat: &Seat,
+    (model_id, index): (String, &str),
 ) -> Result<Response, ServeError> {
     let headers = headers.checked()?;
     let Ok(index) = index.parse() else {
@@ -92,7 +93,7 @@ async fn frame(
     let data = answer.frames.into_iter().next().map(|coded| coded.data);
     let picture = Bytes::from_owner(Picture {
         data: data.unwrap_or_default().into(),
-        _room: room,
+        _unwritten: held_until_written(room, seat),
     });
     let mut response = Body::from(picture).into_response();
     let headers = response.headers_mut();
@@ -102,12 +103,28 @@ async fn frame(
     Ok(response)
 }
 
+/// Holds an answer's room until it is written, which closes the channel. Where others need the room meanwhile, and the
+/// client does not read, its connection ends.
+fn held_until_written(room: Ticket, seat: &Seat) -> oneshot::Sender<()> {
+    let (unwritten, written) = oneshot::channel();
+    let place = Arc::clone(&seat.place);
+    room.set_waiting(Some(tokio::time::Instant::now()));
+    tokio::spawn(async move {
+        tokio::select! {
+            _closed = written => {}
+            () = room.withdrawn() => place.give_up(),
+        }
+    });
+    unwritten
+}
+
 /// A refusal as HTTP has it, with the words of the contract.
 fn refused(error: ServeError) -> Response {
     let status = to_status(error);
     let http = match status.code() {
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::FailedPrecondition => StatusCode::CONFLICT,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -5,17 +5,32 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 use tokio::sync::watch;
 
-use crate::{config::Origin, core_state::Shared, request_layer::Shapes};
+use super::rounds::Rounds;
+use crate::{config::Origin, core_state::Shared, request_layer::Shapes, transport::starts::Starts};
 
 /// Answers that are true only now.
 pub(super) const FRESH: [(HeaderName, HeaderValue); 1] =
     [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+/// Pages that take a while to write, each for itself.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// `/metrics`, in each format.
+    pub(super) metrics: [Rounds; 2],
+    /// `/api/history`, at each scale.
+    pub(super) history: [Rounds; lipsync_telemetry::SCALES.len()],
+    /// `/api/stats`.
+    pub(super) stats: Rounds,
+}
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) shapes: Arc<Shapes>,
+    pub(super) pages: Arc<Pages>,
+    /// Sessions that addresses have begun; `None` where one address stands for many clients.
+    pub(super) web_sessions: Option<Arc<Starts>>,
     /// Whose pages may open sessions, besides our own.
     pub(super) allowed_origins: Arc<[Origin]>,
     /// Its sender is dropped when the port closes.

@@ -20,9 +20,11 @@ mod origin;
 mod past;
 mod preface;
 mod reload;
+mod rounds;
 mod routes;
 mod session;
 mod visitor;
+mod web_frames;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -100,8 +102,11 @@ impl Listening {
             places,
             traffic: Arc::clone(&shared.figures.operations_port),
         };
+        let tells_peers_apart = shared.limits.tells_peers_apart();
         let uploads = shared.admission.uploads().clone();
         let context = Context {
+            pages: Arc::default(),
+            web_sessions: tells_peers_apart.then(Arc::default),
             shared,
             shapes: Shapes::of_contract(),
             allowed_origins: self.allowed_origins,

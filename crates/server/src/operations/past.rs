@@ -1,14 +1,20 @@
 //! `/api/history` and `/api/alerts`: the last days, and what is wrong now.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, StatusCode};
-use lipsync_telemetry::Step;
+use lipsync_telemetry::{SCALES, Step};
 use serde::Serialize;
 
-use super::{api::json, context::Context, visitor::check_admin};
+use super::{
+    api::{json, text, written},
+    context::Context,
+    visitor::check_admin,
+};
 use crate::telemetry::{AlarmStatus, FIGURES, N_FIGURES as N};
 
 /// Steps of one scale. `null` where a figure was not known.
@@ -51,17 +57,18 @@ pub(super) async fn history(
         "" => "1s",
         query => query.strip_prefix("scale=").unwrap_or_default(),
     };
-    let Some(steps) = context.shared.past.steps(scale) else {
+    let Some(place) = SCALES.iter().position(|known| known.name == scale) else {
         let text = "expected no query, or scale=1s, scale=10s or scale=5m\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
-    let scale = scale.to_owned();
+    let shared = Arc::clone(&context.shared);
     // A week is a megabyte of numbers.
-    let written = tokio::task::spawn_blocking(move || json(&Past::new(scale, &steps)));
-    written.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot write the history");
-        StatusCode::INTERNAL_SERVER_ERROR.into_response()
-    })
+    let write = move || {
+        let scale = SCALES[place].name;
+        let steps = shared.past.steps(scale).unwrap_or_default();
+        text(&Past::new(scale.to_owned(), &steps))
+    };
+    written(context.pages.history[place].page(write).await)
 }
 
 impl Past {

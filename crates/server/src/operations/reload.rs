@@ -3,7 +3,7 @@
 //! It carries no configuration: it says that the file has changed. Still it takes a moment of work, and its answer has
 //! paths in it, so it is neither for other machines nor for pages, not even for those that may open sessions.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use axum::{
     Extension,
@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Version, header, uri::Authority};
 use lipsync_core::{ModelId, saturate::millis};
 use serde::Serialize;
 use serde_json::json;
@@ -57,11 +57,12 @@ impl From<ReloadStats> for Reloads {
 pub(super) async fn reload(
     State(context): State<Context>,
     Extension(seat): Extension<Seat>,
+    version: Version,
     headers: HeaderMap,
 ) -> Response {
     let has_keys = !context.shared.hot().tenants.is_empty();
-    if !has_keys && !seat.address.ip().to_canonical().is_loopback() {
-        let text = "POST /reload is taken only from this machine; send SIGHUP instead\n";
+    if !has_keys && !is_of_this_machine(&seat, version, &headers) {
+        let text = "POST /reload is taken only from this machine, and through no proxy; send SIGHUP instead\n";
         return (StatusCode::FORBIDDEN, FRESH, text).into_response();
     }
     // A page has no business here, whichever it is but our own.
@@ -86,6 +87,32 @@ pub(super) async fn reload(
             answer(code, &refused(&refusal))
         }
     }
+}
+
+/// Whether somebody on this machine asks. Through a proxy on this machine everybody has its address, but the request
+/// tells: by the name of the server that was asked, by what the proxy adds, or (nginx, unless it is told otherwise) by
+/// the version of HTTP. The name also tells pages of other sites that have made theirs stand for this address.
+fn is_of_this_machine(seat: &Seat, version: Version, headers: &HeaderMap) -> bool {
+    const OF_PROXIES: [&str; 5] = [
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-real-ip",
+    ];
+    let is_forwarded = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host: Option<Authority> = host.and_then(|host| host.parse().ok());
+    let is_local = host.is_some_and(|host| {
+        let name = host.host().trim_matches(['[', ']']);
+        let address: Option<IpAddr> = name.parse().ok();
+        name.eq_ignore_ascii_case("localhost")
+            || address.is_some_and(|address| address.to_canonical().is_loopback())
+    });
+    let is_direct = version >= Version::HTTP_11 && !is_forwarded;
+    seat.address.ip().to_canonical().is_loopback() && is_local && is_direct
 }
 
 fn answer(code: StatusCode, value: &serde_json::Value) -> Response {

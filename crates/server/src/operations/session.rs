@@ -25,6 +25,7 @@ use axum::{
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
+use lipsync_core::saturate::u32_of;
 use lipsync_serving::{ServeError, admission::Work};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
@@ -33,13 +34,20 @@ use tokio_tungstenite::tungstenite;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
-use super::{context::Context, inflow::Inflow, origin};
+use super::{
+    context::Context,
+    inflow::{Inflow, TooSoon},
+    origin,
+};
 use crate::{
     core_state::Shared,
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
     telemetry::CallEnd,
     tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
-    transport::{Seat, closed},
+    transport::{
+        Seat, closed,
+        starts::{StartRate, Starts},
+    },
     wire::{self, headers::RequestHeaders, status::to_status},
 };
 
@@ -49,6 +57,8 @@ const STREAM_COMPOSITE: &str = "/lipsync.v1.LipSync/StreamComposite";
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// The most that answers to pings may take while they are not read.
 const PONGS_BYTES: usize = 256 << 10;
+/// Sessions that one address may begin at once, where fewer than this may be open. A tenth may begin in each second.
+const MIN_BURST: u32 = 100;
 /// Close codes from here on mean 4000 + a gRPC status code.
 const STATUS_CODES: u16 = 4000;
 /// A control message of the protocol has at most 125 bytes, two of them are the code.
@@ -101,8 +111,20 @@ pub(super) async fn open(
     if let Some(refusal) = foreign(&context, &headers) {
         return refusal;
     }
+    let starts = context.web_sessions.as_ref();
+    // One that is begun and ended at once costs much more than it costs to be told so.
+    let has_turn = |starts: &Starts| {
+        let wait = starts.wait(seat.peer, start_rate(&context), Duration::ZERO);
+        wait.is_some()
+    };
+    if starts.is_some_and(|starts| !has_turn(starts)) {
+        return too_many();
+    }
     let limit = message_limit(&context.shared);
-    inflow.limit(limit);
+    if inflow.upgrade(limit) == Err(TooSoon) {
+        let text = "nothing may follow the request before it is answered\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
     // One message is written at a time; besides it there are answers to pings.
     let largest_answer = context.shared.limits.max_message_bytes + PONGS_BYTES;
     let id = request_layer::request_id(&headers);
@@ -132,7 +154,16 @@ pub(super) async fn open(
 
 /// Answers a plain request in place of a WebSocket. A page whose WebSocket was refused asks so, since browsers do not tell
 /// it why, and learns whether it was the server that refused it.
-pub(super) async fn explain(State(context): State<Context>, headers: HeaderMap) -> Response {
+pub(super) async fn explain(
+    State(context): State<Context>,
+    Extension(seat): Extension<Seat>,
+    headers: HeaderMap,
+) -> Response {
+    let rate = start_rate(&context);
+    let starts = context.web_sessions.as_ref();
+    if starts.is_some_and(|starts| !starts.has_turn(seat.peer, rate)) {
+        return too_many();
+    }
     foreign(&context, &headers).unwrap_or_else(|| {
         let upgrade = [(header::UPGRADE, "websocket")];
         (
@@ -148,6 +179,23 @@ pub(super) async fn explain(State(context): State<Context>, headers: HeaderMap) 
 fn foreign(context: &Context, headers: &HeaderMap) -> Option<Response> {
     let refusal = origin::check(headers, &context.allowed_origins).err()?;
     Some((StatusCode::FORBIDDEN, refusal).into_response())
+}
+
+/// Sessions that an address may begin.
+fn start_rate(context: &Context) -> StartRate {
+    let max_sessions = context.shared.hot().session.max_sessions;
+    let burst = u32_of(max_sessions).max(MIN_BURST);
+    StartRate {
+        burst,
+        per_second: burst / 10,
+    }
+}
+
+/// The answer to an address that begins more.
+fn too_many() -> Response {
+    let later = [(header::RETRY_AFTER, "1")];
+    let text = "too many sessions were begun from this address\n";
+    (StatusCode::TOO_MANY_REQUESTS, later, text).into_response()
 }
 
 async fn serve(context: Context, client: Client, socket: WebSocket) {
@@ -216,6 +264,7 @@ async fn converse(
         .checked()
         .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
     let caller = &arrival.headers.caller;
+    client.inflow.belongs_to(caller);
     let mut ending = CallEnd::web_session(&shared.figures, client.id.clone(), caller);
     if let Err(refusal) = expected {
         caller.tally.fail(&refusal);

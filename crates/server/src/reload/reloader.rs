@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lipsync_core::sync::lock;
 use lipsync_registry::{Changes, ConfigRefused, Registry};
 use lipsync_serving::{admission::Admission, telemetry::Book};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 
 use crate::{
     config::{Config, Heat, Hot, Live, Source, keys},
@@ -23,6 +23,11 @@ use super::{
     report::{self, Cause, Refusal, ReloadStats, Report},
     trial::{History, Trial, Verdict},
 };
+
+/// After a reload that a request asked for, the next one has to wait for this many times as long as it took...
+const REST: u32 = 4;
+/// ... but no longer than this.
+const MAX_REST: Duration = Duration::from_millis(500);
 
 /// Puts other configurations in force. Clones are the same.
 #[derive(Clone)]
@@ -154,6 +159,17 @@ impl Reloader {
         let Some(_running) = running else {
             return Err(Refusal::Busy);
         };
+        let begun = Instant::now();
+        let report = self.read_and_put(cause, source).await;
+        if cause == Cause::Request {
+            // Whoever asks without end has a fifth of one core at most.
+            sleep((begun.elapsed() * REST).min(MAX_REST)).await;
+        }
+        report
+    }
+
+    async fn read_and_put(&self, cause: Cause, source: Source) -> Result<Report, Refusal> {
+        let inner = &self.0;
         let mut turn = inner.turn.lock().await;
         let read = tokio::task::spawn_blocking(move || read_again(&source));
         let read = read.await.unwrap_or_else(|_| Err((None, Refusal::Busy)));

@@ -43,6 +43,9 @@ pub(crate) enum Fault {
     /// It is none of the protocol.
     #[error("the message cannot be decoded")]
     Malformed,
+    /// It says that it is compressed, in a call that names no compression.
+    #[error("the message is flagged as compressed, but grpc-encoding names no compression")]
+    Flag,
     /// It does not come.
     #[error("the message came too slowly")]
     TooSlow,
@@ -72,6 +75,7 @@ impl From<Fault> for ServeError {
             Fault::TooLarge { limit } => Self::MessageTooLarge { limit },
             Fault::TooManyElements => Self::invalid("message", fault.to_string()),
             Fault::Malformed => Self::undecodable(),
+            Fault::Flag => Self::CompressedFlag,
             Fault::TooSlow => Self::UploadTooSlow,
             Fault::NoRoom { limit } => Self::Overloaded {
                 what: TOO_MANY_UPLOADS,
@@ -107,7 +111,7 @@ impl Incoming {
     /// Takes what belongs to this message from `data`; whether it is whole now.
     ///
     /// # Errors
-    /// [`Fault::TooLarge`], [`Fault::Malformed`].
+    /// [`Fault::TooLarge`], [`Fault::Malformed`], [`Fault::Flag`].
     pub(super) fn take(&mut self, data: &mut Bytes) -> Result<bool, Fault> {
         if self.prefix.len() < PREFIX_BYTES {
             let n_missing = PREFIX_BYTES - self.prefix.len();
@@ -116,8 +120,11 @@ impl Incoming {
             let Ok([flag, length @ ..]) = <[u8; PREFIX_BYTES]>::try_from(&*self.prefix) else {
                 return Ok(false);
             };
-            if flag > 1 {
-                return Err(Fault::Malformed);
+            match flag {
+                0 => {}
+                // Of a call that names a compression, no message is read.
+                1 => return Err(Fault::Flag),
+                _ => return Err(Fault::Malformed),
             }
             self.n_expected = usize_of(u32::from_be_bytes(length));
             if self.n_expected > self.limit {
@@ -155,9 +162,7 @@ impl Incoming {
     /// [`Fault::TooManyElements`].
     pub(super) fn finish(&mut self, shapes: &Shapes, path: &str) -> Result<Whole, Fault> {
         let message = mem::replace(self, Self::new(self.limit));
-        let is_compressed = message.prefix.first() == Some(&1);
-        // The stack refuses what is compressed; nobody can look into it before.
-        if !is_compressed && shapes.check(path, &*message.segments).is_err() {
+        if shapes.check(path, &*message.segments).is_err() {
             return Err(Fault::TooManyElements);
         }
         let prefix = [message.prefix].into_iter();
@@ -292,6 +297,8 @@ mod tests {
         );
         let mut claim = Bytes::from_static(&[7, 0, 0, 0, 1]);
         assert_eq!(Incoming::new(10).take(&mut claim), Err(Fault::Malformed));
+        let mut claim = Bytes::from_static(&[1, 0, 0, 0, 1]);
+        assert_eq!(Incoming::new(10).take(&mut claim), Err(Fault::Flag));
     }
 
     #[test]

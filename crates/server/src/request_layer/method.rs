@@ -147,11 +147,15 @@ impl Kind {
     /// What such a call is to the book of figures.
     pub(super) fn in_book(self) -> CallKind {
         match self {
-            Self::Work | Self::Stream => CallKind::Request,
+            Self::Work => CallKind::Request,
             Self::Session => CallKind::Session,
-            Self::Control | Self::Load | Self::Watch | Self::Reflection | Self::Unknown => {
-                CallKind::Other
-            }
+            // Of a stream, each request counts.
+            Self::Control
+            | Self::Load
+            | Self::Watch
+            | Self::Reflection
+            | Self::Stream
+            | Self::Unknown => CallKind::Other,
         }
     }
 

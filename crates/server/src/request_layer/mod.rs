@@ -162,6 +162,7 @@ where
         let inner = std::mem::replace(&mut self.inner, inner);
         let answer = async move {
             let mut response = match call {
+                _ if request.method() != http::Method::POST => not_post(),
                 _ if !is_grpc(request.headers()) => unsupported(),
                 Ok(call) => call.answer(inner, request).await?,
                 Err(refusal) => refusal.into_http(),
@@ -396,19 +397,36 @@ impl Call {
     }
 }
 
-/// Whether a request says that it is gRPC, in whatever message format: `+proto` is the only one that decodes.
+/// Whether a request says that it is gRPC, in the one format of messages that is decoded here.
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = content_type.and_then(|value| value.strip_prefix(GRPC));
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+    rest.is_some_and(|rest| {
+        let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
+        matches!(rest.first(), None | Some(b';' | b' '))
+    })
 }
 
 /// As the protocol asks: who is answered with a gRPC status would have to be a gRPC client.
 fn unsupported() -> Response<Body> {
-    let text = "this port speaks gRPC: expected content-type application/grpc\n";
+    let text =
+        "this port speaks gRPC: expected content-type application/grpc or application/grpc+proto\n";
+    plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+}
+
+/// Calls are POST requests, and nothing else is here.
+fn not_post() -> Response<Body> {
+    let text = "this port speaks gRPC, whose calls are POST requests\n";
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+    let post = HeaderValue::from_static("POST");
+    response.headers_mut().insert(header::ALLOW, post);
+    response
+}
+
+fn plain(code: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(text.to_owned()).map(Body::new);
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    *response.status_mut() = code;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response

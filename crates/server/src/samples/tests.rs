@@ -133,7 +133,7 @@ fn other_files_end_the_session_however_they_are_cut() {
 }
 
 #[test]
-fn text_is_warned_of_and_the_middle_of_a_segment_is_not_looked_at() {
+fn text_is_warned_of_and_what_is_warned_of_is_news_once() {
     let mut intake = mono();
     let text = [b'A'; 100];
     assert_eq!(passed(&mut intake, text.chunks(7)), text);
@@ -141,6 +141,21 @@ fn text_is_warned_of_and_the_middle_of_a_segment_is_not_looked_at() {
     let sound = [[1; 640].as_slice(), b"OggS\0\x02fLaC", &text].concat();
     assert_eq!(passed(&mut intake, sound.chunks(640)), sound);
     assert_eq!(codes(&mut intake), [""; 0]);
+}
+
+/// Services that say something first and then send files. Samples look like that by accident, too: they play.
+#[test]
+fn a_file_in_a_later_chunk_is_warned_of() {
+    for file in [b"OggS\0\x02".as_slice(), b"ID3\x04\0\0", b"fLaC\0\0"] {
+        let mut intake = mono();
+        let sound = [[1; 640].as_slice(), file, &[1; 634]].concat();
+        assert_eq!(passed(&mut intake, sound.chunks(640)), sound);
+        assert_eq!(codes(&mut intake), ["not_samples"], "{file:?}");
+        // Inside of a chunk nobody looks.
+        let mut intake = mono();
+        assert_eq!(passed(&mut intake, sound.chunks(639)), sound);
+        assert_eq!(codes(&mut intake), [""; 0]);
+    }
 }
 
 #[test]

@@ -79,6 +79,17 @@ impl CallEnd {
         Self::new(CallKind::WebSession, figures, request_id, caller)
     }
 
+    /// Of a request that has just come in a stream of them, which counts as a call of its own.
+    pub(crate) fn in_stream(
+        figures: &Arc<EdgeFigures>,
+        request_id: HeaderValue,
+        caller: &Caller,
+    ) -> Self {
+        let mut ending = Self::new(CallKind::Request, figures, request_id, caller);
+        ending.name = "ModelStreamInfer".into();
+        ending
+    }
+
     fn new(
         kind: CallKind,
         figures: &Arc<EdgeFigures>,

@@ -7,6 +7,7 @@
 mod files;
 mod name;
 mod port;
+mod records;
 
 pub use files::{TlsError, load};
 pub(crate) use name::ClientName;

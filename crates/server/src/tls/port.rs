@@ -8,25 +8,36 @@ use std::{
 };
 
 use lipsync_core::{Foreign, sync::lock};
+use lipsync_serving::peer::Peer;
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::{
     files::{TlsError, load},
     name::ClientName,
+    records::{Allowance, Counted, Side},
 };
 use crate::{
     change::{Debounce, Print},
     config::Tls,
     first_bytes::{Begun, Socket, Spoken},
-    transport::Seat,
+    transport::{
+        Seat,
+        starts::{StartRate, Starts},
+    },
 };
 
 /// For a client to say the first bytes, and again for the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Handshakes of one address. Each costs the server up to some milliseconds and its client a hundred bytes; more than
+/// these wait their turn, for as long as a handshake may take.
+const HANDSHAKES: StartRate = StartRate {
+    per_second: 50,
+    burst: 200,
+};
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Files that have not changed for this long are whole, and belong together.
@@ -40,6 +51,8 @@ pub(crate) struct Port {
     files: Tls,
     alpn: &'static [u8],
     current: Mutex<Arc<ServerConfig>>,
+    /// None where one address stands for many clients.
+    starts: Option<Starts>,
 }
 
 impl fmt::Debug for Port {
@@ -51,13 +64,18 @@ impl fmt::Debug for Port {
 }
 
 impl Port {
-    /// Reads the files for the first time.
-    pub(crate) fn new(files: Tls, alpn: &'static [u8]) -> Result<Arc<Self>, TlsError> {
+    /// Reads the files for the first time. `tells_peers_apart`: an address is one client.
+    pub(crate) fn new(
+        files: Tls,
+        alpn: &'static [u8],
+        tells_peers_apart: bool,
+    ) -> Result<Arc<Self>, TlsError> {
         let current = load(&files, alpn)?;
         Ok(Arc::new(Self {
             files,
             alpn,
             current: Mutex::new(Arc::new(current)),
+            starts: tells_peers_apart.then(Starts::default),
         }))
     }
 
@@ -76,7 +94,13 @@ impl Port {
         mut seat: Seat,
         closing: watch::Receiver<()>,
     ) -> Option<(impl Socket, Seat)> {
-        let greeting = self.shake_hands(socket, seat.address);
+        let allowance = Allowance::new();
+        let socket = Counted {
+            socket,
+            allowance: allowance.clone(),
+            side: Side::Outside,
+        };
+        let greeting = self.shake_hands(socket, seat.peer, seat.address);
         let begun = seat.unless_over(closing, greeting).await??;
         let (_, session) = begun.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
@@ -85,18 +109,24 @@ impl Port {
             let (address, client) = (seat.address, Foreign(client.as_str()));
             tracing::debug!(%address, %client, "a client has shown its certificate");
         }
-        Some((begun, seat))
+        let inside = Counted {
+            socket: begun,
+            allowance,
+            side: Side::Inside,
+        };
+        Some((inside, seat))
     }
 
     async fn shake_hands<S: Socket>(
         self: Arc<Self>,
         socket: S,
-        peer: SocketAddr,
+        peer: Peer,
+        address: SocketAddr,
     ) -> Option<TlsStream<impl Socket>> {
         let begun = Begun::hear(socket, HANDSHAKE_LIMIT).await?;
         if begun.spoken != Spoken::Tls {
             tracing::warn!(
-                %peer,
+                peer = %address,
                 what = self.files.section,
                 "a client without TLS came to a port with TLS: use https:// (a secure channel)"
             );
@@ -104,6 +134,10 @@ impl Port {
                 begun.turn_away(PLAIN).await;
             }
             return None;
+        }
+        if let Some(starts) = &self.starts {
+            // It has its connection's place meanwhile, which goes to others where they need it.
+            sleep(starts.wait(peer, HANDSHAKES, HANDSHAKE_LIMIT)?).await;
         }
         let config = Arc::clone(&lock(&self.current));
         let handshake = TlsAcceptor::from(config).accept(begun.socket());
@@ -113,7 +147,7 @@ impl Port {
             Err(_elapsed) => io::ErrorKind::TimedOut.into(),
         };
         let what = self.files.section;
-        tracing::info!(%peer, %error, what, "a TLS handshake failed");
+        tracing::info!(peer = %address, %error, what, "a TLS handshake failed");
         None
     }
 
@@ -180,7 +214,7 @@ mod tests {
             client_ca: None,
             min_version: TlsVersion::V1_2,
         };
-        Port::new(files, b"h2").unwrap()
+        Port::new(files, b"h2", true).unwrap()
     }
 
     fn seat() -> Seat {
@@ -246,5 +280,30 @@ mod tests {
             PLAIN.split_at(PLAIN.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4);
         let length = format!("content-length: {}\r\n", body.len());
         assert!(std::str::from_utf8(head).unwrap().contains(&length));
+    }
+
+    /// Each costs more to answer than to ask for.
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_of_one_address_have_a_rate() {
+        let port = port();
+        let (_close, closing) = watch::channel(());
+        // Begins a handshake and is wrong about it: it is answered at once.
+        let wrong = async || {
+            let (mut client, server) = duplex(4096);
+            client.write_all(b"\x16\x03\x01\xff\xff\0").await.unwrap();
+            let begun = Arc::clone(&port).begin(server, seat(), closing.clone());
+            assert!(begun.await.is_none());
+        };
+        let begun = tokio::time::Instant::now();
+        for _ in 0..HANDSHAKES.burst {
+            wrong().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for _ in 0..HANDSHAKES.per_second {
+            wrong().await;
+        }
+        let took = begun.elapsed();
+        let second = Duration::from_secs(1);
+        assert!(took.abs_diff(second) < second / 10, "{took:?}");
     }
 }

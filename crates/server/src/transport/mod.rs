@@ -7,6 +7,7 @@ mod accept;
 mod flood;
 mod preface;
 mod seat;
+pub(crate) mod starts;
 pub(crate) mod tapped;
 mod unread;
 

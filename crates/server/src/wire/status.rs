@@ -32,6 +32,8 @@ pub fn to_status(error: ServeError) -> Status {
             status.metadata_mut().insert(ACCEPT_ENCODING, none);
             status
         }
+        // The protocol's own word for that.
+        ServeError::CompressedFlag => internal(text),
         ServeError::UnknownModel { .. } => Status::not_found(text),
         ServeError::Unauthenticated => Status::unauthenticated(text),
         ServeError::PermissionDenied { .. } => Status::permission_denied(text),

@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use lipsync_core::TenantId;
 use tokio::time::Instant;
 
-use super::quota::OverQuota;
+use super::quota::{OverQuota, Quota};
 use crate::{
+    caller::Caller,
     gate::{Gate, Lack, Ticket},
-    peer::Peer,
 };
 
 /// A call on its way in counts as at least this many bytes: its stream, its task and its headers.
@@ -32,9 +32,10 @@ pub struct Upload {
 pub struct Uploads(pub(super) Arc<Gate>);
 
 impl Uploads {
-    /// Room for one of a peer, if there is any.
-    pub fn admit(&self, peer: Peer) -> Option<Upload> {
-        let ticket = self.0.take(peer, UPLOAD_BYTES).ok()?;
+    /// Room for one of somebody, if there is any. As long as nobody knows whose it is, the peer alone counts.
+    pub fn admit(&self, caller: &Caller) -> Option<Upload> {
+        let party = Quota::WAITING.party(caller);
+        let ticket = self.0.take(party, UPLOAD_BYTES).ok()?;
         Some(Upload::of(ticket, None))
     }
 }

@@ -36,10 +36,9 @@ impl Stage {
 
     /// Work that has taken its place in the pool.
     async fn submit(&self, name: &'static str) -> Run {
-        let pool = if name == "live" {
-            self.pool.live()
-        } else {
-            self.pool.clone()
+        let pool = match name {
+            "live" => self.pool.live(),
+            name => self.pool.of(TenantId::new(name)),
         };
         let (starts, ends) = (self.starts.clone(), Arc::clone(&self.ends));
         let mut run: Run = Box::pin(async move {
@@ -86,6 +85,18 @@ async fn a_session_waits_for_the_end_of_one_closure_of_a_pool_full_of_batch_work
     runs.push(stage.submit("live").await);
     let order = stage.order(runs).await;
     assert_eq!(order.iter().position(|&name| name == "live"), Some(2));
+}
+
+/// However much one has waiting, another waits for one closure of it.
+#[tokio::test]
+async fn batch_work_of_several_takes_turns() {
+    let mut stage = Stage::new(1);
+    let mut runs = Vec::new();
+    for name in ["a", "a", "a", "a", "a", "b", "b"] {
+        runs.push(stage.submit(name).await);
+    }
+    let order = stage.order(runs).await;
+    assert_eq!(order, ["a", "a", "b", "a", "b", "a", "a"]);
 }
 
 #[tokio::test]

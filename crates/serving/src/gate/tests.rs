@@ -175,3 +175,33 @@ async fn a_tenant_at_its_quota_displaces_its_own() {
     let newer = gate.take(party(2, "a", Some(1)), 1);
     assert!(newer.is_ok() && own.is_withdrawn() && !theirs.is_withdrawn());
 }
+
+/// The order of those that wait is kept up whatever becomes of them.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_longest_gives_way_first() {
+    let gate = gate(4, 100, Some(Duration::from_secs(1)));
+    let tickets = take_all(&gate, peer(1));
+    for (n, ticket) in tickets.iter().enumerate() {
+        ticket.set_waiting(Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(1 + n as u64)).await;
+    }
+    tickets[0].set_waiting(Some(Instant::now()));
+    tickets[1].set_waiting(None);
+    let newcomer = gate.take(peer(2), 1).unwrap();
+    let withdrawn = |tickets: &[Ticket]| -> Vec<bool> {
+        let all = tickets.iter();
+        all.map(Ticket::is_withdrawn).collect()
+    };
+    assert_eq!(withdrawn(&tickets), [false, false, true, false]);
+    tickets[3].give_up();
+    assert_eq!(withdrawn(&tickets), [false, false, true, true]);
+    let second = gate.take(peer(2), 1).unwrap();
+    // One has begun to wait just now, the other does something.
+    assert_eq!(gate.take(peer(2), 1).unwrap_err(), Lack::Room);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let third = gate.take(peer(2), 1).unwrap();
+    assert_eq!(withdrawn(&tickets), [true, false, true, true]);
+    drop((tickets, newcomer, second, third));
+    let state = gate.lock();
+    assert!(state.waiting.is_empty() && state.holders.is_empty());
+}

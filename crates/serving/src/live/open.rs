@@ -13,6 +13,7 @@ use lipsync_core::{
 };
 use lipsync_registry::Model;
 use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
+use lipsync_worker_pool::Work;
 
 use super::{AudioForm, Limits, NewIntake, Parts, SessionOrder, rest};
 use crate::{
@@ -94,7 +95,7 @@ impl Opening {
             model,
             form,
             output,
-            urgency: Urgency::of_session(caller, order.priority),
+            urgency: parts.pipeline.urgency(caller, order.priority, Work::Live),
             caller: caller.clone(),
             _booking: booking,
             _in_use: used.in_use,

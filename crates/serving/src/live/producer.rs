@@ -26,10 +26,11 @@ use crate::{
 /// Works until everything is done, the session fails, or the task is aborted.
 pub(super) async fn run(parts: Parts, opening: Arc<Opening>, conversation: Arc<Conversation>) {
     let _guard = EndOnDrop(Arc::clone(&conversation));
+    let pipeline = parts.pipeline.of(&opening.caller);
     let pipeline = if opening.is_realtime {
-        parts.pipeline.live()
+        pipeline.live()
     } else {
-        parts.pipeline
+        pipeline
     };
     let mut producer = Producer {
         answers: parts.limits.answers,

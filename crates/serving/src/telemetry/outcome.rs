@@ -38,6 +38,7 @@ impl Outcome {
         match error {
             ServeError::Invalid { .. }
             | ServeError::Compressed { .. }
+            | ServeError::CompressedFlag
             | ServeError::UnknownModel { .. }
             | ServeError::AnswerTooLarge { .. }
             | ServeError::MessageTooLarge { .. }

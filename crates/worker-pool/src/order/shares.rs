@@ -32,6 +32,9 @@ const SCALE: i128 = 1 << 20;
 
 /// Idle accounts that are kept before those that owe nothing are looked for.
 const MAX_IDLE: usize = 64;
+/// Idle accounts that are kept at all. Where addresses have accounts, whoever has many addresses could make more of
+/// them than fit into memory; beyond this many, what idle ones owe is forgotten.
+const MAX_OWING: usize = 1024;
 
 /// Nanoseconds of a time that was measured or estimated.
 pub(super) fn nanos(time: Duration) -> Nanos {
@@ -52,6 +55,8 @@ pub(super) struct Shares {
     total_weight: i128,
     n_waiting: usize,
     accounts: HashMap<TenantId, Account>,
+    /// Accounts at which idle ones are looked through again.
+    sweep_at: usize,
     /// Those that wait and may be served, by where their next piece ends on their clock.
     eligible: BTreeSet<(Point, TenantId)>,
     /// Those that wait and are ahead of their share, by their clock.
@@ -91,6 +96,7 @@ impl Shares {
             total_weight: 0,
             n_waiting: 0,
             accounts: HashMap::new(),
+            sweep_at: 0,
             eligible: BTreeSet::new(),
             ahead: BTreeSet::new(),
         }
@@ -240,12 +246,18 @@ impl Shares {
 
     /// Forgets accounts that owe nothing.
     fn forget_idle(&mut self) {
-        if self.accounts.len() <= 2 * self.n_waiting + MAX_IDLE {
+        let n_kept = 2 * self.n_waiting + MAX_IDLE;
+        if self.accounts.len() <= self.sweep_at.max(n_kept) {
             return;
         }
         let (now, burst) = (self.now, self.burst);
         self.accounts
             .retain(|_, account| account.waits || !account.is_even(now, burst));
+        if self.accounts.len() > self.n_waiting + MAX_OWING {
+            self.accounts.retain(|_, account| account.waits);
+        }
+        // So that each of many idle accounts is looked at a few times and not at every turn.
+        self.sweep_at = self.accounts.len() * 2;
     }
 }
 
@@ -397,5 +409,26 @@ mod tests {
             shares.accounts.len()
         );
         assert_eq!((shares.eligible.len(), shares.ahead.len()), (0, 0));
+    }
+
+    /// Addresses can have accounts, and whoever asks may come from very many.
+    #[test]
+    fn accounts_that_owe_are_not_without_end() {
+        let mut shares = Shares::default();
+        for n in 0..20_000 {
+            let id = tenant(n);
+            // It never runs, so the common clock stands still.
+            shares.wait(&id, weight(1), 1);
+            shares.rest(&id);
+            assert!(shares.accounts.len() <= 2 * (MAX_OWING + 1));
+        }
+        // Debts among few are kept.
+        let (a, b) = (tenant(0), tenant(1));
+        shares.wait(&a, weight(1), 10);
+        shares.wait(&b, weight(1), 10);
+        shares.charge(&a, 1_000_000_000);
+        shares.rest(&a);
+        shares.wait(&a, weight(1), 10);
+        assert_eq!(shares.in_order().next(), Some(&b));
     }
 }

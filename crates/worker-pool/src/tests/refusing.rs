@@ -4,6 +4,7 @@ use super::{
     fake::{self, Act, Fake},
     *,
 };
+use crate::Work;
 
 #[test]
 fn a_full_queue_refuses_at_once_and_loses_nothing() {
@@ -34,6 +35,39 @@ fn a_full_queue_refuses_at_once_and_loses_nothing() {
     assert_eq!((stats.completed, stats.rejected), (6, 10));
     assert_eq!((stats.queue_depth, stats.in_flight), (0, 0));
     assert_adds_up(&stats);
+}
+
+/// Otherwise whoever has many sessions leaves no place for the calls of others, and the other way round.
+#[test]
+fn sessions_and_calls_have_places_of_their_own() {
+    let pool = pool(1, 2, 8);
+    let (call, running, next) = occupy(&pool);
+    let fake = Arc::new(Fake::default());
+    let submit = |work, i| {
+        let mut job = fake::job(&fake, i..i + 1);
+        job.claim.work = work;
+        pool.submit(job)
+    };
+    let mut waiting = Vec::new();
+    for (i, work) in (0..).zip([Work::Live, Work::Live, Work::Unary, Work::Unary]) {
+        waiting.push(submit(work, i).unwrap());
+    }
+    for work in [Work::Live, Work::Unary] {
+        let refused = submit(work, 9).unwrap_err();
+        assert!(matches!(refused, PoolError::QueueFull { capacity: 2 }));
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.queue_depth, stats.live_depth), (4, 2));
+    // A session that leaves makes room for a session.
+    drop(waiting.remove(0));
+    assert!(submit(Work::Unary, 9).is_err());
+    waiting.push(submit(Work::Live, 4).unwrap());
+    call.go(Act::Succeed);
+    for handle in [running, next].into_iter().chain(waiting) {
+        wait(handle).unwrap();
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.queue_depth, stats.live_depth), (0, 0));
 }
 
 #[test]

@@ -1278,7 +1278,7 @@ class Warning(_message.Message):
 
     - `audio_truncated`: a segment ended inside a sample
     - `container_stripped`: a WAV header was removed from the samples
-    - `not_samples`: the samples look like text
+    - `not_samples`: the samples look like text, or a later chunk of a segment begins like a file
     - `audio_level`: the samples look like those of another encoding
     - `short_segments`: three segments in a row were shorter than a frame
     """

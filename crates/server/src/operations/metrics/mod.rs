@@ -27,11 +27,12 @@ pub(super) async fn metrics(State(context): State<Context>, headers: HeaderMap) 
     let format = Format::negotiated(accept.and_then(Result::ok).unwrap_or_default());
     let shared = Arc::clone(&context.shared);
     // It asks the system, and writes a few hundred kilobytes where there are many models and tenants.
-    let written = tokio::task::spawn_blocking(move || {
+    let write = move || {
         let (snapshot, details) = (Snapshot::take(&shared), Details::take(&shared));
-        page::write(&snapshot, &details, &shared.reload.stats(), format)
-    });
-    match written.await {
+        page::write(&snapshot, &details, &shared.reload.stats(), format).into_bytes()
+    };
+    let page = &context.pages.metrics[usize::from(format == Format::OpenMetrics)];
+    match page.page(write).await {
         Ok(text) => {
             let media = HeaderValue::from_static(format.content_type());
             (FRESH, [(header::CONTENT_TYPE, media)], text).into_response()
