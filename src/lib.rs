@@ -47,6 +47,41 @@ pub mod inference {
         include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 }
 
+/// The OpenTelemetry protocol's service for traces, version 1.11.0, as generated: how a server tells a collector what it
+/// did. Its documentation is that of the proto files.
+pub mod otlp {
+    #![expect(
+        missing_docs,
+        clippy::all,
+        clippy::too_many_lines,
+        clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    pub mod common {
+        pub mod v1 {
+            tonic::include_proto!("opentelemetry.proto.common.v1");
+        }
+    }
+    pub mod resource {
+        pub mod v1 {
+            tonic::include_proto!("opentelemetry.proto.resource.v1");
+        }
+    }
+    pub mod trace {
+        pub mod v1 {
+            tonic::include_proto!("opentelemetry.proto.trace.v1");
+        }
+    }
+    pub mod collector {
+        pub mod trace {
+            pub mod v1 {
+                tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+            }
+        }
+    }
+}
+
 /// Protocols of the Go servers that came before, as generated. Their documentation is that of the proto files.
 pub mod legacy {
     /// Of `go-multitenant-server`. Its lists of floats are pieces of bytes here, f32 LE: that is what a packed list is

@@ -7,13 +7,22 @@ use lipsync::{
     call_error::CallError,
     client::{Client, ConnectError, ConnectOptions},
     session::SessionError,
-    v1::{GetServerStatsRequest, ListModelsRequest, Pacing},
+    v1::{
+        GetServerStatsRequest, ListModelsRequest, Pacing,
+        stream_composite_response::Message as Answer,
+    },
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tonic::Code;
 
-use crate::support::{
-    FakeLoader, Gate, HeldGate, PATIENCE, TestServer, avatar, silent::Link, speech, tls,
+use crate::{
+    stream::{Session, frames, pcm_session},
+    support::{
+        FakeLoader, Gate, HeldGate, PATIENCE, TestServer, avatar, silent::Link, speech, tls,
+    },
 };
 
 /// Soon enough for a test of what never comes.
@@ -215,3 +224,42 @@ async fn a_quiet_session_outlives_its_pings() -> Result<()> {
 
 /// Another authority, made as that of `tests/data/tls`.
 const OTHER_CA: &[u8] = include_bytes!("../data/tls/other-ca.pem");
+
+/// Clients of a service that grows meet its new servers, because old connections end.
+#[tokio::test]
+async fn an_old_connection_takes_no_new_call_and_ends_with_the_last() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 4)?;
+    let yaml = "models: {a: {path: a, preload: true}}\nserver: {max_connection_age_s: 1}\n";
+    let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
+    let client = server.client().await?;
+    let mut session = Session::over(&client, pcm_session("a")).await?;
+    let socket = TcpStream::connect(server.address()).await?;
+    let (_calls, idle) = h2::client::handshake(socket).await?;
+    // The server ends it, in order or not as this client sees it.
+    let _ = timeout(PATIENCE, idle).await?;
+    session.audio(1, &speech::babble(1, 640 * 3));
+    session.half_close();
+    assert_eq!(frames(&session.rest().await?).len(), 3);
+    // The client comes back by itself.
+    let again = client
+        .infer_batch_composite(speech::windows_request("a", &[1.0]))
+        .await?;
+    assert_eq!(again.frames.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_does_not_end_on_an_old_connection_is_cut() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 4)?;
+    let yaml = "models: {a: {path: a, preload: true}}\n\
+        server: {max_connection_age_s: 1, max_connection_grace_s: 1}\n";
+    let server = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
+    let client = server.client().await?;
+    let mut session = Session::over(&client, pcm_session("a")).await?;
+    assert!(matches!(session.next().await?, Some(Answer::Opened(_))));
+    let ended = timeout(PATIENCE, session.next()).await?;
+    assert!(ended.is_err(), "{ended:?}");
+    Ok(())
+}

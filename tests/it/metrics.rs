@@ -270,6 +270,17 @@ async fn the_past_and_the_alerts_are_there_for_pages() -> Result<()> {
         tokio::task::yield_now().await;
     };
     let n_steps = past["at_s"].as_array().map_or(0, Vec::len);
+    let newest = past["at_s"][n_steps - 1].as_u64().context("a time")?;
+    let later = json(&format!("/api/history?scale=1s&since_s={newest}")).await?;
+    let later = later["at_s"].as_array().context("times")?;
+    assert!(
+        later.iter().all(|at| at.as_u64() > Some(newest)),
+        "{later:?}"
+    );
+    for wrong in ["since_s=x", "since=1", "scale"] {
+        let refused = Http::get(&server, &format!("/api/history?{wrong}")).await?;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
     let figures = past["figures"].as_array().context("figures")?;
     let memory = figures
         .iter()

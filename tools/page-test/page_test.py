@@ -4,9 +4,10 @@
 
 Plays a sample and looks at the pixels of the mouth: it moves while there is speech, in step with it, and
 rests in silence. Interrupts, by mouse and by keyboard, speaks through a fake microphone, talks over a sample,
-uploads a file, stops the server's process and lets it go on, takes the server away and brings it back, and looks at
-a phone's screen, upright and on its side, light and dark. Lets a page of another origin speak (with Node). Fails on
-any error in the console and, with --axe, on any finding of axe.
+uploads a file, has a text spoken by a service of its own, keeps a clip, reads the charts with keys, lets Tomo speak,
+stops the server's process and lets it go on, takes the server away and brings it back, and looks at a phone's screen,
+upright and on its side, light and dark. Lets a page of another origin speak (with Node). Fails on any error in the
+console and, with --axe, on any finding of axe.
 """
 
 import argparse
@@ -21,8 +22,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import wave
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +91,28 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE_S)
+
+
+class Voice(BaseHTTPRequestHandler):
+    """A text-to-speech service: it says the same sentence whatever the text. A text that says "wait" has to wait."""
+
+    sound = (SPEECH / "umbrella.wav").read_bytes()
+    texts = []
+    may_go_on = threading.Event()
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.texts.append(text)
+        if text == "wait":
+            self.may_go_on.wait(PATIENCE_S)
+        self.send_response(200)
+        self.send_header("content-type", "audio/wav")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.sound)
+
+    def log_message(self, *_arguments):
+        pass
 
 
 class Page:
@@ -204,6 +229,8 @@ def free_port():
 
 def check_connection(page):
     page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+    # Of 250, the default, the page's own looks at the server would take most.
+    page.script("performance.setResourceTimingBufferSize(100000)")
     page.script(WATCH)
     page.until("idle frames come", lambda: len(page.seen()) > 2 * FPS)
     idle = page.seen()
@@ -277,6 +304,124 @@ def check_bandwidth(page):
     mbit = page.bytes_down() * 8 / seconds / 1e6
     print(f"  {mbit:.1f} Mbit/s while she speaks")
     assert mbit < 4, "the faces alone come"
+
+
+def check_whole_frames(page):
+    """Where the backgrounds cannot be fetched, whole frames come, and she speaks all the same."""
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/backgrounds/*"]})
+    page.driver.refresh()
+    page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+    page.until("it is given up", lambda: any("whole frames are used" in e["message"] for e in page.driver.get_log("browser")))
+    page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+    page.click("[data-sample='welcome.wav']")
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    began = time.monotonic()
+    page.bytes_down()
+    page.until("she has spoken", lambda: page.mood() == "idle")
+    print(f"  {page.bytes_down() * 8 / (time.monotonic() - began) / 1e6:.1f} Mbit/s with whole frames")
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.driver.refresh()
+    page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+    page.script(WATCH)
+    # What was blocked is in the console.
+    page.errors()
+
+
+def check_text(page):
+    """A typed text is spoken; Esc interrupts it while it is still made."""
+    text = page.find("#text")
+    assert page.find("#say").is_displayed()
+    text.send_keys("Maybe we should move the umbrella.", Keys.ENTER)
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    assert page.text("#caption") == "Maybe we should move the umbrella."
+    page.until("she has spoken", lambda: page.mood() == "idle")
+    text.clear()
+    text.send_keys("wait", Keys.ENTER)
+    page.until("the service is asked", lambda: "wait" in Voice.texts)
+    text.send_keys(Keys.ESCAPE)
+    page.until("nobody waits for it", lambda: page.find("#say").get_attribute("aria-busy") is None)
+    Voice.may_go_on.set()
+    assert page.mood() == "idle"
+    print(f"  {len(Voice.texts)} texts")
+
+
+def check_clip(page, folder):
+    """A clip has the picture and the voice."""
+    behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    page.click("#record")
+    page.until("it records", lambda: page.find("#record").get_attribute("aria-pressed") == "true")
+    page.click("[data-sample='lips.wav']")
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    page.until("she has spoken", lambda: page.mood() == "idle")
+    page.click("#record")
+    clip = page.until("the clip is there", lambda: next((f for f in folder.iterdir() if f.suffix in (".webm", ".mp4")), None))
+    data = clip.read_bytes()
+    codecs = [c for c in (b"V_VP8", b"A_OPUS", b"avc1", b"mp4a") if c in data]
+    print(f"  {clip.name}: {len(data) / 1e3:.0f} kB, {b' '.join(codecs).decode()}")
+    assert re.fullmatch(r"mira-\d{4}-\d\d-\d\d-\d{6}\.(webm|mp4)", clip.name)
+    assert len(codecs) == 2 and len(data) > 50_000
+
+
+def check_tomo(page):
+    """The other avatar has a voice and a name of his own."""
+    choose = "const list = document.getElementById('avatar'); list.value = arguments[0]; list.dispatchEvent(new Event('change'))"
+    page.script(choose, "tomo")
+    page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+    page.click("[data-sample='welcome.wav']")
+    page.until("he speaks", lambda: page.mood() == "speaking")
+    assert "Tomo" in page.text("#caption"), page.text("#caption")
+    fetched = page.script("return performance.getEntriesByType('resource').map((e) => e.name)")
+    assert any(name.endswith("samples/tomo-welcome.mp3") for name in fetched)
+    page.until("he has spoken", lambda: page.mood() == "idle")
+    page.script(choose, "mira")
+    page.until("the session is open", lambda: page.find("#connection").get_attribute("data-state") == "open")
+
+
+def check_slow(page, server):
+    """A server that falls behind makes frames without the network, and the page says so."""
+    page.click("[data-sample='welcome.wav']")
+    page.until("she speaks", lambda: page.mood() == "speaking")
+    server.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGCONT)
+    page.until("it is told", lambda: "too slow" in page.text("#slow"))
+    audit(page, "a slow server")
+    page.until("it is over", lambda: page.text("#slow") == "")
+    page.until("she has spoken", lambda: page.mood() == "idle")
+
+
+def check_dashboard(page):
+    """Charts that can be read with keys and as a table, and what the server has."""
+    plots = page.driver.find_elements(By.CSS_SELECTOR, "#charts .plot:not([hidden])")
+    names = [plot.find_element(By.CSS_SELECTOR, "h3").text for plot in plots]
+    print("  " + ", ".join(names))
+    assert {"Frames per second", "Sessions", "Memory of the server", "Traffic"} <= set(names), names
+    lines = page.script("return [...document.querySelectorAll('.plot:not([hidden]) .plot-line')].map((l) => l.getAttribute('d'))")
+    assert sum(1 for line in lines if line and "L" in line) > 6, lines
+    slider = plots[0].find_element(By.CSS_SELECTOR, "[role='slider']")
+    slider.send_keys(Keys.ARROW_LEFT)
+    before = slider.get_attribute("aria-valuetext")
+    slider.send_keys(Keys.HOME)
+    after = slider.get_attribute("aria-valuetext")
+    print(f"  {before} / {after}")
+    assert re.search(r"\d:\d\d.*sent", before) and before != after
+    page.click("#numbers summary")
+    rows = page.until("there is a table", lambda: page.driver.find_elements(By.CSS_SELECTOR, "#numbers-table tbody tr"))
+    print("  " + rows[0].text)
+    assert any(row.text.startswith("Frames per second: sent") for row in rows)
+    audit(page, "charts and tables")
+    page.click("#numbers summary")
+    for scale in ("10s", "5m", "1s"):
+        page.click(f"[name='scale'][value='{scale}']")
+        page.until("it says what it knows", lambda: page.find("#charts").is_displayed() or page.text("#charts-note"))
+    page.until("the charts are back", lambda: page.find("#charts").is_displayed())
+    assert page.text("#alerts-state"), "alerts, or that there are none"
+    models = page.text("#models")
+    assert re.search(r"mira ready .* MB", models) and "tomo" in models, models
+    workers = page.driver.find_elements(By.CSS_SELECTOR, "#workers-table tbody tr")
+    assert len(workers) == 4, len(workers)
+    print("  " + page.text("#alerts-state") + "; " + models.split("\n")[1])
 
 
 def check_latency(page):
@@ -440,7 +585,7 @@ def check_landscape(page, path):
     page.script("window.scrollTo(0, 0)")
     wide = page.script("return document.documentElement.scrollWidth - window.innerWidth")
     assert wide <= 0, f"{wide} px wider than the screen"
-    for selector in ("#face", "#microphone", "#interrupt", "[data-sample='welcome.wav']", "#avatar"):
+    for selector in ("#face", "#microphone", "#interrupt", "#record", "#text", "[data-sample='welcome.wav']", "#avatar"):
         bottom = page.script("return document.querySelector(arguments[0]).getBoundingClientRect().bottom", selector)
         assert bottom <= 390, f"{selector} ends at {bottom} px"
     audit(page, "landscape")
@@ -488,8 +633,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         microphone = Path(folder) / "microphone.wav"
         write_microphone(microphone)
-        allowed = {"LIPSYNC_OPERATIONS__ALLOWED_ORIGINS": f"http://localhost:{FOREIGN_PORT}"}
-        server = Server(arguments.server, port, allowed)
+        voice = ThreadingHTTPServer(("127.0.0.1", 0), Voice)
+        threading.Thread(target=voice.serve_forever, daemon=True).start()
+        settings = {
+            "LIPSYNC_OPERATIONS__ALLOWED_ORIGINS": f"http://localhost:{FOREIGN_PORT}",
+            "LIPSYNC_OPERATIONS__TEXT_TO_SPEECH_URL": f"http://127.0.0.1:{voice.server_port}/",
+        }
+        server = Server(arguments.server, port, settings)
         driver = start_browser(Path(folder) / "profile", microphone)
         try:
             driver.get(server.url)
@@ -511,6 +661,16 @@ def main():
             check_hang(page, server)
             print("panel")
             check_panel(page)
+            print("dashboard")
+            check_dashboard(page)
+            print("text")
+            check_text(page)
+            print("clip")
+            check_clip(page, Path(folder))
+            print("slow")
+            check_slow(page, server)
+            print("Tomo")
+            check_tomo(page)
             print("upload")
             check_upload(page)
             print("microphone")
@@ -525,6 +685,8 @@ def main():
             check_dark(page, arguments.dark_picture)
             errors = page.errors()
             assert not errors, errors
+            print("whole frames")
+            check_whole_frames(page)
             print("another origin")
             check_foreign(driver, server)
             driver.get(server.url)

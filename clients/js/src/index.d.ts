@@ -162,12 +162,25 @@ export declare class Player {
   set volume(volume: number);
   /** Needed for `regionOnly` frames. */
   set backgrounds(backgrounds: Backgrounds | undefined);
+  /** What is shown and played, for a `MediaRecorder`: the voice at its full loudness. `release` ends it. */
+  capture(): { stream: MediaStream; release(): void };
   /** A new session, whose presentation times begin again. */
   restart(): void;
   /** Drops what is not seen or heard yet: call it with `Session.clear`. */
   flush(): void;
   /** Takes a frame. */
   push(frame: Frame): void;
+}
+
+/** Whether this browser can record. */
+export declare function canRecord(): boolean;
+/** Records what a `Player` shows and plays. For browsers. */
+export declare class Recorder {
+  /** Begins. It stops by itself after `maxS`, by default 300. Throws where the browser cannot record. */
+  constructor(player: Player, options?: { maxS?: number });
+  /** The file, MP4 or WebM, once the recording has stopped. */
+  get ended(): Promise<Blob>;
+  stop(): void;
 }
 
 /** The background frames of a model, fetched from `/api/models/ID/backgrounds/N` and kept, up to 96 MiB. */

@@ -14,6 +14,7 @@ export {
   encodeEndSegment,
   encodeOpen,
 } from "./protocol.js";
+export { Recorder, canRecord } from "./recorder.js";
 export { fetchJson, fetchModels, refusal } from "./refusal.js";
 export { Session } from "./session.js";
 export { VoiceGate, toPcm } from "./voice.js";

@@ -26,6 +26,8 @@ const close = (...bitmaps) => bitmaps.forEach((bitmap) => bitmap?.close());
 export class Player {
   #pen;
   #context;
+  // Everything that is heard, before the volume.
+  #mix;
   #gain;
   #volume = 1;
   #isMuted = false;
@@ -54,6 +56,8 @@ export class Player {
   connect(context) {
     this.#context = context;
     this.#gain = context.createGain();
+    this.#mix = context.createGain();
+    this.#mix.connect(this.#gain);
     this.#gain.connect(context.destination);
     this.#loud();
     this.#newVoice();
@@ -94,6 +98,22 @@ export class Player {
   // For `regionOnly` frames: a `Backgrounds` of the model, which has the pictures around their faces.
   set backgrounds(backgrounds) {
     this.#backgrounds = backgrounds;
+  }
+
+  // What is shown and played from now on, as a MediaStream for a `MediaRecorder`. The voice has its full loudness, and is
+  // there once there is sound. `release()` ends it.
+  capture() {
+    const stream = this.#pen.canvas.captureStream();
+    const [mix, tap] = [this.#mix, this.#context?.createMediaStreamDestination()];
+    if (tap) {
+      mix.connect(tap);
+      for (const track of tap.stream.getAudioTracks()) stream.addTrack(track);
+    }
+    const release = () => {
+      for (const track of stream.getTracks()) track.stop();
+      if (tap) mix.disconnect(tap);
+    };
+    return { stream, release };
   }
 
   // A new session, whose presentation times begin again, or another clock.
@@ -208,6 +228,6 @@ export class Player {
 
   #newVoice() {
     this.#voice = this.#context.createGain();
-    this.#voice.connect(this.#gain);
+    this.#voice.connect(this.#mix);
   }
 }

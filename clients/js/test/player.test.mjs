@@ -123,3 +123,31 @@ test("loudness follows the slider, and silence is silence", () => {
   player.volume = 7;
   assert.equal(gains[0].value, 1);
 });
+
+test("what is captured has the picture, and the voice before the volume", () => {
+  const { context } = soundCard();
+  const links = [];
+  const make = context.createGain;
+  context.createGain = () => {
+    const node = make();
+    node.connect = (to) => links.push([node, to]);
+    node.disconnect = (from) => links.splice(links.findIndex(([a, b]) => a === node && b === from), 1);
+    return node;
+  };
+  const [picture, voice] = ["video", "audio"].map((kind) => ({ kind, isLive: true, stop() { this.isLive = false; } }));
+  const tap = { stream: { getAudioTracks: () => [voice] } };
+  context.createMediaStreamDestination = () => tap;
+  const tracks = [picture];
+  const stream = { addTrack: (track) => tracks.push(track), getTracks: () => tracks };
+  const player = new Player({ getContext: () => ({ canvas: { captureStream: () => stream } }) });
+  player.capture().release();
+  assert.deepEqual(tracks.splice(1), [], "without sound there is only the picture");
+  player.connect(context);
+  const { release } = player.capture();
+  assert.deepEqual(tracks, [picture, voice]);
+  const toTap = links.find(([, to]) => to === tap);
+  const toCard = links.find(([, to]) => to === context.destination);
+  assert.ok(toTap && toTap[0] !== toCard[0], "not behind the volume");
+  release();
+  assert.ok(!picture.isLive && !voice.isLive && !links.some(([, to]) => to === tap));
+});

@@ -7,9 +7,11 @@ import {
   OutputFormat,
   Pacing,
   Player,
+  Recorder,
   Session,
   VoiceGate,
   Watch,
+  canRecord,
   decodeResponse,
   encodeAudio,
   encodeClear,
@@ -78,6 +80,11 @@ export async function speak(): Promise<void> {
   player.connect(context);
   player.volume = 0.5;
   player.isMuted = false;
+  if (canRecord()) {
+    const recorder = new Recorder(player, { maxS: 60 });
+    recorder.stop();
+    console.log((await recorder.ended).size, player.capture().stream.active);
+  }
   for (const model of await fetchModels({ server, timeoutMs: 2000 })) console.log(model.model_id, model.state);
   const gate = new VoiceGate(context.sampleRate);
   const hear = (block: Float32Array) => {

@@ -1,20 +1,15 @@
 // The page: one session with one avatar, and the ways to give it a voice.
 
-import {
-  Backgrounds,
-  Microphone,
-  Player,
-  Session,
-  VoiceGate,
-  fetchModels,
-  isKey,
-  microphones,
-  toPcm,
-  unavailable,
-} from "./client/index.js";
+import { Backgrounds, Player, Session, fetchModels, isKey, toPcm } from "./client/index.js";
+import { Clip } from "./clip.js";
+import { Dashboard } from "./dashboard.js";
+import { $, put } from "./dom.js";
 import { currentKey, takeKey } from "./key.js";
 import { Latency } from "./latency.js";
+import { Listener } from "./listener.js";
 import { Panel } from "./panel.js";
+import { mixDown, sampleOf } from "./samples.js";
+import { TextBox } from "./speech.js";
 
 // Until there is sound, sessions are opened with the usual rate; nothing is sent at it.
 const USUAL_RATE_HZ = 48_000;
@@ -30,17 +25,14 @@ const SLOW_MS = 3_000;
 // Readouts change this often: digits that flicker cannot be read.
 const READOUT_MS = 500;
 
-const $ = (id) => document.getElementById(id);
-
 class Page {
   #session;
   #context;
   #player;
   #avatar;
-  #gate;
-  #microphone;
-  // Whether the microphone's open segment is spoken now.
-  #isSpoken = false;
+  #listener;
+  #textBox;
+  #clip;
   // A recording on its way: { samples, next, segmentId, isOver }; the id once it is sent.
   #recording;
   #whenOpened = [];
@@ -54,6 +46,16 @@ class Page {
 
   constructor() {
     this.#player = new Player($("face"), (picture) => this.#shown(picture));
+    const attempt = (action) => this.#try(action);
+    this.#textBox = new TextBox((data, text) => this.#play(data, text), attempt);
+    this.#clip = new Clip(this.#player, () => this.#sound(), attempt);
+    // Whoever begins to speak interrupts a recording. A server that is so far behind that it has no room misses some.
+    this.#listener = new Listener({
+      isReady: () => this.#session?.isOpened,
+      begins: () => this.#recording && this.interrupt(),
+      says: (samples) => this.#push(samples),
+      ends: () => this.#session?.endSegment(),
+    });
     $("microphone").onclick = () => this.#try(() => this.#toggleMicrophone());
     $("interrupt").onclick = () => this.interrupt();
     $("file").onchange = (event) => this.#try(() => this.#playFile(event.target.files[0]));
@@ -62,6 +64,7 @@ class Page {
     $("microphones").onchange = () => this.#try(() => this.#changeMicrophone());
     $("retry").onclick = () => this.#try(() => this.#begin());
     $("avatar").onchange = () => {
+      this.#clip.stop();
       this.#regionOnly = true;
       this.#open();
     };
@@ -69,8 +72,6 @@ class Page {
       // An open list is closed by the same key.
       if (event.key === "Escape" && event.target.tagName !== "SELECT") this.interrupt();
     });
-    navigator.mediaDevices?.addEventListener("devicechange", () => this.#listMicrophones());
-    this.#listMicrophones();
     setInterval(() => this.#readOut(), READOUT_MS);
     $("key-form").onsubmit = (event) => {
       event.preventDefault();
@@ -89,7 +90,8 @@ class Page {
     if (this.#session?.isOpened) this.#latency.interrupted(performance.now());
     this.#session?.clear();
     this.#recording = undefined;
-    this.#isSpoken = false;
+    this.#listener.forget();
+    this.#textBox.stop();
     this.#player.flush();
     this.#rest();
   }
@@ -105,6 +107,7 @@ class Page {
       this.#status("lost", "Not connected");
       return this.#notice(error.message, true, error.needsKey);
     }
+    this.#textBox.look().catch((error) => console.info(error.message));
     const options = models.map(({ model_id }) => new Option(model_id, model_id));
     $("avatar").replaceChildren(...options);
     if (options.length === 0) return this.#notice("No avatar is configured in this server.");
@@ -152,7 +155,7 @@ class Page {
 
   #forget() {
     this.#recording = undefined;
-    this.#isSpoken = false;
+    this.#listener.forget();
     this.#latency.restart();
     this.#player.restart();
     this.#rest();
@@ -251,7 +254,7 @@ class Page {
     const waits = this.#recording !== undefined;
     $("interrupt").disabled = !waits;
     if (!waits) $("caption").hidden = true;
-    if (this.#microphone) this.#mood("listening", "Listening");
+    if (this.#listener.isOn) this.#mood("listening", "Listening");
     else this.#mood("idle", "Resting");
   }
 
@@ -276,8 +279,9 @@ class Page {
     if (!this.#session?.isOpened) await new Promise((go) => this.#whenOpened.push(go));
   }
 
-  async #playSample({ sample, text }) {
-    const answer = await fetch(`samples/${sample}`);
+  async #playSample(chosen) {
+    const { file, text } = sampleOf(this.#avatar, chosen);
+    const answer = await fetch(`samples/${file}`);
     if (!answer.ok) throw new Error("The sample cannot be fetched.");
     await this.#play(await answer.arrayBuffer(), text);
   }
@@ -324,72 +328,33 @@ class Page {
   }
 
   async #toggleMicrophone() {
-    if (this.#microphone) this.#stopMicrophone();
-    else await this.#startMicrophone();
+    if (this.#listener.isOn) this.#listener.stop();
+    else await this.#listen();
     this.#showMicrophone();
   }
 
   // Goes on with the chosen one.
   async #changeMicrophone() {
-    if (!this.#microphone) return;
-    this.#stopMicrophone();
+    if (!this.#listener.isOn) return;
+    this.#listener.stop();
     try {
-      await this.#startMicrophone();
+      await this.#listen();
     } finally {
       this.#showMicrophone();
     }
   }
 
-  #stopMicrophone() {
-    this.#microphone.stop();
-    this.#microphone = undefined;
-    this.#endUtterance();
-  }
-
-  async #startMicrophone() {
-    const reason = unavailable();
-    if (reason) throw new Error(reason);
+  async #listen() {
     await this.#sound();
-    this.#gate = new VoiceGate(this.#rate);
-    const hear = (block) => this.#hear(block);
-    this.#microphone = await Microphone.start(this.#context, hear, $("microphones").value);
-    await this.#listMicrophones(this.#microphone.deviceId);
-  }
-
-  // To choose among them, where there is something to choose.
-  async #listMicrophones(chosen = $("microphones").value) {
-    const named = (await microphones()).filter(({ label }) => label);
-    const options = named.map(({ deviceId, label }) => new Option(label, deviceId, false, deviceId === chosen));
-    $("microphones").replaceChildren(...options);
-    $("microphones-choice").hidden = options.length < 2;
+    await this.#listener.start(this.#context);
   }
 
   #showMicrophone() {
-    const isOn = this.#microphone !== undefined;
+    const { isOn } = this.#listener;
     $("microphone").setAttribute("aria-pressed", isOn);
-    $("microphone-text").textContent = isOn ? "Stop" : "Speak";
+    put("microphone-text", isOn ? "Stop" : "Speak");
     $("microphone").style.setProperty("--level", 0);
     this.#rest();
-  }
-
-  // A block from the microphone. Whoever begins to speak interrupts a recording.
-  #hear(block) {
-    if (!this.#microphone || !this.#session?.isOpened) return;
-    const { level, begins, ends, samples } = this.#gate.push(block);
-    $("microphone").style.setProperty("--level", Math.min(1, level * 6).toFixed(2));
-    if (begins) {
-      if (this.#recording) this.interrupt();
-      this.#isSpoken = true;
-    }
-    if (!this.#isSpoken) return;
-    // A server that is so far behind that it has no room misses some of it.
-    for (const piece of samples) this.#push(toPcm(piece));
-    if (ends) this.#endUtterance();
-  }
-
-  #endUtterance() {
-    if (this.#isSpoken) this.#session?.endSegment();
-    this.#isSpoken = false;
   }
 
   #takeDrops(stage) {
@@ -412,7 +377,7 @@ class Page {
       return;
     }
     this.#hiddenTimer = setTimeout(() => {
-      if (this.#microphone || this.#recording) return;
+      if (this.#listener.isOn || this.#recording) return;
       this.#session?.close();
       this.#session = undefined;
       this.#status("waiting", "Paused");
@@ -451,14 +416,6 @@ class Page {
   }
 }
 
-// One channel: the mean of all.
-function mixDown(sound) {
-  const mix = new Float32Array(sound.length);
-  for (let i = 0; i < sound.numberOfChannels; i++) {
-    sound.getChannelData(i).forEach((x, n) => (mix[n] += x / sound.numberOfChannels));
-  }
-  return mix;
-}
-
 new Page();
 new Panel();
+new Dashboard();

@@ -1,7 +1,10 @@
 // The live view: rates are differences between two looks at the server's counters.
 
 import { fetchJson } from "./client/index.js";
+import { $, element, fillTable, put, share } from "./dom.js";
 import { currentKey } from "./key.js";
+import { gpuRows, modelRows, tenantRows, workerRows } from "./tables.js";
+import { bytes, duration, rounded } from "./words.js";
 
 const INTERVAL_MS = 1000;
 // A server that takes longer hangs; the figures are said to be old then.
@@ -15,32 +18,7 @@ const STAGES = {
   composite: ["Picture", "var(--plum)"],
 };
 
-const $ = (id) => document.getElementById(id);
-const put = (id, text) => ($(id).textContent = text);
 const sum = (list, of) => list.reduce((total, item) => total + of(item), 0);
-const share = (node, value) => node.style.setProperty("--share", Math.max(0, Math.min(1, value)).toFixed(3));
-
-function rounded(rate) {
-  return rate < 10 && rate > 0 ? rate.toFixed(1) : `${Math.round(rate)}`;
-}
-
-function element(name, className, ...children) {
-  const node = document.createElement(name);
-  node.className = className;
-  node.append(...children);
-  return node;
-}
-
-function bytes(count) {
-  return count >= 2 ** 30 ? `${(count / 2 ** 30).toFixed(1)} GB` : `${Math.round(count / 2 ** 20)} MB`;
-}
-
-function duration(us) {
-  const minutes = Math.floor(us / 60e6);
-  if (minutes < 1) return `${Math.floor(us / 1e6)} s`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 1 ? `${minutes} min` : `${hours} h ${minutes % 60} min`;
-}
 
 export class Panel {
   #before;
@@ -70,11 +48,10 @@ export class Panel {
 
   // Old figures stay, but are called old.
   #stale(why) {
-    $("panel").classList.toggle("stale", why !== undefined);
+    for (const id of ["panel", "dashboard"]) $(id).classList.toggle("stale", why !== undefined);
     const since = this.#asOf ? ` Figures as of ${this.#asOf.toLocaleTimeString()}.` : "";
     // A live region: it is read out when it changes, so it does not change every second.
-    const text = why === undefined ? "" : `${why}.${since}`;
-    if ($("stale").textContent !== text) put("stale", text);
+    put("stale", why === undefined ? "" : `${why}.${since}`);
   }
 
   #show({ server, models }) {
@@ -85,13 +62,12 @@ export class Panel {
     this.#showRates(server, before.server, elapsedUs);
     this.#showHits(models, before.models);
     this.#showStages(server, before.server);
-    this.#showModels(models);
+    this.#showTables(server, models, before.server, elapsedUs);
     put("sessions", server.sessions);
     put("sessions-of", `of ${server.max_sessions}`);
     put("queue", server.queue_depth);
     put("queue-of", `of ${server.queue_capacity}`);
     const { late_frames: late, max_late_us: mostUs, too_slow: cut } = server.session_stats;
-    this.#showGpus(server.gpus);
     put("about", `${server.version} on ${server.device}`);
     put(
       "foot",
@@ -102,13 +78,15 @@ export class Panel {
     );
   }
 
-  #showGpus(gpus) {
-    $("gpus-part").hidden = gpus.length === 0;
-    const line = (gpu) =>
-      `${gpu.device} ${gpu.name}: ${gpu.utilization_percent} % busy, ` +
-      `${bytes(gpu.memory_used_bytes)} of ${bytes(gpu.memory_total_bytes)}, ` +
-      `${gpu.temperature_c} °C, ${Math.round(gpu.power_mw / 1000)} of ${Math.round(gpu.power_limit_mw / 1000)} W`;
-    $("gpus").replaceChildren(...gpus.map((gpu) => element("li", "", line(gpu))));
+  #showTables(server, models, before, elapsedUs) {
+    $("dashboard").hidden = false;
+    fillTable($("models"), modelRows(models));
+    fillTable($("workers-table"), workerRows(server.workers, before.workers, elapsedUs));
+    // Without tenants everybody is the same one.
+    $("tenants-part").hidden = !server.has_tenants;
+    fillTable($("tenants"), tenantRows(server.tenants ?? []));
+    $("gpus-part").hidden = server.gpus.length === 0;
+    fillTable($("gpus"), gpuRows(server.gpus));
   }
 
   #showRates(server, before, elapsedUs) {
@@ -171,16 +149,5 @@ export class Panel {
       share(row.firstChild, ms / longest);
       row.nextSibling.textContent = `${ms.toFixed(1)} ms`;
     }
-  }
-
-  #showModels(models) {
-    const items = models.slice(0, 12).map((model) => {
-      const size = model.width ? `${model.width} × ${model.height}, ${model.fps} fps, ` : "";
-      const memory = model.state === "ready" ? `, ${bytes(model.weights_bytes + model.cache_bytes)}` : "";
-      const detail = model.failure || `${size}${model.state}${memory}`;
-      return element("li", "", element("span", "", model.model_id), element("span", "detail", detail));
-    });
-    if (models.length > items.length) items.push(element("li", "detail", `and ${models.length - items.length} more`));
-    $("models").replaceChildren(...items);
   }
 }

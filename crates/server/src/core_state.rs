@@ -11,7 +11,8 @@ use crate::{
     config::{Hot, Live, ServerLimits},
     gpus::Gpus,
     reload::Reloader,
-    telemetry::{EdgeFigures, Past},
+    telemetry::{EdgeFigures, Past, Poster},
+    tls::Port,
     wire::headers::Load,
 };
 
@@ -33,6 +34,8 @@ pub struct Shared {
     pub device: String,
     /// The main figures of the last days, and what is wrong with them.
     pub past: Past,
+    /// Who tells others what is wrong.
+    pub(crate) poster: Poster,
     /// What the edges count.
     pub figures: Arc<EdgeFigures>,
     /// How the GPUs are that run the networks, if any do.
@@ -41,6 +44,8 @@ pub struct Shared {
     pub busy: BusyShare,
     /// When the server started.
     pub started: Instant,
+    /// Ports that are encrypted.
+    pub(crate) tls: Vec<Arc<Port>>,
     /// Where it is in its life.
     pub phase: watch::Receiver<Phase>,
 }

@@ -23,6 +23,7 @@ mod first_bytes;
 pub mod gpus;
 pub mod health;
 mod heap_keeper;
+mod http_post;
 pub mod legacy;
 mod listen;
 pub mod loader;
@@ -40,7 +41,9 @@ pub mod service;
 pub mod telemetry;
 pub mod tenants;
 pub mod tls;
+mod traces;
 mod transport;
+mod whole_file;
 pub mod wire;
 
 pub use config::Config;

@@ -1,20 +1,18 @@
 //! Starting a server.
 
+mod attendants;
 mod error;
 mod running;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use lipsync_engine::Device;
 use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_serving::{
     admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline, telemetry::Book,
 };
-use lipsync_worker_pool::{LostDevice, PoolConfig, Recovery, WorkerPool};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::MissedTickBehavior};
+use lipsync_worker_pool::{PoolConfig, Recovery, WorkerPool};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tower::Layer as _;
 
 use crate::{
@@ -23,22 +21,20 @@ use crate::{
     core_state::Shared,
     devices::of_workers,
     gpus::{GpuProbe, Gpus},
-    heap_keeper,
     listen::listen,
     operations::Listening,
     reload::{self, Reloader},
     request_layer::RequestLayer,
     routes::routes,
     seam::WarmLoader,
-    telemetry::{EdgeFigures, Past, RefusalLog, keep_sampling},
-    tls::{self, Port, TlsError},
+    telemetry::{EdgeFigures, Poster},
+    tls::{Port, TlsError},
+    traces::Tracer,
     transport,
 };
+use attendants::Mail;
 pub use error::StartError;
 pub use running::RunningServer;
-
-/// How often the registry does its housekeeping.
-const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A server that listens but serves nothing yet.
 #[derive(Debug)]
@@ -47,8 +43,7 @@ pub struct Server {
     listener: TcpListener,
     operations: Option<Listening>,
     tls: Option<Arc<Port>>,
-    /// All that are encrypted.
-    ports: Vec<Arc<Port>>,
+    mail: Mail,
     phase: watch::Sender<Phase>,
     watching_gpus: Option<JoinHandle<()>>,
     strict: bool,
@@ -84,10 +79,12 @@ impl Server {
             ports.clone(),
         );
         let pool = pool(&config, of_workers(&devices, config.server.n_workers));
-        let workers = WorkerPool::start(pool, Arc::new(registry.clone()))?;
-        let workers = Arc::new(workers);
+        let workers = Arc::new(WorkerPool::start(pool, Arc::new(registry.clone()))?);
         loader.connect(&workers);
-        let figures = EdgeFigures::new(Arc::clone(&book), live.clone());
+        let (tracer, spans) = config.traces.clone().map(Tracer::new).unzip();
+        let figures = EdgeFigures::new(Arc::clone(&book), live.clone(), tracer);
+        let (poster, mailbag) = Poster::new(address);
+        let past = attendants::past(&config).await;
         let shared = Arc::new(Shared {
             admission,
             registry,
@@ -102,7 +99,9 @@ impl Server {
             reload,
             device,
             figures: Arc::new(figures),
-            past: Past::new(&config.alerts),
+            past,
+            poster,
+            tls: ports,
             gpus: Gpus::default(),
             busy: BusyShare::default(),
             started: Instant::now(),
@@ -113,7 +112,7 @@ impl Server {
             listener,
             operations,
             tls,
-            ports,
+            mail: (mailbag, spans),
             phase,
             watching_gpus: None,
             strict: config.strict,
@@ -143,7 +142,7 @@ impl Server {
             listener,
             operations,
             tls,
-            ports,
+            mail,
             phase,
             watching_gpus,
             strict,
@@ -167,21 +166,16 @@ impl Server {
             places: transport::places(transport::max_connections(), share_percent),
             traffic: Arc::clone(&shared.figures.grpc_port),
         };
-        let serving = transport::serve(door, calls, Arc::new(unread), closing);
+        let serving = transport::serve(
+            door,
+            calls,
+            Arc::new(unread),
+            shared.limits.max_age,
+            closing,
+        );
         let serving = tokio::spawn(serving);
-        let lost = shared.pipeline.workers.lost_device();
-        let refusals = RefusalLog::keep_telling(Arc::clone(&shared.pipeline.book));
-        let mut attendants = vec![
-            tokio::spawn(tend_models(shared.registry.clone())),
-            tokio::spawn(refuse_when_lost(lost, phase.clone())),
-            tokio::spawn(heap_keeper::keep_trimming()),
-            tokio::spawn(reload::follow(shared.reload.clone())),
-            tokio::spawn(refusals),
-            tokio::spawn(keep_sampling(Arc::clone(&shared))),
-        ];
+        let mut attendants = attendants::begin(&shared, &phase, mail);
         attendants.extend(watching_gpus);
-        let following = ports.into_iter().map(tls::follow);
-        attendants.extend(following.map(tokio::spawn));
         let mut running = RunningServer {
             address,
             is_encrypted,
@@ -239,35 +233,6 @@ async fn bind_operations(
             address: config.address,
             source,
         }),
-    }
-}
-
-/// Refuses new work once a device is lost: its workers are gone, and the rest end with the process.
-async fn refuse_when_lost(
-    mut lost: watch::Receiver<Option<LostDevice>>,
-    phase: watch::Sender<Phase>,
-) {
-    if lost.wait_for(Option::is_some).await.is_ok() {
-        phase.send_replace(Phase::Draining);
-    }
-}
-
-async fn tend_models(registry: Registry) {
-    let mut ticks = tokio::time::interval(TEND_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let registry = registry.clone();
-        // Opens packs, and gives back the memory of whole models.
-        let tending = tokio::task::spawn_blocking(move || registry.tend(Instant::now()));
-        match tending.await {
-            Ok(dropped) => {
-                for id in dropped {
-                    tracing::info!(model = %id, "idle model unloaded");
-                }
-            }
-            Err(error) => tracing::error!(%error, "the models could not be tended"),
-        }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Admission {
     control: Arc<Gate>,
     /// Calls that last: health and statistics that are watched, reflection.
     watches: Arc<Gate>,
+    /// Texts that another server speaks.
+    speech: Arc<Gate>,
     uploads: Uploads,
     /// In bytes.
     unsent: Arc<Gate>,
@@ -59,6 +61,8 @@ const ANSWERS: usize = 1 << 24;
 const CONTROL: usize = 64;
 /// Orchestrators and proxies watch each server a few times; a page does not watch at all.
 const WATCHES: usize = 256;
+/// Texts that are being spoken: the service behind them decides how long that takes.
+const SPEECH: usize = 16;
 /// An upload that stands still for longer gives way where there is no room for others.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
 /// An answer that has waited for its reader for longer gives way where there is no room for others.
@@ -110,6 +114,8 @@ pub enum Work {
     Control,
     /// A call that lasts and makes no frames, whatever the server's phase.
     Watch,
+    /// A text that another server speaks.
+    Speech,
 }
 
 /// What somebody holds who was let in; dropping it makes room for others.
@@ -155,6 +161,7 @@ impl Admission {
             }),
             control: gate("too many calls at once", CONTROL, None),
             watches: gate("too many calls that watch", WATCHES, None),
+            speech: gate("too many texts at once", SPEECH, None),
             uploads: Uploads(gate(TOO_MANY_UPLOADS, uploads, Some(UPLOAD_PATIENCE))),
             unsent: gate(
                 "too many bytes of unread answers",
@@ -181,10 +188,11 @@ impl Admission {
             }
             Work::Control => self.take(&self.control, caller, Quota::NONE, 1)?,
             Work::Watch => self.take(&self.watches, caller, Quota::NONE, 1)?,
+            Work::Speech => self.enter(&self.speech, caller, Quota::REQUESTS)?,
         };
         let memory = match work {
             Work::Session => Some(self.enter(&self.unread_sessions, caller, Quota::UNREAD)?),
-            Work::Batch | Work::Load | Work::Control | Work::Watch => None,
+            _ => None,
         };
         let place = Some(place);
         Ok(Admitted { place, memory })
@@ -202,6 +210,7 @@ impl Admission {
                 (&self.unread_sessions, Quota::UNREAD),
             ],
             Work::Load => &[],
+            Work::Speech => &[(&self.speech, Quota::REQUESTS)],
             // Whether there is room for those is known when they are answered.
             Work::Control | Work::Watch => return Ok(()),
         };
@@ -327,7 +336,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`ServeError::Overloaded`].
-    pub(crate) fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
+    pub fn reserve(&self, caller: &Caller, n_bytes: u64) -> Result<Ticket, ServeError> {
         let n_bytes = usize_of(n_bytes);
         self.take(&self.unsent, caller, Quota::WAITING, n_bytes)
     }

@@ -25,7 +25,7 @@ use crate::{
     pipeline::{Backgrounds, Pipeline, Urgency, estimated_bytes, walk},
     rates::Charge,
     residents::InUse,
-    telemetry::{CallTimes, Stage},
+    telemetry::{CallTimes, Spent, Stage},
     visuals,
 };
 
@@ -221,6 +221,8 @@ impl Batches {
             failed = failed_frames(&made.failed);
             let begun = Instant::now();
             let coded = pipeline.composite(&backgrounds, made.faces, output).await?;
+            let what = Spent::Stage(Stage::Composite);
+            caller.tally.passed(what, begun, coded.len());
             let coded = made_places.into_iter().zip(coded);
             frames = stamped(coded, windows.first_frame, model.fps());
             timings.composite = begun.elapsed();
@@ -251,6 +253,7 @@ impl Batches {
     ) -> Result<Prepared, ServeError> {
         let start = order.start_frame_index;
         let Lease { model, load_time } = used.lease;
+        caller.tally.loaded(load_time);
         let place = self.admission.admit(caller, Work::Batch)?;
         let begun = Instant::now();
         let pipeline = self.pipeline.of(caller);
@@ -274,11 +277,15 @@ impl Batches {
             }
         };
         drop(expected);
+        let (tally, stage) = (&caller.tally, Spent::Stage);
+        tally.passed(stage(Stage::Audio), begun, windows.n_frames);
         let charge = self.admission.charge(caller, windows.n_frames)?;
         let indices = walk(&model, start, windows.n_frames);
         let room = self.reserve(caller, estimated_bytes(&model, &indices, order.output)?)?;
+        let reading = Instant::now();
         let backgrounds = pipeline.backgrounds(&model, start, windows.n_frames);
         let backgrounds = backgrounds.await?;
+        tally.passed(stage(Stage::Background), reading, windows.n_frames);
         if let Some(visuals) = &order.visuals {
             visuals::check(&pipeline.cpu, visuals, backgrounds.crops()).await?;
         }

@@ -18,7 +18,7 @@ use crate::{
     cpu_pool::CpuPool,
     error::ServeError,
     order::OutputSpec,
-    telemetry::{Book, Stage, Tally},
+    telemetry::{Book, Spent, Stage, Tally},
 };
 
 /// Spliced frames that one task codes at most, so that an abandoned request stops soon.
@@ -142,11 +142,20 @@ impl Pipeline {
         } = urgency;
         let is_live = claim.work == Work::Live;
         let priority = claim.priority;
-        let finish = |output| {
+        let submitted = Instant::now().into_std();
+        let finish = |output: JobOutput| {
             let output = self.finish(model, output);
             let wait = output.timings.queue;
             self.book.waited(priority, wait);
             tally.queued(wait);
+            // Of a session there are too many: its segments are told.
+            if !is_live {
+                let n_frames = output.faces.len();
+                let taken = submitted + wait;
+                let made = taken + output.timings.infer;
+                tally.spent(Spent::Stage(Stage::Queue), (submitted, taken), n_frames);
+                tally.spent(Spent::Stage(Stage::Infer), (taken, made), n_frames);
+            }
             output
         };
         let job = Job {

@@ -1,8 +1,8 @@
-//! Whether a figure has been too high for too long.
+//! Whether a figure has been too high, or too low, for too long.
 //!
-//! Time is an argument. An alarm is raised when the figure has been above a limit for a while without a break, and is
-//! cleared when it has been below a lower limit for as long: a figure that swings around its limit raises one alarm,
-//! not many.
+//! Time is an argument. An alarm is raised when the figure has been beyond a limit for a while without a break, and is
+//! cleared when it has been well within it for as long: a figure that swings around its limit raises one alarm, not
+//! many.
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,17 +24,45 @@ impl Severity {
     }
 }
 
+/// On which side of its limits a figure is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Large figures are bad.
+    Above,
+    /// Small figures are bad.
+    Below,
+}
+
 /// Limits of one figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// Above this is a warning; `None`: nothing is.
+    /// Which figures are bad.
+    pub side: Side,
+    /// Beyond this is a warning; `None`: nothing is.
     pub warning: Option<f64>,
-    /// Above this is critical; `None`: nothing is.
+    /// Beyond this is critical; `None`: nothing is.
     pub critical: Option<f64>,
     /// How long it must last, seconds.
     pub for_s: u64,
-    /// Part of a limit under which the figure must fall for the alarm to end, 0 to 1.
+    /// Part of a limit under which the figure must fall for the alarm to end, over 0 to 1. Where small figures are bad,
+    /// it must rise to the limit divided by this.
     pub clear_ratio: f64,
+}
+
+impl Rule {
+    fn is_bad(&self, limit: f64, figure: f64) -> bool {
+        match self.side {
+            Side::Above => figure > limit,
+            Side::Below => figure < limit,
+        }
+    }
+
+    fn is_over(&self, limit: f64, figure: f64) -> bool {
+        match self.side {
+            Side::Above => figure <= limit * self.clear_ratio,
+            Side::Below => figure >= limit / self.clear_ratio,
+        }
+    }
 }
 
 /// The state of the alarms of one figure.
@@ -94,9 +122,9 @@ impl Level {
             return;
         }
         let would_change = if self.is_raised {
-            figure <= limit * rule.clear_ratio
+            rule.is_over(limit, figure)
         } else {
-            figure > limit
+            rule.is_bad(limit, figure)
         };
         if !would_change {
             self.since_s = None;
@@ -115,6 +143,7 @@ mod tests {
     use super::*;
 
     const RULE: Rule = Rule {
+        side: Side::Above,
         warning: Some(1.0),
         critical: Some(2.0),
         for_s: 10,
@@ -161,6 +190,25 @@ mod tests {
             (160, None),
         ];
         assert_eq!(changes(wave), expected);
+    }
+
+    #[test]
+    fn small_figures_can_be_the_bad_ones() {
+        let rule = Rule {
+            side: Side::Below,
+            warning: Some(14.0),
+            critical: Some(3.0),
+            for_s: 0,
+            clear_ratio: 0.8,
+        };
+        let mut alarm = Alarm::default();
+        let mut after = |days, now| alarm.look(&rule, days, now).map(|(_, after)| after);
+        assert_eq!(after(14.0, 0), None);
+        assert_eq!(after(13.9, 1), Some(Some(Severity::Warning)));
+        assert_eq!(after(2.9, 2), Some(Some(Severity::Critical)));
+        // A new certificate that lasts a little longer than the limit is not enough.
+        assert_eq!(after(15.0, 3), Some(Some(Severity::Warning)));
+        assert_eq!(after(90.0, 4), Some(None));
     }
 
     #[test]

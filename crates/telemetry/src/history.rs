@@ -47,18 +47,18 @@ pub struct Step<const N: usize> {
 }
 
 /// The past of `N` figures.
-#[derive(Debug)]
-pub struct History<const N: usize>([Ring<N>; SCALES.len()]);
+#[derive(Debug, Clone)]
+pub struct History<const N: usize>(pub(crate) [Ring<N>; SCALES.len()]);
 
-#[derive(Debug)]
-struct Ring<const N: usize> {
-    scale: Scale,
-    steps: VecDeque<Step<N>>,
+#[derive(Debug, Clone)]
+pub(crate) struct Ring<const N: usize> {
+    pub(crate) scale: Scale,
+    pub(crate) steps: VecDeque<Step<N>>,
     open: Option<Sums<N>>,
 }
 
 /// A step that goes on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sums<const N: usize> {
     at_s: u64,
     sums: [f64; N],
@@ -112,6 +112,10 @@ impl<const N: usize> Ring<N> {
                 self.open = None;
             }
             _ => {}
+        }
+        // Of a history that was read from a file, when the clock has been set back since.
+        if self.open.is_none() && self.steps.back().is_some_and(|last| at_s <= last.at_s) {
+            return;
         }
         self.open
             .get_or_insert_with(|| Sums::new(at_s))

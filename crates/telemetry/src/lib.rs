@@ -12,12 +12,14 @@ mod alarm;
 mod exposition;
 mod histogram;
 mod history;
+mod history_file;
 mod instrument;
 mod table;
 
-pub use alarm::{Alarm, Rule, Severity};
+pub use alarm::{Alarm, Rule, Severity, Side};
 pub use exposition::{Exposition, Family, Format, Kind, Metric, Value};
 pub use histogram::{Buckets, Histogram, HistogramSnapshot};
 pub use history::{History, SCALES, Scale, Step};
+pub use history_file::Unreadable;
 pub use instrument::{Counter, Gauge, Rise};
 pub use table::{OTHER, Table};

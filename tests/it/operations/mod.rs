@@ -113,6 +113,14 @@ async fn statistics_are_those_of_the_contract() -> Result<()> {
         assert_eq!(json["frames"], wire.frames);
         assert_eq!(json["total_us"], wire.total_us);
     }
+    let tenants = stats["server"]["tenants"].as_array().context("tenants")?;
+    assert_eq!(stats["server"]["has_tenants"], false);
+    assert_eq!(tenants.len(), 1);
+    assert_eq!(tenants[0]["tenant_id"], "default");
+    assert_eq!(
+        (&tenants[0]["sessions"], &tenants[0]["frames"]),
+        (&1.into(), &3.into())
+    );
     let infer = wire.stages.iter().find(|s| s.stage == "infer");
     assert_eq!(infer.context("infer")?.frames, 3);
     let sessions = wire.session_stats.context("sessions")?;

@@ -42,6 +42,8 @@ async fn the_page_and_all_that_it_names_is_served() -> Result<()> {
         "/client/capture.js",
         "/style.css",
         "/samples/lips.wav",
+        "/samples/tomo-lips.mp3",
+        "/chart.js",
     ] {
         assert!(wanted.iter().any(|w| w == part), "{part} in {wanted:?}");
     }
@@ -56,7 +58,7 @@ async fn the_page_and_all_that_it_names_is_served() -> Result<()> {
 fn names(path: &str, text: &str) -> Vec<String> {
     let here = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let of_ours = |part: &&str| {
-        [".js", ".css", ".svg", ".wav"]
+        [".js", ".css", ".svg", ".wav", ".mp3"]
             .iter()
             .any(|e| part.ends_with(e))
             && !part.contains([' ', '$'])
@@ -65,7 +67,7 @@ fn names(path: &str, text: &str) -> Vec<String> {
     quoted
         .map(|name| {
             let name = name.trim_start_matches("./");
-            if name.ends_with(".wav") {
+            if name.ends_with(".wav") || name.ends_with(".mp3") {
                 format!("/samples/{name}")
             } else {
                 format!("{here}/{name}")

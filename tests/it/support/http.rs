@@ -25,13 +25,28 @@ impl Http {
         Self::request(server, &format!("GET {path}"), "").await
     }
 
+    /// `POST path` with a body; `more` are further lines of its head.
+    pub async fn post(server: &TestServer, path: &str, more: &str, body: &[u8]) -> Result<Self> {
+        let more = format!("content-length: {}\r\n{more}", body.len());
+        Self::send(server, &format!("POST {path}"), &more, body).await
+    }
+
     /// One request on a connection of its own; `more` are further lines of its head.
     pub async fn request(server: &TestServer, verb_and_path: &str, more: &str) -> Result<Self> {
+        Self::send(server, verb_and_path, more, &[]).await
+    }
+
+    async fn send(
+        server: &TestServer,
+        verb_and_path: &str,
+        more: &str,
+        body: &[u8],
+    ) -> Result<Self> {
         let host = server.operations()?;
         let mut socket = TcpStream::connect(&host).await?;
         let head =
             format!("{verb_and_path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}\r\n");
-        socket.write_all(head.as_bytes()).await?;
+        socket.write_all(&[head.as_bytes(), body].concat()).await?;
         let mut all = Vec::new();
         timeout(PATIENCE, socket.read_to_end(&mut all)).await??;
         let end = all.windows(4).position(|w| w == b"\r\n\r\n");

@@ -4,6 +4,7 @@ pub mod avatar;
 pub mod http;
 pub mod process;
 pub mod raw;
+pub mod schema;
 pub mod server;
 pub mod silent;
 pub mod socket;

@@ -10,7 +10,7 @@ const DAY_S: i64 = 86_400;
 ///
 /// # Errors
 /// What was expected.
-pub(super) fn parse_date(text: &str) -> Result<SystemTime, String> {
+pub(crate) fn parse_date(text: &str) -> Result<SystemTime, String> {
     let text = text.trim();
     parsed(text).ok_or_else(|| {
         format!(

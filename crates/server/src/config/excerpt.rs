@@ -6,7 +6,9 @@ use lipsync_core::Foreign;
 const MAX_CHARACTERS: usize = 120;
 /// Keys whose values are nobody's business but the server's: of a line with one of these words, only the part up to
 /// the first colon is shown.
-const SECRET: [&str; 5] = ["key", "secret", "token", "password", "sha256"];
+const SECRET: [&str; 7] = [
+    "key", "secret", "token", "password", "sha256", "webhook", "headers",
+];
 
 /// The line at a place, written as `:line:column`; empty where there is none.
 pub(super) fn at(text: &str, place: &str) -> String {

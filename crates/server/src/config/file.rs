@@ -35,6 +35,7 @@ use super::{
     tenants::{self, RawTenant},
     text::{Text, null_as_default},
     tls::{RawOperationsTls, RawServerTls, Tls},
+    traces::{RawTraces, Traces},
     written_path::resolve,
 };
 
@@ -62,7 +63,10 @@ pub(super) struct RawConfig {
     logging: RawLogging,
     #[serde(deserialize_with = "null_as_default")]
     reload: RawReload,
+    #[serde(deserialize_with = "null_as_default")]
     alerts: RawAlerts,
+    #[serde(deserialize_with = "null_as_default")]
+    traces: RawTraces,
     models_root: Option<Text>,
     scan_models_root: Option<bool>,
     cache_dir: Option<Text>,
@@ -99,6 +103,8 @@ pub struct Config {
     pub reload: Reload,
     /// When figures are worth a line in the log.
     pub alerts: Alerts,
+    /// Where spans of calls are sent; `None` = nowhere.
+    pub traces: Option<Traces>,
     /// Models and their budgets.
     pub registry: RegistryConfig,
     /// Who may call.
@@ -163,6 +169,7 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawLogging::KEYS,
         RawReload::KEYS,
         RawAlerts::KEYS,
+        RawTraces::KEYS,
         RawModel::KEYS,
         RawTenant::KEYS,
     ];
@@ -193,6 +200,7 @@ impl RawConfig {
             self.logging.values(),
             self.reload.values(),
             self.alerts.values(),
+            self.traces.values(),
             self.scheduling.values(),
         ];
         top.into_iter()
@@ -251,6 +259,7 @@ impl RawConfig {
             logging: self.logging.check()?,
             reload: self.reload.check()?,
             alerts: self.alerts.check()?,
+            traces: self.traces.check()?,
             registry,
             tenants: Arc::new(tenants),
             scan,

@@ -41,9 +41,12 @@ mod source;
 mod spelling;
 mod tenants;
 mod text;
+mod text_to_speech;
 mod tls;
+mod traces;
 mod tree;
 mod typed;
+mod webhook;
 mod written_path;
 
 use std::{
@@ -61,6 +64,7 @@ use tree::Node;
 use typed::{Fault, Problem, Reader};
 
 pub use alerts::{Alert, Alerts};
+pub(crate) use date::parse_date;
 pub use engine::{DeviceChoice, Engine};
 pub use file::{Config, Source, keys};
 pub use legacy::Legacy;
@@ -71,10 +75,13 @@ pub use output::Output;
 pub use reload::Reload;
 pub use scan::Scan;
 pub use section::Heat;
-pub use server::{RequestLimits, ServerLimits};
+pub use server::{MaxAge, RequestLimits, ServerLimits};
 pub use session::SessionLimits;
 pub use settings::{Cold, Hot, Live, Settings};
+pub use text_to_speech::{SpeechBody, TextToSpeech};
 pub use tls::{Tls, TlsVersion};
+pub use traces::Traces;
+pub use webhook::Webhook;
 
 /// What is said of one configuration at most.
 const MAX_MISTAKES: usize = 20;

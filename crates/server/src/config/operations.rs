@@ -2,11 +2,14 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use lipsync_core::saturate::usize_of;
+
 use super::{
     BadValue, Origin,
     address::{overlap, parse_address},
-    section::section,
+    section::{mebibytes, section},
     text::Text,
+    text_to_speech::{TextToSpeech, Written},
     tls::{RawOperationsTls, Tls},
 };
 
@@ -19,6 +22,11 @@ section! {
     cold enabled: bool = true;
     cold port: Text = ":8080";
     cold allowed_origins: Origins;
+    cold text_to_speech_url: Text;
+    cold text_to_speech_body: Text;
+    cold text_to_speech_timeout_s: u32 = 30, 1..=300;
+    cold text_to_speech_max_characters: u32 = 1000, 1..=4000;
+    cold text_to_speech_max_audio_mb: u32 = 16, 1..=64;
     + tls: RawOperationsTls;
 }
 
@@ -29,6 +37,8 @@ pub struct Operations {
     pub address: SocketAddr,
     /// Whose pages may open sessions, besides those of this port.
     pub allowed_origins: Vec<Origin>,
+    /// What speaks texts for the page.
+    pub text_to_speech: TextToSpeech,
     /// How it is encrypted, if it is.
     pub tls: Option<Tls>,
 }
@@ -49,12 +59,24 @@ impl RawOperations {
         let allowed_origins = origins
             .map(|text| Origin::parse("operations.allowed_origins", text))
             .collect::<Result<_, _>>()?;
+        let text_to_speech = self.text_to_speech()?;
         let tls = self.tls.check(base)?;
         Ok(self.enabled().then_some(Operations {
             address,
             allowed_origins,
+            text_to_speech,
             tls,
         }))
+    }
+
+    fn text_to_speech(&self) -> Result<TextToSpeech, BadValue> {
+        TextToSpeech::check(&Written {
+            url: self.text_to_speech_url.as_deref(),
+            body: self.text_to_speech_body.as_deref(),
+            timeout_s: self.text_to_speech_timeout_s()?,
+            max_characters: usize_of(self.text_to_speech_max_characters()?),
+            max_audio_bytes: mebibytes(self.text_to_speech_max_audio_mb()?),
+        })
     }
 
     /// Names the key that is written: the other one may be a default.

@@ -22,6 +22,8 @@ section! {
     cold peer_share_percent: u32 = 80, 1..=100;
     cold tenant_share_percent: u32 = 80, 1..=100;
     cold open_inference: bool = true;
+    cold max_connection_age_s: u32 = 0, 0..=31_536_000;
+    cold max_connection_grace_s: u32 = 0, 0..=86_400;
     cold worker_count: u32 = 4, 1..=256;
     cold queue_size: u32 = 100, 1..=1_000_000;
     hot max_batch_frames: u32 = 64, 1..=4096;
@@ -46,6 +48,8 @@ pub struct ServerLimits {
     pub peer_share_percent: u32,
     /// The same for one tenant, where there are several.
     pub tenant_share_percent: u32,
+    /// How old a connection may get; `None`: as old as its client likes.
+    pub max_age: Option<MaxAge>,
     /// Whether the Open Inference Protocol is served beside the server's own.
     pub open_inference: bool,
     /// Which protocols of servers that came before are served, too.
@@ -61,6 +65,15 @@ impl ServerLimits {
     pub(crate) fn tells_peers_apart(&self) -> bool {
         self.peer_share_percent < 100
     }
+}
+
+/// How old a connection may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge {
+    /// From then on it takes no new call.
+    pub after: Duration,
+    /// What its calls may take to end; `None`: as long as they last.
+    pub grace: Option<Duration>,
 }
 
 /// `server`, as far as it may change while the server runs.
@@ -103,11 +116,20 @@ impl RawServer {
             max_upload_bytes: mebibytes(upload),
             peer_share_percent: share,
             tenant_share_percent: tenant_share,
+            max_age: self.max_age()?,
             open_inference: self.open_inference(),
             legacy,
             n_workers: usize_of(n_workers),
             queue_capacity: usize_of(queue),
         };
         Ok((server, requests))
+    }
+
+    /// 0 is no limit.
+    fn max_age(&self) -> Result<Option<MaxAge>, BadValue> {
+        let limit = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+        let grace = limit(self.max_connection_grace_s()?);
+        let after = limit(self.max_connection_age_s()?);
+        Ok(after.map(|after| MaxAge { after, grace }))
     }
 }

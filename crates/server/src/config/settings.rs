@@ -10,7 +10,7 @@ use crate::tenants::Tenants;
 
 use super::{
     Alerts, CallLines, Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan,
-    ServerLimits, SessionLimits, Tls,
+    ServerLimits, SessionLimits, Tls, Traces,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -36,6 +36,8 @@ pub struct Cold {
     pub engine: Engine,
     /// What keeps slow networks from having every worker.
     pub scheduling: Scheduling,
+    /// Where spans of calls are sent; `None` = nowhere.
+    pub traces: Option<Traces>,
     /// How lines of the log look.
     pub log_format: LogFormat,
     /// Whether a model that is not there, or cannot be preloaded, ends the start.
@@ -78,6 +80,7 @@ impl Config {
                 operations: self.operations.clone(),
                 engine: self.engine.clone(),
                 scheduling: self.scheduling.clone(),
+                traces: self.traces.clone(),
                 log_format: self.logging.format,
                 strict: self.strict,
             },

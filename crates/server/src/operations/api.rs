@@ -19,6 +19,7 @@ use tokio::task::JoinError;
 use super::{
     context::{Context, FRESH},
     reload::Reloads,
+    tenants::{self, TenantRow},
     visitor::{caller, check_admin},
 };
 use crate::{gpus::GpuStatus, reload::ReloadStats, telemetry::Snapshot};
@@ -46,11 +47,13 @@ struct Server {
     gpus: Vec<Gpu>,
     shared_batches: Shared,
     reload: Reloads,
+    has_tenants: bool,
+    tenants: Vec<TenantRow>,
 }
 
 /// `GpuStatus`.
 #[derive(Serialize)]
-struct Gpu {
+pub(super) struct Gpu {
     device: String,
     name: String,
     memory_used_bytes: u64,
@@ -86,6 +89,7 @@ struct Sessions {
 #[derive(Serialize)]
 struct Worker {
     device: String,
+    is_here: bool,
     frames: u64,
     busy_us: u64,
     restarts: u64,
@@ -116,6 +120,7 @@ struct Model {
     frames: u64,
     weights_bytes: u64,
     cache_bytes: u64,
+    visual_cache_bytes: u64,
     cache_requests: u64,
     cache_hits: u64,
 }
@@ -148,10 +153,12 @@ pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) ->
     let shared = Arc::clone(&context.shared);
     let write = move || {
         let snapshot = Snapshot::take(&shared);
-        text(&Stats {
-            models: snapshot.models.iter().map(Model::from).collect(),
-            server: Server::new(snapshot, shared.reload.stats()),
-        })
+        let models = snapshot.models.iter().map(Model::from).collect();
+        let mut server = Server::new(snapshot, shared.reload.stats());
+        let known = shared.hot().tenants.clone();
+        server.has_tenants = !known.is_empty();
+        server.tenants = tenants::rows(&known, &shared.pipeline.book);
+        text(&Stats { server, models })
     };
     written(context.pages.stats.page(write).await)
 }
@@ -193,6 +200,8 @@ impl Server {
                 wait_over: pool.shared.wait_over,
             },
             reload: reload.into(),
+            has_tenants: false,
+            tenants: Vec::new(),
         }
     }
 }
@@ -201,6 +210,7 @@ impl From<&WorkerStats> for Worker {
     fn from(worker: &WorkerStats) -> Self {
         Self {
             device: worker.device.to_string(),
+            is_here: worker.is_here,
             frames: worker.frames,
             busy_us: micros(worker.busy),
             restarts: worker.restarts,
@@ -247,6 +257,7 @@ impl Model {
             frames: 0,
             weights_bytes: 0,
             cache_bytes: 0,
+            visual_cache_bytes: 0,
             cache_requests: 0,
             cache_hits: 0,
             ..self
@@ -262,12 +273,7 @@ impl From<&ModelStatus> for Model {
         Self {
             model_id: model.id.to_string(),
             device: model.device.clone().unwrap_or_default(),
-            state: match model.state {
-                ModelState::Unloaded => "unloaded",
-                ModelState::Loading => "loading",
-                ModelState::Ready => "ready",
-                ModelState::Failed => "failed",
-            },
+            state: state_name(model.state),
             failure: model.failure.clone().unwrap_or_default(),
             fps: info.map_or(0, |i| i.fps.get()),
             width: info.map_or(0, |i| i.width),
@@ -276,9 +282,30 @@ impl From<&ModelStatus> for Model {
             frames: model.frames,
             weights_bytes: model.weights_bytes,
             cache_bytes: caches.map(|cache| cache.resident_bytes).sum(),
+            visual_cache_bytes: model.visual_cache.map_or(0, |cache| cache.resident_bytes),
             cache_requests: cache.map_or(0, |cache| cache.requests),
             cache_hits: cache.map_or(0, |cache| cache.hits),
         }
+    }
+}
+
+/// A state as a word.
+pub(super) const fn state_name(state: ModelState) -> &'static str {
+    match state {
+        ModelState::Unloaded => "unloaded",
+        ModelState::Loading => "loading",
+        ModelState::Ready => "ready",
+        ModelState::Failed => "failed",
+    }
+}
+
+/// A phase as a word.
+pub(super) const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Serving => "serving",
+        Phase::Leaving => "leaving",
+        Phase::Draining => "draining",
     }
 }
 

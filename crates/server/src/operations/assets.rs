@@ -41,10 +41,10 @@ macro_rules! client {
 }
 
 macro_rules! sample {
-    ($name:literal) => {
+    ($name:literal, $content_type:expr) => {
         Asset {
             path: concat!("/samples/", $name),
-            content_type: "audio/wav",
+            content_type: $content_type,
             bytes: include_bytes!(concat!("../../../../assets/speech/", $name)),
         }
     };
@@ -54,15 +54,29 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+const WAV: &str = "audio/wav";
+const MP3: &str = "audio/mpeg";
 
 static ASSETS: &[Asset] = &[
     page!("/", "index.html", HTML),
     page!("/style.css", "style.css", CSS),
+    page!("/dashboard.css", "dashboard.css", CSS),
     page!("/icon.svg", "icon.svg", SVG),
-    page!("/key.js", "key.js", SCRIPT),
-    page!("/main.js", "main.js", SCRIPT),
+    page!("/chart.js", "chart.js", SCRIPT),
+    page!("/clip.js", "clip.js", SCRIPT),
+    page!("/dashboard.js", "dashboard.js", SCRIPT),
+    page!("/dom.js", "dom.js", SCRIPT),
+    page!("/figures.js", "figures.js", SCRIPT),
     page!("/key.js", "key.js", SCRIPT),
     page!("/latency.js", "latency.js", SCRIPT),
+    page!("/listener.js", "listener.js", SCRIPT),
+    page!("/main.js", "main.js", SCRIPT),
+    page!("/panel.js", "panel.js", SCRIPT),
+    page!("/past.js", "past.js", SCRIPT),
+    page!("/samples.js", "samples.js", SCRIPT),
+    page!("/speech.js", "speech.js", SCRIPT),
+    page!("/tables.js", "tables.js", SCRIPT),
+    page!("/words.js", "words.js", SCRIPT),
     client!("index.js"),
     client!("protocol.js"),
     client!("session.js"),
@@ -75,10 +89,13 @@ static ASSETS: &[Asset] = &[
     client!("voice.js"),
     client!("microphone.js"),
     client!("capture.js"),
-    page!("/panel.js", "panel.js", SCRIPT),
-    sample!("welcome.wav"),
-    sample!("umbrella.wav"),
-    sample!("lips.wav"),
+    client!("recorder.js"),
+    sample!("welcome.wav", WAV),
+    sample!("umbrella.wav", WAV),
+    sample!("lips.wav", WAV),
+    sample!("tomo-welcome.mp3", MP3),
+    sample!("tomo-umbrella.mp3", MP3),
+    sample!("tomo-lips.mp3", MP3),
 ];
 
 /// Changes whenever a file does.

@@ -119,7 +119,7 @@ fn held_until_written(room: Ticket, seat: &Seat) -> oneshot::Sender<()> {
 }
 
 /// A refusal as HTTP has it, with the words of the contract.
-fn refused(error: ServeError) -> Response {
+pub(super) fn refused(error: ServeError) -> Response {
     let status = to_status(error);
     let http = match status.code() {
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,

@@ -23,8 +23,8 @@ use crate::{
 
 /// For the first bytes to arrive, and again for the head of a request, counted from then or from the request before.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// After this time a connection closes as soon as its current answer is written.
-const REUSE_LIMIT: Duration = Duration::from_secs(120);
+/// The age of connections at most: then one closes as soon as its current answer is written.
+pub(super) const REUSE_LIMIT: Duration = Duration::from_secs(120);
 /// For that answer to be read by the client.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes read ahead on a connection; a longer head of a request is refused.
@@ -42,6 +42,8 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 struct Http {
     router: Router,
     uploads: Uploads,
+    /// The age of connections, at most [`REUSE_LIMIT`].
+    reuse_limit: Duration,
     traffic: Arc<Traffic>,
 }
 
@@ -50,11 +52,13 @@ pub(super) async fn serve(
     door: Door,
     router: Router,
     uploads: Uploads,
+    reuse_limit: Duration,
     closing: watch::Receiver<()>,
 ) {
     let http = Http {
         router,
         uploads,
+        reuse_limit,
         traffic: Arc::clone(&door.traffic),
     };
     let mut connections = door.accept(http, closing).await;
@@ -72,7 +76,8 @@ impl Protocol for Http {
             tap: inflow.clone(),
             traffic: self.traffic,
         };
-        converse(socket, self.router, seat, inflow, closing).await;
+        let through = (inflow, self.reuse_limit);
+        converse(socket, self.router, seat, through, closing).await;
     }
 
     /// Sends the reason if the socket takes it at once; never waits.
@@ -91,7 +96,7 @@ async fn converse(
     socket: impl Socket,
     router: Router,
     seat: Seat,
-    inflow: Inflow,
+    (inflow, reuse_limit): (Inflow, Duration),
     mut closing: watch::Receiver<()>,
 ) {
     let place = Arc::clone(&seat.place);
@@ -125,7 +130,7 @@ async fn converse(
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = place.withdrawn() => return,
-        () = sleep(REUSE_LIMIT) => None,
+        () = sleep(reuse_limit) => None,
         () = closed(&mut closing) => None,
     };
     let ended = match ended {

@@ -6,7 +6,12 @@ use http::{HeaderName, HeaderValue, header};
 use tokio::sync::watch;
 
 use super::rounds::Rounds;
-use crate::{config::Origin, core_state::Shared, request_layer::Shapes, transport::starts::Starts};
+use crate::{
+    config::{Origin, TextToSpeech},
+    core_state::Shared,
+    request_layer::Shapes,
+    transport::starts::Starts,
+};
 
 /// Answers that are true only now.
 pub(super) const FRESH: [(HeaderName, HeaderValue); 1] =
@@ -33,6 +38,8 @@ pub(super) struct Context {
     pub(super) web_sessions: Option<Arc<Starts>>,
     /// Whose pages may open sessions, besides our own.
     pub(super) allowed_origins: Arc<[Origin]>,
+    /// What speaks texts.
+    pub(super) text_to_speech: Arc<TextToSpeech>,
     /// Its sender is dropped when the port closes.
     pub(super) closing: watch::Receiver<()>,
 }

@@ -8,6 +8,7 @@
 //! ([`origin`]; it could if it made its own name stand for this address, which only a proxy that checks
 //! `Host` keeps out), and whoever reaches the port may do what the page does.
 
+mod advice;
 mod api;
 mod assets;
 mod backgrounds;
@@ -16,13 +17,18 @@ mod context;
 mod cross_origin;
 mod inflow;
 mod metrics;
+mod openapi;
 mod origin;
 mod past;
 mod preface;
 mod reload;
+mod resources;
 mod rounds;
 mod routes;
 mod session;
+mod speech;
+mod spoken;
+mod tenants;
 mod visitor;
 mod web_frames;
 
@@ -32,10 +38,11 @@ use lipsync_core::saturate::usize_of;
 use lipsync_serving::gate::Gate;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
+use connections::REUSE_LIMIT;
 use context::Context;
 
 use crate::{
-    config::{self, Hot, Origin},
+    config::{self, Hot, Origin, TextToSpeech},
     core_state::Shared,
     listen::listen,
     request_layer::Shapes,
@@ -57,6 +64,7 @@ pub(crate) struct Listening {
     tls: Option<Arc<tls::Port>>,
     address: SocketAddr,
     allowed_origins: Arc<[Origin]>,
+    text_to_speech: Arc<TextToSpeech>,
 }
 
 /// A port that serves until it is closed or dropped.
@@ -80,6 +88,7 @@ impl Listening {
             address: listener.local_addr()?,
             listener,
             allowed_origins: config.allowed_origins.as_slice().into(),
+            text_to_speech: Arc::new(config.text_to_speech.clone()),
         })
     }
 
@@ -104,16 +113,19 @@ impl Listening {
         };
         let tells_peers_apart = shared.limits.tells_peers_apart();
         let uploads = shared.admission.uploads().clone();
+        let age = shared.limits.max_age;
+        let reuse_limit = age.map_or(REUSE_LIMIT, |age| age.after.min(REUSE_LIMIT));
         let context = Context {
             pages: Arc::default(),
             web_sessions: tells_peers_apart.then(Arc::default),
             shared,
             shapes: Shapes::of_contract(),
             allowed_origins: self.allowed_origins,
+            text_to_speech: self.text_to_speech,
             closing: closing.clone(),
         };
         let router = routes::router(context);
-        let serving = connections::serve(door, router, uploads, closing);
+        let serving = connections::serve(door, router, uploads, reuse_limit, closing);
         Operations {
             address: self.address,
             close,

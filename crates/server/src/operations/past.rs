@@ -17,6 +17,9 @@ use super::{
 };
 use crate::telemetry::{AlarmStatus, FIGURES, N_FIGURES as N};
 
+/// Steps that are written for each who asks. More of them are in the one page of all who ask at that time.
+const NEWEST: usize = 60;
+
 /// Steps of one scale. `null` where a figure was not known.
 #[derive(Serialize)]
 struct Past {
@@ -43,7 +46,33 @@ struct Alert {
     since_s: u64,
 }
 
-/// `?scale=1s` (the default), `10s` or `5m`.
+/// What of the past is asked for.
+struct Wanted<'a> {
+    scale: &'a str,
+    /// Only steps that began later, seconds since the Unix epoch.
+    since_s: u64,
+}
+
+impl<'a> Wanted<'a> {
+    /// `None` of a query that is not known.
+    fn read(query: &'a str) -> Option<Self> {
+        let mut wanted = Self {
+            scale: "1s",
+            since_s: 0,
+        };
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part.split_once('=')? {
+                ("scale", scale) => wanted.scale = scale,
+                ("since_s", since) => wanted.since_s = since.parse().ok()?,
+                _ => return None,
+            }
+        }
+        Some(wanted)
+    }
+}
+
+/// `?scale=1s` (the default), `10s` or `5m`; with `&since_s=` only what began after that time, unless that is more
+/// than [`NEWEST`] steps.
 pub(super) async fn history(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
@@ -53,15 +82,19 @@ pub(super) async fn history(
         return *refusal;
     }
     let query = query.unwrap_or_default();
-    let scale = match query.as_str() {
-        "" => "1s",
-        query => query.strip_prefix("scale=").unwrap_or_default(),
-    };
-    let Some(place) = SCALES.iter().position(|known| known.name == scale) else {
-        let text = "expected no query, or scale=1s, scale=10s or scale=5m\n";
+    let Some((place, since_s)) = Wanted::read(&query).and_then(|wanted| {
+        let place = SCALES.iter().position(|known| known.name == wanted.scale)?;
+        Some((place, wanted.since_s))
+    }) else {
+        let text = "expected scale=1s (the default), scale=10s or scale=5m, and perhaps since_s=<seconds since 1970>\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
     let shared = Arc::clone(&context.shared);
+    if since_s > 0
+        && let Some(steps) = shared.past.newest(SCALES[place].name, NEWEST, since_s)
+    {
+        return json(&Past::new(SCALES[place].name.to_owned(), &steps));
+    }
     // A week is a megabyte of numbers.
     let write = move || {
         let scale = SCALES[place].name;

@@ -6,15 +6,15 @@ use axum::{
     http::StatusCode,
     middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get},
 };
 use http::{HeaderName, HeaderValue, header};
 use lipsync_serving::phase::Phase;
 
 use super::{
-    api, assets, backgrounds,
+    advice, api, assets, backgrounds,
     context::{Context, FRESH},
-    cross_origin, metrics, past, reload, session,
+    cross_origin, metrics, openapi, past, reload, resources, session, speech,
 };
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
@@ -49,22 +49,40 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
 ];
 
-/// Everything. No handler reads a request's body; one that comes all the same is not read either.
+/// Declares what is where: as a router, and as a list.
+macro_rules! routes {
+    ($($path:literal: $($method:ident $handler:path),+;)*) => {
+        fn routes() -> Router<Context> {
+            Router::new()$(.route($path, MethodRouter::new()$(.$method($handler))+))*
+        }
+
+        /// Each path, with its methods.
+        #[cfg(test)]
+        const PATHS: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),*];
+    };
+}
+
+routes! {
+    "/livez": get livez;
+    "/readyz": get readyz;
+    "/metrics": get metrics::metrics;
+    "/resource-status": get resources::resource_status;
+    "/gpu-status": get resources::gpu_status;
+    "/openapi.json": get openapi::openapi;
+    "/session": get session::open, post session::explain;
+    "/reload": post reload::reload;
+    "/api/models": get api::models;
+    "/api/models/{model_id}/backgrounds/{index}": get backgrounds::one;
+    "/api/stats": get api::stats;
+    "/api/speech": get speech::limits, post speech::speak;
+    "/api/history": get past::history;
+    "/api/alerts": get past::alerts;
+    "/api/advice": get advice::advice;
+}
+
+/// Everything. Only `/api/speech` reads a request's body, a short one; any other that comes is not read.
 pub(super) fn router(context: Context) -> Router {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics::metrics))
-        .route("/session", get(session::open).post(session::explain))
-        .route("/reload", post(reload::reload))
-        .route("/api/models", get(api::models))
-        .route(
-            "/api/models/{model_id}/backgrounds/{index}",
-            get(backgrounds::one),
-        )
-        .route("/api/stats", get(api::stats))
-        .route("/api/history", get(past::history))
-        .route("/api/alerts", get(past::alerts))
+    routes()
         .fallback_service(get(assets::serve).with_state(()))
         .layer(map_response(with_headers))
         // Outside: it takes back one of those headers.
@@ -93,4 +111,29 @@ async fn readyz(State(context): State<Context>) -> impl IntoResponse {
 async fn with_headers(mut response: Response) -> Response {
     response.headers_mut().extend(HEADERS);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let file: serde_json::Value = serde_json::from_str(openapi::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in file["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.insert((path.as_str(), method.as_str()));
+            }
+        }
+        // The page itself is what comes for all else.
+        assert!(described.remove(&("/", "get")));
+        let served = PATHS
+            .iter()
+            .flat_map(|(path, methods)| methods.iter().map(|m| (*path, *m)));
+        assert_eq!(described, served.collect());
+        assert_eq!(file["info"]["version"], env!("CARGO_PKG_VERSION"));
+    }
 }

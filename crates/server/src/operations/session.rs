@@ -265,7 +265,8 @@ async fn converse(
         .and_then(|headers| shared.admission.expect(&headers.caller, Work::Session));
     let caller = &arrival.headers.caller;
     client.inflow.belongs_to(caller);
-    let mut ending = CallEnd::web_session(&shared.figures, client.id.clone(), caller);
+    let mut ending =
+        CallEnd::web_session(&shared.figures, client.id.clone(), caller).traced(&client.headers);
     if let Err(refusal) = expected {
         caller.tally.fail(&refusal);
         let end = End::from(refusal);

@@ -1,13 +1,8 @@
 //! The last configuration under which the server was healthy, kept as a file.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use crate::config::Source;
+use crate::{config::Source, whole_file};
 
 /// Its name in `cache_dir`.
 const NAME: &str = "last-known-good.yaml";
@@ -20,27 +15,12 @@ pub(super) async fn keep(folder: PathBuf, source: Source) {
              # Relative paths count from that file's folder. Environment variables are not in it.\n",
             source.file.display()
         );
-        write(&folder, &[&head, &source.text])
+        let parts = [head.as_bytes(), source.text.as_bytes()];
+        // There may be secrets in it.
+        whole_file::replace(&folder, NAME, &parts)
     };
     let kept = tokio::task::spawn_blocking(keeping).await;
     if let Ok(Err(error)) = kept {
         tracing::warn!(%error, "the last good configuration cannot be kept in cache_dir");
     }
-}
-
-/// Whole, or not at all. There may be secrets in it, so that nobody else may read it.
-fn write(folder: &Path, parts: &[&str]) -> io::Result<()> {
-    let draft = folder.join(format!("{NAME}.{}", std::process::id()));
-    // One that a crash has left.
-    let _ = fs::remove_file(&draft);
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    parts
-        .iter()
-        .try_for_each(|part| file.write_all(part.as_bytes()))?;
-    fs::rename(&draft, folder.join(NAME))
 }

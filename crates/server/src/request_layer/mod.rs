@@ -236,7 +236,8 @@ impl Call {
             known_path,
             id.clone(),
             &headers.caller,
-        );
+        )
+        .traced(request.headers());
         Ok(Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
@@ -275,6 +276,7 @@ impl Call {
         if let Some(code) = in_band(&response).or_else(|| told_code(response.headers())) {
             self.ending.ends_with(code);
         }
+        self.ending.answered();
         let held = Held {
             _answer: inside.answer,
             _watch: inside.watch.place,
@@ -329,7 +331,7 @@ impl Call {
             Some(work @ Work::Control) => inside._control = self.admission.admit(caller, work)?,
             Some(work @ Work::Watch) => inside.watch = self.admission.admit(caller, work)?,
             // Those are let in by their handlers, when all that they wait for is there.
-            Some(Work::Batch | Work::Session | Work::Load) | None => {}
+            Some(Work::Batch | Work::Session | Work::Load | Work::Speech) | None => {}
         }
         if self.method.is_work() {
             inside.answer = self.admission.answer();

@@ -7,7 +7,7 @@ use lipsync_worker_pool::LostDevice;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::error::StartError;
-use crate::{core_state::Shared, operations::Operations};
+use crate::{core_state::Shared, operations::Operations, telemetry::save_history};
 
 /// What a graceful close of the connections may take once nothing runs any more. A connection that
 /// never spoke would hold it up for ever.
@@ -143,6 +143,9 @@ impl RunningServer {
         if let Some(operations) = self.operations {
             operations.close().await;
         }
+        if let Some(tracer) = &self.shared.figures.tracer {
+            tracer.flush(CLOSE_LIMIT).await;
+        }
         for attendant in &self.attendants {
             attendant.abort();
         }
@@ -151,6 +154,7 @@ impl RunningServer {
         let ending = tokio::task::spawn_blocking(move || {
             shared.registry.stop_baking(rest);
             shared.pipeline.workers.shutdown(rest);
+            save_history(&shared);
         });
         if ending.await.is_err() {
             tracing::error!("the worker pool did not shut down cleanly");

@@ -87,7 +87,7 @@ async fn with_a_model(
 #[tokio::test]
 async fn idle_models_are_freed_off_the_runtime() {
     let (server, freeing, free, _folder) = with_a_model("1e-9").await;
-    let tending = tokio::spawn(tend_models(server.shared.registry.clone()));
+    let tending = tokio::spawn(attendants::tend_models(server.shared.registry.clone()));
     freeing.begun.notified().await;
     assert!(!freeing.was_left_alone.load(Ordering::SeqCst));
     free.send(()).unwrap();

@@ -39,7 +39,7 @@ pub(crate) struct Change {
 impl Alarms {
     /// Alarms by these limits, none raised.
     pub(crate) fn new(alerts: &Alerts) -> Self {
-        let states = alerts.0.iter().map(|alert| State {
+        let states = alerts.rules.iter().map(|alert| State {
             alert: *alert,
             alarm: Alarm::default(),
             latest: f64::NAN,
@@ -50,7 +50,7 @@ impl Alarms {
 
     /// Takes other limits, of the same figures.
     pub(crate) fn follow(&mut self, alerts: &Alerts) {
-        for (state, alert) in self.0.iter_mut().zip(&alerts.0) {
+        for (state, alert) in self.0.iter_mut().zip(&alerts.rules) {
             state.alert = *alert;
         }
     }
@@ -127,7 +127,21 @@ mod tests {
         let mut seen = Vec::new();
         for now in 0..3600 {
             let is_bad = (600..1200).contains(&now);
-            let figure = |name: &str| if is_bad && name == bad { value } else { 0.0 };
+            // A good certificate has a year left.
+            let good = |name: &str| {
+                if name == "certificate_days_left" {
+                    365.0
+                } else {
+                    0.0
+                }
+            };
+            let figure = |name: &str| {
+                if is_bad && name == bad {
+                    value
+                } else {
+                    good(name)
+                }
+            };
             let changes = alarms.look(figure, now);
             seen.extend(
                 changes
@@ -158,6 +172,45 @@ mod tests {
             assert_eq!(changes("", figure, warning), raised(Severity::Warning));
             assert_eq!(changes("", figure, critical), raised(Severity::Critical));
         }
+        // A GPU that is busy is what it is for: that alone is never critical.
+        let busy = changes("", "gpu_utilization_ratio", 1.0);
+        let name = "gpu_utilization";
+        assert_eq!(
+            busy,
+            [(630, name, Some(Severity::Warning)), (1230, name, None)]
+        );
+    }
+
+    #[test]
+    fn facts_are_told_at_once() {
+        for (name, figure, warning, critical) in [
+            (
+                "worker_restarts",
+                "worker_restarts_5m",
+                Some(1.0),
+                Some(5.0),
+            ),
+            ("workers_lost", "workers_lost", None, Some(1.0)),
+            ("breakers_open", "breakers_open", Some(1.0), Some(3.0)),
+            (
+                "certificate",
+                "certificate_days_left",
+                Some(13.5),
+                Some(-1.0),
+            ),
+            ("reload", "reload_failed", Some(1.0), None),
+        ] {
+            let raised = |severity| [(600, name, Some(severity)), (1200, name, None)];
+            if let Some(value) = warning {
+                assert_eq!(changes("", figure, value), raised(Severity::Warning));
+            }
+            if let Some(value) = critical {
+                assert_eq!(changes("", figure, value), raised(Severity::Critical));
+            }
+        }
+        let off = "alerts: {reload_warning: false, certificate_warning_days: 0, certificate_critical_days: 0}";
+        assert_eq!(changes(off, "reload_failed", 1.0), []);
+        assert_eq!(changes(off, "certificate_days_left", -5.0), []);
     }
 
     #[test]
@@ -174,6 +227,13 @@ mod tests {
         let text = refused.to_string();
         assert!(
             text.contains("errors_critical_percent") && text.contains("found 5"),
+            "{text}"
+        );
+        let wrong = "alerts: {certificate_critical_days: 15}";
+        let refused = Config::parse(wrong, Path::new("c"), []).unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.contains("expected 0, or at most the limit of the warning, 14"),
             "{text}"
         );
     }

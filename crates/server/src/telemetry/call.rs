@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use lipsync::call_error::code_name;
 use lipsync_core::{ModelId, TenantId, saturate::micros};
 use lipsync_serving::{
@@ -16,7 +16,10 @@ use lipsync_telemetry::Rise;
 use tonic::Code;
 
 use super::{edge::EdgeFigures, grpc::MethodFigures};
-use crate::config::CallLines;
+use crate::{
+    config::CallLines,
+    traces::{Ending, Trace},
+};
 
 /// The target of the lines about finished calls and sessions.
 pub(crate) const CALLS: &str = "lipsync_server::calls";
@@ -43,6 +46,8 @@ pub(crate) struct CallEnd {
     figures: Arc<EdgeFigures>,
     /// `None` where it did not come as a gRPC call.
     method: Option<Arc<MethodFigures>>,
+    /// Its service and method; no service where it is a WebSocket.
+    service: Box<str>,
     name: Box<str>,
     request_id: HeaderValue,
     tenant: TenantId,
@@ -50,6 +55,9 @@ pub(crate) struct CallEnd {
     began: Instant,
     has_ended: bool,
     inflight: Option<Rise>,
+    trace: Option<Arc<Trace>>,
+    /// When its answer was ready.
+    answered: Option<Instant>,
 }
 
 impl CallEnd {
@@ -63,9 +71,10 @@ impl CallEnd {
     ) -> Self {
         let method = figures.grpc.of(path);
         method.begin();
-        let name = path.and_then(|path| path.rsplit('/').next());
+        let name = path.and_then(|path| path.trim_start_matches('/').rsplit_once('/'));
+        let (service, name) = name.unwrap_or_default();
         let mut ending = Self::new(kind, figures, request_id, caller);
-        ending.name = name.unwrap_or_default().into();
+        (ending.service, ending.name) = (service.into(), name.into());
         ending.method = Some(method);
         ending
     }
@@ -101,6 +110,7 @@ impl CallEnd {
             kind,
             figures: Arc::clone(figures),
             method: None,
+            service: Box::default(),
             name: "WebSocket".into(),
             request_id,
             tenant: caller.tenant.clone(),
@@ -108,6 +118,33 @@ impl CallEnd {
             began: Instant::now(),
             has_ended: false,
             inflight: is_work.then(|| figures.book.begin(&caller.tenant)),
+            trace: None,
+            answered: None,
+        }
+    }
+
+    /// Traces it from now on, if calls are traced and it is one of those. `headers` may say which trace it belongs to.
+    pub(crate) fn traced(mut self, headers: &HeaderMap) -> Self {
+        if self.kind == CallKind::Other {
+            return self;
+        }
+        let name = match &*self.service {
+            "" => self.name.to_string(),
+            service => format!("{service}/{}", self.name),
+        };
+        let tracer = self.figures.tracer.as_ref();
+        self.trace = tracer.and_then(|tracer| tracer.begin(&name, headers));
+        if let Some(trace) = &self.trace {
+            self.tally.watch(Arc::clone(trace) as _);
+        }
+        self
+    }
+
+    /// Its answer is ready, and has to be written.
+    pub(crate) fn answered(&mut self) {
+        // A session is answered as long as it lasts.
+        if self.kind == CallKind::Request {
+            self.answered = Some(Instant::now());
         }
     }
 
@@ -133,9 +170,43 @@ impl CallEnd {
             }
             CallKind::Other => return book.refuse(tally),
         }
+        if let Some(trace) = &self.trace {
+            self.end_trace(trace, code, outcome);
+        }
         if self.has_line(outcome) {
             self.log(code, outcome, time);
         }
+    }
+
+    fn end_trace(&self, trace: &Trace, code: Code, outcome: Outcome) {
+        let tally = &self.tally;
+        let session = tally.session().unwrap_or_default();
+        let has_session = self.kind != CallKind::Request;
+        let code_number = u64::try_from(i32::from(code)).unwrap_or_default();
+        let numbers = [
+            ("rpc.grpc.status_code", code_number),
+            ("lipsync.frames", tally.frames()),
+            ("lipsync.late_frames", session.late_frames),
+            ("lipsync.skipped_frames", session.skipped_frames),
+        ];
+        let system = if self.service.is_empty() { "" } else { "grpc" };
+        trace.end(&Ending {
+            words: &[
+                ("rpc.system", system),
+                ("rpc.service", &self.service),
+                ("rpc.method", &self.name),
+                ("lipsync.outcome", outcome.name()),
+                ("lipsync.tenant", self.tenant.as_str()),
+                ("lipsync.model", tally.model().map_or("", ModelId::as_str)),
+                (
+                    "lipsync.request_id",
+                    self.request_id.to_str().unwrap_or_default(),
+                ),
+            ],
+            numbers: if has_session { &numbers } else { &numbers[..2] },
+            fault: (outcome == Outcome::Failed).then(|| code_name(code)),
+            answered: self.answered,
+        });
     }
 
     /// How it ended: as the error says that ended it, or else as its code does.

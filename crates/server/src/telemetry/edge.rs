@@ -5,7 +5,10 @@ use std::{sync::Arc, time::SystemTime};
 use lipsync_serving::telemetry::Book;
 
 use super::{grpc::GrpcFigures, traffic::Traffic};
-use crate::config::{CallLines, Hot, Live};
+use crate::{
+    config::{CallLines, Hot, Live},
+    traces::Tracer,
+};
 
 /// What the edges count, and the book of what is behind them.
 #[derive(Debug)]
@@ -21,12 +24,14 @@ pub struct EdgeFigures {
     pub(crate) grpc: GrpcFigures,
     /// When the server started.
     pub(crate) started_at: SystemTime,
+    /// Who traces calls, if anybody does.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 impl EdgeFigures {
     /// Nothing counted yet.
     #[must_use]
-    pub fn new(book: Arc<Book>, settings: Live<Hot>) -> Self {
+    pub(crate) fn new(book: Arc<Book>, settings: Live<Hot>, tracer: Option<Tracer>) -> Self {
         Self {
             book,
             settings,
@@ -34,6 +39,7 @@ impl EdgeFigures {
             operations_port: Arc::default(),
             grpc: GrpcFigures::default(),
             started_at: SystemTime::now(),
+            tracer,
         }
     }
 

@@ -1,18 +1,18 @@
-//! The main figures of the last days, once a second, and the alarms that they raise.
+//! The main figures of the last days, once a second, the alarms that they raise, and the advice that follows.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
-};
+use std::sync::{Arc, Mutex};
 
 use lipsync_core::sync::lock;
 use lipsync_telemetry::{History, SCALES, Step};
 
-use super::alarms::{AlarmStatus, Alarms, Change};
+use super::{
+    advice::{Adviser, Counsel, State as Present, Totals, Turn},
+    alarms::{AlarmStatus, Alarms, Change},
+};
 use crate::config::Alerts;
 
 /// The figures that have a past, by name; units are in the names.
-pub(crate) const FIGURES: [&str; 21] = [
+pub(crate) const FIGURES: [&str; 28] = [
     "calls_per_s",
     "refused_per_s",
     "failed_per_s",
@@ -34,6 +34,13 @@ pub(crate) const FIGURES: [&str; 21] = [
     "gpu_memory_ratio",
     "gpu_utilization_ratio",
     "gpu_temperature_celsius",
+    "worker_restarts_5m",
+    "workers_lost",
+    "breakers_open",
+    "certificate_days_left",
+    "reload_failed",
+    "visual_cache_hit_ratio",
+    "background_cache_hit_ratio",
 ];
 
 /// How many they are.
@@ -48,30 +55,44 @@ struct State {
     history: History<N>,
     latest: [f32; N],
     alarms: Alarms,
+    adviser: Adviser,
 }
 
 impl Past {
-    /// Nothing known yet; alarms are raised by these limits.
+    /// What is known of the days before; alarms are raised by these limits.
     #[must_use]
-    pub fn new(alerts: &Alerts) -> Self {
+    pub(crate) fn new(alerts: &Alerts, history: History<N>) -> Self {
         Self(Arc::new(Mutex::new(State {
-            history: History::default(),
+            history,
             latest: [f32::NAN; N],
             alarms: Alarms::new(alerts),
+            adviser: Adviser::default(),
         })))
     }
 
-    /// Notes the figures of the last second, and looks at the alarms.
-    pub(crate) fn note(&self, figures: [f32; N], alerts: &Alerts) {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now_s = since.unwrap_or(Duration::ZERO).as_secs();
+    /// Notes the figures of the last second, and looks at the alarms; gives what has changed about them. `now_s` are
+    /// seconds since the Unix epoch.
+    pub(crate) fn note(&self, figures: [f32; N], alerts: &Alerts, now_s: u64) -> Vec<Change> {
         let mut state = lock(&self.0);
         state.latest = figures;
         state.history.note(now_s, figures);
         state.alarms.follow(alerts);
-        let changes = state.alarms.look(|name| figure_of(&figures, name), now_s);
-        drop(state);
-        changes.iter().for_each(Change::log);
+        state.alarms.look(|name| figure_of(&figures, name), now_s)
+    }
+
+    /// Looks at what advice follows from these counts; gives what has changed about it.
+    pub(crate) fn advise(&self, totals: Totals, present: &Present, now_s: u64) -> Vec<Turn> {
+        lock(&self.0).adviser.look(totals, present, now_s)
+    }
+
+    /// All advice that holds.
+    pub(crate) fn counsels(&self) -> Vec<Counsel> {
+        lock(&self.0).adviser.counsels()
+    }
+
+    /// The history, to be kept in a file.
+    pub(crate) fn history(&self) -> History<N> {
+        lock(&self.0).history.clone()
     }
 
     /// All alarms, and which of them are raised.
@@ -89,6 +110,13 @@ impl Past {
     pub(crate) fn steps(&self, scale: &str) -> Option<Vec<Step<N>>> {
         SCALES.iter().find(|known| known.name == scale)?;
         Some(lock(&self.0).history.steps(scale).copied().collect())
+    }
+
+    /// The steps of a scale that began after `since_s`, if they are `most` at most.
+    pub(crate) fn newest(&self, scale: &str, most: usize, since_s: u64) -> Option<Vec<Step<N>>> {
+        let state = lock(&self.0);
+        let newer = || state.history.steps(scale).filter(|step| since_s < step.at_s);
+        (newer().count() <= most).then(|| newer().copied().collect())
     }
 }
 

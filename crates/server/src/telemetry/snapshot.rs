@@ -19,7 +19,7 @@ use super::{
     alarms::AlarmStatus, edge::EdgeFigures, grpc::MethodSnapshot, process::ProcessFigures,
     traffic::Traffic,
 };
-use crate::{core_state::Shared, gpus::GpuStatus};
+use crate::{core_state::Shared, gpus::GpuStatus, tls::Port};
 
 /// Figures without labels that many have: what a person looks at.
 pub(crate) struct Snapshot {
@@ -55,9 +55,26 @@ pub(crate) struct Details {
     pub(crate) ports: [(&'static str, PortFigures); 2],
     pub(crate) process: ProcessFigures,
     pub(crate) alarms: Vec<AlarmStatus>,
+    pub(crate) posts: PostTotals,
+    /// Spans by what became of them; `None` where nothing is traced.
+    pub(crate) spans: Option<[(&'static str, u64); 3]>,
+    /// Keys that should be changed.
+    pub(crate) advised: Vec<&'static str>,
+    /// Ports that are encrypted.
+    pub(crate) encrypted: Vec<&'static str>,
+    /// Of them: when their certificates end.
+    pub(crate) certificates: Vec<(&'static str, SystemTime)>,
     /// The part of the last second in which workers ran networks.
     pub(crate) busy_ratio: Option<f64>,
     pub(crate) max_files: u64,
+}
+
+/// What became of changes of alerts that were to be posted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PostTotals {
+    pub(crate) delivered: u64,
+    pub(crate) failed: u64,
+    pub(crate) dropped: u64,
 }
 
 /// Figures of a port.
@@ -105,6 +122,14 @@ impl Details {
             accepted: traffic.accepted.get(),
             open: traffic.open.get(),
         };
+        let name_of = |tls: &Port| match tls.section() {
+            "server.tls" => "grpc",
+            _ => "operations",
+        };
+        let certificates = shared.tls.iter();
+        let certificates = certificates.filter_map(|tls| Some((name_of(tls), tls.not_after()?)));
+        let spans = edge.tracer.as_ref().map(crate::traces::Tracer::figures);
+        let (posts, counsels) = (shared.poster.figures(), shared.past.counsels());
         Self {
             started_at: edge.started_at,
             by_model: book.models(),
@@ -119,6 +144,21 @@ impl Details {
             ],
             process: ProcessFigures::read(),
             alarms: shared.past.alarms(),
+            posts: PostTotals {
+                delivered: posts.delivered.get(),
+                failed: posts.failed.get(),
+                dropped: posts.dropped.get(),
+            },
+            spans: spans.map(|spans| {
+                [
+                    ("exported", spans.exported.get()),
+                    ("dropped", spans.dropped.get()),
+                    ("failed", spans.failed.get()),
+                ]
+            }),
+            advised: counsels.iter().map(|counsel| counsel.advice.key).collect(),
+            encrypted: shared.tls.iter().map(|tls| name_of(tls)).collect(),
+            certificates: certificates.collect(),
             busy_ratio: shared.past.latest("worker_busy_ratio"),
             max_files: crate::transport::max_files(),
         }

@@ -1,6 +1,6 @@
 //! Certificates and keys, out of their files.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::SystemTime};
 
 use lipsync::plain_path::read_at_most;
 use tokio_rustls::rustls::{
@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::validity::not_after;
 use crate::config::{Tls, TlsVersion};
 
 /// More than any chain of certificates takes.
@@ -26,11 +27,20 @@ pub struct TlsError {
     reason: String,
 }
 
+/// What is in the files of a port.
+#[derive(Debug)]
+pub struct Material {
+    /// How to shake hands.
+    pub config: ServerConfig,
+    /// When the first certificate of the chain ends; `None` where none says when.
+    pub not_after: Option<SystemTime>,
+}
+
 /// Reads the files of a port and checks that they fit together. `alpn` is what is spoken inside.
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn load(tls: &Tls, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
+pub fn load(tls: &Tls, alpn: &[u8]) -> Result<Material, TlsError> {
     let error = |key, file: &Path, reason: String| TlsError {
         section: tls.section,
         key,
@@ -38,6 +48,10 @@ pub fn load(tls: &Tls, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
         reason,
     };
     let chain = certificates(&tls.cert).map_err(|reason| error("cert", &tls.cert, reason))?;
+    let ends = chain
+        .iter()
+        .filter_map(|certificate| not_after(certificate));
+    let not_after = ends.min();
     let key = private_key(&tls.key).map_err(|reason| error("key", &tls.key, reason))?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -62,7 +76,7 @@ pub fn load(tls: &Tls, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
             other => error("cert", &tls.cert, other.to_string()),
         })?;
     config.alpn_protocols = vec![alpn.to_vec()];
-    Ok(config)
+    Ok(Material { config, not_after })
 }
 
 fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {

@@ -4,11 +4,13 @@
 //! (`port`). Connections that are there go on with what they began with. A handshake has its connection's place and
 //! ten seconds, and nothing else. What is spoken inside is for the ports to know.
 
+mod der;
 mod files;
 mod name;
 mod port;
 mod records;
+mod validity;
 
-pub use files::{TlsError, load};
+pub use files::{Material, TlsError, load};
 pub(crate) use name::ClientName;
 pub(crate) use port::{Port, follow};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::der::{SEQUENCE, element, inside, signed_part};
+
 /// The common name in the subject of a client's certificate, which its authority vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientName(Arc<str>);
@@ -10,22 +12,15 @@ pub(crate) struct ClientName(Arc<str>);
 const MAX_NAME_BYTES: usize = 256;
 /// The identifier of a common name: 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const IDENTIFIER: u8 = 0x06;
-/// Of the certificate's version, which the first one does not have.
-const VERSION: u8 = 0xa0;
 /// UTF-8, printable and IA5: what is not UTF-8 in them is no name.
 const STRINGS: [u8; 3] = [0x0c, 0x13, 0x16];
 
 impl ClientName {
     /// Of a certificate whose signature has been checked; `None` where it has no common name that can be shown.
     pub(crate) fn of(certificate: &[u8]) -> Option<Self> {
-        let (certificate, _) = inside(certificate, SEQUENCE)?;
-        let (mut signed, _) = inside(certificate, SEQUENCE)?;
-        if let Some((_, rest)) = inside(signed, VERSION) {
-            signed = rest;
-        }
+        let mut signed = signed_part(certificate)?;
         // Serial number, algorithm, issuer, validity.
         for _ in 0..4 {
             (_, _, signed) = element(signed)?;
@@ -60,29 +55,6 @@ fn text(value: &[u8]) -> Option<&str> {
         && text.len() <= MAX_NAME_BYTES
         && !text.chars().any(char::is_control);
     is_name.then_some(text)
-}
-
-/// The inside of the first element, if it has this tag, and what comes after it.
-fn inside(bytes: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
-    let (tag, inside, rest) = element(bytes)?;
-    (tag == expected).then_some((inside, rest))
-}
-
-/// The tag and the inside of the first element (DER), and what comes after it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, bytes) = bytes.split_first()?;
-    let (length, bytes) = match first {
-        0..=0x7f => (usize::from(first), bytes),
-        0x81..=0x84 => {
-            let (digits, bytes) = bytes.split_at_checked(usize::from(first & 0x7f))?;
-            let add = |sum: usize, &digit: &u8| (sum << 8) | usize::from(digit);
-            (digits.iter().fold(0, add), bytes)
-        }
-        _ => return None,
-    };
-    let (inside, rest) = bytes.split_at_checked(length)?;
-    Some((tag, inside, rest))
 }
 
 #[cfg(test)]

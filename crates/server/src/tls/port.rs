@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lipsync_core::{Foreign, sync::lock};
@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::{
-    files::{TlsError, load},
+    files::{Material, TlsError, load},
     name::ClientName,
     records::{Allowance, Counted, Side},
 };
@@ -50,9 +50,24 @@ const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; cha
 pub(crate) struct Port {
     files: Tls,
     alpn: &'static [u8],
-    current: Mutex<Arc<ServerConfig>>,
+    current: Mutex<Current>,
     /// None where one address stands for many clients.
     starts: Option<Starts>,
+}
+
+/// What the files held when they were last good.
+struct Current {
+    config: Arc<ServerConfig>,
+    not_after: Option<SystemTime>,
+}
+
+impl From<Material> for Current {
+    fn from(material: Material) -> Self {
+        Self {
+            config: Arc::new(material.config),
+            not_after: material.not_after,
+        }
+    }
 }
 
 impl fmt::Debug for Port {
@@ -74,7 +89,7 @@ impl Port {
         Ok(Arc::new(Self {
             files,
             alpn,
-            current: Mutex::new(Arc::new(current)),
+            current: Mutex::new(current.into()),
             starts: tells_peers_apart.then(Starts::default),
         }))
     }
@@ -82,8 +97,18 @@ impl Port {
     /// Reads the files again, for the connections to come. Blocks on the file system.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         let new = load(&self.files, self.alpn)?;
-        *lock(&self.current) = Arc::new(new);
+        *lock(&self.current) = new.into();
         Ok(())
+    }
+
+    /// Its section of the configuration.
+    pub(crate) fn section(&self) -> &'static str {
+        self.files.section
+    }
+
+    /// When its certificate, or one that leads to the authority, ends.
+    pub(crate) fn not_after(&self) -> Option<SystemTime> {
+        lock(&self.current).not_after
     }
 
     /// The socket inside the encryption, and the seat, with the name of a client that has a certificate. `None`: the client is gone,
@@ -139,7 +164,7 @@ impl Port {
             // It has its connection's place meanwhile, which goes to others where they need it.
             sleep(starts.wait(peer, HANDSHAKES, HANDSHAKE_LIMIT)?).await;
         }
-        let config = Arc::clone(&lock(&self.current));
+        let config = Arc::clone(&lock(&self.current).config);
         let handshake = TlsAcceptor::from(config).accept(begun.socket());
         let error = match timeout(HANDSHAKE_LIMIT, handshake).await {
             Ok(Ok(stream)) => return Some(stream),

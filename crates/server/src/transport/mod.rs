@@ -4,6 +4,7 @@
 //! and only the end of that task frees the stream of a client that never reads ([`unread`]).
 
 mod accept;
+mod age;
 mod flood;
 mod preface;
 mod seat;
@@ -30,7 +31,7 @@ use tapped::Tapped;
 pub(crate) use unread::UnreadLimit;
 use unread::{Answer, Streams};
 
-use crate::{first_bytes::Socket, telemetry::Traffic};
+use crate::{config::MaxAge, first_bytes::Socket, telemetry::Traffic};
 
 /// Calls in flight on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 100;
@@ -79,17 +80,19 @@ impl<S> Calls for S where
 }
 
 /// Serves until the port closes (see [`closed`]), then until the calls under way are answered. A stream whose client
-/// does not take what waits for it is reset after `unread`.
+/// does not take what waits for it is reset after `unread`, and a connection gets as old as `age` says.
 pub(crate) async fn serve(
     door: Door,
     calls: impl Calls,
     unread: UnreadLimit,
+    age: Option<MaxAge>,
     closing: watch::Receiver<()>,
 ) {
     let grpc = Grpc {
         protocol: protocol(unread),
         calls,
         lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
+        age,
         traffic: Arc::clone(&door.traffic),
     };
     let mut connections = door.accept(grpc, closing).await;
@@ -121,7 +124,15 @@ struct Grpc<C> {
     protocol: http2::Builder<Streams>,
     calls: C,
     lingering: Arc<Semaphore>,
+    age: Option<MaxAge>,
     traffic: Arc<Traffic>,
+}
+
+/// Why a connection is closed.
+enum End {
+    Closing,
+    Withdrawn,
+    Aged,
 }
 
 impl<C: Calls> Protocol for Grpc<C> {
@@ -130,6 +141,7 @@ impl<C: Calls> Protocol for Grpc<C> {
             protocol,
             calls,
             lingering,
+            age,
             traffic,
         } = self;
         let reading = preface::read(socket, seat.address);
@@ -159,23 +171,34 @@ impl<C: Calls> Protocol for Grpc<C> {
             traffic,
         });
         let mut connection = pin!(protocol.serve_connection(socket, service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closed(&mut closing) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = place.withdrawn() => {
-                // A call that is on its way right now is answered, if not too many do this at once.
-                let Ok(_lingers) = lingering.try_acquire() else {
-                    return;
-                };
-                connection.as_mut().graceful_shutdown();
-                return drop(timeout(LINGER, connection).await);
-            }
+        let end = tokio::select! {
+            ended = connection.as_mut() => return tell(ended),
+            () = closed(&mut closing) => End::Closing,
+            () = place.withdrawn() => End::Withdrawn,
+            () = age::over(age) => End::Aged,
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended badly");
+        let (limit, _lingers) = match end {
+            End::Closing => (None, None),
+            End::Aged => (age.and_then(|age| age.grace), None),
+            // A call that is on its way right now is answered, if not too many do this at once.
+            End::Withdrawn => match lingering.try_acquire() {
+                Ok(lingers) => (Some(LINGER), Some(lingers)),
+                Err(_full) => return,
+            },
+        };
+        connection.as_mut().graceful_shutdown();
+        match limit {
+            None => tell(connection.await),
+            Some(limit) => {
+                let ended = timeout(limit, connection).await;
+                ended.map_or_else(|_| tracing::debug!("a connection was cut"), tell);
+            }
         }
+    }
+}
+
+fn tell(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
     }
 }

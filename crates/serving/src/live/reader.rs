@@ -112,7 +112,7 @@ fn begin(parts: &Parts, caller: &Caller, opening: &Opening, conversation: &Conve
         counters,
         now,
     );
-    let clock = SessionClock::new(figures, opening.shows_idle);
+    let clock = SessionClock::new(figures, opening.shows_idle).traced(caller.tally.witness());
     conversation.open(session, clock, opening.opened(limits));
 }
 

@@ -7,12 +7,16 @@
 mod book;
 mod models;
 mod outcome;
+mod passage;
+mod session_clock;
 mod stages;
 mod tally;
 
 pub use book::{Book, TenantFigures};
 pub(crate) use models::CallTimes;
-pub use models::{AnsweredCalls, ModelFigures, SessionClock};
+pub use models::{AnsweredCalls, ModelFigures};
 pub use outcome::Outcome;
+pub use passage::{Passage, Spent, Witness};
+pub use session_clock::SessionClock;
 pub use stages::{Stage, StageClocks, StageTime};
 pub use tally::Tally;

@@ -8,7 +8,6 @@ use std::{
 use lipsync_core::saturate::{micros, u64_of};
 use lipsync_session::SessionCounters;
 use lipsync_telemetry::{Buckets, Counter, Histogram, HistogramSnapshot};
-use tokio::time::Instant;
 
 use super::outcome::Outcome;
 
@@ -136,6 +135,16 @@ impl ModelFigures {
         self.lives.snapshot()
     }
 
+    /// The first frame of a segment left, this long after the first audio.
+    pub(super) fn first_frame_after(&self, time: Duration) {
+        self.first_frame.observe_time(time);
+    }
+
+    /// A frame left, this long after the one before.
+    pub(super) fn followed_after(&self, time: Duration) {
+        self.interval.observe_time(time);
+    }
+
     /// From the first audio of a segment to its first frame.
     #[must_use]
     pub fn first_frame(&self) -> HistogramSnapshot {
@@ -149,81 +158,9 @@ impl ModelFigures {
     }
 }
 
-/// Takes the times of one session's frames as its client sees them.
-#[derive(Debug)]
-pub struct SessionClock {
-    figures: Arc<ModelFigures>,
-    /// Frames follow each other without a break, across segments too.
-    is_continuous: bool,
-    /// The newest segment, and when its first audio came, until its first frame has left.
-    heard: Option<(u64, Option<Instant>)>,
-    /// The last frame: its segment, and when it left.
-    sent: Option<(u64, Instant)>,
-}
-
-impl SessionClock {
-    /// Of a session whose model and tenant these figures are.
-    #[must_use]
-    pub fn new(figures: Arc<ModelFigures>, is_continuous: bool) -> Self {
-        Self {
-            figures,
-            is_continuous,
-            heard: None,
-            sent: None,
-        }
-    }
-
-    /// Audio of a segment came.
-    pub fn heard(&mut self, segment_id: u64, now: Instant) {
-        if self.heard.is_none_or(|(newest, _)| newest < segment_id) {
-            self.heard = Some((segment_id, Some(now)));
-        }
-    }
-
-    /// A frame of a segment leaves; those between segments are of segment 0.
-    pub fn sent(&mut self, segment_id: u64, now: Instant) {
-        if let Some((newest, since)) = &mut self.heard
-            && *newest == segment_id
-            && let Some(since) = since.take()
-        {
-            let waited = now.saturating_duration_since(since);
-            self.figures.first_frame.observe_time(waited);
-        }
-        if let Some((before, at)) = self.sent.replace((segment_id, now))
-            && (self.is_continuous || before == segment_id)
-        {
-            let interval = now.saturating_duration_since(at);
-            self.figures.interval.observe_time(interval);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_have_their_first_frames_and_intervals() {
-        let figures = Arc::<ModelFigures>::default();
-        let mut clock = SessionClock::new(Arc::clone(&figures), false);
-        let begun = Instant::now();
-        let at = |ms| begun + Duration::from_millis(ms);
-        clock.heard(1, at(0));
-        clock.heard(1, at(20));
-        clock.sent(1, at(100));
-        clock.sent(1, at(140));
-        clock.heard(2, at(200));
-        clock.sent(1, at(240));
-        clock.sent(2, at(500));
-        let first = figures.first_frame();
-        assert_eq!((first.count(), first.sum), (2, 400_000));
-        let interval = figures.interval();
-        assert_eq!(
-            (interval.count(), interval.sum),
-            (2, 140_000),
-            "none across segments"
-        );
-    }
 
     #[test]
     fn outcomes_are_kept_apart() {

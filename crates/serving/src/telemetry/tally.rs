@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lipsync_core::{
@@ -13,7 +13,10 @@ use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_session::{SessionCounters, SessionStats};
 use lipsync_telemetry::{Counter, Gauge};
 
-use super::outcome::Outcome;
+use super::{
+    outcome::Outcome,
+    passage::{Passage, Spent, Witness},
+};
 use crate::error::ServeError;
 
 /// Filled in on a call's way, and read at its end.
@@ -26,9 +29,46 @@ pub struct Tally {
     queue_us: Gauge,
     session: OnceLock<Arc<SessionCounters>>,
     error: OnceLock<(Outcome, Option<&'static str>)>,
+    /// Of a call that is traced.
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 impl Tally {
+    /// Pieces of its time are told to this witness from now on. The first one counts.
+    pub fn watch(&self, witness: Arc<dyn Witness>) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// Who traces it, if anybody does.
+    pub(crate) fn witness(&self) -> Option<&Arc<dyn Witness>> {
+        self.witness.get()
+    }
+
+    /// A piece of its time that began at `began` is over.
+    pub(crate) fn passed(&self, what: Spent, began: Instant, n_frames: usize) {
+        self.spent(what, (began, Instant::now()), n_frames);
+    }
+
+    /// A model was loaded for it, in this time, until now.
+    pub(crate) fn loaded(&self, time: Duration) {
+        let began = Instant::now().checked_sub(time);
+        if let Some(began) = began.filter(|_| !time.is_zero()) {
+            self.passed(Spent::Load, began, 0);
+        }
+    }
+
+    /// A piece of its time is over.
+    pub(crate) fn spent(&self, what: Spent, (began, ended): (Instant, Instant), n_frames: usize) {
+        if let Some(witness) = self.witness.get() {
+            witness.saw(Passage {
+                what,
+                began,
+                ended,
+                n_frames,
+            });
+        }
+    }
+
     /// It is about this model, if one of that name is configured: names that clients make up must not become labels.
     pub(crate) fn asked_for<T>(&self, id: &ModelId, found: &Result<T, RegistryError>) {
         let is_unknown = |error: &RegistryError| error.class() == ErrorClass::UnknownModel;

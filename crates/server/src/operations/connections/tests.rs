@@ -21,7 +21,13 @@ fn connect(n_bytes: usize) -> (DuplexStream, watch::Sender<()>, tokio::task::Joi
     let place = places(1, 100).take(Peer::UNKNOWN, 1).unwrap();
     let seat = Seat::new(place, ([127, 0, 0, 1], 1).into());
     let inflow = Inflow::new(uploads(), Peer::UNKNOWN);
-    let task = tokio::spawn(converse(theirs, router, seat, inflow, closing));
+    let task = tokio::spawn(converse(
+        theirs,
+        router,
+        seat,
+        (inflow, REUSE_LIMIT),
+        closing,
+    ));
     (ours, close, task)
 }
 
@@ -102,7 +108,7 @@ async fn one_too_many_is_told_so() {
         places: places(1, 100),
         traffic: Arc::default(),
     };
-    let serving = tokio::spawn(serve(door, router, uploads(), closing));
+    let serving = tokio::spawn(serve(door, router, uploads(), REUSE_LIMIT, closing));
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut busy = TcpStream::connect(address).await.unwrap();
     let mut text = String::new();

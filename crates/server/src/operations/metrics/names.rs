@@ -95,7 +95,12 @@ metrics! {
     CONNECTIONS = Gauge "lipsync_connections" ["port"] "Connections that are open.";
     ACCEPTED = Counter "lipsync_connections_accepted_total" ["port"] "Connections that were accepted.";
 
+    SPANS = Counter "lipsync_trace_spans_total" ["outcome"] "Spans for the collector of traces: exported, dropped because too many waited, or failed; none without traces.endpoint.";
+    CERTIFICATE = Gauge "lipsync_tls_certificate_expiry_timestamp_seconds" ["port"] "When the first certificate of the port's chain ends, seconds since the Unix epoch.";
+
     ALERT = Gauge "lipsync_alert" ["alert", "severity"] "1 where the server itself has raised an alert.";
+    POSTS = Counter "lipsync_alert_posts_total" ["outcome"] "Changes of alerts for the webhook: delivered, failed after the last try, or dropped because too many waited.";
+    ADVICE = Gauge "lipsync_advice" ["key"] "1 for a key of the configuration that the server advises to change.";
 
     CPU = Counter "process_cpu_seconds_total" [] "Processor time of the process.";
     RSS = Gauge "process_resident_memory_bytes" [] "Resident memory of the process.";

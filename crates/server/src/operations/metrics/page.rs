@@ -36,6 +36,8 @@ pub(super) fn write(
     caches(&mut page, snapshot);
     gpus(&mut page, snapshot);
     network(&mut page, details);
+    spans(&mut page, details);
+    certificates(&mut page, details);
     alerts(&mut page, details);
     process(&mut page, details);
     page.finish()
@@ -358,6 +360,21 @@ fn network(page: &mut Exposition, details: &Details) {
     each(&names::ACCEPTED, |p| p.accepted);
 }
 
+fn spans(page: &mut Exposition, details: &Details) {
+    let mut family = page.family(&names::SPANS);
+    for (outcome, n) in details.spans.iter().flatten() {
+        family.sample(&[outcome], *n);
+    }
+}
+
+fn certificates(page: &mut Exposition, details: &Details) {
+    let mut family = page.family(&names::CERTIFICATE);
+    for (port, end) in &details.certificates {
+        let end = end.duration_since(SystemTime::UNIX_EPOCH);
+        family.sample(&[port], end.unwrap_or(Duration::ZERO).as_secs_f64());
+    }
+}
+
 fn alerts(page: &mut Exposition, details: &Details) {
     let mut family = page.family(&names::ALERT);
     for alarm in &details.alarms {
@@ -365,6 +382,15 @@ fn alerts(page: &mut Exposition, details: &Details) {
             let is_raised = u64::from(alarm.severity == Some(severity));
             family.sample(&[alarm.name, severity.name()], is_raised);
         }
+    }
+    let posts = &details.posts;
+    page.family(&names::POSTS)
+        .sample(&["delivered"], posts.delivered)
+        .sample(&["failed"], posts.failed)
+        .sample(&["dropped"], posts.dropped);
+    let mut family = page.family(&names::ADVICE);
+    for key in &details.advised {
+        family.sample(&[key], 1_u64);
     }
 }
 

@@ -74,6 +74,7 @@ impl Client {
             protocol: protocol(Arc::new(|| LIMIT)),
             calls: pieces,
             lingering: Arc::new(Semaphore::new(1)),
+            age: None,
             traffic: Arc::default(),
         };
         tokio::spawn(grpc.converse(theirs, seat, closing));
