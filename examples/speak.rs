@@ -20,7 +20,11 @@ mod speech;
 #[path = "support/tell.rs"]
 mod tell;
 
-use std::{io::Write as _, path::PathBuf, time::Instant};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -68,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
             region_only: false,
         })
         .audio_echo(true)
+        .resume_within(Duration::from_secs(5))
         .open()
         .await
         .context("the server refused the session")?;

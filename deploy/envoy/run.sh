@@ -5,7 +5,7 @@
 #     deploy/envoy/run.sh [--rolling | --kill] [options of lipsync-load-test]
 #
 # --rolling restarts one replica after another (SIGTERM, drain, start) while the load test runs; --kill does so with
-# SIGKILL. Live sessions of a killed replica are lost.
+# SIGKILL. Live sessions go on at another replica: the three share a key.
 # BIN is the folder of the programs (default target/release), ENVOY the program.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -26,12 +26,15 @@ for program in "$bin/lipsync-server" "$bin/lipsync-load-test" "$envoy"; do
   command -v "$program" >/dev/null || { echo "error: $program is not here" >&2; exit 1; }
 done
 
+od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$folder/resume.key"
+
 # Replica N on port 50050 + N, with its page on 8080 + N. All share one client's address, Envoy's.
 start() {
   LIPSYNC_SERVER__PORT=127.0.0.1:$((50050 + $1)) \
   LIPSYNC_OPERATIONS__PORT=127.0.0.1:$((8080 + $1)) \
   LIPSYNC_SERVER__PEER_SHARE_PERCENT=100 \
   LIPSYNC_SERVER__PRE_DRAIN_MS=3000 \
+  LIPSYNC_SESSION__RESUME_KEY_FILE="$folder/resume.key" \
   LIPSYNC_SERVER__WORKER_COUNT=${LIPSYNC_SERVER__WORKER_COUNT:-1} \
   LIPSYNC_CAPACITY__BAKE=${LIPSYNC_CAPACITY__BAKE:-off} \
     "$bin/lipsync-server" >"$folder/replica-$1.out" 2>>"$folder/replica-$1.log" &

@@ -1,21 +1,22 @@
 //! Configures and opens a session.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Request, metadata::MetadataMap};
+use tonic::{Request, Streaming, metadata::MetadataMap};
 
 use super::{
-    AudioFormat, Session, SessionError, ledger::Ledger, receiver::SessionReceiver,
+    AudioFormat, Session, SessionError, ledger::Ledger, receiver::SessionReceiver, resume::Resumer,
     sender::SessionSender, shared::Shared,
 };
 use crate::{
     call_error::{CallError, request_id},
     client::{Client, name_model},
     v1::{
-        OpenSession, OutputOptions, Pacing, Priority, StreamCompositeRequest,
-        stream_composite_request, stream_composite_response::Message,
+        OpenSession, Opened, OutputOptions, Pacing, Priority, StreamCompositeRequest,
+        StreamCompositeResponse, stream_composite_request, stream_composite_response::Message,
     },
 };
 
@@ -31,9 +32,21 @@ const OUTGOING: usize = 2;
 #[must_use = "a builder does nothing until `open` is awaited"]
 pub struct SessionBuilder {
     client: Client,
-    format: AudioFormat,
+    pub(super) format: AudioFormat,
     open: OpenSession,
     metadata: MetadataMap,
+    /// Zero: a lost session has ended.
+    pub(super) resume_within: Duration,
+}
+
+/// A session as one connection knows it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) outgoing: mpsc::Sender<StreamCompositeRequest>,
+    pub(super) last_word: oneshot::Sender<StreamCompositeRequest>,
+    pub(super) answers: Streaming<StreamCompositeResponse>,
+    pub(super) opened: Opened,
+    pub(super) request_id: Option<String>,
 }
 
 impl SessionBuilder {
@@ -46,6 +59,7 @@ impl SessionBuilder {
                 ..OpenSession::default()
             },
             metadata: MetadataMap::new(),
+            resume_within: Duration::ZERO,
         }
     }
 
@@ -97,32 +111,73 @@ impl SessionBuilder {
         self
     }
 
+    /// Lets the session go on over another connection, in the middle of a sentence, when its connection is lost: on the
+    /// same server, or on another one that shares its `session.resume_key_file`. That is tried for so long, while
+    /// somebody takes events; pushes wait meanwhile. [`Event::Resumed`](super::Event::Resumed) tells of it. Default: zero,
+    /// a lost session has ended.
+    pub fn resume_within(mut self, limit: Duration) -> Self {
+        self.open.resumable = !limit.is_zero();
+        self.resume_within = limit;
+        self
+    }
+
     /// Opens the session. Returns once the server has loaded the model and accepted.
     ///
     /// # Errors
     /// [`SessionError::Server`] if it refuses, or does not answer within the client's
     /// [answer timeout](crate::client::ConnectOptions::answer_timeout).
     pub async fn open(self) -> Result<Session, SessionError> {
+        let connection = self.connect(Bytes::new()).await?;
+        let Connection {
+            outgoing,
+            last_word,
+            answers,
+            opened,
+            request_id,
+        } = connection;
+        let format = self.format;
+        let mut ledger = Ledger::new(format, &opened);
+        let resumer = (!self.resume_within.is_zero()).then(|| {
+            let token = opened.resume_token.clone();
+            Resumer::new(self, token)
+        });
+        if resumer.is_some() {
+            ledger = ledger.remembering(format, &opened);
+        }
+        let shared = Arc::new(Shared::new(ledger, outgoing));
+        let sender = SessionSender::new(Arc::clone(&shared), resumer.is_some(), last_word, format);
+        let receiver = SessionReceiver::new(shared, answers, opened, request_id);
+        Ok(Session {
+            sender,
+            receiver: receiver.resuming(resumer),
+        })
+    }
+
+    /// Opens it over a new connection; with a token, where that says.
+    pub(super) async fn connect(&self, resume_token: Bytes) -> Result<Connection, SessionError> {
         let limit = self.client.answer_timeout;
-        match tokio::time::timeout(limit, self.open_unbounded()).await {
+        match tokio::time::timeout(limit, self.connect_unbounded(resume_token)).await {
             Ok(opened) => opened,
             Err(_) => Err(SessionError::Server(CallError::no_answer(limit))),
         }
     }
 
-    async fn open_unbounded(mut self) -> Result<Session, SessionError> {
-        self.format.describe(&mut self.open);
-        name_model(&mut self.metadata, &self.open.model_id);
+    async fn connect_unbounded(&self, resume_token: Bytes) -> Result<Connection, SessionError> {
+        let mut open = self.open.clone();
+        self.format.describe(&mut open);
+        open.resume_token = resume_token;
+        let mut metadata = self.metadata.clone();
+        name_model(&mut metadata, &open.model_id);
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         let open = StreamCompositeRequest {
-            message: Some(stream_composite_request::Message::Open(self.open)),
+            message: Some(stream_composite_request::Message::Open(open)),
         };
         // The channel is fresh, so there is room.
         let _ = outgoing.try_send(open);
         let (last_word, mut last) = oneshot::channel();
         let last = std::iter::from_fn(move || last.try_recv().ok());
         let requests = ReceiverStream::new(requests).chain(tokio_stream::iter(last));
-        let request = Request::from_parts(self.metadata, tonic::Extensions::default(), requests);
+        let request = Request::from_parts(metadata, tonic::Extensions::default(), requests);
         let mut lip_sync = self.client.lip_sync();
         let response = lip_sync.stream_composite(request).await;
         let response = response.map_err(|status| SessionError::Server(status.into()))?;
@@ -136,10 +191,12 @@ impl SessionBuilder {
                 what: "the first message was not `opened`",
             });
         };
-        let shared = Arc::new(Shared::new(Ledger::new(self.format, &opened)));
-        Ok(Session {
-            sender: SessionSender::new(Arc::clone(&shared), outgoing, last_word, self.format),
-            receiver: SessionReceiver::new(shared, answers, opened, request_id),
+        Ok(Connection {
+            outgoing,
+            last_word,
+            answers,
+            opened,
+            request_id,
         })
     }
 }

@@ -2,8 +2,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{AudioFormat, SessionError};
-use crate::v1::{CompositedFrame, Opened};
+use bytes::Bytes;
+
+use super::{
+    AudioFormat, SessionError,
+    spoken::{Again, Spoken},
+};
+use crate::v1::{CompositedFrame, Opened, Resumed};
 
 /// The account of one session: segment ids, audio that the server holds, interruptions.
 ///
@@ -26,6 +31,10 @@ pub(super) struct Ledger {
     /// The server has dropped everything up to this segment, too.
     confirmed_to: u64,
     is_over: bool,
+    /// Audio that may have to be sent again, in a session that can be resumed.
+    spoken: Option<Spoken>,
+    /// Connections so far. What is sent over one that has gone is sent again over the next.
+    connection: u64,
 }
 
 #[derive(Debug)]
@@ -57,7 +66,39 @@ impl Ledger {
             unanswered: VecDeque::new(),
             confirmed_to: 0,
             is_over: false,
+            spoken: None,
+            connection: 0,
         }
+    }
+
+    /// With the audio that a server must hear again to go on with this session elsewhere.
+    pub(super) fn remembering(self, format: AudioFormat, opened: &Opened) -> Self {
+        Self {
+            spoken: Some(Spoken::new(format, opened)),
+            ..self
+        }
+    }
+
+    /// Keeps audio that was granted and is sent.
+    pub(super) fn say(&mut self, segment_id: u64, piece: &Bytes) {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.say(segment_id, piece.clone());
+        }
+    }
+
+    /// Goes on over another connection, and gives what must be sent again there. `None` where that is not here any more.
+    pub(super) fn resume(&mut self, resumed: &Resumed) -> Option<Vec<Again>> {
+        let again = self.spoken.as_ref()?.again(resumed)?;
+        self.connection += 1;
+        // Interruptions need no answer any more: the server has forgotten what they were about.
+        self.unanswered.clear();
+        self.confirmed_to = self.cleared_to;
+        Some(again)
+    }
+
+    /// The number of the present connection.
+    pub(super) fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// Reserves room for at most `n_items` more of the current segment, and begins a segment if there is none.
@@ -100,7 +141,11 @@ impl Ledger {
 
     /// Ends the current segment and returns its id; `None` if there is none.
     pub(super) fn end_segment(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.newest_is_open).then_some(self.newest)
+        let ended = std::mem::take(&mut self.newest_is_open).then_some(self.newest);
+        if let Some(spoken) = self.spoken.as_mut().filter(|_| ended.is_some()) {
+            spoken.end();
+        }
+        ended
     }
 
     /// The segment that audio goes to, or went to last; 0 before the first.
@@ -124,6 +169,9 @@ impl Ledger {
         self.cleared_to = self.newest;
         self.unanswered.push_back(self.newest);
         self.held.clear();
+        if let Some(spoken) = &mut self.spoken {
+            spoken.clear();
+        }
     }
 
     /// The server has answered an interruption.
@@ -138,6 +186,9 @@ impl Ledger {
     /// # Errors
     /// [`SessionError::Protocol`] for a frame of a segment whose end the server has confirmed.
     pub(super) fn book_frame(&mut self, frame: &CompositedFrame) -> Result<bool, SessionError> {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.shown(frame);
+        }
         // Frames of silence belong to no segment.
         let Some(audio_time_us) = frame.audio_time_us else {
             return Ok(true);
@@ -162,6 +213,9 @@ impl Ledger {
 
     /// Books the end of a segment; false if the segment was interrupted while it was on its way.
     pub(super) fn book_end(&mut self, segment_id: u64) -> bool {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.ended(segment_id);
+        }
         while self
             .held
             .front()

@@ -38,8 +38,10 @@ mod builder;
 mod error;
 mod ledger;
 mod receiver;
+mod resume;
 mod sender;
 mod shared;
+mod spoken;
 #[cfg(test)]
 mod vectors;
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tonic::Streaming;
 
-use super::{SessionError, shared::Shared};
+use super::{
+    SessionError,
+    resume::{Resumer, send_again},
+    shared::Shared,
+};
 use crate::{
     call_error::CallError,
     v1::{
@@ -25,6 +29,10 @@ pub enum Event {
     Cleared(Cleared),
     /// A warning, not an error.
     Warning(Warning),
+    /// The connection was lost, and the session goes on over another behind the last frame that came: nothing is
+    /// missing, and nothing comes twice. Only with [`resume_within`](super::SessionBuilder::resume_within). An
+    /// interruption that the server had not confirmed is not confirmed any more.
+    Resumed(Opened),
 }
 
 /// The receiving half of a session. Dropping it cancels the session.
@@ -35,6 +43,8 @@ pub struct SessionReceiver {
     answers: Option<Streaming<StreamCompositeResponse>>,
     opened: Opened,
     request_id: Option<String>,
+    /// Where a lost session may go on.
+    resumer: Option<Resumer>,
 }
 
 impl SessionReceiver {
@@ -49,7 +59,14 @@ impl SessionReceiver {
             answers: Some(answers),
             opened,
             request_id,
+            resumer: None,
         }
+    }
+
+    /// One that may go on over another connection.
+    pub(super) fn resuming(mut self, resumer: Option<Resumer>) -> Self {
+        self.resumer = resumer;
+        self
     }
 
     /// One that is given its messages by hand.
@@ -60,6 +77,7 @@ impl SessionReceiver {
             answers: None,
             opened,
             request_id: None,
+            resumer: None,
         }
     }
 
@@ -84,7 +102,20 @@ impl SessionReceiver {
     /// [`SessionError::Server`] if the server ends the session, [`SessionError::Protocol`] if it breaks
     /// the contract. After an error comes only `None`.
     pub async fn next(&mut self) -> Result<Option<Event>, SessionError> {
-        while let Some(answers) = &mut self.answers {
+        loop {
+            if self.resumer.as_ref().is_some_and(Resumer::is_lost) {
+                match self.resume().await {
+                    Ok(Some(event)) => return Ok(Some(event)),
+                    Ok(None) => continue,
+                    Err(error) => {
+                        self.end();
+                        return Err(error);
+                    }
+                }
+            }
+            let Some(answers) = &mut self.answers else {
+                return Ok(None);
+            };
             let received = answers.message().await;
             let event = match received {
                 Ok(Some(answer)) => self.event(answer.message),
@@ -94,19 +125,48 @@ impl SessionReceiver {
                 }
                 Err(status) => {
                     let error = CallError::from(status).of_request(self.request_id());
+                    if self.resumer.as_mut().is_some_and(|r| r.lose(&error)) {
+                        self.shared.disconnect();
+                        continue;
+                    }
                     Err(SessionError::Server(error))
                 }
             };
             match event {
                 Ok(None) => {}
-                Ok(event) => return Ok(event),
+                Ok(Some(event)) => {
+                    if let (Event::Frame(frame), Some(resumer)) = (&event, &mut self.resumer) {
+                        resumer.shown(&frame.resume_token);
+                    }
+                    return Ok(Some(event));
+                }
                 Err(error) => {
                     self.end();
                     return Err(error);
                 }
             }
         }
-        Ok(None)
+    }
+
+    /// Goes on over another connection.
+    async fn resume(&mut self) -> Result<Option<Event>, SessionError> {
+        let Some(resumer) = &mut self.resumer else {
+            return Ok(None);
+        };
+        let connection = resumer.connect().await?;
+        let resumed = connection.opened.resumed.as_ref();
+        let again = resumed.and_then(|resumed| self.shared.ledger().resume(resumed));
+        let Some(again) = again else {
+            return Err(SessionError::Protocol {
+                what: "the session resumes where its audio is not known any more",
+            });
+        };
+        let shared = Arc::clone(&self.shared);
+        send_again(shared, connection.outgoing, resumer.format(), again);
+        self.answers = Some(connection.answers);
+        self.opened = connection.opened;
+        self.request_id = connection.request_id;
+        Ok(Some(Event::Resumed(self.opened.clone())))
     }
 
     /// Books a message; `None` if it was interrupted, or if this version does not know it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AudioFormat, SessionError, audio::Numbers, shared::Shared};
+use super::{AudioFormat, SessionError, audio::Numbers, ledger::Ledger, shared::Shared};
 use crate::v1::{
     AudioChunk, Clear, EndSegment, StreamCompositeRequest, audio_chunk,
     stream_composite_request::Message,
@@ -16,9 +16,9 @@ use crate::v1::{
 #[derive(Debug)]
 pub struct SessionSender {
     shared: Arc<Shared>,
-    /// `None` after `finish`.
-    outgoing: Option<mpsc::Sender<StreamCompositeRequest>>,
-    /// What is sent after everything in `outgoing`, without waiting for a place there.
+    /// Whether a connection may come after the first one.
+    can_resume: bool,
+    /// What is sent after everything else over the first connection, without waiting for a place there.
     last_word: Option<oneshot::Sender<StreamCompositeRequest>>,
     format: AudioFormat,
     /// The first bytes of an incomplete sample.
@@ -28,13 +28,13 @@ pub struct SessionSender {
 impl SessionSender {
     pub(super) fn new(
         shared: Arc<Shared>,
-        outgoing: mpsc::Sender<StreamCompositeRequest>,
+        can_resume: bool,
         last_word: oneshot::Sender<StreamCompositeRequest>,
         format: AudioFormat,
     ) -> Self {
         Self {
             shared,
-            outgoing: Some(outgoing),
+            can_resume,
             last_word: Some(last_word),
             format,
             carry: Bytes::new(),
@@ -72,14 +72,9 @@ impl SessionSender {
         }
         while !rest.is_empty() {
             let place = self.place().await?;
-            let granted = self.shared.ledger().grant(rest.len() / item_bytes);
-            let Some(granted) = granted else {
-                drop(place);
+            if !self.send_some(place, &mut rest, item_bytes) {
                 self.shared.room_announced().await;
-                continue;
-            };
-            let piece = rest.split_to(granted.n_items * item_bytes);
-            place.send(self.chunk(granted.segment_id, piece));
+            }
         }
         // A call that was dropped before this has lost its audio, and the beginning of a sample with it.
         self.carry = carry;
@@ -109,12 +104,18 @@ impl SessionSender {
     /// [`SessionError::Closed`] when the session is over.
     pub async fn end_segment(&mut self) -> Result<Option<u64>, SessionError> {
         self.send_carry().await?;
-        let place = self.place().await?;
-        let ended = self.shared.ledger().end_segment();
-        if let Some(segment_id) = ended {
-            place.send(request(Message::EndSegment(EndSegment { segment_id })));
+        loop {
+            let place = self.place().await?;
+            let mut ledger = self.shared.ledger();
+            if !place.is_of(&ledger) {
+                continue;
+            }
+            let ended = ledger.end_segment();
+            if let Some(segment_id) = ended {
+                place.send(request(Message::EndSegment(EndSegment { segment_id })));
+            }
+            return Ok(ended);
         }
-        Ok(ended)
     }
 
     /// Interrupts: all audio and frames on their way are dropped.
@@ -125,9 +126,16 @@ impl SessionSender {
     /// # Errors
     /// [`SessionError::Closed`] when the session is over.
     pub async fn clear(&mut self) -> Result<(), SessionError> {
-        let place = self.place().await?;
-        self.shared.ledger().clear();
-        place.send(request(Message::Clear(Clear { segment_id: None })));
+        loop {
+            let place = self.place().await?;
+            let mut ledger = self.shared.ledger();
+            if !place.is_of(&ledger) {
+                continue;
+            }
+            ledger.clear();
+            place.send(request(Message::Clear(Clear { segment_id: None })));
+            break;
+        }
         self.carry.clear();
         Ok(())
     }
@@ -144,7 +152,23 @@ impl SessionSender {
             // Nobody takes it where the connection is gone.
             let _ = last_word.send(self.chunk(segment_id, carry));
         }
-        self.outgoing = None;
+        self.shared.finish();
+    }
+
+    /// Sends a piece of the audio, if there is room for some.
+    fn send_some(&self, place: Place, rest: &mut Bytes, item_bytes: usize) -> bool {
+        let mut ledger = self.shared.ledger();
+        if !place.is_of(&ledger) {
+            // Another connection has come meanwhile: there is a place in that.
+            return true;
+        }
+        let Some(granted) = ledger.grant(rest.len() / item_bytes) else {
+            return false;
+        };
+        let piece = rest.split_to(granted.n_items * item_bytes);
+        ledger.say(granted.segment_id, &piece);
+        place.send(self.chunk(granted.segment_id, piece));
+        true
     }
 
     /// Fails if it would have to wait.
@@ -209,25 +233,48 @@ impl SessionSender {
     }
 
     fn chunk(&self, segment_id: u64, data: Bytes) -> StreamCompositeRequest {
-        let audio = match self.format {
-            AudioFormat::Steps { .. } => audio_chunk::Audio::Steps(data),
-            AudioFormat::Windows { .. } => audio_chunk::Audio::Windows(data),
-            _ => audio_chunk::Audio::Pcm(data),
-        };
-        request(Message::Audio(AudioChunk {
-            segment_id,
-            audio: Some(audio),
-        }))
+        audio_request(self.format, segment_id, data)
     }
 
-    /// A place in the queue to the connection. Audio that is booked after it is certain to be sent.
-    async fn place(&self) -> Result<mpsc::Permit<'_, StreamCompositeRequest>, SessionError> {
-        let outgoing = self.outgoing.as_ref().ok_or(SessionError::Closed)?;
-        let place = outgoing.reserve().await;
-        if self.shared.ledger().is_over() {
-            return Err(SessionError::Closed);
+    /// A place in the queue to the connection. Audio that is booked after it is certain to be sent, over this connection
+    /// or the next.
+    async fn place(&self) -> Result<Place, SessionError> {
+        loop {
+            if self.shared.is_finished() || self.shared.ledger().is_over() {
+                return Err(SessionError::Closed);
+            }
+            let connection = self.shared.ledger().connection();
+            if let Some(sender) = self.shared.sender() {
+                if let Ok(permit) = sender.reserve_owned().await {
+                    if self.shared.ledger().is_over() {
+                        return Err(SessionError::Closed);
+                    }
+                    return Ok(Place { permit, connection });
+                }
+                if !self.can_resume {
+                    return Err(SessionError::Closed);
+                }
+            }
+            // The receiving half is opening another one, or will learn that it has to.
+            self.shared.room_announced().await;
         }
-        place.map_err(|_| SessionError::Closed)
+    }
+}
+
+/// A place in the queue to one connection.
+struct Place {
+    permit: mpsc::OwnedPermit<StreamCompositeRequest>,
+    connection: u64,
+}
+
+impl Place {
+    /// Whether that is the present one. What is sent over another one is lost.
+    fn is_of(&self, ledger: &Ledger) -> bool {
+        self.connection == ledger.connection()
+    }
+
+    fn send(self, message: StreamCompositeRequest) {
+        self.permit.send(message);
     }
 }
 
@@ -237,7 +284,24 @@ impl Drop for SessionSender {
     }
 }
 
-fn request(message: Message) -> StreamCompositeRequest {
+/// A piece of a segment.
+pub(super) fn audio_request(
+    format: AudioFormat,
+    segment_id: u64,
+    data: Bytes,
+) -> StreamCompositeRequest {
+    let audio = match format {
+        AudioFormat::Steps { .. } => audio_chunk::Audio::Steps(data),
+        AudioFormat::Windows { .. } => audio_chunk::Audio::Windows(data),
+        _ => audio_chunk::Audio::Pcm(data),
+    };
+    request(Message::Audio(AudioChunk {
+        segment_id,
+        audio: Some(audio),
+    }))
+}
+
+pub(super) fn request(message: Message) -> StreamCompositeRequest {
     StreamCompositeRequest {
         message: Some(message),
     }

@@ -39,11 +39,11 @@ impl Bench {
             ..Opened::default()
         };
         let format = AudioFormat::mono_s16(number("rate_hz")?);
-        let shared = Arc::new(Shared::new(Ledger::new(format, &opened)));
         let (outgoing, sent) = mpsc::channel(PLACES);
+        let shared = Arc::new(Shared::new(Ledger::new(format, &opened), outgoing));
         let (last_word, last) = oneshot::channel();
         let session = Session {
-            sender: SessionSender::new(Arc::clone(&shared), outgoing, last_word, format),
+            sender: SessionSender::new(Arc::clone(&shared), false, last_word, format),
             receiver: SessionReceiver::unconnected(Arc::clone(&shared), opened),
         };
         Ok(Self {
@@ -175,6 +175,7 @@ fn content(event: Event) -> Message {
         Event::SegmentEnd(end) => Message::SegmentEnd(end),
         Event::Cleared(cleared) => Message::Cleared(cleared),
         Event::Warning(warning) => Message::Warning(warning),
+        Event::Resumed(opened) => Message::Opened(opened),
     }
 }
 

@@ -265,6 +265,13 @@ async fn errors_come_in_the_message_and_are_counted() -> Result<()> {
         });
         assert!(line.is_some(), "{code}: {}", page.text());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_of_samples_are_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = server(folder.path(), "").await?;
     let mut client = MonolithicServiceClient::new(channel(&server).await?);
     for (words, request) in [
         (
@@ -403,6 +410,13 @@ async fn models_are_listed_loaded_and_unloaded() -> Result<()> {
         assert_eq!(unloaded.success, was_loaded);
         assert_eq!(unloaded.error.is_empty(), was_loaded);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_other_protocols_manage_models_too() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = server(folder.path(), "").await?;
     let mut client = MonolithicServiceClient::new(channel(&server).await?);
     let load = |id: &str| monolithic::LoadModelRequest {
         model_id: id.into(),

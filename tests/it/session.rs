@@ -4,13 +4,15 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use lipsync::{
+    client::Client,
     session::{AudioFormat, Event, Session, SessionBuilder, SessionError, SessionReceiver},
     v1,
 };
 use tonic::Code;
 
 use crate::support::{
-    FakeLoader, HeldGate, TestServer, avatar,
+    FakeLoader, HeldGate, PATIENCE, TestServer, avatar,
+    link::Link,
     speech::{babble, pcm_request, to_bytes},
 };
 
@@ -300,5 +302,92 @@ async fn a_drain_tells_the_session_why_it_ends() -> Result<()> {
     };
     assert_eq!(code(&error), Some(Code::Unavailable));
     assert!(draining.await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_goes_on_elsewhere_by_itself() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("resume.key"), "k".repeat(40))?;
+    let yaml = "session: {resume_key_file: resume.key, max_buffered_audio_s: 10}";
+    let (one, _gate) = fake_server(folder.path(), yaml).await?;
+    let (other, _gate) = fake_server(folder.path(), yaml).await?;
+    let sentences = [babble(1, FRAME * 90 + 5), babble(2, FRAME * 3)];
+    let mut whole = open(&one).await?;
+    for sentence in &sentences {
+        whole.push_samples(sentence).await?;
+        whole.end_segment().await?;
+    }
+    whole.finish();
+    let (_, mut receiver) = whole.split();
+    let expected = rest(&mut receiver).await?;
+
+    let link = Link::to(one.address()).await?;
+    let client = Client::connect(&link.address()).await?;
+    let session = client.session("a").resume_within(PATIENCE).open().await?;
+    let (mut sender, mut receiver) = session.split();
+    let speaking = tokio::spawn(async move {
+        for sentence in &sentences {
+            for chunk in sentence.chunks(1_000) {
+                sender.push_samples(chunk).await?;
+            }
+            sender.end_segment().await?;
+        }
+        sender.finish();
+        anyhow::Ok(())
+    });
+    let mut seen = Vec::new();
+    let mut n_resumed = 0;
+    while let Some(event) = receiver.next().await? {
+        match event {
+            Event::Resumed(opened) => {
+                n_resumed += 1;
+                assert!(opened.resumed.is_some());
+            }
+            event => seen.push(event),
+        }
+        match seen.len() {
+            20 if n_resumed == 0 => link.cut_to(other.address()),
+            70 if n_resumed == 1 => link.cut_to(one.address()),
+            _ => {}
+        }
+    }
+    speaking.await??;
+    assert!(
+        pictures(&seen) == pictures(&expected),
+        "nothing is missing, nothing comes twice"
+    );
+    assert!(n_resumed > 0, "a cut behind the last frame costs nothing");
+    Ok(())
+}
+
+/// Segment, time, place and picture of each frame.
+fn pictures(events: &[Event]) -> Vec<(u64, u64, u64, bytes::Bytes)> {
+    let frames = frames(events).into_iter();
+    let frames = frames.map(|f| (f.segment_id, f.pts_us, f.frame_index, f.data.clone()));
+    frames.collect()
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_go_on_ends_with_the_reason() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (one, _gate) = fake_server(folder.path(), "").await?;
+    let (other, _gate) = fake_server(folder.path(), "").await?;
+    let link = Link::to(one.address()).await?;
+    let client = Client::connect(&link.address()).await?;
+    let mut session = client.session("a").resume_within(PATIENCE).open().await?;
+    session.push_samples(&babble(1, FRAME * 20)).await?;
+    session.next().await?;
+    link.cut_to(other.address());
+    let error = loop {
+        match session.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => bail!("it ended well"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, SessionError::Server(_)), "{error}");
+    let closed = session.push_samples(&[0; 10]).await;
+    assert_eq!(closed, Err(SessionError::Closed));
     Ok(())
 }

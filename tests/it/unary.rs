@@ -236,3 +236,33 @@ async fn only_the_steps_under_the_wanted_frames_are_looked_at() -> Result<()> {
     );
     Ok(())
 }
+
+/// The trailer of a call, with this request header.
+async fn load_report(server: &TestServer, asks: bool) -> Result<Option<Vec<u8>>> {
+    let mut request = tonic::Request::new(windows_request("a", &[10.0]));
+    if asks {
+        let metadata = request.metadata_mut();
+        metadata.insert("x-load-report", "orca".parse()?);
+    }
+    let mut client = server.client().await?.lip_sync();
+    let answer = client.infer_batch_composite(request).await?;
+    let trailer = answer.metadata().get_bin("endpoint-load-metrics-bin");
+    Ok(trailer
+        .map(|value| value.to_bytes())
+        .transpose()?
+        .map(Into::into))
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_how_the_server_is() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), 5).await?;
+    assert_eq!(load_report(&server, false).await?, None);
+    let report = load_report(&server, true).await?.context("a report")?;
+    let has = |name: &[u8]| report.windows(name.len()).any(|part| part == name);
+    assert!(has(b"queue_wait_ms") && has(b"free_sessions"), "{report:?}");
+    let yaml = "models: {a: {path: a}}\nserver: {load_reports: true}";
+    let telling = TestServer::start(yaml, folder.path(), Arc::new(FakeLoader::default())).await?;
+    assert!(load_report(&telling, false).await?.is_some());
+    Ok(())
+}

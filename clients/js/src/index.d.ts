@@ -25,6 +25,10 @@ export interface OpenOptions {
   audioEcho?: boolean;
   /** Place of the first frame on the avatar's walk. Default 0. */
   startFrameIndex?: number;
+  /** Frames bring tokens with which the session can be resumed. Default false; `Session` asks for them. */
+  resumable?: boolean;
+  /** Goes on with a session that was cut: the last token that came. */
+  resumeToken?: Uint8Array;
 }
 
 export interface Opened {
@@ -43,6 +47,23 @@ export interface Opened {
   maxUnsentMs: number;
   /** Delay of a segment's first frame after it is made, with `Pacing.REALTIME`. */
   frameBufferMs: number;
+  /** For `OpenOptions.resumeToken`, until a frame brings a later one; empty unless asked for. */
+  resumeToken: Uint8Array;
+  /** Audio before the next frame of a segment that must be sent again to resume there, at most. */
+  resumeContextMs: number;
+  /** Where a session goes on that was cut; undefined where it begins. */
+  resumed: Resumed | undefined;
+}
+
+/** Where a session goes on that was cut. */
+export interface Resumed {
+  /** The segment in which it was; 0 = none. */
+  segmentId: number;
+  /** The first sample of that segment to send again. */
+  firstItem: number;
+  nextAudioTimeUs: number;
+  nextPtsUs: number;
+  nextFrameIndex: number;
 }
 
 /** Pixels of the background frame. */
@@ -76,6 +97,8 @@ export interface Frame {
   data: Uint8Array;
   /** With `audioEcho`: the 16-bit samples under the frame, little-endian. */
   audio: Uint8Array | undefined;
+  /** For `OpenOptions.resumeToken`: the session after this frame. Empty unless asked for. */
+  resumeToken: Uint8Array;
 }
 
 /** All frames of the segment were sent. */
@@ -109,6 +132,8 @@ export interface SessionOptions extends OpenOptions {
   server?: string | URL;
   /** The key of a tenant, for servers that want one. */
   key?: string;
+  /** How long to try to go on in the middle of what is said before the session counts as lost. Default 2,000; 0: not. */
+  resumeWithinMs?: number;
   /** Default: the platform's. Node has one since version 22. */
   WebSocket?: new (url: URL, protocols?: string[]) => WebSocket;
 }
@@ -116,6 +141,8 @@ export interface SessionOptions extends OpenOptions {
 export interface SessionHandlers {
   /** Everything that comes, except what was on its way while its segment was interrupted. */
   message(message: Message): void;
+  /** A session that was cut goes on behind the last frame: nothing is missing, and nothing comes twice. */
+  resumed?(opened: Opened): void;
   /**
    * The session is gone. It comes back by itself after `retryMs`; never if that is undefined. `needsKey`: the server
    * wants another key.
@@ -127,7 +154,10 @@ export interface SessionHandlers {
   ended?(): void;
 }
 
-/** One `StreamComposite` over the WebSocket `/session`. A session that is cut comes back at the same place of the walk. */
+/**
+ * One `StreamComposite` over the WebSocket `/session`. A session that is cut goes on in the middle of what is said, or
+ * else comes back at the same place of the walk.
+ */
 export declare class Session {
   /** Connects. Throws where there is no WebSocket. */
   constructor(options: SessionOptions, on: SessionHandlers);
@@ -270,6 +300,11 @@ export declare class Ledger {
   get held(): number;
   get room(): number;
   get segmentId(): number | undefined;
+  get newest(): number;
+  /** Goes on with the books of a session that was cut. */
+  resume(newest: number): void;
+  /** Begins a segment again from a sample on. */
+  beginAt(segmentId: number, firstItem: number): void;
   /** Books samples, for which there must be room; gives their segment. */
   book(nSamples: number): number;
   endSegment(): number | undefined;

@@ -42,6 +42,23 @@ export class Ledger {
     return Math.max(this.#window - this.held, 0);
   }
 
+  // Goes on with the books of the session before: segments up to this one were begun.
+  resume(newest) {
+    this.#newest = newest;
+  }
+
+  // Begins a segment again from a sample on: what lies before it is not held.
+  beginAt(segmentId, firstItem) {
+    this.#newest = segmentId;
+    this.#newestIsOpen = true;
+    this.#held.push({ segmentId, nSamples: firstItem, nShown: firstItem });
+  }
+
+  // The segment that was begun last; 0 before the first.
+  get newest() {
+    return this.#newest;
+  }
+
   // Books samples, for which there must be room, and gives their segment, which begins if none is open.
   book(nSamples) {
     if (!this.#newestIsOpen) {

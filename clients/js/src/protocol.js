@@ -9,6 +9,7 @@ export const PCM_ENCODING_S16LE = 1;
 export const OutputFormat = Object.freeze({ JPEG: 1, PNG: 2, RGB: 3, I420: 4 });
 export const Pacing = Object.freeze({ ASAP: 1, REALTIME: 2 });
 
+const NONE = new Uint8Array();
 const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
@@ -76,6 +77,8 @@ export function encodeOpen({
   idleFrames = true,
   audioEcho = true,
   startFrameIndex = 0,
+  resumable = false,
+  resumeToken = NONE,
 }) {
   const output = new Writer().number(1, format).number(2, quality).number(3, regionOnly);
   const open = new Writer()
@@ -88,7 +91,9 @@ export function encodeOpen({
     .number(7, pacing)
     .number(8, idleFrames)
     .number(9, audioEcho)
-    .number(10, startFrameIndex);
+    .number(10, startFrameIndex)
+    .number(12, resumable);
+  if (resumeToken.length > 0) open.bytes(13, resumeToken);
   return request(1, open);
 }
 
@@ -163,18 +168,22 @@ function read(bytes, names, defaults) {
 
 const text = (bytes) => new TextDecoder().decode(bytes);
 
-const NONE = new Uint8Array();
+const decodeResumed = (bytes) => {
+  const names = { 1: "segmentId", 2: "firstItem", 3: "nextAudioTimeUs", 4: "nextPtsUs", 5: "nextFrameIndex" };
+  return read(bytes, names, { segmentId: 0, firstItem: 0, nextAudioTimeUs: 0, nextPtsUs: 0, nextFrameIndex: 0 });
+};
 
 const decodeOpened = (bytes) => {
   const names = {
     1: "fps", 2: "width", 3: "height", 4: "audioKind", 5: "lookAheadMs", 6: "maxBufferedAudioS", 7: "maxUnsentMs",
-    30: "frameBufferMs",
+    30: "frameBufferMs", 31: "resumeToken", 32: "resumeContextMs", 33: "resumed",
   };
   const opened = read(bytes, names, {
     fps: 0, width: 0, height: 0, audioKind: NONE, lookAheadMs: 0, maxBufferedAudioS: 0, maxUnsentMs: 0,
-    frameBufferMs: 0,
+    frameBufferMs: 0, resumeToken: NONE, resumeContextMs: 0, resumed: undefined,
   });
-  return { kind: "opened", ...opened, audioKind: text(opened.audioKind) };
+  const resumed = opened.resumed && decodeResumed(opened.resumed);
+  return { kind: "opened", ...opened, audioKind: text(opened.audioKind), resumed };
 };
 
 const decodeRect = (bytes) =>
@@ -183,11 +192,11 @@ const decodeRect = (bytes) =>
 const decodeFrame = (bytes) => {
   const names = {
     1: "frameIndex", 2: "backgroundIndex", 3: "ptsUs", 4: "audioTimeUs", 5: "segmentId", 6: "format", 7: "width",
-    8: "height", 9: "region", 10: "generated", 11: "data", 30: "audio",
+    8: "height", 9: "region", 10: "generated", 11: "data", 30: "audio", 31: "resumeToken",
   };
   const frame = read(bytes, names, {
     frameIndex: 0, backgroundIndex: 0, ptsUs: 0, audioTimeUs: undefined, segmentId: 0, format: 0, width: 0, height: 0,
-    region: NONE, generated: 0, data: NONE, audio: undefined,
+    region: NONE, generated: 0, data: NONE, audio: undefined, resumeToken: NONE,
   });
   return { kind: "frame", ...frame, region: decodeRect(frame.region), generated: frame.generated !== 0 };
 };

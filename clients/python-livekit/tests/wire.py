@@ -97,7 +97,7 @@ async def wire(
         "mira",
         sample_rate=RATE_HZ,
         format=format,
-        retry=Retry(first_s=0.05, longest_s=0.2),
+        retry=Retry(first_s=0.05, longest_s=0.2, resume_within_s=0),
     )
     options = await generator.start()
     receiver = AudioReceiver(avatar.room, sender_identity="agent")

@@ -26,7 +26,7 @@ START_S = 60.0
 
 def service(server: str) -> LipsyncVideoService:
     return LipsyncVideoService(
-        server=server, model="mira", retry=Retry(first_s=0.05, longest_s=0.2)
+        server=server, model="mira", retry=Retry(first_s=0.05, longest_s=0.2, resume_within_s=0)
     )
 
 

@@ -23,6 +23,10 @@ class Link:
     def die(self) -> None:
         self._alive.clear()
 
+    def move(self, server: str) -> None:
+        """Pass whoever connects from now on to another server."""
+        self._server = server
+
     def cut(self) -> None:
         """Drop what is connected; whoever connects again gets through."""
         self.close()

@@ -22,7 +22,8 @@ from lipsync_client import (
     SessionLostError,
 )
 
-QUICK = Retry(first_s=0.05, longest_s=0.2)
+QUICK = Retry(first_s=0.05, longest_s=0.2, resume_within_s=0)
+"""Sessions that are not resumed: `test_resume` has those that are."""
 
 
 async def up_to(session: LastingSession, kind: type[LastingEvent]) -> list[LastingEvent]:
@@ -130,7 +131,7 @@ async def test_a_container_among_the_samples_is_lost_for_good(server: str, speec
 
 
 async def test_it_gives_up_when_told_so(server: str) -> None:
-    retry = Retry(first_s=0.05, longest_s=0.1, give_up_after_s=0.3)
+    retry = Retry(first_s=0.05, longest_s=0.1, give_up_after_s=0.3, resume_within_s=0)
     async with Client(server, answer_timeout=5) as client:
         async with (
             link(server) as near,

@@ -33,7 +33,7 @@ async def talking(address: str) -> AsyncIterator[TalkingHead]:
             pacing=Pacing.REALTIME,
             idle_frames=True,
             audio_echo=True,
-            retry=Retry(first_s=0.05, longest_s=0.2),
+            retry=Retry(first_s=0.05, longest_s=0.2, resume_within_s=0),
         )
         head = TalkingHead(session, AUDIO)
         await head.start()

@@ -32,7 +32,7 @@ pub mod windows;
 pub use error::AudioError;
 pub use front_end::{FeatureStream, PatchStream};
 pub use pcm::{SampleEncoding, decode_pcm};
-pub use silence::SilenceGate;
+pub use silence::{SilenceGate, Verdict};
 pub use windows::WindowStream;
 
 use lipsync_core::family::StepForm;

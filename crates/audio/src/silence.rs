@@ -21,9 +21,16 @@
 //!
 //! Everything is sums, products and comparisons of f64 in one fixed order: a pure function of the samples so
 //! far. The cut into pushes does not matter.
+//!
+//! # Resuming
+//! Filters, level and noise forget what lies more than 4 seconds back; whether the gate is open may depend on all that
+//! came before. So a gate that resumes at a frame hears [`CONTEXT_FRAMES`] before it again, from a whole second on, and is
+//! given the [`Verdict::mark`] of the frame before: then its verdicts are those of a gate that has heard everything.
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
 
 use lipsync_core::saturate::u64_of;
 
@@ -52,10 +59,27 @@ const CLOSE_OVER_NOISE: f64 = 3.981;
 const NOISE_POWER: (f64, f64) = (3.162e-7, 1e-4);
 /// The noise is the lowest level of this many spans of [`SPAN_BLOCKS`].
 const N_SPANS: usize = 12;
+/// Marks that wait for the verdict on the frame before: those of the time that a gate looks ahead, and some.
+const MAX_MARKS: usize = 16;
 /// 250 ms.
 const SPAN_BLOCKS: u64 = 25;
 
-/// Samples in, a verdict for each video frame out: `true` where it shows speech.
+/// Frames of audio that a gate must hear before the frame at which it resumes: one second in which its filters settle,
+/// and three of noise.
+pub const CONTEXT_FRAMES: u64 = 4 * FPS as u64;
+/// A gate that resumes begins at a multiple of this many frames, where its blocks and spans begin too.
+pub const RESUME_ALIGNMENT_FRAMES: u64 = FPS as u64;
+
+/// What a gate says of one video frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The frame shows speech.
+    pub speaks: bool,
+    /// The gate at the beginning of the next frame, for [`SilenceGate::resumed`].
+    pub mark: u8,
+}
+
+/// Samples in, a verdict for each video frame out.
 #[derive(Debug)]
 pub struct SilenceGate {
     rate_hz: u32,
@@ -72,6 +96,10 @@ pub struct SilenceGate {
     n_quiet: u32,
     last_open: Option<u64>,
     next_frame: u64,
+    /// Frames from the next one on, and the gate at their beginning.
+    marks: VecDeque<(u64, u8)>,
+    /// A block, and the gate at its beginning.
+    resumes: Option<(u64, u8)>,
 }
 
 impl SilenceGate {
@@ -95,11 +123,38 @@ impl SilenceGate {
             n_quiet: 0,
             last_open: None,
             next_frame: 0,
+            marks: VecDeque::new(),
+            resumes: None,
+        })
+    }
+
+    /// The gate of an utterance whose audio begins somewhere in it, to give the verdicts from `frame` on.
+    ///
+    /// `frame` counts from that beginning, which lies at a multiple of [`RESUME_ALIGNMENT_FRAMES`] and at least
+    /// [`CONTEXT_FRAMES`] before it. `mark` is that of the verdict on the frame before.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`].
+    pub fn resumed(rate_hz: u32, frame: u64, mark: u8) -> Result<Self, AudioError> {
+        Ok(Self {
+            resumes: Some((frame.saturating_mul(BLOCKS_PER_FRAME), mark)),
+            ..Self::from_frame(rate_hz, frame)?
+        })
+    }
+
+    /// The gate of an utterance, to give the verdicts from `frame` on.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`].
+    pub fn from_frame(rate_hz: u32, frame: u64) -> Result<Self, AudioError> {
+        Ok(Self {
+            next_frame: frame,
+            ..Self::new(rate_hz)?
         })
     }
 
     /// Consumes finite mono samples and appends the verdicts that they decide, one per frame, in order.
-    pub fn push(&mut self, samples: &[f32], frames: &mut Vec<bool>) {
+    pub fn push(&mut self, samples: &[f32], frames: &mut Vec<Verdict>) {
         for &sample in samples {
             let [first, second] = &mut self.high_pass;
             let filtered = second.filter(first.filter(f64::from(sample)));
@@ -116,7 +171,7 @@ impl SilenceGate {
     }
 
     /// Ends the utterance and appends the verdicts of the frames up to `n_frames` in all.
-    pub fn finish(mut self, n_frames: u64, frames: &mut Vec<bool>) {
+    pub fn finish(mut self, n_frames: u64, frames: &mut Vec<Verdict>) {
         if self.block_samples > 0 {
             self.end_block();
         }
@@ -134,13 +189,43 @@ impl SilenceGate {
         )
     }
 
-    fn judge(&mut self, frames: &mut Vec<bool>) {
+    fn judge(&mut self, frames: &mut Vec<Verdict>) {
         let first = self.next_frame * BLOCKS_PER_FRAME;
-        frames.push(self.last_open.is_some_and(|last| last >= first));
         self.next_frame += 1;
+        let is_over = |&(frame, _): &(u64, u8)| frame < self.next_frame;
+        while self.marks.front().is_some_and(is_over) {
+            self.marks.pop_front();
+        }
+        frames.push(Verdict {
+            speaks: self.last_open.is_some_and(|last| last >= first),
+            mark: self.marks.front().map_or(self.mark(), |&(_, mark)| mark),
+        });
+    }
+
+    /// 0 where the gate is closed, or else 1 and the quiet blocks so far.
+    fn mark(&self) -> u8 {
+        let n_quiet = self.n_quiet.min(HOLD_BLOCKS);
+        let open = u8::try_from(n_quiet + 1).unwrap_or(u8::MAX);
+        if self.is_open { open } else { 0 }
+    }
+
+    fn begin_block(&mut self) {
+        if let Some((_, mark)) = self.resumes.take_if(|(block, _)| *block == self.n_blocks) {
+            self.is_open = mark > 0;
+            self.n_quiet = u32::from(mark.saturating_sub(1));
+        }
+        if self.n_blocks.is_multiple_of(BLOCKS_PER_FRAME) {
+            let frame = self.n_blocks / BLOCKS_PER_FRAME;
+            self.marks.push_back((frame, self.mark()));
+            // More than are ever looked at.
+            if self.marks.len() > MAX_MARKS {
+                self.marks.pop_front();
+            }
+        }
     }
 
     fn end_block(&mut self) {
+        self.begin_block();
         let power = self.block_power / f64::from(self.block_samples.max(1));
         self.level += SMOOTHING * (power - self.level);
         let noise = self.noise.follow(self.level);

@@ -168,6 +168,13 @@ impl Conversation {
                 }
             }
             Event::Cleared(cleared) => self.receive_cleared(*cleared, at),
+            Event::Resumed(_) => {
+                self.terms.stats.lock().record_live(at, LiveEvent::Resumed);
+                // The server has forgotten what they were about.
+                self.clears.clear();
+                // The frame after the gap is no neighbour.
+                self.last_frame = None;
+            }
             _ => {}
         }
     }

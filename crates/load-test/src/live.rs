@@ -19,6 +19,8 @@ pub enum LiveEvent {
     IdleFrame,
     /// A frame of an utterance that shows the background only.
     SkippedFrame,
+    /// A session went on over another connection.
+    Resumed,
 }
 
 /// The counts of all live sessions of a run.
@@ -34,6 +36,8 @@ pub struct LiveStats {
     pub n_idle: u64,
     /// Frames of utterances without the network.
     pub n_skipped: u64,
+    /// Connections that were lost, and after which the session went on.
+    pub n_resumed: u64,
     /// The drift of each session that was long enough.
     pub drifts: Vec<Drift>,
 }
@@ -46,6 +50,7 @@ impl LiveStats {
             clear: histogram(),
             n_idle: 0,
             n_skipped: 0,
+            n_resumed: 0,
             drifts: Vec::new(),
         }
     }
@@ -56,6 +61,7 @@ impl LiveStats {
         add(&mut self.clear, &other.clear);
         self.n_idle += other.n_idle;
         self.n_skipped += other.n_skipped;
+        self.n_resumed += other.n_resumed;
         self.drifts.extend_from_slice(&other.drifts);
     }
 
@@ -66,6 +72,7 @@ impl LiveStats {
             LiveEvent::Cleared(time) => self.clear.saturating_record(micros(time)),
             LiveEvent::IdleFrame => self.n_idle += 1,
             LiveEvent::SkippedFrame => self.n_skipped += 1,
+            LiveEvent::Resumed => self.n_resumed += 1,
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::{
     unary_user::RETRY_AFTER,
 };
 
+/// For so long a lost session is tried to go on with, before its frames count as lost.
+const RESUME_WITHIN: Duration = Duration::from_secs(5);
+
 /// One user.
 #[derive(Debug, Clone)]
 pub struct StreamUser {
@@ -128,6 +131,7 @@ impl StreamUser {
         let opening = builder
             .pacing(self.manner.pacing)
             .idle_frames(self.manner.idle_frames)
+            .resume_within(RESUME_WITHIN)
             .open();
         let late = |_| {
             let status = tonic::Status::deadline_exceeded("the session did not open in time");

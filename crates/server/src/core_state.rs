@@ -11,9 +11,10 @@ use crate::{
     config::{Hot, Live, ServerLimits},
     gpus::Gpus,
     reload::Reloader,
+    resume_token::ResumeKeys,
     telemetry::{EdgeFigures, Past, Poster},
     tls::Port,
-    wire::headers::Load,
+    wire::{headers::Load, load_report::AnswerRate},
 };
 
 /// The parts of a running server.
@@ -28,6 +29,8 @@ pub struct Shared {
     pub limits: ServerLimits,
     /// What may change while the server runs.
     pub live: Live<Hot>,
+    /// What signs the tokens of lost sessions where no file says it; `None`: the system has no random bits.
+    pub own_resume_keys: Option<Arc<ResumeKeys>>,
     /// What puts other settings in force.
     pub reload: Reloader,
     /// What runs the networks.
@@ -42,6 +45,8 @@ pub struct Shared {
     pub gpus: Gpus,
     /// How busy the workers are.
     pub busy: BusyShare,
+    /// How many answers tell how the server is.
+    pub answer_rate: AnswerRate,
     /// When the server started.
     pub started: Instant,
     /// Ports that are encrypted.

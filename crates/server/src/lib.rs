@@ -33,6 +33,7 @@ pub mod output;
 pub mod process;
 pub mod reload;
 pub mod request_layer;
+pub mod resume_token;
 mod routes;
 mod samples;
 mod seam;

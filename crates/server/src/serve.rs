@@ -25,12 +25,14 @@ use crate::{
     operations::Listening,
     reload::{self, Reloader},
     request_layer::RequestLayer,
+    resume_token::ResumeKeys,
     routes::routes,
     seam::WarmLoader,
     telemetry::{EdgeFigures, Poster},
     tls::{Port, TlsError},
     traces::Tracer,
     transport,
+    wire::load_report::AnswerRate,
 };
 use attendants::Mail;
 pub use error::StartError;
@@ -96,6 +98,7 @@ impl Server {
             },
             limits: config.server,
             live,
+            own_resume_keys: ResumeKeys::random().ok().map(Arc::new),
             reload,
             device,
             figures: Arc::new(figures),
@@ -104,6 +107,7 @@ impl Server {
             tls: ports,
             gpus: Gpus::default(),
             busy: BusyShare::default(),
+            answer_rate: AnswerRate::default(),
             started: Instant::now(),
             phase: phase_seen,
         });

@@ -5,7 +5,7 @@ use lipsync_core::saturate::u64_of;
 
 /// What may come around the picture of a frame that travels alone: its other fields, as long as they can get, and
 /// the message that carries it.
-pub const AROUND_A_FRAME_BYTES: u64 = 160;
+pub const AROUND_A_FRAME_BYTES: u64 = 336;
 
 /// The largest answer that fits a message.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,7 @@ use crate::{
     fade::{FULL, follow},
     outbox::{Cursor, Kind, Look},
     plan::Slot,
+    position::Position,
 };
 
 /// Frames to be made together, at consecutive places.
@@ -99,7 +100,7 @@ impl Shot {
         }
     }
 
-    /// The frame that it has become.
+    /// The frame that it has become, before it has a time and a position.
     pub(crate) fn frame<P>(&self, place: u64, fps: Fps, picture: P) -> Frame<P> {
         let slot = self.slot.as_ref();
         Frame {
@@ -108,6 +109,7 @@ impl Shot {
             segment_id: slot.map_or(0, |slot| slot.segment_id),
             audio_time_us: slot.map(|slot| fps.pts_us(slot.n)),
             audio: slot.map_or_else(Bytes::new, |slot| slot.audio.clone()),
+            position: Position::start(place, false),
             picture,
         }
     }

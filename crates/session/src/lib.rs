@@ -23,6 +23,7 @@ mod message;
 mod outbox;
 mod pace;
 mod plan;
+mod position;
 mod session;
 
 pub use batch::{Batch, Shot};
@@ -31,8 +32,9 @@ pub use fade::FULL;
 pub use fault::SessionFault;
 pub use inbox::{Came, Inbox, Work};
 pub use intake::{Intake, WholeItems};
-pub use message::{Cleared, Frame, Notice, Opened, Outgoing, SegmentEnd, Warning};
+pub use message::{Cleared, Frame, Notice, Opened, Outgoing, Resumed, SegmentEnd, Warning};
 pub use outbox::Kind;
 pub use pace::FRAME_BUFFER;
 pub use plan::{Planned, Slot};
+pub use position::{InSegment, Position};
 pub use session::{Next, Popped, Rules, Session};

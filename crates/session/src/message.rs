@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use lipsync_core::{AudioKind, Fps};
 
+use crate::{InSegment, Position};
+
 /// A message on its way to the client, with a coded picture `P` in frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing<P> {
@@ -25,6 +27,8 @@ pub struct Frame<P> {
     pub audio_time_us: Option<u64>,
     /// The audio under it, as it came; empty unless the session asked for echo.
     pub audio: Bytes,
+    /// Where the session is after it; known when the frame leaves.
+    pub position: Position,
     /// The coded picture, which a session only carries.
     pub picture: P,
 }
@@ -61,6 +65,21 @@ pub struct Opened {
     pub max_unsent_ms: u32,
     /// How long a paced frame waits after it could leave, ms; 0 in sessions that are not paced.
     pub frame_buffer_ms: u32,
+    /// Where the session begins.
+    pub position: Position,
+    /// Audio before the next frame of a segment that a session needs to resume there, ms.
+    pub resume_context_ms: u32,
+    /// What a session that resumes expects; `None` in one that begins.
+    pub resumed: Option<Resumed>,
+}
+
+/// What a session that resumes expects of its client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Where it is in a segment; `None` between segments.
+    pub segment: Option<InSegment>,
+    /// The first item of that segment (sample, step or window) that must be sent again.
+    pub first_item: u64,
 }
 
 /// The end of a segment, behind its last frame.

@@ -13,6 +13,7 @@ use lipsync_core::{Fps, saturate::u64_of};
 use crate::{
     Cleared, Frame, Notice, SegmentEnd, SessionFault, Warning,
     plan::{Planned, Slot},
+    position::{InSegment, Position},
 };
 
 /// The outgoing queue of one session, with pictures `P` and ends `E`.
@@ -27,6 +28,8 @@ pub(super) struct Outbox<P, E> {
     last: Option<LastSent>,
     /// Where the walk is after the last frame sent, and what that showed.
     sent: Cursor,
+    /// The segment of the last frame made of audio, until its end is sent or it is cleared.
+    segment: Option<InSegment>,
     ending: Option<Ending<E>>,
     /// Why a session ends that would otherwise end well.
     farewell: Option<E>,
@@ -114,16 +117,30 @@ pub(super) enum Popped<P, E> {
 }
 
 impl<P, E> Outbox<P, E> {
-    /// An empty outbox that goes on from `cursor`.
-    pub(super) fn new(fps: Fps, cursor: Cursor) -> Self {
+    /// An empty outbox that goes on from a position.
+    pub(super) fn new(fps: Fps, start: &Position) -> Self {
+        let look = Look {
+            weight: start.weight,
+            window: None,
+            is_idle: start.is_idle,
+        };
+        let last_audio = start.segment.filter(|_| !start.is_idle);
         Self {
             notices: VecDeque::new(),
             queue: VecDeque::new(),
             fps,
             n_queued_frames: 0,
-            n_sent: 0,
-            last: None,
-            sent: cursor,
+            n_sent: start.n_frames,
+            last: start.n_frames.checked_sub(1).map(|n| LastSent {
+                pts_us: fps.pts_us(n),
+                audio_time_us: last_audio
+                    .and_then(|segment| Some(fps.pts_us(segment.n_frames.checked_sub(1)?))),
+            }),
+            sent: Cursor {
+                place: start.place,
+                look,
+            },
+            segment: start.segment,
             ending: None,
             farewell: None,
         }
@@ -173,6 +190,8 @@ impl<P, E> Outbox<P, E> {
             .queue
             .split_off(first_dropped.unwrap_or(self.queue.len()));
         self.queue.retain(|queued| !is_dropped(queued));
+        self.segment
+            .take_if(|segment| is_cleared(segment.segment_id));
         let is_frame = |queued: &&Queued<P>| matches!(queued, Queued::Frame(_));
         self.n_queued_frames = self.queue.iter().filter(is_frame).count();
         let displaced = behind.into_iter().filter(|queued| !is_dropped(queued));
@@ -197,7 +216,11 @@ impl<P, E> Outbox<P, E> {
             return Popped::Notice(notice);
         }
         match self.queue.pop_front() {
-            Some(Queued::End(end)) => Popped::Notice(Notice::SegmentEnd(end)),
+            Some(Queued::End(end)) => {
+                self.segment
+                    .take_if(|segment| segment.segment_id == end.segment_id);
+                Popped::Notice(Notice::SegmentEnd(end))
+            }
             Some(Queued::Frame(made)) => self.send(*made),
             None => match self.ending.take() {
                 None => Popped::Empty,
@@ -220,7 +243,26 @@ impl<P, E> Outbox<P, E> {
             place: frame.place + 1,
             look: made.look,
         };
+        if let Some(slot) = &made.slot {
+            self.segment = Some(InSegment {
+                segment_id: slot.segment_id,
+                n_frames: slot.n + 1,
+                mark: slot.mark,
+            });
+        }
+        frame.position = self.position();
         Popped::Frame(frame, made.kind, made.slot.and_then(|slot| slot.heard))
+    }
+
+    /// Where the session is after what was sent.
+    fn position(&self) -> Position {
+        Position {
+            n_frames: self.n_sent,
+            place: self.sent.place,
+            weight: self.sent.look.weight,
+            is_idle: self.sent.look.is_idle,
+            segment: self.segment,
+        }
     }
 
     /// Whether a frame waits for which `is_cleared` holds.

@@ -22,6 +22,8 @@ pub struct Slot {
     pub speaks: bool,
     /// The audio under it, as it came; empty unless the session asked for echo.
     pub audio: Bytes,
+    /// What whoever makes slots has to know to go on with the next one. A session only carries it.
+    pub mark: u8,
     /// When its audio was all there; known once it is planned.
     pub(super) heard: Option<Instant>,
     /// What it does to the clock.
@@ -71,9 +73,16 @@ impl Slot {
             window,
             speaks,
             audio,
+            mark: 0,
             heard: None,
             restart: None,
         }
+    }
+
+    /// With a mark.
+    #[must_use]
+    pub fn marked(self, mark: u8) -> Self {
+        Self { mark, ..self }
     }
 
     /// Whether both are the same frame of the same segment.

@@ -17,13 +17,13 @@ use std::{
 use crate::{
     Notice, Outgoing, SessionCounters, SessionFault, Warning,
     batch::Batch,
-    fade::FULL,
     inbox::{Came, Inbox, Pushed, Work},
     lag::Lag,
     late::LateFrames,
-    outbox::{self, Cursor, Look, Made, Outbox},
+    outbox::{self, Made, Outbox},
     pace::{FRAME_BUFFER, Pacer},
     plan::{Plan, Planned, Restart, Slot},
+    position::Position,
 };
 use lipsync_core::{Fps, saturate::u64_of};
 
@@ -32,8 +32,8 @@ use lipsync_core::{Fps, saturate::u64_of};
 pub struct Rules {
     /// Frames per second.
     pub fps: Fps,
-    /// Place of the first frame on the avatar's timeline.
-    pub start_frame_index: u64,
+    /// Where the session begins: at a place on the avatar's timeline, or where another session has ended.
+    pub start: Position,
     /// Frames leave at their time.
     pub is_realtime: bool,
     /// Silence shows the face at rest.
@@ -57,6 +57,8 @@ pub struct Session<P, E> {
     pacer: Option<Pacer>,
     /// The segment that the last frame made of audio belongs to, while more of it is to come.
     speaking: Option<u64>,
+    /// When the face comes to rest if the audio of the segment in which the session resumes does not come.
+    rest_from: Instant,
     /// An interruption has cut the session in this segment: the clock waits for what comes after it.
     cut: Option<u64>,
     /// How long the first batch of a segment takes, roughly.
@@ -92,6 +94,8 @@ pub enum Popped<P, E> {
 
 /// Audio that is late by less than this is waited for before the face comes to rest.
 const HOLD: Duration = Duration::from_millis(200);
+/// The same at the beginning of a session that resumes inside a segment: its client must first learn what to send.
+const RESUME_HOLD: Duration = Duration::from_millis(500);
 /// Idle frames are made so long before their time: they take a few milliseconds.
 const IDLE_AHEAD: Duration = Duration::from_millis(25);
 /// The first guess at the time of a first batch, and the most that idle frames bridge.
@@ -106,29 +110,24 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         counters: Arc<SessionCounters>,
         now: Instant,
     ) -> Self {
-        let look = Look {
-            weight: if rules.shows_idle { 0 } else { FULL },
-            window: None,
-            is_idle: rules.shows_idle,
-        };
-        let cursor = Cursor {
-            place: rules.start_frame_index,
-            look,
-        };
+        let start = rules.start;
+        let speaking = start.speaking();
         let mut pacer = rules.is_realtime.then(|| Pacer::new(rules.fps));
         if let Some(pacer) = &mut pacer
             && rules.shows_idle
+            && speaking.is_none()
         {
-            pacer.start(0, now, None);
+            pacer.start(start.n_frames, now, None);
         }
         counters.opened();
         Self {
             rules,
             inbox,
             plan: Plan::default(),
-            outbox: Outbox::new(rules.fps, cursor),
+            outbox: Outbox::new(rules.fps, &start),
             pacer,
-            speaking: None,
+            speaking,
+            rest_from: now + RESUME_HOLD,
             cut: None,
             first_batch_time: FIRST_BATCH_TIME.0,
             late: LateFrames::default(),
@@ -279,11 +278,11 @@ impl<P, E: From<SessionFault>> Session<P, E> {
             return Next::Wait(None);
         };
         let cursor = self.outbox.cursor();
-        let due = pacer.due(self.outbox.next_number()).unwrap_or(now);
-        let begin = if self.speaking.is_some() && !cursor.look.is_idle {
-            due + HOLD
-        } else {
-            due.checked_sub(IDLE_AHEAD).unwrap_or(now)
+        // The clock of a session that resumes inside a segment starts with the first frame of that.
+        let begin = match pacer.due(self.outbox.next_number()) {
+            None => self.rest_from,
+            Some(due) if self.speaking.is_some() && !cursor.look.is_idle => due + HOLD,
+            Some(due) => due.checked_sub(IDLE_AHEAD).unwrap_or(now),
         };
         if begin > now {
             return Next::Wait(Some(begin));

@@ -8,6 +8,7 @@ mod order;
 mod realtime;
 mod refusals;
 mod rest;
+mod resume;
 mod samples;
 mod silence;
 

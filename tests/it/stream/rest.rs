@@ -46,8 +46,8 @@ async fn the_face_at_rest_is_that_of_silence_and_is_made_once() -> Result<()> {
         format: v1::OutputFormat::Rgb.into(),
         ..Default::default()
     });
-    let mut session = Session::open(&server, open).await?;
     let before = gate.n_passed();
+    let mut session = Session::open(&server, open).await?;
     let mut idle = Vec::new();
     while idle.len() < 14 {
         if let Answer::Frame(frame) = session.next().await?.context("more")? {

@@ -10,7 +10,7 @@ use crate::support::{TestServer, speech::to_bytes};
 const FPS: usize = 25;
 
 /// Silence (with a little noise), a word, silence, a word.
-fn speech(rate_hz: u32, seconds: [f32; 4]) -> Vec<i16> {
+pub(super) fn speech(rate_hz: u32, seconds: [f32; 4]) -> Vec<i16> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -30,7 +30,7 @@ fn speech(rate_hz: u32, seconds: [f32; 4]) -> Vec<i16> {
     seconds.into_iter().enumerate().flat_map(part).collect()
 }
 
-fn gated_session(model: &str, rate_hz: u32) -> v1::OpenSession {
+pub(super) fn gated_session(model: &str, rate_hz: u32) -> v1::OpenSession {
     v1::OpenSession {
         sample_rate_hz: rate_hz,
         idle_frames: true,

@@ -2,6 +2,7 @@
 
 pub mod avatar;
 pub mod http;
+pub mod link;
 pub mod process;
 pub mod raw;
 pub mod schema;

@@ -25,13 +25,15 @@ from .events import (
     Frame,
     Opened,
     Rect,
+    Resumption,
     SegmentEnd,
     ServerWarning,
 )
 from .key import InsecureKeyWarning
-from .lasting import LastingEvent, LastingSession, Lost, Restored, Retry, Unplayed
+from .lasting import LastingEvent, LastingSession, Lost, Restored, Resumed, Retry
 from .options import Output, OutputFormat, Pacing, Priority
 from .session import Session
+from .spoken import Unplayed
 from .sync import SyncClient, SyncSession
 from .talking_head import Failure, HeadItem, Moment, TalkingHead, lost_for_being_idle
 from .wav import Wav, WavError, read_wav
@@ -68,6 +70,8 @@ __all__ = [
     "ProtocolError",
     "Rect",
     "Restored",
+    "Resumed",
+    "Resumption",
     "Retry",
     "SegmentEnd",
     "ServerWarning",

@@ -117,13 +117,17 @@ class Client:
         audio_echo: bool = False,
         start_frame_index: int = 0,
         priority: Priority = Priority.DEFAULT,
+        resumable: bool = False,
+        resume_token: bytes = b"",
     ) -> Session:
         """Configure a live session; `async with` opens it.
 
         `audio` is the audio format, by default 16 kHz mono 16-bit samples. `pacing` says when
         frames leave; `idle_frames` asks for frames in silence and between segments; `audio_echo`
         for the sound of each frame; `start_frame_index` is the place of the first frame on the
-        avatar's timeline.
+        avatar's timeline. With `resumable`, frames bring tokens; a session that is opened with the
+        last `resume_token` goes on behind its frame (`opened.resumed` says how). `lasting_session`
+        does that by itself.
         """
         audio = audio or PcmS16()
         request = pb.OpenSession(
@@ -134,6 +138,8 @@ class Client:
             audio_echo=audio_echo,
             start_frame_index=start_frame_index,
             priority=pb.Priority.ValueType(priority),
+            resumable=resumable,
+            resume_token=resume_token,
         )
         if isinstance(audio, Pcm):
             request.audio_input = pb.AUDIO_INPUT_PCM
@@ -161,10 +167,11 @@ class Client:
     ) -> LastingSession:
         """Configure a session that is opened again when its connection is lost.
 
-        It continues at the next place on the walk. All but `retry` is as in `session`.
+        It goes on behind the last frame that came, in the middle of a sentence too; or else at the
+        next place on the walk. All but `retry` is as in `session`.
         """
 
-        def make(start: int) -> Session:
+        def make(start: int, resume_token: bytes) -> Session:
             return self.session(
                 model_id,
                 audio,
@@ -174,6 +181,8 @@ class Client:
                 audio_echo=audio_echo,
                 start_frame_index=start,
                 priority=priority,
+                resumable=True,
+                resume_token=resume_token,
             )
 
         return LastingSession(make, audio or PcmS16(), start_frame_index, retry or Retry())

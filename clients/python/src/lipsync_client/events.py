@@ -1,6 +1,6 @@
 """Events from a server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .options import OutputFormat
@@ -27,6 +27,28 @@ class Opened:
     """With REALTIME: the first frame of a segment leaves so long after it is made."""
     request_id: str | None
     """What the server's log calls this session."""
+    resume_token: bytes = b""
+    """For `Client.session(resume_token=...)` until a frame brings a later one; empty unless asked
+    for."""
+    resume_context_ms: int = 0
+    """Audio before the next frame of a segment that must be sent again to resume there, at most."""
+    resumed: "Resumption | None" = None
+    """Where a session goes on; None where it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a session goes on with another that was lost."""
+
+    segment_id: int
+    """The segment in which it was; 0 = none."""
+    first_item: int
+    """The first item of that segment which must be sent again."""
+    next_audio_time_us: int
+    """The place of its next frame."""
+    next_pts_us: int
+    next_index: int
+    """Place of the next frame on the avatar's timeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,8 @@ class Frame:
     """The coded picture."""
     audio: bytes
     """The sound that is heard while it is shown, in the session's format; with `audio_echo`."""
+    resume_token: bytes = field(default=b"", repr=False, compare=False)
+    """For `Client.session(resume_token=...)`: the session after this frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +144,19 @@ def opened_from_proto(message: pb.Opened, request_id: str | None) -> Opened:
         max_unsent_ms=message.max_unsent_ms,
         frame_buffer_ms=message.frame_buffer_ms,
         request_id=request_id,
+        resume_token=message.resume_token,
+        resume_context_ms=message.resume_context_ms,
+        resumed=_resumption(message.resumed) if message.HasField("resumed") else None,
+    )
+
+
+def _resumption(message: pb.Resumed) -> Resumption:
+    return Resumption(
+        segment_id=message.segment_id,
+        first_item=message.first_item,
+        next_audio_time_us=message.next_audio_time_us,
+        next_pts_us=message.next_pts_us,
+        next_index=message.next_frame_index,
     )
 
 
@@ -139,6 +176,7 @@ def frame_from_proto(message: pb.CompositedFrame) -> Frame:
         generated=message.generated,
         data=message.data,
         audio=message.audio,
+        resume_token=message.resume_token,
     )
 
 

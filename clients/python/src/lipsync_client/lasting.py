@@ -1,23 +1,39 @@
 """A session that outlives its connection."""
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeAlias
 
 import grpc
 
-from .audio import AudioFormat, Bytes, items_per_s
-from .errors import CallError, ProtocolError, SessionClosedError, SessionLostError
-from .events import Cleared, Event, Frame, Opened, SegmentEnd
+from .audio import AudioFormat, Bytes
+from .errors import (
+    CallError,
+    ProtocolError,
+    SessionClosedError,
+    SessionLostError,
+    WindowFullError,
+)
+from .events import Cleared, Event, Frame, Opened, Resumption, SegmentEnd
 from .session import Session
+from .spoken import Segment, Spoken, Unplayed
 
 _LONGEST_ADVICE_S = 60.0
+_CUT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+"""How sessions end whose connection or server is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,9 @@ class Retry:
     """The longest wait. The server's own advice (`retry_after`) may be longer, up to a minute."""
     give_up_after_s: float | None = None
     """Without a session for so long, the error is raised; None = never."""
+    resume_within_s: float = 2.0
+    """How long to try to go on in the middle of what is said, before `Lost` gives it back; 0 = do
+    not try. `push_audio` waits meanwhile."""
 
     def __post_init__(self) -> None:
         if not 0 < self.first_s <= self.longest_s:
@@ -38,17 +57,6 @@ class Retry:
                 f"first_s: expected above 0 and at most longest_s ({self.longest_s}), "
                 f"found {self.first_s}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Unplayed:
-    """Audio of a segment whose frames have not come."""
-
-    segment_id: int
-    audio: bytes
-    """From the first sample of the first missing frame to the last that was pushed."""
-    is_ended: bool
-    """Whether `end_segment` was called for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +77,35 @@ class Restored:
     """Time without a session."""
 
 
-LastingEvent: TypeAlias = Event | Lost | Restored
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A new session goes on behind the last frame that came: nothing is missing or repeated."""
+
+    opened: Opened
+    after_s: float
+    """Time without a session."""
+
+
+LastingEvent: TypeAlias = Event | Lost | Restored | Resumed
 """What a lasting session gives."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A segment whose frames have not all come."""
-
-    segment_id: int
-    audio: bytearray = field(default_factory=bytearray)
-    n_dropped: int = 0
-    """Items that were shown, and are no longer in `audio`."""
-    is_ended: bool = False
 
 
 class LastingSession:
     """A session that is opened again when its connection is lost; from `Client.lasting_session`.
 
-    Use it as a `Session`. Ids of segments, `pts_us` and the walk continue over connections. Two
-    more events tell of a loss: `Lost`, with the audio that was not shown, and `Restored`. The
-    session is opened again while somebody takes events. Between the two events `is_lost` is true
-    and `push_audio` raises `SessionLostError`; `clear` and `end_segment` do nothing.
+    Use it as a `Session`. Ids of segments, `pts_us` and the walk continue over connections. The
+    session is opened again while somebody takes events. Where the server, or another one that
+    shares its `session.resume_key_file`, can go on in the middle of what is said, there is one more
+    event, `Resumed`. Otherwise there are two: `Lost`, with the audio that was not shown, and
+    `Restored`. Between those two `is_lost` is true and `push_audio` raises `SessionLostError`;
+    `clear` and `end_segment` do nothing.
 
     Refusals that would come again (a wrong field, an unknown model, a wrong key) are raised, after
     the `Lost` where there was a session.
     """
 
     def __init__(
-        self, make: Callable[[int], Session], audio: AudioFormat, start: int, retry: Retry
+        self, make: Callable[[int, bytes], Session], audio: AudioFormat, start: int, retry: Retry
     ) -> None:
         self._make = make
         self._audio = audio
@@ -110,7 +118,18 @@ class LastingSession:
         self._wait_s = 0.0  # Before the next attempt.
         self._has_begun = False
         self._is_closed = False
-        self._held: deque[_Open] = deque()
+        self._is_finished = False
+        self._spoken = Spoken(audio)
+        self._token = b""
+        self._is_resuming = False
+        # A session that could not go on with the lost one, and begins anew.
+        self._fresh: Session | None = None
+        self._has_shown = False  # Since it was opened.
+        # What was said is being said again.
+        self._saying: asyncio.Task[None] | None = None
+        # Nothing stands between audio and the session.
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._next_index = start
         self._next_pts_us = 0
         self._newest = 0
@@ -149,40 +168,36 @@ class LastingSession:
     @property
     def is_lost(self) -> bool:
         """Whether `Lost` was given and `Restored` was not."""
-        return self._session is None
+        return self._session is None and not self._is_resuming
 
     @property
     def next_segment(self) -> int:
         """The id of the segment that audio would belong to now."""
-        if self._has_open:
-            return self._held[-1].segment_id
+        if (held := self._spoken.open_segment) is not None:
+            return held.segment_id
         # A session that is over counts no more.
         if self._session is None or self._session.is_over:
             return self._newest + 1
         return self._session.next_segment + self._segments_before
 
-    @property
-    def _has_open(self) -> bool:
-        return bool(self._held) and not self._held[-1].is_ended
-
     async def push_audio(self, audio: Bytes, *, wait: bool = True) -> int:
         """As `Session.push_audio`.
 
         Audio that meets a connection that is already gone is in the `Lost` that follows. Raises
-        `SessionLostError` from then on, until `Restored`.
+        `SessionLostError` from then on, until `Restored`. Waits while the session is resumed.
         """
-        session = self._present()
+        session = await self._present(wait)
         data = bytes(memoryview(audio).cast("B"))
         if not wait:
             session.check_room(data)
-        if not self._has_open:
+        held = self._spoken.open_segment
+        if held is None:
             data, self._carry = self._carry + data, b""
             if len(data) < self._audio.item_bytes:
                 self._carry = data
                 return self.next_segment
             self._newest = self.next_segment
-            self._held.append(_Open(self._newest))
-        held = self._held[-1]
+            held = self._spoken.begin(self._newest)
         held.audio += data
         try:
             await session.push_audio(data)
@@ -193,10 +208,11 @@ class LastingSession:
     async def end_segment(self) -> int | None:
         """As `Session.end_segment`; None also while the session is lost."""
         self._check_open()
+        await self._settled.wait()
         self._carry = b""
-        if self._session is None or not self._has_open:
+        held = self._spoken.open_segment
+        if self._session is None or held is None:
             return None
-        held = self._held[-1]
         held.is_ended = True
         try:
             await self._session.end_segment()
@@ -207,8 +223,10 @@ class LastingSession:
     async def clear(self) -> None:
         """As `Session.clear`. If the connection is gone, no `Cleared` follows."""
         self._check_open()
-        self._held.clear()
+        self._spoken.clear()
         self._carry = b""
+        if self._saying is not None:
+            self._saying.cancel()
         if self._session is None:
             return
         try:
@@ -218,16 +236,22 @@ class LastingSession:
 
     async def finish(self) -> None:
         """End sending: the server makes the queued frames and ends the session."""
-        if self._session is None:
+        self._is_finished = True
+        if self.is_lost:
             await self.close()
-        else:
+        # Otherwise it is finished when everything is said again.
+        elif self._session is not None and self._settled.is_set():
             await self._session.finish()
 
     async def close(self) -> None:
         """Cancel the rest of the session."""
         self._is_closed = True
-        if self._session is not None:
-            await self._session.close()
+        self._settled.set()
+        if self._saying is not None:
+            self._saying.cancel()
+        for session in (self._session, self._fresh):
+            if session is not None:
+                await session.close()
 
     def __aiter__(self) -> AsyncIterator[LastingEvent]:
         """Iterate over the events until the session is finished or closed."""
@@ -238,33 +262,44 @@ class LastingSession:
 
         Raises `CallError` for a refusal that would come again, and after `Retry.give_up_after_s`.
         """
+        if self._is_resuming:
+            return await self._resume()
         if self._session is None:
             if self._error is not None and self._error.is_final:
                 raise self._error
             return await self._restore()
         try:
             event = await anext(self._session)
-        except (CallError, ProtocolError) as error:
+        except (CallError, ProtocolError) as failure:
             if self._is_closed:
                 raise
-            return self._lose(_call_error(error))
+            self._end(_call_error(failure), isinstance(failure, CallError))
+            return await self._resume() if self._is_resuming else self._lose()
         return self._continued(event)
 
     async def _connect(self) -> None:
-        session = self._make(self._next_index)
-        await session.__aenter__()
+        session, self._fresh = self._fresh, None
+        if session is None:
+            session = self._make(self._next_index, b"")
+            await session.__aenter__()
         if self._is_closed:
             await session.close()
             raise StopAsyncIteration
         self._segments_before = self._newest
         self._pts_before_us = self._next_pts_us
-        self._session, self._opened = session, session.opened
         self._has_begun = True
+        self._take(session)
+
+    def _take(self, session: Session) -> None:
+        self._session, self._opened = session, session.opened
         self._connected_at = time.monotonic()
+        self._has_shown = False
+        self._token = session.opened.resume_token
+        self._spoken.opened(session.opened)
 
     async def _restore(self) -> Restored:
         while not self._is_closed:
-            if self._wait_s:
+            if self._wait_s and self._fresh is None:
                 # Clients that were lost together shall not come back together.
                 await asyncio.sleep(self._wait_s * random.uniform(0.5, 1))  # noqa: S311
             try:
@@ -284,17 +319,93 @@ class LastingSession:
         wait_s = min(max(self._retry.first_s, 2 * self._wait_s), self._retry.longest_s)
         self._wait_s = max(wait_s, min(error.retry_after or 0, _LONGEST_ADVICE_S))
 
-    def _lose(self, error: CallError) -> Lost:
+    def _end(self, error: CallError, may_go_on: bool) -> None:
+        """Book that the session has ended so."""
         self._session, self._error, self._lost_at = None, error, time.monotonic()
+        was_short = self._lost_at - self._connected_at < self._retry.longest_s
+        # One that was resumed, and then lost before it could show anything, is not resumed again.
+        in_vain = was_short and self.opened.resumed is not None and not self._has_shown
+        self._is_resuming = bool(
+            may_go_on
+            and self._token
+            and self._retry.resume_within_s > 0
+            and error.code in _CUT
+            and not in_vain
+        )
+        if self._is_resuming:
+            self._settled.clear()
         # A server that ends every session at once must not be asked in a tight loop.
-        if self._lost_at - self._connected_at < self._retry.longest_s:
+        if was_short:
             self._wait_longer(error)
         else:
             self._wait_s = 0.0
+
+    def _lose(self) -> Lost:
+        """Give up what was said."""
+        assert self._error is not None
+        self._is_resuming = False
+        self._settled.set()
         self._carry = b""
-        unplayed = tuple(Unplayed(h.segment_id, bytes(h.audio), h.is_ended) for h in self._held)
-        self._held.clear()
-        return Lost(error, unplayed)
+        unplayed = self._spoken.unplayed()
+        self._spoken.clear()
+        return Lost(self._error, unplayed)
+
+    async def _resume(self) -> Resumed | Lost:
+        """Go on where the session was lost, or give up."""
+        wait_s = 0.0
+        while not self._is_closed:
+            left_s = self._lost_at + self._retry.resume_within_s - time.monotonic()
+            if left_s <= wait_s:
+                return self._lose()
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311
+            wait_s = max(self._retry.first_s, 2 * wait_s)
+            session = self._make(self._next_index, self._token)
+            try:
+                async with asyncio.timeout(left_s):
+                    await session.__aenter__()
+            except (CallError, ProtocolError, TimeoutError) as failure:
+                if isinstance(failure, CallError) and failure.is_final:
+                    self._error = failure
+                    return self._lose()
+                continue
+            if self._is_closed:
+                await session.close()
+                break
+            resumed = session.opened.resumed
+            if resumed is None:
+                self._fresh = session
+                return self._lose()
+            if (said := self._said_in(resumed)) is None:
+                await session.close()
+                return self._lose()
+            self._is_resuming = False
+            self._take(session)
+            self._saying = asyncio.create_task(self._say_again(session, said))
+            return Resumed(session.opened, time.monotonic() - self._lost_at)
+        raise StopAsyncIteration
+
+    def _said_in(self, resumed: Resumption) -> list[Segment] | None:
+        """Return what a session must hear to go on; None where that is not here any more."""
+        segment_id = resumed.segment_id and resumed.segment_id + self._segments_before
+        return self._spoken.again(segment_id, resumed.first_item)
+
+    async def _say_again(self, session: Session, said: list[Segment]) -> None:
+        """Say what was said and not shown."""
+        before = self._segments_before
+        try:
+            # The connection may be gone again: whoever takes events will learn it.
+            with contextlib.suppress(SessionClosedError):
+                session.resume(self._newest - before)
+                for segment in said:
+                    segment_id = segment.segment_id - before
+                    await session.push_again(segment_id, segment.n_dropped, segment.audio)
+                    if segment.is_ended:
+                        await session.end_segment()
+                if self._is_finished:
+                    await session.finish()
+        finally:
+            if self._session is session:
+                self._settled.set()
 
     def _continued(self, event: Event) -> Event:
         """Return an event with the numbers of the whole session."""
@@ -307,32 +418,24 @@ class LastingSession:
                 )
                 self._next_index = event.index + 1
                 self._next_pts_us = event.pts_us + 1_000_000 // max(self.opened.fps, 1)
-                self._book(event)
+                self._has_shown = True
+                self._token = event.resume_token or self._token
+                self._spoken.shown(event)
             case SegmentEnd():
                 event = SegmentEnd(event.segment_id + self._segments_before, event.n_frames)
-                while self._held and self._held[0].segment_id <= event.segment_id:
-                    self._held.popleft()
+                self._spoken.ended(event.segment_id)
             case Cleared() if event.last_pts_us is not None:
                 event = Cleared(event.last_pts_us + self._pts_before_us, event.last_audio_time_us)
             case _:
                 pass
         return event
 
-    def _book(self, frame: Frame) -> None:
-        """Forget audio that was shown."""
-        if frame.audio_time_us is None:
-            return
-        while self._held and self._held[0].segment_id < frame.segment_id:
-            self._held.popleft()
-        if not self._held or self._held[0].segment_id != frame.segment_id:
-            return
-        held, fps = self._held[0], max(self.opened.fps, 1)
-        n = round(frame.audio_time_us * fps / 1_000_000) + 1
-        n_shown = n * items_per_s(self._audio, fps) // fps
-        del held.audio[: max(n_shown - held.n_dropped, 0) * self._audio.item_bytes]
-        held.n_dropped = max(n_shown, held.n_dropped)
-
-    def _present(self) -> Session:
+    async def _present(self, wait: bool) -> Session:
+        self._check_open()
+        if not wait and not self._settled.is_set():
+            window_s = float(self.opened.max_buffered_audio_s)
+            raise WindowFullError(window_s, window_s)
+        await self._settled.wait()
         self._check_open()
         if self._session is None:
             raise SessionLostError("the session is lost, and being opened again") from self._error

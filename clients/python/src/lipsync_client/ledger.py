@@ -59,6 +59,16 @@ class Ledger:
             self._held.append(_Held(self.newest, n_items))
         return n_items
 
+    def resume(self, newest: int) -> None:
+        """Go on with the books of another session, which had begun segments up to `newest`."""
+        self.newest = newest
+
+    def begin_at(self, segment_id: int, first_item: int) -> None:
+        """Begin a segment again from an item on: what lies before it is not held."""
+        self.newest = segment_id
+        self._newest_is_open = True
+        self._held.append(_Held(segment_id, first_item, first_item))
+
     def check_room(self, n_items: int) -> None:
         """Refuse audio that does not fit now, and audio that never fits."""
         if n_items > self._window:

@@ -184,6 +184,15 @@ class Session:
         view, _ = self._joined(audio)
         self._open_ledger().check_room(view.nbytes // self._audio.item_bytes)
 
+    def resume(self, newest: int) -> None:
+        """Count segments on from `newest`: the session goes on with another one."""
+        self._open_ledger().resume(newest)
+
+    async def push_again(self, segment_id: int, first_item: int, audio: Bytes) -> None:
+        """Say a segment of the session before this one again, from an item on."""
+        self._open_ledger().begin_at(segment_id, first_item)
+        await self.push_audio(audio)
+
     async def end_segment(self) -> int | None:
         """End the utterance: its tail is made. Return its id; None when none is under way.
 

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from .audio import Bytes, PcmS16
 from .errors import CallError, LipsyncError, SessionClosedError, SessionLostError
 from .events import Event, Frame, Opened, SegmentEnd
-from .lasting import LastingSession, Lost, Restored, Unplayed
+from .lasting import LastingSession, Lost, Restored, Resumed
+from .spoken import Unplayed
 
 _MAX_QUEUED_FRAMES = 50
 """Pictures that wait for who shows them. The server is read no further then."""
@@ -270,7 +271,7 @@ class TalkingHead:
                     self._lose(event)
                 elif isinstance(event, Restored):
                     self._put(event)
-                else:
+                elif not isinstance(event, Resumed):  # Nothing is missing.
                     self._book(event)
         except StopAsyncIteration:
             self._die(SessionClosedError("the server ended the session"))

@@ -13,7 +13,7 @@ fn verdicts(samples: &[f32], rate_hz: u32, n_chunk: usize) -> Vec<bool> {
         gate.push(chunk, &mut frames);
     }
     gate.finish(n_frames(samples.len(), rate_hz), &mut frames);
-    frames
+    frames.iter().map(|verdict| verdict.speaks).collect()
 }
 
 fn n_frames(n_samples: usize, rate_hz: u32) -> u64 {
@@ -172,5 +172,50 @@ proptest! {
         let whole = verdicts(&samples, rate_hz, samples.len().max(1));
         prop_assert_eq!(whole.len() as u64, n_frames(samples.len(), rate_hz));
         prop_assert_eq!(verdicts(&samples, rate_hz, n_chunk), whole);
+    }
+}
+
+/// Speech in noise that comes and goes, with a hum at a level between those that open and close the gate.
+fn conversation(rate_hz: u32) -> Vec<f32> {
+    let mut samples = Vec::new();
+    for (seconds, speech_db, noise_db) in [
+        (2.3, -26.0, -70.0),
+        (3.1, -120.0, -52.5),
+        (1.7, -35.0, -55.0),
+        (4.4, -120.0, -45.0),
+        (2.0, -30.0, -45.0),
+        (3.0, -120.0, -80.0),
+    ] {
+        let speech = speech(seconds, speech_db, rate_hz);
+        samples.extend(sum(&speech, &hiss(seconds, noise_db, rate_hz)));
+    }
+    samples
+}
+
+#[test]
+fn a_gate_that_resumes_anywhere_says_what_one_that_heard_everything_says() {
+    for rate_hz in [8_000, 16_000, 22_050, 44_099] {
+        let samples = conversation(rate_hz);
+        let mut gate = SilenceGate::new(rate_hz).unwrap();
+        let mut whole = Vec::new();
+        gate.push(&samples, &mut whole);
+        gate.finish(n_frames(samples.len(), rate_hz), &mut whole);
+        assert!(whole.iter().any(|v| v.speaks) && whole.iter().any(|v| !v.speaks));
+        for frame in (1..whole.len()).step_by(7) {
+            let wanted = (frame as u64).saturating_sub(CONTEXT_FRAMES);
+            let cut = wanted - wanted % RESUME_ALIGNMENT_FRAMES;
+            let relative = frame as u64 - cut;
+            let mut gate = if cut == 0 {
+                SilenceGate::from_frame(rate_hz, relative).unwrap()
+            } else {
+                SilenceGate::resumed(rate_hz, relative, whole[frame - 1].mark).unwrap()
+            };
+            let start = usize::try_from(frame_sample(cut, rate_hz)).unwrap();
+            let mut verdicts = Vec::new();
+            gate.push(&samples[start..], &mut verdicts);
+            let n_frames = n_frames(samples.len() - start, rate_hz);
+            gate.finish(n_frames, &mut verdicts);
+            assert_eq!(verdicts, whole[frame..], "{rate_hz} Hz from frame {frame}");
+        }
     }
 }

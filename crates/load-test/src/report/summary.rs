@@ -60,6 +60,8 @@ pub struct Live {
     pub idle_frames: u64,
     /// Frames of utterances that show the background only.
     pub skipped_frames: u64,
+    /// Connections that were lost, and after which the session went on without a jump.
+    pub resumed: u64,
 }
 
 impl Live {
@@ -79,6 +81,7 @@ impl Live {
             drift_frames: worst.map(|drift| drift.frames),
             idle_frames: stats.n_idle,
             skipped_frames: stats.n_skipped,
+            resumed: stats.n_resumed,
         };
         let is_live = live.first_frame_ms.is_some() || live.interval_ms.is_some();
         (is_live || live.clears + live.idle_frames > 0).then_some(live)

@@ -150,6 +150,9 @@ impl Live {
             );
         }
         let _ = writeln!(text, "{:<20} {}", "interruptions", self.clears);
+        if self.resumed > 0 {
+            let _ = writeln!(text, "{:<20} {}", "resumed sessions", self.resumed);
+        }
         let _ = writeln!(
             text,
             "{:<20} {} idle, {} skipped",

@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use super::{
     BadValue,
+    memory::{Budget, MemoryLimit, Share},
+    or_auto::{GibibytesOrAuto, OrAuto},
     section::{between, gibibytes, in_range, section},
 };
 
@@ -15,8 +17,8 @@ section! {
     /// `capacity`, as it is written.
     RawCapacity in "capacity";
     hot max_models: u32 = 100, 1..=1_000_000;
-    hot max_memory_gb: f64 = 8.0;
-    hot max_host_memory_gb: f64 = 1.5;
+    hot max_memory_gb: GibibytesOrAuto = OrAuto::Auto;
+    hot max_host_memory_gb: GibibytesOrAuto = OrAuto::Auto;
     hot eviction_policy: RawEviction = RawEviction::Lru;
     hot idle_timeout_minutes: f64 = 0.0;
     hot background_cache_frames: u32 = 50, 1..=1_000_000;
@@ -48,7 +50,22 @@ pub(super) struct Elsewhere {
     pub(super) precision: PrecisionChoice,
     pub(super) jpeg_quality: u8,
     pub(super) cache_dir: Option<PathBuf>,
+    /// What the process may take.
+    pub(super) memory: Option<MemoryLimit>,
+    /// Networks lie in the memory of a GPU.
+    pub(super) on_gpu: bool,
 }
+
+const MODELS: &str = "capacity.max_memory_gb";
+const MODELS_SHARE: Share = Share {
+    sixteenths: 6,
+    at_most: 8 << 30,
+};
+const FRAMES: &str = "capacity.max_host_memory_gb";
+const FRAMES_SHARE: Share = Share {
+    sixteenths: 2,
+    at_most: 3 << 29,
+};
 
 impl RawCapacity {
     pub(super) fn check(&self, elsewhere: Elsewhere) -> Result<RegistryConfig, BadValue> {
@@ -67,8 +84,14 @@ impl RawCapacity {
         };
         Ok(RegistryConfig {
             max_models: usize_of(max_models),
-            max_bytes: gibibytes("capacity.max_memory_gb", self.max_memory_gb())?,
-            max_frame_bytes: gibibytes("capacity.max_host_memory_gb", self.max_host_memory_gb())?,
+            max_bytes: match self.max_memory_gb() {
+                OrAuto::Value(gb) => gibibytes(MODELS, gb)?,
+                OrAuto::Auto => MODELS_SHARE.of(elsewhere.memory.filter(|_| !elsewhere.on_gpu)),
+            },
+            max_frame_bytes: match self.max_host_memory_gb() {
+                OrAuto::Value(gb) => gibibytes(FRAMES, gb)?,
+                OrAuto::Auto => FRAMES_SHARE.of(elsewhere.memory),
+            },
             eviction: match self.eviction_policy() {
                 RawEviction::Lru => EvictionPolicy::Lru,
                 RawEviction::Lfu => EvictionPolicy::Lfu,
@@ -86,5 +109,21 @@ impl RawCapacity {
             jpeg_quality: elsewhere.jpeg_quality,
             cache_dir: elsewhere.cache_dir,
         })
+    }
+
+    /// The budgets that this has made of the section.
+    pub(super) fn budgets(&self, registry: &RegistryConfig, on_gpu: bool) -> Vec<Budget> {
+        let models = Budget {
+            key: MODELS,
+            bytes: registry.max_bytes,
+            is_auto: self.max_memory_gb() == OrAuto::Auto,
+        };
+        let frames = Budget {
+            key: FRAMES,
+            bytes: registry.max_frame_bytes,
+            is_auto: self.max_host_memory_gb() == OrAuto::Auto,
+        };
+        let in_host_memory = [Some(frames), (!on_gpu).then_some(models)];
+        in_host_memory.into_iter().flatten().collect()
     }
 }

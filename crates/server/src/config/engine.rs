@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 use super::{
     BadValue,
+    memory::{Budget, MemoryLimit, Share},
+    or_auto::{MebibytesOrAuto, OrAuto},
     section::{gmacs, section},
     text::Text,
 };
@@ -19,7 +21,7 @@ section! {
     RawEngine in "engine";
     cold device: Text = "auto";
     cold cpu_isa: Text = "auto";
-    cold visual_cache_mb: u32 = 1024;
+    cold visual_cache_mb: MebibytesOrAuto = OrAuto::Auto;
     hot precision: RawPrecision = RawPrecision::Auto;
     cold max_batch: u32 = 64, 1..=64;
     cold max_batch_wait_ms: u64 = 2, 0..=1000;
@@ -82,9 +84,22 @@ pub enum DeviceChoice {
     CudaAt(u32),
 }
 
+const VISUAL_CACHE_SHARE: Share = Share {
+    sixteenths: 2,
+    at_most: 1 << 30,
+};
+
+impl DeviceChoice {
+    /// Whether networks run on GPUs for certain.
+    pub(super) fn is_gpu(self) -> bool {
+        matches!(self, Self::Cuda | Self::CudaAt(_))
+    }
+}
+
 impl RawEngine {
-    pub(super) fn check(&self) -> Result<Engine, BadValue> {
+    pub(super) fn check(&self, memory: Option<MemoryLimit>) -> Result<Engine, BadValue> {
         let device = device_choice(self.device())?;
+        let memory = memory.filter(|_| !device.is_gpu());
         let max_batch = self.max_batch()?;
         let wait_ms = self.max_batch_wait_ms()?;
         let isa = self.cpu_isa();
@@ -107,7 +122,10 @@ impl RawEngine {
         Ok(Engine {
             device,
             cpu_isa,
-            visual_cache_bytes: u64::from(self.visual_cache_mb()) << 20,
+            visual_cache_bytes: match self.visual_cache_mb() {
+                OrAuto::Value(mb) => u64::from(mb) << 20,
+                OrAuto::Auto => VISUAL_CACHE_SHARE.of(memory),
+            },
             max_batch: usize_of(max_batch),
             max_batch_wait: Duration::from_millis(wait_ms),
             limits,
@@ -117,6 +135,16 @@ impl RawEngine {
                 ..DeviceOptions::default()
             },
         })
+    }
+
+    /// The budget that this has made of the section.
+    pub(super) fn budget(&self, engine: &Engine) -> Option<Budget> {
+        let budget = Budget {
+            key: "engine.visual_cache_mb",
+            bytes: engine.visual_cache_bytes,
+            is_auto: self.visual_cache_mb() == OrAuto::Auto,
+        };
+        (!engine.device.is_gpu()).then_some(budget)
     }
 
     /// What models run in that do not say.

@@ -23,6 +23,7 @@ use super::{
     engine::{Engine, RawEngine},
     legacy::RawLegacy,
     logging::{Logging, RawLogging},
+    memory::{self, MemoryLimit},
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
     output::{Output, RawOutput},
@@ -215,12 +216,7 @@ impl RawConfig {
         let values = self.values();
         let strict = self.strict.unwrap_or(false);
         let follow_links = self.follow_links.unwrap_or(false);
-        let mut models = Vec::with_capacity(self.models.len());
-        let mut missing = Vec::new();
-        for (id, mut model) in self.models {
-            model.follow_links.get_or_insert(follow_links);
-            models.push(model.check(&id, (&root, &mut missing))?);
-        }
+        let (mut models, mut missing) = check_models(self.models, follow_links, &root)?;
         if strict && !missing.is_empty() {
             return Err(missing.swap_remove(0));
         }
@@ -228,17 +224,24 @@ impl RawConfig {
         let scan = scan.then(|| scan_of(root, follow_links, &models));
         models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
+        let memory = MemoryLimit::of_process();
+        let engine = self.engine.check(memory)?;
         let registry = self.capacity.check(Elsewhere {
             models,
             precision: self.engine.default_precision(),
             jpeg_quality: output.jpeg_quality,
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
+            memory,
+            on_gpu: engine.device.is_gpu(),
         })?;
-        let (server, requests) = self.server.check(self.legacy.check())?;
+        let (server, requests) = self.server.check(self.legacy.check(), memory)?;
         let tls = self.server.tls.check(base)?;
         let operations = self.operations.check(server.address, base)?;
-        let session = self.session.check()?;
-        let mut warnings = Vec::new();
+        let session = self.session.check(base)?;
+        let mut budgets = self.capacity.budgets(&registry, engine.device.is_gpu());
+        budgets.extend(self.server.budgets(&server));
+        budgets.extend(self.engine.budget(&engine));
+        let mut warnings = memory::warnings(&budgets, memory);
         let elsewhere = tenants::Elsewhere {
             models: &registry.models,
             server: &server,
@@ -252,7 +255,7 @@ impl RawConfig {
             tls,
             requests,
             operations,
-            engine: self.engine.check()?,
+            engine,
             scheduling: self.scheduling.check()?,
             output,
             session,
@@ -270,6 +273,21 @@ impl RawConfig {
             missing: missing.iter().map(BadValue::sentence).collect(),
         })
     }
+}
+
+/// The models, and what is not there.
+fn check_models(
+    raw: BTreeMap<String, RawModel>,
+    follow_links: bool,
+    root: &Path,
+) -> Result<(Vec<ModelConfig>, Vec<BadValue>), BadValue> {
+    let mut models = Vec::with_capacity(raw.len());
+    let mut missing = Vec::new();
+    for (id, mut model) in raw {
+        model.follow_links.get_or_insert(follow_links);
+        models.push(model.check(&id, (root, &mut missing))?);
+    }
+    Ok((models, missing))
 }
 
 fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {

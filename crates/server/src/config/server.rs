@@ -6,19 +6,21 @@ use super::{
     BadValue,
     address::parse_address,
     legacy::Legacy,
+    memory::{Budget, MemoryLimit, Share},
+    or_auto::{MebibytesOrAuto, OrAuto},
     section::{in_range, mebibytes, section},
     text::Text,
     tls::RawServerTls,
 };
-use lipsync_core::saturate::{u32_of, usize_of};
+use lipsync_core::saturate::{u32_of, u64_of, usize_of};
 
 section! {
     /// `server`, as it is written.
     RawServer in "server";
     cold port: Text = ":50051";
     cold max_message_size_mb: u32 = 50, 1..=1024;
-    cold max_unsent_mb: u32 = 1024;
-    cold max_upload_mb: u32;
+    cold max_unsent_mb: MebibytesOrAuto = OrAuto::Auto;
+    cold max_upload_mb: MebibytesOrAuto = OrAuto::Auto;
     cold peer_share_percent: u32 = 80, 1..=100;
     cold tenant_share_percent: u32 = 80, 1..=100;
     cold open_inference: bool = true;
@@ -30,6 +32,7 @@ section! {
     hot request_timeout_ms: u64 = 30_000, 1..=3_600_000;
     hot pre_drain_ms: u64 = 0, 0..=600_000;
     hot shutdown_grace_s: u64 = 30, 0..=3600;
+    hot load_reports: bool = false;
     + tls: RawServerTls;
 }
 
@@ -87,20 +90,54 @@ pub struct RequestLimits {
     pub pre_drain: Duration,
     /// For what runs to finish.
     pub shutdown_grace: Duration,
+    /// Every unary answer tells load balancers how the server is.
+    pub load_reports: bool,
 }
 
+const UNSENT: &str = "server.max_unsent_mb";
+const UNSENT_SHARE: Share = Share {
+    sixteenths: 2,
+    at_most: 1 << 30,
+};
+const UPLOAD: &str = "server.max_upload_mb";
+const UPLOAD_SHARE: Share = Share {
+    sixteenths: 1,
+    at_most: 1 << 29,
+};
+
 impl RawServer {
-    pub(super) fn check(&self, legacy: Legacy) -> Result<(ServerLimits, RequestLimits), BadValue> {
+    /// The budgets that this has made of the section.
+    pub(super) fn budgets(&self, server: &ServerLimits) -> [Budget; 2] {
+        [
+            Budget {
+                key: UNSENT,
+                bytes: u64_of(server.max_unsent_bytes),
+                is_auto: self.max_unsent_mb() == OrAuto::Auto,
+            },
+            Budget {
+                key: UPLOAD,
+                bytes: u64_of(server.max_upload_bytes),
+                is_auto: self.max_upload_mb() == OrAuto::Auto,
+            },
+        ]
+    }
+
+    pub(super) fn check(
+        &self,
+        legacy: Legacy,
+        memory: Option<MemoryLimit>,
+    ) -> Result<(ServerLimits, RequestLimits), BadValue> {
         let n_workers = self.worker_count()?;
         let queue = self.queue_size()?;
         let frames = self.max_batch_frames()?;
         let message = self.max_message_size_mb()?;
-        let unsent = self.max_unsent_mb().into();
-        // The largest answer must fit.
-        let unsent = in_range("server.max_unsent_mb", unsent, message..=1_048_576)?;
-        // The largest message must fit, too.
-        let upload = self.max_upload_mb.map_or(message.max(512), u64::from);
-        let upload = in_range("server.max_upload_mb", upload, message..=1_048_576)?;
+        // The largest answer, and the largest message, must fit.
+        let budget = |key, written: MebibytesOrAuto, share: Share| match written {
+            OrAuto::Value(mb) => in_range(key, mb.into(), message..=1_048_576),
+            OrAuto::Auto => Ok(message.max(share.of(memory) >> 20)),
+        };
+        let unsent = budget(UNSENT, self.max_unsent_mb(), UNSENT_SHARE)?;
+        let upload = budget(UPLOAD, self.max_upload_mb(), UPLOAD_SHARE)?;
         let share = u32_of(self.peer_share_percent()?);
         let tenant_share = u32_of(self.tenant_share_percent()?);
         let requests = RequestLimits {
@@ -108,6 +145,7 @@ impl RawServer {
             request_timeout: Duration::from_millis(self.request_timeout_ms()?),
             pre_drain: Duration::from_millis(self.pre_drain_ms()?),
             shutdown_grace: Duration::from_secs(self.shutdown_grace_s()?),
+            load_reports: self.load_reports(),
         };
         let server = ServerLimits {
             address: parse_address("server.port", self.port())?,

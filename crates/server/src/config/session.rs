@@ -1,11 +1,17 @@
 //! `session`: bounds of streams.
 
-use std::time::Duration;
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use lipsync::plain_path::read_at_most;
 
 use super::{
     BadValue,
+    model::shown,
     section::{mebibytes, section},
+    text::Text,
+    written_path::resolve,
 };
+use crate::resume_token::{MAX_KEY_FILE_BYTES, ResumeKeys};
 use lipsync_core::saturate::{u32_of, usize_of};
 
 section! {
@@ -19,6 +25,8 @@ section! {
     hot send_timeout_s: u64 = 60, 1..=86_400;
     hot lag_timeout_s: u64 = 10, 0..=86_400;
     hot max_session_s: u64 = 0, 0..=31_536_000;
+    hot resume_window_s: u64 = 60, 0..=3600;
+    hot resume_key_file: Text;
 }
 
 /// `session`.
@@ -40,10 +48,15 @@ pub struct SessionLimits {
     pub lag_timeout: Option<Duration>,
     /// A session lives so long at most.
     pub max_session: Option<Duration>,
+    /// A token with which a lost session goes on is good for so long; zero: there are none.
+    pub resume_window: Duration,
+    /// What signs these tokens, if replicas share it; `None`: a key of this process.
+    pub resume_keys: Option<Arc<ResumeKeys>>,
 }
 
 impl RawSession {
-    pub(super) fn check(&self) -> Result<SessionLimits, BadValue> {
+    /// Relative paths count from `base`.
+    pub(super) fn check(&self, base: &Path) -> Result<SessionLimits, BadValue> {
         /// 0 is no limit.
         fn limit(seconds: u64) -> Option<Duration> {
             (seconds > 0).then(|| Duration::from_secs(seconds))
@@ -57,6 +70,29 @@ impl RawSession {
             send_timeout: Duration::from_secs(self.send_timeout_s()?),
             lag_timeout: limit(self.lag_timeout_s()?),
             max_session: limit(self.max_session_s()?),
+            resume_window: Duration::from_secs(self.resume_window_s()?),
+            resume_keys: self.resume_keys(base)?,
         })
+    }
+
+    fn resume_keys(&self, base: &Path) -> Result<Option<Arc<ResumeKeys>>, BadValue> {
+        const KEY: &str = "session.resume_key_file";
+        let Some(file) = self.resume_key_file.as_deref() else {
+            return Ok(None);
+        };
+        let file = resolve(KEY, file, base)?;
+        let bad = |message| BadValue {
+            key: KEY.into(),
+            message: format!("{}: {message}", shown(&file)),
+        };
+        let bytes = read_at_most(&file, MAX_KEY_FILE_BYTES).map_err(|error| {
+            bad(match error.kind() {
+                io::ErrorKind::FileTooLarge => "expected at most 64 KiB, found more".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            })
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("expected text".to_owned()))?;
+        let keys = ResumeKeys::parse(&text).map_err(bad)?;
+        Ok(Some(Arc::new(keys)))
     }
 }

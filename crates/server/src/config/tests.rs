@@ -371,3 +371,47 @@ fn devices_are_named_in_four_ways() {
     let config = Config::parse("engine: {device: cpu}", Path::new("c"), variables).unwrap();
     assert_eq!(config.engine.device, DeviceChoice::CudaAt(1));
 }
+
+#[test]
+fn budgets_may_be_automatic() {
+    let text = "capacity: {max_memory_gb: auto, max_host_memory_gb: auto}\n\
+        server: {max_upload_mb: auto, max_unsent_mb: auto}\nengine: {visual_cache_mb: auto}\n";
+    let (auto, unsaid) = (parse(text).unwrap(), parse("").unwrap());
+    let budgets = |config: &Config| {
+        let (registry, server) = (&config.registry, &config.server);
+        let host = (server.max_upload_bytes, server.max_unsent_bytes);
+        let cache = config.engine.visual_cache_bytes;
+        (registry.max_bytes, registry.max_frame_bytes, host, cache)
+    };
+    assert_eq!(budgets(&auto), budgets(&unsaid));
+    let warnings = auto.warnings.join("\n");
+    assert!(!warnings.contains("budgets"), "{warnings}");
+    let refused = parse("capacity: {max_memory_gb: much}\n").unwrap_err();
+    assert!(refused.contains("expected a number, found"), "{refused}");
+    let huge = parse("capacity: {max_memory_gb: 900000}\n").unwrap();
+    let warning = huge.warnings.join("\n");
+    assert!(
+        warning.contains("capacity.max_memory_gb (921600000 MiB)"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn keys_of_resume_tokens_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resume.key");
+    let text = format!("session: {{resume_key_file: {}}}\n", file.display());
+    let refused = parse(&text).unwrap_err();
+    assert!(refused.contains("session.resume_key_file: "), "{refused}");
+    assert!(refused.contains("cannot be read"), "{refused}");
+    std::fs::write(&file, "a secret that is short").unwrap();
+    let refused = parse(&text).unwrap_err();
+    assert!(
+        refused.contains("at least 32 characters, found 22"),
+        "{refused}"
+    );
+    assert!(!refused.contains("secret"), "{refused}");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
+    assert!(parse(&text).unwrap().session.resume_keys.is_some());
+    assert!(parse("").unwrap().session.resume_keys.is_none());
+}

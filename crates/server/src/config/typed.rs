@@ -15,7 +15,7 @@ use serde::{
 };
 
 use super::{
-    advice,
+    advice, or_auto,
     place::Part,
     tree::{Entry, Kind, Node},
 };
@@ -260,8 +260,22 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         })
     }
 
+    /// Of these there are only numbers that may be `auto`.
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.node {
+            Node::Scalar { text, .. } if name == or_auto::NAME && text.trim() == or_auto::AUTO => {
+                visitor.visit_unit()
+            }
+            _ => visitor.visit_newtype_struct(self),
+        }
+    }
+
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 f32 char str string bytes byte_buf unit unit_struct newtype_struct tuple tuple_struct
+        i8 i16 i32 i64 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct
         identifier ignored_any
     }
 }

@@ -81,6 +81,7 @@ static ASSETS: &[Asset] = &[
     client!("protocol.js"),
     client!("session.js"),
     client!("ledger.js"),
+    client!("spoken.js"),
     client!("watch.js"),
     client!("key.js"),
     client!("refusal.js"),

@@ -283,7 +283,9 @@ impl Call {
             _busy: inside.busy,
             _room: room,
         };
-        Ok(response.map(|body| Body::new(Unwritten::new(body, held, self.ending))))
+        let report = response.extensions_mut().remove();
+        let unwritten = |body| Unwritten::new(body, held, self.ending).telling(report);
+        Ok(response.map(|body| Body::new(unwritten(body))))
     }
 
     /// Reads the message where there is one, and gives the call what it needs to be answered.

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use lipsync_serving::{activity::Busy, gate::Ticket};
 use tonic::{Code, Status, body::Body};
 
-use crate::telemetry::CallEnd;
+use crate::{telemetry::CallEnd, wire::load_report::LoadReport};
 
 /// The code of an answer, in its headers or its trailers.
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -30,6 +30,8 @@ pub(super) struct Unwritten {
     held: Arc<Held>,
     /// Counts the call once the stack has taken all of its answer, or has dropped it.
     ending: CallEnd,
+    /// Goes with its trailers.
+    report: Option<LoadReport>,
 }
 
 /// What an answer holds until it is written.
@@ -57,7 +59,13 @@ impl Unwritten {
             inner,
             held,
             ending,
+            report: None,
         }
+    }
+
+    /// With a report of how the server is.
+    pub(super) fn telling(self, report: Option<LoadReport>) -> Self {
+        Self { report, ..self }
     }
 }
 
@@ -75,11 +83,17 @@ impl http_body::Body for Unwritten {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(code) = frame.trailers_ref().and_then(told_code)
         {
             self.ending.ends_with(code);
+        }
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && let Some(report) = self.report.take()
+        {
+            report.add_to(trailers);
         }
         let held = &self.held;
         let hold = |bytes| {

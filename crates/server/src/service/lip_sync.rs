@@ -14,6 +14,7 @@ use crate::{
         self,
         answer::{sized, to_backgrounds, to_batch},
         headers::write_figures,
+        load_report::{LoadReport, Told},
         request::{background_order, batch_order},
         status::to_status,
     },
@@ -50,7 +51,18 @@ impl LipSyncService {
         let served = batches.serve(&headers.caller, upload, order).await?;
         let timings = served.answer.timings.clone();
         let mut response = sized(&headers.caller, &batches, served, to_batch)?;
-        write_figures(&timings, &self.shared.load(), response.metadata_mut());
+        let load = self.shared.load();
+        write_figures(&timings, &load, response.metadata_mut());
+        if headers.wants_load_report || hot.requests.load_reports {
+            let max_sessions = hot.session.max_sessions;
+            let told = Told {
+                load,
+                queue_wait: timings.queue,
+                free_sessions: max_sessions.saturating_sub(self.shared.admission.n_sessions()),
+            };
+            let report = LoadReport::new(&told, &self.shared.answer_rate);
+            response.extensions_mut().insert(report);
+        }
         Ok(response)
     }
 

@@ -115,7 +115,12 @@ impl Past {
     /// The steps of a scale that began after `since_s`, if they are `most` at most.
     pub(crate) fn newest(&self, scale: &str, most: usize, since_s: u64) -> Option<Vec<Step<N>>> {
         let state = lock(&self.0);
-        let newer = || state.history.steps(scale).filter(|step| since_s < step.at_s);
+        let newer = || {
+            state
+                .history
+                .steps(scale)
+                .filter(|step| since_s < step.at_s)
+        };
         (newer().count() <= most).then(|| newer().copied().collect())
     }
 }

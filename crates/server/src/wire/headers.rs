@@ -22,6 +22,8 @@ pub(crate) struct RequestHeaders {
     pub(crate) caller: Caller,
     /// Whose call it is, where it is known whose.
     tenant: Option<Arc<Tenant>>,
+    /// `x-load-report: orca`: the answer is to tell how the server is.
+    pub(crate) wants_load_report: bool,
     /// `x-model-id`.
     model_id: Option<String>,
     fault: Option<HeaderFault>,
@@ -69,6 +71,7 @@ impl RequestHeaders {
         let read = Self {
             caller,
             tenant: Some(Arc::clone(tenant)),
+            wants_load_report: wants_load_report(headers),
             model_id: None,
             fault: deadline.err(),
         };
@@ -151,6 +154,12 @@ impl RequestHeaders {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the answer is to say how the server is, in the words of `xds.data.orca.v3`.
+fn wants_load_report(headers: &HeaderMap) -> bool {
+    let value = headers.get("x-load-report").map(HeaderValue::as_bytes);
+    value == Some(b"orca")
 }
 
 /// When the client gives up, less the margin.
@@ -277,6 +286,9 @@ mod tests {
         assert_eq!(h.caller.priority, Priority::Normal);
         assert_eq!(h.caller.max_wait, Some(Duration::from_millis(50)));
         assert_eq!(h.caller.tenant.as_str(), "default");
+        assert!(!h.wants_load_report);
+        assert!(headers(&[("x-load-report", "orca")]).wants_load_report);
+        assert!(!headers(&[("x-load-report", "other")]).wants_load_report);
         assert!(h.check_model_id(&ModelId::new("mira").unwrap()).is_ok());
         assert!(matches!(
             h.check_model_id(&ModelId::new("tomo").unwrap()),

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod headers;
+pub mod load_report;
 pub mod request;
 pub(crate) mod session;
 pub mod status;

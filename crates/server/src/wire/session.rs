@@ -2,18 +2,22 @@
 //!
 //! gRPC and the WebSocket carry the same messages and both come in here.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use lipsync::v1::{
     self, audio_chunk, stream_composite_request::Message as Request,
     stream_composite_response::Message as Response,
 };
-use lipsync_core::saturate::u32_of;
+use lipsync_core::{ModelId, saturate::u32_of};
 use lipsync_serving::{
     CodedFrame, ServeError,
     live::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
 };
-use lipsync_session::{Frame, Notice, Opened, Outgoing, SessionStats};
+use lipsync_session::{Frame, Notice, Opened, Outgoing, Position, Resumed, SessionStats, Warning};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
@@ -21,6 +25,7 @@ use crate::{
     config::{Hot, Output},
     core_state::Shared,
     request_layer::Arrival,
+    resume_token::{ResumeKeys, Seal},
     samples,
     wire::{
         answer::{to_frame, to_warning},
@@ -45,15 +50,22 @@ where
     let tally = Arc::clone(&caller.tally);
     // A session keeps the settings that it was opened with: `Opened` tells its client some of them.
     let hot = shared.hot();
+    let seal = Arc::<OnceLock<Seal>>::default();
+    let configured = hot.session.resume_keys.as_ref();
+    let keys = configured.or(shared.own_resume_keys.as_ref());
     let edge = Edge {
         arrival,
         output: hot.output,
         max_message_bytes: shared.limits.max_message_bytes,
+        resume_keys: keys.map(Arc::clone),
+        resume_window: hot.session.resume_window,
+        seal: Arc::clone(&seal),
     };
     let incoming = requests.map(move |request| edge.incoming(request));
     let outgoing = live::begin(parts(shared, &hot), caller, activity, incoming);
     outgoing.map(move |message| {
-        message.map(to_response).map_err(|error| {
+        let message = message.map(|message| to_response(message, seal.get()));
+        message.map_err(|error| {
             tally.fail(&error);
             status::to_status(error)
         })
@@ -79,6 +91,11 @@ struct Edge {
     /// Output defaults.
     output: Output,
     max_message_bytes: usize,
+    resume_keys: Option<Arc<ResumeKeys>>,
+    /// How long a token is good.
+    resume_window: Duration,
+    /// What makes the tokens of this session, once it is known that its client wants some.
+    seal: Arc<OnceLock<Seal>>,
 }
 
 impl Edge {
@@ -127,17 +144,70 @@ impl Edge {
                 "only a session of PCM has audio to echo",
             ));
         }
+        let resuming = self.resuming(&open, &model_id, form)?;
         Ok(SessionOrder {
             model_id,
             form,
             output: parse_output(open.output, &defaults)?,
             priority: parse_priority(open.priority, &headers.caller)?,
-            start_frame_index: parse_start(open.start_frame_index)?,
+            start: resuming.start,
+            resumes: resuming.resumes,
+            warning: resuming.warning,
             is_realtime,
             shows_idle: open.idle_frames,
             echoes_audio: open.audio_echo,
         })
     }
+
+    /// Where the session begins: where its token says, or as one without a token.
+    fn resuming(
+        &self,
+        open: &v1::OpenSession,
+        model_id: &ModelId,
+        form: AudioForm,
+    ) -> Result<Resuming, ServeError> {
+        let place = parse_start(open.start_frame_index)?;
+        let anew = |warning| Resuming {
+            start: Position::start(place, open.idle_frames),
+            resumes: false,
+            warning,
+        };
+        let wants_tokens = open.resumable || !open.resume_token.is_empty();
+        let Some(keys) = self.resume_keys.as_ref().filter(|_| wants_tokens) else {
+            return Ok(anew(None));
+        };
+        let tenant = &self.arrival.headers.caller.tenant;
+        let seal = Seal::new(
+            Arc::clone(keys),
+            self.resume_window,
+            (tenant, model_id),
+            (form, open.idle_frames),
+        );
+        let seal = self.seal.get_or_init(|| seal);
+        if open.resume_token.is_empty() {
+            return Ok(anew(None));
+        }
+        Ok(match seal.position(&open.resume_token, SystemTime::now()) {
+            Ok(start) => Resuming {
+                start,
+                resumes: true,
+                warning: None,
+            },
+            Err(refusal) => anew(Some(Warning {
+                code: "resume_refused",
+                text: format!("open.resume_token: {refusal}; the session begins anew"),
+            })),
+        })
+    }
+}
+
+/// How a session begins.
+struct Resuming {
+    start: Position,
+    /// It goes on where another one has ended.
+    resumes: bool,
+    /// What its client should know of its token.
+    warning: Option<Warning>,
 }
 
 fn audio(chunk: v1::AudioChunk) -> Incoming {
@@ -177,10 +247,19 @@ fn parse_pacing(pacing: i32) -> Result<bool, ServeError> {
     }
 }
 
-fn to_response(message: Outgoing<CodedFrame>) -> v1::StreamCompositeResponse {
+/// `seal` makes the tokens, if there are any.
+fn to_response(message: Outgoing<CodedFrame>, seal: Option<&Seal>) -> v1::StreamCompositeResponse {
+    let token = |position: &Position| {
+        seal.map_or_else(Bytes::new, |seal| seal.token(position, SystemTime::now()))
+    };
     let message = match message {
-        Outgoing::Frame(frame) => Response::Frame(to_live_frame(frame)),
-        Outgoing::Notice(Notice::Opened(opened)) => Response::Opened(to_opened(&opened)),
+        Outgoing::Frame(frame) => {
+            let token = token(&frame.position);
+            Response::Frame(to_live_frame(frame, token))
+        }
+        Outgoing::Notice(Notice::Opened(opened)) => {
+            Response::Opened(to_opened(&opened, token(&opened.position)))
+        }
         Outgoing::Notice(Notice::SegmentEnd(end)) => Response::SegmentEnd(v1::SegmentEnd {
             segment_id: end.segment_id,
             n_frames: end.n_frames,
@@ -197,18 +276,19 @@ fn to_response(message: Outgoing<CodedFrame>) -> v1::StreamCompositeResponse {
     }
 }
 
-fn to_live_frame(frame: Frame<CodedFrame>) -> v1::CompositedFrame {
+fn to_live_frame(frame: Frame<CodedFrame>, resume_token: Bytes) -> v1::CompositedFrame {
     v1::CompositedFrame {
         frame_index: frame.place,
         pts_us: frame.pts_us,
         segment_id: frame.segment_id,
         audio_time_us: frame.audio_time_us,
         audio: frame.audio,
+        resume_token,
         ..to_frame(frame.picture)
     }
 }
 
-fn to_opened(opened: &Opened) -> v1::Opened {
+fn to_opened(opened: &Opened, resume_token: Bytes) -> v1::Opened {
     v1::Opened {
         fps: opened.fps.get(),
         width: u32_of(opened.width),
@@ -218,6 +298,20 @@ fn to_opened(opened: &Opened) -> v1::Opened {
         max_buffered_audio_s: opened.max_buffered_audio_s,
         max_unsent_ms: opened.max_unsent_ms,
         frame_buffer_ms: opened.frame_buffer_ms,
+        resume_token,
+        resume_context_ms: opened.resume_context_ms,
+        resumed: opened.resumed.map(|resumed| to_resumed(resumed, opened)),
+    }
+}
+
+fn to_resumed(resumed: Resumed, opened: &Opened) -> v1::Resumed {
+    let segment = resumed.segment;
+    v1::Resumed {
+        segment_id: segment.map_or(0, |segment| segment.segment_id),
+        first_item: resumed.first_item,
+        next_audio_time_us: segment.map_or(0, |segment| opened.fps.pts_us(segment.n_frames)),
+        next_pts_us: opened.fps.pts_us(opened.position.n_frames),
+        next_frame_index: opened.position.place,
     }
 }
 
@@ -241,7 +335,7 @@ pub(crate) fn stats_to_proto(stats: SessionStats) -> v1::SessionStats {
 mod tests {
     use bytes::Bytes;
     use lipsync_compositor::{Encoding, Yuv};
-    use lipsync_core::PixelRect;
+    use lipsync_core::{PixelRect, TenantId};
     use lipsync_serving::answer_limit::AROUND_A_FRAME_BYTES;
     use prost::Message as _;
 
@@ -256,12 +350,18 @@ mod tests {
             width: usize::MAX,
             height: usize::MAX,
         };
-        let message = to_response(Outgoing::Frame(Frame {
+        let form = AudioForm::Windows;
+        let model = ModelId::new("mira").unwrap();
+        let keys = Arc::new(ResumeKeys::random().unwrap());
+        let minute = Duration::from_secs(60);
+        let seal = Seal::new(keys, minute, (&TenantId::default(), &model), (form, true));
+        let frame = Outgoing::Frame(Frame {
             place: u64::MAX,
             pts_us: u64::MAX,
             segment_id: u64::MAX,
             audio_time_us: Some(u64::MAX),
             audio: Bytes::new(),
+            position: Position::start(u64::MAX, true),
             picture: CodedFrame {
                 frame_index: u64::MAX,
                 background_index: u32::MAX,
@@ -272,7 +372,8 @@ mod tests {
                 region,
                 data: data.clone(),
             },
-        }));
+        });
+        let message = to_response(frame, Some(&seal));
         let around = (message.encoded_len() - data.len()) as u64;
         // Lengths of long pictures take up to five bytes where those of this one take two.
         let around = around + 2 * 3;

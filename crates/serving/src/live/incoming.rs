@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use lipsync_core::{ModelId, Priority};
+use lipsync_session::{Position, Warning};
 use tokio_stream::Stream;
 
 use crate::{
@@ -63,8 +64,12 @@ pub struct SessionOrder {
     pub output: OutputSpec,
     /// How urgent it is.
     pub priority: Priority,
-    /// Place of the first frame on the avatar's timeline.
-    pub start_frame_index: u64,
+    /// Where the session begins.
+    pub start: Position,
+    /// It goes on where another one has ended.
+    pub resumes: bool,
+    /// What the client should know before the first frame.
+    pub warning: Option<Warning>,
     /// Frames leave at their time.
     pub is_realtime: bool,
     /// Silence and pauses show the face at rest.

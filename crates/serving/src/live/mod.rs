@@ -18,6 +18,7 @@ mod parts;
 mod producer;
 mod reader;
 mod rest;
+mod resume;
 mod segment;
 mod watch;
 

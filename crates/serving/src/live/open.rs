@@ -12,10 +12,13 @@ use lipsync_core::{
     saturate::{u32_of, u64_of, usize_of},
 };
 use lipsync_registry::Model;
-use lipsync_session::{FRAME_BUFFER, Inbox, Opened, Rules};
+use lipsync_session::{FRAME_BUFFER, InSegment, Inbox, Opened, Position, Resumed, Rules, Warning};
 use lipsync_worker_pool::Work;
 
-use super::{AudioForm, Limits, NewIntake, Parts, SessionOrder, rest};
+use super::{
+    AudioForm, Limits, NewIntake, Parts, SessionOrder, rest,
+    resume::{SegmentCut, context_frames},
+};
 use crate::{
     caller::Caller,
     clip::{StepsNeeded, window_floats},
@@ -48,7 +51,11 @@ pub(super) struct Opening {
     /// Frames a second that are booked for it, where they are counted and it is paced.
     _booking: Option<Booking>,
     _in_use: Option<InUse>,
-    pub(super) start_frame_index: u64,
+    start: Position,
+    /// It goes on where another one has ended.
+    resumes: bool,
+    /// What the client is told before its first frame.
+    pub(super) warning: Option<Warning>,
     /// Frames leave at their time.
     pub(super) is_realtime: bool,
     /// Silence and pauses show the face at rest.
@@ -88,7 +95,7 @@ impl Opening {
         } else {
             None
         };
-        let first = walk(&model, order.start_frame_index, 1);
+        let first = walk(&model, order.start.place, 1);
         let frame_bytes = estimated_bytes(&model, &first, output)?;
         Ok(Self {
             model_id: order.model_id,
@@ -99,7 +106,9 @@ impl Opening {
             caller: caller.clone(),
             _booking: booking,
             _in_use: used.in_use,
-            start_frame_index: order.start_frame_index,
+            start: order.start,
+            resumes: order.resumes,
+            warning: order.warning,
             is_realtime: order.is_realtime,
             shows_idle: order.shows_idle,
             echoes_audio: order.echoes_audio,
@@ -115,6 +124,8 @@ impl Opening {
             AudioForm::Steps => (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps()),
             AudioForm::Windows => 0,
         };
+        let context = context_frames(self.form, self.shows_idle);
+        let resume_context_ms = context * 1000 / u64::from(self.model.fps());
         Opened {
             fps: self.model.fps(),
             width: self.model.width(),
@@ -128,7 +139,32 @@ impl Opening {
             } else {
                 0
             },
+            position: self.start,
+            resume_context_ms: u32_of(resume_context_ms),
+            resumed: self.resumes.then(|| self.resumed()),
         }
+    }
+
+    /// What the client of a session that resumes must send.
+    fn resumed(&self) -> Resumed {
+        let segment = self.start.segment;
+        let cut = |segment: InSegment| self.cut(segment.n_frames);
+        Resumed {
+            segment,
+            first_item: segment.map_or(0, |segment| cut(segment).item),
+        }
+    }
+
+    /// Where audio is cut whose next frame is `next`.
+    fn cut(&self, next: u64) -> SegmentCut {
+        SegmentCut::before(next, self.form, self.shows_idle)
+    }
+
+    /// Where the session resumes in this segment, and the cut of its audio; `None` for all others.
+    pub(super) fn resumes_in(&self, segment_id: u64) -> Option<(InSegment, SegmentCut)> {
+        let segment = self.start.segment?;
+        let is_it = segment.segment_id == segment_id;
+        is_it.then(|| (segment, self.cut(segment.n_frames)))
     }
 
     /// What the session's parts have to know of it.
@@ -137,7 +173,7 @@ impl Opening {
         let n_frames = n_frames_in(self.max_unsent_ms(limits), fps);
         Rules {
             fps,
-            start_frame_index: self.start_frame_index,
+            start: self.start,
             is_realtime: self.is_realtime,
             shows_idle: self.shows_idle,
             max_queued_frames: usize_of(n_frames),
@@ -173,7 +209,12 @@ impl Opening {
 
     /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
     pub(super) fn inbox(&self, limits: &Limits, new_intake: NewIntake) -> Inbox<ServeError> {
-        let inbox = Inbox::new(self.bytes_per_s(), self.max_buffered_audio_s(limits));
+        // What is heard again comes on top of what the client held when it lost its session.
+        let context = context_frames(self.form, self.shows_idle);
+        let context_s = u32_of(context.div_ceil(u64::from(self.model.fps())));
+        let context_s = if self.resumes { context_s } else { 0 };
+        let limit_s = self.max_buffered_audio_s(limits).saturating_add(context_s);
+        let inbox = Inbox::new(self.bytes_per_s(), limit_s);
         match self.form {
             AudioForm::Pcm(format) => inbox.with_intake(new_intake(format, self.model.fps())),
             AudioForm::Steps | AudioForm::Windows => inbox,

@@ -114,6 +114,9 @@ fn begin(parts: &Parts, caller: &Caller, opening: &Opening, conversation: &Conve
     );
     let clock = SessionClock::new(figures, opening.shows_idle).traced(caller.tally.witness());
     conversation.open(session, clock, opening.opened(limits));
+    if let Some(warning) = &opening.warning {
+        conversation.warn(warning.clone());
+    }
 }
 
 async fn read_rest(

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use lipsync_audio::{
-    FPS, FeatureStream, SilenceGate, WindowStream,
+    FPS, FeatureStream, SilenceGate, Verdict, WindowStream,
     cuts::frame_sample,
     decode_pcm,
     features::decode_features,
@@ -16,7 +16,7 @@ use lipsync_core::{
 };
 use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
-use super::{AudioForm, open::Opening};
+use super::{AudioForm, open::Opening, resume::SegmentCut};
 use crate::{
     clip::{StepsNeeded, encode, window_floats},
     error::ServeError,
@@ -40,39 +40,77 @@ enum Features {
     Windows,
 }
 
+/// Where the audio of a segment begins that is heard from somewhere in it on.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    cut: SegmentCut,
+    /// Frames from there to the first one that is made.
+    skipped: u64,
+    /// The silence gate's mark at that one.
+    mark: u8,
+}
+
 /// What is made of samples.
 struct Voice {
     format: PcmFormat,
+    /// Samples so far, counted from the start of the segment.
     n_samples: u64,
+    /// The sample from which on audio is heard.
+    first_sample: u64,
     /// `None` after the end.
     windows: Option<FeatureStream>,
     /// Only where silence is shown.
     gate: Option<SilenceGate>,
     /// Its verdicts on the frames whose windows are not complete.
-    verdicts: VecDeque<bool>,
+    verdicts: VecDeque<Verdict>,
     /// Only where audio is echoed.
     echo: Option<Echo>,
 }
 
 /// Audio that has not been echoed.
-#[derive(Default)]
 struct Echo {
     bytes: BytesMut,
+    /// Samples to come that were echoed by the session before this one.
+    n_skipped: u64,
     n_samples_out: u64,
+}
+
+/// Without a gate everything is speech.
+const SPEECH: Verdict = Verdict {
+    speaks: true,
+    mark: 0,
+};
+
+impl Echo {
+    /// Keeps whole items to echo.
+    fn take(&mut self, data: &[u8], item_bytes: usize) {
+        let n_items = u64_of(data.len() / item_bytes.max(1));
+        let n_skipped = self.n_skipped.min(n_items);
+        self.n_skipped -= n_skipped;
+        let rest = data.get(usize_of(n_skipped).saturating_mul(item_bytes)..);
+        self.bytes.extend_from_slice(rest.unwrap_or_default());
+    }
 }
 
 impl Segment {
     pub(super) fn begin(id: u64, opening: &Arc<Opening>) -> Result<Self, ServeError> {
+        let resumes = opening.resumes_in(id);
+        let n_planned = resumes.map_or(0, |(segment, _)| segment.n_frames);
+        let place = resumes.map_or_else(Place::default, |(segment, cut)| Place {
+            cut,
+            skipped: segment.n_frames.saturating_sub(cut.frame),
+            mark: segment.mark,
+        });
         let features = match opening.form {
-            AudioForm::Pcm(format) => Features::Pcm(Box::new(Voice::new(format, opening)?)),
-            AudioForm::Steps => Features::Steps(WindowStream::new(0)),
+            AudioForm::Pcm(format) => Features::Pcm(Box::new(Voice::new(format, opening, place)?)),
+            AudioForm::Steps => Features::Steps(WindowStream::new(place.skipped)),
             AudioForm::Windows => Features::Windows,
         };
         Ok(Self {
             id,
             opening: Arc::clone(opening),
             features,
-            n_planned: 0,
+            n_planned,
             levels: Levels::default(),
         })
     }
@@ -138,26 +176,38 @@ impl Segment {
         let slots = windows.map(|window| {
             let n = self.n_planned;
             self.n_planned += 1;
-            let (speaks, audio) = match &mut self.features {
+            let (verdict, audio) = match &mut self.features {
                 Features::Pcm(voice) => (voice.next_verdict(), voice.echo(n)),
-                Features::Steps(_) | Features::Windows => (true, Bytes::new()),
+                Features::Steps(_) | Features::Windows => (SPEECH, Bytes::new()),
             };
-            Planned::Frame(Slot::new(self.id, n, window.into(), speaks, audio))
+            let slot = Slot::new(self.id, n, window.into(), verdict.speaks, audio);
+            Planned::Frame(slot.marked(verdict.mark))
         });
         slots.collect()
     }
 }
 
 impl Voice {
-    fn new(format: PcmFormat, opening: &Opening) -> Result<Self, ServeError> {
-        let gate = opening.shows_idle.then(|| SilenceGate::new(format.rate_hz));
+    fn new(format: PcmFormat, opening: &Opening, place: Place) -> Result<Self, ServeError> {
+        let (rate_hz, first_sample) = (format.rate_hz, place.cut.item);
+        let gate = opening.shows_idle.then(|| match place.cut.item {
+            // It hears everything again.
+            0 => SilenceGate::from_frame(rate_hz, place.skipped),
+            _ => SilenceGate::resumed(rate_hz, place.skipped, place.mark),
+        });
+        let n_echoed = frame_sample(place.cut.frame + place.skipped, rate_hz);
         Ok(Self {
             format,
-            n_samples: 0,
-            windows: Some(FeatureStream::new(format.rate_hz, 0)?),
+            n_samples: first_sample,
+            first_sample,
+            windows: Some(FeatureStream::new(rate_hz, place.skipped)?),
             gate: gate.transpose()?,
             verdicts: VecDeque::new(),
-            echo: opening.echoes_audio.then(Echo::default),
+            echo: opening.echoes_audio.then(|| Echo {
+                n_skipped: n_echoed - first_sample,
+                n_samples_out: n_echoed,
+                bytes: BytesMut::new(),
+            }),
         })
     }
 
@@ -166,7 +216,7 @@ impl Voice {
         let mono = decode_pcm(data, self.format.encoding, self.format.n_channels)
             .map_err(|e| ServeError::invalid("audio.pcm", e.to_string()))?;
         if let Some(echo) = &mut self.echo {
-            echo.bytes.extend_from_slice(data);
+            echo.take(data, self.format.item_bytes());
         }
         Ok(mono)
     }
@@ -196,7 +246,8 @@ impl Voice {
     ) -> Result<(), ServeError> {
         if let Some(gate) = self.gate.take() {
             let mut verdicts = Vec::new();
-            let n_frames = frames_in(self.n_samples, self.format.rate_hz, FPS);
+            let n_heard = self.n_samples - self.first_sample;
+            let n_frames = frames_in(n_heard, self.format.rate_hz, FPS);
             gate.finish(n_frames, &mut verdicts);
             self.verdicts.extend(verdicts);
         }
@@ -207,8 +258,8 @@ impl Voice {
     }
 
     /// Without a gate everything is speech.
-    fn next_verdict(&mut self) -> bool {
-        self.verdicts.pop_front().unwrap_or(true)
+    fn next_verdict(&mut self) -> Verdict {
+        self.verdicts.pop_front().unwrap_or(SPEECH)
     }
 
     /// The samples under frame `n`, as they came.
@@ -217,8 +268,8 @@ impl Voice {
             return Bytes::new();
         };
         let end = frame_sample(n + 1, self.format.rate_hz).min(self.n_samples);
-        let n_samples = usize_of(end - echo.n_samples_out);
-        echo.n_samples_out = end;
+        let n_samples = usize_of(end.saturating_sub(echo.n_samples_out));
+        echo.n_samples_out = end.max(echo.n_samples_out);
         let n_bytes = n_samples.saturating_mul(self.format.item_bytes());
         echo.bytes.split_to(n_bytes.min(echo.bytes.len())).freeze()
     }

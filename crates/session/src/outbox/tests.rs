@@ -1,5 +1,4 @@
 use super::*;
-use crate::fade::FULL;
 
 /// Why these sessions end.
 #[derive(Debug)]
@@ -17,24 +16,8 @@ impl From<SessionFault> for Ended {
 
 type Outbox = super::Outbox<(), Ended>;
 
-fn cursor(place: u64) -> Cursor {
-    let look = Look {
-        weight: FULL,
-        ..Look::default()
-    };
-    Cursor { place, look }
-}
-
 fn slot(segment_id: u64, n: u64) -> Slot {
-    Slot {
-        segment_id,
-        n,
-        window: [].into(),
-        speaks: true,
-        audio: bytes::Bytes::new(),
-        heard: None,
-        restart: None,
-    }
+    Slot::new(segment_id, n, [].into(), true, bytes::Bytes::new())
 }
 
 fn push(outbox: &mut Outbox, segment_id: u64, n: u64) {
@@ -45,6 +28,7 @@ fn push(outbox: &mut Outbox, segment_id: u64, n: u64) {
         segment_id,
         audio_time_us: None,
         audio: bytes::Bytes::new(),
+        position: Position::start(place, false),
         picture: (),
     };
     outbox.push_frame(Made {
@@ -76,7 +60,7 @@ fn cleared(outbox: &mut Outbox) -> Cleared {
 
 #[test]
 fn dropped_frames_leave_no_hole_in_time_or_walk() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(100));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(100, false));
     for n in 0..5 {
         push(&mut outbox, 1, n);
     }
@@ -91,7 +75,7 @@ fn dropped_frames_leave_no_hole_in_time_or_walk() {
 
 #[test]
 fn what_lay_behind_a_cleared_segment_comes_back_to_be_made_again() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(7));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(7, false));
     push(&mut outbox, 1, 0);
     push(&mut outbox, 2, 0);
     push(&mut outbox, 2, 1);
@@ -113,7 +97,7 @@ fn what_lay_behind_a_cleared_segment_comes_back_to_be_made_again() {
 
 #[test]
 fn an_answer_does_not_wait_for_frames() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(0));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(0, false));
     push(&mut outbox, 1, 0);
     outbox.clear(Some(9), |id| id == 9).unwrap();
     assert!(!outbox.next_is_frame());
@@ -123,7 +107,7 @@ fn an_answer_does_not_wait_for_frames() {
 
 #[test]
 fn a_failure_ends_the_stream_at_once_and_whatever_came_before() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(0));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(0, false));
     push(&mut outbox, 1, 0);
     outbox.finish(None);
     outbox.finish(Some(Ended::Draining));
@@ -133,7 +117,7 @@ fn a_failure_ends_the_stream_at_once_and_whatever_came_before() {
 
 #[test]
 fn a_good_end_comes_after_what_is_queued() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(0));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(0, false));
     push(&mut outbox, 1, 0);
     outbox.set_farewell(Ended::Draining);
     outbox.finish(None);
@@ -143,7 +127,7 @@ fn a_good_end_comes_after_what_is_queued() {
 
 #[test]
 fn notices_to_a_client_that_does_not_read_are_bounded() {
-    let mut outbox = Outbox::new(Fps::at_least_1(25), cursor(0));
+    let mut outbox = Outbox::new(Fps::at_least_1(25), &Position::start(0, false));
     for _ in 0..10_000 {
         outbox.warn(Warning::default());
     }

@@ -2,5 +2,6 @@
 
 mod interruption;
 mod pacing;
+mod resume;
 mod stage;
 mod stalls;

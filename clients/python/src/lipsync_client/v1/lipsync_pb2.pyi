@@ -552,6 +552,7 @@ class CompositedFrame(_message.Message):
     GENERATED_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     frame_index: _builtins.int
     """Position on the avatar's timeline: start_frame_index + n."""
     background_index: _builtins.int
@@ -580,6 +581,8 @@ class CompositedFrame(_message.Message):
     segment to the next frame's, in the encoding, rate and channels in which they came. The samples
     of all frames of a segment, joined, are its audio, byte for byte. Empty for idle frames.
     """
+    resume_token: _builtins.bytes
+    """Resumable sessions: for OpenSession.resume_token. It stands for the session after this frame. About 110 bytes."""
     @_builtins.property
     def region(self) -> Global___Rect:
         """The face rectangle in the full background frame."""
@@ -599,10 +602,11 @@ class CompositedFrame(_message.Message):
         generated: _builtins.bool = ...,
         data: _builtins.bytes = ...,
         audio: _builtins.bytes = ...,
+        resume_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio_time_us", b"audio_time_us", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio", b"audio", "audio_time_us", b"audio_time_us", "background_index", b"background_index", "data", b"data", "format", b"format", "frame_index", b"frame_index", "generated", b"generated", "height", b"height", "pts_us", b"pts_us", "region", b"region", "segment_id", b"segment_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us", "audio", b"audio", "audio_time_us", b"audio_time_us", "background_index", b"background_index", "data", b"data", "format", b"format", "frame_index", b"frame_index", "generated", b"generated", "height", b"height", "pts_us", b"pts_us", "region", b"region", "resume_token", b"resume_token", "segment_id", b"segment_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_time_us: _TypeAlias = _typing.Literal["audio_time_us"]  # noqa: Y015
     _WhichOneofArgType__audio_time_us: _TypeAlias = _typing.Literal["_audio_time_us", b"_audio_time_us"]  # noqa: Y015
@@ -945,6 +949,8 @@ class OpenSession(_message.Message):
     AUDIO_ECHO_FIELD_NUMBER: _builtins.int
     START_FRAME_INDEX_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     audio_input: Global___AudioInput.ValueType
     """Kind of audio in the chunks. Default PCM."""
@@ -975,6 +981,16 @@ class OpenSession(_message.Message):
     start_frame_index: _builtins.int
     """Position of the first frame on the avatar's timeline. Default 0."""
     priority: Global___Priority.ValueType
+    resumable: _builtins.bool
+    """Send tokens with which the session can go on if its connection is lost (Opened.resume_token,
+    CompositedFrame.resume_token).
+    """
+    resume_token: _builtins.bytes
+    """Go on with a lost session of the same tenant, with the same model_id, audio format and idle_frames: here, or at
+    another replica that shares `session.resume_key_file`. It is the last resume_token that came. Opened.resumed is
+    then present. A token that has expired, or that is not good here, is no error: the session begins anew at
+    start_frame_index, without Opened.resumed, and the warning `resume_refused` says why. Implies `resumable`.
+    """
     @_builtins.property
     def output(self) -> Global___OutputOptions: ...
     def __init__(
@@ -991,10 +1007,12 @@ class OpenSession(_message.Message):
         audio_echo: _builtins.bool = ...,
         start_frame_index: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
+        resumable: _builtins.bool = ...,
+        resume_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_echo", b"audio_echo", "audio_input", b"audio_input", "channels", b"channels", "encoding", b"encoding", "idle_frames", b"idle_frames", "model_id", b"model_id", "output", b"output", "pacing", b"pacing", "priority", b"priority", "sample_rate_hz", b"sample_rate_hz", "start_frame_index", b"start_frame_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_echo", b"audio_echo", "audio_input", b"audio_input", "channels", b"channels", "encoding", b"encoding", "idle_frames", b"idle_frames", "model_id", b"model_id", "output", b"output", "pacing", b"pacing", "priority", b"priority", "resumable", b"resumable", "resume_token", b"resume_token", "sample_rate_hz", b"sample_rate_hz", "start_frame_index", b"start_frame_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1154,6 +1172,9 @@ class Opened(_message.Message):
     MAX_BUFFERED_AUDIO_S_FIELD_NUMBER: _builtins.int
     MAX_UNSENT_MS_FIELD_NUMBER: _builtins.int
     FRAME_BUFFER_MS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    RESUME_CONTEXT_MS_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     fps: _builtins.int
     width: _builtins.int
     """Size of full frames, px."""
@@ -1171,6 +1192,16 @@ class Opened(_message.Message):
     """Finished frames that may wait in the server, ms of video."""
     frame_buffer_ms: _builtins.int
     """PACING_REALTIME: delay of a segment's first frame after it is made, ms. 0 with ASAP."""
+    resume_token: _builtins.bytes
+    """For OpenSession.resume_token, until the first frame brings a later one. Empty unless the session is resumable."""
+    resume_context_ms: _builtins.int
+    """Audio before the next frame of a segment that must be sent again to resume there, ms at most. So a client
+    keeps this much of the audio that was shown, and all that was not.
+    """
+    @_builtins.property
+    def resumed(self) -> Global___Resumed:
+        """In a session that goes on with a lost one."""
+
     def __init__(
         self,
         *,
@@ -1182,14 +1213,59 @@ class Opened(_message.Message):
         max_buffered_audio_s: _builtins.int = ...,
         max_unsent_ms: _builtins.int = ...,
         frame_buffer_ms: _builtins.int = ...,
+        resume_token: _builtins.bytes = ...,
+        resume_context_ms: _builtins.int = ...,
+        resumed: Global___Resumed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resumed", b"resumed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "fps", b"fps", "frame_buffer_ms", b"frame_buffer_ms", "height", b"height", "look_ahead_ms", b"look_ahead_ms", "max_buffered_audio_s", b"max_buffered_audio_s", "max_unsent_ms", b"max_unsent_ms", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_kind", b"audio_kind", "fps", b"fps", "frame_buffer_ms", b"frame_buffer_ms", "height", b"height", "look_ahead_ms", b"look_ahead_ms", "max_buffered_audio_s", b"max_buffered_audio_s", "max_unsent_ms", b"max_unsent_ms", "resume_context_ms", b"resume_context_ms", "resume_token", b"resume_token", "resumed", b"resumed", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Opened: _TypeAlias = Opened  # noqa: Y015
+
+@_typing.final
+class Resumed(_message.Message):
+    """Where a session goes on: at the frame after the one whose token was shown. pts_us, frame_index, segment ids and
+    audio_time_us count on. Of the frames after that one, the lost session may have sent some that did not arrive:
+    they are made again, with the same bytes. The server has forgotten all audio. So the client sends, in this order:
+    the segment `segment_id` from item `first_item` on, unless its SegmentEnd has come or it was cleared; its
+    EndSegment, if it had been sent; all later segments that have not come back.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    FIRST_ITEM_FIELD_NUMBER: _builtins.int
+    NEXT_AUDIO_TIME_US_FIELD_NUMBER: _builtins.int
+    NEXT_PTS_US_FIELD_NUMBER: _builtins.int
+    NEXT_FRAME_INDEX_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.int
+    """The segment of the last frame that belonged to one, if it was not over then. 0 = none."""
+    first_item: _builtins.int
+    """Its first item to send: a sample (of every channel), step or window, counted from the segment's start."""
+    next_audio_time_us: _builtins.int
+    """audio_time_us of its next frame."""
+    next_pts_us: _builtins.int
+    """pts_us and frame_index of the next frame."""
+    next_frame_index: _builtins.int
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.int = ...,
+        first_item: _builtins.int = ...,
+        next_audio_time_us: _builtins.int = ...,
+        next_pts_us: _builtins.int = ...,
+        next_frame_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_item", b"first_item", "next_audio_time_us", b"next_audio_time_us", "next_frame_index", b"next_frame_index", "next_pts_us", b"next_pts_us", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resumed: _TypeAlias = Resumed  # noqa: Y015
 
 @_typing.final
 class SegmentEnd(_message.Message):
@@ -1273,6 +1349,7 @@ class Warning(_message.Message):
     - `draining`: the server is stopping. Open segments end here, audio that was sent is finished, then the
       session ends with UNAVAILABLE.
     - `session_limit`: likewise, ending with DEADLINE_EXCEEDED
+    - `resume_refused`: the session begins anew, because its resume_token is not good
 
     About PCM, each at most once a session:
 

@@ -34,6 +34,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.request_timeout_ms", "1"),
     ("server.pre_drain_ms", "1"),
     ("server.shutdown_grace_s", "1"),
+    ("server.load_reports", "true"),
     ("operations.enabled", "false"),
     ("operations.port", "2"),
     ("operations.allowed_origins", "http://a"),
@@ -93,6 +94,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("session.send_timeout_s", "61"),
     ("session.lag_timeout_s", "11"),
     ("session.max_session_s", "1"),
+    ("session.resume_window_s", "1"),
+    ("session.resume_key_file", "resume.key"),
     ("logging.level", "warn"),
     ("logging.format", "json"),
     ("reload.watch", "false"),
@@ -192,6 +195,7 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     // `strict` refuses what is not there.
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("a")).unwrap();
+    std::fs::write(base.path().join("resume.key"), "k".repeat(40)).unwrap();
     let file = base.path().join("config.yaml");
     let mut settings = Config::parse(&text, &file, variable).unwrap().settings();
     // Paths count from the folder, which is another one each time.

@@ -16,6 +16,7 @@ use crate::{
     Notice, Outgoing, SegmentEnd, SessionFault,
     inbox::{Inbox, Work},
     plan::{Planned, Slot},
+    position::Position,
 };
 
 pub(super) struct Stage {
@@ -55,7 +56,7 @@ pub(super) struct Seen {
 pub(super) fn rules() -> Rules {
     Rules {
         fps: Fps::at_least_1(25),
-        start_frame_index: 0,
+        start: Position::start(0, false),
         is_realtime: true,
         shows_idle: false,
         max_queued_frames: 8,
@@ -70,7 +71,18 @@ pub(super) fn ms(n: u64) -> Duration {
 
 impl Stage {
     pub(super) fn new(rules: Rules) -> Self {
+        let start = Position::start(0, rules.shows_idle);
+        Self::resuming(rules, start)
+    }
+
+    /// A session that goes on where another one has ended.
+    pub(super) fn resuming(rules: Rules, position: Position) -> Self {
         let start = Instant::now();
+        let rules = Rules {
+            start: position,
+            ..rules
+        };
+        let heard = position.segment.map(|s| (s.segment_id, s.n_frames));
         let inbox = Inbox::new(25, 3600 * 24);
         Self {
             session: Session::new(rules, inbox, Arc::default(), start),
@@ -80,7 +92,7 @@ impl Stage {
             idle_cost: ms(2),
             reads: true,
             n_network: 0,
-            heard: VecDeque::new(),
+            heard: heard.into_iter().collect(),
             work: None,
             sent: Vec::new(),
             failure: None,

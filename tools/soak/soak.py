@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Runs the server for hours under mixed load and faults, and says whether it stayed as it was. See README.md."""
+
+import argparse
+import asyncio
+import contextlib
+import pathlib
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "clients/python/src"), str(ROOT / "tools/soak")]
+
+from figures import judge  # noqa: E402
+from load import Load  # noqa: E402
+from server import Server  # noqa: E402
+
+SAMPLE_S = 5
+
+
+class Faults:
+    """What goes wrong, in turns, and when."""
+
+    def __init__(self, load, server, every_s):
+        self.load, self.server, self.every_s = load, server, every_s
+        self.spans = []
+        self.count = {}
+
+    @contextlib.contextmanager
+    def span(self, name):
+        """Book a fault with its times, which the probe leaves out."""
+        began = self.load.now()
+        print(f"{began:7.0f} s  {name}", flush=True)
+        self.count[name] = self.count.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            self.spans.append((began, self.load.now()))
+
+    async def run(self):
+        """One after the other, for ever."""
+        turns = [self.stop, self.keys, self.files, self.reload, self.certificate, self.disk]
+        for n in range(10**9):
+            await asyncio.sleep(self.every_s)
+            await turns[n % len(turns)]()
+
+    async def stop(self):
+        """The process stands still for three seconds."""
+        with self.span("SIGSTOP for 3 s"):
+            self.server.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(3)
+            self.server.process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(2)
+
+    async def keys(self):
+        """A new key; the old one goes a little later."""
+        with self.span("a key is rotated"):
+            for tenant in self.server.keys:
+                self.server.keys[tenant].append(secrets.token_hex(16))
+            self.server.write_config()
+            self.server.process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(5)
+            for tenant in self.server.keys:
+                del self.server.keys[tenant][:-1]
+            self.server.reload()
+            await asyncio.sleep(1)
+
+    async def files(self):
+        """The pictures of a model are gone for a while."""
+        with self.span("a model's files are removed"):
+            self.load.victim_is_whole = False
+            with self.server.without_frames():
+                await self._drop_victim()
+                await asyncio.sleep(8)
+            await self._drop_victim()
+            await asyncio.sleep(2)
+            self.load.victim_is_whole = True
+
+    async def _drop_victim(self):
+        with contextlib.suppress(Exception):
+            async with self.load.client("ops") as client:
+                await client.unload_model("victim")
+
+    async def reload(self):
+        """Several changes of the configuration in a row."""
+        with self.span("the configuration changes five times"):
+            for n in range(5):
+                self.server.max_sessions = 60 + n
+                self.server.reload()
+                await asyncio.sleep(0.5)
+
+    async def certificate(self):
+        """Another certificate."""
+        with self.span("the certificate changes"):
+            self.server.use_certificate(3 - self.server.certificate)
+            await asyncio.sleep(3)
+
+    async def disk(self):
+        """The disk of packs is full for a while."""
+        if not self.server.has_disk:
+            return
+        filler = self.server.disk / "filler"
+        with self.span("the disk of packs is full"):
+            with contextlib.suppress(OSError), filler.open("wb") as file:
+                while True:
+                    file.write(bytes(1 << 16))
+            for pack in list(self.server.disk.rglob("*.pack"))[:2]:
+                pack.unlink()
+            await asyncio.sleep(10)
+            filler.unlink()
+
+
+async def leak(load):
+    """The positive control: connections that are opened and never closed."""
+    context = ssl.create_default_context(cafile=str(load.ca))
+    context.set_alpn_protocols(["h2"])
+    host, port = load.address.rsplit(":", 1)
+    kept = []
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            # A client's preface and its SETTINGS.
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            kept.append(writer)
+        await asyncio.sleep(1)
+
+
+async def run(options, server, speech):
+    """Everything; returns whether it is good."""
+    grpc_address, page = server.start()
+    load = Load(server, grpc_address, page, speech)
+    await load.learn()
+    load.begun = time.monotonic()
+    load.probes.clear()
+    faults = Faults(load, server, options.fault_every)
+    tasks = load.tasks(server.folder)
+    tasks.append(asyncio.create_task(faults.run()))
+    if options.leak:
+        tasks.append(asyncio.create_task(leak(load)))
+    samples, end_s = [], options.minutes * 60
+    told = 0.0
+    while load.now() < end_s and server.process.poll() is None:
+        samples.append(server.sample(load.now()))
+        if load.now() - told >= 60:
+            told = load.now()
+            last = samples[-1]
+            print(
+                f"{told:7.0f} s  {last.rss_mb:.0f} MB, {last.descriptors} descriptors, {last.threads} threads, "
+                f"{sum(load.answers.values())} answers, {sum(load.refusals.values())} refusals, {len(load.wrong)} wrong",
+                flush=True,
+            )
+        for task in tasks:
+            # A client that ends is a mistake of this program.
+            if task.done():
+                task.result()
+                raise SystemExit("a client has ended")
+        await asyncio.sleep(SAMPLE_S)
+    died = server.process.poll()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return report(load, faults, samples, died)
+
+
+def report(load, faults, samples, died):
+    """Print the table and the verdict; true if all is well."""
+    print("\n| what | count |\n|---|---|")
+    for name, count in sorted((load.answers | load.refusals | faults.count).items()):
+        print(f"| {name} | {count} |")
+    for line in load.wrong[:20]:
+        print(f"wrong: {line}")
+    if died is not None:
+        print(f"\nverdict: FAILED, the server ended with {died}")
+        return False
+    findings = judge(samples, load.probes, len(load.wrong), faults.spans)
+    print("\n| figure | found | limit | |\n|---|---|---|---|")
+    for finding in findings:
+        print(f"| {finding.name} | {finding.found} | {finding.limit} | {'ok' if finding.is_good else 'FAILED'} |")
+    is_good = all(finding.is_good for finding in findings)
+    print(f"\nverdict: {'ok' if is_good else 'FAILED'}")
+    return is_good
+
+
+def main():
+    """Read the options, run, and end with the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--server", default=ROOT / "target/release/lipsync-server", type=pathlib.Path)
+    parser.add_argument("--fault-every", type=float, default=20, help="seconds between two faults")
+    parser.add_argument("--leak", action="store_true", help="the positive control: it must FAIL")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the server's log")
+    options = parser.parse_args()
+    if not options.server.exists():
+        subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "lipsync-server"], cwd=ROOT, check=True)
+    from lipsync_client import read_wav
+
+    speech = read_wav(ROOT / "assets/speech/welcome.wav").samples
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="soak-"))
+    server = Server(options.server, folder)
+    is_good = False
+    try:
+        is_good = asyncio.run(run(options, server, speech))
+    finally:
+        code = server.stop()
+        print(f"the server has drained and ended with {code}")
+        if options.keep or not is_good:
+            print(f"its log: {server.log}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(0 if is_good and code == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
