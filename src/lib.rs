@@ -89,7 +89,6 @@ pub mod legacy {
     pub mod multi_tenant {
         #![expect(
             missing_docs,
-            clippy::all,
             clippy::too_many_lines,
             clippy::missing_errors_doc,
             clippy::allow_attributes_without_reason,
@@ -106,7 +105,6 @@ pub mod legacy {
     pub mod monolithic {
         #![expect(
             missing_docs,
-            clippy::all,
             clippy::too_many_lines,
             clippy::missing_errors_doc,
             clippy::allow_attributes_without_reason,
@@ -123,7 +121,6 @@ pub mod legacy {
     pub mod compositing {
         #![expect(
             missing_docs,
-            clippy::all,
             clippy::too_many_lines,
             clippy::missing_errors_doc,
             clippy::allow_attributes_without_reason,

@@ -217,7 +217,7 @@ type Case = (&'static str, fn(&mut GoRequest));
 
 const BAD: [Case; 11] = [
     ("model_id", |r| r.model_id.clear()),
-    ("there is no model", |r| r.model_id = "nobody".into()),
+    ("unknown model nobody", |r| r.model_id = "nobody".into()),
     ("the model cannot be used", |r| r.model_id = "broken".into()),
     (
         "batch_size: expected 1 to 64 (server.max_batch_frames), found 0",
@@ -498,7 +498,7 @@ async fn tenants_pass_the_same_gate() -> Result<()> {
     let mut b = with_key(tenants::B, channel(&server).await?);
     let others = b.infer_batch_composite(frames("a")).await?.into_inner();
     assert!(
-        !others.success && others.error.contains("there is no model"),
+        !others.success && others.error.contains("unknown model"),
         "{}",
         others.error
     );

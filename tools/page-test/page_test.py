@@ -615,7 +615,7 @@ def save(page, path):
 
 
 def store(picture, path):
-    picture.save(path, **({"quality": 88, "optimize": True} if path.suffix == ".jpg" else {}))
+    picture.save(path, **({"quality": 82, "optimize": True} if path.suffix == ".jpg" else {}))
 
 
 def main():

@@ -56,8 +56,14 @@ async def until_frames(session: LastingSession, n_frames: int) -> list[LastingEv
 
 
 def told(events: list[LastingEvent]) -> list[LastingEvent]:
-    """Everything but frames."""
-    return [event for event in events if not isinstance(event, Frame)]
+    """Everything but frames, and warnings of a busy machine."""
+    late = "late_frames"
+    return [
+        event
+        for event in events
+        if not isinstance(event, Frame)
+        and not (isinstance(event, ServerWarning) and event.code == late)
+    ]
 
 
 async def unbroken(address: str, speech: bytes, **options: object) -> list[Frame]:

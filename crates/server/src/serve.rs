@@ -58,28 +58,21 @@ impl Server {
     /// See [`StartError`].
     pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
         let address = config.server.address;
-        let places = config.admission();
-        let bind = |source| StartError::Bind { address, source };
-        let listener = listen(address).map_err(bind)?;
+        let listener = listen(address).map_err(|source| StartError::Bind { address, source })?;
         let by_peer = config.server.tells_peers_apart();
         let tls = encrypted(config.tls.as_ref(), b"h2", by_peer)?;
         let mut ports: Vec<_> = tls.iter().cloned().collect();
         let operations = bind_operations(config.operations.as_ref(), &mut ports, by_peer).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
-        let rooms = loader.devices();
-        let devices: Vec<Device> = rooms.iter().map(|room| room.device).collect();
+        let devices: Vec<Device> = loader.devices().iter().map(|room| room.device).collect();
         let loader = Arc::new(WarmLoader::new(loader));
         let live = Live::new(config.settings().hot);
         let registry = Registry::new(config.registry.clone(), Arc::clone(&loader) as _);
-        let admission = Arc::new(Admission::new(places, phase_seen.clone()));
+        let admission = Arc::new(Admission::new(config.admission(), phase_seen.clone()));
         let book = Arc::<Book>::default();
-        let reload = Reloader::new(
-            &config,
-            live.clone(),
-            (registry.clone(), Arc::clone(&admission), Arc::clone(&book)),
-            ports.clone(),
-        );
+        let parts = (registry.clone(), Arc::clone(&admission), Arc::clone(&book));
+        let reload = Reloader::new(&config, live.clone(), parts, ports.clone());
         let pool = pool(&config, of_workers(&devices, config.server.n_workers));
         let workers = Arc::new(WorkerPool::start(pool, Arc::new(registry.clone()))?);
         loader.connect(&workers);

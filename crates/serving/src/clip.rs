@@ -314,7 +314,10 @@ fn lengthened<'a>(
     cut: Cut,
     n_wanted: Option<usize>,
 ) -> Cow<'a, [u8]> {
-    let n_frames = n_wanted.filter(|_| cut.silence_follows).unwrap_or(0);
+    // Whoever asks for frames far behind the end of a clip is refused, and gets no silence up to there.
+    let Some(n_frames) = n_wanted.filter(|_| cut.silence_follows && cut.first_frame == 0) else {
+        return Cow::Borrowed(samples);
+    };
     let end = cut.first_frame.saturating_add(n_frames);
     let n_samples = frame_sample(u64_of(end), format.rate_hz);
     let n_bytes = usize_of(n_samples).saturating_mul(format.item_bytes());

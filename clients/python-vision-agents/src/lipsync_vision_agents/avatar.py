@@ -27,6 +27,7 @@ from vision_agents.core.agents.inference import (
     AudioOutputStream,
 )
 from vision_agents.core.avatars import Avatar, AVSynchronizer
+from vision_agents.core.utils.stream import StreamClosed
 from vision_agents.core.utils.video_track import QueuedVideoTrack
 
 logger = logging.getLogger("lipsync_vision_agents")
@@ -156,7 +157,7 @@ class LipsyncAvatar(Avatar):
         """Hand over what the head gives, until it is closed."""
         while (item := await head.take()) is not None:
             # The agent closes its streams in an order of its own.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(StreamClosed):
                 await self._give(item)
 
     async def _give(self, item: HeadItem) -> None:

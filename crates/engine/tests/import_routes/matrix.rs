@@ -187,7 +187,7 @@ fn in_eight_bits(net: &Unet) -> Vec<u8> {
         nodes.push(behind(
             tensor,
             "DequantizeLinear",
-            &[scale.name.clone()],
+            std::slice::from_ref(&scale.name),
             vec![],
         ));
         scales.push(scale);

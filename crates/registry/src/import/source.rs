@@ -165,7 +165,7 @@ fn networks(
     lines: &mut Vec<String>,
 ) -> Result<Networks, ImportError> {
     let mut candidates = Candidates::default();
-    candidates.gather(&order.source, fence, MAX_DEPTH)?;
+    candidates.gather(&order.source, MAX_DEPTH)?;
     let (mut generators, mut encoders) = (Vec::new(), Vec::new());
     for path in candidates.networks {
         match role(&path, fence) {
@@ -267,7 +267,7 @@ struct Candidates {
 
 impl Candidates {
     /// Looks through a folder and those below. Links to folders are not followed.
-    fn gather(&mut self, folder: &Path, fence: &Fence, depth: usize) -> Result<(), ImportError> {
+    fn gather(&mut self, folder: &Path, depth: usize) -> Result<(), ImportError> {
         let mut paths: Vec<PathBuf> =
             files::entries(folder, "source")?.collect::<Result<_, _>>()?;
         paths.sort_unstable();
@@ -285,7 +285,7 @@ impl Candidates {
                     .file_name()
                     .is_some_and(|n| PICTURES.iter().any(|p| n == *p));
                 if depth > 0 && !is_pictures {
-                    self.gather(&path, fence, depth - 1)?;
+                    self.gather(&path, depth - 1)?;
                 }
                 continue;
             }

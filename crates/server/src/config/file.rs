@@ -216,12 +216,9 @@ impl RawConfig {
         let values = self.values();
         let strict = self.strict.unwrap_or(false);
         let follow_links = self.follow_links.unwrap_or(false);
-        let (mut models, mut missing) = check_models(self.models, follow_links, &root)?;
-        if strict && !missing.is_empty() {
-            return Err(missing.swap_remove(0));
-        }
-        let scan = self.scan_models_root.unwrap_or(false);
-        let scan = scan.then(|| scan_of(root, follow_links, &models));
+        let (mut models, missing) = check_models(self.models, follow_links, &root, strict)?;
+        let scans = self.scan_models_root.unwrap_or(false);
+        let scan = scans.then(|| scan_of(root, follow_links, &models));
         models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
         let memory = MemoryLimit::of_process();
@@ -275,17 +272,21 @@ impl RawConfig {
     }
 }
 
-/// The models, and what is not there.
+/// The models, and what is not there; nothing may be missing if `strict`.
 fn check_models(
     raw: BTreeMap<String, RawModel>,
     follow_links: bool,
     root: &Path,
+    strict: bool,
 ) -> Result<(Vec<ModelConfig>, Vec<BadValue>), BadValue> {
     let mut models = Vec::with_capacity(raw.len());
     let mut missing = Vec::new();
     for (id, mut model) in raw {
         model.follow_links.get_or_insert(follow_links);
         models.push(model.check(&id, (root, &mut missing))?);
+    }
+    if strict && !missing.is_empty() {
+        return Err(missing.swap_remove(0));
     }
     Ok((models, missing))
 }

@@ -81,9 +81,12 @@ fn rename(node: &mut Node, path: &[&str], name: &str, done: &mut Vec<String>) {
         let below = entries
             .iter_mut()
             .filter(|entry| first == NAME || entry.key == first);
-        below.fold(false, |found, entry| {
-            walk(&mut entry.value, rest, name) || found
-        })
+        // Every one of them, also behind the first that is found.
+        let mut is_found = false;
+        for entry in below {
+            is_found |= walk(&mut entry.value, rest, name);
+        }
+        is_found
     }
     if walk(node, path, name) {
         let old = path.join(".");
@@ -283,7 +286,7 @@ logging: {level: "info", log_model_operations: true, stats_report_minutes: 5, lo
         assert!(mistake.contains("log_level"), "{mistake}");
         // What is wrong in such a file is refused as ever.
         let mistake = parse("onnx: {}\nserver: {queue_size: many}\n").unwrap_err();
-        assert!(mistake.contains("/etc/config.yaml:2:23"), "{mistake}");
+        assert!(mistake.contains("/etc/config.yaml:2:22"), "{mistake}");
         // A key that is there under both names keeps ours.
         let config = parse("onnx: {}\nlogging: {level: warn, log_level: info}\n").unwrap();
         assert_eq!(config.logging.level, "warn");

@@ -51,8 +51,8 @@ pub struct ServerLimits {
     pub peer_share_percent: u32,
     /// The same for one tenant, where there are several.
     pub tenant_share_percent: u32,
-    /// How old a connection may get; `None`: as old as its client likes.
-    pub max_age: Option<MaxAge>,
+    /// How old a connection may get.
+    pub max_age: MaxAge,
     /// Whether the Open Inference Protocol is served beside the server's own.
     pub open_inference: bool,
     /// Which protocols of servers that came before are served, too.
@@ -71,10 +71,10 @@ impl ServerLimits {
 }
 
 /// How old a connection may get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MaxAge {
-    /// From then on it takes no new call.
-    pub after: Duration,
+    /// From then on it takes no new call; `None`: it may get as old as it likes.
+    pub after: Option<Duration>,
     /// What its calls may take to end; `None`: as long as they last.
     pub grace: Option<Duration>,
 }
@@ -164,10 +164,10 @@ impl RawServer {
     }
 
     /// 0 is no limit.
-    fn max_age(&self) -> Result<Option<MaxAge>, BadValue> {
+    fn max_age(&self) -> Result<MaxAge, BadValue> {
         let limit = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         let grace = limit(self.max_connection_grace_s()?);
         let after = limit(self.max_connection_age_s()?);
-        Ok(after.map(|after| MaxAge { after, grace }))
+        Ok(MaxAge { after, grace })
     }
 }

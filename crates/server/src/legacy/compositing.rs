@@ -43,7 +43,7 @@ fn frames(made: Made) -> pb::CompositeBatchResponse {
         composited_frames: made.frames,
         inference_time_ms: short_ms(made.timings.infer),
         composite_time_ms: short_ms(made.timings.composite),
-        total_time_ms: short_ms(made.timings.total + made.load_time),
+        total_time_ms: short_ms(made.timings.total),
         audio_processing_ms: short_ms(made.timings.prepare),
         model_loaded: !made.load_time.is_zero(),
         model_load_time_ms: short_ms(made.load_time),

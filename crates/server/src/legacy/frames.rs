@@ -81,6 +81,7 @@ impl Core {
         let upload = arrival.upload.as_deref();
         let used = batches.model(&headers.caller, &model_id, upload).await?;
         let model = &used.lease.model;
+        let (load_time, gpu_id) = (used.lease.load_time, gpu_id(model.generator().device()));
         let output = headers.output(&model_id, &hot.output);
         let legacy = self.shared.limits.legacy;
         let order = ask.order(model, n_frames, &output, legacy.check_visual_frames)?;
@@ -88,9 +89,8 @@ impl Core {
             priority: headers.caller.check_priority(headers.caller.priority)?,
             ..order
         };
-        let served = batches.serve(&headers.caller, upload, order).await?;
+        let served = batches.serve_with(&headers.caller, used, order).await?;
         let timings = served.answer.timings.clone();
-        let (load_time, gpu_id) = (used.lease.load_time, gpu_id(model.generator().device()));
         let to_message = |answer: BatchAnswer| {
             let frames = answer.frames.into_iter().map(|frame| frame.coded.data);
             render(Made {

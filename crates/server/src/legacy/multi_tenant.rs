@@ -42,7 +42,7 @@ fn frames(made: Made) -> pb::CompositeBatchResponse {
         composited_frames: made.frames,
         inference_time_ms: ms(made.timings.infer),
         composite_time_ms: ms(made.timings.composite),
-        total_time_ms: ms(made.timings.total + made.load_time),
+        total_time_ms: ms(made.timings.total),
         model_loaded: !made.load_time.is_zero(),
         model_load_time_ms: ms(made.load_time),
         success: true,

@@ -113,8 +113,8 @@ impl Listening {
         };
         let tells_peers_apart = shared.limits.tells_peers_apart();
         let uploads = shared.admission.uploads().clone();
-        let age = shared.limits.max_age;
-        let reuse_limit = age.map_or(REUSE_LIMIT, |age| age.after.min(REUSE_LIMIT));
+        let age = shared.limits.max_age.after;
+        let reuse_limit = age.map_or(REUSE_LIMIT, |age| age.min(REUSE_LIMIT));
         let context = Context {
             pages: Arc::default(),
             web_sessions: tells_peers_apart.then(Arc::default),

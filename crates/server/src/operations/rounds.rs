@@ -43,7 +43,7 @@ impl Rounds {
         // Those that wait are as many as connections.
         let mut last = Arc::clone(&self.0).lock_owned().await;
         if let Some((begun, page)) = &last.page
-            && *begun >= asked
+            && *begun > asked
         {
             return Ok(page.clone());
         }
@@ -113,13 +113,16 @@ mod tests {
     async fn who_leaves_takes_the_turn_of_nobody() {
         let rounds = Rounds::default();
         let (go, wait) = mpsc::channel::<()>();
+        let (begins, begun) = tokio::sync::oneshot::channel();
         let asking = rounds.page(move || {
+            begins.send(()).unwrap();
             wait.recv().unwrap();
             vec![1]
         });
         let mut asking = Box::pin(asking);
         assert!(asking.as_mut().now_or_never().is_none());
         drop(asking);
+        begun.await.unwrap();
         let mut next = Box::pin(rounds.page(|| vec![2]));
         assert!(next.as_mut().now_or_never().is_none());
         go.send(()).unwrap();
@@ -135,6 +138,8 @@ mod tests {
         };
         rounds.page(write).await.unwrap();
         let until = rounds.0.lock().await.rests_until.unwrap();
+        // The clock of this test stands still, and who asks at the same moment gets the same page.
+        tokio::time::advance(Duration::from_nanos(1)).await;
         rounds.page(write).await.unwrap();
         assert!(Instant::now() >= until);
     }

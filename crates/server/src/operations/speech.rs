@@ -123,8 +123,10 @@ async fn answer(
     }
     let model_id = model_of(caller, query)?;
     let admission = &context.shared.admission;
-    let _place = admission.admit(caller, Work::Speech)?;
+    // A full server says so before it reads; a place is taken when the text is there.
+    admission.expect(caller, Work::Speech)?;
     let text = text_of(body, service.max_characters).await?;
+    let _place = admission.admit(caller, Work::Speech)?;
     let room = admission.reserve(caller, u64_of(service.max_audio_bytes))?;
     let speaking = spoken::speak(service, &text, model_id.as_str());
     let Sound { content_type, data } = admission

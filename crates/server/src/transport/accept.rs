@@ -77,9 +77,11 @@ impl Door {
             let _set = socket.set_nodelay(true);
             let (protocol, tls) = (protocol.clone(), self.tls.clone());
             let (connected, closing) = (self.traffic.connected(), still_open.clone());
+            // Now, not when the task begins: until then it could not give way.
+            let seat = Seat::new(place, address);
             connections.spawn(async move {
                 let _connected = connected;
-                serve(protocol, tls, socket, Seat::new(place, address), closing).await;
+                serve(protocol, tls, socket, seat, closing).await;
             });
         }
     }

@@ -6,14 +6,14 @@ use crate::config::MaxAge;
 
 /// Returns when a connection that begins now is too old: up to a tenth sooner or later than said, so that those that came
 /// together do not come back together. Never without a limit.
-pub(super) async fn over(age: Option<MaxAge>) {
-    let Some(age) = age else {
+pub(super) async fn over(age: MaxAge) {
+    let Some(after) = age.after else {
         return std::future::pending().await;
     };
     let mut dice = [0];
     // Without chance it is as good, where only a few come together.
     let _ = getrandom::getrandom(&mut dice);
-    sleep(age.after.mul_f64(0.9 + f64::from(dice[0]) / 255.0 * 0.2)).await;
+    sleep(after.mul_f64(0.9 + f64::from(dice[0]) / 255.0 * 0.2)).await;
 }
 
 #[cfg(test)]
@@ -26,10 +26,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_that_begin_together_do_not_end_together() {
-        let age = Some(MaxAge {
-            after: Duration::from_secs(1000),
+        let age = MaxAge {
+            after: Some(Duration::from_secs(1000)),
             grace: None,
-        });
+        };
         let begun = Instant::now();
         let ends = (0..50).map(|_| async {
             over(age).await;

@@ -85,7 +85,7 @@ pub(crate) async fn serve(
     door: Door,
     calls: impl Calls,
     unread: UnreadLimit,
-    age: Option<MaxAge>,
+    age: MaxAge,
     closing: watch::Receiver<()>,
 ) {
     let grpc = Grpc {
@@ -124,7 +124,7 @@ struct Grpc<C> {
     protocol: http2::Builder<Streams>,
     calls: C,
     lingering: Arc<Semaphore>,
-    age: Option<MaxAge>,
+    age: MaxAge,
     traffic: Arc<Traffic>,
 }
 
@@ -179,7 +179,7 @@ impl<C: Calls> Protocol for Grpc<C> {
         };
         let (limit, _lingers) = match end {
             End::Closing => (None, None),
-            End::Aged => (age.and_then(|age| age.grace), None),
+            End::Aged => (age.grace, None),
             // A call that is on its way right now is answered, if not too many do this at once.
             End::Withdrawn => match lingering.try_acquire() {
                 Ok(lingers) => (Some(LINGER), Some(lingers)),

@@ -61,7 +61,13 @@ fn sessions_and_calls_have_places_of_their_own() {
     // A session that leaves makes room for a session.
     drop(waiting.remove(0));
     assert!(submit(Work::Unary, 9).is_err());
-    waiting.push(submit(Work::Live, 4).unwrap());
+    // Once the dispatcher has noticed.
+    until(|| {
+        submit(Work::Live, 4).is_ok_and(|handle| {
+            waiting.push(handle);
+            true
+        })
+    });
     call.go(Act::Succeed);
     for handle in [running, next].into_iter().chain(waiting) {
         wait(handle).unwrap();

@@ -172,6 +172,7 @@ fn settings(key: Option<(&str, &str)>) -> Settings {
     let digest = DIGEST.replace('b', "c");
     let text = format!(
         "server: {{tls: {{cert: /a, key: /a}}}}\noperations: {{tls: {{cert: /a, key: /a}}}}\n\
+         alerts: {{webhook: \"http://b\"}}\ntraces: {{endpoint: \"http://b\"}}\n\
          models:\n  folder: {{path: a}}\n  \
          parts: {{model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}}\n\
          tenants:\n  folder: {{frames_per_second: 99, burst_frames: 98, \

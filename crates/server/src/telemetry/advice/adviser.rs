@@ -57,9 +57,12 @@ impl Adviser {
         while self.seen.front().is_some_and(is_old) {
             self.seen.pop_front();
         }
+        let is_past = |seen: &&Totals| totals.at_s.saturating_sub(seen.at_s) >= SHORTEST_S;
+        let minute_ago = self.seen.iter().rev().find(is_past);
         let found = self.seen.front().map(|before| {
             let evidence = Evidence {
                 before,
+                minute_ago: minute_ago.unwrap_or(before),
                 now: &totals,
                 state,
             };

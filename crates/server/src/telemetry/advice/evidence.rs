@@ -109,6 +109,8 @@ pub(crate) struct ModelNow {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Evidence<'a> {
     pub(crate) before: &'a Totals,
+    /// A minute ago: between `before` and `now`.
+    pub(crate) minute_ago: &'a Totals,
     pub(crate) now: &'a Totals,
     pub(crate) state: &'a State,
 }
@@ -120,6 +122,15 @@ pub(super) fn percent(part: u64, all: u64) -> u64 {
 }
 
 impl<'a> Evidence<'a> {
+    /// Of the last minute alone. What must be true at one time, such as refusals and idle workers, has to be true there,
+    /// too: over ten minutes a rush and the calm around it look like both at once.
+    pub(super) fn lately(&self) -> Self {
+        Self {
+            before: self.minute_ago,
+            ..*self
+        }
+    }
+
     /// Its length.
     pub(super) fn seconds(&self) -> u64 {
         self.now.at_s.saturating_sub(self.before.at_s)

@@ -54,7 +54,9 @@ pub(super) fn queue(e: &Evidence<'_>) -> Option<Advice> {
     let refused = e.refused("queue") + e.refused("requests");
     let busy = e.busy_percent();
     let from = e.state.keys.queue_size;
-    (refused >= MIN_REFUSALS && busy < CALM_PERCENT && from < 1_000_000).then(|| Advice {
+    let is_calm =
+        busy < CALM_PERCENT && (calm_and_refused(e, "queue") || calm_and_refused(e, "requests"));
+    (refused >= MIN_REFUSALS && is_calm && from < 1_000_000).then(|| Advice {
         key: "server.queue_size",
         from: Setting::Number(from),
         to: Setting::Number((from * 2).min(1_000_000)),
@@ -63,6 +65,12 @@ pub(super) fn queue(e: &Evidence<'_>) -> Option<Advice> {
             counted(refused, "call", "calls")
         ),
     })
+}
+
+/// Whether calls were refused in the last minute while the workers had time.
+fn calm_and_refused(e: &Evidence<'_>, reason: &str) -> bool {
+    let lately = e.lately();
+    lately.refused(reason) > 0 && lately.busy_percent() < CALM_PERCENT
 }
 
 /// More sessions than the workers can serve, or fewer than they could.
@@ -87,7 +95,8 @@ pub(super) fn sessions(e: &Evidence<'_>) -> Option<Advice> {
         return (to < from).then(|| advice(to, cause));
     }
     let refused = e.refused("sessions");
-    (refused >= MIN_REFUSALS && busy < CALM_PERCENT && late < LATE_PERCENT).then(|| {
+    let is_calm = busy < CALM_PERCENT && late < LATE_PERCENT && calm_and_refused(e, "sessions");
+    (refused >= MIN_REFUSALS && is_calm).then(|| {
         // As many as would make workers busy, but not all at once.
         let full = from * CALM_PERCENT / busy.max(1);
         let to = full.min(from * 3 / 2).max(from + 1);

@@ -74,7 +74,7 @@ impl Client {
             protocol: protocol(Arc::new(|| LIMIT)),
             calls: pieces,
             lingering: Arc::new(Semaphore::new(1)),
-            age: None,
+            age: crate::config::MaxAge::default(),
             traffic: Arc::default(),
         };
         tokio::spawn(grpc.converse(theirs, seat, closing));
