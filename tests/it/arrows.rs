@@ -77,6 +77,7 @@ const EDGES: [(&str, &[&str]); 3] = [
             "crates/server/src/routes.rs",
             "crates/server/src/serve/",
             "crates/server/src/service/",
+            "crates/server/src/tune/",
             "crates/server/src/traces/",
             "crates/server/src/wire/",
             "src/client.rs",

@@ -3,6 +3,7 @@
 //! Tests with `FakeLoader` hold the networks at a gate and so make any load situation on purpose;
 //! tests of what people see use the demo avatar and the real engine.
 
+mod adapting;
 mod admin;
 mod arrows;
 mod background;

@@ -294,7 +294,7 @@ async fn the_past_and_the_alerts_are_there_for_pages() -> Result<()> {
         let alert = alerts.iter().find(|alert| alert["name"] == name);
         alert.map(|alert| alert["severity"].clone())
     };
-    assert_eq!(alerts.len(), 6);
+    assert_eq!(alerts.len(), 12);
     assert_eq!(severity("queue_wait"), Some(Value::Null));
     // Every machine that can run this test uses more than a hundredth of its memory.
     assert_ne!(severity("memory"), Some(Value::Null));

@@ -34,6 +34,7 @@ SMALL_METHODS = (
     "/lipsync.v1.ModelAdmin/UnloadModel",
     "/lipsync.v1.ModelAdmin/GetModelStats",
     "/lipsync.v1.ServerAdmin/GetServerStats",
+    "/lipsync.v1.ServerAdmin/ExplainTenants",
     WATCH_STATS,
     "/grpc.health.v1.Health/Check",
     HEALTH_WATCH,

@@ -77,6 +77,12 @@ pub trait NetworkLoader: Send + Sync {
         VisualCacheStats::default()
     }
 
+    /// Has the visual cache on the host hold at most this part of what it was made for, percent, from now on. The
+    /// default: nothing is kept.
+    fn limit_visual_cache(&self, percent: u32) {
+        let _ = percent;
+    }
+
     /// Runs a generator once, so that a model that cannot run is not called ready and the first
     /// request finds caches warm. The default runs one black frame with silent audio.
     ///

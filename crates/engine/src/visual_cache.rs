@@ -12,7 +12,10 @@
 use std::{
     any::Any,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use lipsync_core::sync::lock;
@@ -22,7 +25,10 @@ use lru::LruCache;
 #[derive(Debug)]
 pub struct VisualCache {
     state: Mutex<State>,
-    capacity_bytes: u64,
+    /// Read and written under the lock of the state.
+    capacity_bytes: AtomicU64,
+    /// The capacity that it was made with.
+    made_for_bytes: u64,
 }
 
 /// How a cache, or one generator's part of it, has fared.
@@ -104,17 +110,40 @@ impl VisualCache {
                 total: VisualCacheStats::default(),
                 next_shelf: 0,
             }),
-            capacity_bytes,
+            capacity_bytes: AtomicU64::new(capacity_bytes),
+            made_for_bytes: capacity_bytes,
         }
+    }
+
+    /// Has it hold at most this part of the bytes that it was made for, percent (up to 100), from now on. What is
+    /// beyond that goes, but for what is being computed or read.
+    pub fn limit_to(&self, percent: u32) {
+        let percent = u64::from(percent.min(100));
+        let capacity_bytes = self.made_for_bytes / 100 * percent;
+        let capacity_bytes = match percent {
+            100 => self.made_for_bytes,
+            _ => capacity_bytes,
+        };
+        let mut dropped = vec![];
+        let mut state = self.lock();
+        self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
+        let _fits = state.make_room(0, capacity_bytes, &mut dropped);
+        drop(state);
+        // Megabytes are given back here, outside the lock.
+        drop(dropped);
     }
 
     /// The counters of all generators, those that are gone included.
     #[must_use]
     pub fn stats(&self) -> VisualCacheStats {
         VisualCacheStats {
-            capacity_bytes: self.capacity_bytes,
+            capacity_bytes: self.capacity_bytes(),
             ..self.lock().total
         }
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -197,7 +226,7 @@ impl Shelf {
         let mut dropped = vec![];
         let mut state = self.cache.lock();
         let is_free = !state.entries.contains(&key)
-            && state.make_room(self.entry_bytes, self.cache.capacity_bytes, &mut dropped);
+            && state.make_room(self.entry_bytes, self.cache.capacity_bytes(), &mut dropped);
         if is_free {
             let bytes = self.entry_bytes;
             state.entries.push(key, Entry { bytes, kept: None });
@@ -217,7 +246,7 @@ impl Shelf {
     pub fn stats(&self) -> VisualCacheStats {
         let state = self.cache.lock();
         VisualCacheStats {
-            capacity_bytes: self.cache.capacity_bytes,
+            capacity_bytes: self.cache.capacity_bytes(),
             ..state.by_shelf.get(&self.id).copied().unwrap_or_default()
         }
     }

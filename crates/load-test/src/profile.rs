@@ -196,6 +196,13 @@ mod tests {
     }
 
     #[test]
+    fn phases_are_those_of_the_servers_tune() {
+        let first = [0, 1, 2].map(|user| phase(1, user));
+        let expected = [11_428_519, 5_525_782, 4_013_707];
+        assert_eq!(first, expected.map(Duration::from_micros));
+    }
+
+    #[test]
     fn steady_users_share_the_rate() {
         let at =
             |user| -> Vec<Duration> { steady(10.0, user, 2, 8).take(3).map(|s| s.at).collect() };

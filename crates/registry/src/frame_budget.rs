@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,7 +32,10 @@ pub(crate) struct Holding {
 /// There is no lock around the whole: caches take and release with atomic operations, and what is
 /// reclaimed is taken from one cache after the other.
 pub(crate) struct FrameBudget {
+    /// As configured.
     limit: AtomicU64,
+    /// The part of it that may be used, percent.
+    usable_percent: AtomicU32,
     held: AtomicU64,
     idle_after: Mutex<Duration>,
     holders: Mutex<Vec<Weak<dyn Holder>>>,
@@ -43,6 +46,7 @@ impl FrameBudget {
     pub(crate) fn new(limit: u64, idle_after: Duration) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicU64::new(limit),
+            usable_percent: AtomicU32::new(100),
             held: AtomicU64::new(0),
             idle_after: Mutex::new(idle_after),
             holders: Mutex::default(),
@@ -54,6 +58,20 @@ impl FrameBudget {
     pub(crate) fn limit(&self, limit: u64, idle_after: Duration) {
         self.limit.store(limit, Ordering::SeqCst);
         *lock(&self.idle_after) = idle_after;
+    }
+
+    /// Has a part of the limit hold instead of it, percent. [`Self::reclaim`] of nothing then gives back what is
+    /// beyond that.
+    pub(crate) fn use_only(&self, percent: u32) {
+        self.usable_percent
+            .store(percent.min(100), Ordering::SeqCst);
+    }
+
+    /// What holds now.
+    fn usable(&self) -> u64 {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let percent = u128::from(self.usable_percent.load(Ordering::SeqCst));
+        u64::try_from(u128::from(limit) * percent / 100).unwrap_or(limit)
     }
 
     pub(crate) fn join(&self, holder: Weak<dyn Holder>) {
@@ -71,13 +89,13 @@ impl FrameBudget {
     }
 
     pub(crate) fn try_take(&self, n_bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::SeqCst);
+        let limit = self.usable();
         let take = |held: u64| held.checked_add(n_bytes).filter(|held| *held <= limit);
         let taken = self
             .held
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
         // Either this sees a limit that was lowered meanwhile, or who lowered it sees these bytes.
-        let is_within = self.limit.load(Ordering::SeqCst) >= limit || self.has_room(0);
+        let is_within = self.usable() >= limit || self.has_room(0);
         if taken.is_ok() && !is_within {
             self.release(n_bytes);
         }
@@ -131,7 +149,7 @@ impl FrameBudget {
     fn missing(&self, n_bytes: u64) -> u64 {
         self.held()
             .saturating_add(n_bytes)
-            .saturating_sub(self.limit.load(Ordering::SeqCst))
+            .saturating_sub(self.usable())
     }
 
     fn holders(&self) -> Vec<(Arc<dyn Holder>, Holding)> {

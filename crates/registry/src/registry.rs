@@ -305,6 +305,15 @@ impl Registry {
         network_file::read(&avatar.fence, &avatar.generator, "generator")
     }
 
+    /// Has caches of frames and of network results hold at most this part of what is configured, percent (up to 100),
+    /// from now on. Nothing is refused for it: what is not kept is read or computed again. What is beyond it goes
+    /// before this returns, so it blocks.
+    pub fn limit_caches(&self, percent: u32) {
+        self.shared.frame_budget.use_only(percent);
+        self.shared.shrink();
+        self.shared.loader.limit_visual_cache(percent);
+    }
+
     /// How what all generators keep of background frames has fared.
     #[must_use]
     pub fn visual_cache(&self) -> VisualCacheStats {

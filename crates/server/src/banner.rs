@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::gpus::{GpuStatus, InWords};
+use crate::{
+    config::WorkerCount,
+    gpus::{GpuStatus, InWords},
+};
 
 /// The start-up banner: version, device, workers, models, addresses.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub struct Banner<'a> {
     /// How the GPUs are among it, where that is known.
     pub gpus: Vec<GpuStatus>,
     /// Worker threads.
-    pub n_workers: usize,
+    pub workers: WorkerCount,
     /// Places in the queue.
     pub queue_capacity: usize,
     /// Ids of the configured models, and of each that is loaded in which numbers it runs, and why.
@@ -51,7 +54,7 @@ impl fmt::Display for Banner<'_> {
         writeln!(
             f,
             "  workers  {}, queue {}",
-            self.n_workers, self.queue_capacity
+            self.workers, self.queue_capacity
         )?;
         writeln!(f, "  models   {n_models}: {}", ids.join(", "))?;
         write!(
@@ -96,7 +99,7 @@ mod tests {
                 temperature_c: 41,
                 ..GpuStatus::default()
             }],
-            n_workers: 4,
+            workers: WorkerCount::Fixed(4),
             queue_capacity: 100,
             models,
         };

@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
+use lipsync_engine::CpuIsa;
 use lipsync_registry::Registry;
 use lipsync_serving::{admission::Admission, batch::Batches, phase::Phase, pipeline::Pipeline};
 use tokio::sync::watch;
 
 use crate::{
+    adapt::{Events, Outlook},
     busy::BusyShare,
     config::{Hot, Live, ServerLimits},
     gpus::Gpus,
@@ -35,6 +37,8 @@ pub struct Shared {
     pub reload: Reloader,
     /// What runs the networks.
     pub device: String,
+    /// Instructions of the CPU engine.
+    pub cpu_isa: CpuIsa,
     /// The main figures of the last days, and what is wrong with them.
     pub past: Past,
     /// Who tells others what is wrong.
@@ -43,6 +47,10 @@ pub struct Shared {
     pub figures: Arc<EdgeFigures>,
     /// How the GPUs are that run the networks, if any do.
     pub gpus: Gpus,
+    /// What the server has changed by itself, and why.
+    pub events: Arc<Events>,
+    /// What is expected of the next minutes.
+    pub outlook: Outlook,
     /// How busy the workers are.
     pub busy: BusyShare,
     /// How many answers tell how the server is.

@@ -9,6 +9,7 @@
 // `eprintln!` panics if standard error is gone, and blocks if nobody reads it.
 #![deny(clippy::print_stderr)]
 
+pub mod adapt;
 pub mod avatar_check;
 pub mod banner;
 pub mod busy;
@@ -27,6 +28,7 @@ mod http_post;
 pub mod legacy;
 mod listen;
 pub mod loader;
+pub mod meaning;
 pub mod open_inference;
 mod operations;
 pub mod output;
@@ -44,6 +46,7 @@ pub mod tenants;
 pub mod tls;
 mod traces;
 mod transport;
+pub mod tune;
 mod whole_file;
 pub mod wire;
 

@@ -109,10 +109,10 @@ impl EngineLoader {
         let engine = &config.engine;
         let host = CpuLoader::new(engine.cpu_isa, engine.visual_cache_bytes).limited(engine.limits);
         if cudas.is_empty() {
-            return Ok(Arc::new(host.with_workers(config.server.n_workers)));
+            return Ok(Arc::new(host.with_workers(config.server.workers.max())));
         }
         let all: Vec<Device> = cudas.iter().map(|cuda| cuda.device()).collect();
-        let workers = devices::of_workers(&all, config.server.n_workers);
+        let workers = devices::of_workers(&all, config.server.workers.max());
         let gpu = |cuda: Arc<Cuda>| {
             let (free, _) = cuda.memory().map_err(|error| unready(&cuda, error))?;
             let cache_bytes = cache_bytes_on_device(engine.visual_cache_bytes, free);
@@ -191,6 +191,10 @@ impl NetworkLoader for CpuLoader {
 
     fn visual_cache(&self) -> VisualCacheStats {
         self.visual_cache.stats()
+    }
+
+    fn limit_visual_cache(&self, percent: u32) {
+        self.visual_cache.limit_to(percent);
     }
 
     fn device(&self) -> String {
@@ -351,7 +355,7 @@ mod tests {
         let config = Config::parse("", Path::new("config.yaml"), []).unwrap();
         let loader = EngineLoader::choose(&config, Vec::new()).unwrap();
         assert_eq!(loader.devices()[0].device, Device::Cpu);
-        assert_eq!(loader.host_workers(), config.server.n_workers as u64);
+        assert_eq!(loader.host_workers(), config.server.workers.max() as u64);
         let onnx = write_variant("small-opset13").unwrap();
         let generator = loader.generator(&onnx, Device::Cpu, Precision::F32);
         assert!(generator.unwrap().workspace_bytes() > 0);

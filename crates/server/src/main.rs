@@ -14,6 +14,7 @@ mod plan_command;
 mod shell_command;
 mod signals;
 mod tenants_text;
+mod tune_command;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -24,6 +25,7 @@ use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
     Config, DeviceRefused, RunningServer, StartError,
     banner::Banner,
+    config::WorkerCount,
     devices,
     output::{Log, Output},
     process,
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Plan { device_memory_gb } => {
             plan_command::plan(&arguments.config, device_memory_gb)
         }
+        Command::Tune { minutes, write } => tune_command::tune(&arguments.config, minutes, write),
         Command::Keys { command } => keys_command::keys(command),
         Command::InspectModel {
             file,
@@ -190,7 +193,13 @@ fn announce(running: &RunningServer, stdout: &Output) {
         tls: running.is_encrypted(),
         device: &shared.device,
         gpus: shared.gpus.latest(),
-        n_workers: shared.pipeline.workers.stats().n_workers(),
+        workers: match shared.limits.workers {
+            // Every device has one.
+            WorkerCount::Fixed(_) => {
+                WorkerCount::Fixed(shared.pipeline.workers.stats().n_workers())
+            }
+            adapted => adapted,
+        },
         queue_capacity: shared.limits.queue_capacity,
         models: models
             .iter()

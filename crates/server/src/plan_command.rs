@@ -29,7 +29,7 @@ pub fn plan(file: &Path, device_memory_gb: Option<u32>) -> anyhow::Result<ExitCo
     let given = device_memory_gb.map(|gb| u64::from(gb) << 30);
     let engine = config.engine;
     let mut plan = CapacityPlan {
-        n_workers: config.server.n_workers,
+        n_workers: config.server.workers.max(),
         n_gpus: found.len(),
         max_bytes: config.registry.max_bytes,
         visual_cache_bytes: engine.visual_cache_bytes,

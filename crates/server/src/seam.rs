@@ -60,13 +60,12 @@ impl NetworkLoader for WarmLoader {
         self.inner.devices()
     }
 
-    /// Those that there are now: workers join and leave.
+    /// Those that there are now, or as many as may join.
     fn host_workers(&self) -> u64 {
-        let workers = self.workers();
-        workers.map_or_else(
-            || self.inner.host_workers(),
-            |workers| u64_of(workers.n_workers_on(Device::Cpu)),
-        )
+        let here = self
+            .workers()
+            .map(|workers| workers.n_workers_on(Device::Cpu));
+        here.map_or(0, u64_of).max(self.inner.host_workers())
     }
 
     fn arena_bytes(&self, onnx: &[u8], device: Device) -> u64 {
@@ -87,6 +86,10 @@ impl NetworkLoader for WarmLoader {
 
     fn visual_cache(&self) -> VisualCacheStats {
         self.inner.visual_cache()
+    }
+
+    fn limit_visual_cache(&self, percent: u32) {
+        self.inner.limit_visual_cache(percent);
     }
 
     /// On the host one run is enough. On other devices a first run costs each worker far more than the

@@ -11,11 +11,12 @@ use lipsync_registry::{NetworkLoader, Registry};
 use lipsync_serving::{
     admission::Admission, cpu_pool::CpuPool, phase::Phase, pipeline::Pipeline, telemetry::Book,
 };
-use lipsync_worker_pool::{PoolConfig, Recovery, WorkerPool};
+use lipsync_worker_pool::{PoolConfig, WorkerPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tower::Layer as _;
 
 use crate::{
+    adapt::{Events, Outlook},
     busy::BusyShare,
     config::{self, Config, Live},
     core_state::Shared,
@@ -48,6 +49,8 @@ pub struct Server {
     mail: Mail,
     phase: watch::Sender<Phase>,
     watching_gpus: Option<JoinHandle<()>>,
+    /// Where workers may run.
+    devices: Vec<Device>,
     strict: bool,
 }
 
@@ -57,12 +60,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: Config, loader: Arc<dyn NetworkLoader>) -> Result<Self, StartError> {
-        let address = config.server.address;
-        let listener = listen(address).map_err(|source| StartError::Bind { address, source })?;
-        let by_peer = config.server.tells_peers_apart();
-        let tls = encrypted(config.tls.as_ref(), b"h2", by_peer)?;
-        let mut ports: Vec<_> = tls.iter().cloned().collect();
-        let operations = bind_operations(config.operations.as_ref(), &mut ports, by_peer).await?;
+        let doors = Doors::open(&config).await?;
         let (phase, phase_seen) = watch::channel(Phase::Starting);
         let device = loader.device();
         let devices: Vec<Device> = loader.devices().iter().map(|room| room.device).collect();
@@ -72,13 +70,13 @@ impl Server {
         let admission = Arc::new(Admission::new(config.admission(), phase_seen.clone()));
         let book = Arc::<Book>::default();
         let parts = (registry.clone(), Arc::clone(&admission), Arc::clone(&book));
-        let reload = Reloader::new(&config, live.clone(), parts, ports.clone());
-        let pool = pool(&config, of_workers(&devices, config.server.n_workers));
+        let reload = Reloader::new(&config, live.clone(), parts, doors.ports.clone());
+        let pool = pool(&config, &devices);
         let workers = Arc::new(WorkerPool::start(pool, Arc::new(registry.clone()))?);
         loader.connect(&workers);
         let (tracer, spans) = config.traces.clone().map(Tracer::new).unzip();
         let figures = EdgeFigures::new(Arc::clone(&book), live.clone(), tracer);
-        let (poster, mailbag) = Poster::new(address);
+        let (poster, mailbag) = Poster::new(config.server.address);
         let past = attendants::past(&config).await;
         let shared = Arc::new(Shared {
             admission,
@@ -87,9 +85,10 @@ impl Server {
                 workers,
                 cpu: CpuPool::new(),
                 book,
-                takes_turns_by_peer: by_peer,
+                takes_turns_by_peer: config.server.tells_peers_apart(),
             },
             limits: config.server,
+            cpu_isa: config.engine.cpu_isa,
             live,
             own_resume_keys: ResumeKeys::random().ok().map(Arc::new),
             reload,
@@ -97,8 +96,10 @@ impl Server {
             figures: Arc::new(figures),
             past,
             poster,
-            tls: ports,
+            tls: doors.ports,
             gpus: Gpus::default(),
+            events: Arc::<Events>::default(),
+            outlook: Outlook::default(),
             busy: BusyShare::default(),
             answer_rate: AnswerRate::default(),
             started: Instant::now(),
@@ -106,12 +107,13 @@ impl Server {
         });
         Ok(Self {
             shared,
-            listener,
-            operations,
-            tls,
+            listener: doors.listener,
+            operations: doors.operations,
+            tls: doors.tls,
             mail: (mailbag, spans),
             phase,
             watching_gpus: None,
+            devices,
             strict: config.strict,
         })
     }
@@ -142,6 +144,7 @@ impl Server {
             mail,
             phase,
             watching_gpus,
+            devices,
             strict,
         } = self;
         let address = listener.local_addr().map_err(|source| StartError::Bind {
@@ -171,7 +174,7 @@ impl Server {
             closing,
         );
         let serving = tokio::spawn(serving);
-        let mut attendants = attendants::begin(&shared, &phase, mail);
+        let mut attendants = attendants::begin(&shared, &phase, (mail, devices));
         attendants.extend(watching_gpus);
         let mut running = RunningServer {
             address,
@@ -192,14 +195,42 @@ impl Server {
     }
 }
 
-fn pool(config: &Config, devices: Vec<Device>) -> PoolConfig {
+/// The ports of a server, taken.
+struct Doors {
+    listener: TcpListener,
+    tls: Option<Arc<Port>>,
+    /// All that are encrypted.
+    ports: Vec<Arc<Port>>,
+    operations: Option<Listening>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        let address = config.server.address;
+        let bind = |source| StartError::Bind { address, source };
+        let listener = listen(address).map_err(bind)?;
+        let by_peer = config.server.tells_peers_apart();
+        let tls = encrypted(config.tls.as_ref(), b"h2", by_peer)?;
+        let mut ports: Vec<_> = tls.iter().cloned().collect();
+        let operations = bind_operations(config.operations.as_ref(), &mut ports, by_peer).await?;
+        Ok(Self {
+            listener,
+            tls,
+            ports,
+            operations,
+        })
+    }
+}
+
+/// Workers are dealt to these devices.
+fn pool(config: &Config, devices: &[Device]) -> PoolConfig {
     PoolConfig {
-        devices,
+        devices: of_workers(devices, config.server.workers.at_start()),
         queue_capacity: config.server.queue_capacity,
         max_batch_frames: config.engine.max_batch,
         max_batch_wait: config.engine.max_batch_wait,
         scheduling: config.scheduling.clone(),
-        recovery: Recovery::default(),
+        recovery: config.recovery,
     }
 }
 

@@ -138,6 +138,15 @@ impl Tenants {
         self.tenants.is_empty()
     }
 
+    /// The tenants of the configuration; without any, the one of everybody.
+    #[must_use]
+    pub fn or_everybody(&self) -> &[Arc<Tenant>] {
+        match self.is_empty() {
+            true => std::slice::from_ref(&self.everybody),
+            false => &self.tenants,
+        }
+    }
+
     /// The tenants of the configuration.
     #[must_use]
     pub fn list(&self) -> &[Arc<Tenant>] {

@@ -7,12 +7,12 @@ mod upload;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use lipsync_core::{Fps, saturate::usize_of};
+use lipsync_core::{Fps, Priority, saturate::usize_of};
 use tokio::sync::watch;
 
 use crate::{
@@ -52,6 +52,8 @@ pub struct Admission {
     rates: Arc<Rates>,
     residents: Arc<Residents>,
     n_rejected: AtomicU64,
+    /// Whether work of the lowest priority is refused.
+    sheds_low: AtomicBool,
 }
 
 /// As good as no limit: they are only counted. What they hold is bounded in bytes, for unary calls all
@@ -67,6 +69,9 @@ const SPEECH: usize = 16;
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(250);
 /// An answer that has waited for its reader for longer gives way where there is no room for others.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// When those come back that were shed. What is done about a server under pressure lasts for a minute and more.
+const SHED_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// How many places there are, and how many bytes.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +90,15 @@ pub struct Limits {
     pub peer_share_percent: u32,
     /// The same for one tenant, where there are several.
     pub tenant_share_percent: u32,
+}
+
+impl Limits {
+    /// Unary calls that may be in progress: beside those in the queue, they are in preparation, in a worker or being
+    /// composited. The bound keeps what they hold in memory in proportion to the queue.
+    #[must_use]
+    pub fn max_requests(&self) -> usize {
+        self.queue_capacity.saturating_add(4 * self.n_workers)
+    }
 }
 
 #[cfg(test)]
@@ -142,9 +156,7 @@ impl Admission {
                 patience,
             })
         };
-        // Beside those in the queue, requests are in preparation, in a worker or being composited.
-        // The bound keeps what they hold in memory in proportion to the queue.
-        let n_requests = limits.queue_capacity.saturating_add(4 * limits.n_workers);
+        let n_requests = limits.max_requests();
         let n_unread = max_unread_sessions(limits.max_sessions);
         let (uploads, unsent) = (limits.max_upload_bytes, limits.max_unsent_bytes);
         Self {
@@ -171,6 +183,7 @@ impl Admission {
             rates: Arc::default(),
             residents: Arc::default(),
             n_rejected: AtomicU64::new(0),
+            sheds_low: AtomicBool::new(false),
         }
     }
 
@@ -196,6 +209,31 @@ impl Admission {
         };
         let place = Some(place);
         Ok(Admitted { place, memory })
+    }
+
+    /// Unary calls that may be in progress.
+    #[must_use]
+    pub fn max_requests(&self) -> usize {
+        self.requests.limit()
+    }
+
+    /// Has new calls and sessions of low priority refused from now on, or not any more. Those that there are go on.
+    pub fn shed_low(&self, sheds: bool) {
+        self.sheds_low.store(sheds, Ordering::Relaxed);
+    }
+
+    /// Refuses work of low priority while that is shed.
+    ///
+    /// # Errors
+    /// [`ServeError::LowPriorityShed`].
+    pub(crate) fn check_shed(&self, priority: Priority) -> Result<(), ServeError> {
+        if priority != Priority::Low || !self.sheds_low.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.n_rejected.fetch_add(1, Ordering::Relaxed);
+        Err(ServeError::LowPriorityShed {
+            retry: SHED_RETRY_AFTER,
+        })
     }
 
     /// Whether a caller would be let in now. A full server says so before it reads a message.

@@ -189,6 +189,7 @@ impl Batches {
     ) -> Result<Served<BatchAnswer>, ServeError> {
         let arrived = Instant::now();
         let (output, priority) = (order.output, order.priority);
+        self.admission.check_shed(priority)?;
         let allow_partial = order.allow_partial;
         let pipeline = self.pipeline.of(caller);
         let Prepared {

@@ -28,6 +28,8 @@ pub struct Caller {
     pub deadline: Option<Instant>,
     /// Longest time in the queue.
     pub max_wait: Option<Duration>,
+    /// Whether its frames are to share no batch with those of others.
+    pub runs_alone: bool,
     /// Where the call came from.
     pub peer: Peer,
     /// What the call comes to, filled in on its way.

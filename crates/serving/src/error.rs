@@ -57,6 +57,15 @@ pub enum ServeError {
         /// When to come back.
         retry: Duration,
     },
+    /// Work of low priority is shed for now.
+    #[error(
+        "the server is under pressure and refuses work of low priority for now; try again in {} ms",
+        retry.as_millis()
+    )]
+    LowPriorityShed {
+        /// When to come back.
+        retry: Duration,
+    },
     /// The caller shows no key that is good now. Which of that it is, nobody is told.
     #[error("a valid key is needed (authorization: Bearer <key>)")]
     Unauthenticated,
@@ -186,6 +195,7 @@ impl ServeError {
             Self::Overloaded { what, .. } => Some(shortage(what)),
             Self::OutOfMemory { .. } => Some("memory"),
             Self::OverQuota { .. } => Some("quota"),
+            Self::LowPriorityShed { .. } => Some("low_priority"),
             Self::WaitTooLong { .. } => Some("expected_wait"),
             Self::KeepsFailing { .. } => Some("circuit"),
             Self::QueueTimeout { .. } => Some("queue_timeout"),

@@ -74,6 +74,7 @@ impl Pipeline {
                 deadline: caller.deadline,
                 due: None,
                 max_wait,
+                runs_alone: caller.runs_alone,
                 work,
             },
             max_wait,

@@ -3,7 +3,7 @@
 //! A network is loaded for one device, so each (model, device) has its own. One that is loaded anew begins anew.
 //!
 //! ```text
-//! Closed ──TRIP failures in a row──▶ Open ──the pause is over──▶ HalfOpen ──enough successes──▶ Closed
+//! Closed ──failures in a row──▶ Open ──the pause is over──▶ HalfOpen ──enough successes──▶ Closed
 //!                                      ▲                            │
 //!                                      └───────── a failure ────────┘   (with a pause twice as long)
 //! ```
@@ -20,13 +20,28 @@ use tokio::sync::watch;
 
 use crate::cost::is_same;
 
-/// Jobs that fail in a row before a network is refused. One success in between and it begins to count anew, so a
-/// client whose jobs alone fail closes nothing to others.
-const TRIP: u32 = 5;
-/// How long a network is refused after it was closed for the first time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// And at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// When a network is refused, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerRules {
+    /// Jobs that fail in a row before it is, at least 1. One success in between and it begins to count anew, so a
+    /// client whose jobs alone fail closes nothing to others.
+    pub trip_after: u32,
+    /// How long it is refused for the first time. The pause doubles each time.
+    pub first_pause: Duration,
+    /// And at most.
+    pub longest_pause: Duration,
+}
+
+impl Default for BreakerRules {
+    fn default() -> Self {
+        Self {
+            trip_after: 5,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Jobs of a network at once with which it is fully back. It begins with one, and each success doubles it.
 const FULLY_BACK: u32 = 16;
 /// Batches in a row that fail and whose frames succeed one by one, before batches are given up.
@@ -58,6 +73,7 @@ pub struct NetworkHealth {
 /// One network's breaker. It reads no clock.
 #[derive(Debug, Default)]
 struct Breaker {
+    rules: BreakerRules,
     state: BreakerState,
     /// Failures in a row.
     n_failures: u32,
@@ -83,7 +99,7 @@ impl Breaker {
         }
         if self.state == BreakerState::HalfOpen {
             if self.n_there >= self.n_allowed {
-                return Err(FIRST_PAUSE);
+                return Err(self.rules.first_pause);
             }
             self.n_there += 1;
         }
@@ -102,7 +118,11 @@ impl Breaker {
                 if self.state == BreakerState::HalfOpen {
                     self.n_allowed = self.n_allowed.saturating_mul(2);
                     if self.n_allowed >= FULLY_BACK {
-                        *self = Self::default();
+                        let rules = self.rules;
+                        *self = Self {
+                            rules,
+                            ..Self::default()
+                        };
                     }
                 }
                 false
@@ -110,14 +130,14 @@ impl Breaker {
             Some(false) => {
                 self.n_failures = self.n_failures.saturating_add(1);
                 let trips = match self.state {
-                    BreakerState::Closed => self.n_failures >= TRIP,
+                    BreakerState::Closed => self.n_failures >= self.rules.trip_after,
                     BreakerState::HalfOpen => true,
                     // One that was accepted before.
                     BreakerState::Open => false,
                 };
                 if trips {
-                    let pause = self.pause.unwrap_or(FIRST_PAUSE);
-                    self.pause = Some((pause * 2).min(LONGEST_PAUSE));
+                    let pause = self.pause.unwrap_or(self.rules.first_pause);
+                    self.pause = Some((pause * 2).min(self.rules.longest_pause));
                     self.state = BreakerState::Open;
                     self.until = now.checked_add(pause);
                 }
@@ -159,6 +179,7 @@ pub(crate) enum Change {
 /// The health of all networks that are in memory.
 pub(crate) struct Healths {
     networks: Mutex<Vec<Health>>,
+    rules: BreakerRules,
     /// Counts changes of breakers.
     changes: watch::Sender<u64>,
 }
@@ -171,10 +192,12 @@ struct Health {
     batching: Batching,
 }
 
-impl Default for Healths {
-    fn default() -> Self {
+impl Healths {
+    /// Nothing known yet.
+    pub(crate) fn new(rules: BreakerRules) -> Self {
         Self {
             networks: Mutex::default(),
+            rules,
             changes: watch::Sender::new(0),
         }
     }
@@ -303,7 +326,10 @@ impl Healths {
             networks.push(Health {
                 generator: Arc::downgrade(generator),
                 device: generator.device(),
-                breaker: Breaker::default(),
+                breaker: Breaker {
+                    rules: self.rules,
+                    ..Breaker::default()
+                },
                 batching: Batching::default(),
             });
             networks.len() - 1
@@ -322,6 +348,9 @@ impl fmt::Debug for Healths {
 mod tests {
     use super::*;
     use crate::tests::fake::Fake;
+
+    const TRIP: u32 = 5;
+    const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_network_that_keeps_failing_is_refused_and_comes_back_by_and_by() {
@@ -367,9 +396,39 @@ mod tests {
     }
 
     #[test]
+    fn other_rules_hold_after_a_recovery_too() {
+        let now = Instant::now();
+        let rules = BreakerRules {
+            trip_after: 1,
+            first_pause: Duration::from_secs(5),
+            longest_pause: Duration::from_secs(8),
+        };
+        let mut breaker = Breaker {
+            rules,
+            ..Breaker::default()
+        };
+        for later in [Duration::ZERO, Duration::from_secs(100)] {
+            let mut now = now + later;
+            breaker.admit(now).unwrap();
+            assert!(breaker.note(Some(false), now));
+            assert_eq!(breaker.admit(now), Err(rules.first_pause));
+            now += rules.first_pause;
+            breaker.admit(now).unwrap();
+            assert!(breaker.note(Some(false), now));
+            assert_eq!(breaker.admit(now), Err(rules.longest_pause));
+            now += rules.longest_pause;
+            for _ in 0..4 {
+                breaker.admit(now).unwrap();
+                breaker.note(Some(true), now);
+            }
+            assert_eq!(breaker.state, BreakerState::Closed);
+        }
+    }
+
+    #[test]
     fn batches_are_given_up_and_tried_again() {
         let mut now = Instant::now();
-        let healths = Healths::default();
+        let healths = Healths::new(BreakerRules::default());
         let network: Arc<dyn Generator> = Arc::new(Fake::default());
         let note = |batched, now| healths.note_batch(&network, batched, now);
         assert_eq!(note(Batched::OnlySingly, now), None);

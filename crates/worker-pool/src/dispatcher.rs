@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use crate::{
     PoolError,
-    order::{Assignment, Decision, Entry, JobId, NetworkId, Order, Part},
+    order::{Assignment, Decision, Entry, JobId, NetworkId, Order, Part, policy::shares_batches},
     recovery::lose,
     roster::{Roster, SharedRoster},
     stats::Ledger,
@@ -50,6 +50,8 @@ pub(crate) enum Notice {
     },
     /// It is done with a batch, which took so much of its time.
     Done { worker: usize, took: Duration },
+    /// Batches have at most this many frames, or a part of what they may have.
+    LimitBatches { max_frames: usize },
     /// It has joined.
     Joined,
     /// It is to leave.
@@ -190,6 +192,9 @@ impl Dispatcher {
             macs: generator.macs(),
         };
         let n_left = entry.n_frames;
+        if n_tries == 0 && !shares_batches(device) && n_left >= roster.on(device).count() {
+            self.ledger.times(|times| times.n_wide += 1);
+        }
         self.order.push(entry, Instant::now(), &roster);
         let waiting = Waiting {
             task,
@@ -207,6 +212,7 @@ impl Dispatcher {
                 self.roster.lock().note_done(worker);
                 self.order.done(worker, took);
             }
+            Notice::LimitBatches { max_frames } => self.order.limit_batches(max_frames),
             Notice::Joined => {}
             Notice::Leave { worker, reply } => {
                 // Whoever asked may wait no longer.
@@ -394,7 +400,7 @@ mod tests {
             max_wait: Duration::ZERO,
             rules: Scheduling::default(),
         });
-        let ledger = Arc::new(Ledger::new(100, false));
+        let ledger = Arc::new(Ledger::new(100, None));
         let mut dispatcher = Dispatcher::new(
             channels,
             Box::new(order),

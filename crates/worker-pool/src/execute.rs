@@ -163,7 +163,7 @@ impl Executor {
                 Err(PoolError::Panicked)
             }
         };
-        self.count_run(&result, &run);
+        self.count_run(&result, &run, generator.macs());
         result?;
         if !is_whole {
             return Ok(Vec::new());
@@ -190,12 +190,16 @@ impl Executor {
         }
     }
 
-    fn count_run(&self, result: &Result<(), PoolError>, run: &Run) {
+    fn count_run(&self, result: &Result<(), PoolError>, run: &Run, macs: u64) {
+        let work = u64_of(run.n_frames).saturating_mul((macs / 1_000_000).max(1));
         self.figures.update(|stats| {
             stats.batches += 1;
             stats.busy += run.end - run.start;
             match result {
-                Ok(()) => stats.frames += u64_of(run.n_frames),
+                Ok(()) => {
+                    stats.frames += u64_of(run.n_frames);
+                    stats.work = stats.work.saturating_add(work);
+                }
                 Err(PoolError::Panicked) => stats.restarts += 1,
                 Err(PoolError::OutOfMemory { .. }) => stats.out_of_memory += 1,
                 Err(PoolError::Engine(EngineError::DeviceFault { .. })) => stats.faults += 1,

@@ -51,6 +51,8 @@ pub struct Claim {
     /// Longest time in the queue that its sender accepts. A call that is expected to wait for longer is refused at
     /// once.
     pub max_wait: Option<Duration>,
+    /// Whether its frames share no batch with those of other jobs, where jobs share them.
+    pub runs_alone: bool,
     /// What waits for it.
     pub work: Work,
 }

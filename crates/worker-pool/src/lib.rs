@@ -27,8 +27,9 @@
 //! - No lock is held while a network runs.
 //!
 //! Read [`WorkerPool`] first, then `order.rs` and what lies under it for who gets which chunk, `dispatcher.rs`
-//! for what happens when, `roster.rs` and `membership.rs` for workers that come and go, `execute.rs` for what
-//! happens when a run fails, `recovery.rs` and `breaker.rs` for what is tried then, and `task.rs` for how a job ends.
+//! for what happens when, `roster.rs` and `membership.rs` for workers that come and go and [`scaling`] for when they
+//! should, `execute.rs` for what happens when a run fails, `recovery.rs` and `breaker.rs` for what is tried then, and
+//! `task.rs` for how a job ends.
 #![forbid(unsafe_code)]
 // It panics where standard error is gone, and waits where nobody reads it.
 #![deny(clippy::print_stderr)]
@@ -47,6 +48,7 @@ mod order;
 pub mod pool;
 mod recovery;
 mod roster;
+pub mod scaling;
 pub mod stats;
 mod task;
 #[cfg(test)]
@@ -54,7 +56,7 @@ mod tests;
 mod warm_up;
 mod worker;
 
-pub use breaker::{BreakerState, NetworkHealth};
+pub use breaker::{BreakerRules, BreakerState, NetworkHealth};
 pub use cost::FrameCost;
 pub use error::PoolError;
 pub use job::{
@@ -63,4 +65,4 @@ pub use job::{
 pub use order::{N_SIZE_CLASSES, Scheduling};
 pub use pool::{PoolConfig, WorkerPool};
 pub use recovery::{Recovery, RecoveryStats};
-pub use stats::{LostDevice, PoolStats, SharedBatches, WorkerStats};
+pub use stats::{JobTimes, LostDevice, PoolStats, SharedBatches, WorkerStats};

@@ -48,6 +48,9 @@ pub(crate) trait Order: Send + fmt::Debug {
     /// A worker is no more, whatever it was assigned.
     fn gone(&mut self, worker: usize);
 
+    /// From now on no batch has more frames than this, whatever the limits that it began with allow.
+    fn limit_batches(&mut self, max_frames: usize);
+
     /// A job wants nothing any more.
     fn forget(&mut self, job: JobId);
 }

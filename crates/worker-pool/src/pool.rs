@@ -18,7 +18,7 @@ use crate::{
     Claim, FrameCost, Job, JobHandle, LostDevice, NetworkHealth, PoolError, PoolStats, Recovery,
     Work,
     cost::thread_time,
-    dispatcher::{Channels, Dispatcher, MAX_NOTICES},
+    dispatcher::{Channels, Dispatcher, MAX_NOTICES, Notice},
     membership::{Hiring, spawn},
     order::{BatchLimits, FairOrder, Scheduling},
     roster::SharedRoster,
@@ -32,7 +32,7 @@ pub(crate) const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// How large a pool is, and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// The device of each worker that the pool starts with, at least one; 4 to 8 a device are recommended.
+    /// The device of each worker that the pool starts with, at least one.
     /// Jobs go only to workers of the device that their generator was loaded for.
     pub devices: Vec<Device>,
     /// Jobs of calls that may wait, and as many of sessions; at least 1.
@@ -90,10 +90,7 @@ impl WorkerPool {
     /// refuses a thread.
     pub fn start(config: PoolConfig, room: Arc<dyn MakeRoom>) -> Result<Self, PoolError> {
         config.check()?;
-        let ledger = Arc::new(Ledger::new(
-            config.queue_capacity,
-            config.recovery.breaks_circuits,
-        ));
+        let ledger = Arc::new(Ledger::new(config.queue_capacity, config.recovery.breaker));
         let roster = Arc::new(SharedRoster::default());
         // Jobs of calls, and as many of sessions.
         let (queue_tx, queue) = bounded(config.queue_capacity.saturating_mul(2));
@@ -236,6 +233,23 @@ impl WorkerPool {
     pub fn expected_wait(&self, device: Device, claim: &Claim) -> Duration {
         let n_workers = self.roster.lock().on(device).count();
         self.ledger.backlog.expected_wait(device, claim, n_workers)
+    }
+
+    /// Has no batch have more frames than this, from those on that are not handed to a worker yet. It never lifts
+    /// [`PoolConfig::max_batch_frames`]: so any large number takes the limit back. Changes no frame.
+    ///
+    /// # Errors
+    /// [`PoolError::ShuttingDown`]
+    pub fn limit_batches(&self, max_frames: usize) -> Result<(), PoolError> {
+        let notice = Notice::LimitBatches { max_frames };
+        let sent = self.hiring()?.notices.send(notice);
+        sent.map_err(|_| PoolError::ShuttingDown)
+    }
+
+    /// Frames of one batch at most, as it was started.
+    #[must_use]
+    pub fn max_batch_frames(&self) -> usize {
+        self.max_batch_frames
     }
 
     /// How a network fares.
@@ -388,14 +402,6 @@ impl PoolConfig {
         for (setting, value) in settings {
             if value == 0 {
                 return Err(PoolError::BadConfig { setting });
-            }
-        }
-        let mut devices = self.devices.clone();
-        devices.sort_unstable();
-        for of_one in devices.chunk_by(|a, b| a == b) {
-            let (device, n_workers) = (of_one[0], of_one.len());
-            if !(4..=8).contains(&n_workers) {
-                tracing::warn!(%device, n_workers, "4 to 8 workers are recommended");
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use lipsync_engine::{EngineError, Generator};
 
 use crate::{
     PoolError,
-    breaker::{Batched, BreakerState, Change},
+    breaker::{Batched, BreakerRules, BreakerState, Change},
     dispatcher::Notice,
     execute::{Executor, Outcome},
     stats::Ledger,
@@ -26,8 +26,8 @@ pub struct Recovery {
     /// The pause before frames are run for the second time. It doubles with each try, and none is made whose pause
     /// would last beyond the job's deadline.
     pub backoff: Duration,
-    /// Whether networks that keep failing are refused for a while.
-    pub breaks_circuits: bool,
+    /// When networks that keep failing are refused for a while; `None`: never.
+    pub breaker: Option<BreakerRules>,
 }
 
 impl Default for Recovery {
@@ -35,7 +35,7 @@ impl Default for Recovery {
         Self {
             max_tries: 4,
             backoff: Duration::from_millis(50),
-            breaks_circuits: true,
+            breaker: Some(BreakerRules::default()),
         }
     }
 }
@@ -47,7 +47,7 @@ impl Recovery {
         Self {
             max_tries: 1,
             backoff: Duration::ZERO,
-            breaks_circuits: false,
+            breaker: None,
         }
     }
 

@@ -16,7 +16,7 @@ use lipsync_telemetry::{Buckets, Histogram};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    PoolError, RecoveryStats, Work, backlog::Backlog, breaker::Healths, cost::Costs,
+    BreakerRules, PoolError, RecoveryStats, Work, backlog::Backlog, breaker::Healths, cost::Costs,
     order::policy::Closed,
 };
 
@@ -50,6 +50,23 @@ pub struct PoolStats {
     pub shed: u64,
     /// What was done about failures.
     pub recovery: RecoveryStats,
+    /// How long jobs have taken.
+    pub times: JobTimes,
+}
+
+/// Times of jobs so far, summed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobTimes {
+    /// Jobs that a worker has begun.
+    pub n_begun: u64,
+    /// Their waits for it.
+    pub waited: Duration,
+    /// Jobs that were completed.
+    pub n_done: u64,
+    /// Their times from `submit` to the end.
+    pub lasted: Duration,
+    /// Jobs that came with at least a frame for each worker, on devices where jobs are cut for all of them.
+    pub n_wide: u64,
 }
 
 impl PoolStats {
@@ -93,6 +110,8 @@ pub struct WorkerStats {
     pub batches: u64,
     /// Frames that came out of them.
     pub frames: u64,
+    /// Work of these frames, 10^6 multiply-adds; at least 1 for each frame.
+    pub work: u64,
     /// Time spent running them.
     pub busy: Duration,
     /// How often the worker was rebuilt after a panic.
@@ -167,7 +186,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Nothing counted yet.
-    pub(crate) fn new(queue_capacity: usize, breaks_circuits: bool) -> Self {
+    pub(crate) fn new(queue_capacity: usize, breaker: Option<BreakerRules>) -> Self {
         Self {
             stats: Mutex::new(PoolStats {
                 queue_capacity,
@@ -177,9 +196,9 @@ impl Ledger {
             lost: watch::Sender::new(None),
             costs: Costs::default(),
             batch_frames: Histogram::new(&Buckets::FRAMES),
-            healths: Healths::default(),
+            healths: Healths::new(breaker.unwrap_or_default()),
             backlog: Backlog::default(),
-            breaks_circuits,
+            breaks_circuits: breaker.is_some(),
         }
     }
 
@@ -216,6 +235,11 @@ impl Ledger {
             PoolError::KeepsFailing { .. } => stats.recovery.breaker_refused += 1,
             _ => {}
         }
+    }
+
+    /// Adds to the times of jobs.
+    pub(crate) fn times(&self, update: impl FnOnce(&mut JobTimes)) {
+        update(&mut self.lock().times);
     }
 
     /// Counts what is done about failures.

@@ -187,8 +187,16 @@ impl Task {
     /// As [`Self::wants_compute`], from a worker that will begin if so.
     pub(crate) fn start(&self, now: Instant) -> bool {
         let wanted = self.wants_compute(now);
-        if let Some(open) = self.lock().as_mut() {
-            open.started = true;
+        let begins = self
+            .lock()
+            .as_mut()
+            .is_some_and(|open| !std::mem::replace(&mut open.started, true));
+        if begins {
+            let waited = now.saturating_duration_since(self.submitted_at);
+            self.ledger.times(|times| {
+                times.n_begun += 1;
+                times.waited += waited;
+            });
         }
         wanted
     }
@@ -303,6 +311,13 @@ impl Task {
         };
         if matches!(verdict, Verdict::Completed) && open.has_failed && open.failed.is_empty() {
             self.ledger.recovery(|stats| stats.recovered += 1);
+        }
+        if matches!(verdict, Verdict::Completed) {
+            let lasted = self.submitted_at.elapsed();
+            self.ledger.times(|times| {
+                times.n_done += 1;
+                times.lasted += lasted;
+            });
         }
         self.ledger.note_job(self.generator(), says);
         let queued = open.queued.then_some(self.job.claim.work);

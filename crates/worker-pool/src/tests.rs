@@ -11,6 +11,7 @@ mod joining;
 mod memory;
 mod recovery;
 mod refusing;
+mod scaling;
 mod stopping;
 mod stress;
 

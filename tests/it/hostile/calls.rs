@@ -13,7 +13,7 @@ const INFER: &str = "/lipsync.v1.LipSync/InferBatchComposite";
 const BACKGROUND: &str = "/lipsync.v1.LipSync/GetBackground";
 
 /// Methods whose messages are small, and whether they take many.
-const SMALL: [(&str, bool); 11] = [
+const SMALL: [(&str, bool); 12] = [
     (BACKGROUND, false),
     ("/lipsync.v1.ModelAdmin/ListModels", false),
     ("/lipsync.v1.ModelAdmin/LoadModel", false),
@@ -21,6 +21,7 @@ const SMALL: [(&str, bool); 11] = [
     ("/lipsync.v1.ModelAdmin/GetModelStats", false),
     ("/lipsync.v1.ServerAdmin/GetServerStats", false),
     ("/lipsync.v1.ServerAdmin/WatchServerStats", false),
+    ("/lipsync.v1.ServerAdmin/ExplainTenants", false),
     ("/grpc.health.v1.Health/Check", false),
     ("/grpc.health.v1.Health/Watch", false),
     (

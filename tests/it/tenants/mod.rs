@@ -2,6 +2,7 @@
 
 mod identity;
 mod isolation;
+mod meaning;
 mod quotas;
 
 use std::{fmt::Write as _, path::Path, sync::Arc};

@@ -119,3 +119,34 @@ fn without_room_for_one_entry_nothing_is_kept() {
         assert_eq!(cache.stats().misses, 2);
     }
 }
+
+#[test]
+fn a_part_of_it_can_be_used_for_a_while() {
+    let cache = Arc::new(VisualCache::new(4 * BYTES));
+    let shelf = shelf(&cache);
+    for frame in 1..=4 {
+        show(&shelf, frame);
+    }
+    let Found::Kept(read) = shelf.look_up::<u32>(1) else {
+        panic!("it was filled");
+    };
+    cache.limit_to(50);
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.resident_frames, stats.capacity_bytes),
+        (2, 2 * BYTES)
+    );
+    cache.limit_to(0);
+    assert_eq!(cache.stats().resident_frames, 1, "one is read");
+    assert!(matches!(shelf.look_up::<u32>(9), Found::NoRoom));
+    drop(read);
+    cache.limit_to(100);
+    for frame in 5..=7 {
+        show(&shelf, frame);
+    }
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.resident_frames, stats.capacity_bytes),
+        (4, 4 * BYTES)
+    );
+}

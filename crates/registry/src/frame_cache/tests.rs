@@ -316,3 +316,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_part_of_the_budget_can_be_used_for_a_while() {
+    let budget = FrameBudget::new(10 * FRAME_BYTES, IDLE);
+    let cache = cache_in(&budget, 10, 10);
+    get_all(&cache, 0..10);
+    assert_eq!(n_resident(&cache), 10);
+    budget.use_only(50);
+    budget.reclaim(0, 0);
+    assert_eq!((n_resident(&cache), budget.held()), (5, 5 * FRAME_BYTES));
+    get_all(&cache, 20..30);
+    assert!(budget.held() <= 5 * FRAME_BYTES);
+    // Another limit is another whole.
+    budget.limit(4 * FRAME_BYTES, IDLE);
+    budget.reclaim(0, 0);
+    assert_eq!(budget.held(), 2 * FRAME_BYTES);
+    budget.use_only(100);
+    get_all(&cache, 40..50);
+    assert_eq!(budget.held(), 4 * FRAME_BYTES);
+}

@@ -11,13 +11,14 @@ use std::{
 };
 
 use lipsync_registry::{ModelConfig, ModelSource, RegistryConfig};
-use lipsync_worker_pool::Scheduling;
+use lipsync_worker_pool::{Recovery, Scheduling};
 use serde::Deserialize;
 
 use crate::tenants::Tenants;
 
 use super::{
     BadValue,
+    adapt::{Adapt, RawAdapt},
     alerts::{Alerts, RawAlerts},
     capacity::{Elsewhere, RawCapacity},
     engine::{Engine, RawEngine},
@@ -27,6 +28,7 @@ use super::{
     model::{RawModel, shown},
     operations::{Operations, RawOperations},
     output::{Output, RawOutput},
+    recovery::RawRecovery,
     reload::{RawReload, Reload},
     scan::Scan,
     scheduling::RawScheduling,
@@ -57,6 +59,8 @@ pub(super) struct RawConfig {
     #[serde(deserialize_with = "null_as_default")]
     scheduling: RawScheduling,
     #[serde(deserialize_with = "null_as_default")]
+    recovery: RawRecovery,
+    #[serde(deserialize_with = "null_as_default")]
     output: RawOutput,
     #[serde(deserialize_with = "null_as_default")]
     session: RawSession,
@@ -66,6 +70,8 @@ pub(super) struct RawConfig {
     reload: RawReload,
     #[serde(deserialize_with = "null_as_default")]
     alerts: RawAlerts,
+    #[serde(deserialize_with = "null_as_default")]
+    adapt: RawAdapt,
     #[serde(deserialize_with = "null_as_default")]
     traces: RawTraces,
     models_root: Option<Text>,
@@ -94,6 +100,8 @@ pub struct Config {
     pub engine: Engine,
     /// What keeps slow networks from having every worker.
     pub scheduling: Scheduling,
+    /// What is tried before something fails.
+    pub recovery: Recovery,
     /// How frames are coded when a request does not say.
     pub output: Output,
     /// Bounds of streams.
@@ -104,6 +112,8 @@ pub struct Config {
     pub reload: Reload,
     /// When figures are worth a line in the log.
     pub alerts: Alerts,
+    /// What the server changes by itself.
+    pub adapt: Adapt,
     /// Where spans of calls are sent; `None` = nowhere.
     pub traces: Option<Traces>,
     /// Models and their budgets.
@@ -165,11 +175,13 @@ pub fn keys() -> impl Iterator<Item = (&'static str, Heat)> {
         RawCapacity::KEYS,
         RawEngine::KEYS,
         RawScheduling::KEYS,
+        RawRecovery::KEYS,
         RawOutput::KEYS,
         RawSession::KEYS,
         RawLogging::KEYS,
         RawReload::KEYS,
         RawAlerts::KEYS,
+        RawAdapt::KEYS,
         RawTraces::KEYS,
         RawModel::KEYS,
         RawTenant::KEYS,
@@ -201,8 +213,10 @@ impl RawConfig {
             self.logging.values(),
             self.reload.values(),
             self.alerts.values(),
+            self.adapt.values(),
             self.traces.values(),
             self.scheduling.values(),
+            self.recovery.values(),
         ];
         top.into_iter()
             .chain(sections.into_iter().flatten())
@@ -211,42 +225,41 @@ impl RawConfig {
 
     /// Checks all of it. Relative paths count from `base`.
     pub(super) fn check(self, base: &Path) -> Result<Config, BadValue> {
-        let root = self.models_root.as_deref().unwrap_or(".");
-        let root = resolve("models_root", root, base)?;
+        let root = resolve(
+            "models_root",
+            self.models_root.as_deref().unwrap_or("."),
+            base,
+        )?;
         let values = self.values();
-        let strict = self.strict.unwrap_or(false);
-        let follow_links = self.follow_links.unwrap_or(false);
+        let is_set = |key: Option<bool>| key.unwrap_or(false);
+        let (strict, follow_links) = (is_set(self.strict), is_set(self.follow_links));
         let (mut models, missing) = check_models(self.models, follow_links, &root, strict)?;
-        let scans = self.scan_models_root.unwrap_or(false);
-        let scan = scans.then(|| scan_of(root, follow_links, &models));
+        let scan = is_set(self.scan_models_root).then(|| scan_of(root, follow_links, &models));
         models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
         let memory = MemoryLimit::of_process();
         let engine = self.engine.check(memory)?;
+        let on_gpu = engine.device.is_gpu();
         let registry = self.capacity.check(Elsewhere {
             models,
             precision: self.engine.default_precision(),
             jpeg_quality: output.jpeg_quality,
             cache_dir: cache_dir(self.cache_dir.as_deref(), base)?,
             memory,
-            on_gpu: engine.device.is_gpu(),
+            on_gpu,
         })?;
-        let (server, requests) = self.server.check(self.legacy.check(), memory)?;
+        let mut warnings = Vec::new();
+        let said = (self.legacy.check(), memory);
+        let (server, requests) = self.server.check(said, !on_gpu, &mut warnings)?;
         let tls = self.server.tls.check(base)?;
         let operations = self.operations.check(server.address, base)?;
         let session = self.session.check(base)?;
-        let mut budgets = self.capacity.budgets(&registry, engine.device.is_gpu());
+        let mut budgets = self.capacity.budgets(&registry, on_gpu);
         budgets.extend(self.server.budgets(&server));
         budgets.extend(self.engine.budget(&engine));
-        let mut warnings = memory::warnings(&budgets, memory);
-        let elsewhere = tenants::Elsewhere {
-            models: &registry.models,
-            server: &server,
-            requests: &requests,
-            session: &session,
-            now: SystemTime::now(),
-        };
-        let tenants = tenants::check(self.tenants, &elsewhere, &mut warnings)?;
+        warnings.extend(memory::warnings(&budgets, memory));
+        let limits = (&server, &requests, &session);
+        let tenants = tenants_of(self.tenants, &registry, limits, &mut warnings)?;
         Ok(Config {
             server,
             tls,
@@ -254,11 +267,13 @@ impl RawConfig {
             operations,
             engine,
             scheduling: self.scheduling.check()?,
+            recovery: self.recovery.check()?,
             output,
             session,
             logging: self.logging.check()?,
             reload: self.reload.check()?,
             alerts: self.alerts.check()?,
+            adapt: self.adapt.check()?,
             traces: self.traces.check()?,
             registry,
             tenants: Arc::new(tenants),
@@ -289,6 +304,22 @@ fn check_models(
         return Err(missing.swap_remove(0));
     }
     Ok((models, missing))
+}
+
+fn tenants_of(
+    raw: BTreeMap<String, RawTenant>,
+    registry: &RegistryConfig,
+    (server, requests, session): (&ServerLimits, &RequestLimits, &SessionLimits),
+    warnings: &mut Vec<String>,
+) -> Result<Tenants, BadValue> {
+    let elsewhere = tenants::Elsewhere {
+        models: &registry.models,
+        server,
+        requests,
+        session,
+        now: SystemTime::now(),
+    };
+    tenants::check(raw, &elsewhere, warnings)
 }
 
 fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {

@@ -225,7 +225,7 @@ models:
     #[test]
     fn a_file_of_the_monolithic_server_loads_as_it_is() {
         let config = parse(MONOLITHIC).unwrap();
-        assert_eq!(config.server.n_workers, 8);
+        assert_eq!(config.server.workers.max(), 8);
         assert_eq!(config.server.address.port(), 50053);
         assert_eq!(config.output.jpeg_quality, 75);
         assert_eq!(config.logging.level, "warn");

@@ -9,6 +9,7 @@
 //! Each section has a file of its own: its keys with types, defaults and ranges, what becomes of them, and which of
 //! them may change while the server runs ([`Settings`]).
 
+mod adapt;
 mod address;
 mod advice;
 mod alerts;
@@ -31,6 +32,7 @@ mod other_format;
 mod output;
 mod parts;
 mod place;
+mod recovery;
 mod reload;
 mod scan;
 mod scheduling;
@@ -49,6 +51,7 @@ mod traces;
 mod tree;
 mod typed;
 mod webhook;
+mod workers;
 mod written_path;
 
 use std::{
@@ -65,6 +68,7 @@ use schema::Schema;
 use tree::Node;
 use typed::{Fault, Problem, Reader};
 
+pub use adapt::Adapt;
 pub use alerts::{Alert, Alerts};
 pub(crate) use date::parse_date;
 pub use engine::{DeviceChoice, Engine};
@@ -84,6 +88,8 @@ pub use text_to_speech::{SpeechBody, TextToSpeech};
 pub use tls::{Tls, TlsVersion};
 pub use traces::Traces;
 pub use webhook::Webhook;
+pub use workers::WorkerCount;
+pub(crate) use workers::n_cores;
 
 /// What is said of one configuration at most.
 const MAX_MISTAKES: usize = 20;

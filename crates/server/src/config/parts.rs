@@ -14,7 +14,7 @@ impl Config {
         let server = &self.server;
         admission::Limits {
             queue_capacity: server.queue_capacity,
-            n_workers: server.n_workers,
+            n_workers: server.workers.max(),
             max_sessions: self.session.max_sessions,
             max_upload_bytes: server.max_upload_bytes,
             max_unsent_bytes: server.max_unsent_bytes,

@@ -11,6 +11,7 @@ use super::{
     section::{in_range, mebibytes, section},
     text::Text,
     tls::RawServerTls,
+    workers::{RawWorkerCount, WorkerCount, n_cores},
 };
 use lipsync_core::saturate::{u32_of, u64_of, usize_of};
 
@@ -26,7 +27,7 @@ section! {
     cold open_inference: bool = true;
     cold max_connection_age_s: u32 = 0, 0..=31_536_000;
     cold max_connection_grace_s: u32 = 0, 0..=86_400;
-    cold worker_count: u32 = 4, 1..=256;
+    cold worker_count: RawWorkerCount = RawWorkerCount::Fixed(4);
     cold queue_size: u32 = 100, 1..=1_000_000;
     hot max_batch_frames: u32 = 64, 1..=4096;
     hot request_timeout_ms: u64 = 30_000, 1..=3_600_000;
@@ -57,8 +58,8 @@ pub struct ServerLimits {
     pub open_inference: bool,
     /// Which protocols of servers that came before are served, too.
     pub legacy: Legacy,
-    /// Worker threads.
-    pub n_workers: usize,
+    /// Worker threads, and whether their number follows the load.
+    pub workers: WorkerCount,
     /// Requests that may wait.
     pub queue_capacity: usize,
 }
@@ -122,12 +123,14 @@ impl RawServer {
         ]
     }
 
+    /// `is_cpu`: networks run there, as far as the configuration says.
     pub(super) fn check(
         &self,
-        legacy: Legacy,
-        memory: Option<MemoryLimit>,
+        (legacy, memory): (Legacy, Option<MemoryLimit>),
+        is_cpu: bool,
+        warnings: &mut Vec<String>,
     ) -> Result<(ServerLimits, RequestLimits), BadValue> {
-        let n_workers = self.worker_count()?;
+        let workers = self.worker_count().check(is_cpu, n_cores(), warnings)?;
         let queue = self.queue_size()?;
         let frames = self.max_batch_frames()?;
         let message = self.max_message_size_mb()?;
@@ -157,7 +160,7 @@ impl RawServer {
             max_age: self.max_age()?,
             open_inference: self.open_inference(),
             legacy,
-            n_workers: usize_of(n_workers),
+            workers,
             queue_capacity: usize_of(queue),
         };
         Ok((server, requests))

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use lipsync_registry::RegistryConfig;
-use lipsync_worker_pool::Scheduling;
+use lipsync_worker_pool::{Recovery, Scheduling};
 use tokio::sync::watch;
 
 use crate::tenants::Tenants;
 
 use super::{
-    Alerts, CallLines, Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits, Scan,
-    ServerLimits, SessionLimits, Tls, Traces,
+    Adapt, Alerts, CallLines, Config, Engine, LogFormat, Operations, Output, Reload, RequestLimits,
+    Scan, ServerLimits, SessionLimits, Tls, Traces,
 };
 
 /// All settings, by when they take effect. Which key is which is said where it is declared
@@ -36,6 +36,8 @@ pub struct Cold {
     pub engine: Engine,
     /// What keeps slow networks from having every worker.
     pub scheduling: Scheduling,
+    /// What is tried before something fails.
+    pub recovery: Recovery,
     /// Where spans of calls are sent; `None` = nowhere.
     pub traces: Option<Traces>,
     /// How lines of the log look.
@@ -59,6 +61,8 @@ pub struct Hot {
     pub call_lines: CallLines,
     /// When figures are worth a line in the log.
     pub alerts: Alerts,
+    /// What the server changes by itself.
+    pub adapt: Adapt,
     /// How the next configuration comes into force.
     pub reload: Reload,
     /// Where models are looked for that the file does not name.
@@ -80,6 +84,7 @@ impl Config {
                 operations: self.operations.clone(),
                 engine: self.engine.clone(),
                 scheduling: self.scheduling.clone(),
+                recovery: self.recovery,
                 traces: self.traces.clone(),
                 log_format: self.logging.format,
                 strict: self.strict,
@@ -91,6 +96,7 @@ impl Config {
                 log_level: self.logging.level.clone(),
                 call_lines: self.logging.calls,
                 alerts: self.alerts.clone(),
+                adapt: self.adapt,
                 reload: self.reload,
                 scan: self.scan.clone(),
                 registry: self.registry.clone(),

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_worker_pool::Scheduling;
+use lipsync_worker_pool::{Recovery, Scheduling};
 
 use super::*;
 
@@ -54,6 +54,9 @@ fn the_documented_file_holds_the_defaults() {
     );
     assert_eq!(documented.scheduling, defaults.scheduling);
     assert_eq!(defaults.scheduling, Scheduling::default());
+    assert_eq!(documented.recovery, defaults.recovery);
+    assert_eq!(defaults.recovery, Recovery::default());
+    assert_eq!(documented.adapt, defaults.adapt);
     assert_eq!(
         format!("{:?}", documented.output),
         format!("{:?}", defaults.output)
@@ -258,9 +261,9 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_section_may_be_commented_out_as_a_whole() {
     let config = parse("server:\n  # worker_count: 3\nmodels:\n").unwrap();
-    assert_eq!(config.server.n_workers, 4);
+    assert_eq!(config.server.workers.max(), 4);
     let overridden = parse_with("server:\n", &[("LIPSYNC_SERVER__WORKER_COUNT", "5")]).unwrap();
-    assert_eq!(overridden.server.n_workers, 5);
+    assert_eq!(overridden.server.workers.max(), 5);
 }
 
 #[test]
@@ -370,6 +373,37 @@ fn devices_are_named_in_four_ways() {
     let variables = [("LIPSYNC_ENGINE__DEVICE".to_owned(), "cuda:1".to_owned())];
     let config = Config::parse("engine: {device: cpu}", Path::new("c"), variables).unwrap();
     assert_eq!(config.engine.device, DeviceChoice::CudaAt(1));
+}
+
+#[test]
+fn workers_are_a_number_a_range_or_auto() {
+    let cuda = "engine: {device: cuda}\n";
+    let bounds = |yaml: &str| {
+        let config = parse(&format!("{cuda}server: {{worker_count: {yaml}}}\n")).unwrap();
+        config.server.workers.bounds()
+    };
+    assert_eq!(bounds("6"), (6, 6));
+    assert_eq!(bounds("auto"), (2, 8));
+    assert_eq!(bounds("{min: 3, max: 12}"), (3, 12));
+    assert_eq!(bounds("{max: 12}"), (1, 12));
+    assert_eq!(bounds("3-12"), (3, 12));
+    let variable = [("LIPSYNC_SERVER__WORKER_COUNT", "2-6")];
+    let config = parse_with(
+        &format!("{cuda}server: {{worker_count: {{min: 9}}}}\n"),
+        &variable,
+    );
+    assert_eq!(config.unwrap().server.workers.bounds(), (2, 6));
+    let auto = parse("server: {worker_count: auto}\n")
+        .unwrap()
+        .server
+        .workers;
+    let (min, max) = auto.bounds();
+    assert!(min <= 2 && max == n_cores().min(256), "{auto}");
+    let refused = parse("server: {worker_count: Auto}\n").unwrap_err();
+    assert!(
+        refused.contains("a whole number, auto, or {min: 2, max: 8}"),
+        "{refused}"
+    );
 }
 
 #[test]

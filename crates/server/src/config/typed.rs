@@ -18,6 +18,7 @@ use super::{
     advice, or_auto,
     place::Part,
     tree::{Entry, Kind, Node},
+    workers::{WORKER_COUNT, is_worker_count},
 };
 
 /// What is wrong with an entry.
@@ -148,6 +149,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number, a word or a section.
+    fn worker_count<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let text = match self.node {
+            Node::Section(_) => return visitor.visit_map(self.entries(Keys::Fixed)?),
+            _ => self.scalar(WORKER_COUNT)?.0.trim(),
+        };
+        if is_worker_count(text) {
+            return visitor.visit_str(text);
+        }
+        if text.contains(|c: char| c.is_ascii_digit()) {
+            return visitor.visit_u64(self.integer()?);
+        }
+        Err(self.wrong(WORKER_COUNT))
+    }
+
     fn entries(&self, of: Keys) -> Result<Entries<'a>, Fault> {
         if !matches!(self.node, Node::Null | Node::Section(_)) {
             return Err(Fault::said(advice::wrong_section(of, self.node, self.key)));
@@ -260,12 +276,15 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         })
     }
 
-    /// Of these there are only numbers that may be `auto`.
+    /// Of these there are numbers that may be `auto`, and a number of workers.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        if name == WORKER_COUNT {
+            return self.worker_count(visitor);
+        }
         match self.node {
             Node::Scalar { text, .. } if name == or_auto::NAME && text.trim() == or_auto::AUTO => {
                 visitor.visit_unit()

@@ -1,4 +1,5 @@
-//! `/api/history` and `/api/alerts`: the last days, and what is wrong now.
+//! `/api/history`, `/api/alerts` and `/api/adaptations`: the last days, what is wrong now, and what the server has done
+//! about it.
 
 use std::sync::Arc;
 
@@ -134,4 +135,28 @@ pub(super) async fn alerts(State(context): State<Context>, headers: HeaderMap) -
         since_s: alarm.since_s,
     };
     json(&alarms.iter().map(alert).collect::<Vec<_>>())
+}
+
+/// A change that the server made by itself.
+#[derive(Serialize)]
+struct Adaptation {
+    at_s: u64,
+    act: &'static str,
+    reason: &'static str,
+    text: String,
+}
+
+/// The last changes that the server made by itself, the oldest first.
+pub(super) async fn adaptations(State(context): State<Context>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = check_admin(&context, &headers) {
+        return *refusal;
+    }
+    let events = context.shared.events.latest();
+    let events = events.into_iter().map(|event| Adaptation {
+        at_s: event.at_s,
+        act: event.act,
+        reason: event.reason,
+        text: event.text,
+    });
+    json(&events.collect::<Vec<_>>())
 }

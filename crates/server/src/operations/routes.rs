@@ -78,6 +78,7 @@ routes! {
     "/api/history": get past::history;
     "/api/alerts": get past::alerts;
     "/api/advice": get advice::advice;
+    "/api/adaptations": get past::adaptations;
 }
 
 /// Everything. Only `/api/speech` reads a request's body, a short one; any other that comes is not read.

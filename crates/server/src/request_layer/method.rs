@@ -191,6 +191,7 @@ impl Kind {
             | "/lipsync.v1.ModelAdmin/UnloadModel"
             | "/lipsync.v1.ModelAdmin/GetModelStats"
             | "/lipsync.v1.ServerAdmin/GetServerStats"
+            | "/lipsync.v1.ServerAdmin/ExplainTenants"
             | "/grpc.health.v1.Health/Check"
             | "/grpc.health.v1.Health/List" => Self::Control,
             "/lipsync.v1.ServerAdmin/WatchServerStats" | "/grpc.health.v1.Health/Watch" => {

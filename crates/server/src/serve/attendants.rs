@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lipsync_engine::Device;
 use lipsync_registry::Registry;
 use lipsync_serving::phase::Phase;
 use lipsync_worker_pool::LostDevice;
 use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
+    adapt::{keep_predicting, keep_scaling, keep_watching},
     config::Config,
     core_state::Shared,
     heap_keeper, reload,
@@ -27,11 +29,11 @@ const TEND_INTERVAL: Duration = Duration::from_secs(5);
 /// What waits to be sent to others: alerts, and spans where calls are traced.
 pub(super) type Mail = (Mailbag, Option<Spans>);
 
-/// Begins all of it.
+/// Begins all of it. Workers may join on these devices.
 pub(super) fn begin(
     shared: &Arc<Shared>,
     phase: &watch::Sender<Phase>,
-    (mailbag, spans): Mail,
+    ((mailbag, spans), devices): (Mail, Vec<Device>),
 ) -> Vec<JoinHandle<()>> {
     let lost = shared.pipeline.workers.lost_device();
     let refusals = RefusalLog::keep_telling(Arc::clone(&shared.pipeline.book));
@@ -44,7 +46,13 @@ pub(super) fn begin(
         tokio::spawn(keep_sampling(Arc::clone(shared))),
         tokio::spawn(keep_history(Arc::clone(shared))),
         tokio::spawn(keep_posting(mailbag)),
+        tokio::spawn(keep_watching(Arc::clone(shared))),
+        tokio::spawn(keep_predicting(Arc::clone(shared))),
     ];
+    if let Some(range) = shared.limits.workers.range() {
+        let scaling = keep_scaling(Arc::clone(shared), range, devices);
+        attendants.push(tokio::spawn(scaling));
+    }
     attendants.extend(spans.map(|spans| tokio::spawn(keep_exporting(spans))));
     let following = shared.tls.iter().cloned().map(tls::follow);
     attendants.extend(following.map(tokio::spawn));

@@ -1,5 +1,6 @@
 //! The gRPC services: thin, each method a list of named steps.
 
+mod explain;
 mod lip_sync;
 pub(crate) mod model_admin;
 pub(crate) mod server_admin;

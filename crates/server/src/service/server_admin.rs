@@ -14,7 +14,7 @@ use lipsync_worker_pool::{RecoveryStats, WorkerStats};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
-use super::model_admin::visual_cache_to_proto;
+use super::{explain::explain, model_admin::visual_cache_to_proto};
 use crate::{
     core_state::Shared,
     gpus::GpuStatus,
@@ -51,6 +51,20 @@ impl ServerAdmin for ServerAdminService {
     ) -> Result<Response<v1::GetServerStatsResponse>, Status> {
         check_admin(&request)?;
         Ok(Response::new(stats(&self.shared)))
+    }
+
+    async fn explain_tenants(
+        &self,
+        request: Request<v1::ExplainTenantsRequest>,
+    ) -> Result<Response<v1::ExplainTenantsResponse>, Status> {
+        let caller = Arrival::of(request.extensions()).headers.caller;
+        let wanted = request.into_inner().tenant_id;
+        let shared = Arc::clone(&self.shared);
+        // A word about each of many tenants takes its time.
+        let explaining = tokio::task::spawn_blocking(move || explain(&shared, &caller, &wanted));
+        let explained = explaining.await;
+        let explained = explained.map_err(|error| to_status(ServeError::internal(error)))?;
+        explained.map(Response::new).map_err(to_status)
     }
 
     type WatchServerStatsStream =

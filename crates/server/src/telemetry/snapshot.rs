@@ -19,7 +19,7 @@ use super::{
     alarms::AlarmStatus, edge::EdgeFigures, grpc::MethodSnapshot, process::ProcessFigures,
     traffic::Traffic,
 };
-use crate::{core_state::Shared, gpus::GpuStatus, tls::Port};
+use crate::{adapt::Expected, core_state::Shared, gpus::GpuStatus, tls::Port};
 
 /// Figures without labels that many have: what a person looks at.
 pub(crate) struct Snapshot {
@@ -40,6 +40,12 @@ pub(crate) struct Snapshot {
     pub(crate) upload_bytes: usize,
     pub(crate) stages: [(Stage, StageTime); Stage::ALL.len()],
     pub(crate) gpus: Vec<GpuStatus>,
+    /// The fewest and the most workers that there may be.
+    pub(crate) workers_range: (usize, usize),
+    /// What is expected of the next minutes.
+    pub(crate) expected: Expected,
+    /// Changes that the server made by itself, by act and reason.
+    pub(crate) adaptations: Vec<((&'static str, &'static str), u64)>,
 }
 
 /// The rest: figures for machines, by label.
@@ -106,6 +112,9 @@ impl Snapshot {
             upload_bytes: shared.admission.n_upload_bytes(),
             stages: Stage::ALL.map(|stage| (stage, book.stages.of(stage))),
             gpus: shared.gpus.latest(),
+            workers_range: shared.limits.workers.bounds(),
+            expected: shared.outlook.expected(),
+            adaptations: shared.events.counts(),
         }
     }
 }

@@ -24,8 +24,8 @@ use tonic::{
 };
 
 use super::{
-    trace::attribute,
-    tracer::{Item, SpanFigures},
+    attributes::attribute,
+    outbox::{Item, SpanFigures},
 };
 use crate::config::Traces;
 

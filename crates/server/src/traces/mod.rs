@@ -4,7 +4,9 @@
 //! bounded queue; an attendant ([`keep_exporting`]) sends them in batches. Nothing waits for it: spans that find the queue
 //! full are dropped and counted. Without `traces.endpoint` there is none of this.
 
+mod attributes;
 mod exporter;
+mod outbox;
 mod parent;
 mod trace;
 mod tracer;

@@ -6,13 +6,17 @@ use std::{
 };
 
 use lipsync::otlp::{
-    common::v1::{AnyValue, KeyValue, any_value::Value},
+    common::v1::{KeyValue, any_value::Value},
     trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
 };
 use lipsync_core::saturate::u64_of;
 use lipsync_serving::telemetry::{Passage, Spent, Witness};
 
-use super::{parent::Parent, tracer::Outbox};
+use super::{
+    attributes::{attribute, number},
+    outbox::Outbox,
+    parent::Parent,
+};
 
 /// Spans of one trace; further ones are counted, and told in the first span.
 const MAX_SPANS: u64 = 1000;
@@ -170,16 +174,4 @@ fn mixed(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (n ^ (n >> 31)).max(1)
-}
-
-fn number(key: &str, n: u64) -> KeyValue {
-    attribute(key, Value::IntValue(i64::try_from(n).unwrap_or(i64::MAX)))
-}
-
-pub(super) fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
 }

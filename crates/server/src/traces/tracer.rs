@@ -3,62 +3,28 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use lipsync::otlp::trace::v1::Span;
-use lipsync_telemetry::Counter;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
+use tokio::time::timeout;
+
+use super::{
+    exporter::Spans,
+    outbox::{Outbox, SpanFigures},
+    parent::Parent,
+    trace::Trace,
 };
-
-use super::{exporter::Spans, parent::Parent, trace::Trace};
 use crate::config::Traces;
-
-/// Spans that may wait for the collector.
-const QUEUE: usize = 4096;
 
 /// Begins traces. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracer {
-    pub(super) outbox: Outbox,
+    outbox: Outbox,
     /// Of 2^64 random numbers, this many are traced.
     threshold: u64,
-}
-
-/// Takes spans for the collector. Clones are the same.
-#[derive(Debug, Clone)]
-pub(super) struct Outbox {
-    queue: mpsc::Sender<Item>,
-    figures: Arc<SpanFigures>,
-}
-
-/// What goes through the queue.
-#[derive(Debug)]
-pub(super) enum Item {
-    Span(Box<Span>),
-    /// Whoever waits for all before it to be sent.
-    Flush(oneshot::Sender<()>),
-}
-
-/// What became of spans.
-#[derive(Debug, Default)]
-pub(crate) struct SpanFigures {
-    /// The collector has taken them.
-    pub(crate) exported: Counter,
-    /// The queue was full.
-    pub(crate) dropped: Counter,
-    /// The collector did not answer, or refused them.
-    pub(crate) failed: Counter,
 }
 
 impl Tracer {
     /// Under these settings, and what [`keep_exporting`](super::keep_exporting) empties.
     pub(crate) fn new(settings: Traces) -> (Self, Spans) {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let figures = Arc::<SpanFigures>::default();
-        let outbox = Outbox {
-            queue: sender,
-            figures: Arc::clone(&figures),
-        };
+        let (outbox, queue, figures) = Outbox::new();
         let tracer = Self {
             outbox,
             threshold: threshold(settings.sample_ratio),
@@ -88,29 +54,14 @@ impl Tracer {
 
     /// Has everything sent that waits, as far as it goes within a time.
     pub(crate) async fn flush(&self, limit: Duration) {
-        let (done, sent) = oneshot::channel();
-        let flushing = async {
-            if self.outbox.queue.send(Item::Flush(done)).await.is_ok() {
-                let _ = sent.await;
-            }
-        };
-        if timeout(limit, flushing).await.is_err() {
+        if timeout(limit, self.outbox.flush()).await.is_err() {
             tracing::warn!("the last spans could not be sent");
         }
     }
 
     /// What became of spans so far.
     pub(crate) fn figures(&self) -> &SpanFigures {
-        &self.outbox.figures
-    }
-}
-
-impl Outbox {
-    /// Queues a span, or drops it where the queue is full.
-    pub(super) fn put(&self, span: Span) {
-        if self.queue.try_send(Item::Span(Box::new(span))).is_err() {
-            self.figures.dropped.inc();
-        }
+        self.outbox.figures()
     }
 }
 

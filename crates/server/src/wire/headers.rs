@@ -85,15 +85,15 @@ impl RequestHeaders {
     }
 
     fn parse(mut self, headers: &HeaderMap) -> Result<Self, HeaderFault> {
-        if let Some(preference) = text(headers, "x-batch-preference")?
-            && !matches!(preference, "enable" | "disable" | "auto")
-        {
-            return Err(expected(
-                "x-batch-preference",
-                "enable, disable or auto",
-                preference,
-            ));
-        }
+        // Where batches are shared they are, unless somebody wants none of it.
+        self.caller.runs_alone = match text(headers, "x-batch-preference")? {
+            None | Some("enable" | "auto") => false,
+            Some("disable") => true,
+            Some(other) => {
+                let known = "enable, disable or auto";
+                return Err(expected("x-batch-preference", known, other));
+            }
+        };
         if matches!(Shown::in_headers(headers), Shown::Unreadable) {
             return Err(HeaderFault {
                 name: "authorization",
@@ -294,6 +294,15 @@ mod tests {
             h.check_model_id(&ModelId::new("tomo").unwrap()),
             Err(ServeError::Invalid { .. })
         ));
+    }
+
+    #[test]
+    fn who_wants_no_batch_with_others_says_so() {
+        for (preference, runs_alone) in [("enable", false), ("auto", false), ("disable", true)] {
+            let read = headers(&[("x-batch-preference", preference)]);
+            assert_eq!(read.checked().unwrap().caller.runs_alone, runs_alone);
+        }
+        assert!(!headers(&[]).caller.runs_alone);
     }
 
     #[test]

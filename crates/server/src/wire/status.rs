@@ -44,7 +44,9 @@ pub fn to_status(error: ServeError) -> Status {
             ..
         } => over_quota(text, format!("tenant:{tenant}/{quota}"), retry),
         ServeError::BrokenModel { .. } => Status::failed_precondition(text),
-        ServeError::Overloaded { retry, .. } => retry_later(Code::ResourceExhausted, text, retry),
+        ServeError::Overloaded { retry, .. } | ServeError::LowPriorityShed { retry } => {
+            retry_later(Code::ResourceExhausted, text, retry)
+        }
         ServeError::QueueTimeout { .. } | ServeError::OutOfMemory { .. } => {
             retry_later(Code::ResourceExhausted, text, RETRY_AFTER)
         }

@@ -12,4 +12,5 @@ mod keys;
 mod outputs;
 mod server;
 mod signals;
+mod tune;
 mod wrong_port;

@@ -74,6 +74,7 @@ impl Opening {
     ) -> Result<Self, ServeError> {
         let (registry, answers) = (&parts.registry, parts.limits.answers);
         let SessionOrder { form, output, .. } = order;
+        parts.admission.check_shed(order.priority)?;
         let used = model_for(caller, &order.model_id, registry, &parts.admission).await?;
         let model = used.lease.model;
         match form {

@@ -51,6 +51,7 @@ impl Outcome {
             | ServeError::OutOfMemory { .. }
             | ServeError::OverQuota { .. }
             | ServeError::WaitTooLong { .. }
+            | ServeError::LowPriorityShed { .. }
             | ServeError::KeepsFailing { .. }
             | ServeError::Starting
             | ServeError::Draining => Self::Refused,

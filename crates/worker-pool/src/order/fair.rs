@@ -35,6 +35,8 @@ pub(crate) struct BatchLimits {
 #[derive(Debug)]
 pub(crate) struct FairOrder {
     limits: BatchLimits,
+    /// Those of `limits` at first.
+    max_frames: usize,
     /// One for each device that a job has come for.
     lanes: Vec<Lane>,
 }
@@ -86,6 +88,7 @@ enum Step {
 impl FairOrder {
     pub(crate) fn new(limits: BatchLimits) -> Self {
         Self {
+            max_frames: limits.max_frames,
             limits,
             lanes: Vec::new(),
         }
@@ -183,10 +186,14 @@ impl Lane {
                 return Verdict::Blocked;
             };
             let traits = job.traits;
-            if let Some(&(_, verdict)) = judged.iter().find(|(of, _)| *of == traits) {
+            let runs_alone = job.entry.claim.runs_alone;
+            let known = judged.iter().find(|(of, _)| *of == traits);
+            if let Some(&(_, verdict)) =
+                known.filter(|(_, of)| !(runs_alone && *of == Verdict::Hold))
+            {
                 return verdict;
             }
-            let held = if is_shared && n_idle == 0 {
+            let held = if is_shared && n_idle == 0 && !runs_alone {
                 hold(jobs, job, limits, now)
             } else {
                 None
@@ -259,7 +266,11 @@ impl Lane {
             return (Vec::new(), false);
         };
         let (network, max_frames) = (job.traits.network, job.max_frames);
-        let n_waiting = frames_of(&self.jobs, network);
+        let runs_alone = job.entry.claim.runs_alone;
+        let n_waiting = match runs_alone {
+            true => job.chunks.n_rest(),
+            false => frames_of(&self.jobs, network),
+        };
         let mut n_left = shared_frames(n_waiting, n_idle, max_frames);
         let mut next = Some(first);
         let mut parts = Vec::new();
@@ -271,12 +282,14 @@ impl Lane {
             let taken = self.take(job.entry.id, n_left, now);
             n_left = n_left.saturating_sub(n_rest);
             parts.extend(taken);
-            if n_left == 0 {
+            if n_left == 0 || runs_alone {
                 return (parts, true);
             }
             let jobs = &self.jobs;
             next = self.levels.find(|id| match jobs.get(&id) {
-                Some(job) if job.traits.network == network => Verdict::Run,
+                Some(job) if job.traits.network == network && !job.entry.claim.runs_alone => {
+                    Verdict::Run
+                }
                 _ => Verdict::Hold,
             });
         }
@@ -403,6 +416,16 @@ impl Order for FairOrder {
     fn gone(&mut self, worker: usize) {
         for lane in &mut self.lanes {
             lane.crew.forget_worker(worker);
+        }
+    }
+
+    /// Of jobs that wait, too.
+    fn limit_batches(&mut self, max_frames: usize) {
+        self.limits.max_frames = self.max_frames.min(max_frames.max(1));
+        for lane in &mut self.lanes {
+            for job in lane.jobs.values_mut() {
+                job.max_frames = job.max_frames.min(self.limits.max_frames);
+            }
         }
     }
 

@@ -93,7 +93,7 @@ fn a_long_job_takes_turns_with_what_comes_after_it() {
 
 #[test]
 fn timings_span_the_chunks() {
-    let ledger = Arc::new(Ledger::new(1, false));
+    let ledger = Arc::new(Ledger::new(1, None));
     ledger.admit(crate::Work::Unary).unwrap();
     let fake = Arc::new(Fake::default());
     let before = Instant::now();

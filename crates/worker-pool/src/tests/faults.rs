@@ -173,7 +173,7 @@ fn a_missing_face_is_an_engine_error() {
 
 #[test]
 fn a_job_that_every_thread_let_go_of_is_lost() {
-    let ledger = Arc::new(Ledger::new(1, false));
+    let ledger = Arc::new(Ledger::new(1, None));
     ledger.admit(crate::Work::Unary).unwrap();
     let job = fake::job(&Arc::new(Fake::default()), 0..1);
     let (task, handle) = Task::accept(job, Arc::clone(&ledger));

@@ -9,7 +9,7 @@ use super::{
     fake::{self, Act, Fake},
     *,
 };
-use crate::{BreakerState, Claim, RecoveryStats, cost::thread_time};
+use crate::{BreakerRules, BreakerState, Claim, RecoveryStats, cost::thread_time};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -29,7 +29,7 @@ fn patient(max_tries: u32) -> Recovery {
     Recovery {
         max_tries,
         backoff: MS,
-        breaks_circuits: false,
+        breaker: None,
     }
 }
 
@@ -184,7 +184,7 @@ fn where_batches_fail_as_such_frames_are_run_one_by_one() {
 #[test]
 fn a_network_that_keeps_failing_is_refused_and_comes_back() {
     let recovery = Recovery {
-        breaks_circuits: true,
+        breaker: Some(BreakerRules::default()),
         ..Recovery::none()
     };
     let pool = recovering(1, recovery);

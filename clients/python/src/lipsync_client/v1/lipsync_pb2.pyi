@@ -10,8 +10,9 @@ message.
 
 Request metadata: `authorization: Bearer <key>` (needed where the server has tenants), `x-request-id` (echoed), `x-model-id`
 (routing hint, must equal the request's model_id), `x-request-priority` (high, normal, medium,
-low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: time limit
-in the queue). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
+low), `x-batch-preference` (enable, disable, auto; with disable its frames share no batch with those of
+other requests, where requests share batches), `x-max-wait-time` (for example `50ms`: time limit in the queue; a
+call that is expected to wait for longer is refused at once). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
 `x-queue-time` (ms), `x-worker`, `x-gpu-utilization` or, without a GPU, `x-worker-busy` (percent).
 
 Messages are never compressed, because JPEG frames would not shrink. A call with a `grpc-encoding` other than
@@ -1872,6 +1873,148 @@ class SessionStats(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionStats: _TypeAlias = SessionStats  # noqa: Y015
+
+@_typing.final
+class ExplainTenantsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Empty: all tenants for an administrator, and the caller's own for others. An unknown one is NOT_FOUND for an
+    administrator; another's is PERMISSION_DENIED for others.
+    """
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTenantsRequest: _TypeAlias = ExplainTenantsRequest  # noqa: Y015
+
+@_typing.final
+class ExplainTenantsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANTS_FIELD_NUMBER: _builtins.int
+    N_TENANTS_FIELD_NUMBER: _builtins.int
+    n_tenants: _builtins.int
+    """All that there are."""
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantMeaning]:
+        """In the order of their ids, at most 1,000. Without `tenants` in the configuration there is one, of everybody."""
+
+    def __init__(
+        self,
+        *,
+        tenants: _abc.Iterable[Global___TenantMeaning] | None = ...,
+        n_tenants: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n_tenants", b"n_tenants", "tenants", b"tenants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTenantsResponse: _TypeAlias = ExplainTenantsResponse  # noqa: Y015
+
+@_typing.final
+class TenantMeaning(_message.Message):
+    """What the settings of a tenant mean. Sentences are for people, and may change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    MODEL_IDS_FIELD_NUMBER: _builtins.int
+    RIGHTS_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    CONTRADICTIONS_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    rights: _builtins.str
+    """Rights, keys and weight, in words."""
+    quotas: _builtins.str
+    """Its quotas in words; empty: none."""
+    @_builtins.property
+    def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that it may use."""
+
+    @_builtins.property
+    def capacity(self) -> Global___TenantCapacity:
+        """Conversations at once (speech for 4 s in every 15 s, at the model's frames a second) with the most costly of its models
+        in memory: while no other tenant wants anything, and while all want more than there is. Absent where none is in memory.
+        """
+
+    @_builtins.property
+    def contradictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Settings that cannot all have an effect, a sentence each."""
+
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would be better, a sentence each."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        model_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rights: _builtins.str = ...,
+        quotas: _builtins.str = ...,
+        capacity: Global___TenantCapacity | None = ...,
+        contradictions: _abc.Iterable[_builtins.str] | None = ...,
+        advice: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_capacity", b"_capacity", "capacity", b"capacity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_capacity", b"_capacity", "advice", b"advice", "capacity", b"capacity", "contradictions", b"contradictions", "model_ids", b"model_ids", "quotas", b"quotas", "rights", b"rights", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__capacity: _TypeAlias = _typing.Literal["capacity"]  # noqa: Y015
+    _WhichOneofArgType__capacity: _TypeAlias = _typing.Literal["_capacity", b"_capacity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__capacity) -> _WhichOneofReturnType__capacity | None: ...
+
+Global___TenantMeaning: _TypeAlias = TenantMeaning  # noqa: Y015
+
+@_typing.final
+class TenantCapacity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATIONS_ALONE_FIELD_NUMBER: _builtins.int
+    CONVERSATIONS_BUSY_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    FRAME_US_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    conversations_alone: _builtins.int
+    conversations_busy: _builtins.int
+    bound: _builtins.str
+    """What bounds the first: a key of the configuration, or `the workers`."""
+    model_id: _builtins.str
+    """The model that it was counted for, and what a frame of it takes, microseconds of a worker."""
+    frame_us: _builtins.int
+    measured: _builtins.bool
+    """True: measured on this server. False: estimated by the work of its network."""
+    def __init__(
+        self,
+        *,
+        conversations_alone: _builtins.int = ...,
+        conversations_busy: _builtins.int = ...,
+        bound: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        frame_us: _builtins.int = ...,
+        measured: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "conversations_alone", b"conversations_alone", "conversations_busy", b"conversations_busy", "frame_us", b"frame_us", "measured", b"measured", "model_id", b"model_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantCapacity: _TypeAlias = TenantCapacity  # noqa: Y015
 
 @_typing.final
 class GetServerStatsRequest(_message.Message):

@@ -422,6 +422,11 @@ class ServerAdminStub(object):
                 request_serializer=lipsync_dot_v1_dot_lipsync__pb2.WatchServerStatsRequest.SerializeToString,
                 response_deserializer=lipsync_dot_v1_dot_lipsync__pb2.GetServerStatsResponse.FromString,
                 _registered_method=True)
+        self.ExplainTenants = channel.unary_unary(
+                '/lipsync.v1.ServerAdmin/ExplainTenants',
+                request_serializer=lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsRequest.SerializeToString,
+                response_deserializer=lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsResponse.FromString,
+                _registered_method=True)
 
 
 class ServerAdminServicer(object):
@@ -442,6 +447,14 @@ class ServerAdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainTenants(self, request, context):
+        """What the settings of tenants mean: models, conversations at once, contradictions, advice. A tenant without `admin`
+        may ask about itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServerAdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -454,6 +467,11 @@ def add_ServerAdminServicer_to_server(servicer, server):
                     servicer.WatchServerStats,
                     request_deserializer=lipsync_dot_v1_dot_lipsync__pb2.WatchServerStatsRequest.FromString,
                     response_serializer=lipsync_dot_v1_dot_lipsync__pb2.GetServerStatsResponse.SerializeToString,
+            ),
+            'ExplainTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainTenants,
+                    request_deserializer=lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsRequest.FromString,
+                    response_serializer=lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -511,6 +529,33 @@ class ServerAdmin(object):
             '/lipsync.v1.ServerAdmin/WatchServerStats',
             lipsync_dot_v1_dot_lipsync__pb2.WatchServerStatsRequest.SerializeToString,
             lipsync_dot_v1_dot_lipsync__pb2.GetServerStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lipsync.v1.ServerAdmin/ExplainTenants',
+            lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsRequest.SerializeToString,
+            lipsync_dot_v1_dot_lipsync__pb2.ExplainTenantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,8 +10,9 @@ message.
 
 Request metadata: `authorization: Bearer <key>` (needed where the server has tenants), `x-request-id` (echoed), `x-model-id`
 (routing hint, must equal the request's model_id), `x-request-priority` (high, normal, medium,
-low), `x-batch-preference` (enable, disable, auto), `x-max-wait-time` (for example `50ms`: time limit
-in the queue). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
+low), `x-batch-preference` (enable, disable, auto; with disable its frames share no batch with those of
+other requests, where requests share batches), `x-max-wait-time` (for example `50ms`: time limit in the queue; a
+call that is expected to wait for longer is refused at once). Response metadata: `x-request-id`, `x-batch-size`, `x-processing-time` (ms),
 `x-queue-time` (ms), `x-worker`, `x-gpu-utilization` or, without a GPU, `x-worker-busy` (percent).
 
 Messages are never compressed, because JPEG frames would not shrink. A call with a `grpc-encoding` other than
@@ -201,6 +202,10 @@ class ServerAdminStub:
     """Counters since the start, and the current state."""
     WatchServerStats: _grpc.UnaryStreamMultiCallable[_lipsync_pb2.WatchServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]
     """The same, repeatedly."""
+    ExplainTenants: _grpc.UnaryUnaryMultiCallable[_lipsync_pb2.ExplainTenantsRequest, _lipsync_pb2.ExplainTenantsResponse]
+    """What the settings of tenants mean: models, conversations at once, contradictions, advice. A tenant without `admin`
+    may ask about itself.
+    """
 
 @_typing.type_check_only
 class ServerAdminAsyncStub(ServerAdminStub):
@@ -211,6 +216,10 @@ class ServerAdminAsyncStub(ServerAdminStub):
     """Counters since the start, and the current state."""
     WatchServerStats: _aio.UnaryStreamMultiCallable[_lipsync_pb2.WatchServerStatsRequest, _lipsync_pb2.GetServerStatsResponse]  # type: ignore[assignment]
     """The same, repeatedly."""
+    ExplainTenants: _aio.UnaryUnaryMultiCallable[_lipsync_pb2.ExplainTenantsRequest, _lipsync_pb2.ExplainTenantsResponse]  # type: ignore[assignment]
+    """What the settings of tenants mean: models, conversations at once, contradictions, advice. A tenant without `admin`
+    may ask about itself.
+    """
 
 class ServerAdminServicer(metaclass=_abc_1.ABCMeta):
     """Reports on the server."""
@@ -230,5 +239,15 @@ class ServerAdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lipsync_pb2.GetServerStatsResponse], _abc.AsyncIterator[_lipsync_pb2.GetServerStatsResponse]]:
         """The same, repeatedly."""
+
+    @_abc_1.abstractmethod
+    def ExplainTenants(
+        self,
+        request: _lipsync_pb2.ExplainTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lipsync_pb2.ExplainTenantsResponse, _abc.Awaitable[_lipsync_pb2.ExplainTenantsResponse]]:
+        """What the settings of tenants mean: models, conversations at once, contradictions, advice. A tenant without `admin`
+        may ask about itself.
+        """
 
 def add_ServerAdminServicer_to_server(servicer: ServerAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

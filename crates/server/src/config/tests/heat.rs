@@ -83,6 +83,11 @@ const OTHERS: &[(&str, &str)] = &[
     ("scheduling.mid_at_once", "5"),
     ("scheduling.large_at_once", "4"),
     ("scheduling.huge_at_once", "2"),
+    ("recovery.max_tries", "3"),
+    ("recovery.backoff_ms", "51"),
+    ("recovery.refuse_after", "6"),
+    ("recovery.first_pause_s", "2"),
+    ("recovery.longest_pause_s", "61"),
     ("output.format", "png"),
     ("output.jpeg_quality", "86"),
     ("output.mark_generated", "false"),
@@ -117,6 +122,14 @@ const OTHERS: &[(&str, &str)] = &[
     ("alerts.gpu_memory_critical_percent", "96"),
     ("alerts.gpu_temperature_warning_c", "86"),
     ("alerts.gpu_temperature_critical_c", "93"),
+    ("adapt.watch", "false"),
+    ("adapt.latency_percent", "21"),
+    ("adapt.throughput_percent", "16"),
+    ("adapt.errors_percent", "2"),
+    ("adapt.memory_percent", "96"),
+    ("adapt.act_after_s", "31"),
+    ("adapt.undo_after_s", "61"),
+    ("adapt.predict", "false"),
     ("alerts.gpu_utilization_warning_percent", "97"),
     ("alerts.gpu_utilization_critical_percent", "99"),
     ("alerts.worker_restarts_warning", "2"),
@@ -171,8 +184,8 @@ const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f2
 fn settings(key: Option<(&str, &str)>) -> Settings {
     let digest = DIGEST.replace('b', "c");
     let text = format!(
-        "server: {{tls: {{cert: /a, key: /a}}}}\noperations: {{tls: {{cert: /a, key: /a}}}}\n\
-         alerts: {{webhook: \"http://b\"}}\ntraces: {{endpoint: \"http://b\"}}\n\
+        "server: {{max_connection_age_s: 9, tls: {{cert: /a, key: /a}}}}\n\
+         traces: {{endpoint: 'http://t'}}\nalerts: {{webhook: 'http://t'}}\noperations: {{tls: {{cert: /a, key: /a}}}}\n\
          models:\n  folder: {{path: a}}\n  \
          parts: {{model_path: a, background_dir: a, crop_rects_path: a, num_frames: 5}}\n\
          tenants:\n  folder: {{frames_per_second: 99, burst_frames: 98, \

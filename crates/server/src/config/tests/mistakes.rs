@@ -371,7 +371,7 @@ fn a_file_may_be_empty_or_begin_with_a_mark() {
         "~\n",
         "\u{feff}server:\r\n  worker_count: 4\r\n",
     ] {
-        assert_eq!(parse(text).expect(text).server.n_workers, 4);
+        assert_eq!(parse(text).expect(text).server.workers.max(), 4);
     }
     let message = parse("\u{feff}server:\n  worker_count: 0\n").unwrap_err();
     assert!(message.contains(":2:3: "), "{message}");

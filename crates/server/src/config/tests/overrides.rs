@@ -19,7 +19,7 @@ fn the_environment_overrides_single_keys() {
         ],
     )
     .unwrap();
-    assert_eq!(config.server.n_workers, 8);
+    assert_eq!(config.server.workers.max(), 8);
     assert_eq!(config.server.address, "0.0.0.0:6000".parse().unwrap());
     assert!(!config.registry.bake && !config.output.mark_generated);
     assert_eq!(config.registry.idle_timeout, Some(Duration::from_secs(90)));
@@ -254,7 +254,7 @@ fn a_name_in_another_case_is_said_if_it_is_no_key() {
         "Lipsync_Server__Worker_Count",
     ] {
         let config = parse_with("models: {a: {path: /}}", &[(variable, "8")]).unwrap();
-        assert_eq!(config.server.n_workers, 4);
+        assert_eq!(config.server.workers.max(), 4);
         let [warning] = config.warnings.as_slice() else {
             panic!("{variable}: {:?}", config.warnings)
         };
@@ -267,7 +267,7 @@ fn a_name_in_another_case_is_said_if_it_is_no_key() {
     );
     assert_eq!(config.unwrap().warnings, Vec::<String>::new());
     let mixed = [("LIPSYNC_Server__Worker_Count", "8")];
-    assert_eq!(parse_with("", &mixed).unwrap().server.n_workers, 8);
+    assert_eq!(parse_with("", &mixed).unwrap().server.workers.max(), 8);
 }
 
 #[test]

@@ -58,9 +58,24 @@ const SECTIONS: &[Case] = &[
         &["server.port: expected a text, found keys of its own"],
     ),
     (
-        "server:\n  worker_count: {n: 1}\n",
-        ":2:17",
+        "server:\n  queue_size: {n: 1}\n",
+        ":2:15",
         &["expected a whole number, found keys of its own"],
+    ),
+    (
+        "server:\n  worker_count: {maxx: 1}\n",
+        ":2:18",
+        &["server.worker_count.maxx: ", "did you mean max?"],
+    ),
+    (
+        "server:\n  worker_count: {min: 5, max: 4}\n",
+        ":2:",
+        &["server.worker_count.max: expected 5 to 256, found 4"],
+    ),
+    (
+        "server:\n  worker_count: [4]\n",
+        ":2:17",
+        &["expected a whole number, auto, or {min: 2, max: 8}, found a list"],
     ),
     (
         "server:\n  worker_count: !!int 4\n  queue_size: !x 4\n",
@@ -204,7 +219,7 @@ fn json_is_yaml() {
         let text = text.replace("\": 7\"", "\":7\"").replace("http: ", "http:");
         let config = parse(&text).expect(&text);
         assert_eq!(
-            (config.server.n_workers, config.server.address.port()),
+            (config.server.workers.max(), config.server.address.port()),
             (8, 7)
         );
         assert_eq!(config.registry.models.len(), 200);

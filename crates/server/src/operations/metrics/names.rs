@@ -63,6 +63,10 @@ metrics! {
     WORKER_BATCHES = Counter "lipsync_worker_batches_total" ["worker", "device"] "Batches that a worker ran.";
     WORKER_RESTARTS = Counter "lipsync_worker_restarts_total" ["worker", "device"] "Times that a worker was rebuilt after a panic.";
     WORKERS = Gauge "lipsync_workers" ["device"] "Workers that there are.";
+    WORKERS_RANGE = Gauge "lipsync_workers_range" ["bound"] "Fewest (min) and most (max) workers that there may be; equal where the number is fixed.";
+    EXPECTED_BUSY = Gauge "lipsync_expected_busy_workers" [] "Workers that are expected to be busy in the busiest of the next five minutes, by what was usual at this time of the day; absent until a day is known.";
+    FORECAST_ERROR = Gauge "lipsync_forecast_error_ratio" [] "Sum of the differences between busy workers that were expected for each minute and those that came, beside those that came.";
+    ADAPTATIONS = Counter "lipsync_adaptations_total" ["act", "reason"] "Changes that the server made by itself, by what it changed and why.";
     DEVICE_ERRORS = Counter "lipsync_device_errors_total" ["device", "kind"] "Errors of devices: fault (the workspace was rebuilt) and out_of_memory.";
 
     RESIDENT = Gauge "lipsync_model_resident" ["model"] "1 where the model is in memory.";

@@ -31,7 +31,7 @@ pub(super) fn write(
     calls(&mut page, snapshot, details);
     sessions(&mut page, snapshot, details);
     pool(&mut page, snapshot, details);
-    workers(&mut page, &snapshot.pool.workers);
+    workers(&mut page, snapshot);
     models(&mut page, snapshot);
     caches(&mut page, snapshot);
     gpus(&mut page, snapshot);
@@ -187,8 +187,10 @@ fn pool(page: &mut Exposition, snapshot: &Snapshot, details: &Details) {
     }
 }
 
-fn workers(page: &mut Exposition, workers: &[WorkerStats]) {
-    let named: Vec<_> = workers
+fn workers(page: &mut Exposition, snapshot: &Snapshot) {
+    let named: Vec<_> = snapshot
+        .pool
+        .workers
         .iter()
         .enumerate()
         .map(|(n, w)| {
@@ -219,6 +221,20 @@ fn workers(page: &mut Exposition, workers: &[WorkerStats]) {
     let mut family = page.family(&names::WORKERS);
     for (device, [n, ..]) in &by_device {
         family.sample(&[device], *n);
+    }
+    let mut family = page.family(&names::WORKERS_RANGE);
+    let (min, max) = snapshot.workers_range;
+    family.sample(&["min"], u64_of(min));
+    family.sample(&["max"], u64_of(max));
+    if let Some(busy) = snapshot.expected.busy {
+        one(page, &names::EXPECTED_BUSY, busy);
+    }
+    if let Some(ratio) = snapshot.expected.accuracy.error_ratio() {
+        one(page, &names::FORECAST_ERROR, ratio);
+    }
+    let mut family = page.family(&names::ADAPTATIONS);
+    for ((act, reason), n) in &snapshot.adaptations {
+        family.sample(&[act, reason], *n);
     }
     let mut family = page.family(&names::DEVICE_ERRORS);
     for (device, [_, faults, out_of_memory]) in &by_device {

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::{Advice, Evidence, Keys, RULES, State, Totals};
+use super::{
+    evidence::{Evidence, Keys, State, Totals},
+    rules::RULES,
+    words::Advice,
+};
 
 /// Evidence is of this long at most, and at least, seconds.
 const LONGEST_S: u64 = 600;
 const SHORTEST_S: u64 = 60;
 /// Looks in a row at which a rule must say the same key before it is shown, and say nothing before it is over.
 const LOOKS_TO_SHOW: u32 = 3;
-const LOOKS_TO_END: u32 = 6;
+const LOOKS_TO_END: u32 = 12;
 
 /// Keeps what was counted lately, and the advice that follows from it.
 #[derive(Debug, Default)]
@@ -57,12 +61,11 @@ impl Adviser {
         while self.seen.front().is_some_and(is_old) {
             self.seen.pop_front();
         }
-        let is_past = |seen: &&Totals| totals.at_s.saturating_sub(seen.at_s) >= SHORTEST_S;
-        let minute_ago = self.seen.iter().rev().find(is_past);
+        let is_recent = |seen: &&Totals| totals.at_s.saturating_sub(seen.at_s) >= SHORTEST_S;
         let found = self.seen.front().map(|before| {
             let evidence = Evidence {
                 before,
-                minute_ago: minute_ago.unwrap_or(before),
+                recent: self.seen.iter().rev().find(is_recent).unwrap_or(before),
                 now: &totals,
                 state,
             };

@@ -1,7 +1,8 @@
 //! Caches that are too small for what is shown.
 
 use super::{
-    Advice, Evidence, MIB, MIN_FRAMES, Setting, TENTH_GIB, counted, evidence::percent, round_mib,
+    evidence::{Evidence, ModelNow, percent},
+    words::{Advice, MIB, MIN_FRAMES, Setting, TENTH_GIB, counted, round_mib},
 };
 
 /// A cache that hits at least so often is large enough.
@@ -78,7 +79,7 @@ pub(super) fn background_frames(e: &Evidence<'_>) -> Option<Advice> {
 }
 
 /// Models in memory that often miss their background frames, and how often they hit, percent.
-fn background_misses<'a>(e: &Evidence<'a>) -> Option<(u64, Vec<&'a super::ModelNow>)> {
+fn background_misses<'a>(e: &Evidence<'a>) -> Option<(u64, Vec<&'a ModelNow>)> {
     let hits_of = |id: &str| {
         let requests = e.of_model(id, |model| model.requests);
         let hits = percent(e.of_model(id, |model| model.hits), requests);
@@ -86,9 +87,8 @@ fn background_misses<'a>(e: &Evidence<'a>) -> Option<(u64, Vec<&'a super::ModelN
     };
     let busy = e.busy(|model| model.requests);
     let worst = busy.iter().filter_map(|model| hits_of(&model.id)).min()?;
-    let holds_less = |model: &&super::ModelNow| {
-        hits_of(&model.id).is_some() && model.n_frames > model.cache_frames
-    };
+    let holds_less =
+        |model: &&ModelNow| hits_of(&model.id).is_some() && model.n_frames > model.cache_frames;
     let busy: Vec<_> = busy.into_iter().filter(holds_less).collect();
     (!busy.is_empty()).then_some((worst, busy))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use lipsync_core::saturate::u64_of;
 use lipsync_telemetry::HistogramSnapshot;
 
-use super::super::memory::Memory;
+use super::{super::memory::Memory, words::MIN_FRAMES};
 
 /// Counters at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,8 +109,8 @@ pub(crate) struct ModelNow {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Evidence<'a> {
     pub(crate) before: &'a Totals,
-    /// A minute ago: between `before` and `now`.
-    pub(crate) minute_ago: &'a Totals,
+    /// A minute ago, or a little more.
+    pub(crate) recent: &'a Totals,
     pub(crate) now: &'a Totals,
     pub(crate) state: &'a State,
 }
@@ -122,18 +122,17 @@ pub(super) fn percent(part: u64, all: u64) -> u64 {
 }
 
 impl<'a> Evidence<'a> {
-    /// Of the last minute alone. What must be true at one time, such as refusals and idle workers, has to be true there,
-    /// too: over ten minutes a rush and the calm around it look like both at once.
-    pub(super) fn lately(&self) -> Self {
-        Self {
-            before: self.minute_ago,
-            ..*self
-        }
-    }
-
     /// Its length.
     pub(super) fn seconds(&self) -> u64 {
         self.now.at_s.saturating_sub(self.before.at_s)
+    }
+
+    /// What happened in its last minute: a mean over all of it hides when something happened.
+    pub(super) fn lately(&self) -> Self {
+        Self {
+            before: self.recent,
+            ..*self
+        }
     }
 
     /// A counter's rise. One that began anew counts from there.
@@ -181,7 +180,7 @@ impl<'a> Evidence<'a> {
     /// Frames of sessions that were late or skipped the network, whichever are more, percent; 0 of a few frames.
     pub(super) fn late_percent(&self) -> u64 {
         let frames = self.rise(|totals| totals.session_frames);
-        if frames < super::MIN_FRAMES {
+        if frames < MIN_FRAMES {
             return 0;
         }
         let late = self.rise(|totals| totals.late_frames);

@@ -10,7 +10,7 @@ use lipsync_engine::Device;
 use lipsync_registry::{ModelState, ModelStatus, PackState, PrecisionReason};
 use lipsync_telemetry::{Buckets, HistogramSnapshot};
 
-use super::{Keys, ModelNow, ModelTotals, State, Totals};
+use super::evidence::{Keys, ModelNow, ModelTotals, State, Totals};
 use crate::{
     core_state::Shared,
     telemetry::{memory::MemoryFigures, process::ProcessFigures, snapshot::Snapshot},
@@ -107,7 +107,7 @@ impl Keys {
             max_model_bytes: registry.max_bytes,
             has_idle_timeout: registry.idle_timeout.is_some(),
             bake: registry.bake,
-            n_workers: u64_of(limits.n_workers),
+            n_workers: u64_of(limits.workers.max()),
             queue_size: u64_of(limits.queue_capacity),
             max_sessions: u64_of(hot.session.max_sessions),
             max_upload_bytes: u64_of(limits.max_upload_bytes),

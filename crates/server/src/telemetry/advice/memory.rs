@@ -1,6 +1,9 @@
 //! Memory that is almost full, and what holds it.
 
-use super::{Advice, Evidence, MIB, Setting, TENTH_GIB, counted, evidence::percent};
+use super::{
+    evidence::{Evidence, percent},
+    words::{Advice, MIB, Setting, TENTH_GIB, counted},
+};
 
 /// More than this is too much.
 const FULL_PERCENT: u64 = 90;

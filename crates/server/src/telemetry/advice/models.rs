@@ -1,6 +1,9 @@
 //! Models: how many, and how they are run.
 
-use super::{Advice, Evidence, MIN_FRAMES, Setting, TENTH_GIB, counted};
+use super::{
+    evidence::{Evidence, ModelNow},
+    words::{Advice, MIN_FRAMES, Setting, TENTH_GIB, counted},
+};
 
 /// Evictions for want of room that are too many in ten minutes.
 const MANY_EVICTIONS: u64 = 6;
@@ -11,7 +14,7 @@ pub(super) fn thrash(e: &Evidence<'_>) -> Option<Advice> {
     if evictions < MANY_EVICTIONS {
         return None;
     }
-    let is_used = |m: &&super::ModelNow| e.of_model(&m.id, |model| model.uses) > 0;
+    let is_used = |m: &&ModelNow| e.of_model(&m.id, |model| model.uses) > 0;
     let used: Vec<_> = e.state.models.iter().filter(is_used).collect();
     let n_used = used.len() as u64;
     let known = used.iter().filter(|model| model.weight_bytes > 0);

@@ -1,6 +1,9 @@
 //! Workers, queues and places: too few of them, or too many.
 
-use super::{Advice, Evidence, MIB, MIN_REFUSALS, Setting, counted, evidence::percent, round_mib};
+use super::{
+    evidence::{Evidence, percent},
+    words::{Advice, MIB, MIN_REFUSALS, Setting, counted, round_mib},
+};
 
 /// Workers that are busier are the bottleneck.
 const FULL_PERCENT: u64 = 90;
@@ -51,11 +54,12 @@ pub(super) fn workers(e: &Evidence<'_>) -> Option<Advice> {
 
 /// A queue that is full although workers have time: requests come in bursts.
 pub(super) fn queue(e: &Evidence<'_>) -> Option<Advice> {
-    let refused = e.refused("queue") + e.refused("requests");
-    let busy = e.busy_percent();
+    let of = |e: &Evidence<'_>| e.refused("queue") + e.refused("requests");
+    let (refused, lately) = (of(e), e.lately());
+    // Workers that were busy when calls were refused could not have served them.
+    let busy = lately.busy_percent();
+    let is_calm = of(&lately) > 0 && busy < CALM_PERCENT;
     let from = e.state.keys.queue_size;
-    let is_calm =
-        busy < CALM_PERCENT && (calm_and_refused(e, "queue") || calm_and_refused(e, "requests"));
     (refused >= MIN_REFUSALS && is_calm && from < 1_000_000).then(|| Advice {
         key: "server.queue_size",
         from: Setting::Number(from),
@@ -65,12 +69,6 @@ pub(super) fn queue(e: &Evidence<'_>) -> Option<Advice> {
             counted(refused, "call", "calls")
         ),
     })
-}
-
-/// Whether calls were refused in the last minute while the workers had time.
-fn calm_and_refused(e: &Evidence<'_>, reason: &str) -> bool {
-    let lately = e.lately();
-    lately.refused(reason) > 0 && lately.busy_percent() < CALM_PERCENT
 }
 
 /// More sessions than the workers can serve, or fewer than they could.
@@ -94,9 +92,10 @@ pub(super) fn sessions(e: &Evidence<'_>) -> Option<Advice> {
         );
         return (to < from).then(|| advice(to, cause));
     }
-    let refused = e.refused("sessions");
-    let is_calm = busy < CALM_PERCENT && late < LATE_PERCENT && calm_and_refused(e, "sessions");
-    (refused >= MIN_REFUSALS && is_calm).then(|| {
+    let (refused, lately) = (e.refused("sessions"), e.lately());
+    let busy = lately.busy_percent();
+    let is_calm = lately.refused("sessions") > 0 && busy < CALM_PERCENT;
+    (refused >= MIN_REFUSALS && is_calm && late < LATE_PERCENT).then(|| {
         // As many as would make workers busy, but not all at once.
         let full = from * CALM_PERCENT / busy.max(1);
         let to = full.min(from * 3 / 2).max(from + 1);

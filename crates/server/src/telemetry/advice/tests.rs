@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 
 use lipsync_telemetry::{Buckets, Histogram};
 
-use super::*;
-use crate::{
-    config::keys,
-    telemetry::{advice::adviser::Turn, memory::Memory},
+use super::{
+    Adviser, Setting, State, Totals, Turn,
+    evidence::{Keys, ModelNow, ModelTotals},
+    rules::RULES,
 };
+use crate::{config::keys, telemetry::memory::Memory};
 
 const GIB: u64 = 1 << 30;
 /// The wall clock at the beginning.
 const EPOCH_S: u64 = 1_700_000_000;
 /// When the cause begins and ends, seconds.
 const CAUSE: std::ops::Range<u64> = 600..1800;
-
-/// How long what was counted is looked at.
-const WINDOW_S: u64 = 600;
 
 /// A server of two processors and two workers with one model, which is calm.
 struct World {
@@ -131,8 +129,8 @@ fn hour(busy_percent: u64, cause: impl Fn(&mut World)) -> Vec<(u64, Turn)> {
             world.totals.cpu +=
                 std::time::Duration::from_millis(200 * busy_percent.saturating_sub(30));
             cause(&mut world);
-        } else if at_s >= CAUSE.end + WINDOW_S {
-            // Not sooner: what was counted while the cause was there is looked at together with it.
+        } else if at_s > CAUSE.end + 600 {
+            // By then, nothing of the cause is evidence any more.
             world.state = World::new().state;
         }
         let found = adviser.look(world.totals.clone(), &world.state, EPOCH_S + at_s);

@@ -211,6 +211,51 @@ fn a_deadline_ends_the_wait_for_others() {
 }
 
 #[test]
+fn who_wants_no_batch_with_others_waits_for_nobody_and_has_one_alone() {
+    let mut stage = Stage::new(&[GPU], 8, 10 * MS);
+    stage.enter_on_gpu(7, 1);
+    assert_eq!(stage.assign().0.len(), 1);
+    let shares = stage.enter_on_gpu(7, 2);
+    let mut alone = stage.job(GPU, 7, 3);
+    alone.claim.runs_alone = true;
+    let alone = stage.push(alone);
+    let jobs = |given: Vec<Assignment>| -> Vec<Vec<JobId>> {
+        let of = |given: &Assignment| given.parts.iter().map(|part| part.job).collect();
+        given.iter().map(of).collect()
+    };
+    // The others are held back for more to come.
+    assert_eq!(jobs(stage.assign().0), [vec![alone]]);
+    let joins = stage.enter_on_gpu(7, 1);
+    stage.now += 10 * MS;
+    stage.done(0);
+    assert_eq!(jobs(stage.assign().0), [vec![shares, joins]]);
+}
+
+#[test]
+fn batches_can_be_limited_and_the_limit_taken_back() {
+    let mut stage = Stage::new(&[GPU], 8, Duration::ZERO);
+    let frames = |stage: &mut Stage| -> Vec<usize> {
+        let given = stage.assign().0;
+        given
+            .iter()
+            .map(|given| given.parts[0].frames.len())
+            .collect()
+    };
+    let waits = stage.enter_on_gpu(7, 8);
+    stage.order.limit_batches(2);
+    let comes = stage.enter_on_gpu(7, 8);
+    assert_eq!(frames(&mut stage), [2, 2], "the one that waited, too");
+    for job in [waits, comes] {
+        stage.order.forget(job);
+    }
+    stage.order.limit_batches(usize::MAX);
+    stage.done(0);
+    stage.done(0);
+    stage.enter_on_gpu(9, 20);
+    assert_eq!(frames(&mut stage), [8, 8]);
+}
+
+#[test]
 fn workers_that_join_take_their_part_and_those_that_leave_get_nothing() {
     let mut stage = Stage::on_cpu(1, 1);
     stage.enter(0, 9, None);
