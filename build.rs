@@ -32,7 +32,11 @@ const TRACES: &str = "opentelemetry/proto/collector/trace/v1/trace_service.proto
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/opentelemetry");
-    let descriptors = protox::compile([TRACES], ["proto"])?;
+    let mut descriptors = protox::compile([TRACES], ["proto"])?;
+    for file in &mut descriptors.file {
+        // Comments, whose examples are no Rust.
+        file.source_code_info = None;
+    }
     tonic_prost_build::configure().compile_fds(descriptors)?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     for (package, file, shared) in CONTRACTS {

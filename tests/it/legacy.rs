@@ -259,7 +259,7 @@ async fn errors_come_in_the_message_and_are_counted() -> Result<()> {
         answer.error
     );
     let page = Http::get(&server, "/metrics").await?;
-    for code in ["InvalidArgument", "NotFound", "FailedPrecondition"] {
+    for code in ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"] {
         let line = page.text().lines().find(|line| {
             line.contains("MultiTenantLipSync") && line.contains(code) && line.contains("handled")
         });

@@ -16,6 +16,8 @@ from lipsync_client import CallError, Client, Frame, LipsyncError, Pacing, Retry
 from server import COPIES, ROOT
 
 RATE_HZ = 16_000
+PATIENCE_S = 240.0
+"""For the first answers, on any machine."""
 TEMPORARY = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -37,11 +39,12 @@ def digest(frames):
 class Load:
     """All clients, and what they have seen."""
 
-    def __init__(self, server, grpc_address, page, speech):
+    def __init__(self, server, grpc_address, page, speech, intensity):
+        self.intensity = intensity
         self.server, self.address, self.page = server, grpc_address, page
         self.ca = server.folder / "ca.pem"
         self.speech = speech
-        self.sentence = speech[: 2 * RATE_HZ * 2]
+        self.sentence = speech[: 2 * RATE_HZ]
         self.answers = collections.Counter()
         self.refusals = collections.Counter()
         self.wrong = []
@@ -78,11 +81,11 @@ class Load:
     async def learn(self):
         """Ask for every known answer once, before anything goes wrong."""
         async with self.client() as client:
-            whole = await client.infer("mira", self.sentence)
+            whole = await client.infer("mira", self.sentence, timeout=PATIENCE_S)
             self.check("unary", "mira 0", digest(whole.frames))
-            other = await client.infer("tomo", self.sentence)
+            other = await client.infer("tomo", self.sentence, timeout=PATIENCE_S)
             self.check("unary", "tomo 0", digest(other.frames))
-            short = await client.infer("mira", self.sentence[:12_800])
+            short = await client.infer("mira", self.sentence[:12_800], timeout=PATIENCE_S)
             self.check("probe", "probe", digest(short.frames))
 
     async def repeat(self, kind, work, pause_s):
@@ -93,7 +96,7 @@ class Load:
             except (LipsyncError, OSError, TimeoutError) as error:
                 self.refuse(kind, error)
                 await asyncio.sleep(0.5)
-            await asyncio.sleep(pause_s * self.dice.uniform(0.5, 1.5))
+            await asyncio.sleep(pause_s * self.dice.uniform(0.5, 1.5) / self.intensity)
 
     async def probe(self):
         """A small request several times a second, whose time is the figure that must not grow."""
@@ -103,7 +106,7 @@ class Load:
                 answer = await client.infer("mira", self.sentence[:12_800], timeout=20)
                 self.probes.append((self.now(), time.monotonic() - began))
                 self.check("probe", "probe", digest(answer.frames))
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(0.5)
 
     async def unary(self):
         """One of the models that do not all fit: they are evicted and loaded all the time."""
@@ -146,11 +149,11 @@ class Load:
             async with asyncio.timeout(60):
                 async for event in session:
                     seen += isinstance(event, Frame)
-                    if seen == 30:
+                    if seen == 15:
                         await session.clear()
-                        await session.push_audio(self.sentence[:25_600])
+                        await session.push_audio(self.sentence[:19_200])
                         await session.end_segment()
-                    if seen >= 120:
+                    if seen >= 80:
                         break
             self.answers["conversation"] += 1
 
@@ -199,20 +202,21 @@ class Load:
                     self.check("WebSocket", "mira 0", told["digest"])
                 else:
                     self.refusals[f"WebSocket {told['error'][:40]}"] += 1
-                await asyncio.sleep(1)
+                await asyncio.sleep(3 / self.intensity)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
+            await child.wait()
 
     def tasks(self, folder):
         """Everything at once."""
         pauses = [
             ("probe", self.probe, 0.1),
-            ("unary", self.unary, 1.0),
-            ("unary", self.unary, 1.5),
+            ("unary", self.unary, 3.0),
+            ("unary", self.unary, 4.0),
             ("victim", self.victim, 5.0),
-            ("session", self.session, 1.5),
-            ("conversation", self.conversation, 1.0),
+            ("session", self.session, 4.0),
+            ("conversation", self.conversation, 2.0),
             ("slow reader", self.slow_reader, 5.0),
             ("crash", self.crash, 10.0),
             ("load and unload", self.manage, 15.0),

@@ -134,7 +134,7 @@ async def leak(load):
 async def run(options, server, speech):
     """Everything; returns whether it is good."""
     grpc_address, page = server.start()
-    load = Load(server, grpc_address, page, speech)
+    load = Load(server, grpc_address, page, speech, options.load)
     await load.learn()
     load.begun = time.monotonic()
     load.probes.clear()
@@ -193,6 +193,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--server", default=ROOT / "target/release/lipsync-server", type=pathlib.Path)
     parser.add_argument("--fault-every", type=float, default=20, help="seconds between two faults")
+    parser.add_argument("--load", type=float, default=1.0, help="how busy the clients are; 1 suits two cores")
     parser.add_argument("--leak", action="store_true", help="the positive control: it must FAIL")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the server's log")
     options = parser.parse_args()

@@ -116,7 +116,10 @@ async def test_two_hundred_interruptions_in_a_row(server: str, speech: bytes) ->
         await talk.until(lambda f: isinstance(f, TTSStoppedFrame) and f.context_id == "last", place)
         after = talk.frames[place:]
     assert heard(after, "last") == speech[:6_400]
-    assert {getattr(f, "context_id", None) for f in after} <= {None, "last"}
+    # Interruptions overtake replies that still wait in the pipeline, so some replies come behind
+    # all of them. But once the last one has begun, nothing of another is heard.
+    contexts = [c for c in (getattr(f, "context_id", None) for f in after) if c is not None]
+    assert set(contexts[contexts.index("last") :]) == {"last"}
 
 
 async def test_an_event_loop_that_blocks_loses_nothing(server: str, speech: bytes) -> None:

@@ -118,12 +118,8 @@ impl VisualCache {
     /// Has it hold at most this part of the bytes that it was made for, percent (up to 100), from now on. What is
     /// beyond that goes, but for what is being computed or read.
     pub fn limit_to(&self, percent: u32) {
-        let percent = u64::from(percent.min(100));
-        let capacity_bytes = self.made_for_bytes / 100 * percent;
-        let capacity_bytes = match percent {
-            100 => self.made_for_bytes,
-            _ => capacity_bytes,
-        };
+        let part = u128::from(self.made_for_bytes) * u128::from(percent.min(100)) / 100;
+        let capacity_bytes = u64::try_from(part).unwrap_or(self.made_for_bytes);
         let mut dropped = vec![];
         let mut state = self.lock();
         self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);

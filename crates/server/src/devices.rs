@@ -49,10 +49,11 @@ pub fn open(choice: DeviceChoice, how: &DeviceOptions) -> Result<Vec<Arc<Cuda>>,
         Ok(found) => {
             let (proven, unproven) = proven(choice, found);
             if let Some(unproven) = unproven {
-                tracing::warn!("{unproven}");
                 if proven.iter().all(|info| info.unusable().is_some()) {
+                    tracing::warn!("networks run on the CPU: {unproven}");
                     return Ok(Vec::new());
                 }
+                tracing::warn!("{unproven}");
             }
             Ok(proven)
         }

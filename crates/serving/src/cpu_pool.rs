@@ -18,7 +18,7 @@ use crate::{
 /// Work of a live session goes before batch work: of that no more waits for a slot than there are
 /// slots, and what waits there is served in turn. So a session whose work comes to a pool full of
 /// batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of
-/// sessions. Batch work of several tenants or addresses takes turns ([`Turns`]).
+/// sessions. Batch work of several tenants or addresses takes turns.
 #[derive(Debug, Clone)]
 pub struct CpuPool {
     slots: Arc<Semaphore>,

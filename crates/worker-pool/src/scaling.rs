@@ -11,7 +11,7 @@
 //!   only been in the way.
 //! - **Workers idle for a while:** those that nobody needs leave, unless jobs are cut for all of them.
 //!
-//! Gains below [`MIN_GAIN`] count as none, so noise moves nobody. A trial that the load ends tells nothing.
+//! Gains below `MIN_GAIN` count as none, so noise moves nobody. A trial that the load ends tells nothing.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 

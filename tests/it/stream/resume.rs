@@ -16,8 +16,12 @@ const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A server that shares a key file with others in the folder.
 async fn replica(folder: &Path, session: &str) -> Result<TestServer> {
-    avatar::write_fake(&folder.join("a"), 4)?;
-    avatar::write_fake(&folder.join("b"), 4)?;
+    // Files that change under a server make it refuse the model.
+    for model in ["a", "b"].map(|model| folder.join(model)) {
+        if !model.exists() {
+            avatar::write_fake(&model, 4)?;
+        }
+    }
     std::fs::write(folder.join("resume.key"), KEY)?;
     let yaml = format!(
         "models: {{a: {{path: a, preload: true}}, b: {{path: b}}}}\nsession: {{{session}}}\n"

@@ -69,20 +69,19 @@ fn look(stats: &PoolStats) -> Look {
 /// Makes a change, one worker after the other, and notes it.
 fn follow(pool: &WorkerPool, devices: &[Device], change: &Change, events: &Events) {
     let Change { from, to, reason } = *change;
-    let mut n_workers = from;
-    while n_workers != to {
-        let changed = match to > n_workers {
-            true => join_one(pool, devices).map(|()| n_workers + 1),
-            false => leave_one(pool).map(|()| n_workers - 1),
-        };
-        n_workers = match changed {
-            Ok(n_workers) => n_workers,
-            Err(error) => {
-                // The next look finds how many there are.
-                tracing::warn!(%error, "the number of workers could not be changed");
-                break;
-            }
-        };
+    let (n_workers, changed) = if to > from {
+        let joined = (from..to).try_fold(from, |n_workers, _| match join_one(pool, devices) {
+            Ok(()) => Ok(n_workers + 1),
+            Err(error) => Err((n_workers, error)),
+        });
+        joined.map_or_else(|(n, error)| (n, Err(error)), |n| (n, Ok(())))
+    } else {
+        let (n_gone, changed) = leave(pool, from - to);
+        (from - n_gone, changed)
+    };
+    if let Err(error) = changed {
+        // The next look finds how many there are.
+        tracing::warn!(%error, "the number of workers could not be changed");
     }
     if n_workers != from {
         let text = format!("{from} workers become {n_workers}: {reason}");
@@ -103,25 +102,27 @@ fn join_one(pool: &WorkerPool, devices: &[Device]) -> Result<(), PoolError> {
     }
 }
 
-/// Lets the newest worker go where there are most.
-fn leave_one(pool: &WorkerPool) -> Result<(), PoolError> {
+/// Lets `n` workers go, one after the other: each time the newest where there are most. How many have gone, and what
+/// kept the rest.
+fn leave(pool: &WorkerPool, n: usize) -> (usize, Result<(), PoolError>) {
     let stats = pool.stats();
     let workers = stats.workers.iter().enumerate();
-    let here: Vec<_> = workers.filter(|(_, worker)| worker.is_here).collect();
-    let n_beside = |device| here.iter().filter(|(_, of)| of.device == device).count();
-    let mut candidates: Vec<_> = here
-        .iter()
-        .map(|(number, worker)| (n_beside(worker.device), *number))
-        .collect();
-    candidates.sort_unstable();
-    for (_, number) in candidates.into_iter().rev() {
-        match pool.leave_worker(number) {
-            // It is leaving already, and still has batches.
+    let here = workers.filter(|(_, worker)| worker.is_here);
+    // Those that leave are still there while they have batches, so all are chosen from one count.
+    let mut here: Vec<_> = here.map(|(number, of)| (number, of.device)).collect();
+    let mut n_gone = 0;
+    while n_gone < n {
+        let n_beside = |device| here.iter().filter(|&&(_, of)| of == device).count();
+        let newest = (0..here.len()).max_by_key(|&place| (n_beside(here[place].1), here[place].0));
+        let Some(newest) = newest else { break };
+        match pool.leave_worker(here.remove(newest).0) {
+            Ok(_) => n_gone += 1,
+            // It is leaving already.
             Err(PoolError::NoSuchWorker { .. }) => {}
-            other => return other,
+            Err(error) => return (n_gone, Err(error)),
         }
     }
-    Ok(())
+    (n_gone, Ok(()))
 }
 
 #[cfg(test)]

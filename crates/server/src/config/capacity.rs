@@ -57,8 +57,9 @@ pub(super) struct Elsewhere {
 }
 
 const MODELS: &str = "capacity.max_memory_gb";
+/// In 512 MiB there is room for a full-size network.
 const MODELS_SHARE: Share = Share {
-    sixteenths: 6,
+    sixteenths: 7,
     at_most: 8 << 30,
 };
 const FRAMES: &str = "capacity.max_host_memory_gb";

@@ -85,13 +85,17 @@ fn warning(budgets: &[Budget], limit: MemoryLimit) -> Option<String> {
     fixed.sort_by_key(|budget| std::cmp::Reverse(budget.bytes));
     let named = |budget: &&Budget| format!("{} ({})", budget.key, mib(budget.bytes));
     let named: Vec<String> = fixed.iter().map(named).collect();
+    let advice = if named.is_empty() {
+        // Messages must fit into two of them, however little there is.
+        "Lower server.max_message_size_mb".to_owned()
+    } else {
+        format!("Lower {}, or set it to auto", named.join(", "))
+    };
     Some(format!(
-        "the budgets of memory are {} together, and {} leaves {} for them: the system may kill the server. Lower {}, \
-         or set it to auto",
+        "the budgets of memory are {} together, and {} leaves {} for them: the system may kill the server. {advice}",
         mib(sum),
         limit.source,
         mib(limit.left()),
-        named.join(", ")
     ))
 }
 
@@ -247,5 +251,7 @@ mod tests {
             said.contains("Lower c (300 MiB), b (200 MiB), or"),
             "{said}"
         );
+        let said = warning(&[budget("a", 600, true)], limit(512)).unwrap();
+        assert!(said.ends_with("Lower server.max_message_size_mb"), "{said}");
     }
 }

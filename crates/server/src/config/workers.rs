@@ -119,7 +119,7 @@ impl RawWorkerCount {
             })),
             Self::Range(RawRange { min, max }) => {
                 let min = in_range("server.worker_count.min", min.unwrap_or(1), 1..=MAX)?;
-                let max = max.map_or_else(|| min.max(most as u64), |max| max);
+                let max = max.unwrap_or_else(|| min.max(most as u64));
                 let max = in_range("server.worker_count.max", max, min..=MAX)?;
                 let (mut min, mut max) = (usize_of(min), usize_of(max));
                 if is_cpu && max > n_cores {

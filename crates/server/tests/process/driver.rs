@@ -81,7 +81,7 @@ fn auto_says_which_card_it_leaves_alone() -> Result<()> {
     for (stub, words) in [
         (
             ("STUB_MODULE", "222"),
-            "networks run on the CPU, and cuda:0 (Stub) is not used",
+            "networks run on the CPU: cuda:0 (Stub) is not used, because tools/gpu-check has not passed",
         ),
         (
             ("STUB_MAJOR", "7"),

@@ -18,12 +18,8 @@ fn two_workers_become_eight_and_two_again_and_no_job_is_lost() {
     let mut waiting = VecDeque::new();
     let (mut n_sent, mut counts) = (0_u32, Vec::new());
     for second in 1..=400_u32 {
-        let n_come = if (100..200).contains(&second) {
-            120
-        } else {
-            15
-        };
-        waiting.extend(std::iter::repeat_n(second, n_come));
+        let rush = (100..200).contains(&second);
+        waiting.extend(std::iter::repeat_n(second, if rush { 120 } else { 15 }));
         let n_run = waiting.len().min(PER_WORKER * pool.stats().n_workers());
         let run: Vec<_> = waiting.drain(..n_run).collect();
         let handles: Vec<_> = run
@@ -55,10 +51,8 @@ fn two_workers_become_eight_and_two_again_and_no_job_is_lost() {
             until(|| pool.stats().n_workers() == change.to);
             counts.push(change.to);
         }
-        for (handle, id) in handles
-            .into_iter()
-            .zip(n_sent + 1 - u32::try_from(n_run).unwrap()..)
-        {
+        let first = n_sent + 1 - u32::try_from(n_run).unwrap();
+        for (handle, id) in handles.into_iter().zip(first..) {
             assert_eq!(wait(handle).unwrap().faces, fake::faces(id..id + 1));
         }
     }

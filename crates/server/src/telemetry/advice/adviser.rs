@@ -61,11 +61,11 @@ impl Adviser {
         while self.seen.front().is_some_and(is_old) {
             self.seen.pop_front();
         }
-        let is_recent = |seen: &&Totals| totals.at_s.saturating_sub(seen.at_s) >= SHORTEST_S;
-        let found = self.seen.front().map(|before| {
+        let looks: &[Totals] = self.seen.make_contiguous();
+        let found = looks.first().map(|before| {
             let evidence = Evidence {
                 before,
-                recent: self.seen.iter().rev().find(is_recent).unwrap_or(before),
+                looks,
                 now: &totals,
                 state,
             };

@@ -109,8 +109,8 @@ pub(crate) struct ModelNow {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Evidence<'a> {
     pub(crate) before: &'a Totals,
-    /// A minute ago, or a little more.
-    pub(crate) recent: &'a Totals,
+    /// All counts from `before` on, the oldest first, without `now`.
+    pub(crate) looks: &'a [Totals],
     pub(crate) now: &'a Totals,
     pub(crate) state: &'a State,
 }
@@ -127,12 +127,28 @@ impl<'a> Evidence<'a> {
         self.now.at_s.saturating_sub(self.before.at_s)
     }
 
-    /// What happened in its last minute: a mean over all of it hides when something happened.
-    pub(super) fn lately(&self) -> Self {
-        Self {
-            before: self.recent,
+    /// Of the looks at which `refused` calls were refused, those with workers busy for less than this part of their
+    /// time: how many calls, and how busy workers were then. Over ten minutes a rush and the calm around it look like
+    /// both at once, so each look is taken by itself.
+    pub(super) fn refused_below(
+        &self,
+        busy_percent: u64,
+        refused: impl Fn(&Self) -> u64,
+    ) -> (u64, u64) {
+        let later = self.looks.iter().skip(1).chain([self.now]);
+        let parts = self.looks.iter().zip(later).map(|(before, now)| Self {
+            before,
+            now,
             ..*self
+        });
+        let calm = parts.filter(|part| refused(part) > 0 && part.busy_percent() < busy_percent);
+        let (mut sum, mut busy, mut n_looks) = (0, 0, 0);
+        for part in calm {
+            sum += refused(&part);
+            busy += part.busy_percent();
+            n_looks += 1;
         }
+        (sum, busy / u64::max(n_looks, 1))
     }
 
     /// A counter's rise. One that began anew counts from there.

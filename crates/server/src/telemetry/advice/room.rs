@@ -54,13 +54,11 @@ pub(super) fn workers(e: &Evidence<'_>) -> Option<Advice> {
 
 /// A queue that is full although workers have time: requests come in bursts.
 pub(super) fn queue(e: &Evidence<'_>) -> Option<Advice> {
-    let of = |e: &Evidence<'_>| e.refused("queue") + e.refused("requests");
-    let (refused, lately) = (of(e), e.lately());
     // Workers that were busy when calls were refused could not have served them.
-    let busy = lately.busy_percent();
-    let is_calm = of(&lately) > 0 && busy < CALM_PERCENT;
+    let of = |e: &Evidence<'_>| e.refused("queue") + e.refused("requests");
+    let (refused, busy) = e.refused_below(CALM_PERCENT, of);
     let from = e.state.keys.queue_size;
-    (refused >= MIN_REFUSALS && is_calm && from < 1_000_000).then(|| Advice {
+    (refused >= MIN_REFUSALS && from < 1_000_000).then(|| Advice {
         key: "server.queue_size",
         from: Setting::Number(from),
         to: Setting::Number((from * 2).min(1_000_000)),
@@ -92,10 +90,8 @@ pub(super) fn sessions(e: &Evidence<'_>) -> Option<Advice> {
         );
         return (to < from).then(|| advice(to, cause));
     }
-    let (refused, lately) = (e.refused("sessions"), e.lately());
-    let busy = lately.busy_percent();
-    let is_calm = lately.refused("sessions") > 0 && busy < CALM_PERCENT;
-    (refused >= MIN_REFUSALS && is_calm && late < LATE_PERCENT).then(|| {
+    let (refused, busy) = e.refused_below(CALM_PERCENT, |e| e.refused("sessions"));
+    (refused >= MIN_REFUSALS && late < LATE_PERCENT).then(|| {
         // As many as would make workers busy, but not all at once.
         let full = from * CALM_PERCENT / busy.max(1);
         let to = full.min(from * 3 / 2).max(from + 1);
