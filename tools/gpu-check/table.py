@@ -195,7 +195,7 @@ def figures(found):
     elif part == "speed":
         kept = "kept" if found["kept"] else "whole"
         run = f"{found['frames_per_second']:9.0f} frames/s, p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms"
-        predicted = PREDICTED.get((found["batch"], found["streams"])) if found["kept"] and "mira" not in found["network"] else None
+        predicted = PREDICTED.get((found["batch"], found["streams"])) if found["kept"] and short(found["network"]) == "full" else None
         beside = f" (predicted {predicted})" if predicted else ""
         yield f"{short(found['network']):12} batch {found['batch']:3}, {found['streams']:2} streams, {kept:5} {run}{beside}"
     elif part == "apart":
