@@ -14,6 +14,7 @@ pub mod avatar_check;
 pub mod banner;
 pub mod busy;
 pub mod capacity_plan;
+mod cgroup;
 mod change;
 pub mod comparison;
 pub mod config;

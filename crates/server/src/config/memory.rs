@@ -1,17 +1,13 @@
 //! The memory that this process may take: that of its cgroup or else of the machine, and what budgets make of it.
 
-use std::{
-    fs,
-    path::{Component, Path, PathBuf},
-    sync::OnceLock,
-};
+use std::{fs, path::Path, sync::OnceLock};
+
+use crate::cgroup;
 
 /// What the process takes beside all budgets: code, threads, connections, what is copied for a moment.
 const BASE_BYTES: u64 = 96 << 20;
 /// And this part of the limit: memory is never used to its last page.
 const BASE_PART: u64 = 16;
-/// cgroup v1 says "no limit" with a number near 2^63.
-const NO_LIMIT: u64 = 1 << 60;
 
 /// The most memory that this process may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,39 +114,14 @@ fn of_machine(root: &Path) -> Option<MemoryLimit> {
 /// The tightest limit on the way from this process's cgroup to the root.
 fn of_cgroup(root: &Path) -> Option<MemoryLimit> {
     let text = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    let limits = text.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let is_v1 = controllers.split(',').any(|name| name == "memory");
-        let (mount, file, source) = if hierarchy == "0" && controllers.is_empty() {
-            (V2_MOUNT, "memory.max", "memory.max of its cgroup")
-        } else if is_v1 {
-            let source = "memory.limit_in_bytes of its cgroup";
-            (V1_MOUNT, "memory.limit_in_bytes", source)
-        } else {
-            return None;
-        };
-        let bytes = tightest(&root.join(mount), path, file)?;
-        Some(MemoryLimit { bytes, source })
+    let groups = cgroup::around(&root.join(cgroup::MOUNT), &text);
+    let limits = groups.iter().filter_map(|group| {
+        Some(MemoryLimit {
+            bytes: group.limit()?,
+            source: group.source(),
+        })
     });
     limits.min_by_key(|limit| limit.bytes)
-}
-
-const V2_MOUNT: &str = "sys/fs/cgroup";
-const V1_MOUNT: &str = "sys/fs/cgroup/memory";
-
-/// In a container the path may be that of the host, of which only the root is mounted.
-fn tightest(mount: &Path, path: &str, file: &str) -> Option<u64> {
-    let plain = Path::new(path).components();
-    let plain: PathBuf = plain
-        .filter(|part| matches!(part, Component::Normal(_)))
-        .collect();
-    let limits = plain.ancestors().filter_map(|folder| {
-        let text = fs::read_to_string(mount.join(folder).join(file)).ok()?;
-        let bytes: u64 = text.trim().parse().ok()?;
-        (bytes < NO_LIMIT).then_some(bytes)
-    });
-    limits.min()
 }
 
 #[cfg(test)]

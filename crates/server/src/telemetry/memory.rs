@@ -1,12 +1,8 @@
 //! How much memory there is, as far as this process may use it: the machine's, or that of its control group.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-/// Where the kernel shows control groups (version 2).
-const GROUPS: &str = "/sys/fs/cgroup";
+use crate::cgroup;
 
 /// Memory that this process shares with others, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +37,7 @@ impl MemoryFigures {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self {
             machine: Self::of_machine(&machine),
-            group: Self::of_groups(Path::new(GROUPS), &groups),
+            group: Self::of_groups(&Path::new("/").join(cgroup::MOUNT), &groups),
         }
     }
 
@@ -63,41 +59,17 @@ impl MemoryFigures {
     }
 
     /// Looks at this process's group and at those around it. `text` is proc(5)'s `self/cgroup`.
-    fn of_groups(root: &Path, text: &str) -> Option<Memory> {
-        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        // In a container, the path may be the host's: then there is no such folder, and the root is the group.
-        let mut folder: PathBuf = root.join(path);
-        let mut found = Vec::new();
-        loop {
-            found.extend(of_group(&folder));
-            if folder == root || !folder.pop() || !folder.starts_with(root) {
-                break;
-            }
-        }
-        found.into_iter().min_by_key(|memory| memory.available)
+    fn of_groups(mount: &Path, text: &str) -> Option<Memory> {
+        let groups = cgroup::around(mount, text);
+        let limited = groups.iter().filter_map(|group| {
+            let total = group.limit()?;
+            Some(Memory {
+                total,
+                available: total.saturating_sub(group.used()?),
+            })
+        });
+        limited.min_by_key(|memory| memory.available)
     }
-}
-
-/// `None` where the group has no limit.
-fn of_group(folder: &Path) -> Option<Memory> {
-    let number = |name: &str| {
-        let text = fs::read_to_string(folder.join(name)).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    // Without a limit it says "max".
-    let total = number("memory.max")?;
-    let used = number("memory.current")?;
-    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    let cached = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("inactive_file "));
-    // Cached files go when the memory is needed.
-    let cached = cached.and_then(|n| n.parse().ok()).unwrap_or(0_u64);
-    let used = used.saturating_sub(cached);
-    Some(Memory {
-        total,
-        available: total.saturating_sub(used),
-    })
 }
 
 #[cfg(test)]
@@ -133,6 +105,12 @@ mod tests {
         assert_eq!(of("0::/a.slice/server.service\n"), Some(slice));
         assert_eq!(of("0::/b.slice\n"), None);
         assert_eq!(of("1:cpu:/a.slice\n"), None, "version 1");
+        let old = root.path().join("memory/a");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("memory.limit_in_bytes"), "1000\n").unwrap();
+        fs::write(old.join("memory.usage_in_bytes"), "900\n").unwrap();
+        fs::write(old.join("memory.stat"), "total_inactive_file 100\n").unwrap();
+        assert_eq!(of("4:memory:/a\n"), Some(slice));
         // In a container, the path may be that of the host.
         group("", "800\n", "790\n");
         let container = Memory {
