@@ -33,8 +33,8 @@ pub struct Tenant {
     pub priority: Priority,
     /// What it may do.
     pub rights: Arc<Rights>,
-    /// How frames of some models are coded when a request does not say.
-    pub outputs: BTreeMap<ModelId, OutputDefaults>,
+    /// What holds for requests of some models that do not say.
+    pub defaults: BTreeMap<ModelId, ModelDefaults>,
     /// What it shows to be known.
     pub keys: Vec<Key>,
 }
@@ -50,13 +50,15 @@ pub struct Key {
     pub expires: Option<SystemTime>,
 }
 
-/// How frames are coded when a request does not say, where that is not as for everybody.
+/// What holds for requests of a model that do not say, where that is not as for everybody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OutputDefaults {
+pub struct ModelDefaults {
     /// The format, with any quality.
     pub encoding: Option<Encoding>,
     /// Quality of JPEG, 1 to 100.
     pub jpeg_quality: Option<u8>,
+    /// Instead of the tenant's own level.
+    pub priority: Option<Priority>,
 }
 
 /// All tenants of a server. Without any, everybody is the same one and needs no key.
@@ -119,7 +121,7 @@ impl Tenants {
                 weight: Weight::default(),
                 priority: Priority::default(),
                 rights: Arc::new(rights),
-                outputs: BTreeMap::new(),
+                defaults: BTreeMap::new(),
                 keys: Vec::new(),
             })
         };

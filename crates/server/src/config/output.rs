@@ -4,7 +4,7 @@ use lipsync_compositor::{Encoding, Yuv};
 use serde::Deserialize;
 
 use super::{BadValue, section::section};
-use crate::tenants::OutputDefaults;
+use crate::tenants::ModelDefaults;
 
 section! {
     /// `output`, as it is written.
@@ -57,7 +57,7 @@ pub struct Output {
 impl Output {
     /// The same for a tenant's model, of which the tenant may have other defaults.
     #[must_use]
-    pub fn with(self, defaults: &OutputDefaults) -> Self {
+    pub fn with(self, defaults: &ModelDefaults) -> Self {
         let jpeg_quality = defaults.jpeg_quality.unwrap_or(self.jpeg_quality);
         let encoding = match defaults.encoding.unwrap_or(self.encoding) {
             Encoding::Jpeg { .. } => Encoding::Jpeg {

@@ -78,7 +78,9 @@ fn check_depth(text: &str) -> Result<(), (String, String)> {
             }
         }
         if n_brackets > MAX_BRACKETS {
-            let message = format!("expected at most {MAX_BRACKETS} brackets, found more");
+            let message = format!(
+                "expected at most {MAX_BRACKETS} brackets, found more; write long sections line by line, without brackets"
+            );
             return Err((place(), message));
         }
     }

@@ -22,7 +22,7 @@ use super::{
     section::{Heat, in_range, mebibytes},
     text::{Text, null_as_default},
 };
-use crate::tenants::{Digest, Key, OutputDefaults, Tenant, Tenants};
+use crate::tenants::{Digest, Key, ModelDefaults, Tenant, Tenants};
 
 /// An id may have this many characters.
 const MAX_ID_CHARS: usize = 64;
@@ -49,7 +49,7 @@ pub(super) struct RawTenant {
     max_waiting_mb: Option<u32>,
     max_resident_models: Option<u32>,
     #[serde(deserialize_with = "null_as_default")]
-    output: BTreeMap<String, RawTenantOutput>,
+    defaults: BTreeMap<String, RawDefaults>,
 }
 
 /// `tenants.<id>.keys.<id>`, as it is written.
@@ -60,12 +60,13 @@ struct RawKey {
     expires: Option<Text>,
 }
 
-/// `tenants.<id>.output.<id>`, as it is written.
+/// `tenants.<id>.defaults.<id>`, as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RawTenantOutput {
+struct RawDefaults {
     format: Option<RawFormat>,
     jpeg_quality: Option<u32>,
+    priority: Option<RawPriority>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -152,6 +153,18 @@ impl At {
     }
 }
 
+impl At {
+    fn check_level(&self, key: &str, level: Priority, highest: Priority) -> Result<(), BadValue> {
+        if level <= highest {
+            return Ok(());
+        }
+        let (level, highest) = (level.name(), highest.name());
+        let message =
+            format!("expected at most {highest} (max_priority of this tenant), found {level}");
+        Err(self.bad(key, message))
+    }
+}
+
 impl RawTenant {
     /// Its keys, and when they take effect.
     pub(super) const KEYS: &[(&str, Heat)] = &[
@@ -168,8 +181,9 @@ impl RawTenant {
         ("tenants.<id>.max_requests", Heat::Hot),
         ("tenants.<id>.max_waiting_mb", Heat::Hot),
         ("tenants.<id>.max_resident_models", Heat::Hot),
-        ("tenants.<id>.output.<id>.format", Heat::Hot),
-        ("tenants.<id>.output.<id>.jpeg_quality", Heat::Hot),
+        ("tenants.<id>.defaults.<id>.format", Heat::Hot),
+        ("tenants.<id>.defaults.<id>.jpeg_quality", Heat::Hot),
+        ("tenants.<id>.defaults.<id>.priority", Heat::Hot),
     ];
 
     fn check(self, id: &str, at: &At, elsewhere: &Elsewhere<'_>) -> Result<Tenant, BadValue> {
@@ -193,7 +207,7 @@ impl RawTenant {
                 .and_then(|w| Weight::new(u32_of(w)))
                 .unwrap_or_default(),
             priority,
-            outputs: outputs(&self.output, at, &rights, elsewhere.models)?,
+            defaults: defaults(&self.defaults, at, &rights, elsewhere.models)?,
             rights: Arc::new(rights),
             keys: keys(self.keys, at)?,
         })
@@ -205,12 +219,7 @@ impl RawTenant {
         // A "VIP" is a tenant whose default is high; one whose limit is low has that as its default.
         let highest = max.unwrap_or(default.unwrap_or_default().max(Priority::Normal));
         let level = default.unwrap_or(Priority::Normal.min(highest));
-        if level > highest {
-            let (level, highest) = (level.name(), highest.name());
-            let message =
-                format!("expected at most {highest} (max_priority of this tenant), found {level}");
-            return Err(at.bad("default_priority", message));
-        }
+        at.check_level("default_priority", level, highest)?;
         Ok((level, highest))
     }
 
@@ -316,30 +325,35 @@ fn known_model(id: &str, configured: &[ModelConfig]) -> Result<ModelId, String> 
     ))
 }
 
-fn outputs(
-    raw: &BTreeMap<String, RawTenantOutput>,
+fn defaults(
+    raw: &BTreeMap<String, RawDefaults>,
     at: &At,
     rights: &Rights,
     configured: &[ModelConfig],
-) -> Result<BTreeMap<ModelId, OutputDefaults>, BadValue> {
-    let mut outputs = BTreeMap::new();
-    for (id, output) in raw {
-        let key = format!("output.{id}");
+) -> Result<BTreeMap<ModelId, ModelDefaults>, BadValue> {
+    let mut defaults = BTreeMap::new();
+    for (id, of_model) in raw {
+        let key = format!("defaults.{id}");
         let model = known_model(id, configured).map_err(|message| at.bad(&key, message))?;
         if !rights.may_use(&model) {
             return Err(at.bad(&key, "the tenant may not use this model, by its models"));
         }
         let quality = format!("{key}.jpeg_quality");
-        let quality = at.in_range(&quality, output.jpeg_quality, 1..=100)?;
+        let quality = at.in_range(&quality, of_model.jpeg_quality, 1..=100)?;
         let quality = quality.and_then(|quality| u8::try_from(quality).ok());
-        let defaults = OutputDefaults {
+        let priority = of_model.priority.map(Priority::from);
+        if let Some(level) = priority {
+            at.check_level(&format!("{key}.priority"), level, rights.max_priority)?;
+        }
+        let of_model = ModelDefaults {
             // Of JPEG, the quality is that of the merged defaults.
-            encoding: output.format.map(|format| format.encoding(0)),
+            encoding: of_model.format.map(|format| format.encoding(0)),
             jpeg_quality: quality,
+            priority,
         };
-        outputs.insert(model, defaults);
+        defaults.insert(model, of_model);
     }
-    Ok(outputs)
+    Ok(defaults)
 }
 
 fn keys(raw: BTreeMap<String, RawKey>, at: &At) -> Result<Vec<Key>, BadValue> {

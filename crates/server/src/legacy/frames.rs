@@ -86,7 +86,7 @@ impl Core {
         let legacy = self.shared.limits.legacy;
         let order = ask.order(model, n_frames, &output, legacy.check_visual_frames)?;
         let order = BatchOrder {
-            priority: headers.caller.check_priority(headers.caller.priority)?,
+            priority: headers.level(&model_id, None)?,
             ..order
         };
         let served = batches.serve_with(&headers.caller, used, order).await?;

@@ -126,13 +126,25 @@ fn rights(tenant: &Tenant, share: f64) -> String {
     };
     let admin = if rights.is_admin { ", admin" } else { "" };
     format!(
-        "{models}; {}; weight {} ({:.0} % of a busy server); {} by default, at most {}{admin}",
+        "{models}; {}; weight {} ({:.0} % of a busy server); {} by default{}, at most {}{admin}",
         keys(tenant),
         tenant.weight.get(),
         100.0 * share,
         tenant.priority.name(),
+        levels_of_models(tenant),
         rights.max_priority.name(),
     )
+}
+
+/// Default levels of single models, in brackets.
+fn levels_of_models(tenant: &Tenant) -> String {
+    let defaults = tenant.defaults.iter();
+    let levels = defaults.filter_map(|(id, of)| Some(format!("{} for {id}", of.priority?.name())));
+    let levels: Vec<_> = levels.collect();
+    match levels.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", levels.join(", ")),
+    }
 }
 
 fn keys(tenant: &Tenant) -> String {

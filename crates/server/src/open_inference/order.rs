@@ -74,7 +74,7 @@ impl Call {
         let n_wanted = parameters.number("frame_count", 0..=MAX_FRAMES)?;
         let start = parameters.number("start_frame_index", 0..=u64::MAX)?;
         let output = read_output(&mut parameters, &headers.output(model.id(), defaults))?;
-        let priority = read_priority(&mut parameters, &headers.caller)?;
+        let priority = headers.level(model.id(), read_priority(&mut parameters)?)?;
         let max_wait_us = parameters.number("timeout", 0..=u64::MAX)?;
         let wants_empty_final = parameters.flag("triton_enable_empty_final_response")?;
         // Of the HTTP form: here, contents always come as they are.
@@ -158,12 +158,12 @@ fn read_output(
 }
 
 /// Triton's levels: 1 is the most urgent, 0 stands for the default.
-fn read_priority(parameters: &mut Parameters<'_>, caller: &Caller) -> Result<Priority, ServeError> {
-    caller.check_priority(match parameters.number("priority", 0..=3)? {
-        Some(1) => Priority::High,
-        Some(2) => Priority::Normal,
-        Some(3) => Priority::Low,
-        _ => caller.priority,
+fn read_priority(parameters: &mut Parameters<'_>) -> Result<Option<Priority>, ServeError> {
+    Ok(match parameters.number("priority", 0..=3)? {
+        Some(1) => Some(Priority::High),
+        Some(2) => Some(Priority::Normal),
+        Some(3) => Some(Priority::Low),
+        _ => None,
     })
 }
 

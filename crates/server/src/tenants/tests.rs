@@ -16,7 +16,7 @@ fn tenant(id: &str, keys: &[(&str, Option<SystemTime>)]) -> Tenant {
             is_one_of_many: true,
             ..Rights::default()
         }),
-        outputs: BTreeMap::new(),
+        defaults: BTreeMap::new(),
         keys: keys.collect(),
     }
 }

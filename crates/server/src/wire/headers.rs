@@ -12,7 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::{
     config::Output,
-    tenants::{Shown, Tenant},
+    tenants::{ModelDefaults, Shown, Tenant},
 };
 
 /// What the headers of a call say, read once, when it arrives.
@@ -24,6 +24,8 @@ pub(crate) struct RequestHeaders {
     tenant: Option<Arc<Tenant>>,
     /// `x-load-report: orca`: the answer is to tell how the server is.
     pub(crate) wants_load_report: bool,
+    /// `x-request-priority` is there.
+    names_level: bool,
     /// `x-model-id`.
     model_id: Option<String>,
     fault: Option<HeaderFault>,
@@ -72,6 +74,7 @@ impl RequestHeaders {
             caller,
             tenant: Some(Arc::clone(tenant)),
             wants_load_report: wants_load_report(headers),
+            names_level: false,
             model_id: None,
             fault: deadline.err(),
         };
@@ -104,6 +107,7 @@ impl RequestHeaders {
             self.caller.priority = Priority::parse(value).ok_or_else(|| {
                 expected("x-request-priority", "high, normal, medium or low", value)
             })?;
+            self.names_level = true;
         }
         self.caller.max_wait = match text(headers, "x-max-wait-time")? {
             None => None,
@@ -121,9 +125,30 @@ impl RequestHeaders {
 
     /// How frames of a model are coded for this caller when it does not say.
     pub(crate) fn output(&self, model: &ModelId, defaults: &Output) -> Output {
-        let outputs = self.tenant.as_ref().map(|tenant| &tenant.outputs);
-        let of_tenant = outputs.and_then(|outputs| outputs.get(model));
+        let of_tenant = self.defaults(model);
         of_tenant.map_or(*defaults, |of_tenant| defaults.with(of_tenant))
+    }
+
+    /// The level of a request for a model: the one that its message asks for, or else its headers, or else its tenant's
+    /// for this model, or for all. At most the highest of its tenant.
+    ///
+    /// # Errors
+    /// [`ServeError::PermissionDenied`] naming both levels.
+    pub(crate) fn level(
+        &self,
+        model: &ModelId,
+        asked: Option<Priority>,
+    ) -> Result<Priority, ServeError> {
+        let of_model = match self.names_level {
+            true => None,
+            false => self.defaults(model).and_then(|defaults| defaults.priority),
+        };
+        let level = asked.or(of_model).unwrap_or(self.caller.priority);
+        self.caller.check_priority(level)
+    }
+
+    fn defaults(&self, model: &ModelId) -> Option<&ModelDefaults> {
+        self.tenant.as_ref()?.defaults.get(model)
     }
 
     /// The same, if all of them could be read.
@@ -294,6 +319,35 @@ mod tests {
             h.check_model_id(&ModelId::new("tomo").unwrap()),
             Err(ServeError::Invalid { .. })
         ));
+    }
+
+    #[test]
+    fn a_level_is_that_of_the_message_the_headers_the_model_or_the_tenant() {
+        let everybody = Tenants::default();
+        let everybody = everybody.identify(Shown::Nothing, false, SystemTime::now());
+        let mut tenant = Tenant::clone(&everybody.unwrap());
+        let [mira, tomo] = ["mira", "tomo"].map(|id| ModelId::new(id).unwrap());
+        let of_mira = ModelDefaults {
+            priority: Some(Priority::High),
+            ..ModelDefaults::default()
+        };
+        tenant.defaults.insert(mira.clone(), of_mira);
+        let tenant = Arc::new(tenant);
+        let (high, normal, low) = (Priority::High, Priority::Normal, Priority::Low);
+        for (header, asked, of_mira, of_tomo) in [
+            (None, None, high, normal),
+            (Some("low"), None, low, low),
+            (Some("low"), Some(high), high, high),
+            (None, Some(low), low, low),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(header) = header {
+                headers.insert("x-request-priority", HeaderValue::from_static(header));
+            }
+            let read = RequestHeaders::read(&headers, &tenant, Peer::UNKNOWN, Instant::now());
+            let levels = [&mira, &tomo].map(|model| read.level(model, asked).unwrap());
+            assert_eq!(levels, [of_mira, of_tomo], "{header:?} {asked:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use lipsync_compositor::{Encoding, Yuv};
 use lipsync_core::{ModelId, Priority, saturate::usize_of};
 use lipsync_serving::{
     ServeError,
-    caller::Caller,
     order::{BackgroundOrder, BatchOrder, Clip, Cut, OutputSpec, PcmFormat},
 };
 
@@ -39,13 +38,14 @@ pub(crate) fn batch_order(
         ));
     }
     let output = parse_output(proto.output, &headers.output(&model_id, defaults))?;
+    let priority = headers.level(&model_id, parse_priority(proto.priority)?)?;
     Ok(BatchOrder {
         model_id,
         clip,
         n_frames: (n_frames > 0).then_some(n_frames),
         start_frame_index: parse_start(proto.start_frame_index)?,
         output,
-        priority: parse_priority(proto.priority, &headers.caller)?,
+        priority,
         allow_partial: proto.allow_partial,
         visuals: None,
     })
@@ -92,15 +92,15 @@ pub(crate) fn parse_start(index: u64) -> Result<u64, ServeError> {
     Ok(index)
 }
 
-/// The level that a message asks for, or else its caller's; at most the highest of its tenant.
-pub(crate) fn parse_priority(priority: i32, caller: &Caller) -> Result<Priority, ServeError> {
-    caller.check_priority(match v1::Priority::try_from(priority) {
-        Ok(v1::Priority::Unspecified) => caller.priority,
-        Ok(v1::Priority::Low) => Priority::Low,
-        Ok(v1::Priority::Normal) => Priority::Normal,
-        Ok(v1::Priority::High) => Priority::High,
-        Err(_) => return Err(unknown_value("priority", priority)),
-    })
+/// The level that a message asks for, if it does.
+pub(crate) fn parse_priority(priority: i32) -> Result<Option<Priority>, ServeError> {
+    match v1::Priority::try_from(priority) {
+        Ok(v1::Priority::Unspecified) => Ok(None),
+        Ok(v1::Priority::Low) => Ok(Some(Priority::Low)),
+        Ok(v1::Priority::Normal) => Ok(Some(Priority::Normal)),
+        Ok(v1::Priority::High) => Ok(Some(Priority::High)),
+        Err(_) => Err(unknown_value("priority", priority)),
+    }
 }
 
 pub(crate) fn unknown_value(field: &str, value: i32) -> ServeError {

@@ -136,6 +136,7 @@ impl Edge {
         let headers = &self.arrival.headers;
         headers.check_model_id(&model_id)?;
         let defaults = headers.output(&model_id, &self.output);
+        let priority = headers.level(&model_id, parse_priority(open.priority)?)?;
         let is_realtime = parse_pacing(open.pacing)?;
         let form = parse_form(&open)?;
         if open.audio_echo && !matches!(form, AudioForm::Pcm(_)) {
@@ -149,7 +150,7 @@ impl Edge {
             model_id,
             form,
             output: parse_output(open.output, &defaults)?,
-            priority: parse_priority(open.priority, &headers.caller)?,
+            priority,
             start: resuming.start,
             resumes: resuming.resumes,
             warning: resuming.warning,

@@ -290,8 +290,12 @@ mod tests {
             costs in prop::collection::vec(1..200_000_000_i128, 12..300),
         ) {
             let mut shares = Shares::new(Duration::ZERO);
+            let largest = costs.iter().copied().max().map_or(0.0, |largest| {
+                #[expect(clippy::cast_precision_loss, reason = "the test's own numbers are small")]
+                let largest = largest as f64;
+                largest
+            });
             let mut costs = costs.iter().copied().cycle();
-            let largest = 200_000_000.0;
             let total: f64 = weights.iter().copied().map(f64::from).sum();
             let mut next: Vec<Nanos> = Vec::new();
             for (n, &w) in weights.iter().enumerate() {

@@ -173,8 +173,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("tenants.<id>.max_requests", "1"),
     ("tenants.<id>.max_waiting_mb", "51"),
     ("tenants.<id>.max_resident_models", "1"),
-    ("tenants.<id>.output.<id>.format", "png"),
-    ("tenants.<id>.output.<id>.jpeg_quality", "86"),
+    ("tenants.<id>.defaults.<id>.format", "png"),
+    ("tenants.<id>.defaults.<id>.jpeg_quality", "86"),
+    ("tenants.<id>.defaults.<id>.priority", "low"),
 ];
 
 /// The SHA-256 of some key.

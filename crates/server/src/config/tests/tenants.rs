@@ -4,7 +4,10 @@ use lipsync_core::{ModelId, Priority, TenantId};
 use lipsync_serving::rights::{FrameRate, Models};
 
 use super::*;
-use crate::tenants::{Digest, Tenants};
+use crate::{
+    config::tenants::RawTenant,
+    tenants::{Digest, Tenants},
+};
 
 const MODELS: &str = "models:\n  mira: {path: /}\n  tomo: {path: /, fps: 30}\n";
 
@@ -33,7 +36,7 @@ fn a_tenant_is_what_is_written_or_the_default() {
         "  acme:\n    keys:\n      new: {{sha256: \"{}\"}}\n      old: {{sha256: {}, expires: 2099-01-31}}\n    \
          models: [mira]\n    weight: 3\n    default_priority: low\n    max_priority: high\n    admin: true\n    \
          frames_per_second: 100\n    burst_frames: 70\n    max_sessions: 4\n    max_requests: 0\n    \
-         max_waiting_mb: 64\n    max_resident_models: 2\n    output: {{mira: {{format: png, jpeg_quality: 90}}}}\n",
+         max_waiting_mb: 64\n    max_resident_models: 2\n    defaults: {{mira: {{format: png, jpeg_quality: 90, priority: high}}}}\n",
         hash("new"),
         hash("old")
     );
@@ -71,7 +74,8 @@ fn a_tenant_is_what_is_written_or_the_default() {
     assert_eq!(plain.rights.quotas, Default::default());
     let names: Vec<_> = acme.keys.iter().map(|key| key.name.as_str()).collect();
     assert_eq!(names, ["new", "old"]);
-    let defaults = acme.outputs.get(&mira).unwrap();
+    let defaults = acme.defaults.get(&mira).unwrap();
+    assert_eq!(defaults.priority, Some(Priority::High));
     let output = with(&a).unwrap().output;
     assert_eq!(output.with(defaults).jpeg_quality, 90);
     assert!(matches!(
@@ -116,6 +120,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         ":5:7",
         "expected at most normal (max_priority of this tenant), found high",
     ),
+    (
+        "  a: {max_priority: urgent}\n",
+        ":5:21",
+        "expected high, normal or low",
+    ),
+    (
+        "  a: {max_priority: low, default_priority: normal}\n",
+        ":5:26",
+        "expected at most low (max_priority of this tenant), found normal",
+    ),
     ("  a: {admin: maybe}\n", ":5:14", "true or false"),
     ("  a: {frames_per_second: 0}\n", ":5:7", "found 0"),
     (
@@ -137,24 +151,29 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("  a: {max_requests: 1000001}\n", ":5:7", "found 1000001"),
     ("  a: {max_resident_models: 0}\n", ":5:7", "found 0"),
     (
-        "  a: {output: {nobody: {format: png}}}\n",
-        ":5:16",
+        "  a: {defaults: {nobody: {format: png}}}\n",
+        ":5:18",
         "found \"nobody\"",
     ),
     (
-        "  a: {models: [mira], output: {tomo: {format: png}}}\n",
-        ":5:32",
+        "  a: {models: [mira], defaults: {tomo: {format: png}}}\n",
+        ":5:34",
         "may not use this model",
     ),
     (
-        "  a: {output: {mira: {format: gif}}}\n",
-        ":5:31",
+        "  a: {defaults: {mira: {format: gif}}}\n",
+        ":5:33",
         "expected jpeg",
     ),
     (
-        "  a: {output: {mira: {jpeg_quality: 0}}}\n",
-        ":5:23",
+        "  a: {defaults: {mira: {jpeg_quality: 0}}}\n",
+        ":5:25",
         "expected 1 to 100, found 0",
+    ),
+    (
+        "  a: {defaults: {mira: {priority: high}}}\n",
+        ":5:25",
+        "expected at most normal (max_priority of this tenant), found high",
     ),
     (
         "  a: {keys: {k: {}}}\n",
@@ -208,6 +227,68 @@ fn every_mistake_is_refused_with_its_place() {
     let cases = cases.iter();
     let cases = cases.map(|(text, place, words)| (text.as_str(), *place, *words));
     assert_eq!(wrongly_refused(cases), "");
+}
+
+/// Each key, with what is of another type or far too large in its place.
+#[test]
+fn a_wrong_type_is_refused_at_the_value_whatever_the_key() {
+    for (path, _) in RawTenant::KEYS {
+        let name = path.rsplit('.').next().unwrap();
+        let line = match path.replace("tenants.<id>.", "").as_str() {
+            "models" => "    models: {is: a list}".to_owned(),
+            path if path.contains("keys.") => format!("    keys:\n      k:\n        {name}: [1]"),
+            path if path.contains("defaults.") => {
+                format!("    defaults:\n      mira:\n        {name}: [1]")
+            }
+            _ => format!("    {name}: [1]"),
+        };
+        let number = line.lines().count() + 5;
+        let refused = with(&format!("  a:\n{line}\n")).map(drop).expect_err(path);
+        let place = format!("config.yaml:{number}:");
+        assert!(
+            refused.contains(&place) && refused.contains(&format!(".{name}: expected")),
+            "{path}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn no_number_is_read_as_another() {
+    let numbers = [
+        "weight",
+        "frames_per_second",
+        "burst_frames",
+        "max_sessions",
+        "max_requests",
+        "max_waiting_mb",
+        "max_resident_models",
+    ];
+    for name in numbers {
+        for value in [
+            ".nan",
+            ".inf",
+            "-1",
+            "1.5",
+            "4294967296",
+            "1e3",
+            "many",
+            "'7'",
+            "true",
+            "~",
+        ] {
+            let read = with(&format!("  a:\n    {name}: {value}\n"));
+            // An empty value is none.
+            let Err(refused) = read else {
+                assert_eq!(value, "~", "{name}");
+                continue;
+            };
+            let column = 7 + name.len();
+            let places =
+                [column, 5].map(|column| format!("config.yaml:6:{column}: tenants.a.{name}"));
+            let is_placed = places.iter().any(|place| refused.contains(place));
+            assert!(is_placed, "{name}: {value}: {refused}");
+        }
+    }
 }
 
 #[test]

@@ -253,21 +253,34 @@ fn share_of(seen: &Seen, all: &[Seen]) -> f64 {
 
 #[test]
 fn a_tenant_that_asks_for_a_hundred_times_its_share_costs_another_nothing_but_a_running_batch() {
-    // A quarter of what four workers give, at times that have nothing to do with those of the other.
-    let small = Sender::new("b", 1, Demand::Every(77 * MS)).runs(0, 4, 20 * MS);
-    let alone = &play(4, std::slice::from_ref(&small), 20 * SECOND)[0];
-    let flood = Sender::new("a", 1, Demand::Backlog(400)).runs(1, 4, 20 * MS);
-    let both = play(4, &[small, flood], 20 * SECOND);
-    let beside = &both[0];
-    assert!(
-        beside.n_answered + 1 >= beside.n_sent,
-        "{} of {}",
-        beside.n_answered,
-        beside.n_sent
-    );
-    let p99 = [alone, beside].map(|seen| seen.percentile(99));
-    assert!(p99[1] <= 2 * p99[0], "{p99:?}");
-    assert!(both[1].n_answered > 500, "the rest is the other's");
+    // The other asks for less than a third, at times that have nothing to do with those of the first.
+    for (n_workers, n_frames, frame_time, pause) in
+        [(4, 4, 20 * MS, 77 * MS), (2, 8, 12 * MS, 151 * MS)]
+    {
+        let job = |sender: Sender, network| sender.runs(network, n_frames, frame_time);
+        let small = job(Sender::new("b", 1, Demand::Every(pause)), 0);
+        let alone = &play(n_workers, std::slice::from_ref(&small), 10 * SECOND)[0];
+        let time_of_job = frame_time * u32::try_from(n_frames).unwrap();
+        // Its share is half of the workers.
+        let of_share = 2 * time_of_job / u32::try_from(n_workers).unwrap();
+        let flood = job(Sender::new("a", 1, Demand::Every(of_share / 100)), 1);
+        let both = play(n_workers, &[small, flood], 10 * SECOND);
+        let [beside, flooding] = &both[..] else {
+            panic!("two senders");
+        };
+        let of = format!("{n_workers} workers");
+        let (n_sent, n_answered) = (beside.n_sent, beside.n_answered);
+        assert!(n_answered + 1 >= n_sent, "{of}: {n_answered} of {n_sent}");
+        let p99 = [alone, beside].map(|seen| seen.percentile(99));
+        assert!(p99[1] <= 2 * p99[0], "{of}: {p99:?}");
+        let rest =
+            f64::from(u32::try_from(n_workers).unwrap()) * 10.0 - beside.compute.as_secs_f64();
+        let had = flooding.compute.as_secs_f64();
+        assert!(
+            had > 0.97 * rest,
+            "{of}: {had} of {rest} s, which nobody else wants"
+        );
+    }
 }
 
 #[test]
@@ -306,25 +319,22 @@ fn what_is_urgent_waits_for_one_batch_and_what_is_not_still_gets_a_tenth() {
     let urgent = Sender::new("a", 1, Demand::Every(333 * MS))
         .at(Priority::High)
         .runs(0, 1, 20 * MS);
-    let normal = Sender::new("a", 1, Demand::Backlog(50)).runs(1, 8, 20 * MS);
-    let low = Sender::new("b", 1, Demand::Backlog(50))
-        .at(Priority::Low)
-        .runs(2, 8, 20 * MS);
-    for n_workers in [1, 2, 4] {
-        let seen = play(
-            n_workers,
-            &[urgent.clone(), normal.clone(), low.clone()],
-            30 * SECOND,
-        );
-        let longest = seen[0].waits.iter().max().unwrap();
-        // The longest batch: a turn.
-        assert!(*longest <= TURN, "{n_workers} workers: {longest:?}");
-        assert!(seen[0].n_answered + 1 >= seen[0].n_sent);
-        let share = share_of(&seen[2], &seen);
-        assert!(
-            (0.08..=0.12).contains(&share),
-            "{n_workers} workers: {share}"
-        );
+    // Batches are cut to a turn, but for a frame that takes longer than that.
+    for (n_frames, frame_time, batch) in [(8, 20 * MS, TURN), (2, 300 * MS, 300 * MS)] {
+        let normal = Sender::new("a", 1, Demand::Backlog(50)).runs(1, n_frames, frame_time);
+        let low = Sender::new("b", 1, Demand::Backlog(50))
+            .at(Priority::Low)
+            .runs(2, n_frames, frame_time);
+        for n_workers in [1, 2, 4] {
+            let senders = [urgent.clone(), normal.clone(), low.clone()];
+            let seen = play(n_workers, &senders, 30 * SECOND);
+            let longest = seen[0].waits.iter().max().unwrap();
+            let of = format!("{n_workers} workers, batches of {batch:?}");
+            assert!(*longest <= batch, "{of}: {longest:?}");
+            assert!(seen[0].n_answered + 1 >= seen[0].n_sent, "{of}");
+            let share = share_of(&seen[2], &seen);
+            assert!((0.08..=0.12).contains(&share), "{of}: {share}");
+        }
     }
 }
 
