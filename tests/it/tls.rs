@@ -5,9 +5,11 @@ use std::{fs, path::Path, sync::Arc, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use lipsync::{
     client::{Client, ConnectOptions},
-    v1::stream_composite_response::Message as Answer,
+    v1::{
+        self, model_admin_client::ModelAdminClient, stream_composite_response::Message as Answer,
+    },
 };
-use lipsync_server::{Config, Server, StartError};
+use lipsync_server::{Config, Server, StartError, tenants::Digest};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -21,6 +23,11 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
         version::{TLS12, TLS13},
     },
+};
+
+use tonic::{
+    Code,
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
@@ -105,13 +112,19 @@ async fn connect(address: &str, brings: &Brings) -> Result<TlsStream<TcpStream>>
 
 /// `GET path` inside of TLS.
 async fn get(address: &str, path: &str, ca: &'static [u8]) -> Result<String> {
-    let brings = Brings {
-        ca,
-        alpn: "http/1.1",
-        ..PLAIN
-    };
-    let mut stream = connect(address, &brings).await?;
-    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let brings = Brings { ca, ..PAGE };
+    ask(address, path, &brings, "").await
+}
+
+const PAGE: Brings = Brings {
+    alpn: "http/1.1",
+    ..PLAIN
+};
+
+/// `GET path` inside of TLS, with more headers.
+async fn ask(address: &str, path: &str, brings: &Brings, headers: &str) -> Result<String> {
+    let mut stream = connect(address, brings).await?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     let mut answer = Vec::new();
     // The end may come without a farewell of TLS.
@@ -212,6 +225,55 @@ async fn who_must_have_a_certificate_has_one_of_the_authority() -> Result<()> {
                 .is_err()
         }
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_name_on_a_certificate_says_which_tenant_calls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tls = "tls: {cert: cert.pem, key: key.pem, client_ca: clients.pem}";
+    let key = "key-of-admin-012345";
+    let hash = Digest::of(key.as_bytes()).context("a key")?.hex();
+    let yaml = format!(
+        "server: {{{tls}}}\noperations: {{{tls}}}\ntenants:\n  acme: {{certificates: [acme], models: [a]}}\n  \
+         admin: {{admin: true, keys: {{k: {{sha256: {hash}}}}}}}\n"
+    );
+    let server = server(folder.path(), &yaml).await?;
+    let (_, port) = server
+        .address()
+        .rsplit_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .context("a port")?;
+    let ours = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(CA))
+        .identity(Identity::from_pem(CLIENT, CLIENT_KEY));
+    let channel = Endpoint::from_shared(format!("https://localhost:{port}"))?
+        .tls_config(ours)?
+        .connect()
+        .await?;
+    let mut admin = ModelAdminClient::new(channel);
+    let list = admin.list_models(v1::ListModelsRequest {}).await?;
+    assert_eq!(list.into_inner().models.len(), 1);
+    let unload = v1::UnloadModelRequest {
+        model_id: "a".to_owned(),
+    };
+    let refused = admin.unload_model(unload).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let page = server.operations()?;
+    let with = Brings {
+        has_certificate: true,
+        ..PAGE
+    };
+    let first = async |path, headers: &str| {
+        let answer = ask(&page, path, &with, headers).await?;
+        anyhow::Ok(answer.lines().next().unwrap_or_default().to_owned())
+    };
+    assert!(first("/api/models", "").await?.ends_with("200 OK"));
+    assert!(first("/api/stats", "").await?.contains("403"));
+    let with_key = format!("authorization: Bearer {key}\r\n");
+    assert!(first("/api/stats", &with_key).await?.ends_with("200 OK"));
+    let wrong = "authorization: Bearer nobody\r\n";
+    assert!(first("/api/models", wrong).await?.contains("401"));
     Ok(())
 }
 

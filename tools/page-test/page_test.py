@@ -361,6 +361,12 @@ def check_clip(page, folder):
     print(f"  {clip.name}: {len(data) / 1e3:.0f} kB, {b' '.join(codecs).decode()}")
     assert re.fullmatch(r"mira-\d{4}-\d\d-\d\d-\d{6}\.(webm|mp4)", clip.name)
     assert len(codecs) == 2 and len(data) > 50_000
+    assert b"digitalsourcetype/trainedAlgorithmicMedia" in data, "it says how it was made"
+    if shutil.which("exiftool"):
+        told = subprocess.run(["exiftool", "-a", "-G1", clip], capture_output=True, text=True).stdout
+        marks = [" ".join(line.split()) for line in told.splitlines() if "trained" in line.lower()]
+        print("  exiftool: " + "; ".join(marks))
+        assert marks and "Error" not in told and "Warning" not in told, told
 
 
 def check_tomo(page):

@@ -4,7 +4,8 @@
     cargo build --release --bin lipsync-server
     python tools/trace-check/trace_check.py [--server target/release/lipsync-server] [--otelcol /path/to/otelcol]
 
-With --otelcol, the traces also go through a real collector, which writes them to a file.
+With --otelcol, the traces also go through a real collector, which writes them to a file: any that has the OTLP receiver and
+the file exporter, such as otelcol-contrib.
 Exit status 0: every check passed.
 """
 
@@ -206,14 +207,18 @@ def real_collector(stack, binary, folder, otelcol):
     stack.callback(collector.wait)
     stack.callback(collector.terminate)
     _, address = start(stack, binary, folder, port)
-    call(stack.enter_context(grpc.insecure_channel(address)), [("traceparent", f"00-{TRACE}-{PARENT}-01")])
-    begun, names = time.monotonic(), set()
-    while time.monotonic() < begun + PATIENCE_S and CALL not in names:
+    channel = stack.enter_context(grpc.insecure_channel(address))
+    call(channel, [("traceparent", f"00-{TRACE}-{PARENT}-01")])
+    speak(channel)
+    begun, spans = time.monotonic(), {}
+    while time.monotonic() < begun + PATIENCE_S and not {CALL, SESSION, "segment"} <= set(spans):
         time.sleep(0.2)
         lines = out.read_text().splitlines() if out.exists() else []
         resources = [of for line in lines for of in json.loads(line)["resourceSpans"]]
-        names = {s["name"] for of in resources for scope in of["scopeSpans"] for s in scope["spans"]}
-    check("a real collector takes the traces", {CALL, *STAGES} <= names, names)
+        spans = {s["name"]: s for of in resources for scope in of["scopeSpans"] for s in scope["spans"]}
+    check("a real collector takes the traces", {CALL, SESSION, "segment", *STAGES} <= set(spans), sorted(spans))
+    found = spans.get(CALL, {})
+    check("it sees the client's trace", (found.get("traceId"), found.get("parentSpanId")) == (TRACE, PARENT), found)
 
 
 def free_port():

@@ -206,8 +206,11 @@ export declare class Player {
 export declare function canRecord(): boolean;
 /** Records what a `Player` shows and plays. For browsers. */
 export declare class Recorder {
-  /** Begins. It stops by itself after `maxS`, by default 300. Throws where the browser cannot record. */
-  constructor(player: Player, options?: { maxS?: number });
+  /**
+   * Begins. It stops by itself after `maxS`, by default 300. The file says of itself that a trained network made it, unless
+   * `mark` is false. Throws where the browser cannot record.
+   */
+  constructor(player: Player, options?: { maxS?: number; mark?: boolean });
   /** The file, MP4 or WebM, once the recording has stopped. */
   get ended(): Promise<Blob>;
   stop(): void;

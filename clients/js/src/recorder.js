@@ -1,5 +1,7 @@
 // Records what a `Player` shows and plays, as a file that people can keep.
 
+import { marked } from "./mark.js";
+
 // The first that the browser can write. MP4 is played by everything; not every browser can write it.
 const TYPES = ["video/mp4;codecs=avc1.42E01F,mp4a.40.2", "video/webm;codecs=vp8,opus", "video/webm"];
 const VIDEO_BITS_PER_S = 4_000_000;
@@ -16,8 +18,9 @@ export class Recorder {
   #pieces = [];
   #ended;
 
-  // From now on, for at most `maxS` seconds. `ended` is a promise of the file, a Blob.
-  constructor(player, { maxS = 300 } = {}) {
+  // From now on, for at most `maxS` seconds. `ended` is a promise of the file, a Blob. It says of itself that a trained
+  // network made it, unless `mark` is false.
+  constructor(player, { maxS = 300, mark = true } = {}) {
     const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
     if (!mimeType) throw new Error("This browser cannot record video.");
     const { stream, release } = player.capture();
@@ -31,6 +34,7 @@ export class Recorder {
       clearTimeout(timer);
       release();
     });
+    if (mark) this.#ended = this.#ended.then(marked);
     this.#recorder.start(SLICE_MS);
   }
 

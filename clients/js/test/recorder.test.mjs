@@ -36,7 +36,7 @@ test("what comes until the end is one file of the best type that there is", asyn
   globalThis.MediaRecorder = browser("video/webm;codecs=vp8,opus");
   assert.ok(canRecord());
   const shown = player();
-  const recorder = new Recorder(shown);
+  const recorder = new Recorder(shown, { mark: false });
   const { made } = MediaRecorder;
   made.ondataavailable({ data: new Blob(["the beginning, "]) });
   recorder.stop();
@@ -49,7 +49,9 @@ test("what comes until the end is one file of the best type that there is", asyn
 test("it stops by itself when its time is over", async () => {
   globalThis.MediaRecorder = browser("video/mp4;codecs=avc1.42E01F,mp4a.40.2");
   const recorder = new Recorder(player(), { maxS: 0.001 });
-  assert.equal((await recorder.ended).type, "video/mp4");
+  const file = await recorder.ended;
+  assert.equal(file.type, "video/mp4");
+  assert.match(await file.text(), /^the end.*trainedAlgorithmicMedia/s, "it says how it was made");
 });
 
 test("a browser that can write nothing says so", () => {

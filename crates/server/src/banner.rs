@@ -7,13 +7,15 @@ use crate::{
     gpus::{GpuStatus, InWords},
 };
 
-/// The start-up banner: version, device, workers, models, addresses.
+/// The start-up banner: version, device, workers, models, addresses, and what protects them.
 #[derive(Debug)]
 pub struct Banner<'a> {
     /// Where gRPC listens.
     pub address: SocketAddr,
     /// Whether each of the ports of gRPC and of the page is encrypted.
     pub tls: (bool, bool),
+    /// Whether callers need a key or a certificate of a tenant.
+    pub has_tenants: bool,
     /// Where the page is, unless it is switched off.
     pub operations: Option<SocketAddr>,
     /// What runs the networks.
@@ -30,6 +32,35 @@ pub struct Banner<'a> {
 
 /// Ids beyond this many are only counted.
 const MAX_IDS: usize = 8;
+
+impl Banner<'_> {
+    /// Protections that are off, by the sections that would switch them on.
+    fn off(&self) -> Vec<&'static str> {
+        let has_page = self.operations.is_some();
+        let all = [
+            (!self.tls.0, "encryption of gRPC (server.tls)"),
+            (has_page && !self.tls.1, "of the page (operations.tls)"),
+            (!self.has_tenants, "keys (tenants)"),
+        ];
+        let off = all.into_iter().filter(|(is_off, _)| *is_off);
+        off.map(|(_, what)| what).collect()
+    }
+
+    /// The same as one line of the log.
+    pub fn log(&self) {
+        tracing::info!(
+            address = %self.address,
+            operations = self.operations.map(tracing::field::display),
+            version = env!("CARGO_PKG_VERSION"),
+            device = self.device,
+            workers = %self.workers,
+            queue = self.queue_capacity,
+            models = self.models.len(),
+            off = self.off().join(", "),
+            "ready"
+        );
+    }
+}
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,12 +96,16 @@ impl fmt::Display for Banner<'_> {
         )?;
         let scheme = if self.tls.1 { "https" } else { "http" };
         match self.operations {
-            None => Ok(()),
+            None => {}
             // Browsers cannot go to "every address"; from this machine the name is right.
             Some(page) if page.ip().is_unspecified() => {
-                write!(f, "\n  page     {scheme}://localhost:{}", page.port())
+                write!(f, "\n  page     {scheme}://localhost:{}", page.port())?;
             }
-            Some(page) => write!(f, "\n  page     {scheme}://{page}"),
+            Some(page) => write!(f, "\n  page     {scheme}://{page}")?,
+        }
+        match self.off().as_slice() {
+            [] => Ok(()),
+            off => write!(f, "\n  off      {}", off.join(", ")),
         }
     }
 }
@@ -89,9 +124,10 @@ mod tests {
                 )
             })
             .collect();
-        let banner = Banner {
+        let mut banner = Banner {
             address: ([127, 0, 0, 1], 50051).into(),
             tls: (true, true),
+            has_tenants: true,
             operations: Some(([0, 0, 0, 0], 8080).into()),
             device: "cpu (avx2)",
             gpus: vec![GpuStatus {
@@ -116,5 +152,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        assert!(!text.contains("  off  "), "{text}");
+        banner.tls = (false, false);
+        banner.has_tenants = false;
+        let text = banner.to_string();
+        let off = "\n  off      encryption of gRPC (server.tls), of the page (operations.tls), keys (tenants)";
+        assert!(text.ends_with(off), "{text}");
+        (banner.tls, banner.operations) = ((true, false), None);
+        assert!(banner.to_string().ends_with("\n  off      keys (tenants)"));
     }
 }

@@ -25,7 +25,7 @@ use lipsync_registry::PrecisionInUse;
 use lipsync_server::{
     Config, DeviceRefused, RunningServer, StartError,
     banner::Banner,
-    config::WorkerCount,
+    config::{LogFormat, WorkerCount},
     devices,
     output::{Log, Output},
     process,
@@ -150,6 +150,7 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     // Opening a device compiles kernels for it, which takes its time.
     let choice = config.engine.device;
     let how = config.engine.gpu.clone();
+    let format = config.logging.format;
     let mut hang_ups = signals::hang_ups()?;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice, &how)).await??;
     let announce = |running: &RunningServer| {
@@ -158,7 +159,7 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
         if let Some(hang_ups) = hang_ups.take() {
             tokio::spawn(signals::reload_at(hang_ups, shared.reload.clone()));
         }
-        announce(running, stdout);
+        announce(running, stdout, format);
     };
     let ending = process::run(config, cudas, &mut signals, announce).await?;
     Ok(ExitCode::from(ending.exit_code()))
@@ -184,13 +185,15 @@ fn warn_if_portable(isa: CpuIsa) {
     }
 }
 
-fn announce(running: &RunningServer, stdout: &Output) {
+/// On standard output for people; in the log where programs read it.
+fn announce(running: &RunningServer, stdout: &Output, format: LogFormat) {
     let shared = running.shared();
     let models = shared.registry.list();
     let banner = Banner {
         address: running.address(),
         operations: running.operations_address(),
         tls: running.is_encrypted(),
+        has_tenants: !shared.hot().tenants.is_empty(),
         device: &shared.device,
         gpus: shared.gpus.latest(),
         workers: match shared.limits.workers {
@@ -206,9 +209,14 @@ fn announce(running: &RunningServer, stdout: &Output) {
             .map(|m| (m.id.to_string(), m.precision.as_ref().map(in_words)))
             .collect(),
     };
-    stdout.write(&format!("{banner}\n"));
-    let operations = banner.operations.map(tracing::field::display);
-    tracing::info!(address = %banner.address, operations, "ready");
+    match format {
+        LogFormat::Text => {
+            stdout.write(&format!("{banner}\n"));
+            let operations = banner.operations.map(tracing::field::display);
+            tracing::info!(address = %banner.address, operations, "ready");
+        }
+        LogFormat::Json => banner.log(),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who calls: tenants, their keys, and the one place where a key becomes a tenant.
+//! Who calls: tenants, their keys and certificates, and the one place where a key or a certificate becomes a tenant.
 //!
 //! A key is never kept, logged or shown: the configuration has its SHA-256, and of a key that a client shows only that is
 //! compared, in constant time. What a tenant may do is in [`Rights`]; the core obeys it.
@@ -22,6 +22,9 @@ use lipsync_serving::{ServeError, caller::Caller, peer::Peer, rights::Rights};
 
 pub use key::{Digest, MAX_KEY_BYTES, NewKey};
 
+/// Longer names on certificates are none; the standard allows 64 characters.
+pub const MAX_NAME_BYTES: usize = 256;
+
 /// A tenant of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
@@ -37,6 +40,8 @@ pub struct Tenant {
     pub defaults: BTreeMap<ModelId, ModelDefaults>,
     /// What it shows to be known.
     pub keys: Vec<Key>,
+    /// Common names of the certificates by which it is known without a key.
+    pub certificates: Vec<String>,
 }
 
 /// A key of a tenant.
@@ -67,6 +72,8 @@ pub struct Tenants {
     tenants: Vec<Arc<Tenant>>,
     /// By the beginning of their digests, tenants and their keys by position.
     by_digest: HashMap<u64, Vec<(usize, usize)>>,
+    /// By the names on their certificates, tenants by position.
+    by_certificate: HashMap<String, usize>,
     everybody: Arc<Tenant>,
     nobody: Arc<Tenant>,
 }
@@ -90,6 +97,8 @@ impl Tenant {
 pub enum Shown<'a> {
     /// No key at all.
     Nothing,
+    /// No key, on a connection whose certificate has this common name. An authority of `client_ca` vouches for it.
+    Certificate(&'a str),
     /// This one.
     Key(&'a [u8]),
     /// Something that cannot be a key.
@@ -103,11 +112,13 @@ impl Default for Tenants {
 }
 
 impl Tenants {
-    /// These tenants, whose keys must differ.
+    /// These tenants, whose keys and certificates must differ.
     #[must_use]
     pub fn new(tenants: Vec<Tenant>) -> Self {
         let mut by_digest: HashMap<u64, Vec<_>> = HashMap::new();
+        let mut by_certificate = HashMap::new();
         for (n, tenant) in tenants.iter().enumerate() {
+            by_certificate.extend(tenant.certificates.iter().map(|name| (name.clone(), n)));
             for (k, key) in tenant.keys.iter().enumerate() {
                 by_digest
                     .entry(key.digest.start())
@@ -123,11 +134,13 @@ impl Tenants {
                 rights: Arc::new(rights),
                 defaults: BTreeMap::new(),
                 keys: Vec::new(),
+                certificates: Vec::new(),
             })
         };
         Self {
             tenants: tenants.into_iter().map(Arc::new).collect(),
             by_digest,
+            by_certificate,
             everybody: unknown(TenantId::default(), Rights::default()),
             // No tenant of the configuration has an empty id.
             nobody: unknown(TenantId::new(""), Rights::of_nobody()),
@@ -155,7 +168,8 @@ impl Tenants {
         &self.tenants
     }
 
-    /// Whose key somebody shows. Without a key, whoever may ask `without_key` is nobody, who has no models.
+    /// Whose key somebody shows, or whose certificate: a key is of one call, so it goes before. With neither, whoever may
+    /// ask `without_key` is nobody, who has no models.
     ///
     /// # Errors
     /// [`ServeError::Unauthenticated`], the same whatever is wrong with the key.
@@ -168,12 +182,18 @@ impl Tenants {
         if self.is_empty() {
             return Ok(Arc::clone(&self.everybody));
         }
+        let nobody = without_key.then_some(&self.nobody);
         let found = match shown {
-            Shown::Nothing if without_key => Some(&self.nobody),
+            Shown::Nothing => nobody,
+            Shown::Certificate(name) => self.of_certificate(name).or(nobody),
             Shown::Key(key) => self.owner(key, now),
-            Shown::Nothing | Shown::Unreadable => None,
+            Shown::Unreadable => None,
         };
         found.map(Arc::clone).ok_or(ServeError::Unauthenticated)
+    }
+
+    fn of_certificate(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.get(*self.by_certificate.get(name)?)
     }
 
     fn owner(&self, key: &[u8], now: SystemTime) -> Option<&Arc<Tenant>> {
@@ -220,6 +240,15 @@ impl<'a> Shown<'a> {
         match value.split_at_checked(BEARER.len()) {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case(BEARER) => Self::Key(key),
             _ => Self::Unreadable,
+        }
+    }
+
+    /// This, or without a key the certificate of the connection, by its common name.
+    #[must_use]
+    pub const fn or_certificate(self, name: Option<&'a str>) -> Self {
+        match (self, name) {
+            (Self::Nothing, Some(name)) => Self::Certificate(name),
+            (shown, _) => shown,
         }
     }
 

@@ -259,7 +259,11 @@ impl RawConfig {
         budgets.extend(self.engine.budget(&engine));
         warnings.extend(memory::warnings(&budgets, memory));
         let limits = (&server, &requests, &session);
-        let tenants = tenants_of(self.tenants, &registry, limits, &mut warnings)?;
+        let ports = [
+            tls.as_ref(),
+            operations.as_ref().and_then(|page| page.tls.as_ref()),
+        ];
+        let tenants = tenants_of(self.tenants, &registry, (limits, ports), &mut warnings)?;
         Ok(Config {
             server,
             tls,
@@ -309,18 +313,22 @@ fn check_models(
 fn tenants_of(
     raw: BTreeMap<String, RawTenant>,
     registry: &RegistryConfig,
-    (server, requests, session): (&ServerLimits, &RequestLimits, &SessionLimits),
+    ((server, requests, session), ports): (AllLimits<'_>, [Option<&Tls>; 2]),
     warnings: &mut Vec<String>,
 ) -> Result<Tenants, BadValue> {
+    let mut ports = ports.into_iter().flatten();
     let elsewhere = tenants::Elsewhere {
         models: &registry.models,
         server,
         requests,
         session,
+        asks_for_certificates: ports.any(|port| port.client_ca.is_some()),
         now: SystemTime::now(),
     };
     tenants::check(raw, &elsewhere, warnings)
 }
+
+type AllLimits<'a> = (&'a ServerLimits, &'a RequestLimits, &'a SessionLimits);
 
 fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {
     let folder = |model: &ModelConfig| match &model.source {

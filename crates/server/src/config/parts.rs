@@ -1,11 +1,9 @@
 //! What the parts of the server need to know of the configuration, in their own terms.
 
-use std::net::SocketAddr;
-
 use lipsync_core::saturate::u64_of;
 use lipsync_serving::{admission, answer_limit::AnswerLimit, live};
 
-use super::{Config, RequestLimits, ServerLimits, SessionLimits};
+use super::{Config, RequestLimits, ServerLimits, SessionLimits, Tls};
 
 impl Config {
     /// How many places there are.
@@ -25,31 +23,37 @@ impl Config {
 }
 
 impl Config {
-    /// What to say where everybody who reaches a port may do everything, and a port is reached from other machines.
+    /// What to say where a port can be reached from other machines and everybody may do everything, or keys can be read on
+    /// their way.
     #[must_use]
     pub fn exposure(&self) -> Option<String> {
+        if self.tenants.is_empty() {
+            // Who has a certificate is known at least to the authority.
+            let open = self.open_ports(|tls| tls.is_none_or(|tls| tls.client_ca.is_none()))?;
+            return Some(format!(
+                "there are no tenants, so whoever reaches {open} may use every model and unload it; \
+                 add tenants, or listen on 127.0.0.1"
+            ));
+        }
+        let open = self.open_ports(|tls| tls.is_none())?;
+        Some(format!(
+            "keys of tenants travel in clear to {open}; set tls there, or listen on 127.0.0.1 behind a TLS proxy"
+        ))
+    }
+
+    /// The ports that other machines reach, of those whose encryption is so; `None` if there are none.
+    fn open_ports(&self, is_so: impl Fn(Option<&Tls>) -> bool) -> Option<String> {
         let operations = self.operations.as_ref();
-        let ports = [
-            ("server.port", Some(self.server.address)),
-            (
-                "operations.port",
-                operations.map(|operations| operations.address),
-            ),
-        ];
-        let is_open = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
-        let open = ports.iter().filter_map(|(key, address)| {
-            let address = (*address).filter(is_open)?;
-            Some(format!("{key} {address}"))
-        });
-        let open: Vec<_> = open.collect();
-        let is_exposed = self.tenants.is_empty() && !open.is_empty();
-        is_exposed.then(|| {
-            format!(
-                "there are no tenants, so whoever reaches {} may use every model and unload it; \
-                 add tenants, or listen on 127.0.0.1",
-                open.join(" and ")
-            )
-        })
+        let operations =
+            operations.map(|page| ("operations.port", page.address, page.tls.as_ref()));
+        let grpc = ("server.port", self.server.address, self.tls.as_ref());
+        let open = [Some(grpc), operations].into_iter().flatten();
+        let open = open
+            .filter(|(_, address, tls)| !address.ip().to_canonical().is_loopback() && is_so(*tls));
+        let open: Vec<_> = open
+            .map(|(key, address, _)| format!("{key} {address}"))
+            .collect();
+        (!open.is_empty()).then(|| open.join(" and "))
     }
 }
 

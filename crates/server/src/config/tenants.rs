@@ -22,7 +22,7 @@ use super::{
     section::{Heat, in_range, mebibytes},
     text::{Text, null_as_default},
 };
-use crate::tenants::{Digest, Key, ModelDefaults, Tenant, Tenants};
+use crate::tenants::{Digest, Key, MAX_NAME_BYTES, ModelDefaults, Tenant, Tenants};
 
 /// An id may have this many characters.
 const MAX_ID_CHARS: usize = 64;
@@ -37,6 +37,7 @@ const MAX_PLACES: u64 = 1_000_000;
 pub(super) struct RawTenant {
     #[serde(deserialize_with = "null_as_default")]
     keys: BTreeMap<String, RawKey>,
+    certificates: Option<Vec<String>>,
     models: Option<Vec<String>>,
     weight: Option<u32>,
     default_priority: Option<RawPriority>,
@@ -93,10 +94,12 @@ pub(super) struct Elsewhere<'a> {
     pub(super) server: &'a ServerLimits,
     pub(super) requests: &'a RequestLimits,
     pub(super) session: &'a SessionLimits,
+    /// Whether a port asks its clients for certificates.
+    pub(super) asks_for_certificates: bool,
     pub(super) now: SystemTime,
 }
 
-/// Checks all tenants, and that no two have the same key. What is only odd goes into `warnings`.
+/// Checks all tenants, and that no two have the same key or certificate. What is only odd goes into `warnings`.
 pub(super) fn check(
     raw: BTreeMap<String, RawTenant>,
     elsewhere: &Elsewhere<'_>,
@@ -104,6 +107,7 @@ pub(super) fn check(
 ) -> Result<Tenants, BadValue> {
     let mut tenants = Vec::with_capacity(raw.len());
     let mut owners: HashMap<Digest, String> = HashMap::new();
+    let mut named: HashMap<String, String> = HashMap::new();
     for (id, tenant) in raw {
         let at = At(format!("tenants.{id}"));
         let tenant = tenant.check(&id, &at, elsewhere)?;
@@ -113,6 +117,13 @@ pub(super) fn check(
                 let message =
                     format!("this is the key of {other}, too: a key belongs to one tenant");
                 return Err(At(path).bad("sha256", message));
+            }
+        }
+        for name in &tenant.certificates {
+            if let Some(other) = named.insert(name.clone(), at.0.clone()) {
+                let name = Foreign(name);
+                let message = format!("{other} has {name:?}, too: a name belongs to one tenant");
+                return Err(at.bad("certificates", message));
             }
         }
         tenant.warn(&at, elsewhere, warnings);
@@ -170,6 +181,7 @@ impl RawTenant {
     pub(super) const KEYS: &[(&str, Heat)] = &[
         ("tenants.<id>.keys.<id>.sha256", Heat::Hot),
         ("tenants.<id>.keys.<id>.expires", Heat::Hot),
+        ("tenants.<id>.certificates", Heat::Hot),
         ("tenants.<id>.models", Heat::Hot),
         ("tenants.<id>.weight", Heat::Hot),
         ("tenants.<id>.default_priority", Heat::Hot),
@@ -210,6 +222,7 @@ impl RawTenant {
             defaults: defaults(&self.defaults, at, &rights, elsewhere.models)?,
             rights: Arc::new(rights),
             keys: keys(self.keys, at)?,
+            certificates: certificates(self.certificates.unwrap_or_default(), at)?,
         })
     }
 
@@ -384,6 +397,22 @@ fn keys(raw: BTreeMap<String, RawKey>, at: &At) -> Result<Vec<Key>, BadValue> {
     Ok(keys)
 }
 
+fn certificates(names: Vec<String>, at: &At) -> Result<Vec<String>, BadValue> {
+    let is_name = |name: &String| {
+        (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        None => Ok(names),
+        Some(name) => {
+            let message = format!(
+                "expected common names of certificates, 1 to {MAX_NAME_BYTES} bytes, found {:?}",
+                Foreign(name)
+            );
+            Err(at.bad("certificates", message))
+        }
+    }
+}
+
 /// The text itself may be a key: it is not repeated.
 fn hash_advice(text: &str) -> &'static str {
     if text.starts_with("lsk_") {
@@ -399,8 +428,14 @@ impl Tenant {
         let mut warn = |key: &str, sentence: String| {
             warnings.push(format!("{}{key}: {sentence}", at.0));
         };
-        if self.keys.is_empty() {
+        if self.keys.is_empty() && self.certificates.is_empty() {
             warn("", "has no keys, so nobody can call for it".into());
+        }
+        if !self.certificates.is_empty() && !elsewhere.asks_for_certificates {
+            warn(
+                ".certificates",
+                "no port asks for certificates: set server.tls.client_ca".into(),
+            );
         }
         for key in &self.keys {
             if let Some(expires) = key.expires.filter(|&expires| expires <= elsewhere.now) {

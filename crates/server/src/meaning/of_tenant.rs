@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lipsync_core::{ModelId, saturate::u32_of};
+use lipsync_core::{Foreign, ModelId, saturate::u32_of};
 use lipsync_serving::rights::{Models, Quotas};
 
 use crate::tenants::{Tenant, Tenants};
@@ -149,10 +149,15 @@ fn levels_of_models(tenant: &Tenant) -> String {
 
 fn keys(tenant: &Tenant) -> String {
     let names: Vec<_> = tenant.keys.iter().map(|key| key.name.as_str()).collect();
-    match names.as_slice() {
+    let keys = match names.as_slice() {
         [] => "no keys".to_owned(),
         [one] => format!("key {one}"),
         many => format!("keys {}", many.join(", ")),
+    };
+    match tenant.certificates.as_slice() {
+        [] => keys,
+        // A name may hold anything but control characters.
+        names => format!("{keys}, certificates {:?}", Foreign(&names.join(", "))),
     }
 }
 
@@ -292,6 +297,9 @@ fn contradictions(
 fn of_keys(tenant: &Tenant) -> Option<String> {
     let now = SystemTime::now();
     let is_good = |expires: Option<SystemTime>| expires.is_none_or(|expires| expires > now);
+    if tenant.keys.is_empty() && !tenant.certificates.is_empty() {
+        return None;
+    }
     if tenant.keys.is_empty() {
         return Some("it has no keys, so nobody can call in its name".to_owned());
     }

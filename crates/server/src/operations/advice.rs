@@ -1,10 +1,13 @@
 //! `/api/advice`: which keys of the configuration to change, and what was measured that says so.
 
 use axum::{extract::State, response::Response};
-use http::HeaderMap;
 use serde::{Serialize, Serializer};
 
-use super::{api::json, context::Context, visitor::check_admin};
+use super::{
+    api::json,
+    context::Context,
+    visitor::{Visitor, check_admin},
+};
 use crate::{
     config::{Heat, keys},
     telemetry::{Counsel, Setting},
@@ -36,8 +39,8 @@ impl Serialize for Value {
 }
 
 /// All advice that holds; it may be none.
-pub(super) async fn advice(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn advice(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let counsels = context.shared.past.counsels().into_iter();

@@ -8,7 +8,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use lipsync_core::saturate::micros;
 use lipsync_registry::{ModelState, ModelStatus};
 use lipsync_serving::{caller::Caller, phase::Phase, telemetry};
@@ -20,7 +20,7 @@ use super::{
     context::{Context, FRESH},
     reload::Reloads,
     tenants::{self, TenantRow},
-    visitor::{caller, check_admin},
+    visitor::{Visitor, caller, check_admin},
 };
 use crate::{gpus::GpuStatus, reload::ReloadStats, telemetry::Snapshot};
 
@@ -133,8 +133,8 @@ struct Stats {
 }
 
 /// `ListModels`.
-pub(super) async fn models(State(context): State<Context>, headers: HeaderMap) -> Response {
-    match caller(&context, &headers) {
+pub(super) async fn models(State(context): State<Context>, visitor: Visitor) -> Response {
+    match caller(&context, &visitor) {
         Ok(caller) => {
             let models = context.shared.registry.list();
             let visible = models.iter().filter(|m| caller.rights.may_see(&m.id));
@@ -146,8 +146,8 @@ pub(super) async fn models(State(context): State<Context>, headers: HeaderMap) -
 }
 
 /// `GetServerStats` and `ListModels`.
-pub(super) async fn stats(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn stats(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let shared = Arc::clone(&context.shared);

@@ -91,6 +91,7 @@ static ASSETS: &[Asset] = &[
     client!("microphone.js"),
     client!("capture.js"),
     client!("recorder.js"),
+    client!("mark.js"),
     sample!("welcome.wav", WAV),
     sample!("umbrella.wav", WAV),
     sample!("lips.wav", WAV),

@@ -9,7 +9,7 @@ use axum::{
     Extension,
     body::{Body, Bytes},
     extract::{Path, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, header};
@@ -18,7 +18,10 @@ use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
 use tokio::{sync::oneshot, time::timeout};
 use tonic::Code;
 
-use super::{context::Context, visitor};
+use super::{
+    context::Context,
+    visitor::{self, Visitor},
+};
 use crate::{
     transport::Seat,
     wire::{headers::RequestHeaders, request::background_order, status::to_status},
@@ -48,15 +51,15 @@ pub(super) async fn one(
     State(context): State<Context>,
     Extension(seat): Extension<Seat>,
     Path((model_id, index)): Path<(String, String)>,
-    mut headers: HeaderMap,
+    mut visitor: Visitor,
 ) -> Response {
-    let tenant = match visitor::tenant(&context, &headers) {
+    let tenant = match visitor::tenant(&context, &visitor) {
         Ok(tenant) => tenant,
         Err(refusal) => return *refusal,
     };
     // A proxy's own, or the key, which has been looked at.
-    headers.remove(header::AUTHORIZATION);
-    let headers = RequestHeaders::read(&headers, &tenant, seat.peer, Instant::now());
+    visitor.headers.remove(header::AUTHORIZATION);
+    let headers = RequestHeaders::read(&visitor.headers, &tenant, seat.peer, Instant::now());
     let limit = context.shared.hot().requests.request_timeout;
     let served = timeout(limit, frame(&context, &headers, &seat, (model_id, &index))).await;
     match served.unwrap_or(Err(ServeError::DeadlineExceeded)) {

@@ -26,6 +26,8 @@ pub(super) struct Pages {
     pub(super) history: [Rounds; lipsync_telemetry::SCALES.len()],
     /// `/api/stats`.
     pub(super) stats: Rounds,
+    /// `/resource-status`.
+    pub(super) resources: Rounds,
 }
 
 /// What the handlers share.

@@ -7,14 +7,14 @@ use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use lipsync_telemetry::{SCALES, Step};
 use serde::Serialize;
 
 use super::{
     api::{json, text, written},
     context::Context,
-    visitor::check_admin,
+    visitor::{Visitor, check_admin},
 };
 use crate::telemetry::{AlarmStatus, FIGURES, N_FIGURES as N};
 
@@ -77,9 +77,9 @@ impl<'a> Wanted<'a> {
 pub(super) async fn history(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    visitor: Visitor,
 ) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let query = query.unwrap_or_default();
@@ -122,8 +122,8 @@ impl Past {
 }
 
 /// All alerts; those that are raised have a severity.
-pub(super) async fn alerts(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn alerts(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let alarms = context.shared.past.alarms();
@@ -147,8 +147,8 @@ struct Adaptation {
 }
 
 /// The last changes that the server made by itself, the oldest first.
-pub(super) async fn adaptations(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn adaptations(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let events = context.shared.events.latest();

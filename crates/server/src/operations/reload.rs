@@ -19,7 +19,7 @@ use serde_json::json;
 use super::{
     context::{Context, FRESH},
     origin,
-    visitor::check_admin,
+    visitor::{Visitor, check_admin},
 };
 use crate::{
     reload::{Cause, Refusal, ReloadStats, Report},
@@ -58,19 +58,20 @@ pub(super) async fn reload(
     State(context): State<Context>,
     Extension(seat): Extension<Seat>,
     version: Version,
-    headers: HeaderMap,
+    visitor: Visitor,
 ) -> Response {
+    let headers = &visitor.headers;
     let has_keys = !context.shared.hot().tenants.is_empty();
-    if !has_keys && !is_of_this_machine(&seat, version, &headers) {
+    if !has_keys && !is_of_this_machine(&seat, version, headers) {
         let text = "POST /reload is taken only from this machine, and through no proxy; send SIGHUP instead\n";
         return (StatusCode::FORBIDDEN, FRESH, text).into_response();
     }
     // A page has no business here, whichever it is but our own.
-    if origin::check(&headers, &[]).is_err() {
+    if origin::check(headers, &[]).is_err() {
         let text = "POST /reload is not for pages\n";
         return (StatusCode::FORBIDDEN, FRESH, text).into_response();
     }
-    if let Err(refusal) = check_admin(&context, &headers) {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     match context.shared.reload.reload(Cause::Request).await {

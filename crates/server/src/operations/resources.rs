@@ -8,20 +8,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
-use http::{HeaderMap, StatusCode};
+use axum::{extract::State, response::Response};
 use lipsync_core::saturate::{millis, u64_of};
 use lipsync_registry::{CacheStats, ModelStatus};
 use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
 use super::{
-    api::{Gpu, json, phase_name, state_name},
+    api::{Gpu, json, phase_name, state_name, text, written},
     context::Context,
-    visitor::check_admin,
+    visitor::{Visitor, check_admin},
 };
 use crate::{
     core_state::Shared,
@@ -185,25 +181,19 @@ struct GpuOfWorkers {
 }
 
 /// All that the server takes of its machine.
-pub(super) async fn resource_status(
-    State(context): State<Context>,
-    headers: HeaderMap,
-) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn resource_status(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let shared = Arc::clone(&context.shared);
     // It asks the system.
-    let taken = tokio::task::spawn_blocking(move || json(&Resources::take(&shared)));
-    taken.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot write the status of resources");
-        StatusCode::INTERNAL_SERVER_ERROR.into_response()
-    })
+    let write = move || text(&Resources::take(&shared));
+    written(context.pages.resources.page(write).await)
 }
 
 /// The GPUs, if any run networks.
-pub(super) async fn gpu_status(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn gpu_status(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
     let shared = &context.shared;

@@ -4,7 +4,7 @@
 //! WebSocket cannot be closed in one direction only: an empty message up stands for the half-close.
 //! A session that ends well is closed with 1000; one that fails with 4000 + its gRPC status code and
 //! `NAME: message` as the reason. Where there are tenants, the key comes in a subprotocol (see [`Shown`]) or, from
-//! clients that are no browsers, in `authorization`; it is never part of the address. It is the same session as over gRPC: the same code behind the same
+//! clients that are no browsers, in `authorization`, or the connection has a certificate; it is never part of the address. It is the same session as over gRPC: the same code behind the same
 //! gate, under the same limits, in the same drain.
 
 use std::{
@@ -44,6 +44,7 @@ use crate::{
     request_layer::{self, Arrival, Fault, Shapes, WINDOW, WINDOW_BYTES},
     telemetry::CallEnd,
     tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
+    tls::ClientName,
     transport::{
         Seat, closed,
         starts::{StartRate, Starts},
@@ -245,7 +246,8 @@ async fn converse(
     source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
 ) -> End {
     let shared = &context.shared;
-    let shown = Shown::in_upgrade(&client.headers);
+    let certificate = client.seat.client.as_ref().map(ClientName::as_str);
+    let shown = Shown::in_upgrade(&client.headers).or_certificate(certificate);
     let tenants = shared.hot().tenants.clone();
     let tenant = match tenants.identify(shown, false, SystemTime::now()) {
         Ok(tenant) => tenant,

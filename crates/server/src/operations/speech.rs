@@ -10,7 +10,7 @@ use axum::{
     Extension,
     body::{Body, Bytes, to_bytes},
     extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use http::header;
@@ -25,7 +25,7 @@ use super::{
     context::{Context, FRESH},
     origin,
     spoken::{self, Mute, Sound},
-    visitor,
+    visitor::{self, Visitor},
 };
 use crate::{transport::Seat, wire::headers::RequestHeaders};
 
@@ -70,8 +70,8 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Whether texts are spoken, and how long they may be.
-pub(super) async fn limits(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = visitor::tenant(&context, &headers) {
+pub(super) async fn limits(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = visitor::tenant(&context, &visitor) {
         return *refusal;
     }
     let service = &context.text_to_speech;
@@ -86,21 +86,21 @@ pub(super) async fn speak(
     State(context): State<Context>,
     Extension(seat): Extension<Seat>,
     RawQuery(query): RawQuery,
-    mut headers: HeaderMap,
+    mut visitor: Visitor,
     body: Body,
 ) -> Response {
     // Any page may post a text without asking first.
-    if origin::check(&headers, &context.allowed_origins).is_err() {
+    if origin::check(&visitor.headers, &context.allowed_origins).is_err() {
         let text = "texts of other pages are not spoken\n";
         return (StatusCode::FORBIDDEN, FRESH, text).into_response();
     }
-    let tenant = match visitor::tenant(&context, &headers) {
+    let tenant = match visitor::tenant(&context, &visitor) {
         Ok(tenant) => tenant,
         Err(refusal) => return *refusal,
     };
     // A proxy's own, or the key, which has been looked at.
-    headers.remove(header::AUTHORIZATION);
-    let headers = RequestHeaders::read(&headers, &tenant, seat.peer, Instant::now());
+    visitor.headers.remove(header::AUTHORIZATION);
+    let headers = RequestHeaders::read(&visitor.headers, &tenant, seat.peer, Instant::now());
     let query = query.unwrap_or_default();
     match answer(&context, &headers, &query, body).await {
         Ok(response) => response,

@@ -46,6 +46,7 @@ use crate::{
     core_state::Shared,
     telemetry::{CallEnd, CallKind, EdgeFigures},
     tenants::Shown,
+    tls::ClientName,
     wire::{
         headers::{RequestHeaders, check_encoding},
         status::{self, to_status},
@@ -211,7 +212,8 @@ impl Call {
         let path = request.uri().path();
         let method = Method::of(path, limits);
         let known_path = (method.kind != Kind::Unknown).then_some(path);
-        let shown = Shown::in_headers(request.headers());
+        let certificate = request.extensions().get().map(ClientName::as_str);
+        let shown = Shown::in_headers(request.headers()).or_certificate(certificate);
         let identified = hot
             .tenants
             .identify(shown, method.is_open(), SystemTime::now());

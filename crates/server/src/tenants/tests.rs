@@ -18,6 +18,7 @@ fn tenant(id: &str, keys: &[(&str, Option<SystemTime>)]) -> Tenant {
         }),
         defaults: BTreeMap::new(),
         keys: keys.collect(),
+        certificates: vec![format!("{id} of the north")],
     }
 }
 
@@ -78,9 +79,31 @@ fn without_a_key_there_is_nobody_and_without_tenants_everybody() {
 }
 
 #[test]
+fn a_certificate_is_its_tenants_and_a_key_goes_before_it() {
+    let now = SystemTime::now();
+    let tenants = Tenants::new(vec![
+        tenant("a", &[("a-key", None)]),
+        tenant("b", &[("b-key", None)]),
+    ]);
+    let whose = |shown: Shown<'_>, name, without_key| {
+        let found = tenants.identify(shown.or_certificate(name), without_key, now);
+        found.map(|tenant| tenant.id.to_string()).map_err(drop)
+    };
+    let name = Some("b of the north");
+    assert_eq!(whose(Shown::Nothing, name, false), Ok("b".into()));
+    assert_eq!(whose(Shown::Key(b"a-key"), name, false), Ok("a".into()));
+    assert_eq!(whose(Shown::Key(b"wrong"), name, true), Err(()));
+    assert_eq!(whose(Shown::Unreadable, name, true), Err(()));
+    for other in [None, Some("b"), Some("B of the north"), Some("")] {
+        assert_eq!(whose(Shown::Nothing, other, false), Err(()), "{other:?}");
+        assert_eq!(whose(Shown::Nothing, other, true), Ok(String::new()));
+    }
+}
+
+#[test]
 fn keys_are_found_in_headers_and_subprotocols_and_nowhere_else() {
     let key_of = |shown: Shown<'_>| match shown {
-        Shown::Nothing => "nothing".to_owned(),
+        Shown::Nothing | Shown::Certificate(_) => "nothing".to_owned(),
         Shown::Key(key) => String::from_utf8_lossy(key).into_owned(),
         Shown::Unreadable => "unreadable".to_owned(),
     };

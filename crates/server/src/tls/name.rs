@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::der::{SEQUENCE, element, inside, signed_part};
+use crate::tenants::MAX_NAME_BYTES;
 
 /// The common name in the subject of a client's certificate, which its authority vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientName(Arc<str>);
 
-/// Longer names are none; the standard allows 64 characters.
-const MAX_NAME_BYTES: usize = 256;
 /// The identifier of a common name: 2.5.4.3.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SET: u8 = 0x31;

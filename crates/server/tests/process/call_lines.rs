@@ -1,11 +1,6 @@
 //! One line of the log for each finished call.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lipsync::{client::Client, v1};
@@ -13,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 
-use crate::server::{BINARY, Server, write_avatar};
+use crate::server::{Server, write_avatar};
 
 /// Far more than anything here takes.
 const TOO_LONG: Duration = Duration::from_secs(120);
@@ -32,8 +27,7 @@ fn request(model: &str, id: &'static str) -> Result<Request<v1::GetBackgroundReq
 async fn lines(folder: &Path, logging: &str) -> Result<Vec<Value>> {
     write_avatar(folder, logging)?;
     let log = folder.join("log");
-    let stderr = File::create(&log)?;
-    let mut server = Server::start_with(&mut Command::new(BINARY), folder, stderr)?;
+    let mut server = Server::start_with_json(folder, &log)?;
     let client = Client::connect(&server.address).await?;
     client
         .lip_sync()

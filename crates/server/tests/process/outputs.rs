@@ -171,8 +171,7 @@ async fn the_log_says_how_many_lines_it_lacks() -> Result<()> {
 async fn what_a_client_can_repeat_does_not_fill_the_log() -> Result<()> {
     let folder = tempfile::tempdir()?;
     write_models(folder.path(), "logging: {format: json}")?;
-    let log = File::create(folder.path().join("log"))?;
-    let mut server = Server::start_with(&mut Command::new(BINARY), folder.path(), log)?;
+    let mut server = Server::start_with_json(folder.path(), &folder.path().join("log"))?;
     let client = Client::connect(&server.address).await?;
     let begun = Instant::now();
     for _ in 0..5 {

@@ -63,6 +63,36 @@ impl Server {
         })
     }
 
+    /// With its log in this file as JSON, which says where it listens; nothing is on standard output then.
+    pub fn start_with_json(folder: &Path, log: &Path) -> Result<Self> {
+        let stderr = fs::File::create(log)?;
+        let mut command = Command::new(BINARY);
+        let child = spawn(&mut command, folder, Stdio::null(), stderr.into())?;
+        let mut server = Self {
+            child,
+            address: String::new(),
+            operations: String::new(),
+            _rest: std::thread::spawn(|| ()),
+        };
+        loop {
+            let text = fs::read_to_string(log)?;
+            let lines = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            let ready = |line: &serde_json::Value| line["fields"]["message"] == "ready";
+            if let Some(line) = lines.into_iter().find(ready) {
+                let word = |name: &str| line["fields"][name].as_str().map(str::to_owned);
+                server.address = word("address").context("an address")?;
+                server.operations = word("operations").context("an address of the page")?;
+                return Ok(server);
+            }
+            if let Some(status) = server.child.try_wait()? {
+                bail!("it ended with {status}: {text}");
+            }
+            std::thread::yield_now();
+        }
+    }
+
     fn wait_for(
         child: Child,
         stream: impl Read + Send + 'static,

@@ -303,7 +303,8 @@ fn a_key_in_place_of_its_hash_is_not_repeated() {
 fn what_is_odd_is_said_and_serves() {
     let text = format!(
         "  a: {{keys: {{old: {{sha256: {}, expires: 2020-02-29}}}}, models: [tomo], \
-         frames_per_second: 25, max_sessions: 101}}\n  b: {{models: [tomo]}}\n",
+         frames_per_second: 25, max_sessions: 101}}\n  b: {{models: [tomo]}}\n  \
+         c: {{models: [tomo], certificates: [C]}}\n",
         hash("k")
     );
     let warnings = with(&text).unwrap().warnings;
@@ -312,13 +313,91 @@ fn what_is_odd_is_said_and_serves() {
         "tenants.a.max_sessions: 101 are never reached: session.max_sessions is 100",
         "tenants.a.frames_per_second: 25 are too few for one paced session of tomo, which shows 30",
         "tenants.b: has no keys, so nobody can call for it",
+        "tenants.c.certificates: no port asks for certificates: set server.tls.client_ca",
         "models.mira: no tenant may use it",
     ] {
         let is_said =
             |warning: &String| warning.contains(words) && warning.contains("config.yaml: ");
         assert!(warnings.iter().any(is_said), "{words}: {warnings:?}");
     }
-    assert_eq!(warnings.len(), 5, "{warnings:?}");
+    assert_eq!(warnings.len(), 6, "{warnings:?}");
+}
+
+#[test]
+fn a_name_on_a_certificate_belongs_to_one_tenant() {
+    let tls = "server: {tls: {cert: c, key: k, client_ca: a}}\n";
+    let text = "tenants:\n  a: {certificates: [node 1, node 2]}\n";
+    let found = parse(&format!("{tls}{text}")).unwrap();
+    assert_eq!(found.warnings, Vec::<String>::new());
+    let shown = crate::tenants::Shown::Certificate("node 2");
+    let now = std::time::SystemTime::now();
+    let tenant = found.tenants.identify(shown, false, now).unwrap();
+    assert_eq!(tenant.id.to_string(), "a");
+    for (text, words) in [
+        (
+            "  a: {certificates: [x]}\n  b: {certificates: [y, x]}\n",
+            "tenants.a has \"x\", too: a name belongs to one tenant",
+        ),
+        (
+            "  a: {certificates: [x, x]}\n",
+            "a name belongs to one tenant",
+        ),
+        (
+            "  a: {certificates: [\"\"]}\n",
+            "1 to 256 bytes, found \"\"",
+        ),
+        (
+            "  a: {certificates: [\"a\\nb\"]}\n",
+            "common names of certificates",
+        ),
+        ("  a: {certificates: acme}\n", "expected a list"),
+    ] {
+        let refused = with(text).map(drop).unwrap_err();
+        assert!(refused.contains(words), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn ports_that_others_reach_are_named_where_nothing_protects_them() {
+    let with = |more: &str| parse(more).unwrap().exposure().unwrap_or_default();
+    let tls = "tls: {cert: c, key: k}";
+    let tenants = format!(
+        "tenants: {{a: {{keys: {{k: {{sha256: {}}}}}}}}}\n",
+        hash("k")
+    );
+    let near = "server: {port: 'localhost:1'}\noperations: {port: '[::1]:2'}\n";
+    for (text, words) in [
+        (
+            String::new(),
+            "whoever reaches server.port 0.0.0.0:50051 and operations.port 0.0.0.0:8080 may",
+        ),
+        (
+            format!("server: {{{tls}}}\n"),
+            "whoever reaches server.port 0.0.0.0:50051 and operations",
+        ),
+        (
+            "server: {tls: {cert: c, key: k, client_ca: a}}\n".into(),
+            "whoever reaches operations.port",
+        ),
+        (
+            tenants.clone(),
+            "in clear to server.port 0.0.0.0:50051 and operations.port 0.0.0.0:8080; set tls",
+        ),
+        (
+            format!("{tenants}server: {{{tls}}}\n"),
+            "in clear to operations.port 0.0.0.0:8080;",
+        ),
+    ] {
+        let said = with(&text);
+        assert!(said.contains(words), "{text}: {said}");
+    }
+    for text in [
+        near.to_owned(),
+        format!("{tenants}{near}"),
+        format!("{tenants}server: {{{tls}}}\noperations: {{enabled: false}}\n"),
+    ] {
+        assert_eq!(with(&text), "", "{text}");
+    }
 }
 
 #[test]

@@ -9,21 +9,21 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use lipsync_telemetry::Format;
 
 use super::{
     context::{Context, FRESH},
-    visitor::check_admin,
+    visitor::{Visitor, check_admin},
 };
 use crate::telemetry::{Details, Snapshot};
 
 /// In the format that the scraper asks for. Where there are tenants, the key of an administrator opens it.
-pub(super) async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = check_admin(&context, &headers) {
+pub(super) async fn metrics(State(context): State<Context>, visitor: Visitor) -> Response {
+    if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
-    let accept = headers.get(header::ACCEPT).map(HeaderValue::to_str);
+    let accept = visitor.headers.get(header::ACCEPT).map(HeaderValue::to_str);
     let format = Format::negotiated(accept.and_then(Result::ok).unwrap_or_default());
     let shared = Arc::clone(&context.shared);
     // It asks the system, and writes a few hundred kilobytes where there are many models and tenants.
