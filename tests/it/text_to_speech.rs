@@ -14,6 +14,9 @@ use tokio::{
 
 use crate::support::{FakeLoader, Http, PATIENCE, TestServer, avatar};
 
+/// More than sockets hold.
+const LONG_BYTES: usize = 14 << 20;
+
 /// Does what the text that it is posted asks for; anything else is its own sound.
 struct Service {
     address: SocketAddr,
@@ -81,6 +84,14 @@ async fn talk(
                 .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\n\r\n")
                 .await?;
             while socket.write_all(&[7; 65536]).await.is_ok() {}
+            return Ok(());
+        }
+        "long" => {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ncontent-length: {LONG_BYTES}\r\n\r\n"
+            );
+            socket.write_all(head.as_bytes()).await?;
+            socket.write_all(&vec![7; LONG_BYTES]).await?;
             return Ok(());
         }
         // Its length is where it ends.
@@ -286,5 +297,35 @@ async fn texts_that_wait_for_the_service_have_a_bounded_number() -> Result<()> {
     });
     assert_eq!(rest.await?? + n_refused, N);
     assert_eq!(say(&server, "well").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sound_that_nobody_reads_gives_way() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut service = Service::start().await?;
+    let limits = "server: {max_unsent_mb: 20, peer_share_percent: 100, max_message_size_mb: 1}";
+    let yaml = format!("{}\n{limits}", service.yaml(""));
+    let server = server(folder.path(), &yaml).await?;
+    let mut deaf = TcpStream::connect(server.operations()?).await?;
+    let ask = b"POST /api/speech?model_id=a HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nlong";
+    deaf.write_all(ask).await?;
+    service.n_seen.wait_for(|n| *n == 1).await?;
+    // It has begun to arrive.
+    ensure!(deaf.read_u8().await? == b'H');
+    let said = timeout(PATIENCE, async {
+        loop {
+            let answer = say(&server, "hi").await?;
+            match answer.status {
+                429 => tokio::task::yield_now().await,
+                _ => return anyhow::Ok(answer),
+            }
+        }
+    });
+    let said = said.await??;
+    assert_eq!((said.status, said.text()), (200, "hi"));
+    let mut rest = Vec::new();
+    let n_read = deaf.read_to_end(&mut rest).await.unwrap_or(rest.len());
+    assert!(n_read < LONG_BYTES, "its connection has ended");
     Ok(())
 }

@@ -27,6 +27,17 @@ INFER_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 LOAD = "/lipsync.v1.ModelAdmin/LoadModel"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 WATCH_STATS = "/lipsync.v1.ServerAdmin/WatchServerStats"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+# Frames by the protocols of other servers.
+LEGACY_INFER = tuple(
+    f"/{service}/InferBatchComposite"
+    for service in (
+        "lipsync.MultiTenantLipSync",
+        "monolithic.MonolithicService",
+        "compositing.CompositingService",
+    )
+)
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 # Every method whose messages are small.
 SMALL_METHODS = (
     "/lipsync.v1.ModelAdmin/ListModels",
@@ -38,6 +49,21 @@ SMALL_METHODS = (
     WATCH_STATS,
     "/grpc.health.v1.Health/Check",
     HEALTH_WATCH,
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    REFLECTION,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    *(
+        f"/inference.GRPCInferenceService/{method}"
+        for method in (
+            "ServerLive",
+            "ModelReady",
+            "ModelMetadata",
+            "ModelConfig",
+            "RepositoryIndex",
+        )
+    ),
+    *(
+        f"/{service}/{method}"
+        for service in ("lipsync.MultiTenantLipSync", "monolithic.MonolithicService")
+        for method in ("ListModels", "LoadModel", "GetModelStats", "Health")
+    ),
 )

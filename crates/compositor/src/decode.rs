@@ -10,12 +10,15 @@ use crate::{
     CompositorError, ImageFormat, Picture,
     essence::pixels_only,
     exif::Orientation,
-    header::{format_of, jpeg_is_complete, malformed, stored_size},
+    header::{format_of, jpeg_is_complete, malformed, n_jpeg_scans, stored_size},
     picture::PIXEL_BYTES,
 };
 
 /// Which pixels files give: to be changed with them, for what is made of pixels and kept.
 pub const DECODER: &str = "pixels as of imread 5.0";
+
+/// Encoders write ten at most, those that try them all about fifteen.
+const MAX_JPEG_SCANS: usize = 32;
 
 /// The largest picture that [`decode`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +73,14 @@ impl DecodeLimits {
 ///
 /// # Errors
 /// [`CompositorError::UnknownFormat`]; [`CompositorError::TooLarge`], before anything is allocated
-/// for the pixels; [`CompositorError::Malformed`] for broken, truncated or exotic files.
+/// for the pixels; [`CompositorError::Malformed`] for broken, truncated or exotic files, and JPEG files of
+/// more than 32 scans.
 pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorError> {
     let format = format_of(bytes)?;
     let (width, height) = stored_size(bytes, format)?;
     limits.check(width, height)?;
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        return Err(malformed(format, "the file ends early"));
+    if format == ImageFormat::Jpeg {
+        check_jpeg(bytes)?;
     }
     let pixels = Cursor::new(pixels_only(bytes, format));
     let mut reader = ImageReader::with_format(pixels, reader_format(format));
@@ -94,6 +98,19 @@ pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorE
     let (upright_width, upright_height) = orientation.upright_size((width, height));
     let upright = orientation.turn(rgb, (width, height));
     Picture::new(upright_width, upright_height, upright).map_err(|_| contradiction())
+}
+
+/// Refuses a file that ends early, and one that takes far more work than its size tells.
+fn check_jpeg(bytes: &[u8]) -> Result<(), CompositorError> {
+    let refusal = |reason: String| Err(malformed(ImageFormat::Jpeg, reason));
+    if !jpeg_is_complete(bytes) {
+        return refusal("the file ends early".into());
+    }
+    let n_scans = n_jpeg_scans(bytes);
+    if n_scans > MAX_JPEG_SCANS {
+        return refusal(format!("it has {n_scans} scans, over {MAX_JPEG_SCANS}"));
+    }
+    Ok(())
 }
 
 /// RGB of 8 bits. The `image` crate would round 16 bits, where OpenCV drops the lower 8.

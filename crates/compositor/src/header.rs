@@ -60,6 +60,14 @@ pub(crate) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     jpeg_frame(bytes).is_some_and(|frame| frame.rest.windows(2).any(|pair| pair == [0xFF, 0xD9]))
 }
 
+/// How many scans a JPEG file has. A progressive picture is gone over as a whole for each, and one takes a few dozen
+/// bytes.
+pub(crate) fn n_jpeg_scans(bytes: &[u8]) -> usize {
+    // As the end of the file, nothing else looks so there, but for comments.
+    let is_start = |pair: &&[u8]| **pair == [0xFF, 0xDA];
+    jpeg_frame(bytes).map_or(0, |frame| frame.rest.windows(2).filter(is_start).count())
+}
+
 pub(crate) fn malformed(format: ImageFormat, reason: impl Into<String>) -> CompositorError {
     CompositorError::Malformed {
         format,

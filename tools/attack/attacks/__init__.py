@@ -15,6 +15,7 @@ FAMILIES = (
     "outputs",
     "folders",
     "doors",
+    "hammers",
 )
 
 

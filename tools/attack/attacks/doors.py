@@ -42,7 +42,9 @@ def tls_half(target):
     keep(target, target.port, 600, hello[: len(hello) // 2], hello[-1:], every=2.0)
 
 
-@attack("tls-handshakes", growth_mb=96, processes=2, sources=AWAY, tls=True, honest=("infer", "stats"))
+@attack(
+    "tls-handshakes", growth_mb=96, processes=2, sources=AWAY, tls=True, honest=("infer", "stats")
+)
 def tls_handshakes(target):
     """Sends the same ClientHello over and over, each on a connection of its own, and goes when the server has signed its answer:
     a hundred copied bytes for a signature."""
@@ -195,7 +197,13 @@ def infer_shapes(target):
     """Sends shapes whose product overflows, is negative or is not what came; contents twice; 8,000 parameters: a length that
     is believed is memory, or the end of a worker."""
     most = (1 << 63) - 1
-    shapes = ([most, 32, 16, 16], [-1, 32, 16, 16], [1 << 40, 32, 16, 16], [0, 32, 16, 16], [2] * 2000)
+    shapes = (
+        [most, 32, 16, 16],
+        [-1, 32, 16, 16],
+        [1 << 40, 32, 16, 16],
+        [0, 32, 16, 16],
+        [2] * 2000,
+    )
     many = b"".join(
         wire.text(4, wire.text(1, f"p{n}") + wire.text(2, wire.number(2, n))) for n in range(2000)
     )
@@ -241,7 +249,9 @@ def ask_http(target, request, n=8):
 def is_whole(answer):
     """Whether an answer with a length has all of it."""
     top, empty, body = answer.partition(b"\r\n\r\n")
-    length = next((x for x in top.lower().split(b"\r\n") if x.startswith(b"content-length:")), b":0")
+    length = next(
+        (x for x in top.lower().split(b"\r\n") if x.startswith(b"content-length:")), b":0"
+    )
     return bool(empty) and len(body) >= int(length.split(b":")[1])
 
 
@@ -273,7 +283,9 @@ def backgrounds_unread(target):
     keep(target, target.ops, 100, head("GET", "/api/models/mira/backgrounds/1"))
 
 
-@attack("session-tiny-messages", growth_mb=96, processes=2, sources=AWAY, honest=("infer", "session"))
+@attack(
+    "session-tiny-messages", growth_mb=96, processes=2, sources=AWAY, honest=("infer", "session")
+)
 def tiny_messages(target):
     """Sends audio a sample at a time in sessions that are open: every message is read, decoded and put into its place."""
     sample = http2.message(wire.text(2, wire.number(1, 1) + wire.text(2, bytes(2))))

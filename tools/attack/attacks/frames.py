@@ -1,5 +1,6 @@
 """Floods of HTTP/2 frames that carry no request but must be answered, or looked at."""
 
+import contextlib
 import struct
 
 import http2
@@ -7,6 +8,7 @@ import wire
 from registry import attack
 
 GROWTH_MB = 96
+PADDED = 8
 
 
 def flood(target, data, streams=0):
@@ -132,5 +134,44 @@ def continuation_empty(target):
     def batch(c):
         first, c.next = c.next == 1, 3
         return (head if first else b"") + more
+
+    rounds(target, batch)
+
+
+@attack("frames-padding", growth_mb=GROWTH_MB, processes=2)
+def padding(target):
+    """DATA with padding and nothing else on an open call, within the windows: frames of 73 bytes, or of 265, that look as if they
+    brought something."""
+    small = http2.frame(http2.DATA, PADDED, 1, bytes([63]) + bytes(63)) * 200
+    long = http2.frame(http2.DATA, PADDED, 1, bytes([255]) + bytes(255)) * 50
+    while target.running():
+        with contextlib.suppress(OSError):
+            c = http2.Connection(target.port, target.source)
+            c.call(wire.INFER, end=False)
+            c.pump(0.2)
+            for k in range(1 << 30):
+                if not target.running() or c.closed or 1 in c.ended:
+                    break
+                if min(c.window, c.windows.get(1, 0)) < 64 * 256:
+                    c.pump(0.01)
+                    continue
+                c.window -= 64 * 200
+                c.windows[1] -= 64 * 200
+                c.send(long if k % 2 else small)
+                c.pump()
+            c.close()
+
+
+@attack("frames-refused", growth_mb=GROWTH_MB, processes=2)
+def refused(target):
+    """Opens calls beyond those that a connection may have, each of which must be refused, and calls that are no POST."""
+    block = http2.request_headers(wire.INFER)
+
+    def batch(c):
+        first, c.next = c.next, c.next + 400
+        return b"".join(
+            http2.frame(http2.HEADERS, http2.END_HEADERS, s, block)
+            for s in range(first, first + 400, 2)
+        )
 
     rounds(target, batch)

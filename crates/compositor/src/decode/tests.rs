@@ -39,6 +39,23 @@ fn alpha_is_dropped_and_grey_expanded() {
 }
 
 #[test]
+fn a_jpeg_of_many_scans_is_refused_before_any_is_read() {
+    let whole = encode(&sample(), Encoding::Jpeg { quality: 80 }).unwrap();
+    let start = whole.windows(2).position(|pair| pair == [0xFF, 0xDA]);
+    let (head, scan) = whole.split_at(start.unwrap());
+    let (scan, end) = scan.split_at(scan.len() - 2);
+    for (n_scans, is_refused) in [(1, false), (MAX_JPEG_SCANS + 1, true)] {
+        let file = [head, &scan.repeat(n_scans), end].concat();
+        match decode(&file, DecodeLimits::default()) {
+            Err(error) if is_refused => {
+                assert!(error.to_string().contains("33 scans, over 32"), "{error}");
+            }
+            decoded => assert_eq!(decoded.map(|_| ()), Ok(())),
+        }
+    }
+}
+
+#[test]
 fn a_hostile_size_is_refused_by_its_header() {
     let mut bytes = encode(&sample(), Encoding::Png).unwrap();
     bytes[16..20].copy_from_slice(&u32::MAX.to_be_bytes());

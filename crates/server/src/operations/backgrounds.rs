@@ -3,23 +3,24 @@
 //!
 //! It goes through the same gate as the call of the contract, under the same limits.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use axum::{
     Extension,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
-use lipsync_serving::{ServeError, batch::Served, gate::Ticket};
-use tokio::{sync::oneshot, time::timeout};
+use lipsync_serving::{ServeError, batch::Served};
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::{
     context::Context,
+    unwritten,
     visitor::{self, Visitor},
 };
 use crate::{
@@ -32,19 +33,6 @@ pub(super) const N_BACKGROUNDS: HeaderName = HeaderName::from_static("x-backgrou
 const JPEG: HeaderValue = HeaderValue::from_static("image/jpeg");
 /// A page asks for each frame once. Another avatar may get the same id, so it is not kept for long.
 const KEEP: HeaderValue = HeaderValue::from_static("private, max-age=60");
-
-/// A picture that is not written yet.
-struct Picture {
-    data: Vec<u8>,
-    /// Closed when it is.
-    _unwritten: oneshot::Sender<()>,
-}
-
-impl AsRef<[u8]> for Picture {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
 
 /// One background frame.
 pub(super) async fn one(
@@ -94,31 +82,13 @@ async fn frame(
         .serve_backgrounds(&headers.caller, None, order)
         .await?;
     let data = answer.frames.into_iter().next().map(|coded| coded.data);
-    let picture = Bytes::from_owner(Picture {
-        data: data.unwrap_or_default().into(),
-        _unwritten: held_until_written(room, seat),
-    });
+    let picture = unwritten::holding(room, data.unwrap_or_default().into(), seat);
     let mut response = Body::from(picture).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JPEG);
     headers.insert(header::CACHE_CONTROL, KEEP);
     headers.insert(N_BACKGROUNDS, answer.n_background_frames.into());
     Ok(response)
-}
-
-/// Holds an answer's room until it is written, which closes the channel. Where others need the room meanwhile, and the
-/// client does not read, its connection ends.
-fn held_until_written(room: Ticket, seat: &Seat) -> oneshot::Sender<()> {
-    let (unwritten, written) = oneshot::channel();
-    let place = Arc::clone(&seat.place);
-    room.set_waiting(Some(tokio::time::Instant::now()));
-    tokio::spawn(async move {
-        tokio::select! {
-            _closed = written => {}
-            () = room.withdrawn() => place.give_up(),
-        }
-    });
-    unwritten
 }
 
 /// A refusal as HTTP has it, with the words of the contract.

@@ -26,8 +26,10 @@ pub(super) struct Pages {
     pub(super) history: [Rounds; lipsync_telemetry::SCALES.len()],
     /// `/api/stats`.
     pub(super) stats: Rounds,
-    /// `/resource-status`.
+    /// `/resource-status`, which asks the system.
     pub(super) resources: Rounds,
+    /// `/gpu-status`.
+    pub(super) gpus: Rounds,
 }
 
 /// What the handlers share.

@@ -29,6 +29,7 @@ mod session;
 mod speech;
 mod spoken;
 mod tenants;
+mod unwritten;
 mod visitor;
 mod web_frames;
 

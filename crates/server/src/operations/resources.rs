@@ -15,7 +15,7 @@ use lipsync_worker_pool::WorkerStats;
 use serde::Serialize;
 
 use super::{
-    api::{Gpu, json, phase_name, state_name, text, written},
+    api::{Gpu, phase_name, state_name, text, written},
     context::Context,
     visitor::{Visitor, check_admin},
 };
@@ -186,7 +186,6 @@ pub(super) async fn resource_status(State(context): State<Context>, visitor: Vis
         return *refusal;
     }
     let shared = Arc::clone(&context.shared);
-    // It asks the system.
     let write = move || text(&Resources::take(&shared));
     written(context.pages.resources.page(write).await)
 }
@@ -196,37 +195,45 @@ pub(super) async fn gpu_status(State(context): State<Context>, visitor: Visitor)
     if let Err(refusal) = check_admin(&context, &visitor) {
         return *refusal;
     }
-    let shared = &context.shared;
-    let (gpus, pool) = (shared.gpus.latest(), shared.pipeline.workers.stats());
-    let lost = shared.pipeline.workers.lost_device();
-    let lost = lost.borrow().clone();
-    let gpus = gpus.into_iter().map(|gpu| {
-        let of_gpu = |worker: &&WorkerStats| worker.device.to_string() == gpu.device;
-        let workers: Vec<_> = pool.workers.iter().filter(of_gpu).collect();
-        GpuOfWorkers {
-            workers: workers.iter().filter(|worker| worker.is_here).count(),
-            frames: workers.iter().map(|worker| worker.frames).sum(),
-            faults: workers.iter().map(|worker| worker.faults).sum(),
-            out_of_memory: workers.iter().map(|worker| worker.out_of_memory).sum(),
-            gpu: gpu.into(),
-        }
-    });
-    let gpus: Vec<_> = gpus.collect();
-    json(&Gpus {
-        at_unix_ms: now_unix_ms(),
-        device: shared.device.clone(),
-        is_watched: !gpus.is_empty(),
-        lost: lost.map(|lost| Lost {
-            device: lost.device.to_string(),
-            reason: lost.reason,
-        }),
-        gpus,
-    })
+    let shared = Arc::clone(&context.shared);
+    let write = move || text(&Gpus::take(&shared));
+    written(context.pages.gpus.page(write).await)
 }
 
 fn now_unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     millis(now.unwrap_or(Duration::ZERO))
+}
+
+impl Gpus {
+    /// All of them now.
+    fn take(shared: &Shared) -> Self {
+        let (gpus, pool) = (shared.gpus.latest(), shared.pipeline.workers.stats());
+        let lost = shared.pipeline.workers.lost_device();
+        let lost = lost.borrow().clone();
+        let gpus = gpus.into_iter().map(|gpu| {
+            let of_gpu = |worker: &&WorkerStats| worker.device.to_string() == gpu.device;
+            let workers: Vec<_> = pool.workers.iter().filter(of_gpu).collect();
+            GpuOfWorkers {
+                workers: workers.iter().filter(|worker| worker.is_here).count(),
+                frames: workers.iter().map(|worker| worker.frames).sum(),
+                faults: workers.iter().map(|worker| worker.faults).sum(),
+                out_of_memory: workers.iter().map(|worker| worker.out_of_memory).sum(),
+                gpu: gpu.into(),
+            }
+        });
+        let gpus: Vec<_> = gpus.collect();
+        Self {
+            at_unix_ms: now_unix_ms(),
+            device: shared.device.clone(),
+            is_watched: !gpus.is_empty(),
+            lost: lost.map(|lost| Lost {
+                device: lost.device.to_string(),
+                reason: lost.reason,
+            }),
+            gpus,
+        }
+    }
 }
 
 impl Resources {

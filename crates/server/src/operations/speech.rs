@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use axum::{
     Extension,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, to_bytes},
     extract::{RawQuery, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use http::header;
 use lipsync_core::{ModelId, saturate::u64_of};
-use lipsync_serving::{ServeError, admission::Work, caller::Caller, gate::Ticket};
+use lipsync_serving::{ServeError, admission::Work, caller::Caller};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -25,6 +25,7 @@ use super::{
     context::{Context, FRESH},
     origin,
     spoken::{self, Mute, Sound},
+    unwritten,
     visitor::{self, Visitor},
 };
 use crate::{transport::Seat, wire::headers::RequestHeaders};
@@ -54,18 +55,6 @@ enum Fault {
 impl From<ServeError> for Fault {
     fn from(error: ServeError) -> Self {
         Self::Refused(error)
-    }
-}
-
-/// Sound that holds its room in the server until it is written.
-struct Held {
-    data: Vec<u8>,
-    _room: Ticket,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
     }
 }
 
@@ -102,7 +91,7 @@ pub(super) async fn speak(
     visitor.headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::read(&visitor.headers, &tenant, seat.peer, Instant::now());
     let query = query.unwrap_or_default();
-    match answer(&context, &headers, &query, body).await {
+    match answer(&context, &headers, &seat, (&query, body)).await {
         Ok(response) => response,
         Err(Fault::Refused(error)) => refused(error),
         Err(Fault::Text(status, text)) => (status, FRESH, text).into_response(),
@@ -113,8 +102,8 @@ pub(super) async fn speak(
 async fn answer(
     context: &Context,
     headers: &RequestHeaders,
-    query: &str,
-    body: Body,
+    seat: &Seat,
+    (query, body): (&str, Body),
 ) -> Result<Response, Fault> {
     let caller = &headers.checked()?.caller;
     let service = &context.text_to_speech;
@@ -134,7 +123,7 @@ async fn answer(
         .await?
         .map_err(Fault::Mute)?;
     admission.resize(caller, &room, data.len())?;
-    let sound = Bytes::from_owner(Held { data, _room: room });
+    let sound = unwritten::holding(room, data, seat);
     let types = [(header::CONTENT_TYPE, content_type)];
     Ok((FRESH, types, Body::from(sound)).into_response())
 }

@@ -8,7 +8,7 @@
 //! robin decides by the same deficits, but pays them out a whole quantum at a time, so that its error grows with
 //! the weights.
 //!
-//! A tenant that was idle while others waited claims no more of that time than a turn, so that a short job of
+//! A tenant that was idle while others waited claims no more of that time than a moment, so that a short job of
 //! somebody who asks for little need not wait for its share. What a tenant was given too much stays on its account
 //! until the common clock has caught up; then the account is forgotten.
 
@@ -19,7 +19,7 @@ use std::{
 
 use lipsync_core::{TenantId, Weight};
 
-use super::policy::TURN;
+use super::policy::CLAIM;
 
 /// A signed time of a worker, nanoseconds.
 pub(super) type Nanos = i128;
@@ -82,7 +82,7 @@ enum Place {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self::new(TURN)
+        Self::new(CLAIM)
     }
 }
 
@@ -375,7 +375,7 @@ mod tests {
     fn a_tenant_that_was_idle_may_have_a_turn_at_once() {
         let mut shares = Shares::default();
         let (a, b) = (tenant(0), tenant(1));
-        let tenth = nanos(TURN) / 10;
+        let tenth = nanos(CLAIM) / 10;
         let serve = |shares: &mut Shares, n_turns: usize| -> Vec<TenantId> {
             let turns = (0..n_turns).map(|_| {
                 let turn = shares.in_order().next().unwrap().clone();
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn accounts_that_owe_nothing_are_forgotten() {
         let mut shares = Shares::default();
-        let cost = nanos(TURN) / 10;
+        let cost = nanos(CLAIM) / 10;
         for n in 0..10_000 {
             let id = tenant(n);
             shares.wait(&id, weight(1), cost);
