@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Regenerates src/lipsync_client/v1 from the proto files.
 #
-# `generate.sh --check` only says whether what is committed is what the proto files give.
+# `generate.sh --check` only says whether what is committed is what the proto files give; `--install` makes the environment
+# and nothing else.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${VENV:-$here/.venv-generate}
@@ -14,6 +15,7 @@ if [ ! -x "$venv/bin/protoc-gen-mypy" ]; then
   # shellcheck disable=SC2086 # One word a package.
   "$venv/bin/pip" install -q $versions
 fi
+[ "${1:-}" != --install ] || exit 0
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT

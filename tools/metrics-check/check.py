@@ -186,7 +186,9 @@ def check_texts(checks, args, scrape_url):
     if promtool is None:
         checks.skip("promtool", "there is no promtool (Debian: apt-get install prometheus)")
     else:
-        text = get(scrape_url)
+        # Triton's names are not ours to mend: its counters have no `_total`.
+        lines = get(scrape_url).splitlines(keepends=True)
+        text = "".join(line for line in lines if not re.match(r"(# \w+ )?nv_", line))
         done = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True)
         detail = (done.stdout + done.stderr).strip()
         checks.note("promtool check metrics", done.returncode == 0 and not detail, detail)

@@ -1,13 +1,15 @@
-"""A minute of Mira over WebRTC: Pipecat's SmallWebRTCTransport to an aiortc peer in this process, or to Chromium.
+r"""A minute of an avatar over WebRTC: Pipecat's SmallWebRTCTransport to an aiortc peer in this process, or to Chromium.
 
     clients/python-pipecat/run-tests.sh --install
     clients/python-pipecat/.venv/bin/pip install 'pipecat-ai[webrtc]' selenium
-    clients/python-pipecat/.venv/bin/python tools/plug-in-test/webrtc.py [--browser] SERVER_BINARY [SECONDS]
+    clients/python-pipecat/.venv/bin/python tools/plug-in-test/webrtc.py [--browser] [--model NAME] \
+        SERVER_BINARY [SECONDS]
 
 The speech has a beep every two seconds, and the picture whose sound begins a beep is painted white behind the
 service. The viewer notes when it sees white and when it hears a beep: the difference is the skew.
 """
 
+import argparse
 import asyncio
 import shutil
 import statistics
@@ -64,6 +66,8 @@ class Flash(FrameProcessor):
         super().__init__()
         self._picture: OutputImageRawFrame | None = None
         self._was_loud = False
+        self.pushed: list[float] = []
+        """When white pictures were pushed."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -75,6 +79,7 @@ class Flash(FrameProcessor):
             loud = is_loud(frame.audio)
             if loud and not self._was_loud and self._picture is not None:
                 self._picture.image = b"\xff" * len(self._picture.image)
+                self.pushed.append(time.monotonic())
             self._was_loud = loud
         await self._let_go()
         await self.push_frame(frame, direction)
@@ -254,17 +259,18 @@ class Browser(Viewer):
         await asyncio.to_thread(self._driver.quit)
 
 
-async def measure(server: str, seconds: float, is_browser: bool) -> bool:
-    params = await video_params(server, "mira")
+async def measure(server: str, seconds: float, *, is_browser: bool, model: str) -> bool:
+    params = await video_params(server, model)
     peer = Browser() if is_browser else Peer()
     connection = SmallWebRTCConnection()
     await connection.initialize(await peer.offer(), "offer")
     transport = SmallWebRTCTransport(
         connection, TransportParams(audio_out_enabled=True, **params)
     )
-    face = LipsyncVideoService(server=server, model="mira")
+    face = LipsyncVideoService(server=server, model=model)
+    flash = Flash()
     worker = PipelineWorker(
-        Pipeline([face, Flash(), transport.output()]),
+        Pipeline([face, flash, transport.output()]),
         params=PipelineParams(audio_out_sample_rate=RATE_HZ),
         cancel_on_idle_timeout=False,
     )
@@ -291,20 +297,23 @@ async def measure(server: str, seconds: float, is_browser: bool) -> bool:
     await worker.cancel()
     await asyncio.gather(running_task, return_exceptions=True)
     await peer.close()
-    return report(peer, begun, seconds)
+    return report(peer, flash, begun, seconds)
 
 
-def report(peer: Viewer, begun: float, seconds: float) -> bool:
+def report(peer: Viewer, flash: Flash, begun: float, seconds: float) -> bool:
     shown = [at for at in peer.pictures if begun <= at < begun + seconds]
     fps = len(shown) / seconds
     gap = max(b - a for a, b in zip(shown, shown[1:], strict=False))
     print(f"pictures: {len(shown)} in {seconds:.0f} s, {fps:.2f}/s, sizes {sorted(peer.sizes)}")
     print(f"longest gap between two: {1000 * gap:.0f} ms")
     skews = []
-    for flash in peer.flashes:
-        beep = min(peer.beeps, key=lambda at: abs(at - flash), default=None)
-        if beep is not None and abs(beep - flash) < EVERY_S / 2:
-            skews.append(1000 * (beep - flash))
+    for seen in peer.flashes:
+        beep = min(peer.beeps, key=lambda at: abs(at - seen), default=None)
+        if beep is not None and abs(beep - seen) < EVERY_S / 2:
+            skews.append(1000 * (beep - seen))
+    for name, times in (("picture", peer.flashes), ("sound", peer.beeps)):
+        delays = [1000 * min((t - at for t in times if t >= at), default=0) for at in flash.pushed]
+        print(f"{name} after it left the service: {', '.join(f'{ms:.0f}' for ms in delays)} ms")
     print(f"flashes: {len(peer.flashes)}, beeps: {len(peer.beeps)}, pairs: {len(skews)}")
     if not skews:
         print("verdict: bad: no pair of flash and beep")
@@ -320,11 +329,18 @@ def report(peer: Viewer, begun: float, seconds: float) -> bool:
 
 
 if __name__ == "__main__":
-    arguments = [a for a in sys.argv[1:] if a != "--browser"]
-    if len(arguments) not in (1, 2):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--model", default="mira")
+    parser.add_argument("server", type=Path)
+    parser.add_argument("seconds", type=float, nargs="?", default=60.0)
+    args = parser.parse_args()
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
-    with running(Path(arguments[0])) as (where, _):
-        length = float(arguments[1]) if len(arguments) == 2 else 60.0
-        sys.exit(0 if asyncio.run(measure(where, length, "--browser" in sys.argv)) else 1)
+    with running(args.server) as (where, _):
+        is_good = asyncio.run(
+            measure(where, args.seconds, is_browser=args.browser, model=args.model)
+        )
+    sys.exit(0 if is_good else 1)

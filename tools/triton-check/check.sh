@@ -36,15 +36,4 @@ if ! ldconfig -p | grep -q libb64.so; then
     exit 0
 fi
 "$home/triton/bin/python" "$here/speech_json.py" >"$home/speech.json"
-# $1: what, the rest: options
-analyze() {
-    local what=$1
-    shift
-    echo "== perf_analyzer, $what"
-    LD_LIBRARY_PATH=$libraries timeout $((seconds * 12 + 60)) "$analyzer" -i grpc -u "$address" -m "$model" \
-        --input-data "$home/speech.json" --measurement-interval $((seconds * 1000 / 3)) --max-threads 2 \
-        --stability-percentage 50 --concurrency-range 2 "$@"
-}
-analyze unary
-analyze streaming --streaming
-analyze decoupled --streaming -x 2
+LD_LIBRARY_PATH=$libraries "$home/triton/bin/python" "$here/rates.py" "$analyzer" "$address" "$model" "$home/speech.json" "$seconds"

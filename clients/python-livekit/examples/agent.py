@@ -1,8 +1,8 @@
 """A voice agent with a face: LiveKit Agents, its inference gateway, and your lipsync-server.
 
-    pip install 'lipsync-livekit' python-dotenv
+    pip install ./clients/python ./clients/python-livekit
     export LIVEKIT_URL=... LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=...
-    python agent.py dev
+    python clients/python-livekit/examples/agent.py dev
 
 LIPSYNC_SERVER is the server's address, LIPSYNC_MODEL its avatar. With LIPSYNC_WORKER, the address
 of a `lipsync-livekit-worker`, that process renders the face.

@@ -2,12 +2,17 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from links import link
-from lipsync_client import Client, OutputFormat
+from lipsync_client import Client, Frame, OutputFormat
 from livekit import rtc
+from servers import running
 from wire import RATE_HZ, audio, tone, wire
+
+from lipsync_livekit import generator
+from lipsync_livekit.pictures import video_frame
 
 N_SEGMENTS = 50
 N_INTERRUPTIONS = 20
@@ -97,7 +102,17 @@ async def test_an_event_loop_that_blocks_loses_nothing(client: Client, speech: b
         assert len(w.finished) == 2
 
 
-async def test_each_sound_follows_its_picture(client: Client, speech: bytes) -> None:
+async def test_each_sound_follows_its_picture(
+    client: Client, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: dict[int, int | None] = {}
+
+    def noting_time(picture: Frame) -> rtc.VideoFrame:
+        frame = video_frame(picture)
+        times[id(frame)] = picture.audio_time_us
+        return frame
+
+    monkeypatch.setattr(generator, "video_frame", noting_time)
     async with wire(client) as w:
         await w.said(speech)
         kinds = [isinstance(frame, rtc.AudioFrame) for frame in w.tap.frames]
@@ -106,6 +121,13 @@ async def test_each_sound_follows_its_picture(client: Client, speech: bytes) -> 
         # Picture, sound, picture, sound: the n-th picture is that of the n-th 40 ms.
         assert kinds[first - 1 : first - 1 + 2 * n_sounds] == [False, True] * n_sounds
         assert n_sounds == -(-len(speech) // 1_280)
+        # And the server says so: each picture comes when the sound has reached its time.
+        heard_us = 0
+        for frame in w.tap.frames[first - 1 : first - 1 + 2 * n_sounds]:
+            if isinstance(frame, rtc.AudioFrame):
+                heard_us += 1_000_000 * frame.samples_per_channel // RATE_HZ
+            else:
+                assert times[id(frame)] == heard_us
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 24_000, 44_100, 48_000])
@@ -147,3 +169,26 @@ async def test_a_server_that_goes_leaves_the_voice(server: str, speech: bytes) -
         await w.said(speech[:6_400])
         assert w.tap.sound() == speech[:6_400]
         assert len(w.finished) == n_said + 1
+
+
+async def test_a_server_that_dies_in_a_segment_leaves_the_voice(
+    server_binary: Path, speech: bytes
+) -> None:
+    with running(server_binary) as (address, process):
+        async with Client(address) as client, wire(client) as w:
+            await w.say(speech)
+            await w.until_started(1)
+            process.kill()
+            w.output.flush()
+            async with asyncio.timeout(60):
+                end = await w.output.wait_for_playout()
+                assert not end.interrupted
+                assert end.playback_position == pytest.approx(len(speech) / 2 / RATE_HZ, abs=1e-6)
+                assert w.tap.sound() == speech
+                # Interruptions are answered without a server, too.
+                await w.say(speech)
+                await w.until_started(2)
+                w.output.clear_buffer()
+                w.output.flush()
+                assert (await w.output.wait_for_playout()).interrupted
+        assert len(w.finished) == 2

@@ -1,10 +1,11 @@
 """A face in the browser that speaks what you type: Pipecat, WebRTC, espeak-ng, your lipsync-server.
 
-    pip install './clients/python-pipecat[webrtc]'   # and espeak-ng from your distribution
-    python bot.py --server 127.0.0.1:50051 --model mira
+    pip install ./clients/python './clients/python-pipecat[webrtc]'
+    python clients/python-pipecat/examples/bot.py --server 127.0.0.1:50051 --model mira
 
-Open http://127.0.0.1:7860. It needs no account. In a real bot speech-to-text, a language model and
-a text-to-speech service of Pipecat stand where `Espeak` stands.
+Open http://127.0.0.1:7860. It needs espeak-ng from your distribution, and no account.
+In a real bot speech-to-text, a language model and a text-to-speech service of Pipecat stand where
+`Espeak` stands.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import re
 import uuid
 
 from aiohttp import web
-from lipsync_client import read_wav
+from lipsync_client import LipsyncError, read_wav
 from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
@@ -55,7 +56,9 @@ const { sdp, type } = pc.localDescription;
 const headers = { "content-type": "application/json" };
 const post = (path, body) =>
   fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-const answer = await (await post("offer", { sdp, type })).json();
+const offered = await post("offer", { sdp, type });
+if (!offered.ok) document.body.prepend(await offered.text());
+const answer = await offered.json();
 await pc.setRemoteDescription(answer);
 document.querySelector("#say").onsubmit = (event) => {
   event.preventDefault();
@@ -99,7 +102,10 @@ class Bots:
 
     async def offer(self, request: web.Request) -> web.Response:
         order = await request.json()
-        params = await video_params(self._server, self._model)
+        try:
+            params = await video_params(self._server, self._model)
+        except LipsyncError as error:
+            return web.Response(status=503, text=f"the lipsync-server refuses: {error}")
         connection = SmallWebRTCConnection()
         await connection.initialize(order["sdp"], order["type"])
         transport = SmallWebRTCTransport(
@@ -133,12 +139,16 @@ class Bots:
 
     async def say(self, request: web.Request) -> web.Response:
         order = await request.json()
-        await self._workers[order["id"]].queue_frame(TextFrame(order["text"][:MAX_TEXT]))
-        return web.Response(status=204)
+        return await self._tell(order, TextFrame(order["text"][:MAX_TEXT]))
 
     async def stop(self, request: web.Request) -> web.Response:
-        order = await request.json()
-        await self._workers[order["id"]].queue_frame(InterruptionFrame())
+        return await self._tell(await request.json(), InterruptionFrame())
+
+    async def _tell(self, order: dict[str, str], frame: Frame) -> web.Response:
+        worker = self._workers.get(order["id"])
+        if worker is None:
+            return web.Response(status=410, text="this conversation is over: load the page again")
+        await worker.queue_frame(frame)
         return web.Response(status=204)
 
 

@@ -1,6 +1,7 @@
 """The avatar on Vision Agents' own streams and tracks, against a real server."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -110,3 +111,23 @@ async def test_without_a_server_the_start_fails() -> None:
     with pytest.raises(CallError):
         await avatar.start()
     await avatar.close()
+
+
+async def test_it_closes_in_the_middle_of_a_reply(server: str, speech: bytes) -> None:
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(60), talk(server) as t:
+        await t.say(speech * 4, final=False)
+        await t.heard(640)
+    for task in asyncio.all_tasks() - before:
+        # grpcio's own end a moment after their call.
+        await asyncio.wait([task], timeout=5)
+        assert task.done(), task
+
+
+async def test_an_event_loop_that_blocks_loses_nothing(server: str, speech: bytes) -> None:
+    async with talk(server) as t:
+        await t.say(speech)
+        heard = await t.heard(640)
+        time.sleep(5)  # noqa: ASYNC251 - What users do.
+        heard += await t.heard(len(speech) - len(heard))
+        assert heard[: len(speech)] == speech

@@ -217,6 +217,27 @@ async def test_refusals_are_typed(client: Client, speech: bytes) -> None:
         assert len(frames(await rest(session))) == 1
 
 
+async def test_sessions_that_were_refused_or_ended_leave_no_task(
+    client: Client, server_binary: Path, speech: bytes
+) -> None:
+    before = asyncio.all_tasks()
+    with pytest.raises(CallError):
+        await client.session("nobody").__aenter__()
+    with running(server_binary) as (address, process):
+        async with Client(address) as other:
+            session = other.session("mira", pacing=Pacing.REALTIME)
+            await session.__aenter__()
+            await session.push_audio(speech)
+            process.kill()
+            # Whoever looks away from its end need not close it.
+            with pytest.raises(CallError):
+                await rest(session)
+    for task in asyncio.all_tasks() - before:
+        # grpcio's own end a moment after their call.
+        await asyncio.wait([task], timeout=5)
+        assert task.done(), task
+
+
 async def test_too_many_sessions_are_told_when_to_come_back(client: Client) -> None:
     async with (
         client.session("mira"),

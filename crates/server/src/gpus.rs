@@ -26,6 +26,8 @@ pub struct GpuStatus {
     pub device: String,
     /// As its maker calls it.
     pub name: String,
+    /// By which NVIDIA's tools tell it from all others; empty where the library does not say.
+    pub uuid: String,
     /// Memory in use, whoever uses it.
     pub memory_used_bytes: u64,
     /// All its memory.
@@ -104,6 +106,7 @@ impl NvmlProbe {
             .device_by_pci_bus_id(info.pci_bus_id.as_str())?;
         let memory = gpu.memory_info()?;
         Ok(GpuStatus {
+            uuid: gpu.uuid().unwrap_or_default(),
             memory_used_bytes: memory.used,
             memory_total_bytes: memory.total,
             utilization_percent: gpu.utilization_rates().map_or(0, |rates| rates.gpu),
@@ -151,6 +154,7 @@ impl fmt::Display for InWords<'_> {
             temperature_c,
             power_mw,
             power_limit_mw,
+            uuid: _,
         } = self.0;
         let tenths = |bytes: &u64| bytes / 100_000_000;
         let [used, total] = [memory_used_bytes, memory_total_bytes].map(tenths);
@@ -185,6 +189,7 @@ mod tests {
             vec![GpuStatus {
                 device: "cuda:0".into(),
                 name: "A Card".into(),
+                uuid: "GPU-1".into(),
                 memory_used_bytes: 1_540_000_000,
                 memory_total_bytes: 80_000_000_000,
                 utilization_percent: 12,

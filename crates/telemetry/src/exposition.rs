@@ -23,6 +23,9 @@ pub enum Format {
 pub enum Kind {
     /// It only grows. Its name ends with `_total`.
     Counter,
+    /// It only grows, but another program chose its name, which has no `_total`. OpenMetrics knows no such counter: there
+    /// it is of unknown kind.
+    BareCounter,
     /// It goes up and down.
     Gauge,
     /// Observations by size.
@@ -60,7 +63,7 @@ impl Metric {
         let ending = match self.kind {
             Kind::Counter => "_total",
             Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => "",
+            Kind::Gauge | Kind::Histogram | Kind::BareCounter => "",
         };
         self.name.strip_suffix(ending).unwrap_or(self.name)
     }
@@ -120,7 +123,8 @@ impl Exposition {
             metric.name
         };
         let kind = match metric.kind {
-            Kind::Counter => "counter",
+            Kind::BareCounter if is_open => "unknown",
+            Kind::Counter | Kind::BareCounter => "counter",
             Kind::Histogram => "histogram",
             Kind::Info if is_open => "info",
             Kind::Gauge | Kind::Info => "gauge",

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use lipsync::inference as oip;
 use tonic::Code;
 
-use super::{Client, fake_server, windows};
+use super::{Client, fake_server, request, windows};
+use crate::support::Http;
 
 #[tokio::test]
 async fn the_server_and_its_models_describe_themselves() -> Result<()> {
@@ -153,7 +154,7 @@ async fn models_are_loaded_unloaded_and_counted() -> Result<()> {
         .repository_model_load(other)
         .await
         .expect_err("no such");
-    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.code(), Code::Unimplemented);
     let mut with_files = load;
     with_files
         .parameters
@@ -163,5 +164,37 @@ async fn models_are_loaded_unloaded_and_counted() -> Result<()> {
         .await
         .expect_err("parameters");
     assert_eq!(status.code(), Code::Unimplemented);
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_have_the_figures_under_tritons_names() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, mut client) = fake_server(folder.path()).await?;
+    client.model_infer(windows("a", &[1.0, 2.0])).await?;
+    let wrong = request("a", ("NOISE", "FP32", &[1]), vec![0; 4].into());
+    let status = client.model_infer(wrong).await.expect_err("no such input");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    client
+        .model_infer(windows("nobody", &[1.0]))
+        .await
+        .expect_err("no such model");
+    let page = Http::get(&server, "/metrics").await?;
+    let page = page.text();
+    let found: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("nv_inference_") && !line.contains("_us{"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            r#"nv_inference_request_success{model="a",version="1"} 1"#,
+            r#"nv_inference_count{model="a",version="1"} 2"#,
+            r#"nv_inference_exec_count{model="a",version="1"} 1"#,
+            r#"nv_inference_request_failure{model="a",reason="OTHER",version="1"} 1"#,
+        ]
+    );
+    assert!(page.contains("# TYPE nv_inference_count counter\n"));
+    assert!(page.contains(r#"nv_inference_request_duration_us{model="a",version="1"} "#));
     Ok(())
 }

@@ -23,12 +23,8 @@ fn wrong_requests() -> Cases {
     vec![
         (with(&|r| r.model_name = "b/../c".into()), "model_name"),
         (
-            with(&|r| r.model_version = "7".into()),
+            with(&|r| r.model_version = "x".into()),
             "model_version: expected 1, 2",
-        ),
-        (
-            with(&|r| r.model_version = "2".into()),
-            "use ModelStreamInfer",
         ),
         (
             with(&|r| r.inputs[0].contents = Some(oip::InferTensorContents::default())),
@@ -87,6 +83,16 @@ fn wrong_tensors() -> Cases {
             "make 0 bytes (at least one element)",
         ),
         (
+            with(&|r| {
+                let region = oip::InferParameter {
+                    parameter_choice: Some(text("a region")),
+                };
+                let parameters = &mut r.inputs[0].parameters;
+                parameters.insert("shared_memory_region".into(), region);
+            }),
+            "inputs.parameters: there is no shared memory",
+        ),
+        (
             with(&|r| r.inputs[0].shape[0] = 2),
             "make 65536 bytes (at least one element), found 32768",
         ),
@@ -135,7 +141,6 @@ fn wrong_parameters() -> Cases {
 async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, client) = fake_server(folder.path()).await?;
-    let good = || windows("a", &[1.0]);
     let cases = [wrong_requests(), wrong_tensors(), wrong_parameters()];
     for (request, expected) in cases.into_iter().flatten() {
         let status = client
@@ -155,15 +160,31 @@ async fn what_is_wrong_with_a_request_is_named() -> Result<()> {
         status.message().contains("expected shape [n] or [n, 2]"),
         "{status}"
     );
-    let mut unknown = good();
-    unknown.model_name = "nobody".into();
-    let status = client
-        .clone()
-        .model_infer(unknown)
-        .await
-        .expect_err("no model");
-    assert_eq!(status.code(), Code::NotFound);
     drop(server);
+    Ok(())
+}
+
+/// With Triton's codes.
+#[tokio::test]
+async fn models_and_versions_that_do_not_exist_are_not_found() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_server, mut client) = fake_server(folder.path()).await?;
+    for (name, version, code, words) in [
+        ("nobody", "", Code::NotFound, "nobody"),
+        ("a", "7", Code::NotFound, "there are 1 and 2, found 7"),
+        ("a", "2", Code::Unimplemented, "use ModelStreamInfer"),
+    ] {
+        let mut request = windows(name, &[1.0]);
+        request.model_version = version.into();
+        let status = client.model_infer(request).await.expect_err(words);
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(words), "{status}");
+    }
+    let request = oip::ModelReadyRequest {
+        name: "a".into(),
+        version: "7".into(),
+    };
+    assert!(!client.model_ready(request).await?.into_inner().ready);
     Ok(())
 }
 

@@ -3,20 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lipsync::{inference as oip, v1};
+use lipsync::{
+    inference::{self as oip, infer_parameter::ParameterChoice},
+    v1,
+};
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 use super::{client, fake_server, pictures, set, streamed, text, windows};
-use crate::support::{FakeLoader, HeldGate, PATIENCE, TestServer, avatar};
+use crate::support::{FakeLoader, HeldGate, Http, PATIENCE, TestServer, avatar};
 
 #[tokio::test]
 async fn a_request_that_fails_does_not_end_its_stream() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (_server, mut client) = fake_server(folder.path()).await?;
     let mut wrong = windows("a", &[1.0]);
-    wrong.model_version = "9".into();
+    wrong.model_version = "x".into();
     let mut unknown = windows("nobody", &[1.0]);
     unknown.id = "the second".into();
     let requests = vec![wrong.clone(), unknown, windows("a", &[5.0])];
@@ -112,6 +115,48 @@ async fn streams_pass_the_gate_and_end_with_the_server() -> Result<()> {
     );
     let status = answers.message().await.expect_err("the server is gone");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
+    Ok(())
+}
+
+/// `timeout` and `priority`, as Triton's clients send them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_no_longer_than_it_says_and_in_its_place() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    avatar::write_fake(&folder.path().join("a"), 3)?;
+    let loader = FakeLoader::default();
+    let gate = Arc::clone(&loader.gate);
+    let yaml = "server: {worker_count: 1}\nmodels: {a: {path: a, preload: true}}";
+    let server = TestServer::start(yaml, folder.path(), Arc::new(loader)).await?;
+    let held = HeldGate::close(&gate);
+    let client = client(&server).await?;
+    let ask = |request: oip::ModelInferRequest| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.model_infer(request).await })
+    };
+    // The worker, its channel and the dispatcher's hand.
+    let mut before = Vec::new();
+    for n in 1..=3 {
+        before.push(ask(windows("a", &[1.0])));
+        server.until("it is there", |s| s.submitted == n).await?;
+    }
+    let mut short = windows("a", &[1.0]);
+    set(&mut short, "timeout", ParameterChoice::Int64Param(150_000));
+    let begun = std::time::Instant::now();
+    let status = ask(short).await?.expect_err("its time is over");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(begun.elapsed() >= Duration::from_millis(150));
+    let mut urgent = windows("a", &[2.0]);
+    set(&mut urgent, "priority", ParameterChoice::Uint64Param(1));
+    let urgent = ask(urgent);
+    server.until("all were there", |s| s.submitted == 5).await?;
+    drop(held);
+    for answer in before {
+        answer.await??;
+    }
+    urgent.await??;
+    let page = Http::get(&server, "/metrics").await?;
+    let high = "lipsync_queue_wait_seconds_count{priority=\"high\"} 1";
+    assert!(page.text().contains(high), "{}", page.text());
     Ok(())
 }
 

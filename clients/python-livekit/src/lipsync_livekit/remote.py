@@ -102,7 +102,8 @@ class RemoteAvatarSession(BaseAvatarSession[str]):
     async def start(self, agent_session: AgentSession[Any], room: rtc.Room) -> None:
         """Call the worker into the room, and send it the agent's voice.
 
-        Raises `WorkerError`, and aiohttp's errors if the worker is not reached.
+        Raises `WorkerError`, and aiohttp's errors if the worker is not reached. Then nothing was
+        changed. The job's shutdown calls `aclose`, which sends the avatar out of the room.
         """
         job = get_job_context(required=False)
         agent = room.local_participant.identity if room.isconnected() else ""
@@ -110,7 +111,6 @@ class RemoteAvatarSession(BaseAvatarSession[str]):
             agent = job.local_participant_identity
         if not agent:
             raise RuntimeError("connect the room before the avatar starts")
-        await super().start(agent_session, room)
         token = avatar_token(
             api_key=self._key,
             api_secret=self._secret,
@@ -119,6 +119,7 @@ class RemoteAvatarSession(BaseAvatarSession[str]):
             on_behalf_of=agent,
         )
         await self._call_worker(token, agent)
+        await super().start(agent_session, room)
         agent_session.output.replace_audio_tail(
             DataStreamAudioOutput(
                 room,

@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import web
 from lipsync_client import Client, LipsyncError
 from livekit import rtc
-from livekit.agents.voice.avatar import AvatarRunner
+from livekit.agents import utils
+from livekit.agents.voice.avatar import AvatarOptions, AvatarRunner
 
 from .generator import FaceGenerator
 from .log import logger
@@ -22,6 +23,9 @@ from .receiver import AudioReceiver
 _MAX_ORDER_BYTES = 16 * 1024
 _RATES = range(8_000, 48_001)
 _JOIN_S = 20.0
+"""How long the lipsync-server may take, and how long a room."""
+_AGENT_S = 30.0
+"""How long a room waits for its agent."""
 
 
 class RefusedError(Exception):
@@ -38,8 +42,19 @@ async def render(
     """Render the voice of `agent` in a connected room, until the room or the agent goes.
 
     Without `agent` it is the first participant of kind agent. Raises `CallError` if the server
-    refuses.
+    refuses, `TimeoutError` if the agent does not come.
     """
+    face = FaceGenerator(client, model, sample_rate=sample_rate)
+    try:
+        options = await face.start()
+        await _show(room, face, options, agent)
+    finally:
+        await face.aclose()
+
+
+async def _show(
+    room: rtc.Room, face: FaceGenerator, options: AvatarOptions, agent: str | None
+) -> None:
     over = asyncio.Event()
 
     def left(participant: rtc.RemoteParticipant) -> None:
@@ -52,18 +67,21 @@ async def render(
 
     room.on("participant_disconnected", left)
     room.on("connection_state_changed", state_changed)
-    generator = FaceGenerator(client, model, sample_rate=sample_rate)
     runner: AvatarRunner | None = None
     try:
-        options = await generator.start()
+        # A runner would wait for ever for an agent that went before this room was joined.
+        kind = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT if agent is None else None
+        async with asyncio.timeout(_AGENT_S):
+            await utils.wait_for_participant(room, identity=agent, kind=kind)
         receiver = AudioReceiver(room, sender_identity=agent)
-        runner = AvatarRunner(room, audio_recv=receiver, video_gen=generator, options=options)
+        runner = AvatarRunner(room, audio_recv=receiver, video_gen=face, options=options)
         await runner.start()
         await over.wait()
     finally:
         room.off("participant_disconnected", left)
         room.off("connection_state_changed", state_changed)
-        await generator.aclose()
+        # The face first: it ends whatever the runner waits for.
+        await face.aclose()
         if runner is not None:
             await runner.aclose()
 
@@ -107,25 +125,39 @@ class Worker:
             return web.Response(status=401, text="expected `authorization: Bearer <worker key>`")
         try:
             order = self._checked(await _json(request))
-            room = await self._connected(order)
+            room, face, options = await self._joined(order)
         except RefusedError as refusal:
             return web.Response(status=refusal.status, text=str(refusal))
-        except (rtc.ConnectError, TimeoutError) as error:
-            return web.Response(status=502, text=f"the room cannot be joined: {error}"[:200])
-        task = asyncio.create_task(self._render(room, order))
+        task = asyncio.create_task(self._render(room, face, options, order["agent"]))
         self._rooms.add(task)
         task.add_done_callback(self._rooms.discard)
         return web.json_response({"identity": room.local_participant.identity})
 
-    async def _connected(self, order: dict[str, Any]) -> rtc.Room:
+    async def _joined(self, order: dict[str, Any]) -> tuple[rtc.Room, FaceGenerator, AvatarOptions]:
+        """Open the session, then join: an agent whose face cannot come keeps its own voice."""
+        face = FaceGenerator(self._client, order["model"], sample_rate=order["sample_rate"])
         room = rtc.Room()
         self._n_joining += 1
         try:
             async with asyncio.timeout(_JOIN_S):
+                options = await face.start()
+            async with asyncio.timeout(_JOIN_S):
                 await room.connect(order["url"], order["token"])
+        except BaseException as error:
+            await face.aclose()
+            match error:
+                case LipsyncError():
+                    text = f"the lipsync-server refuses: {error}"
+                case rtc.ConnectError():
+                    text = f"the room cannot be joined: {error}"
+                case TimeoutError():
+                    text = "the lipsync-server or the room did not answer in time"
+                case _:
+                    raise
+            raise RefusedError(502, text[:200]) from error
         finally:
             self._n_joining -= 1
-        return room
+        return room, face, options
 
     def _checked(self, order: Any) -> dict[str, Any]:
         if not isinstance(order, dict):
@@ -143,17 +175,13 @@ class Worker:
             raise RefusedError(503, f"the worker is in {self._max_rooms} rooms, its limit")
         return order
 
-    async def _render(self, room: rtc.Room, order: dict[str, Any]) -> None:
+    async def _render(
+        self, room: rtc.Room, face: FaceGenerator, options: AvatarOptions, agent: str
+    ) -> None:
         try:
-            await render(
-                room,
-                self._client,
-                order["model"],
-                agent=order["agent"],
-                sample_rate=order["sample_rate"],
-            )
-        except LipsyncError as error:
-            logger.error("room %s has no face: %s", room.name, error)
+            await _show(room, face, options, agent)
+        except TimeoutError:
+            logger.error("room %s: the agent did not come", room.name)
         finally:
             await room.disconnect()
 

@@ -1,6 +1,8 @@
 """The video service: text-to-speech in, a talking face out."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,6 +45,7 @@ from pipecat.utils.errors import ErrorCategory
 
 from .order import Order, Reply
 from .pictures import check_format, rgb
+from .playing import Playing
 
 
 class LipsyncVideoService(AIService):
@@ -52,7 +55,8 @@ class LipsyncVideoService(AIService):
     reply's `context_id`, at the time when they are due. `TTSStoppedFrame` and whatever else comes
     after a reply's sound follows when that was given; so do the words of a text-to-speech that
     times them. After an `InterruptionFrame` nothing of the interrupted reply follows. Between
-    replies it pushes pictures of the face at rest.
+    replies it pushes pictures of the face at rest. A picture never comes before its sound can be
+    heard: after a stall both are late together.
 
     If the server is lost, one `ErrorFrame` says so and the sound goes on without new pictures,
     until the server is back. `EndFrame` waits until everything was given; `CancelFrame` does not.
@@ -99,6 +103,8 @@ class LipsyncVideoService(AIService):
         # One at a time pushes: what is on its way stays before an interruption.
         self._pushing = asyncio.Lock()
         self._is_timing = False
+        self._playing = Playing()
+        self._was_cut = asyncio.Event()
 
     def can_generate_metrics(self) -> bool:
         """Say yes: it measures the time from a reply's first sound in to its first sound out."""
@@ -215,6 +221,8 @@ class LipsyncVideoService(AIService):
         if self._head is not None:
             self._head.clear()
         kept = self._order.cut()
+        self._playing.stop()
+        self._was_cut.set()
         self._resampler = create_stream_resampler()
         if self._is_timing:
             self._is_timing = False
@@ -227,8 +235,18 @@ class LipsyncVideoService(AIService):
     async def _take(self, head: TalkingHead) -> None:
         """Push what the head gives, until it is closed."""
         while (item := await head.take()) is not None:
+            if isinstance(item, Moment) and item.audio and item.picture is not None:
+                await self._until_due()
             async with self._pushing:
                 await self._give(item)
+
+    async def _until_due(self) -> None:
+        """Wait until the transport is at most a frame and a half behind, or for an interruption."""
+        self._was_cut.clear()
+        if wait_s := self._playing.wait_s(time.monotonic()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._was_cut.wait()
 
     async def _give(self, item: HeadItem) -> None:
         match item:
@@ -262,6 +280,7 @@ class LipsyncVideoService(AIService):
         sound = TTSAudioRawFrame(audio, self._rate_hz, 1, context_id=reply.context_id)
         sound.transport_destination = reply.destination
         await self.push_frame(sound)
+        self._playing.give(len(audio) / 2 / self._rate_hz, time.monotonic())
         for held in reply.due(len(audio)):
             await self.push_frame(held)
 

@@ -111,11 +111,15 @@ class Session:
     async def _open(self) -> tuple[_Call, pb.StreamCompositeResponse]:
         """Make the call; return it and the server's first message."""
         for attempt in range(_OPEN_ATTEMPTS):
-            self._call = self._stub.StreamComposite(self._requests(), metadata=self._metadata)
+            # Its own, so that what serves the call before cannot take a message from it.
+            self._outgoing = asyncio.Queue(_OUTGOING)
+            requests = self._requests(self._outgoing)
+            self._call = self._stub.StreamComposite(requests, metadata=self._metadata)
             try:
                 first = await self._read(self._call)
             except EndedWhileSendingError:
                 # A refusal met `open` on its way, and grpcio has lost it. Nothing has begun.
+                self._end_requests()
                 if attempt + 1 == _OPEN_ATTEMPTS:
                     raise
                 continue
@@ -242,6 +246,7 @@ class Session:
             await asyncio.gather(self._reader, return_exceptions=True)
         if self._call is not None:
             self._call.cancel()
+        self._end_requests()
         while not self._incoming.empty():
             self._incoming.get_nowait()
         self._incoming.put_nowait(None)
@@ -339,12 +344,20 @@ class Session:
         if self._over:
             raise SessionClosedError("the session is over") from self._error
 
-    async def _requests(self) -> AsyncIterator[pb.StreamCompositeRequest]:
+    async def _requests(
+        self, outgoing: asyncio.Queue[pb.StreamCompositeRequest | None]
+    ) -> AsyncIterator[pb.StreamCompositeRequest]:
         # At once: a proxy such as nginx may hold back the server's headers until it comes.
         yield pb.StreamCompositeRequest(open=self._request)
-        while (message := await self._outgoing.get()) is not None:
+        while (message := await outgoing.get()) is not None:
             self._bell.set()
             yield message
+
+    def _end_requests(self) -> None:
+        """Let go of grpcio's task, which waits for the next request even if the call has ended."""
+        # Where there is no room it does not wait: it sends, and that fails.
+        if not self._outgoing.full():
+            self._outgoing.put_nowait(None)
 
     async def _read(self, call: _Call) -> object:
         """Wait for the next message; `grpc.aio.EOF` at the end."""
@@ -364,6 +377,7 @@ class Session:
         except CallError as error:
             self._error = error
         self._end()
+        self._end_requests()
         await self._incoming.put(None)
 
     def _end(self) -> None:

@@ -24,6 +24,7 @@ use lipsync_serving::{ServeError, phase::Phase};
 use tokio_stream::Stream;
 use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap};
 
+pub(crate) use self::statistics::{Sums, sums_by_model};
 use self::{
     order::{Call, model_name},
     outputs::Envelope,
@@ -76,10 +77,6 @@ impl InferenceService {
         let upload = arrival.upload.as_deref();
         let used = batches.model(&headers.caller, &model_id, upload).await?;
         let call = Call::read(message, &used.lease.model, headers, &hot.output)?;
-        if call.version == Version::Decoupled {
-            let message = "version 2 answers in a stream: use ModelStreamInfer, or version 1";
-            return Err(ServeError::invalid("model_version", message));
-        }
         let caller = call.caller(&headers.caller, headers.caller.deadline);
         let served = batches.serve_with(&caller, used, call.order).await?;
         let timings = served.answer.timings.clone();
@@ -180,7 +177,12 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<oip::ModelReadyRequest>,
     ) -> Result<Response<oip::ModelReadyResponse>, Status> {
-        Version::parse(&request.get_ref().version).map_err(to_status)?;
+        match Version::parse(&request.get_ref().version) {
+            Err(ServeError::UnknownModel { .. }) => {
+                return Ok(Response::new(oip::ModelReadyResponse { ready: false }));
+            }
+            version => version.map_err(to_status)?,
+        };
         let name = request.get_ref().name.clone();
         // Otherwise the name would stand for all models.
         model_name(&name).map_err(to_status)?;
@@ -217,6 +219,12 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<oip::ModelInferRequest>,
     ) -> Result<Response<oip::ModelInferResponse>, Status> {
+        let version = Version::parse(&request.get_ref().model_version).map_err(to_status)?;
+        if version == Version::Decoupled {
+            return Err(unsupported(
+                "model_version: version 2 answers in a stream: use ModelStreamInfer, or version 1",
+            ));
+        }
         self.infer(request).await.map_err(to_status)
     }
 
@@ -261,7 +269,8 @@ impl GrpcInferenceService for InferenceService {
         };
         let caller = Arrival::of(request.extensions()).headers.caller;
         let models = self.models(request, &name).await?;
-        let sums = statistics::sums(&self.shared.pipeline.book, &caller);
+        let rows = statistics::rows_for(&self.shared.pipeline.book, &caller);
+        let sums = sums_by_model(rows.iter());
         let mut model_stats = Vec::new();
         for model in &models {
             let named = |&version: &Version| statistics::of(model, version, &sums);
@@ -368,6 +377,7 @@ fn check_repository(name: &str) -> Result<(), Status> {
     if name.is_empty() {
         return Ok(());
     }
-    let message = "there is one repository: leave its name empty";
-    Err(to_status(ServeError::invalid("repository_name", message)))
+    Err(unsupported(
+        "repository_name: there is one repository, leave its name empty",
+    ))
 }

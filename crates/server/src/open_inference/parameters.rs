@@ -102,6 +102,10 @@ impl<'a> Parameters<'a> {
         let Some(name) = self.unread.keys().min() else {
             return Ok(());
         };
+        if name.starts_with("shared_memory_") {
+            let message = "there is no shared memory: send tensors in messages";
+            return Err(ServeError::invalid(self.place, message));
+        }
         let known = match self.known.as_slice() {
             [] => "none are known here".to_owned(),
             names => format!("expected {}", names.join(", ")),

@@ -13,26 +13,34 @@ use lipsync_serving::{
 
 use super::version::Version;
 
-/// What was counted of a model, over all tenants that a caller may know of.
+/// What was counted of a model, over some tenants; times in microseconds.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Sums {
-    calls: u64,
-    frames: u64,
+pub(crate) struct Sums {
+    pub(crate) calls: u64,
+    pub(crate) frames: u64,
     failed: StatisticDuration,
-    total_us: u64,
-    queue_us: u64,
-    prepare_us: u64,
-    infer_us: u64,
-    composite_us: u64,
+    pub(crate) total_us: u64,
+    pub(crate) queue_us: u64,
+    pub(crate) prepare_us: u64,
+    pub(crate) infer_us: u64,
+    pub(crate) composite_us: u64,
 }
 
-/// Those of all models.
-pub(super) fn sums(book: &Book, caller: &Caller) -> HashMap<Box<str>, Sums> {
-    let mut sums: HashMap<Box<str>, Sums> = HashMap::new();
-    for ([model, tenant], figures) in book.models() {
-        if caller.rights.is_admin || *tenant == *caller.tenant.as_str() {
-            sums.entry(model).or_default().add(&figures);
-        }
+/// Figures of a pair of a model and a tenant.
+pub(crate) type Row = ([Box<str>; 2], Arc<ModelFigures>);
+
+/// Those that a caller may know of.
+pub(super) fn rows_for(book: &Book, caller: &Caller) -> Vec<Row> {
+    let mut rows = book.models();
+    rows.retain(|([_, tenant], _)| caller.rights.is_admin || **tenant == *caller.tenant.as_str());
+    rows
+}
+
+/// The sums of each model.
+pub(crate) fn sums_by_model<'a>(rows: impl Iterator<Item = &'a Row>) -> HashMap<&'a str, Sums> {
+    let mut sums = HashMap::<&str, Sums>::new();
+    for ([model, _tenant], figures) in rows {
+        sums.entry(model).or_default().add(figures);
     }
     sums
 }
@@ -72,7 +80,7 @@ fn nanoseconds(us: u64) -> u64 {
 pub(super) fn of(
     model: &v1::ModelStats,
     version: Version,
-    sums: &HashMap<Box<str>, Sums>,
+    sums: &HashMap<&str, Sums>,
 ) -> ModelStatistics {
     let sums = sums
         .get(model.model_id.as_str())

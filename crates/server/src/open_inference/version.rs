@@ -20,11 +20,14 @@ impl Version {
     /// Empty stands for the first.
     ///
     /// # Errors
-    /// [`ServeError::Invalid`].
+    /// As Triton's: [`ServeError::UnknownModel`] for a number, [`ServeError::Invalid`] for anything else.
     pub(super) fn parse(text: &str) -> Result<Self, ServeError> {
         match text {
             "" | "1" => Ok(Self::Whole),
             "2" => Ok(Self::Decoupled),
+            other if other.parse::<i64>().is_ok() => Err(ServeError::UnknownModel {
+                reason: format!("model_version: there are 1 and 2, found {}", Foreign(other)),
+            }),
             other => {
                 let found = Foreign(other);
                 let message = format!("expected 1, 2 or nothing, found {found:?}");

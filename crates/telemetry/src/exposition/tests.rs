@@ -21,6 +21,12 @@ const BUILD: Metric = Metric {
     labels: &["version"],
     help: "The version.",
 };
+const CALLS: Metric = Metric {
+    name: "their_calls",
+    kind: Kind::BareCounter,
+    labels: &[],
+    help: "Calls.",
+};
 const SHARE: Metric = Metric {
     name: "a_busy_ratio",
     kind: Kind::Gauge,
@@ -44,6 +50,7 @@ fn page(format: Format) -> String {
         .sample(&["", ""], 0_u64);
     page.family(&BUILD).sample(&["1.0"], 1_u64);
     page.family(&SHARE).sample(&[], 0.25);
+    page.family(&CALLS).sample(&[], 7_u64);
     page.finish()
 }
 
@@ -69,6 +76,9 @@ a_build_info{version="1.0"} 1
 # TYPE a_busy_ratio gauge
 # HELP a_busy_ratio Busy.
 a_busy_ratio 0.25
+# TYPE their_calls counter
+# HELP their_calls Calls.
+their_calls 7
 "#
     );
 }
@@ -98,6 +108,9 @@ a_build_info{version="1.0"} 1
 # UNIT a_busy_ratio ratio
 # HELP a_busy_ratio Busy.
 a_busy_ratio 0.25
+# TYPE their_calls unknown
+# HELP their_calls Calls.
+their_calls 7
 # EOF
 "#
     );

@@ -2,6 +2,7 @@
 
 mod names;
 mod page;
+mod triton;
 
 use std::sync::Arc;
 

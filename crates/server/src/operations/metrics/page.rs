@@ -12,7 +12,7 @@ use lipsync_serving::phase::Phase;
 use lipsync_telemetry::{Exposition, Format, Kind, Metric, Severity};
 use lipsync_worker_pool::WorkerStats;
 
-use super::names;
+use super::{names, triton};
 use crate::{
     reload::ReloadStats,
     telemetry::{Details, Snapshot},
@@ -40,6 +40,7 @@ pub(super) fn write(
     certificates(&mut page, details);
     alerts(&mut page, details);
     process(&mut page, details);
+    triton::write(&mut page, snapshot, details);
     page.finish()
 }
 
