@@ -102,9 +102,10 @@ async def ask(options, ids, n_requests, speech):
     return times, errors
 
 
-async def run(options, name, folder, log):
-    """One run with fresh replicas."""
-    ids = [f"face-{n:02}" for n in range(1, options.models + 1)]
+@contextlib.asynccontextmanager
+async def stage(options, name, folder, log):
+    """Three replicas that have loaded nothing, and Envoy."""
+    ids = names(options)
     models = "".join(f"  {i}: {{path: {ROOT / 'assets/avatars/mira'}}}\n" for i in ids)
     config = folder / "config.yaml"
     config.write_text(
@@ -116,20 +117,34 @@ async def run(options, name, folder, log):
     server = [str(options.server), "--config", str(config)]
     envoy = [options.envoy, "-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"]
     commands = [(server, {"LIPSYNC_SERVER__PORT": f"127.0.0.1:{port}"}) for port in REPLICAS]
-    speech = read_wav(ROOT / "assets/speech/welcome.wav").samples[: 2 * 6_400]
     with started(commands, log):
         for port in REPLICAS:
             await serving(f"127.0.0.1:{port}")
         with started([(envoy, {})], log):
             await serving(ENVOY)
             await asyncio.sleep(3)
-            await ask(options, ids, options.warm_up, speech)
-            before = [await counted(f"127.0.0.1:{port}") for port in REPLICAS]
-            times, errors = await ask(options, ids, options.requests, speech)
-            after = [await counted(f"127.0.0.1:{port}") for port in REPLICAS]
+            yield
+
+
+def names(options):
+    """The models' ids."""
+    return [f"face-{n:02}" for n in range(1, options.models + 1)]
+
+
+async def run(options, name, folder, log):
+    """One run with fresh replicas."""
+    ids = names(options)
+    speech = read_wav(ROOT / "assets/speech/welcome.wav").samples[: 2 * 6_400]
+    async with stage(options, name, folder, log):
+        await ask(options, ids, options.warm_up, speech)
+        before = [await counted(f"127.0.0.1:{port}") for port in REPLICAS]
+        began = time.monotonic()
+        times, errors = await ask(options, ids, options.requests, speech)
+        seconds = time.monotonic() - began
+        after = [await counted(f"127.0.0.1:{port}") for port in REPLICAS]
     used, loads = (sum(a[k] - b[k] for a, b in zip(after, before, strict=True)) for k in (0, 1))
     shares = [a[0] - b[0] for a, b in zip(after, before, strict=True)]
-    return {"hits": 1 - loads / max(used, 1), "times": times, "errors": errors, "shares": shares}
+    return {"hits": 1 - loads / max(used, 1), "times": times, "errors": errors, "shares": shares, "seconds": seconds}
 
 
 def main():

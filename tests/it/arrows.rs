@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("lipsync", &[]),
     ("lipsync-audio", &["lipsync-core"]),
     ("lipsync-compositor", &["lipsync-core"]),
@@ -54,6 +54,17 @@ const ARROWS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("lipsync-session", &["lipsync-core", "lipsync-telemetry"]),
+    // A tool for developers: it plays the core in virtual time.
+    (
+        "lipsync-simulate",
+        &[
+            "lipsync-engine",
+            "lipsync-registry",
+            "lipsync-serving",
+            "lipsync-session",
+            "lipsync-worker-pool",
+        ],
+    ),
     ("lipsync-telemetry", &[]),
     // The fakes of tests. No other line may name it: what ships needs none of them.
     ("lipsync-testing", &["lipsync-core", "lipsync-engine"]),

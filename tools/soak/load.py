@@ -51,6 +51,8 @@ class Load:
         self.probes = []
         self.begun = time.monotonic()
         self.victim_is_whole = True
+        # A worker is made to panic, which one call may meet.
+        self.may_panic = False
         self.known = {}
         self.dice = random.Random(1)
 
@@ -75,6 +77,8 @@ class Load:
         code = getattr(error, "code", None)
         self.refusals[f"{kind} {getattr(code, 'name', type(error).__name__)}"] += 1
         if isinstance(error, CallError) and code in TEMPORARY:
+            return
+        if self.may_panic and code == grpc.StatusCode.INTERNAL:
             return
         self.wrong.append(f"{kind}: {error} after {self.now():.0f} s")
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -35,6 +36,12 @@ class Server:
         self.process = None
         self.started = time.monotonic()
         self.log = folder / "server.log"
+        # Files in here ask for faults.
+        self.faults = folder / "faults"
+        self.faults.mkdir()
+        self.clock = folder / "clock"
+        self.set_clock(0)
+        self.has_clock = self._build_clock()
         for n in range(1, COPIES + 1):
             shutil.copytree(AVATARS / "mira", folder / f"copy-{n}")
         shutil.copytree(AVATARS / "mira", folder / "victim")
@@ -57,6 +64,28 @@ class Server:
             fresh = self.folder / f"{name}.new"
             shutil.copy(source, fresh)
             fresh.replace(self.folder / f"{name}.pem")
+
+    def _build_clock(self):
+        """The library that moves the server's clock, where there is a C compiler."""
+        source = ROOT / "tools/soak/clock.c"
+        command = ["cc", "-shared", "-fPIC", "-O1", "-o", self.folder / "clock.so", source, "-ldl"]
+        try:
+            return subprocess.run(command, check=False).returncode == 0
+        except OSError:
+            return False
+
+    def set_clock(self, offset_s):
+        """Move the server's wall clock; in place, as it is mapped."""
+        mode = "r+b" if self.clock.exists() else "wb"
+        with self.clock.open(mode) as file:
+            file.write(struct.pack("=q", offset_s))
+
+    def environment(self):
+        """Of the process."""
+        own = {"FAULTS": str(self.faults), "CLOCK_OFFSET": str(self.clock)}
+        if self.has_clock:
+            own["LD_PRELOAD"] = str(self.folder / "clock.so")
+        return {**os.environ, **own}
 
     def write_config(self):
         """Write what is in force from the next reload on."""
@@ -108,7 +137,9 @@ models:
         self.write_config()
         command = [self.binary, "--config", self.folder / "config.yaml"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment()
+            )
         watchdog = threading.Timer(START_S, self.process.kill)
         watchdog.start()
         found = {}

@@ -17,6 +17,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "clients/python/src"), str(ROOT / "tools/soak")]
 
+import device  # noqa: E402
 from figures import judge  # noqa: E402
 from load import Load  # noqa: E402
 from server import Server  # noqa: E402
@@ -27,8 +28,9 @@ SAMPLE_S = 5
 class Faults:
     """What goes wrong, in turns, and when."""
 
-    def __init__(self, load, server, every_s):
-        self.load, self.server, self.every_s = load, server, every_s
+    def __init__(self, load, server, options):
+        self.load, self.server, self.every_s = load, server, options.fault_every
+        self.is_faulty = options.faulty
         self.spans = []
         self.count = {}
 
@@ -46,6 +48,10 @@ class Faults:
     async def run(self):
         """One after the other, for ever."""
         turns = [self.stop, self.keys, self.files, self.reload, self.certificate, self.disk]
+        if self.server.has_clock:
+            turns.append(self.clock)
+        if self.is_faulty:
+            turns.append(self.panic)
         for n in range(10**9):
             await asyncio.sleep(self.every_s)
             await turns[n % len(turns)]()
@@ -115,20 +121,54 @@ class Faults:
             await asyncio.sleep(10)
             filler.unlink()
 
+    async def clock(self):
+        """The wall clock jumps forward by a day, and back to an hour before the truth."""
+        with self.span("the clock is set"):
+            for offset_s in (86_400, -3_600, 0):
+                self.server.set_clock(offset_s)
+                await asyncio.sleep(3)
+
+    async def panic(self):
+        """A network panics on its worker."""
+        with self.span("a worker panics"):
+            (self.server.faults / "panic").touch()
+            self.load.may_panic = True
+            await asyncio.sleep(5)
+            self.load.may_panic = False
+
 
 async def leak(load):
-    """The positive control: connections that are opened and never closed."""
+    """The positive control: connections that are opened and never closed, and answer the server's pings."""
     context = ssl.create_default_context(cafile=str(load.ca))
     context.set_alpn_protocols(["h2"])
     host, port = load.address.rsplit(":", 1)
     kept = []
     while True:
         with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
             # A client's preface and its SETTINGS.
-            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-            kept.append(writer)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS))
+            kept.append((writer, asyncio.create_task(stay(reader, writer))))
         await asyncio.sleep(1)
+
+
+SETTINGS, PING, ACK = 4, 6, 1
+"""Of HTTP/2."""
+
+
+def frame(kind, flags=0, payload=b""):
+    """A frame of the connection itself."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags, 0, 0, 0, 0]) + payload
+
+
+async def stay(reader, writer):
+    """Acknowledge what must be acknowledged, or the server would rightly end the connection."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if head[3] in (SETTINGS, PING) and not head[4] & ACK:
+                writer.write(frame(head[3], ACK, payload if head[3] == PING else b""))
 
 
 async def run(options, server, speech):
@@ -138,7 +178,7 @@ async def run(options, server, speech):
     await load.learn()
     load.begun = time.monotonic()
     load.probes.clear()
-    faults = Faults(load, server, options.fault_every)
+    faults = Faults(load, server, options)
     tasks = load.tasks(server.folder)
     tasks.append(asyncio.create_task(faults.run()))
     if options.leak:
@@ -194,6 +234,7 @@ def main():
     parser.add_argument("--server", default=ROOT / "target/release/lipsync-server", type=pathlib.Path)
     parser.add_argument("--fault-every", type=float, default=20, help="seconds between two faults")
     parser.add_argument("--load", type=float, default=1.0, help="how busy the clients are; 1 suits two cores")
+    parser.add_argument("--faulty", action="store_true", help="the server is examples/faulty_server: workers panic, and devices are lost")
     parser.add_argument("--leak", action="store_true", help="the positive control: it must FAIL")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the server's log")
     options = parser.parse_args()
@@ -207,6 +248,8 @@ def main():
     is_good = False
     try:
         is_good = asyncio.run(run(options, server, speech))
+        if options.faulty:
+            is_good &= asyncio.run(device.lose(options.server, folder, speech))
     finally:
         code = server.stop()
         print(f"the server has drained and ended with {code}")

@@ -36,6 +36,9 @@ class Verdict(unittest.TestCase):
         self.assertFalse(run(120, leak_mb_per_min=0.1)["RSS from the middle"])
         self.assertFalse(run(20, fd_per_min=2.0)["descriptors"])
 
+    def test_a_small_leak_counts_in_a_long_run(self):
+        self.assertFalse(run(120, leak_mb_per_min=0.03)["RSS from the middle"], "1.8 MB an hour")
+
     def test_slowness_and_wrong_answers_are_found(self):
         found = run(20, slower=0.05, wrong=1)
         self.assertFalse(found["wrong answers"])

@@ -58,6 +58,17 @@ pub enum EvictionPolicy {
     Lfu,
 }
 
+impl EvictionPolicy {
+    /// What a model is worth that was used `count` times, and for the last time in this turn. Models are dropped in
+    /// ascending order of this.
+    pub(crate) fn worth(self, count: u64, last_turn: u64) -> (u64, u64) {
+        match self {
+            Self::Lru => (0, last_turn),
+            Self::Lfu => (count, last_turn),
+        }
+    }
+}
+
 /// The most frames per second that a model may have.
 pub const MAX_FPS: u32 = 120;
 

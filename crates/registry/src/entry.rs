@@ -134,25 +134,44 @@ pub(crate) fn victims(
     place: usize,
     is_enough: impl Fn(&Freed) -> bool,
 ) -> Result<Vec<ModelId>, Vec<ModelId>> {
-    let mut candidates: Vec<_> = book
-        .entries
-        .iter_mut()
-        .filter_map(|(id, entry)| {
-            let worth = entry.usage.record().worth(policy);
-            let charge = &entry.unused()?.charge;
-            let holds = (charge.amount_for(place), charge.arenas_for(place));
-            Some((worth, id.clone(), holds))
+    let candidates = book.entries.iter_mut().filter_map(|(id, entry)| {
+        let worth = entry.usage.record().worth(policy);
+        let charge = &entry.unused()?.charge;
+        Some(Candidate {
+            worth,
+            id: id.clone(),
+            amount: charge.amount_for(place),
+            arena_bytes: charge.arenas_for(place),
         })
-        .collect();
-    candidates.sort_unstable_by_key(|candidate| candidate.0);
+    });
+    choose(candidates.collect(), is_enough)
+}
+
+/// A model that nobody uses.
+pub(crate) struct Candidate<Id> {
+    /// What is least goes first.
+    pub worth: (u64, u64),
+    pub id: Id,
+    /// What it holds on a device.
+    pub amount: Amount,
+    /// What workers keep for it there.
+    pub arena_bytes: u64,
+}
+
+/// As [`victims`], of these.
+pub(crate) fn choose<Id>(
+    mut candidates: Vec<Candidate<Id>>,
+    is_enough: impl Fn(&Freed) -> bool,
+) -> Result<Vec<Id>, Vec<Id>> {
+    candidates.sort_unstable_by_key(|candidate| candidate.worth);
     let mut chosen = Vec::new();
     let mut candidates = candidates.into_iter();
     while !is_enough(&sum(&chosen)) {
-        let Some((_, id, holds)) = candidates.next() else {
-            chosen.retain(|(_, (amount, _)): &Chosen| amount.bytes > 0);
+        let Some(candidate) = candidates.next() else {
+            chosen.retain(|candidate: &Candidate<Id>| candidate.amount.bytes > 0);
             return Err(ids(chosen));
         };
-        chosen.push((id, holds));
+        chosen.push(candidate);
     }
     // Of models on other devices not all that were passed on the way are of any help.
     let mut next = 0;
@@ -166,20 +185,22 @@ pub(crate) fn victims(
     Ok(ids(chosen))
 }
 
-/// A model, what it holds on a device, and what workers keep for it there.
-type Chosen = (ModelId, (Amount, u64));
-
-fn sum(chosen: &[Chosen]) -> Freed {
+fn sum<Id>(chosen: &[Candidate<Id>]) -> Freed {
     let mut freed = Freed::default();
-    for (_, (amount, arena)) in chosen {
+    for Candidate {
+        amount,
+        arena_bytes,
+        ..
+    } in chosen
+    {
         freed.amount.models += amount.models;
         freed.amount.bytes += amount.bytes;
         freed.amount.host_bytes += amount.host_bytes;
-        freed.arenas.push(*arena);
+        freed.arenas.push(*arena_bytes);
     }
     freed
 }
 
-fn ids(chosen: Vec<Chosen>) -> Vec<ModelId> {
-    chosen.into_iter().map(|(id, _)| id).collect()
+fn ids<Id>(chosen: Vec<Candidate<Id>>) -> Vec<Id> {
+    chosen.into_iter().map(|candidate| candidate.id).collect()
 }

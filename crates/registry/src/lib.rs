@@ -62,6 +62,7 @@ mod rectangles;
 mod registry;
 mod rest;
 mod room;
+mod shelf;
 mod status;
 mod usage;
 mod verdict;
@@ -88,6 +89,7 @@ pub use pack::PackFault;
 pub use precision::{PrecisionChoice, PrecisionInUse, PrecisionReason};
 pub use registry::{Changes, Lease, ModelFiles, Registry};
 pub use rest::{Rest, RestFaces};
+pub use shelf::{Shelf, ShelfNeeds};
 pub use status::{ModelInfo, ModelState, ModelStatus, ModelTimes, PackState, UnloadReason};
 pub use verdict::{Figures, Verdict};
 

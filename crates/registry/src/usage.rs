@@ -107,10 +107,7 @@ impl Usage {
 impl UsageRecord {
     /// Models are dropped in ascending order of this.
     pub(crate) fn worth(&self, policy: EvictionPolicy) -> (u64, u64) {
-        match policy {
-            EvictionPolicy::Lru => (0, self.last_turn),
-            EvictionPolicy::Lfu => (self.count, self.last_turn),
-        }
+        policy.worth(self.count, self.last_turn)
     }
 
     pub(crate) fn last_used_unix_ms(&self) -> Option<u64> {

@@ -37,4 +37,6 @@ pub use outbox::Kind;
 pub use pace::FRAME_BUFFER;
 pub use plan::{Planned, Slot};
 pub use position::{InSegment, Position};
-pub use session::{Next, Popped, Rules, Session};
+pub use session::{
+    FIRST_FRAMES, Next, PACED_FRAMES, Popped, Rules, Session, TOO_LATE,
+};

@@ -7,13 +7,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lipsync_core::{TenantId, saturate::u32_of, sync::lock};
 use lipsync_engine::Device;
 
-use crate::{Claim, order::policy::level_of};
+use crate::{Claim, PoolError, Work, order::policy::level_of};
 
 /// What waits in all queues.
 #[derive(Default)]
@@ -106,6 +106,28 @@ impl Backlog {
         let waiting = above + shared.min(level.cost);
         waiting / u32_of(n_workers.max(1))
     }
+}
+
+/// Refuses a call that would not be begun before nobody waits for it any more.
+pub(crate) fn check_wait(
+    claim: &Claim,
+    now: Instant,
+    expected: impl FnOnce() -> Duration,
+) -> Result<(), PoolError> {
+    if claim.work == Work::Live {
+        return Ok(());
+    }
+    let left = claim.deadline.map(|at| at.saturating_duration_since(now));
+    let limit = left.into_iter().chain(claim.max_wait).min();
+    // What is too late already is not refused, but has expired.
+    let Some(limit) = limit.filter(|limit| !limit.is_zero()) else {
+        return Ok(());
+    };
+    let expected = expected();
+    if expected <= limit {
+        return Ok(());
+    }
+    Err(PoolError::WaitTooLong { expected, limit })
 }
 
 /// Weights are small, so nothing is lost.

@@ -62,7 +62,9 @@ pub use error::PoolError;
 pub use job::{
     Claim, FailedFrame, FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings, Work,
 };
-pub use order::{N_SIZE_CLASSES, Scheduling};
+pub use order::{
+    N_SIZE_CLASSES, Rehearsal, RehearsedBatch, RehearsedJob, RehearsedStep, Scheduling,
+};
 pub use pool::{PoolConfig, WorkerPool};
 pub use recovery::{Recovery, RecoveryStats};
 pub use stats::{JobTimes, LostDevice, PoolStats, SharedBatches, WorkerStats};

@@ -12,6 +12,7 @@ mod crew;
 mod fair;
 mod levels;
 pub(crate) mod policy;
+mod rehearsal;
 mod shares;
 
 use std::{
@@ -26,6 +27,7 @@ use lipsync_engine::{Device, Generator};
 pub use bins::{N_SIZE_CLASSES, Scheduling};
 pub(crate) use fair::{BatchLimits, FairOrder};
 use policy::Closed;
+pub use rehearsal::{Rehearsal, RehearsedBatch, RehearsedJob, RehearsedStep};
 
 use crate::{Claim, roster::Roster};
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     Claim, FrameCost, Job, JobHandle, LostDevice, NetworkHealth, PoolError, PoolStats, Recovery,
-    Work,
+    backlog::check_wait,
     cost::thread_time,
     dispatcher::{Channels, Dispatcher, MAX_NOTICES, Notice},
     membership::{Hiring, spawn},
@@ -207,24 +207,11 @@ impl WorkerPool {
         })
     }
 
-    /// Refuses a call that would not be begun before nobody waits for it any more.
     fn check_wait(&self, job: &Job) -> Result<(), PoolError> {
         let claim = &job.claim;
-        if claim.work == Work::Live {
-            return Ok(());
-        }
-        let now = Instant::now();
-        let left = claim.deadline.map(|at| at.saturating_duration_since(now));
-        let limit = left.into_iter().chain(claim.max_wait).min();
-        // What is too late already is not refused, but has expired.
-        let Some(limit) = limit.filter(|limit| !limit.is_zero()) else {
-            return Ok(());
-        };
-        let expected = self.expected_wait(job.generator.device(), claim);
-        if expected <= limit {
-            return Ok(());
-        }
-        Err(PoolError::WaitTooLong { expected, limit })
+        check_wait(claim, Instant::now(), || {
+            self.expected_wait(job.generator.device(), claim)
+        })
     }
 
     /// How long a job with this claim that came now would wait before it is begun, at least, by what is known of the
@@ -393,7 +380,8 @@ impl Drop for WorkerPool {
 }
 
 impl PoolConfig {
-    fn check(&self) -> Result<(), PoolError> {
+    /// Refuses settings that cannot work.
+    pub(crate) fn check(&self) -> Result<(), PoolError> {
         let settings = [
             ("worker count", self.devices.len()),
             ("queue capacity", self.queue_capacity),

@@ -23,6 +23,7 @@ mod segment;
 mod watch;
 
 pub use incoming::{Audio, AudioForm, Broken, Incoming, Requests, SessionOrder};
+pub use open::MAX_PACED_MS;
 pub use parts::{Limits, NewIntake, Parts};
 
 use std::{sync::Arc, time::Instant};

@@ -35,7 +35,7 @@ const MAX_BUFFERED_BYTES: usize = 32 << 20;
 /// Bytes of finished frames that may wait in one session, whatever their format, unless two frames are more.
 const MAX_UNSENT_BYTES: u64 = 32 << 20;
 /// Video that is made ahead of its time in a paced session: one batch and what it takes to make it.
-const MAX_PACED_MS: u32 = 320;
+pub const MAX_PACED_MS: u32 = 320;
 
 /// A session that may begin.
 #[derive(Debug)]

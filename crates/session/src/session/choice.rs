@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// Frames of the first batch of a segment: few, so that something is seen soon.
-const FIRST_FRAMES: usize = 2;
+pub const FIRST_FRAMES: usize = 2;
 /// Frames of the batches after it.
 const BATCH_FRAMES: usize = 8;
 /// The same where frames leave at their time: others wait for the workers, too.
-const PACED_FRAMES: usize = 4;
+pub const PACED_FRAMES: usize = 4;
 /// Frames that would leave so late are shown without the network, until the clock is caught up with.
-const TOO_LATE: Duration = Duration::from_millis(120);
+pub const TOO_LATE: Duration = Duration::from_millis(120);
 
 impl<P, E: From<SessionFault>> Session<P, E> {
     /// How many frames should be made next, if there are as many.
