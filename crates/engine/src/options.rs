@@ -26,6 +26,8 @@ pub struct LoadOptions {
     /// The most frames that a CUDA generator runs at once, and a worker holds memory for; `None`: as many as
     /// there are launches for. More are run in several batches.
     pub max_batch: Option<usize>,
+    /// Workers that will run a CUDA generator: each captures its launches, which takes memory of the device.
+    pub n_workers: usize,
     /// What a network may take.
     pub limits: NetworkLimits,
 }

@@ -15,6 +15,8 @@ pub struct Workspace {
     pub(crate) cpu: Arenas,
     /// One for each device that the worker has run on, made on first use.
     cuda: Vec<Worker>,
+    /// Memory for the faces of the next run.
+    faces: Vec<Vec<u8>>,
 }
 
 impl Workspace {
@@ -34,6 +36,16 @@ impl Workspace {
     #[must_use]
     pub fn device_bytes(&self) -> u64 {
         self.cuda.iter().map(Worker::device_bytes).sum()
+    }
+
+    /// Memory for the faces of the next run, from faces that nobody reads any more. Without it, a run allocates them.
+    pub fn give_faces(&mut self, faces: Vec<Vec<u8>>) {
+        self.faces = faces;
+    }
+
+    /// The memory that was given; the run takes from it what it needs.
+    pub(crate) fn take_faces(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.faces)
     }
 
     /// Gives the host's memory back. The next run takes what it needs.

@@ -10,18 +10,6 @@ use lipsync_engine::{
     reference,
 };
 
-fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(actual.len(), expected.len());
-    let pairs = actual
-        .iter()
-        .zip(expected)
-        .map(|(&a, &e)| (f64::from(a), f64::from(e)));
-    let (error, norm) = pairs.fold((0.0, 0.0), |(error, norm), (a, e)| {
-        (error + (a - e).powi(2), norm + e * e)
-    });
-    (error / norm).sqrt()
-}
-
 fn seeded_inputs(graph: &Graph, seed: u64) -> Vec<Vec<f32>> {
     let mut random = SplitMix64::new(seed);
     graph
@@ -58,12 +46,12 @@ fn all_forms_agree_with_the_reference_on_all_instruction_sets() {
         let mut graph = unsimplified.clone();
         simplify(&mut graph);
         let simplified = reference::run(&graph, &borrowed(&inputs));
-        let error = relative_l2(&simplified[0], &expected[0]);
+        let error = reference::relative_l2(&simplified[0], &expected[0]);
         assert!(error < 1e-6, "{name}: simplified {error:e}");
         for isa in isas() {
             let network = Network::load(&onnx, isa).unwrap();
             let outputs = network.run(&mut workspace, &borrowed(&inputs)).unwrap();
-            let error = relative_l2(&outputs[0], &expected[0]);
+            let error = reference::relative_l2(&outputs[0], &expected[0]);
             assert!(error < 2e-6, "{name} on {isa}: {error:e}");
         }
     }
@@ -90,7 +78,7 @@ fn bf16_is_near_f32_on_all_instruction_sets() {
         let (expected, f32_bytes) = run(CpuIsa::Auto.into());
         for isa in isas() {
             let (outputs, n_bytes) = run(in_bf16(isa));
-            let error = relative_l2(&outputs[0], &expected[0]);
+            let error = reference::relative_l2(&outputs[0], &expected[0]);
             assert!((1e-4..2e-2).contains(&error), "{name} on {isa}: {error:e}");
             assert!(
                 n_bytes * 10 < f32_bytes * 7,

@@ -10,6 +10,7 @@ use lipsync_engine::{
     CpuIsa, Network, Workspace,
     network_writer::variants::write_variant,
     onnx::proto::{ModelProto, ValueInfoProto},
+    reference,
 };
 use prost::Message;
 use serde_json::Value;
@@ -47,18 +48,6 @@ fn read_floats(file: &str) -> Vec<f32> {
         .collect()
 }
 
-fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(actual.len(), expected.len());
-    let pairs = actual
-        .iter()
-        .zip(expected)
-        .map(|(&a, &e)| (f64::from(a), f64::from(e)));
-    let (error, norm) = pairs.fold((0.0, 0.0), |(error, norm), (a, e)| {
-        (error + (a - e).powi(2), norm + e * e)
-    });
-    (error / norm).sqrt()
-}
-
 fn integer(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
@@ -93,7 +82,7 @@ fn check(case: &Value) {
             .step_by(integer(&case["step"]))
             .copied()
             .collect();
-        let error = relative_l2(&thinned, &read_floats(file["file"].as_str().unwrap()));
+        let error = reference::relative_l2(&thinned, &read_floats(file["file"].as_str().unwrap()));
         assert!(error <= 1e-5, "{name} {kind}: relative L2 {error:e}");
     }
 }

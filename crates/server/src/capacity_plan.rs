@@ -1,10 +1,14 @@
-//! The memory that a configuration needs, and what fits: `weights + caches + workers x arena`, known from the
+//! The memory that a configuration needs, and what fits: weights, caches and what each worker holds, known from the
 //! files alone.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use lipsync_core::ModelId;
-use lipsync_engine::{EngineError, LoadOptions, cuda::Footprint, inspect_plan};
+use lipsync_engine::{
+    EngineError, LoadOptions,
+    cuda::{Footprint, kept_bytes},
+    inspect_plan,
+};
 
 /// A capacity plan; its `Display` is the answer of `lipsync-server plan`.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub struct Needs {
     pub weights: u64,
     /// For each worker; a worker needs the largest of its models' only.
     pub arena: u64,
+    /// For each worker and model: captured launches, on a GPU.
+    pub captured: u64,
     /// For each background frame that is kept.
     pub kept_frame: u64,
 }
@@ -75,11 +81,13 @@ impl ModelPlan {
             cpu: Needs {
                 weights: report.weights_bytes,
                 arena: report.arena_bytes + report.scratch_bytes,
+                captured: 0,
                 kept_frame: report.kept_bytes,
             },
             gpu: Needs {
                 weights: footprint.weights_bytes,
                 arena: footprint.arena_bytes_per_worker(gpu_batch),
+                captured: footprint.captured_bytes_per_worker(gpu_batch),
                 kept_frame: footprint.visual_cache_bytes_per_frame,
             },
         })
@@ -93,6 +101,8 @@ pub struct DeviceNeeds {
     pub weights: u64,
     /// Workers x the largest arena.
     pub arenas: u64,
+    /// Workers x the captured launches of its share of the models.
+    pub captured: u64,
     /// The visual cache, as far as there are frames to fill it.
     pub visual_cache: u64,
 }
@@ -101,7 +111,7 @@ impl DeviceNeeds {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights + self.arenas + self.visual_cache
+        self.weights + self.arenas + self.captured + self.visual_cache
     }
 }
 
@@ -110,7 +120,7 @@ impl CapacityPlan {
     #[must_use]
     pub fn on_cpu(&self) -> DeviceNeeds {
         let encoders = self.models.iter().map(|m| m.encoder_bytes).sum::<u64>();
-        let needs = self.on_one(|m| m.cpu, 1);
+        let needs = self.on_one(|m| m.cpu, 1, |n_frames, bytes| n_frames * bytes);
         DeviceNeeds {
             weights: needs.weights + encoders,
             ..needs
@@ -120,23 +130,38 @@ impl CapacityPlan {
     /// The fullest of the CUDA devices; of one, if none is there.
     #[must_use]
     pub fn on_gpu(&self) -> DeviceNeeds {
-        self.on_one(|m| m.gpu, self.n_gpus.max(1))
+        self.on_one(|m| m.gpu, self.n_gpus.max(1), kept_bytes)
     }
 
-    fn on_one(&self, needs: impl Fn(&ModelPlan) -> Needs, n_devices: usize) -> DeviceNeeds {
+    /// `kept_bytes` says what a number of frames takes that each keep so many bytes.
+    fn on_one(
+        &self,
+        needs: impl Fn(&ModelPlan) -> Needs,
+        n_devices: usize,
+        kept_bytes: impl Fn(u64, u64) -> u64,
+    ) -> DeviceNeeds {
         // As the registry places them, if they are asked for in this order.
-        let mut weights = vec![0; n_devices];
-        for model in &self.models {
-            if let Some(least) = weights.iter_mut().min() {
-                *least += needs(model).weights;
+        let mut shares = vec![(0, 0); n_devices];
+        for needs in self.models.iter().map(&needs) {
+            if let Some((weights, captured)) = shares.iter_mut().min() {
+                *weights += needs.weights;
+                *captured += needs.captured;
             }
         }
+        let (weights, captured) = shares.into_iter().max().unwrap_or_default();
         let arena = self.models.iter().map(|m| needs(m).arena).max();
-        let kept = self.models.iter().map(|m| needs(m).kept_frame * m.n_frames);
+        let mut frames_by_size = BTreeMap::new();
+        for model in &self.models {
+            *frames_by_size.entry(needs(model).kept_frame).or_insert(0) += model.n_frames;
+        }
+        let kept = frames_by_size
+            .iter()
+            .map(|(&bytes, &n)| kept_bytes(n, bytes));
         let n_workers = self.n_workers.div_ceil(n_devices) as u64;
         DeviceNeeds {
-            weights: weights.into_iter().max().unwrap_or(0),
+            weights,
             arenas: n_workers * arena.unwrap_or(0),
+            captured: n_workers * captured,
             visual_cache: kept.sum::<u64>().min(self.visual_cache_bytes),
         }
     }
@@ -145,7 +170,9 @@ impl CapacityPlan {
     /// where it is known.
     #[must_use]
     pub fn n_models_that_fit(&self) -> Option<u64> {
-        let heaviest = self.models.iter().map(|m| m.gpu.weights).max()?;
+        let n_workers = self.n_workers.div_ceil(self.n_gpus.max(1)) as u64;
+        let on_device = |m: &ModelPlan| m.gpu.weights + n_workers * m.gpu.captured;
+        let heaviest = self.models.iter().map(on_device).max()?;
         let needs = self.on_gpu();
         let left = self.device_bytes.unwrap_or(u64::MAX);
         let left = left.saturating_sub(needs.visual_cache + needs.arenas);
@@ -167,11 +194,11 @@ impl fmt::Display for CapacityPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Memory in MB (10^6 bytes): weights + visual cache + workers x arena\n"
+            "Memory in MB (10^6 bytes): weights + visual cache + workers x (arena + captured launches of each model)\n"
         )?;
         writeln!(
             f,
-            "{:24} {:>8} | {:>9} {:>9} {:>9} | {:>9} {:>6} {:>9} {:>9}",
+            "{:24} {:>8} | {:>9} {:>9} {:>9} | {:>9} {:>6} {:>9} {:>9} {:>9}",
             "model",
             "frames",
             "CPU: f32",
@@ -180,6 +207,7 @@ impl fmt::Display for CapacityPlan {
             "GPU: f16",
             "batch",
             "arena",
+            "captured",
             "a frame"
         )?;
         for ModelPlan {
@@ -192,10 +220,10 @@ impl fmt::Display for CapacityPlan {
         } in &self.models
         {
             let [a, b, c] = [cpu.weights, cpu.arena, cpu.kept_frame].map(Mb);
-            let [d, e, g] = [gpu.weights, gpu.arena, gpu.kept_frame].map(Mb);
+            let [d, e, h, g] = [gpu.weights, gpu.arena, gpu.captured, gpu.kept_frame].map(Mb);
             writeln!(
                 f,
-                "{:24} {n_frames:>8} | {a:>9} {b:>9} {c:>9} | {d:>9} {gpu_batch:>6} {e:>9} {g:>9}",
+                "{:24} {n_frames:>8} | {a:>9} {b:>9} {c:>9} | {d:>9} {gpu_batch:>6} {e:>9} {h:>9} {g:>9}",
                 id.as_str()
             )?;
         }
@@ -239,11 +267,14 @@ impl CapacityPlan {
 impl fmt::Display for DeviceNeeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [weights, cache, arenas] = [self.weights, self.visual_cache, self.arenas].map(Mb);
-        let total = Mb(self.total());
         write!(
             f,
-            "{weights} weights + {cache} visual cache + {arenas} workers' arenas = {total} MB"
-        )
+            "{weights} weights + {cache} visual cache + {arenas} workers' arenas"
+        )?;
+        if self.captured > 0 {
+            write!(f, " + {} captured launches", Mb(self.captured))?;
+        }
+        write!(f, " = {} MB", Mb(self.total()))
     }
 }
 
@@ -259,11 +290,13 @@ mod tests {
             cpu: Needs {
                 weights: 2 * weights,
                 arena: 7,
+                captured: 0,
                 kept_frame: 3,
             },
             gpu: Needs {
                 weights,
                 arena: weights / 10,
+                captured: 2,
                 kept_frame: 1,
             },
             gpu_batch: 64,
@@ -285,21 +318,23 @@ mod tests {
         assert_eq!(needs.weights, 210);
         assert_eq!(needs.arenas, 8 * 10, "the largest, not the sum");
         assert_eq!(needs.visual_cache, 25, "no more than is configured");
-        assert_eq!(needs.total(), 210 + 80 + 25);
+        assert_eq!(needs.captured, 8 * 3 * 2, "for each model and worker");
+        assert_eq!(needs.total(), 210 + 80 + 48 + 25);
         let cpu = plan(0, &[100, 60, 50]).on_cpu();
         assert_eq!((cpu.weights, cpu.arenas), (2 * 210 + 3 * 5, 8 * 7));
         // The least charged device gets the next model.
         let needs = plan(2, &[100, 60, 50]).on_gpu();
         assert_eq!((needs.weights, needs.arenas), (110, 4 * 10));
-        assert_eq!(plan(1, &[100]).on_gpu().visual_cache, 10, "all its frames");
+        // All its frames, in slabs of 4 and 8.
+        assert_eq!(plan(1, &[100]).on_gpu().visual_cache, 12);
     }
 
     #[test]
     fn what_fits_is_bounded_by_the_budget_and_the_device() {
         let mut plan = plan(1, &[100]);
-        assert_eq!(plan.n_models_that_fit(), Some(1000 / 100));
+        assert_eq!(plan.n_models_that_fit(), Some(1000 / (100 + 8 * 2)));
         plan.device_bytes = Some(500);
-        assert_eq!(plan.n_models_that_fit(), Some((500 - 10 - 80) / 100));
+        assert_eq!(plan.n_models_that_fit(), Some((500 - 12 - 80) / 116));
         plan.device_bytes = Some(5);
         assert_eq!(plan.n_models_that_fit(), Some(0));
         plan.models.clear();

@@ -216,6 +216,7 @@ impl NetworkLoader for EngineLoader {
             device: Some(Arc::clone(&gpu.cuda)),
             visual_cache: kept(&gpu.visual_cache),
             max_batch: Some(gpu.largest_batch(&Footprint::of(onnx)?, self.max_batch)),
+            n_workers: gpu.n_workers,
             limits: self.host.limits,
             ..LoadOptions::default()
         };
@@ -287,9 +288,13 @@ impl Gpu {
 mod tests {
     use std::path::Path;
 
-    use lipsync_engine::{Workspace, cuda::FakeDevice, network_writer::variants::write_variant};
+    use lipsync_core::ModelId;
+    use lipsync_engine::{
+        FaceInput, Workspace, cuda::FakeDevice, network_writer::variants::write_variant,
+    };
 
     use super::*;
+    use crate::capacity_plan::{CapacityPlan, DeviceNeeds, ModelPlan};
 
     #[test]
     fn generators_go_to_the_device_that_they_are_asked_for() {
@@ -333,7 +338,8 @@ mod tests {
         let onnx = write_variant("small-opset13").unwrap();
         let footprint = Footprint::of(&onnx).unwrap();
         // The caches take a quarter at most, arenas half of the rest.
-        let total = footprint.arena_bytes_per_worker(4) * 2 * 2 * 4 / 3 + 4096;
+        let captured = 2 * footprint.captured_bytes_per_worker(4);
+        let total = footprint.arena_bytes_per_worker(4) * 2 * 2 * 4 / 3 + captured + 4096;
         let yaml = "server: {worker_count: 2}\nengine: {max_batch: 64}";
         let config = Config::parse(yaml, Path::new("config.yaml"), []).unwrap();
         let device = FakeDevice::new(0, total);
@@ -347,7 +353,68 @@ mod tests {
         for workspace in &mut workspaces {
             generator.warm_up(workspace, 64).unwrap();
         }
-        assert!(device.used_bytes() <= footprint.weights_bytes + arenas);
+        assert!(device.used_bytes() <= footprint.weights_bytes + arenas + captured);
+    }
+
+    /// What `plan` says of a device is what the device counts, once all workers run all models.
+    #[test]
+    fn the_plan_is_what_a_device_counts() {
+        const TOTAL: u64 = 80 << 30;
+        const N_FRAMES: u32 = 30;
+        let yaml = "server: {worker_count: 3}\nengine: {max_batch: 4, visual_cache_mb: 2048}";
+        let config = Config::parse(yaml, Path::new("config.yaml"), []).unwrap();
+        let device = FakeDevice::new(0, TOTAL);
+        let loader = EngineLoader::choose(&config, vec![device.open()]).unwrap();
+        let onnx = ["small-opset12", "small-opset13", "small-opset13"]
+            .map(|variant| write_variant(variant).unwrap());
+        let mut workspaces = [(); 3].map(|()| Workspace::new());
+        let generators = onnx.each_ref().map(|onnx| {
+            let on = Device::Cuda(0);
+            let generator = loader.generator(onnx, on, Precision::F32).unwrap();
+            let crop = vec![0; generator.geometry().crop_bytes()];
+            for index in 0..N_FRAMES {
+                let crop = || Some(Arc::from(crop.as_slice()));
+                let workspace = &mut workspaces[0];
+                generator
+                    .prepare(workspace, index, &crop, &|| false)
+                    .unwrap();
+            }
+            for workspace in &mut workspaces {
+                generator.warm_up(workspace, 4).unwrap();
+                let audio = vec![0.0; generator.audio_shape().iter().product()];
+                let crop = crop.as_slice();
+                let (frame, audio) = (None, audio.as_slice());
+                // Frames that are not kept: the spare entries are part of the arena.
+                let frames = [FaceInput { crop, frame, audio }; 4];
+                generator.infer(workspace, &frames, &mut vec![]).unwrap();
+            }
+            generator
+        });
+        let models = onnx.iter().enumerate().map(|(n, onnx)| {
+            let id = ModelId::new(&format!("m{n}")).unwrap();
+            let of = (id, u64::from(N_FRAMES), 0);
+            ModelPlan::read(of, onnx, CpuIsa::Auto, |_| 4).unwrap()
+        });
+        let plan = CapacityPlan {
+            n_workers: 3,
+            n_gpus: 1,
+            max_bytes: TOTAL,
+            visual_cache_bytes: 2048 << 20,
+            max_frame_bytes: 0,
+            device_bytes: Some(TOTAL),
+            models: models.collect(),
+        };
+        let (planned, counted) = (plan.on_gpu().total(), device.used_bytes());
+        assert!(
+            planned.abs_diff(counted) * 100 <= counted,
+            "{planned} {counted}"
+        );
+        // And what models are charged for is in it.
+        let charged: u64 = generators.iter().map(|g| g.device_bytes()).sum();
+        let DeviceNeeds {
+            weights, captured, ..
+        } = plan.on_gpu();
+        assert_eq!(charged, weights + captured);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use lipsync_core::{Fps, ModelId};
 use lipsync_registry::{Lease, Model, Registry};
 use lipsync_session::Warning;
-use lipsync_worker_pool::{JobTimings, Work as JobWork};
+use lipsync_worker_pool::{Face, JobTimings, Work as JobWork};
 
 use crate::{
     admission::{Admission, Admitted, Upload, Work},
@@ -417,7 +417,7 @@ pub async fn waiting<T>(upload: Option<&Upload>, waiting: impl Future<Output = T
 }
 
 /// The places of the frames that have a face.
-fn places(faces: &[Vec<u8>]) -> Vec<u64> {
+fn places(faces: &[Face]) -> Vec<u64> {
     let made = (0..).zip(faces).filter(|(_, face)| !face.is_empty());
     made.map(|(n, _)| n).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 use lipsync_compositor::FaceCrop;
 use lipsync_core::{Priority, background_index, saturate::u64_of};
 use lipsync_registry::{BackgroundFrame, Model, RegistryError};
-use lipsync_worker_pool::{Claim, FramesAhead, Job, JobFrame, JobOutput, Work, WorkerPool};
+use lipsync_worker_pool::{Claim, Face, FramesAhead, Job, JobFrame, JobOutput, Work, WorkerPool};
 use tokio::time::Instant;
 
 use crate::{
@@ -194,7 +194,7 @@ impl Pipeline {
     pub(crate) async fn composite(
         &self,
         backgrounds: &Backgrounds,
-        faces: Vec<Vec<u8>>,
+        faces: Vec<Face>,
         output: OutputSpec,
     ) -> Result<Vec<CodedFrame>, ServeError> {
         let begun = Instant::now();

@@ -14,7 +14,6 @@
 
 use std::{
     any::Any,
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +23,7 @@ use lipsync_core::saturate::u64_of;
 use lipsync_engine::{Device, EngineError, FaceInput, Generator, MakeRoom, Workspace, with_room};
 
 use crate::{
-    PoolError, Recovery,
+    Face, PoolError, Recovery,
     arenas::Arenas,
     breaker::Batched,
     cost::thread_time,
@@ -122,6 +121,11 @@ impl Executor {
         let _entered = (chunks.len() == 1).then(|| first.task.span().enter());
         let n_frames = n_frames(chunks);
         let mut faces = Vec::with_capacity(n_frames);
+        let reuses_faces = self.device != Device::Cpu;
+        if reuses_faces {
+            let spare = self.ledger.spare_faces.take(n_frames);
+            self.workspace.give_faces(spare);
+        }
         let is_wanted = || {
             let now = Instant::now();
             chunks.iter().any(|chunk| chunk.task.wants_compute(now))
@@ -168,9 +172,13 @@ impl Executor {
         if !is_whole {
             return Ok(Vec::new());
         }
-        let mut faces = VecDeque::from(faces);
+        let spare_faces = &self.ledger.spare_faces;
+        let mut faces = faces.into_iter().map(|bytes| match reuses_faces {
+            true => spare_faces.lend(bytes),
+            false => Face::from(bytes),
+        });
         let done = |chunk: &Chunk| Done {
-            faces: faces.drain(..chunk.frames.len()).collect(),
+            faces: faces.by_ref().take(chunk.frames.len()).collect(),
             run,
         };
         Ok(chunks.iter().map(done).collect())

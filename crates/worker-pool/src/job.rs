@@ -12,7 +12,7 @@ use lipsync_core::{Priority, TenantId, Weight};
 use lipsync_engine::Generator;
 use tokio::sync::oneshot;
 
-use crate::{PoolError, task::Task};
+use crate::{Face, PoolError, task::Task};
 
 /// The picture side of one frame.
 #[derive(Debug, Clone)]
@@ -129,9 +129,8 @@ fn expect_len(what: &'static str, expected: usize, actual: usize) -> Result<(), 
 /// What a completed job gives.
 #[derive(Debug, Clone)]
 pub struct JobOutput {
-    /// One generated region a frame, in the order of the job's frames: `region_px x region_px x 3`,
-    /// u8, BGR, row-major, interleaved. Those of [failed](Self::failed) frames are empty.
-    pub faces: Vec<Vec<u8>>,
+    /// One generated region a frame, in the order of the job's frames. Those of [failed](Self::failed) frames are empty.
+    pub faces: Vec<Face>,
     /// Frames that could not be made, ascending; none unless the job [allows](Job::allow_partial) it.
     pub failed: Vec<FailedFrame>,
     /// Where the time went.

@@ -42,6 +42,7 @@ mod cost;
 mod dispatcher;
 pub mod error;
 mod execute;
+mod face;
 pub mod job;
 mod membership;
 mod order;
@@ -59,6 +60,7 @@ mod worker;
 pub use breaker::{BreakerRules, BreakerState, NetworkHealth};
 pub use cost::FrameCost;
 pub use error::PoolError;
+pub use face::Face;
 pub use job::{
     Claim, FailedFrame, FramesAhead, Job, JobFrame, JobHandle, JobOutput, JobTimings, Work,
 };

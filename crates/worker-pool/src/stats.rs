@@ -16,7 +16,11 @@ use lipsync_telemetry::{Buckets, Histogram};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    BreakerRules, PoolError, RecoveryStats, Work, backlog::Backlog, breaker::Healths, cost::Costs,
+    BreakerRules, PoolError, RecoveryStats, Work,
+    backlog::Backlog,
+    breaker::Healths,
+    cost::Costs,
+    face::{MAX_SPARE_FACES, SpareFaces},
     order::policy::Closed,
 };
 
@@ -180,6 +184,8 @@ pub(crate) struct Ledger {
     pub(crate) healths: Healths,
     /// What waits.
     pub(crate) backlog: Backlog,
+    /// Memory for faces of GPUs.
+    pub(crate) spare_faces: Arc<SpareFaces>,
     /// Whether networks that keep failing are refused.
     breaks_circuits: bool,
 }
@@ -198,6 +204,7 @@ impl Ledger {
             batch_frames: Histogram::new(&Buckets::FRAMES),
             healths: Healths::new(breaker.unwrap_or_default()),
             backlog: Backlog::default(),
+            spare_faces: SpareFaces::new(MAX_SPARE_FACES),
             breaks_circuits: breaker.is_some(),
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::{
-    Claim, FailedFrame, Job, JobHandle, JobOutput, JobTimings, PoolError,
+    Claim, Face, FailedFrame, Job, JobHandle, JobOutput, JobTimings, PoolError,
     ahead::Ahead,
     recovery::is_networks_fault,
     stats::{Ledger, Verdict},
@@ -46,7 +46,7 @@ struct Open {
     /// Whether a worker has taken a chunk of it.
     started: bool,
     /// One a frame; empty until generated.
-    faces: Vec<Vec<u8>>,
+    faces: Vec<Face>,
     n_missing: usize,
     /// Those that are given up, of a job that may answer in part.
     failed: Vec<FailedFrame>,
@@ -79,7 +79,7 @@ pub(crate) struct Batch {
 /// A chunk that was run.
 #[derive(Debug)]
 pub(crate) struct Done {
-    pub(crate) faces: Vec<Vec<u8>>,
+    pub(crate) faces: Vec<Face>,
     pub(crate) run: Run,
 }
 
@@ -114,7 +114,7 @@ impl Task {
                 reply,
                 queued: true,
                 started: false,
-                faces: vec![Vec::new(); n_frames],
+                faces: vec![Face::default(); n_frames],
                 n_missing: n_frames,
                 failed: Vec::new(),
                 has_failed: false,

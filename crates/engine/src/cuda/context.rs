@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     DeviceInfo, cases,
     driver::{DeviceOptions, Driver, nvidia::Nvidia},
+    entries::{EntryPool, EntryPools},
 };
 use crate::{Device, EngineError};
 
@@ -12,6 +13,8 @@ use crate::{Device, EngineError};
 #[derive(Debug)]
 pub struct Cuda {
     driver: Arc<dyn Driver>,
+    /// What is kept of background frames, of all generators.
+    entries: EntryPools,
 }
 
 impl Cuda {
@@ -74,7 +77,10 @@ impl Cuda {
 
     /// A device behind a driver of any kind.
     pub(super) fn over(driver: Arc<dyn Driver>) -> Arc<Self> {
-        Arc::new(Self { driver })
+        Arc::new(Self {
+            driver,
+            entries: EntryPools::default(),
+        })
     }
 
     /// What it is.
@@ -95,6 +101,11 @@ impl Cuda {
     /// [`EngineError::DeviceFault`], sticky, once the device is lost.
     pub fn memory(&self) -> Result<(u64, u64), EngineError> {
         self.driver.memory()
+    }
+
+    /// Where entries of so many bytes come from.
+    pub(super) fn entry_pool(&self, entry_bytes: usize) -> Arc<EntryPool> {
+        self.entries.of(&self.driver, entry_bytes)
     }
 
     pub(super) fn driver(&self) -> &Arc<dyn Driver> {

@@ -10,10 +10,10 @@ use lipsync_core::FaceGeometry;
 use super::{
     Cuda,
     bucket::{BUCKETS, bucket_of},
-    driver::Allocation,
+    driver::{Allocation, held_bytes},
     entries::{Entry, EntryPool},
     program::{Phase, Program},
-    worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for},
+    worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for, captured_bytes_for},
 };
 use crate::{
     Device, EngineError, FaceInput, Generator, LoadOptions, VisualCacheStats, Workspace,
@@ -30,7 +30,7 @@ pub(crate) struct CudaGenerator {
     id: u64,
     token: Arc<()>,
     cuda: Arc<Cuda>,
-    program: Program,
+    program: Arc<Program>,
     macs: u64,
     weights: Allocation,
     entries: Arc<EntryPool>,
@@ -38,6 +38,8 @@ pub(crate) struct CudaGenerator {
     shelf: Option<Shelf>,
     /// The largest bucket that it runs.
     largest: usize,
+    /// What its captured launches take, on all workers.
+    captured_bytes: u64,
 }
 
 /// A frame's entry, as a batch finds it.
@@ -62,22 +64,25 @@ impl CudaGenerator {
         let macs = read.graph.macs();
         let mut program = Program::new(read, options.blocks)?;
         let one_frame = bytes_for(&program, bucket_of(1));
-        options.limits.check_arena(one_frame as u64)?;
+        options.limits.check_arena(one_frame)?;
         let bytes = program.take_weights();
         let weights = Allocation::new(cuda.driver(), bytes.len().next_multiple_of(ALIGNMENT))?;
         cuda.driver().write(&bytes, weights.address)?;
         let cache = options.visual_cache.clone();
         let cache = cache.filter(|_| program.keeps_values);
+        let largest = bucket_of(options.max_batch.unwrap_or(usize::MAX));
+        let captured_bytes = captured_bytes_for(&program, largest) * options.n_workers as u64;
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             token: Arc::new(()),
             cuda: Arc::clone(cuda),
-            entries: EntryPool::new(cuda.driver(), program.entry_bytes),
+            entries: cuda.entry_pool(program.entry_bytes),
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
-            program,
+            program: Arc::new(program),
             macs,
             weights,
-            largest: bucket_of(options.max_batch.unwrap_or(usize::MAX)),
+            largest,
+            captured_bytes,
         }))
     }
 
@@ -113,10 +118,14 @@ impl CudaGenerator {
         frames: &[FaceInput<'_>],
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
+        let mut memory = workspace.take_faces();
         let worker = workspace.on(&self.cuda)?;
-        let done = self.infer_on(worker, frames, faces);
+        let done = self.infer_on(worker, frames, (faces, &mut memory));
+        workspace.give_faces(memory);
+        let worker = workspace.on(&self.cuda)?;
         if let Err(EngineError::OutOfMemory { .. }) = done {
             worker.release();
+            self.entries.release_empty();
         }
         done
     }
@@ -125,7 +134,7 @@ impl CudaGenerator {
         &self,
         worker: &mut Worker,
         frames: &[FaceInput<'_>],
-        faces: &mut Vec<Vec<u8>>,
+        (faces, memory): (&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
     ) -> Result<(), EngineError> {
         let found: Vec<Source<'_>> = frames.iter().map(|frame| self.find(frame.frame)).collect();
         let is_spare = |found: &&Source<'_>| matches!(found, Source::Spare);
@@ -149,7 +158,12 @@ impl CudaGenerator {
             .collect();
         let bytes = worker.run(self.loaded(), &batch)?;
         let regions = bytes.chunks_exact(self.program.geometry.region_bytes());
-        faces.extend(regions.map(<[u8]>::to_vec));
+        faces.extend(regions.map(|region| {
+            let mut face = memory.pop().unwrap_or_default();
+            face.clear();
+            face.extend_from_slice(region);
+            face
+        }));
         for found in found {
             if let Source::Fresh(entry, claim) = found {
                 claim.fill(Arc::new(entry));
@@ -170,7 +184,7 @@ impl Generator for CudaGenerator {
     }
 
     fn weights_bytes(&self) -> u64 {
-        self.weights.n_bytes as u64
+        held_bytes(self.weights.n_bytes as u64)
     }
 
     fn macs(&self) -> u64 {
@@ -182,13 +196,14 @@ impl Generator for CudaGenerator {
     }
 
     fn device_bytes(&self) -> u64 {
-        self.weights.n_bytes as u64
+        self.weights_bytes() + self.captured_bytes
     }
 
     fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
         let worker = workspace.on(&self.cuda)?;
         let largest = bucket_of(max_batch).min(self.largest);
         worker.reserve(&self.program, largest)?;
+        worker.capture_again()?;
         worker.reserve_staging(&self.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
             for phase in [Phase::Visual, Phase::Frame] {

@@ -43,7 +43,7 @@ pub use driver::{
     DeviceOptions,
     fake::{Call, FakeDevice, Fault},
 };
-pub use footprint::Footprint;
+pub use footprint::{Footprint, kept_bytes};
 pub(crate) use generator::CudaGenerator;
 pub use profile::{LaunchShape, LaunchTime, launches, profile};
 pub use program::Blocks;

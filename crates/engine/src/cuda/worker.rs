@@ -9,7 +9,7 @@ use std::{
 use super::{
     Cuda,
     bucket::{BUCKETS, bucket_of},
-    driver::{Allocation, Captured, Stream},
+    driver::{Allocation, Captured, Stream, captured_bytes, held_bytes},
     program::{Bases, Phase, Program},
 };
 use crate::EngineError;
@@ -36,7 +36,11 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct CapturedPhases {
     generator: Weak<()>,
-    by_bucket: HashMap<(Phase, usize), Captured>,
+    program: Arc<Program>,
+    /// Where its weights are.
+    weights: u64,
+    /// None: they hold addresses of memory that is gone, and are captured again.
+    by_bucket: HashMap<(Phase, usize), Option<Captured>>,
 }
 
 /// A generator, as a worker needs to know it.
@@ -45,7 +49,7 @@ pub(crate) struct Loaded<'a> {
     pub id: u64,
     /// Dead when the generator is.
     pub token: &'a Arc<()>,
-    pub program: &'a Program,
+    pub program: &'a Arc<Program>,
     /// Where its weights are.
     pub weights: u64,
 }
@@ -91,8 +95,19 @@ impl Sizes {
 }
 
 /// Bytes of a worker's memory for batches of `bucket` frames of one program, spare entries included.
-pub(super) fn bytes_for(program: &Program, bucket: usize) -> usize {
-    Sizes::of(program, bucket).total() + bucket * program.entry_bytes
+pub(super) fn bytes_for(program: &Program, bucket: usize) -> u64 {
+    let parts = [
+        Sizes::of(program, bucket).total(),
+        bucket * program.entry_bytes,
+    ];
+    parts.map(|n_bytes| held_bytes(n_bytes as u64)).iter().sum()
+}
+
+/// Bytes of a worker's captured launches of one program, up to a bucket.
+pub(super) fn captured_bytes_for(program: &Program, largest: usize) -> u64 {
+    let n_buckets = BUCKETS.iter().filter(|&&bucket| bucket <= largest).count();
+    let n_launches = program.n_launches(Phase::Visual) + program.n_launches(Phase::Frame);
+    captured_bytes(n_launches * n_buckets)
 }
 
 impl Worker {
@@ -112,10 +127,10 @@ impl Worker {
         Arc::ptr_eq(&self.cuda, cuda)
     }
 
-    /// Bytes held on the device.
+    /// Bytes held on the device, those of captured launches apart.
     pub fn device_bytes(&self) -> u64 {
         let held = [&self.memory, &self.spare].into_iter().flatten();
-        held.map(|held| held.n_bytes as u64).sum()
+        held.map(|held| held_bytes(held.n_bytes as u64)).sum()
     }
 
     /// Makes room for batches of `bucket` frames.
@@ -125,11 +140,45 @@ impl Worker {
             return Ok(());
         }
         // Captured launches hold addresses of the memory, which goes before the larger one comes.
-        self.captured.clear();
+        self.forget_addresses();
         self.memory = None;
         self.sizes = Sizes::default();
         self.memory = Some(Allocation::new(self.cuda.driver(), sizes.total())?);
         self.sizes = sizes;
+        Ok(())
+    }
+
+    fn forget_addresses(&mut self) {
+        let all = self.captured.values_mut();
+        for captured in all.flat_map(|phases| phases.by_bucket.values_mut()) {
+            *captured = None;
+        }
+    }
+
+    /// Captures again what lost its addresses, so that no request of the other generators has to.
+    pub fn capture_again(&mut self) -> Result<(), EngineError> {
+        let is_lost = |phases: &&CapturedPhases| phases.by_bucket.values().any(Option::is_none);
+        let lost: Vec<_> = self
+            .captured
+            .iter()
+            .filter(|(_, phases)| is_lost(phases))
+            .filter_map(|(&id, phases)| {
+                let token = phases.generator.upgrade()?;
+                let keys = phases.by_bucket.iter().filter(|(_, c)| c.is_none());
+                let keys: Vec<_> = keys.map(|(&key, _)| key).collect();
+                Some((id, token, Arc::clone(&phases.program), phases.weights, keys))
+            })
+            .collect();
+        for (id, token, program, weights, keys) in lost {
+            let loaded = Loaded {
+                id,
+                token: &token,
+                program: &program,
+                weights,
+            };
+            keys.into_iter()
+                .try_for_each(|key| self.capture(loaded, key))?;
+        }
         Ok(())
     }
 
@@ -187,13 +236,16 @@ impl Worker {
             .entry(loaded.id)
             .or_insert_with(|| CapturedPhases {
                 generator: Arc::downgrade(loaded.token),
+                program: Arc::clone(loaded.program),
+                weights: loaded.weights,
                 by_bucket: HashMap::new(),
             });
-        if loaded.program.has(phase) && !phases.by_bucket.contains_key(&(phase, bucket)) {
+        let known = phases.by_bucket.get(&(phase, bucket));
+        if loaded.program.has(phase) && known.is_none_or(Option::is_none) {
             let launches = loaded.program.launches(phase, &bases, bucket);
             let captured = self.stream.capture(&launches)?;
             self.stream.prepare(&captured)?;
-            phases.by_bucket.insert((phase, bucket), captured);
+            phases.by_bucket.insert((phase, bucket), Some(captured));
         }
         Ok(())
     }
@@ -277,8 +329,8 @@ impl Worker {
     fn replay(&mut self, loaded: Loaded<'_>, key: (Phase, usize)) -> Result<(), EngineError> {
         let phases = self.captured.get(&loaded.id);
         match phases.and_then(|phases| phases.by_bucket.get(&key)) {
-            Some(captured) => self.stream.replay(captured),
-            None => Ok(()),
+            Some(Some(captured)) => self.stream.replay(captured),
+            _ => Ok(()),
         }
     }
 }

@@ -23,6 +23,23 @@ pub fn run(graph: &Graph, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
     graph.outputs.iter().map(|&id| values[id].clone()).collect()
 }
 
+/// How far `actual` is from `expected`: the root of the squared errors' sum over that of the squared values.
+///
+/// # Panics
+/// When the lengths differ.
+#[must_use]
+pub fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(actual.len(), expected.len(), "lengths");
+    let pairs = actual
+        .iter()
+        .zip(expected)
+        .map(|(&a, &e)| (f64::from(a), f64::from(e)));
+    let (error, norm) = pairs.fold((0.0, 0.0), |(error, norm), (a, e)| {
+        (error + (a - e).powi(2), norm + e * e)
+    });
+    (error / norm).sqrt()
+}
+
 fn run_node(graph: &Graph, node: &Node, values: &[Vec<f32>]) -> Vec<f32> {
     let input = |i: usize| values[node.inputs[i]].as_slice();
     let shape = graph.shapes[node.inputs[0]];

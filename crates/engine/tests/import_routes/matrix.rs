@@ -13,6 +13,7 @@ use lipsync_engine::{
             AttributeProto, DimensionValue, ModelProto, NodeProto, TensorProto, ValueInfoProto,
         },
     },
+    reference,
 };
 use prost::Message;
 
@@ -233,18 +234,6 @@ fn answer(onnx: &[u8], region_px: usize) -> Result<Vec<f32>, String> {
     faces.next().ok_or_else(|| "no face".into())
 }
 
-fn distance(actual: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(actual.len(), expected.len());
-    let pairs = actual
-        .iter()
-        .zip(expected)
-        .map(|(&a, &e)| (f64::from(a), f64::from(e)));
-    let (error, norm) = pairs.fold((0.0, 0.0), |(error, norm), (a, e)| {
-        (error + (a - e).powi(2), norm + e * e)
-    });
-    (error / norm).sqrt()
-}
-
 #[test]
 fn every_family_comes_by_every_route() {
     let mut wrong = Vec::new();
@@ -259,7 +248,7 @@ fn every_family_comes_by_every_route() {
             let fault = match route(&net) {
                 Outcome::Same(onnx, tolerance) => match answer(&onnx, region_px) {
                     Ok(actual) => {
-                        let found = distance(&actual, &expected);
+                        let found = reference::relative_l2(&actual, &expected);
                         (found > tolerance).then(|| format!("relative L2 {found:e}"))
                     }
                     Err(error) => Some(error),

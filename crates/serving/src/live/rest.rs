@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lipsync_audio::{FPS, SampleEncoding};
 use lipsync_registry::{Model, RestFaces};
+use lipsync_worker_pool::Face;
 
 use crate::{
     clip::{window_floats, windows_of_clip},
@@ -61,11 +62,11 @@ pub(super) async fn faces(
     backgrounds: &Backgrounds,
     pipeline: &Pipeline,
     may_make: Option<Urgency>,
-) -> Result<Option<Vec<Vec<u8>>>, ServeError> {
+) -> Result<Option<Vec<Face>>, ServeError> {
     let indices = backgrounds.indices();
-    let kept: Option<Vec<Vec<u8>>> = indices
+    let kept: Option<Vec<Face>> = indices
         .iter()
-        .map(|&index| rest.face(index).map(|face| face.to_vec()))
+        .map(|&index| rest.face(index).map(|face| face.to_vec().into()))
         .collect();
     if kept.is_some() {
         return Ok(kept);
@@ -79,7 +80,7 @@ pub(super) async fn faces(
         .collect();
     let made = pipeline.infer(model, backgrounds, audio, urgency).await?;
     for (&index, face) in indices.iter().zip(&made.faces) {
-        rest.keep(index, &face.as_slice().into());
+        rest.keep(index, &Arc::from(&**face));
     }
     Ok(Some(made.faces))
 }

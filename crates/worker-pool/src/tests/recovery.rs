@@ -150,7 +150,7 @@ fn a_partial_answer_has_the_frames_that_worked_and_says_which_did_not() {
                 .all(|failed| matches!(*failed.error, PoolError::Engine(_)))
         );
         assert_eq!(output.faces[2..], fake::faces(HALF_BAD)[2..]);
-        assert!(output.faces[..2].iter().all(Vec::is_empty));
+        assert!(output.faces[..2].iter().all(|face| face.is_empty()));
         assert_eq!(pool.stats().recovery.failed_frames, 2);
         assert!(wait(pool.submit(whole).unwrap()).is_err());
         let stats = pool.stats();

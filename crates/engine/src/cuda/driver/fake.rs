@@ -11,7 +11,9 @@ use std::{
 
 use lipsync_core::sync::lock;
 
-use super::{Captured, DeviceOptions, Driver, Stream, patience::RealClock};
+use super::{
+    Captured, DeviceOptions, Driver, Stream, captured_bytes, held_bytes, patience::RealClock,
+};
 use crate::{
     Device, EngineError,
     cuda::{
@@ -30,6 +32,8 @@ pub enum Call {
     Copy,
     /// Starting a kernel or a captured sequence of kernels.
     Launch,
+    /// Capturing a sequence of kernels.
+    Capture,
     /// Waiting for what was started.
     Synchronize,
 }
@@ -58,7 +62,7 @@ pub struct FakeDevice {
 struct State {
     memory: Memory,
     used_bytes: u64,
-    n_calls: [u64; 4],
+    n_calls: [u64; 5],
     /// Call, its number, what happens.
     planned: Vec<(Call, u64, Fault)>,
     is_broken: bool,
@@ -100,7 +104,7 @@ impl FakeDevice {
         self.lock().n_calls[call as usize]
     }
 
-    /// Bytes allocated now.
+    /// Bytes in use now: what is allocated, in whole pages, and captured launches.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.lock().used_bytes
@@ -186,7 +190,7 @@ impl Driver for FakeDevice {
     }
 
     fn allocate(&self, n_bytes: usize) -> Result<u64, EngineError> {
-        let needed = n_bytes as u64;
+        let needed = held_bytes(n_bytes as u64);
         let mut state = self.begin(Call::Allocate, needed)?;
         let free = self.info.total_bytes - state.used_bytes;
         if needed > free {
@@ -199,7 +203,7 @@ impl Driver for FakeDevice {
     fn free(&self, address: u64) {
         let mut state = self.lock();
         let freed = state.memory.free(address);
-        state.used_bytes -= freed;
+        state.used_bytes -= held_bytes(freed);
     }
 
     fn write(&self, bytes: &[u8], to: u64) -> Result<(), EngineError> {
@@ -235,6 +239,25 @@ enum Work {
     Upload(Range<usize>, u64),
     Download(u64, Range<usize>),
     Launch(Launch),
+}
+
+/// Launches that were captured. They take memory on the device until they go.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    device: FakeDevice,
+    launches: Vec<Launch>,
+}
+
+impl Recorded {
+    pub(crate) fn launches(&self) -> &[Launch] {
+        &self.launches
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.device.lock().used_bytes -= captured_bytes(self.launches.len());
+    }
 }
 
 #[derive(Debug)]
@@ -300,7 +323,17 @@ impl Stream for FakeStream {
     }
 
     fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError> {
-        Ok(Captured::Launches(launches.to_vec()))
+        let mut state = self.device.begin(Call::Capture, 0)?;
+        let needed = captured_bytes(launches.len());
+        let free = self.device.info.total_bytes - state.used_bytes;
+        if needed > free {
+            return Err(EngineError::OutOfMemory { needed, free });
+        }
+        state.used_bytes += needed;
+        Ok(Captured::Launches(Recorded {
+            device: self.device.clone(),
+            launches: launches.to_vec(),
+        }))
     }
 
     fn prepare(&mut self, _: &Captured) -> Result<(), EngineError> {
@@ -309,9 +342,9 @@ impl Stream for FakeStream {
 
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError> {
         drop(self.device.begin(Call::Launch, 0)?);
-        if let Captured::Launches(launches) = captured {
-            self.started
-                .extend(launches.iter().copied().map(Work::Launch));
+        if let Captured::Launches(recorded) = captured {
+            let launches = recorded.launches.iter().copied();
+            self.started.extend(launches.map(Work::Launch));
         }
         Ok(())
     }

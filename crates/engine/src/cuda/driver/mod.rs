@@ -16,6 +16,26 @@ mod patience;
 
 pub use options::DeviceOptions;
 
+/// Device memory comes in pages of so many bytes; smaller pieces share one. An estimate, until `gpu-check` has
+/// measured what an entry takes.
+const PAGE_BYTES: u64 = 2 << 20;
+/// Device memory that a captured launch takes, by what NVIDIA says of its graphs ("around 10KB per kernel node").
+/// `gpu-check` measures it.
+const CAPTURED_LAUNCH_BYTES: u64 = 10 << 10;
+
+/// What an allocation of so many bytes takes on a device.
+pub(super) fn held_bytes(n_bytes: u64) -> u64 {
+    if n_bytes < PAGE_BYTES / 2 {
+        return n_bytes;
+    }
+    n_bytes.next_multiple_of(PAGE_BYTES)
+}
+
+/// What `n` captured launches take on a device.
+pub(super) fn captured_bytes(n: usize) -> u64 {
+    n as u64 * CAPTURED_LAUNCH_BYTES
+}
+
 /// An opened device, its kernels compiled.
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// What it is.
@@ -73,8 +93,8 @@ pub(crate) trait Stream: fmt::Debug + Send {
 pub(crate) enum Captured {
     /// A CUDA graph.
     Graph(nvidia::Graph),
-    /// The launches themselves.
-    Launches(Vec<Launch>),
+    /// The launches themselves, and what they are charged for.
+    Launches(fake::Recorded),
 }
 
 /// Device memory that is given back when it is dropped.

@@ -137,6 +137,11 @@ impl Program {
         steps.map(|step| step.bind(bases, bucket)).collect()
     }
 
+    /// Launches of a phase; as many for every bucket.
+    pub fn n_launches(&self, phase: Phase) -> usize {
+        self.part(phase).steps.len()
+    }
+
     /// Whether a phase has anything to do.
     pub fn has(&self, phase: Phase) -> bool {
         !self.part(phase).steps.is_empty()

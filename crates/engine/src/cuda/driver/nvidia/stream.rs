@@ -234,9 +234,10 @@ impl Stream for NvidiaStream {
             // because it belongs to the worker that the stream belongs to.
             Captured::Graph(graph) => unsafe { result::graph::launch(graph.exec, self.stream) }
                 .map_err(|error| self.driver.failed(error)),
-            Captured::Launches(launches) => {
-                launches.iter().try_for_each(|launch| self.start(launch))
-            }
+            Captured::Launches(recorded) => recorded
+                .launches()
+                .iter()
+                .try_for_each(|launch| self.start(launch)),
         }
     }
 
