@@ -35,3 +35,4 @@ mod text_to_speech;
 mod tls;
 mod traces;
 mod unary;
+mod wav2lip;

@@ -182,7 +182,7 @@ class OpenVino(Peer):
 
 def contestants(path, arguments):
     """Name to a function that loads it, in the order in which they take turns."""
-    program = bench.build("lipsync-engine", "example", "bench_network")
+    program = arguments.program or bench.build("lipsync-engine", "example", "bench_network")
     engine = lambda *options: lambda: Engine(program, path, arguments.isa, *options)
     every = {}
     for precision in ("f32", "bf16", "int16"):
@@ -264,6 +264,7 @@ def main():
     parser.add_argument("--frames", type=int, default=5, help="frames of each turn and thread")
     parser.add_argument("--isa", default="auto", help="auto, avx512, avx2 or portable")
     parser.add_argument("--only", help="only contestants whose name holds one of these")
+    parser.add_argument("--program", help="a bench_network that was built before")
     parser.add_argument("--json", type=pathlib.Path, help="also write everything to this file")
     bench.add_load_arguments(parser)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Makes files of small networks by every route that people export them. See README.md.
 
-Usage: make.py FOLDER [--golden]
+Usage: make.py FOLDER [--golden] [--only NAME]
 """
 
 import argparse
@@ -20,14 +20,16 @@ import torch
 from onnx import TensorProto, numpy_helper
 from onnxruntime import quantization
 
-from networks import CHANNELS, Bytes, Encoder, OneBlock, UNet, Wav2LipLike, WithFeatures, seeded
+from networks import CHANNELS, WAV2LIP, Bytes, Encoder, OneBlock, UNet, Wav2Lip, WithFeatures, seeded
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "engine-goldens"))
 from make import splitmix64  # noqa: E402
 
 GENERATOR_NAMES = (["input", "audio"], ["output"])
+WAV2LIP_NAMES = (["mel", "face"], ["output"])
 STEP = 97
 GOLDEN_CHANNELS = (1, 2, 2, 2, 3)
+GOLDEN_PART = 128
 # The files that are kept in tests/golden/zoo.
 GOLDEN = {
     "u160-hubert.torch-default", "u160-hubert.all-dynamic", "u160-hubert.batch8", "u160-hubert.f16",
@@ -185,25 +187,32 @@ def quantized(base, path, expected, form, **options):
     quantization.quantize_static(str(base), str(path), Reader(expected.feeds), quant_format=form, **options)
 
 
-def generator(zoo, name, net, seed, work):
+def generator(zoo, name, net, seed, work, names=GENERATOR_NAMES):
     """All routes of one generator."""
     net = seeded(net, seed)
     base = work / f"{name}.onnx"
+
+    def export(net, path, opset=17, names=names, **options):
+        legacy(net, path, opset, names=names, **options)
+
+    def export_new(net, path, **options):
+        dynamo(net, path, names, **options)
+
     with quiet():
-        legacy(net, base)
+        export(net, base)
     expected = Expected(name, base, seed, 0.0)
     model = onnx.load(base)
     add = lambda route, write, **more: zoo.add(f"{name}.{route}", write, expected, **more)  # noqa: E731
     for opset in (11, 12, 13, 15, 17, 18, 20):
-        add(f"legacy-{opset}", lambda path: legacy(net, path, opset))
-    add("fixed-1", lambda path: legacy(net, path, dynamic=None))
-    add("batch8", lambda path: legacy(net, path, batch=8, dynamic=None))
-    add("all-dynamic", lambda path: legacy(net, path, dynamic="all"))
-    add("no-folding", lambda path: legacy(net, path, 13, dynamic="all", do_constant_folding=False,
+        add(f"legacy-{opset}", lambda path: export(net, path, opset))
+    add("fixed-1", lambda path: export(net, path, dynamic=None))
+    add("batch8", lambda path: export(net, path, batch=8, dynamic=None))
+    add("all-dynamic", lambda path: export(net, path, dynamic="all"))
+    add("no-folding", lambda path: export(net, path, 13, dynamic="all", do_constant_folding=False,
                                           training=torch.onnx.TrainingMode.PRESERVE))
-    add("torch-default", lambda path: dynamo(net, path))
-    add("torch-inside", lambda path: dynamo(net, path, external_data=False))
-    add("torch-unoptimised", lambda path: dynamo(net, path, optimize=False))
+    add("torch-default", lambda path: export_new(net, path))
+    add("torch-inside", lambda path: export_new(net, path, external_data=False))
+    add("torch-unoptimised", lambda path: export_new(net, path, optimize=False))
     for opset in (22, 24, 25):
         add(f"opset{opset}", lambda path: onnx.save(onnx.version_converter.convert_version(model, opset), path))
     add("saved-apart", lambda path: onnx.save(
@@ -222,13 +231,14 @@ def generator(zoo, name, net, seed, work):
     add("qoperator", lambda path: quantized(base, path, expected, forms.QOperator), tolerance=5e-2)
     add("dynamic-int8", lambda path: quantization.quantize_dynamic(
         str(base), str(path), op_types_to_quantize=["Conv"]), tolerance=5e-2)
-    add("byte-ends", lambda path: legacy(Bytes(net), path))
-    add("byte-planes", lambda path: legacy(Bytes(net, rows=False), path))
-    add("float-255", lambda path: legacy(Bytes(net, rows=False, as_bytes=False), path))
-    add("float-rows", lambda path: legacy(Bytes(net, as_bytes=False), path))
-    add("two-outputs", lambda path: legacy(WithFeatures(net), path, names=(["input", "audio"], ["output", "features"])))
+    if names is GENERATOR_NAMES:
+        add("byte-ends", lambda path: export(Bytes(net), path))
+        add("byte-planes", lambda path: export(Bytes(net, rows=False), path))
+        add("float-255", lambda path: export(Bytes(net, rows=False, as_bytes=False), path))
+        add("float-rows", lambda path: export(Bytes(net, as_bytes=False), path))
+        add("two-outputs", lambda path: export(WithFeatures(net), path, names=(names[0], ["output", "features"])))
     # The last one: it changes the statistics.
-    add("training", lambda path: legacy(net, path, 13, training=torch.onnx.TrainingMode.TRAINING,
+    add("training", lambda path: export(net, path, 13, training=torch.onnx.TrainingMode.TRAINING,
                                         do_constant_folding=False), refused="net.eval()")
 
 
@@ -244,17 +254,13 @@ def others(zoo, work):
         zoo.add(f"encoder.legacy-{opset}", lambda path: legacy(net, path, opset, names=names), expected)
     zoo.add("encoder.torch-default", lambda path: dynamo(net, path, names), expected)
     zoo.add("encoder.batch8", lambda path: legacy(net, path, batch=8, dynamic=None, names=names), expected)
-    face = seeded(Wav2LipLike(), 72)
-    names = (["mel", "face"], ["output"])
-    for opset in (11, 17):
-        zoo.add(f"wav2lip96.legacy-{opset}", lambda path: legacy(face, path, opset, names=names), refused="ConvTranspose")
-    zoo.add("wav2lip96.torch-default", lambda path: dynamo(face, path, names), refused="ConvTranspose")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--golden", action="store_true", help="only the files that are kept in tests/golden/zoo")
+    parser.add_argument("--only", default="", help="networks whose names begin with this")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     zoo = Zoo(args.folder, GOLDEN if args.golden else None)
@@ -272,6 +278,8 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         for seed, (name, make) in enumerate(families.items(), start=51):
+            if not name.startswith(args.only):
+                continue
             generator(zoo, name, make(), seed, work)
             if name == "mobileone160":
                 net = seeded(make(), seed)
@@ -281,7 +289,14 @@ def main():
                 zoo.add("mobileone160.train-branches", lambda path: legacy(
                     net, path, 17, do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE),
                     Expected("mobileone160", base, seed, 0.0))
-        others(zoo, work)
+        part = GOLDEN_PART if args.golden else 32
+        for seed, side in enumerate((96,) if args.golden else WAV2LIP, start=72):
+            name = f"wav2lip{side}"
+            if name.startswith(args.only):
+                # Those of 288 pixels are trained with a slope.
+                generator(zoo, name, Wav2Lip(side, part, prelu=side == 288), seed, work, WAV2LIP_NAMES)
+        if not args.only:
+            others(zoo, work)
     text = json.dumps(zoo.cases, indent=1)
     (args.folder / "zoo.json").write_text(text + "\n")
     size = sum(file.stat().st_size for file in args.folder.iterdir())

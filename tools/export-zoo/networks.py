@@ -172,29 +172,115 @@ class Encoder(nn.Module):
 
 
 class Residual(nn.Module):
-    def __init__(self, c):
+    def __init__(self, c, relu=nn.ReLU):
         super().__init__()
         self.conv = norm_conv(c, c, 3, 1, 1)
+        self.relu = relu()
 
     def forward(self, x):
-        return F.relu(self.conv(x) + x)
+        return self.relu(self.conv(x) + x)
 
 
-class Wav2LipLike(nn.Module):
-    """Transposed convolutions, a mel window and faces of 96 pixels: a family that is not served yet."""
+# Of the face encoder: channels and residual layers of each stage, the first at full size and every other at half
+# of the one before. Then channels of the face decoder, from one pixel up, and the kernel that makes the last
+# stage one pixel.
+WAV2LIP = {
+    96: ([(16, 0), (32, 2), (64, 3), (128, 2), (256, 2), (512, 1)], [512, 512, 384, 256, 128, 64], 3),
+    256: ([(16, 0), (32, 2), (64, 3), (128, 2), (256, 2), (512, 1), (512, 1)],
+          [512, 512, 512, 384, 256, 128, 64], 4),
+    288: ([(16, 0), (32, 1), (32, 2), (64, 3), (128, 2), (256, 2), (512, 1)],
+          [512, 512, 512, 384, 256, 128, 64, 64], 3),
+    384: ([(8, 0), (16, 2), (32, 2), (64, 2), (128, 2), (256, 2), (512, 2), (1024, 2)],
+          [1024, 1024, 768, 512, 256, 128, 80, 64], 3),
+}
+
+
+class Attention(nn.Module):
+    """A number a pixel, made of the mean and the largest channel of one value, that raises another."""
 
     def __init__(self):
         super().__init__()
-        self.down = norm_conv(6, 4, 3, 2, 1)
-        self.mel = norm_conv(1, 4, 3, 1, 1)
-        self.up = nn.ConvTranspose2d(4, 3, 3, 2, 1, 1)
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, seen, x):
+        seen = torch.cat([seen.mean(1, keepdim=True), seen.max(1, keepdim=True)[0]], 1)
+        return x * torch.sigmoid(self.conv(seen)) + x
+
+
+class Transposed(nn.Module):
+    """A transposed convolution, its normalisation and a ReLU."""
+
+    def __init__(self, c_in, c_out, kernel=3, stride=2, pad=1, more=1):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(c_in, c_out, kernel, stride, pad, more)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x)))
+
+
+class Wav2Lip(nn.Module):
+    """A network of the Wav2Lip family for faces of `side` pixels, with a part of its channels."""
+
+    def __init__(self, side=96, part=1, prelu=False):
+        super().__init__()
+        stages, decoder, kernel = WAV2LIP[side]
+        self.side = side
+        relu = nn.PReLU if prelu else nn.ReLU
+
+        def less(c):
+            return max(c // part, 1)
+
+        def layer(c_in, c_out, kernel=3, stride=1, pad=1):
+            return nn.Sequential(norm_conv(c_in, c_out, kernel, stride, pad), relu())
+
+        encoder, c, size, sizes = [], 6, side, []
+        for i, (width, n_more) in enumerate(stages):
+            first = layer(c, less(width), 7, 1, 3) if i == 0 else layer(c, less(width), 3, 2)
+            c, size = less(width), size if i == 0 else -(-size // 2)
+            encoder.append(nn.Sequential(first, *[Residual(c, relu) for _ in range(n_more)]))
+            sizes.append((c, size))
+        if side == 288:
+            # From 5 pixels to 3, and to 1.
+            encoder.append(nn.Sequential(layer(c, c, 3, pad=0), layer(c, c, 1, pad=0)))
+            sizes.append((c, 3))
+        encoder.append(nn.Sequential(layer(c, c, kernel, pad=0), layer(c, c, 1, pad=0)))
+        self.encoder = nn.ModuleList(encoder)
+        heard = less(decoder[0])
+        self.audio = nn.Sequential(
+            layer(1, less(32)), Residual(less(32)), Residual(less(32)),
+            layer(less(32), less(64), 3, (3, 1)), Residual(less(64)), Residual(less(64)),
+            layer(less(64), less(128), 3, 3), Residual(less(128)), Residual(less(128)),
+            layer(less(128), less(256), 3, (3, 2)), Residual(less(256)),
+            layer(less(256), heard, 3, pad=0), layer(heard, heard, 1, pad=0))
+        self.bottom = layer(heard, heard, 1, pad=0)
+        ups, c_in, size = [], heard + c, 1
+        for i, (width, (skip, grown)) in enumerate(zip(decoder, reversed(sizes))):
+            up = (Transposed(c_in, less(width), kernel, 1, 0, 0) if i == 0
+                  else Transposed(c_in, less(width), more=grown - (2 * size - 1)))
+            n_more = 1 if i == 0 else 2
+            ups.append(nn.Sequential(up, *[Residual(less(width), relu) for _ in range(n_more)]))
+            c_in, size = less(width) + skip, grown
+        self.ups = nn.ModuleList(ups)
+        self.attention = Attention() if side == 384 else None
+        self.last = nn.Sequential(layer(c_in, less(32)), nn.Conv2d(less(32), 3, 1))
 
     def forward(self, mel, face):
-        bias = self.mel(mel).mean((2, 3), keepdim=True)
-        return torch.sigmoid(self.up(F.relu(self.down(face) + bias)))
+        skips, x = [], face
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        x = self.bottom(self.audio(mel))
+        for stage in [None, *self.ups]:
+            x = x if stage is None else stage(x)
+            skip = skips.pop()
+            if self.attention is not None:
+                x = self.attention(skip, x)
+            x = torch.cat([x, skip], 1)
+        return torch.sigmoid(self.last(x))
 
     def inputs(self, batch=1):
-        return (torch.rand(batch, 1, 80, 16), torch.rand(batch, 6, 96, 96))
+        return (torch.rand(batch, 1, 80, 16), torch.rand(batch, 6, self.side, self.side))
 
 
 class Bytes(nn.Module):

@@ -26,6 +26,15 @@ class Model(UNet):
     def __init__(self, n_channels=6, mode="hubert"):
         super().__init__({side}, {{"ave": "ave", "hubert": {hubert!r}, "wenet": {wenet!r}}}[mode], {block})
 """
+WAV2LIP = """
+import sys
+sys.path.insert(0, {zoo!r})
+import networks
+
+class Wav2Lip(networks.Wav2Lip):
+    def __init__(self):
+        super().__init__({side}, 16)
+"""
 # Name, module, side, windows of hubert and wenet, block, kind.
 FAMILIES = [
     ("SyncTalk_2D 328, ave", "unet_328", 320, "hubert", "wenet", "Block", "ave"),
@@ -71,6 +80,21 @@ def main():
             ok, last = judged(server, code, text, onnx, f"serves as the generator of {side}-pixel faces with {kind} audio")
             failures += not ok
             print("ok  " if ok else "FAIL", name, "|", last)
+        for side in (96, 256, 288, 384):
+            project = pathlib.Path(work) / f"wav2lip{side}"
+            (project / "models").mkdir(parents=True)
+            text = WAV2LIP.format(zoo=str(ZOO), side=side)
+            (project / "models" / "__init__.py").write_text(text)
+            scope = {}
+            exec(text, scope)  # noqa: S102 - the text above
+            torch.manual_seed(side)
+            torch.save({"state_dict": scope["Wav2Lip"]().state_dict()}, project / "9.pth")
+            onnx = project / "wav2lip.onnx"
+            code, text = run(sys.executable, HERE / "export.py", "wav2lip", "--project", project, "--checkpoint",
+                             project / "9.pth", "--out", onnx)
+            ok, last = judged(server, code, text, onnx, f"serves as the generator of {side}-pixel faces with mel audio")
+            failures += not ok
+            print("ok  " if ok else "FAIL", f"Wav2Lip {side}", "|", last)
         folder = pathlib.Path(work)
         state = {k.removeprefix("audio_encoder."): v for k, v in Encoder().state_dict().items()}
         torch.save(state, folder / "ave.pth")

@@ -3,6 +3,7 @@
 Usage:
   export.py generator --project FOLDER --checkpoint FILE.pth --out unet.onnx [--audio ave] [--module unet_328]
   export.py encoder --checkpoint audio_visual_encoder.pth --out audio_encoder.onnx
+  export.py wav2lip --project FOLDER --checkpoint FILE.pth --out wav2lip.onnx [--module models] [--name Wav2Lip]
 
 A checkpoint holds weights and no network. The network of a generator comes from the project's own code in FOLDER, which
 runs; the checkpoint itself is read with weights_only, so nothing in it runs.
@@ -26,6 +27,9 @@ WINDOWS = {
 SIDES = (320, 160)
 # Where the projects keep the class `Model`.
 MODULES = ("unet_328", "synctalk.core.unet_328", "unet", "models.unet")
+# Where projects keep the class `Wav2Lip`, and the sides of its faces.
+WAV2LIP_MODULES = ("models", "wav2lip.models", "avatars.wav2lip.models", "models.wav2lip", "models.wav2lipv2")
+WAV2LIP_SIDES = (96, 256, 288, 384)
 # The AVE encoder: channels out, stride, and how many residual layers follow.
 STAGES = ((32, 1, 2), (64, (3, 1), 2), (128, 3, 2), (256, (3, 2), 1))
 STEP = 512
@@ -41,16 +45,16 @@ def weights(path):
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def model_class(project, module):
-    """The class `Model` of a project, by the first of its modules that there is."""
+def model_class(project, module, modules=MODULES, class_name="Model"):
+    """A class of a project, by the first of its modules that there is."""
     sys.path.insert(0, str(project.resolve()))
     tried = []
-    for name in [module] if module else MODULES:
+    for name in [module] if module else modules:
         try:
-            return getattr(importlib.import_module(name), "Model"), name
+            return getattr(importlib.import_module(name), class_name), name
         except (ImportError, AttributeError) as error:
             tried.append(f"{name}: {error}")
-    raise SystemExit("no class Model in the project; name its module with --module:\n  " + "\n  ".join(tried))
+    raise SystemExit(f"no class {class_name} in the project; name its module with --module:\n  " + "\n  ".join(tried))
 
 
 def built(make, kind):
@@ -154,6 +158,30 @@ def encoder(args):
     save(net.eval(), (torch.rand(2, 1, 80, 16) * 8 - 4,), args.out, ["mel"], "step")
 
 
+def wav2lip(args):
+    make, module = model_class(args.project, args.module, WAV2LIP_MODULES, args.name)
+    net = make()
+    try:
+        net.load_state_dict(weights(args.checkpoint))
+    except RuntimeError as error:
+        raise SystemExit(f"the weights do not fit {module}.{args.name}: {str(error)[:600]}") from None
+    net.eval()
+    for side in WAV2LIP_SIDES:
+        # The network hears first.
+        inputs = (torch.rand(1, 1, 80, 16) * 8 - 4, torch.rand(1, 6, side, side))
+        try:
+            with torch.no_grad():
+                output = net(*inputs)
+        except (RuntimeError, IndexError):
+            continue
+        if tuple(output.shape) == (1, 3, side, side):
+            print(f"{module}.{args.name}: {side}-pixel faces")
+            if float(output.min()) < 0.0 or float(output.max()) > 1.0:
+                print("it writes numbers outside 0..1, which the server refuses: end it in a sigmoid, or in (tanh + 1) / 2")
+            return save(net, inputs, args.out, ["mel", "face"], "output")
+    raise SystemExit(f"the network runs with no face of {', '.join(map(str, WAV2LIP_SIDES))} pixels")
+
+
 def save(net, inputs, out, names, output):
     """Writes one file, with the batch axis open, and compares it with PyTorch where ONNX Runtime is installed."""
     if out.exists():
@@ -187,7 +215,12 @@ def main():
     of_generator.set_defaults(run=generator)
     of_encoder = commands.add_parser("encoder")
     of_encoder.set_defaults(run=encoder)
-    for command in (of_generator, of_encoder):
+    of_wav2lip = commands.add_parser("wav2lip")
+    of_wav2lip.add_argument("--project", type=pathlib.Path, required=True, help="folder of the project's code")
+    of_wav2lip.add_argument("--module", help=f"Python module with the class [default: the first of {', '.join(WAV2LIP_MODULES)}]")
+    of_wav2lip.add_argument("--name", default="Wav2Lip", help="the class [default: Wav2Lip]")
+    of_wav2lip.set_defaults(run=wav2lip)
+    for command in (of_generator, of_encoder, of_wav2lip):
         command.add_argument("--checkpoint", type=pathlib.Path, required=True)
         command.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()

@@ -37,7 +37,7 @@ export interface Opened {
   /** Size of whole frames, pixels. */
   width: number;
   height: number;
-  /** `ave`, `hubert` or `wenet`. */
+  /** `ave`, `hubert`, `wenet` or `mel`. */
   audioKind: string;
   /** Audio beyond a frame's time that must arrive before the frame can be made. */
   lookAheadMs: number;

@@ -7,6 +7,9 @@
 //! `i mod 5`. A resampler adds the reach of its filter, 3 ms (more below 16 kHz: 6 ms at 8 kHz, 12
 //! ms at 4 kHz). No stream can be faster.
 //!
+//! Where the window of a frame is mel rows alone ([`PatchWindows`](crate::PatchWindows)), it is the input of
+//! step `i`: 3,272 to 3,400 samples (204.5 to 212.5 ms) after the frame's own time.
+//!
 //! # Cutting
 //! A client may cut an utterance into calls that each give some of its frames, bit-equal to those of
 //! one whole call. Call the offset of a call's audio in the utterance its *cut*. Then:
@@ -26,6 +29,8 @@
 //!    end rule, which is right in the last call only.
 //!
 //! The first call begins at the utterance's start and needs no left context.
+//!
+//! Where windows are mel rows, less context would do. The same serves.
 //!
 //! Utterances given as feature steps cut at any step: [`STEP_CONTEXT_LEFT`] steps before the first wanted
 //! frame's, [`STEP_CONTEXT_RIGHT`] after the last one's.
@@ -75,7 +80,18 @@ pub fn frame_sample(frame: u64, rate_hz: u32) -> u64 {
 /// `rate_hz` is one that [`check_rate`](crate::check_rate) accepts.
 #[must_use]
 pub fn samples_needed(frame: u64, rate_hz: u32) -> u64 {
-    let last_row = u128::from(first_row(frame.saturating_add(6))) + ROWS_PER_STEP as u128 - 1;
+    samples_of_step(frame.saturating_add(6), rate_hz)
+}
+
+/// As [`samples_needed`], where windows are mel rows.
+#[must_use]
+pub fn mel_samples_needed(frame: u64, rate_hz: u32) -> u64 {
+    samples_of_step(frame, rate_hz)
+}
+
+/// Source samples after which the mel rows of step `step` are there.
+fn samples_of_step(step: u64, rate_hz: u32) -> u64 {
+    let last_row = u128::from(first_row(step)) + ROWS_PER_STEP as u128 - 1;
     let n_resampled = last_row * HOP as u128 + WINDOW as u128 / 2;
     let needed = if rate_hz == FEATURE_RATE_HZ {
         n_resampled
@@ -93,6 +109,16 @@ pub fn samples_needed(frame: u64, rate_hz: u32) -> u64 {
 /// `rate_hz` is one that [`check_rate`](crate::check_rate) accepts.
 #[must_use]
 pub fn look_ahead_ms(rate_hz: u32) -> u64 {
+    longest_ms(rate_hz, samples_needed)
+}
+
+/// As [`look_ahead_ms`], where windows are mel rows: 213 at 16 kHz.
+#[must_use]
+pub fn mel_look_ahead_ms(rate_hz: u32) -> u64 {
+    longest_ms(rate_hz, mel_samples_needed)
+}
+
+fn longest_ms(rate_hz: u32, samples_needed: fn(u64, u32) -> u64) -> u64 {
     // Everything repeats every second, that is 25 frames.
     let n_samples = (0..u64::from(FPS))
         .map(|frame| samples_needed(frame, rate_hz) - frame_sample(frame, rate_hz))

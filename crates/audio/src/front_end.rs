@@ -11,7 +11,7 @@ mod tests;
 use lipsync_core::frames_in;
 
 use crate::{
-    AudioError, FPS, WindowStream,
+    AudioError, FPS, PatchWindows, WindowStream,
     cuts::frame_sample,
     mel::MelStream,
     resample::{Resampler, resampled_len},
@@ -91,11 +91,21 @@ impl PatchStream {
 /// Speech in, windows out, with the encoder network as a closure.
 ///
 /// The closure gets `[n, 80, 16]` patches, `n >= 1`, and answers `[n, 512]` steps. Its error type
-/// takes ours in. After any error the front-end is out of step: drop it.
+/// takes ours in. After any error the front-end is out of step: drop it. Where windows are the patches
+/// themselves ([`of_mel`](Self::of_mel)), it is never called.
 #[derive(Debug)]
 pub struct FeatureStream {
     patches: PatchStream,
-    windows: WindowStream,
+    windows: Windows,
+}
+
+/// What windows are made of.
+#[derive(Debug)]
+enum Windows {
+    /// The encoder's steps.
+    Steps(WindowStream),
+    /// What the encoder would read.
+    Patches(PatchWindows),
 }
 
 impl FeatureStream {
@@ -106,12 +116,23 @@ impl FeatureStream {
     pub fn new(rate_hz: u32, first_frame: u64) -> Result<Self, AudioError> {
         Ok(Self {
             patches: PatchStream::new(rate_hz)?,
-            windows: WindowStream::new(first_frame),
+            windows: Windows::Steps(WindowStream::new(first_frame)),
+        })
+    }
+
+    /// As [`new`](Self::new), for networks whose windows are mel rows.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`].
+    pub fn of_mel(rate_hz: u32, first_frame: u64) -> Result<Self, AudioError> {
+        Ok(Self {
+            patches: PatchStream::new(rate_hz)?,
+            windows: Windows::Patches(PatchWindows::new(first_frame)),
         })
     }
 
     /// Takes finite mono samples and appends the windows that they complete,
-    /// [`WINDOW_FLOATS`](crate::windows::WINDOW_FLOATS) each.
+    /// [`WINDOW_FLOATS`](crate::windows::WINDOW_FLOATS) or [`PATCH_FLOATS`] each.
     ///
     /// These are final: later audio and the end of the utterance do not change them. A call with
     /// `end_of_utterance = false` pushes and does not finish.
@@ -127,8 +148,13 @@ impl FeatureStream {
     ) -> Result<(), E> {
         let mut patches = Vec::new();
         self.patches.push(samples, &mut patches);
-        let steps = encoded(&patches, encode)?;
-        Ok(self.windows.push(&steps, windows)?)
+        match &mut self.windows {
+            Windows::Steps(stream) => Ok(stream.push(&encoded(&patches, encode)?, windows)?),
+            Windows::Patches(stream) => {
+                stream.push(&patches, windows);
+                Ok(())
+            }
+        }
     }
 
     /// Ends the utterance and appends its last windows, up to `ceil(n_samples x 25 / rate)` frames
@@ -137,22 +163,29 @@ impl FeatureStream {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish<E: From<AudioError>>(
-        mut self,
+        self,
         encode: impl FnMut(&[f32]) -> Result<Vec<f32>, E>,
         windows: &mut Vec<f32>,
     ) -> Result<(), E> {
         let mut patches = Vec::new();
         let n_frames = self.patches.finish(&mut patches);
-        let steps = encoded(&patches, encode)?;
-        self.windows.push(&steps, windows)?;
-        self.windows.finish(n_frames, windows);
+        match self.windows {
+            Windows::Steps(mut stream) => {
+                stream.push(&encoded(&patches, encode)?, windows)?;
+                stream.finish(n_frames, windows);
+            }
+            Windows::Patches(stream) => stream.finish(&patches, n_frames, windows),
+        }
         Ok(())
     }
 
     /// The next frame to come out.
     #[must_use]
     pub fn next_frame(&self) -> u64 {
-        self.windows.next_frame()
+        match &self.windows {
+            Windows::Steps(stream) => stream.next_frame(),
+            Windows::Patches(stream) => stream.next_frame(),
+        }
     }
 
     /// Seconds of consumed audio whose frames have not come out yet.

@@ -3,7 +3,8 @@
 //! The way of a sample: [`pcm`] decodes bytes to mono f32, [`resample`] brings any rate to 16 kHz,
 //! [`mel`] makes a row of 80 mel bands every 12.5 ms, [`steps`] cuts the rows into the patches that
 //! the audio encoder network reads (25 a second), [`windows`] groups the network's answers into the
-//! window of each video frame. [`front_end`] joins the parts; start there. [`cuts`] says how far
+//! window of each video frame; [`patch_windows`] takes the patches themselves for networks that hear mel
+//! rows. [`front_end`] joins the parts; start there. [`cuts`] says how far
 //! the front-end looks ahead and how an utterance may be cut into calls. [`silence`] listens beside all
 //! that and says which frames lie in silence.
 //!
@@ -21,6 +22,7 @@ pub mod features;
 pub mod front_end;
 mod g711;
 pub mod mel;
+pub mod patch_windows;
 pub mod pcm;
 pub mod resample;
 pub mod silence;
@@ -31,6 +33,7 @@ pub mod windows;
 
 pub use error::AudioError;
 pub use front_end::{FeatureStream, PatchStream};
+pub use patch_windows::PatchWindows;
 pub use pcm::{SampleEncoding, decode_pcm};
 pub use silence::{SilenceGate, Verdict};
 pub use windows::WindowStream;

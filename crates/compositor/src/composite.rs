@@ -3,16 +3,17 @@
 use libjpeg_turbo_rs::PixelFormat;
 
 use crate::{
-    CompositorError, EncodeOptions, Encoding, FaceCrop, Picture, bicubic, encode_with,
+    CompositorError, EncodeOptions, Encoding, FaceCrop, Picture, encode_with,
     jpeg::{self, JpegOptions},
     picture::{PIXEL_BYTES, swap_red_and_blue},
+    resize,
 };
 
 /// The generated face alone, of the size of the crop's rectangle.
 ///
 /// `generated` is the network's output as bytes: `region_px x region_px x 3`, u8 BGR, row-major,
 /// interleaved. It is put inside the crop's ring, whose pixels stay: they are the seam. Both
-/// together are then resized to the rectangle, bicubically.
+/// together are then resized to the rectangle, with the geometry's filter.
 ///
 /// # Errors
 /// [`CompositorError::GeneratedSize`].
@@ -46,7 +47,7 @@ fn bgr_patch(crop: &FaceCrop, generated: &[u8]) -> Result<Vec<u8>, CompositorErr
     let rect = crop.rect();
     let mut patch = vec![0; rect.width * rect.height * PIXEL_BYTES];
     let rows = patch.chunks_exact_mut(rect.width * PIXEL_BYTES);
-    bicubic::resize(&crop.with_region(generated)?, rows);
+    resize::resize(crop.geometry().filter, &crop.with_region(generated)?, rows);
     Ok(patch)
 }
 

@@ -6,11 +6,11 @@ use lipsync_core::{FaceGeometry, PixelRect};
 
 use crate::{
     CompositorError, Picture,
-    bicubic::{self, Source},
     picture::{PIXEL_BYTES, swap_red_and_blue},
+    resize::{self, Source},
 };
 
-/// The largest crop accepted, px. Networks have 168 and 328.
+/// The largest crop accepted, px. Networks have up to 384.
 const MAX_CROP_PX: usize = 4096;
 
 /// A face rectangle and its pixels, resized to the crop of a network family.
@@ -25,7 +25,7 @@ pub struct FaceCrop {
 }
 
 impl FaceCrop {
-    /// Cuts a rectangle out of a picture and resizes it to the geometry's crop, bicubically.
+    /// Cuts a rectangle out of a picture and resizes it to the geometry's crop, with its filter.
     ///
     /// Only pixels inside the rectangle count: at its edges they are repeated, not continued by
     /// the picture. The rectangle need not be square.
@@ -42,7 +42,7 @@ impl FaceCrop {
         let rows: Vec<&[u8]> = picture.rows_of(rect).collect();
         let mut pixels = vec![0; geometry.crop_bytes()];
         let target = pixels.chunks_exact_mut(geometry.crop_px * PIXEL_BYTES);
-        bicubic::resize(&Rows(&rows), target);
+        resize::resize(geometry.filter, &Rows(&rows), target);
         swap_red_and_blue(&mut pixels);
         Ok(Self {
             rect,

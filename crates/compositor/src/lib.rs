@@ -27,7 +27,6 @@
 //! and returns a [`CompositorError`]. None panics, whatever the bytes.
 #![forbid(unsafe_code)]
 
-mod bicubic;
 mod composite;
 mod decode;
 mod encode;
@@ -35,11 +34,13 @@ mod error;
 mod essence;
 mod exif;
 mod face_crop;
+mod feather;
 mod header;
 mod jpeg;
 mod marking;
 mod oddities;
 mod picture;
+mod resize;
 mod splice;
 mod yuv;
 
@@ -48,6 +49,7 @@ pub use decode::{DECODER, DecodeLimits, decode};
 pub use encode::{EncodeOptions, Encoding, encode, encode_with};
 pub use error::{CompositorError, ImageFormat};
 pub use face_crop::FaceCrop;
+pub use feather::feather;
 pub use header::probe;
 pub use jpeg::ENCODER;
 pub use oddities::{Oddities, oddities};

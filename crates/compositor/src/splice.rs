@@ -25,10 +25,11 @@ use libjpeg_turbo_rs::PixelFormat;
 use lipsync_core::{PixelRect, saturate::usize_of};
 
 use crate::{
-    CompositorError, FaceCrop, Picture, bicubic,
+    CompositorError, FaceCrop, Picture,
     jpeg::{self, JFIF_END, JpegOptions, MCU_PX, Scan},
     marking::JPEG_MARKING,
     picture::PIXEL_BYTES,
+    resize,
 };
 
 mod interval;
@@ -215,7 +216,11 @@ impl BakedFrame {
         }
         let face = crop.with_region(generated)?;
         let mut pixels = self.region.around(&self.surroundings);
-        bicubic::resize(&face, self.region.face_rows(&mut pixels));
+        resize::resize(
+            crop.geometry().filter,
+            &face,
+            self.region.face_rows(&mut pixels),
+        );
         let options = JpegOptions {
             is_marked: false,
             ..self.table.frame_options()

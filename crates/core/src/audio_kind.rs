@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Which audio encoder a generator was trained with.
+/// What a generator hears: the features of an audio encoder, or sound as it is.
 ///
 /// The shape of a network's audio window shows it ([`Family::kind_of`](crate::Family::kind_of)); a manifest or the
 /// configuration may name it as a check. Its [`Family`](crate::Family) says what it means for a network.
@@ -14,16 +14,19 @@ pub enum AudioKind {
     Hubert,
     /// wenet features.
     Wenet,
+    /// The mel spectrogram itself, which networks of the Wav2Lip family hear.
+    Mel,
 }
 
 impl AudioKind {
-    /// Parses `ave`, `hubert` or `wenet`.
+    /// Parses `ave`, `hubert`, `wenet` or `mel`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "ave" => Some(Self::Ave),
             "hubert" => Some(Self::Hubert),
             "wenet" => Some(Self::Wenet),
+            "mel" => Some(Self::Mel),
             _ => None,
         }
     }
@@ -35,6 +38,7 @@ impl fmt::Display for AudioKind {
             Self::Ave => "ave",
             Self::Hubert => "hubert",
             Self::Wenet => "wenet",
+            Self::Mel => "mel",
         })
     }
 }

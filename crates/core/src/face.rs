@@ -1,7 +1,26 @@
 //! How a face rectangle of a background frame relates to the network's square tensors.
 //!
 //! A rectangle is cropped and resized to the *crop* (328x328). The network sees only the *region*: the
-//! crop without a ring of 4 pixels. That ring is the seam and always keeps its original pixels. The masked copy of the region is black inside the *mask*.
+//! crop without a ring of 4 pixels. That ring is the seam and always keeps its original pixels; networks of
+//! the Wav2Lip family have none. The masked copy of the region is black inside the *mask*.
+
+/// A picture of the face that a network sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FacePart {
+    /// All of the region.
+    Whole,
+    /// The region, zeros inside the mask.
+    Masked,
+}
+
+/// How pictures become smaller or larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResizeFilter {
+    /// OpenCV's `INTER_CUBIC`.
+    Cubic,
+    /// OpenCV's `INTER_LINEAR`.
+    Linear,
+}
 
 /// The squares that a network works on, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,9 +35,16 @@ pub struct FaceGeometry {
     pub mask_x: (usize, usize),
     /// Mouth mask inside the region: `y` range, end exclusive.
     pub mask_y: (usize, usize),
+    /// What the network's input is made of, in the order of its channels, three each.
+    pub inputs: [FacePart; 2],
+    /// How the rectangle becomes the crop, and the crop the rectangle again.
+    pub filter: ResizeFilter,
 }
 
 impl FaceGeometry {
+    /// Channels of the network's input: two pictures.
+    pub const CHANNELS: usize = 6;
+
     /// The 320-pixel networks ("328"): mask x 5..=314, y 5..=309.
     pub const LARGE: Self = Self {
         region_px: 320,
@@ -26,6 +52,8 @@ impl FaceGeometry {
         ring_px: 4,
         mask_x: (5, 315),
         mask_y: (5, 310),
+        inputs: [FacePart::Whole, FacePart::Masked],
+        filter: ResizeFilter::Cubic,
     };
     /// The 160-pixel networks: mask x 5..=154, y 5..=149.
     pub const SMALL: Self = Self {
@@ -34,7 +62,24 @@ impl FaceGeometry {
         ring_px: 4,
         mask_x: (5, 155),
         mask_y: (5, 150),
+        inputs: [FacePart::Whole, FacePart::Masked],
+        filter: ResizeFilter::Cubic,
     };
+
+    /// A network of the Wav2Lip family with faces of `side` pixels: all of the rectangle, its lower half
+    /// black in the masked copy, which comes first.
+    #[must_use]
+    pub const fn wav2lip(side: usize) -> Self {
+        Self {
+            region_px: side,
+            crop_px: side,
+            ring_px: 0,
+            mask_x: (0, side),
+            mask_y: (side / 2, side),
+            inputs: [FacePart::Masked, FacePart::Whole],
+            filter: ResizeFilter::Linear,
+        }
+    }
 
     /// Bytes of a region: `region_px x region_px x 3`, u8 BGR, row-major, interleaved.
     #[must_use]
@@ -69,8 +114,20 @@ mod tests {
     }
 
     #[test]
+    fn wav2lip_masks_the_lower_half_at_full_width() {
+        let g = FaceGeometry::wav2lip(96);
+        assert!(g.is_masked(0, 48) && g.is_masked(95, 95));
+        assert!(!g.is_masked(0, 47) && !g.is_masked(95, 0));
+        assert_eq!(g.region_bytes(), g.crop_bytes());
+    }
+
+    #[test]
     fn the_ring_lies_between_crop_and_region() {
-        for g in [FaceGeometry::LARGE, FaceGeometry::SMALL] {
+        for g in [
+            FaceGeometry::LARGE,
+            FaceGeometry::SMALL,
+            FaceGeometry::wav2lip(256),
+        ] {
             assert_eq!(g.region_px + 2 * g.ring_px, g.crop_px);
         }
     }

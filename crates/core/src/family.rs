@@ -3,8 +3,7 @@
 //! The engine checks networks against it and packs faces as it says, the audio front-end takes its
 //! sizes from it, the registry checks a model's windows and steps, the server asks whether it can make
 //! windows at all. A new family is a new value here. What it asks for and nobody can do yet fails to
-//! compile: a check stands beside the code that is written for one form only. Not here yet, since all
-//! networks agree: the filter of crop and paste, which is cubic.
+//! compile: a check stands beside the code that is written for one form only.
 
 use crate::{AudioKind, FaceGeometry, Fps};
 
@@ -13,7 +12,8 @@ use crate::{AudioKind, FaceGeometry, Fps};
 pub struct Family {
     /// How messages call it.
     pub name: &'static str,
-    /// The squares that its networks work on, the largest first; their masks and rings included.
+    /// The squares that its networks work on, the largest first; with masks, rings and filters. No two
+    /// families have regions of one size.
     pub faces: &'static [FaceGeometry],
     /// How pixels become numbers and numbers pixels.
     pub pixels: PixelForm,
@@ -26,8 +26,6 @@ pub struct Family {
 pub struct PixelForm {
     /// Colours of a picture, input or output.
     pub order: ColourOrder,
-    /// The pictures that the visual input is made of, in the order of its channels, three each.
-    pub inputs: &'static [FacePart],
     /// What the bytes 0 and 255 become in the input, linearly.
     pub input_range: [i16; 2],
     /// What becomes the bytes 0 and 255 in the output, linearly and rounded down; values outside are
@@ -40,15 +38,6 @@ pub struct PixelForm {
 pub enum ColourOrder {
     /// Blue, green, red.
     Bgr,
-}
-
-/// A picture of the face that a network sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FacePart {
-    /// All of the region.
-    Whole,
-    /// The region, zeros inside the mask.
-    Masked,
 }
 
 /// How one kind of audio comes to a network.
@@ -71,6 +60,9 @@ pub enum WindowSource {
     Client,
     /// Feature steps, which clients send or an audio encoder makes of sound.
     Steps(StepForm),
+    /// The mel rows from the frame's own time on, as an audio encoder would read them. No network makes
+    /// them, and clients send sound or whole windows.
+    Mel,
 }
 
 /// How windows are made of feature steps, and steps of mel rows.
@@ -93,6 +85,8 @@ pub struct StepForm {
 pub enum NoSteps {
     /// Clients send whole windows.
     WholeWindows,
+    /// Windows are made of sound without any.
+    Sound,
     /// Steps are made so many times a second, which is not the model's fps.
     OtherFps(Fps),
 }
@@ -109,20 +103,12 @@ impl StepForm {
 }
 
 impl PixelForm {
-    /// What the engine's kernels pack and unpack: the whole face and the masked one, BGR, numbers from
-    /// 0 to 1.
-    pub const WHOLE_AND_MASKED: Self = Self {
+    /// What the engine's kernels pack and unpack: BGR, numbers from 0 to 1.
+    pub const UNIT_BGR: Self = Self {
         order: ColourOrder::Bgr,
-        inputs: &[FacePart::Whole, FacePart::Masked],
         input_range: [0, 1],
         output_range: [0, 1],
     };
-
-    /// Channels of the visual input.
-    #[must_use]
-    pub const fn n_channels(&self) -> usize {
-        3 * self.inputs.len()
-    }
 }
 
 impl Family {
@@ -132,7 +118,7 @@ impl Family {
     pub const U_NET: Self = Self {
         name: "u-net",
         faces: &[FaceGeometry::LARGE, FaceGeometry::SMALL],
-        pixels: PixelForm::WHOLE_AND_MASKED,
+        pixels: PixelForm::UNIT_BGR,
         audio: &[
             AudioForm {
                 kind: AudioKind::Ave,
@@ -155,18 +141,68 @@ impl Family {
         ],
     };
 
+    /// The networks of Wav2Lip and of its larger relatives, which hear mel rows.
+    pub const WAV2LIP: Self = Self {
+        name: "wav2lip",
+        faces: &[
+            FaceGeometry::wav2lip(384),
+            FaceGeometry::wav2lip(288),
+            FaceGeometry::wav2lip(256),
+            FaceGeometry::wav2lip(96),
+        ],
+        pixels: PixelForm::UNIT_BGR,
+        audio: &[AudioForm {
+            kind: AudioKind::Mel,
+            fps: Fps::at_least_1(25),
+            windows: &[[1, StepForm::AVE.n_mels, StepForm::AVE.n_rows]],
+            source: WindowSource::Mel,
+        }],
+    };
+
+    /// All families.
+    pub const ALL: [&'static Self; 2] = [&Self::U_NET, &Self::WAV2LIP];
+
+    /// The family whose networks have faces of `region_px` pixels.
+    #[must_use]
+    pub fn of_region(region_px: usize) -> Option<&'static Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|family| family.face(region_px).is_some())
+    }
+
+    /// The kind of audio that has windows of this shape, in any family. No two kinds share one.
+    #[must_use]
+    pub fn kind_of_window(window: [usize; 3]) -> Option<AudioKind> {
+        Self::ALL.iter().find_map(|family| family.kind_of(window))
+    }
+
+    /// How a kind of audio comes to the networks that hear it. One family hears each kind.
+    #[must_use]
+    pub fn form_of(kind: AudioKind) -> &'static AudioForm {
+        let mut forms = Self::ALL.iter().flat_map(|family| family.audio);
+        let found = forms.find(|form| form.kind == kind);
+        // Every kind is one of theirs; a test goes through all.
+        found.unwrap_or(&Self::U_NET.audio[0])
+    }
+
+    /// The sides of the regions of all families in words, for messages: `320, 160, 384, ...`.
+    #[must_use]
+    pub fn all_sides() -> String {
+        let faces = Self::ALL.iter().flat_map(|family| family.faces);
+        let sides: Vec<String> = faces.map(|face| face.region_px.to_string()).collect();
+        sides.join(", ")
+    }
+
+    /// The audio windows of all families in words, for messages: `ave [32, 16, 16], ...`.
+    #[must_use]
+    pub fn all_windows() -> String {
+        Self::ALL.map(Self::windows).join(", ")
+    }
+
     /// The squares of a network whose input is `region_px` wide, if the family has such a one.
     #[must_use]
     pub fn face(&self, region_px: usize) -> Option<FaceGeometry> {
         let mut faces = self.faces.iter().copied();
         faces.find(|face| face.region_px == region_px)
-    }
-
-    /// The sides of the region in words, for messages: `320 or 160`.
-    #[must_use]
-    pub fn region_sides(&self) -> String {
-        let sides: Vec<String> = self.faces.iter().map(|f| f.region_px.to_string()).collect();
-        sides.join(" or ")
     }
 
     /// The audio windows of its networks in words, for messages: `ave [32, 16, 16], ...`.
@@ -198,6 +234,12 @@ impl Family {
 }
 
 impl AudioForm {
+    /// Whether windows are made of sound as it is, at the rate of a model of `fps` frames per second.
+    #[must_use]
+    pub fn is_mel_at(&self, fps: Fps) -> bool {
+        self.source == WindowSource::Mel && self.fps == fps
+    }
+
     /// How windows are made of steps for a model of `fps` frames per second.
     ///
     /// # Errors
@@ -205,6 +247,7 @@ impl AudioForm {
     pub fn steps_at(&self, fps: Fps) -> Result<StepForm, NoSteps> {
         match self.source {
             WindowSource::Client => Err(NoSteps::WholeWindows),
+            WindowSource::Mel => Err(NoSteps::Sound),
             WindowSource::Steps(form) if form.fps != fps => Err(NoSteps::OtherFps(form.fps)),
             WindowSource::Steps(form) => Ok(form),
         }
@@ -222,14 +265,34 @@ mod tests {
         assert_eq!(FAMILY.face(320), Some(FaceGeometry::LARGE));
         assert_eq!(FAMILY.face(160), Some(FaceGeometry::SMALL));
         assert_eq!((FAMILY.face(0), FAMILY.face(256)), (None, None));
-        assert_eq!(FAMILY.region_sides(), "320 or 160");
-        assert_eq!(FAMILY.pixels.n_channels(), 6);
+        for (side, family) in [(160, Family::U_NET), (96, Family::WAV2LIP)] {
+            assert_eq!(Family::of_region(side), Some(&family));
+        }
+        assert_eq!(Family::of_region(128), None);
+        assert_eq!(Family::all_sides(), "320, 160, 384, 288, 256, 96");
+    }
+
+    #[test]
+    fn families_share_no_face_and_no_window() {
+        for (i, family) in Family::ALL.into_iter().enumerate() {
+            for other in &Family::ALL[i + 1..] {
+                let shares = |face: &FaceGeometry| other.face(face.region_px).is_some();
+                assert!(!family.faces.iter().any(shares));
+                let windows = |family: &Family| family.audio.iter().flat_map(|form| form.windows);
+                assert!(!windows(family).any(|w| other.kind_of(*w).is_some()));
+            }
+        }
     }
 
     #[test]
     fn every_kind_is_heard_and_a_window_of_steps_holds_them() {
-        for kind in [AudioKind::Ave, AudioKind::Hubert, AudioKind::Wenet] {
-            let form = FAMILY.audio(kind).expect("a form");
+        for kind in [
+            AudioKind::Ave,
+            AudioKind::Hubert,
+            AudioKind::Wenet,
+            AudioKind::Mel,
+        ] {
+            let form = Family::form_of(kind);
             assert_eq!(form.kind, kind);
             if let WindowSource::Steps(steps) = form.source {
                 let window = steps.n_floats * steps.n_steps;
@@ -247,6 +310,8 @@ mod tests {
             }
         }
         assert_eq!(FAMILY.kind_of([1, 80, 16]), None);
+        assert_eq!(Family::kind_of_window([1, 80, 16]), Some(AudioKind::Mel));
+        assert_eq!(Family::kind_of_window([1, 80, 15]), None);
     }
 
     #[test]
@@ -262,5 +327,7 @@ mod tests {
             of(AudioKind::Wenet).steps_at(Fps::at_least_1(20)),
             Err(NoSteps::WholeWindows)
         );
+        let mel = Family::form_of(AudioKind::Mel);
+        assert_eq!(mel.steps_at(mel.fps), Err(NoSteps::Sound));
     }
 }

@@ -15,9 +15,6 @@ use crate::{
     import::{TensorInfo, describe_ends, import_simplified},
 };
 
-/// What generators are checked against.
-const FAMILY: Family = Family::U_NET;
-
 /// A generator's graph, simplified, its ends cut to fit.
 pub(crate) struct GeneratorGraph {
     pub graph: Graph,
@@ -105,13 +102,15 @@ pub(crate) fn role_of(
     }
     let (geometry, visual_index) = fit_generator(ends, &inputs, &outputs)?;
     let Shape { c, h, w } = inputs[1 - visual_index];
-    match FAMILY.kind_of([c, h, w]) {
+    let family = Family::of_region(geometry.region_px);
+    let family = family.unwrap_or(&Family::U_NET);
+    match family.kind_of([c, h, w]) {
         Some(audio) => Ok(Role::Generator {
             region_px: geometry.region_px,
             audio,
         }),
         None => Err(EngineError::Contract {
-            expected: format!("audio windows of {}", FAMILY.windows()),
+            expected: format!("audio windows of {}", family.windows()),
             found: format!("{:?}", [c, h, w]),
         }),
     }
@@ -119,8 +118,9 @@ pub(crate) fn role_of(
 
 /// The squares of a network whose visual input has this shape, if it can be one.
 fn face_of(shape: Shape) -> Option<FaceGeometry> {
-    let fits = shape.c == FAMILY.pixels.n_channels() && shape.h == shape.w;
-    fits.then(|| FAMILY.face(shape.h)).flatten()
+    let fits = shape.c == FaceGeometry::CHANNELS && shape.h == shape.w;
+    let family = fits.then(|| Family::of_region(shape.h)).flatten()?;
+    family.face(shape.h)
 }
 
 /// Whether an input of this shape can be the visual one.
@@ -137,8 +137,8 @@ pub(crate) fn fit_generator(
     let refused = || EngineError::Contract {
         expected: format!(
             "visual [B, {}, S, S] (S {}) and audio [B, C, H, W] to [B, 3, S, S]",
-            FAMILY.pixels.n_channels(),
-            FAMILY.region_sides(),
+            FaceGeometry::CHANNELS,
+            Family::all_sides(),
         ),
         found: describe_ends(inputs, outputs),
     };

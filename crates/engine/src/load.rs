@@ -10,8 +10,9 @@ use crate::{
     graph::Shape,
 };
 
-/// Loads a generator: visual `[B, 6, S, S]` with S 320 or 160, audio `[B, C, H, W]`, in either order
-/// and under any names, to `[B, 3, S, S]`; B open or 1.
+/// Loads a generator: visual `[B, 6, S, S]`, audio `[B, C, H, W]`, in either order and under any names, to
+/// `[B, 3, S, S]`; B open or 1, S as one of the [families](lipsync_core::Family) has it. On a GPU, those of
+/// Wav2Lip are refused.
 ///
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`](crate::Network::load).

@@ -22,7 +22,7 @@ pub struct Model {
     pub width: u32,
     /// Height of full frames, px.
     pub height: u32,
-    /// `ave`, `hubert` or `wenet`.
+    /// `ave`, `hubert`, `wenet` or `mel`.
     pub audio_kind: String,
 }
 
@@ -42,7 +42,7 @@ impl Model {
     /// Bytes of one feature step or window.
     ///
     /// *Shapes:* f32; a step `[512]` (AVE only); a window `[32, 16, 16]` (AVE), `[32, 32, 32]`
-    /// (`HuBERT`) or `[256, 16, 32]` (wenet).
+    /// (`HuBERT`), `[256, 16, 32]` (wenet) or `[1, 80, 16]` (mel).
     ///
     /// # Errors
     /// [`Error::NoShape`] for a kind of unknown shape.
@@ -52,6 +52,7 @@ impl Model {
             (Input::Windows, "ave") => ("windows", Some(32 * 16 * 16)),
             (Input::Windows, "hubert") => ("windows", Some(32 * 32 * 32)),
             (Input::Windows, "wenet") => ("windows", Some(256 * 16 * 32)),
+            (Input::Windows, "mel") => ("windows", Some(80 * 16)),
             (Input::Windows, _) => ("windows", None),
             _ => ("steps", None),
         };

@@ -115,7 +115,7 @@ pub enum RegistryError {
     },
     /// Neither the configuration nor a manifest says how the audio is encoded, and the network does not show it.
     #[error(
-        "the model's audio_kind (ave, hubert or wenet) must be configured: no kind has the windows {found:?} that its \
+        "the model's audio_kind (ave, hubert, wenet or mel) must be configured: no kind has the windows {found:?} that its \
          generator reads"
     )]
     AudioKindMissing {

@@ -40,6 +40,8 @@ pub(crate) struct Avatar {
     pub fps: Fps,
     /// Whether the generator's numbers may leave 0..1 and are cut off there.
     pub cuts_output: bool,
+    /// How soft the edges of the face are, percent of its side.
+    pub feather: u8,
     /// What is shown in silence.
     pub rest: Rest,
     /// In order, at least one.
@@ -116,6 +118,7 @@ struct Parts {
     audio_kind: Option<AudioKind>,
     fps: Option<u32>,
     cuts_output: bool,
+    feather: u8,
     rest: Rest,
     frames: PathBuf,
     rectangles: PathBuf,
@@ -136,7 +139,7 @@ impl Avatar {
                 kind
             }
         };
-        let audio = audio_form(kind)?;
+        let audio = audio_form(kind);
         let fps = parts.fps(config, audio)?;
         let frames = frames(&parts, &fence, max_frames)?;
         let rectangles = pair(&frames, rectangles::read(&fence, &parts.rectangles)?)?;
@@ -151,6 +154,7 @@ impl Avatar {
             audio,
             fps,
             cuts_output: parts.cuts_output,
+            feather: parts.feather,
             rest: parts.rest,
             rectangles: rectangles.into_iter().take(frames.paths.len()).collect(),
             frames: frames.paths,
@@ -174,7 +178,7 @@ impl Avatar {
         let parts = Parts::find(config, &fence)?;
         // Where nobody names the kind, only the generator shows it, which is not read here.
         if let Some(kind) = parts.audio_kind(config) {
-            parts.fps(config, audio_form(kind)?)?;
+            parts.fps(config, audio_form(kind))?;
         }
         let encoder = config.audio_encoder.as_ref();
         let encoder = encoder.or(parts.audio_encoder.as_ref());
@@ -226,17 +230,13 @@ fn infer_audio_kind(parts: &Parts, fence: &Fence) -> Result<AudioKind, RegistryE
     const WHAT: &str = "generator";
     let onnx = network_file::read(fence, &parts.generator, WHAT)?;
     let found = lipsync_engine::audio_shape(&onnx).map_err(|error| load::network(WHAT, error))?;
-    let kind = Family::U_NET.kind_of(found);
+    let kind = Family::kind_of_window(found);
     kind.ok_or(RegistryError::AudioKindMissing { found })
 }
 
 /// How a kind of audio comes to the networks that are served.
-pub(crate) fn audio_form(kind: AudioKind) -> Result<&'static AudioForm, RegistryError> {
-    let family = Family::U_NET;
-    family.audio(kind).ok_or_else(|| RegistryError::Contract {
-        expected: format!("a kind of audio that {} networks hear", family.name),
-        found: kind.to_string(),
-    })
+pub(crate) fn audio_form(kind: AudioKind) -> &'static AudioForm {
+    Family::form_of(kind)
 }
 
 fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Numbered, RegistryError> {
@@ -286,6 +286,7 @@ impl Parts {
                 audio_kind: None,
                 fps: None,
                 cuts_output: false,
+                feather: 0,
                 rest: Rest::default(),
                 frames: background_dir.clone(),
                 rectangles: crop_rects_path.clone(),
@@ -328,6 +329,7 @@ impl Parts {
             audio_kind: manifest.audio_kind,
             fps: manifest.fps,
             cuts_output: manifest.cut_output,
+            feather: manifest.feather,
             rest: manifest.rest,
             frames: manifest.frames,
             rectangles: manifest.crop_rectangles,
@@ -355,6 +357,7 @@ impl Parts {
             audio_kind: None,
             fps: None,
             cuts_output: false,
+            feather: 0,
             rest: Rest::default(),
             n_frames: None,
         })

@@ -15,7 +15,7 @@
 //! | SyncTalk_2D dataset | the only ONNX file in `checkpoint/` or the folder | `full_body_img/<i>.jpg` | `landmarks/<i>.lms` |
 //!
 //! `avatar.yaml` has the keys `generator`, `frames`, `crop_rectangles`, and as options `audio_kind`, `name`, `fps`,
-//! `audio_encoder`, `cut_output`, `rest`, `license` and `about`, under which anything goes. Where nobody names the audio kind, the shape
+//! `audio_encoder`, `cut_output`, `feather`, `rest`, `license` and `about`, under which anything goes. Where nobody names the audio kind, the shape
 //! of the generator's audio window shows it.
 //!
 //! Frames are JPEG or PNG files of one size, in the order of the numbers in their names. Landmarks and the keys

@@ -26,8 +26,6 @@ use crate::{
 
 const GENERATOR: &str = "generator";
 const AUDIO_ENCODER: &str = "audio encoder";
-/// What generators are checked against.
-const FAMILY: Family = Family::U_NET;
 
 /// Gets room for a model.
 pub(crate) trait Room: MakeRoom {
@@ -93,7 +91,8 @@ impl Loading<'_> {
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder((&fence, path), avatar.audio))
             .transpose()?;
-        if avatar.rest == Rest::Generated && audio_encoder.is_none() {
+        let hears_mel = avatar.audio.is_mel_at(avatar.fps);
+        if avatar.rest == Rest::Generated && audio_encoder.is_none() && !hears_mel {
             return Err(RegistryError::RestWithoutEncoder);
         }
         let n_frames = files.len();
@@ -101,6 +100,7 @@ impl Loading<'_> {
             (avatar.rest == Rest::Generated).then(|| RestFaces::new(n_frames, self.frame_budget));
         let model = Model {
             rest,
+            feather: avatar.feather,
             id: self.config.id.clone(),
             frames: Arc::new(self.frames(files, &*generator)),
             generator,
@@ -189,18 +189,20 @@ impl Loading<'_> {
         let generator = self.loader.generator(onnx, device, precision.precision);
         let generator = generator.map_err(|e| network(GENERATOR, e))?;
         let geometry = generator.geometry();
-        if FAMILY.face(geometry.region_px) != Some(geometry) {
+        let family = Family::of_region(geometry.region_px);
+        if family.and_then(|family| family.face(geometry.region_px)) != Some(geometry) {
             return Err(RegistryError::Contract {
-                expected: format!("a face region of {} pixels", FAMILY.region_sides()),
+                expected: format!("a face region of {} pixels", Family::all_sides()),
                 found: format!("{} pixels", geometry.region_px),
             });
         }
         let shape = generator.audio_shape();
         let AudioForm { kind, windows, .. } = audio;
-        if !windows.contains(&shape) {
+        let is_heard = family.is_some_and(|family| family.audio(*kind).is_some());
+        if !windows.contains(&shape) || !is_heard {
             return Err(RegistryError::Contract {
                 expected: format!("{kind} windows of {windows:?}"),
-                found: match FAMILY.kind_of(shape) {
+                found: match Family::kind_of_window(shape) {
                     Some(other) => format!("{shape:?}, which audio_kind: {other} has"),
                     None => format!("{shape:?}"),
                 },
@@ -216,10 +218,13 @@ impl Loading<'_> {
     ) -> Result<Arc<dyn AudioEncoder>, RegistryError> {
         let kind = audio.kind;
         let WindowSource::Steps(step) = audio.source else {
-            return Err(RegistryError::Contract {
-                expected: format!("no audio encoder: {kind} features are made by clients"),
-                found: "one".into(),
-            });
+            let expected = if audio.source == WindowSource::Mel {
+                format!("no audio encoder: networks of kind {kind} hear the spectrogram itself")
+            } else {
+                format!("no audio encoder: {kind} features are made by clients")
+            };
+            let found = "one".into();
+            return Err(RegistryError::Contract { expected, found });
         };
         let onnx = network_file::read(fence, path, AUDIO_ENCODER)?;
         let encoder = self.loader.audio_encoder(&onnx);

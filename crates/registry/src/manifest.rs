@@ -2,13 +2,14 @@
 //!
 //! ```yaml
 //! name: Mira                            # for people
-//! audio_kind: ave                       # optional: ave, hubert or wenet; checked against the generator
+//! audio_kind: ave                       # optional: ave, hubert, wenet or mel; checked against the generator
 //! fps: 25                               # optional: the audio kind's
 //! generator: generator.onnx
 //! audio_encoder: audio_encoder.onnx     # optional
 //! frames: frames                        # a folder of numbered JPEG or PNG files
 //! crop_rectangles: crop_rectangles.json # or a folder of .lms landmarks
 //! cut_output: false                     # optional: take a generator whose numbers leave 0..1, and cut them off
+//! feather: 0                            # optional: how soft the edges of the face are, percent of its side
 //! rest: background                      # optional: what is shown in silence; or generated
 //! license: MIT OR Apache-2.0            # optional, for people
 //! about: { anything: at all }           # optional
@@ -49,6 +50,8 @@ pub(crate) struct Manifest {
     pub crop_rectangles: PathBuf,
     #[serde(default)]
     pub cut_output: bool,
+    #[serde(default, deserialize_with = "feather")]
+    pub feather: u8,
     #[serde(default)]
     pub rest: Rest,
     pub license: Option<String>,
@@ -120,6 +123,22 @@ enum AudioKindName {
     Ave,
     Hubert,
     Wenet,
+    Mel,
+}
+
+/// Most of a face's side that its soft edge takes, percent.
+const MAX_FEATHER: u64 = 25;
+
+fn feather<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    let percent = u64::deserialize(from)?;
+    let small = u8::try_from(percent)
+        .ok()
+        .filter(|_| percent <= MAX_FEATHER);
+    small.ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "feather: expected 0 to {MAX_FEATHER} percent, found {percent}"
+        ))
+    })
 }
 
 fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<Option<AudioKind>, D::Error> {
@@ -160,6 +179,11 @@ mod tests {
         for (text, at, expected) in [
             (format!("{GOOD}fsp: 25\n"), (5, 1), "unknown field `fsp`"),
             (format!("{GOOD}fps: many\n"), (5, 6), "invalid type"),
+            (
+                format!("{GOOD}feather: 26\n"),
+                (1, 1),
+                "feather: expected 0 to 25 percent, found 26",
+            ),
             (
                 GOOD.replace("ave", "mp3"),
                 (1, 13),

@@ -34,6 +34,8 @@ pub struct Model {
     pub(crate) audio: &'static AudioForm,
     pub(crate) fps: Fps,
     pub(crate) frames: Arc<Frames>,
+    /// Percent of the face's side.
+    pub(crate) feather: u8,
     pub(crate) rest: Option<RestFaces>,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) usage: Arc<Usage>,
@@ -80,6 +82,13 @@ impl Model {
         self.audio.kind
     }
 
+    /// Whether the server makes windows of sound for it.
+    #[must_use]
+    pub fn hears_sound(&self) -> bool {
+        let has_steps = self.audio_encoder.is_some() && self.audio.steps_at(self.fps).is_ok();
+        has_steps || self.audio.is_mel_at(self.fps)
+    }
+
     /// How its audio comes to the generator.
     #[must_use]
     pub fn audio_form(&self) -> &'static AudioForm {
@@ -96,6 +105,12 @@ impl Model {
     #[must_use]
     pub fn geometry(&self) -> FaceGeometry {
         self.generator.geometry()
+    }
+
+    /// How wide the soft edge of a pasted face is, pixels of the generator's face; 0 where it is hard.
+    #[must_use]
+    pub fn feather_px(&self) -> usize {
+        self.geometry().region_px * usize::from(self.feather) / 100
     }
 
     /// The faces that it shows where nobody speaks; `None` where it shows its background frames.

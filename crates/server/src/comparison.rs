@@ -93,7 +93,7 @@ pub fn compare(
 
 /// `[n_frames, C, H, W]`.
 fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), ServeError> {
-    if model.audio_encoder().is_none() || model.fps().get() != FPS {
+    if !model.hears_sound() {
         let n_floats = n_frames * window_floats(model);
         let windows = SplitMix64::new(1).floats(n_floats, -1.0, 1.0);
         return Ok((windows.into(), AudioSource::Random));

@@ -14,7 +14,8 @@ use lipsync_audio::{
     windows::{STEP_FLOATS, frames_of_steps},
 };
 use lipsync_core::{
-    family::NoSteps,
+    Fps,
+    family::{NoSteps, WindowSource},
     frames_in,
     saturate::{u64_of, usize_of},
 };
@@ -265,7 +266,7 @@ fn windows_of_pcm(
     wanted: &Wanted,
     decode: &mut impl FnMut(&[u8]) -> Result<Vec<f32>, ServeError>,
 ) -> Result<Vec<f32>, ServeError> {
-    let encoder = StepsNeeded::with_encoder(model, "pcm")?;
+    let ear = Ear::of(model, "pcm")?;
     let rate_hz = format.rate_hz;
     let first_frame = cut.first_frame as u64;
     let n_samples = (samples.len() / format.item_bytes()) as u64;
@@ -286,19 +287,20 @@ fn windows_of_pcm(
         };
         &samples[at(from_frame)..at(from_frame + PIECE_FRAMES)]
     };
-    let mut stream =
-        FeatureStream::new(rate_hz, first_frame - n_skipped).map_err(in_field("pcm"))?;
+    let mut stream = ear
+        .stream(rate_hz, first_frame - n_skipped)
+        .map_err(in_field("pcm"))?;
     let mut windows = Vec::new();
     let n_floats = floats_of(model, n_most);
     let mut frame = n_skipped;
     while windows.len() < n_floats && !piece(frame).is_empty() {
         let mono = decode(piece(frame))?;
-        stream.push(&mono, |patches| encode(encoder, patches), &mut windows)?;
+        stream.push(&mono, |patches| ear.encode(patches), &mut windows)?;
         frame += PIECE_FRAMES;
     }
     if cut.end_of_utterance {
         if windows.len() < n_floats {
-            stream.finish(|patches| encode(encoder, patches), &mut windows)?;
+            stream.finish(|patches| ear.encode(patches), &mut windows)?;
         }
         truncate(model, &mut windows, n_most);
     } else {
@@ -390,32 +392,78 @@ impl StepsNeeded {
                 field,
                 format!("a model of audio kind {} takes whole windows", audio.kind),
             )),
-            Err(NoSteps::OtherFps(steps)) => Err(ServeError::BrokenModel {
-                reason: format!(
-                    "its feature steps are made {steps} times a second, its fps is {fps}"
+            Err(NoSteps::Sound) => Err(ServeError::invalid(
+                field,
+                format!(
+                    "a model of audio kind {} takes sound or whole windows, no feature steps",
+                    audio.kind
                 ),
-            }),
+            )),
+            Err(NoSteps::OtherFps(steps)) => Err(other_fps("feature steps", steps, fps)),
+        }
+    }
+}
+
+fn other_fps(what: &str, made: Fps, fps: Fps) -> ServeError {
+    let reason = format!("its {what} are made {made} times a second, its fps is {fps}");
+    ServeError::BrokenModel { reason }
+}
+
+/// What makes windows of sound for a model.
+#[derive(Clone, Copy)]
+pub(crate) enum Ear<'a> {
+    /// The model's audio encoder.
+    Encoder(&'a dyn AudioEncoder),
+    /// Nothing but the spectrogram.
+    Mel,
+}
+
+impl<'a> Ear<'a> {
+    /// That of a model.
+    ///
+    /// # Errors
+    /// As [`StepsNeeded::given`]; [`ServeError::Invalid`] also where a model has no audio encoder and needs one.
+    pub(crate) fn of(model: &'a Model, field: &str) -> Result<Self, ServeError> {
+        let (audio, fps) = (model.audio_form(), model.fps());
+        if audio.source == WindowSource::Mel {
+            return if audio.is_mel_at(fps) {
+                Ok(Self::Mel)
+            } else {
+                Err(other_fps("windows", audio.fps, fps))
+            };
+        }
+        StepsNeeded::given(model, field)?;
+        let encoder = model.audio_encoder().ok_or_else(|| {
+            let text = "this model has no audio encoder: send feature steps or windows";
+            ServeError::invalid(field, text)
+        })?;
+        Ok(Self::Encoder(&**encoder))
+    }
+
+    /// An empty utterance.
+    ///
+    /// # Errors
+    /// [`AudioError::SampleRate`].
+    pub(crate) fn stream(
+        self,
+        rate_hz: u32,
+        first_frame: u64,
+    ) -> Result<FeatureStream, AudioError> {
+        match self {
+            Self::Encoder(_) => FeatureStream::new(rate_hz, first_frame),
+            Self::Mel => FeatureStream::of_mel(rate_hz, first_frame),
         }
     }
 
-    /// And it has an audio encoder.
+    /// The steps of some patches, for a stream that asks for them.
     ///
     /// # Errors
-    /// As [`Self::given`].
-    pub(crate) fn with_encoder<'a>(
-        model: &'a Model,
-        field: &str,
-    ) -> Result<&'a dyn AudioEncoder, ServeError> {
-        Self::given(model, field)?;
-        model
-            .audio_encoder()
-            .map(|encoder| &**encoder)
-            .ok_or_else(|| {
-                ServeError::invalid(
-                    field,
-                    "this model has no audio encoder: send feature steps or windows",
-                )
-            })
+    /// [`ServeError::Internal`]: patches are well-formed by construction.
+    pub(crate) fn encode(self, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
+        match self {
+            Self::Encoder(encoder) => encode(encoder, patches),
+            Self::Mel => Ok(Vec::new()),
+        }
     }
 }
 
@@ -432,7 +480,7 @@ const MAX_KEPT_BYTES: u64 = 32 << 20;
 ///
 /// # Errors
 /// [`ServeError::Internal`]: patches are well-formed by construction.
-pub(crate) fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
+fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
     WORKSPACE.with_borrow_mut(|workspace| {
         let steps = encoder.encode(workspace, patches);
         if workspace.resident_bytes() > MAX_KEPT_BYTES {

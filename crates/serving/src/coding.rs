@@ -3,8 +3,12 @@
 //! What is sent never depends on the way: a spliced frame is byte for byte what coding the whole would
 //! give, because that, too, puts restart markers where the model's baked frames have them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use lipsync_compositor::{EncodeOptions, Encoding, FaceCrop, composite, encode_face, encode_with};
+use lipsync_compositor::{
+    EncodeOptions, Encoding, FaceCrop, composite, encode_face, encode_with, feather,
+};
 use lipsync_core::PixelRect;
 use lipsync_registry::{BackgroundFrame, Model};
 
@@ -61,6 +65,11 @@ pub(crate) fn generated(
         frame,
         crop,
     } = *shot;
+    let mut face = Cow::Borrowed(face);
+    if model.feather_px() > 0 {
+        feather(crop, face.to_mut(), model.feather_px())?;
+    }
+    let face = &*face;
     let data = if output.region_only {
         encode_face(crop, face, output.encoding, options(model, output))?
     } else if is_baked_so(model, output) {

@@ -7,10 +7,11 @@ use std::iter;
 
 use bytes::Bytes;
 use lipsync_compositor::FaceCrop;
+use lipsync_core::face::FacePart;
 
 use crate::{cpu_pool::CpuPool, error::ServeError};
 
-/// Values of a pixel: blue, green, red, and the same with the mouth blacked out.
+/// Values of a pixel: blue, green, red, twice; one of them with the mouth blacked out.
 const CHANNELS: usize = 6;
 /// Bytes of a pixel of a crop.
 const PIXEL_BYTES: usize = 3;
@@ -76,7 +77,8 @@ fn mean_difference(frame: &[u8], crop: &FaceCrop) -> f64 {
     let sum: f64 = places
         .zip(values)
         .map(|(((channel, y), x), value)| {
-            let is_black = channel >= PIXEL_BYTES && geometry.is_masked(x, y);
+            let part = geometry.inputs[channel / PIXEL_BYTES];
+            let is_black = part == FacePart::Masked && geometry.is_masked(x, y);
             let pixel = (y + geometry.ring_px) * geometry.crop_px + x + geometry.ring_px;
             let byte = crop.pixels()[pixel * PIXEL_BYTES + channel % PIXEL_BYTES];
             let ours = if is_black {

@@ -37,6 +37,4 @@ pub use outbox::Kind;
 pub use pace::FRAME_BUFFER;
 pub use plan::{Planned, Slot};
 pub use position::{InSegment, Position};
-pub use session::{
-    FIRST_FRAMES, Next, PACED_FRAMES, Popped, Rules, Session, TOO_LATE,
-};
+pub use session::{FIRST_FRAMES, Next, PACED_FRAMES, Popped, Rules, Session, TOO_LATE};

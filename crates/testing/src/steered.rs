@@ -246,6 +246,7 @@ impl Generator for SteeredGenerator {
             ring_px: 0,
             mask_x: (0, 0),
             mask_y: (0, 0),
+            ..FaceGeometry::SMALL
         }
     }
 

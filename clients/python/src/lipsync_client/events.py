@@ -16,7 +16,7 @@ class Opened:
     """Size of full frames, px."""
     height: int
     audio_kind: str
-    """`ave`, `hubert` or `wenet`."""
+    """`ave`, `hubert`, `wenet` or `mel`."""
     look_ahead_ms: int
     """Audio beyond a frame's time that must have arrived before the frame can be made."""
     max_buffered_audio_s: int

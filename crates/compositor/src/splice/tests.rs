@@ -26,6 +26,7 @@ const TINY: FaceGeometry = FaceGeometry {
     ring_px: 4,
     mask_x: (1, 7),
     mask_y: (1, 6),
+    ..FaceGeometry::SMALL
 };
 
 fn generated(seed: u32) -> Vec<u8> {

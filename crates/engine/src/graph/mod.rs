@@ -9,7 +9,7 @@ pub mod op;
 pub mod simplify;
 pub mod upsampling;
 
-pub use op::{Activation, Conv, Op, Pool, PoolKind};
+pub use op::{Activation, Conv, Op, Pool, PoolKind, Reduction};
 
 /// Index of a value in [`Graph::shapes`].
 pub type ValueId = usize;
@@ -92,6 +92,10 @@ impl Graph {
                 let out = self.shapes[node.output];
                 conv.weights.len() as u64 * (out.h * out.w) as u64
             }
+            Op::ConvTranspose(conv) => {
+                let shape = self.shapes[node.inputs[0]];
+                conv.weights.len() as u64 * (shape.h * shape.w) as u64
+            }
             Op::Pool(pool) => {
                 let [kernel_h, kernel_w] = pool.window.kernel.map(|k| k as u64);
                 self.shapes[node.output].len() as u64 * kernel_h * kernel_w
@@ -105,7 +109,9 @@ impl Graph {
     #[must_use]
     pub fn n_parameters(&self) -> u64 {
         let of = |node: &Node| match &node.op {
-            Op::Conv(conv) => (conv.weights.len() + conv.bias.len()) as u64,
+            Op::Conv(conv) | Op::ConvTranspose(conv) => {
+                (conv.weights.len() + conv.bias.len()) as u64
+            }
             Op::Affine { scale, shift } => (scale.len() + shift.len()) as u64,
             _ => 0,
         };

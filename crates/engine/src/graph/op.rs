@@ -5,6 +5,10 @@
 pub enum Op {
     /// A convolution; a second input, where there is one, is added before the activation.
     Conv(Conv),
+    /// A transposed convolution in one group: every input pixel adds its kernel to the output, `stride`
+    /// pixels from one to the next; `pads` are cut off at the top and left, and the output's shape says
+    /// where it ends. Weights are `[c_out, c_in, kernel_h, kernel_w]` as those of a [`Conv`].
+    ConvTranspose(Conv),
     /// `x * scale + shift`, one pair per channel: a normalisation that no convolution took up.
     Affine {
         /// Factor per channel.
@@ -14,6 +18,10 @@ pub enum Op {
     },
     /// The sum of two values of one shape.
     Add,
+    /// The product of a value and one of a single channel, which all channels of a pixel meet.
+    Gate,
+    /// One number of all channels of each pixel.
+    Reduce(Reduction),
     /// A function of each float.
     Activation(Activation),
     /// All inputs one after the other along the channels.
@@ -31,6 +39,32 @@ pub enum Op {
     Pool(Pool),
     /// The same floats, in NCHW order, under another shape.
     Reshape,
+}
+
+/// What becomes of the channels of a pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their mean.
+    Mean,
+    /// The largest.
+    Max,
+}
+
+impl Reduction {
+    /// The number of the channels `values`, at least one.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "the sum is f64, the result f32; channels are few"
+    )]
+    pub fn of(self, values: impl ExactSizeIterator<Item = f32>) -> f32 {
+        let n = values.len();
+        match self {
+            Self::Mean => (values.map(f64::from).sum::<f64>() / n as f64) as f32,
+            Self::Max => values.fold(f32::NEG_INFINITY, f32::max),
+        }
+    }
 }
 
 /// A function applied to each float.

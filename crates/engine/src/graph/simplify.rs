@@ -60,10 +60,12 @@ fn fold_affine(graph: &mut Graph) {
         let Some(before) = sole_writer(input, &writers(graph), &graph.use_counts()) else {
             continue;
         };
-        if !is_plain_conv(&graph.nodes[before]) {
+        let is_transposed =
+            matches!(&graph.nodes[before].op, Op::ConvTranspose(conv) if !conv.relu);
+        if !is_plain_conv(&graph.nodes[before]) && !is_transposed {
             continue;
         }
-        if let Op::Conv(conv) = &mut graph.nodes[before].op {
+        if let Op::Conv(conv) | Op::ConvTranspose(conv) = &mut graph.nodes[before].op {
             let per_channel = conv.weights.len() / scale.len();
             for (weights, s) in conv.weights.chunks_exact_mut(per_channel).zip(&scale) {
                 weights.iter_mut().for_each(|w| *w *= s);
@@ -111,7 +113,7 @@ fn fuse_relu(graph: &mut Graph) {
         let Some(before) = sole_writer(input, &writers(graph), &graph.use_counts()) else {
             continue;
         };
-        if let Op::Conv(conv) = &mut graph.nodes[before].op {
+        if let Op::Conv(conv) | Op::ConvTranspose(conv) = &mut graph.nodes[before].op {
             conv.relu = true;
             move_into(graph, before, index);
         }

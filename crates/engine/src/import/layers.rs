@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Output channels that a kernel computes together: packed weights are filled up to a multiple.
-const PANEL: usize = 32;
+pub(super) const PANEL: usize = 32;
 /// Longest side and widest border of a window.
 const MAX_WINDOW: usize = 1 << 10;
 
@@ -183,7 +183,7 @@ fn fused_conv(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answe
     importer.push(name, Op::Activation(activation), vec![map.id], map.dims)
 }
 
-fn floats(tensor: &Tensor) -> Answer<&[f32]> {
+pub(super) fn floats(tensor: &Tensor) -> Answer<&[f32]> {
     match tensor.floats() {
         Some(floats) => Ok(floats),
         None => malformed("weights that are not floats"),

@@ -1,7 +1,7 @@
 //! Nodes without weights: element by element, reshaping, resizing, pooling.
 
 use super::{
-    Importer,
+    Importer, attention,
     constants::{permutation, spans},
     dims::{Span, reshaped, squeezed, unsqueezed},
     layers::{window, windowed_dims},
@@ -27,8 +27,9 @@ pub(super) fn lower(
         "Slice" => whole_slice(node),
         "Expand" => whole_expand(node),
         "Cast" if is_float_cast(node) => node.map(0).cloned(),
-        "Relu" | "Sigmoid" | "LeakyRelu" | "Clip" => activation(importer, node, name),
+        "Relu" | "Sigmoid" | "LeakyRelu" | "PRelu" | "Clip" => activation(importer, node, name),
         "Add" | "Sub" | "Mul" | "Div" => elementwise(importer, node, name),
+        "ReduceMean" | "ReduceMax" => attention::reduce(importer, node, name),
         "Concat" => concat(importer, node, name),
         "Resize" => resize(importer, node, name),
         "Pad" => pad(importer, node, name),
@@ -137,6 +138,9 @@ fn activation(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answe
         "LeakyRelu" => Activation::LeakyRelu {
             slope: node.float("alpha", 0.01),
         },
+        "PRelu" => Activation::LeakyRelu {
+            slope: one_slope(node)?,
+        },
         _ => Activation::Clip {
             min: limit(1, f32::MIN)?,
             max: limit(2, f32::MAX)?,
@@ -148,6 +152,19 @@ fn activation(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answe
         vec![input.id],
         input.dims.clone(),
     )
+}
+
+/// The slope of a `PRelu` that has one for all channels, as `torch.nn.PReLU()` makes it.
+fn one_slope(node: &NodeView<'_>) -> Answer<f32> {
+    match node.constant_floats(1)? {
+        Some(&[first, ref rest @ ..])
+            if rest.iter().all(|slope| slope.to_bits() == first.to_bits()) =>
+        {
+            Ok(first)
+        }
+        Some(slopes) if !slopes.is_empty() => unsupported("a slope for each channel"),
+        _ => malformed("input 1 is missing"),
+    }
 }
 
 /// A constant with one value per channel, or one for all.
@@ -175,6 +192,9 @@ fn elementwise(importer: &mut Importer, node: &NodeView<'_>, name: &str) -> Answ
     let op = node.proto.op_type.as_str();
     let (map, constant, map_is_first) = match node.inputs.as_slice() {
         [Some(Value::Map(a)), Some(Value::Map(b))] => {
+            if op == "Mul" {
+                return attention::gate(importer, (a, b), name);
+            }
             if op != "Add" || a.dims != b.dims {
                 return unsupported(format!("of two values {:?} and {:?}", a.dims, b.dims));
             }

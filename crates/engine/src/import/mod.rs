@@ -7,6 +7,7 @@
 //! [`crate::graph::simplify`].
 
 mod arithmetic;
+mod attention;
 mod constants;
 mod dims;
 mod ends;
@@ -17,6 +18,7 @@ mod maps;
 mod node;
 mod quantized;
 mod sizes;
+mod transposed;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -340,6 +342,7 @@ impl Importer {
             return Ok(Value::Constant(Rc::new(shape)));
         }
         let map = match op {
+            "ConvTranspose" => transposed::lower(self, node, name)?,
             "Conv" | "FusedConv" | "BatchNormalization" | "Gemm" | "MatMul" => {
                 layers::lower(self, node, name)?
             }

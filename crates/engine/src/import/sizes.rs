@@ -1,6 +1,6 @@
 //! The sizes of a frame's inputs: those that the file fixes, and those that only the family knows.
 
-use lipsync_core::Family;
+use lipsync_core::{FaceGeometry, Family};
 
 use super::{Dim, Imported, Importer, TensorInfo, file::OnnxFile};
 use crate::{
@@ -8,9 +8,6 @@ use crate::{
     encoder::{N_MELS, N_ROWS},
     graph::Shape,
 };
-
-/// Whose sizes open axes may have.
-const FAMILY: Family = Family::U_NET;
 
 /// The dimensions of each input for one frame.
 pub(super) type Sizes = Vec<Vec<usize>>;
@@ -31,7 +28,7 @@ pub(super) fn lower(file: &OnnxFile) -> Result<Imported, EngineError> {
         match Importer::run(file, &sizes, batch) {
             Ok(imported) if imported.unsupported.is_empty() && serves(&imported) => {
                 if found.is_some() {
-                    return Err(open(file, "several sizes of the family fit"));
+                    return Err(open(file, "several sizes of the families fit"));
                 }
                 found = Some(imported);
             }
@@ -107,20 +104,10 @@ fn fixed(inputs: &[TensorInfo]) -> Option<Sizes> {
 
 /// The sizes of the family that contradict nothing that the file fixes.
 fn candidates(inputs: &[TensorInfo]) -> Vec<Sizes> {
-    let faces = FAMILY.faces.iter().map(|face| {
-        let side = face.region_px;
-        vec![1, FAMILY.pixels.n_channels(), side, side]
-    });
-    let faces: Vec<Vec<usize>> = faces.collect();
-    let windows = FAMILY.audio.iter().flat_map(|form| form.windows);
-    let windows: Vec<Vec<usize>> = windows.map(|&[c, h, w]| vec![1, c, h, w]).collect();
     let mut all: Vec<Sizes> = match inputs.len() {
         1 => vec![vec![vec![1, 1, N_MELS, N_ROWS]]],
         2 => {
-            let pairs = faces.iter().flat_map(|face| {
-                let with = |window: &Vec<usize>| [face.clone(), window.clone()];
-                windows.iter().map(with).collect::<Vec<_>>()
-            });
+            let pairs = Family::ALL.into_iter().flat_map(pairs_of);
             let both_orders = |[face, window]: [Vec<usize>; 2]| {
                 [vec![face.clone(), window.clone()], vec![window, face]]
             };
@@ -139,11 +126,24 @@ fn candidates(inputs: &[TensorInfo]) -> Vec<Sizes> {
     all
 }
 
+/// The dimensions of every face of a family beside those of every window.
+fn pairs_of(family: &Family) -> Vec<[Vec<usize>; 2]> {
+    let faces = family.faces.iter().map(|face| face.region_px);
+    let faces = faces.map(|side| vec![1, FaceGeometry::CHANNELS, side, side]);
+    let windows = family.audio.iter().flat_map(|form| form.windows);
+    let windows: Vec<Vec<usize>> = windows.map(|&[c, h, w]| vec![1, c, h, w]).collect();
+    let pairs = faces.flat_map(|face| {
+        let with = |window: &Vec<usize>| [face.clone(), window.clone()];
+        windows.iter().map(with).collect::<Vec<_>>()
+    });
+    pairs.collect()
+}
+
 /// Whether a network with the family's inputs has the family's outputs.
 fn serves(imported: &Imported) -> bool {
     let graph = &imported.graph;
     let face = graph.inputs.iter().map(|&id| graph.shapes[id]);
-    let face = face.filter(|shape| shape.c == FAMILY.pixels.n_channels() && shape.h == shape.w);
+    let face = face.filter(|shape| shape.c == FaceGeometry::CHANNELS && shape.h == shape.w);
     let expected = face.map(|shape| Shape { c: 3, ..shape }).next();
     let mut outputs = graph.outputs.iter().map(|&id| graph.shapes[id]);
     match expected {

@@ -49,6 +49,17 @@ fn run_node(graph: &Graph, node: &Node, values: &[Vec<f32>]) -> Vec<f32> {
             let residual = node.inputs.get(1).map(|&id| values[id].as_slice());
             conv(c, input(0), residual, (shape, out))
         }
+        Op::ConvTranspose(c) => conv_transpose(c, input(0), (shape, out)),
+        Op::Gate => {
+            let plane = shape.h * shape.w;
+            let each = |(i, x): (usize, &f32)| x * input(1)[i % plane];
+            input(0).iter().enumerate().map(each).collect()
+        }
+        Op::Reduce(reduction) => {
+            let plane = shape.h * shape.w;
+            let of_pixel = |p: usize| reduction.of((0..shape.c).map(|c| input(0)[c * plane + p]));
+            (0..plane).map(of_pixel).collect()
+        }
         Op::Affine { scale, shift } => {
             let plane = shape.h * shape.w;
             let each = |(i, &x): (usize, &f32)| x * scale[i / plane] + shift[i / plane];
@@ -118,6 +129,41 @@ fn conv(conv: &Conv, x: &[f32], residual: Option<&[f32]>, shapes: (Shape, Shape)
     }
     if let Some(residual) = residual {
         y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+    }
+    if conv.relu {
+        y.iter_mut().for_each(|y| *y = Activation::Relu.apply(*y));
+    }
+    y
+}
+
+/// As the definition has it: every input pixel adds to the output.
+#[expect(clippy::cast_possible_truncation, reason = "sums are f64, results f32")]
+fn conv_transpose(conv: &Conv, x: &[f32], (shape, out): (Shape, Shape)) -> Vec<f32> {
+    let [kernel_h, kernel_w] = conv.window.kernel;
+    let [stride_h, stride_w] = conv.window.stride;
+    let [top, left, ..] = conv.window.pads;
+    let mut y = Vec::with_capacity(out.len());
+    for o in 0..out.c {
+        let mut sums = vec![f64::from(conv.bias[o]); out.h * out.w];
+        for i in 0..shape.c {
+            let plane = &x[i * shape.h * shape.w..][..shape.h * shape.w];
+            let kernel = &conv.weights[(o * shape.c + i) * kernel_h * kernel_w..];
+            for (place, &x) in plane.iter().enumerate() {
+                let (iy, ix) = (place / shape.w, place % shape.w);
+                for tap in 0..kernel_h * kernel_w {
+                    let (ky, kx) = (tap / kernel_w, tap % kernel_w);
+                    let oy = (iy * stride_h + ky).checked_sub(top);
+                    let ox = (ix * stride_w + kx).checked_sub(left);
+                    if let (Some(oy), Some(ox)) = (oy, ox)
+                        && oy < out.h
+                        && ox < out.w
+                    {
+                        sums[oy * out.w + ox] += f64::from(kernel[tap]) * f64::from(x);
+                    }
+                }
+            }
+        }
+        y.extend(sums.iter().map(|&s| s as f32));
     }
     if conv.relu {
         y.iter_mut().for_each(|y| *y = Activation::Relu.apply(*y));

@@ -63,7 +63,8 @@ impl Unit {
     /// Whether the output may be a range of channels of a wider tensor.
     pub fn writes_strided(&self, graph: &Graph) -> bool {
         match &graph.nodes[self.last()].op {
-            Op::Conv(conv) => conv.groups == 1,
+            // One channel is a depthwise convolution, too, and runs as one.
+            Op::Conv(conv) => conv.groups == 1 && !conv.is_depthwise_3x3(),
             Op::ResizeBilinear => true,
             _ => false,
         }

@@ -6,7 +6,7 @@
 use lipsync_core::{AudioKind, SplitMix64};
 use lipsync_engine::{
     CpuIsa, Network, Workspace, inspect,
-    network_writer::{AudioFront, Unet, builder::int_attribute},
+    network_writer::{AudioFront, Unet, Wav2lip, builder::int_attribute},
     onnx::{
         element_type, external,
         proto::{
@@ -32,12 +32,57 @@ const FAMILIES: [(usize, AudioKind, usize); 6] = [
     (160, AudioKind::Wenet, 256),
     (160, AudioKind::Wenet, 128),
 ];
+/// Sides of the faces of Wav2Lip networks.
+const WAV2LIP: [usize; 4] = [96, 256, 288, 384];
+
+/// A network of any family.
+#[derive(Clone)]
+enum Net {
+    Unet(Unet),
+    Wav2lip(Wav2lip),
+}
+
+impl Net {
+    fn write(&self) -> Vec<u8> {
+        match self {
+            Self::Unet(net) => net.write(),
+            Self::Wav2lip(net) => net.write(),
+        }
+    }
+
+    fn with_opset(mut self, version: i64) -> Self {
+        match &mut self {
+            Self::Unet(Unet { opset, .. }) | Self::Wav2lip(Wav2lip { opset, .. }) => {
+                *opset = version;
+            }
+        }
+        self
+    }
+
+    fn with_fixed_batch(mut self) -> Self {
+        match &mut self {
+            Self::Unet(Unet { fixed_batch, .. }) | Self::Wav2lip(Wav2lip { fixed_batch, .. }) => {
+                *fixed_batch = true;
+            }
+        }
+        self
+    }
+
+    /// With shapes that the graph computes, where the family has such.
+    fn with_plumbing(mut self) -> Self {
+        if let Self::Unet(net) = &mut self {
+            net.plumbing = true;
+        }
+        self
+    }
+}
+
 /// What a route gives: a file, and the relative L2 within which it is the plain one; or a refusal.
 enum Outcome {
     Same(Vec<u8>, f64),
     Refused(Vec<u8>, &'static str),
 }
-type Route = (&'static str, fn(&Unet) -> Outcome);
+type Route = (&'static str, fn(&Net) -> Outcome);
 
 const ROUTES: [Route; 15] = [
     ("opset 11", |net| Outcome::Same(written(net, 11), 1e-6)),
@@ -48,10 +93,7 @@ const ROUTES: [Route; 15] = [
         Outcome::Refused(with_opset(net, 26), "opset_version=")
     }),
     ("batch of 1", |net| {
-        let fixed = Unet {
-            fixed_batch: true,
-            ..net.clone()
-        };
+        let fixed = net.clone().with_fixed_batch();
         Outcome::Same(fixed.write(), 1e-6)
     }),
     ("batch of 8", |net| {
@@ -60,10 +102,7 @@ const ROUTES: [Route; 15] = [
         Outcome::Same(model.encode_to_vec(), 1e-6)
     }),
     ("all axes open, shapes computed", |net| {
-        let computed = Unet {
-            plumbing: true,
-            ..net.clone()
-        };
+        let computed = net.clone().with_plumbing();
         let mut model = plain(&computed);
         set_dims(&mut model, 0..4, &DimensionValue::Symbol("any".into()));
         Outcome::Same(model.encode_to_vec(), 1e-6)
@@ -93,26 +132,22 @@ const ROUTES: [Route; 15] = [
     ("more outputs", |net| Outcome::Same(with_outputs(net), 1e-6)),
 ];
 
-fn plain(net: &Unet) -> ModelProto {
+fn plain(net: &Net) -> ModelProto {
     ModelProto::decode(&*net.write()).unwrap()
 }
 
-fn written(net: &Unet, opset: i64) -> Vec<u8> {
-    Unet {
-        opset,
-        ..net.clone()
-    }
-    .write()
+fn written(net: &Net, opset: i64) -> Vec<u8> {
+    net.clone().with_opset(opset).write()
 }
 
-fn with_opset(net: &Unet, opset: i64) -> Vec<u8> {
+fn with_opset(net: &Net, opset: i64) -> Vec<u8> {
     let mut model = plain(net);
     model.opset_import[0].version = opset;
     model.encode_to_vec()
 }
 
 /// All float weights in another type, each with a cast behind it.
-fn stored(net: &Unet, data_type: i32) -> Vec<u8> {
+fn stored(net: &Net, data_type: i32) -> Vec<u8> {
     let mut model = plain(net);
     let graph = model.graph.as_mut().unwrap();
     let mut casts = Vec::new();
@@ -162,7 +197,7 @@ fn behind(
 }
 
 /// The weights of convolutions in 8 bits, one scale for each.
-fn in_eight_bits(net: &Unet) -> Vec<u8> {
+fn in_eight_bits(net: &Net) -> Vec<u8> {
     let mut model = plain(net);
     let graph = model.graph.as_mut().unwrap();
     let (mut nodes, mut scales) = (Vec::new(), Vec::new());
@@ -199,7 +234,7 @@ fn in_eight_bits(net: &Unet) -> Vec<u8> {
 }
 
 /// A second output, of another shape and before the face.
-fn with_outputs(net: &Unet) -> Vec<u8> {
+fn with_outputs(net: &Net) -> Vec<u8> {
     let mut model = plain(net);
     let graph = model.graph.as_mut().unwrap();
     let relu = graph
@@ -234,6 +269,29 @@ fn answer(onnx: &[u8], region_px: usize) -> Result<Vec<f32>, String> {
     faces.next().ok_or_else(|| "no face".into())
 }
 
+/// What is wrong with the routes of a network.
+fn faults(net: &Net, region_px: usize, about: &str) -> Vec<String> {
+    let expected = answer(&net.write(), region_px).unwrap();
+    let mut wrong = Vec::new();
+    for (name, route) in ROUTES {
+        let fault = match route(net) {
+            Outcome::Same(onnx, tolerance) => match answer(&onnx, region_px) {
+                Ok(actual) => {
+                    let found = reference::relative_l2(&actual, &expected);
+                    (found > tolerance).then(|| format!("relative L2 {found:e}"))
+                }
+                Err(error) => Some(error),
+            },
+            Outcome::Refused(onnx, words) => match answer(&onnx, region_px) {
+                Ok(_) => Some("it is served".into()),
+                Err(error) => (!error.contains(words)).then_some(error),
+            },
+        };
+        wrong.extend(fault.map(|fault| format!("{about}, {name}: {fault}")));
+    }
+    wrong
+}
+
 #[test]
 fn every_family_comes_by_every_route() {
     let mut wrong = Vec::new();
@@ -243,25 +301,21 @@ fn every_family_comes_by_every_route() {
             audio: AudioFront { kind, channels },
             ..Unet::new(region_px, kind)
         };
-        let expected = answer(&net.write(), region_px).unwrap();
-        for (name, route) in ROUTES {
-            let fault = match route(&net) {
-                Outcome::Same(onnx, tolerance) => match answer(&onnx, region_px) {
-                    Ok(actual) => {
-                        let found = reference::relative_l2(&actual, &expected);
-                        (found > tolerance).then(|| format!("relative L2 {found:e}"))
-                    }
-                    Err(error) => Some(error),
-                },
-                Outcome::Refused(onnx, words) => match answer(&onnx, region_px) {
-                    Ok(_) => Some("it is served".into()),
-                    Err(error) => (!error.contains(words)).then_some(error),
-                },
-            };
-            wrong.extend(
-                fault.map(|fault| format!("{region_px} {kind} {channels}, {name}: {fault}")),
-            );
-        }
+        let about = format!("{region_px} {kind} {channels}");
+        wrong.extend(faults(&Net::Unet(net), region_px, &about));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn wav2lip_comes_by_every_route() {
+    let mut wrong = Vec::new();
+    for side in WAV2LIP {
+        let net = Wav2lip {
+            part: 64,
+            ..Wav2lip::new(side)
+        };
+        wrong.extend(faults(&Net::Wav2lip(net), side, &format!("wav2lip {side}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

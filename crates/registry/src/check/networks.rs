@@ -94,10 +94,7 @@ fn role(
 
 /// Whether the server can make what the generator hears.
 fn check_audio(kind: AudioKind, found: &Found, networks: NetworksFound, findings: &mut Findings) {
-    let form = match audio_form(kind) {
-        Ok(form) => form,
-        Err(error) => return findings.add_error(&error),
-    };
+    let form = audio_form(kind);
     let step_fps = form.fps.get();
     let fps = found.fps.unwrap_or(step_fps);
     match form.source {
@@ -105,6 +102,15 @@ fn check_audio(kind: AudioKind, found: &Found, networks: NetworksFound, findings
             Severity::Error,
             format!("an audio encoder is named, but {kind} features are made by clients: remove it"),
         ),
+        WindowSource::Mel if found.audio_encoder.is_some() => findings.add(
+            Severity::Error,
+            format!("an audio encoder is named, but networks of kind {kind} hear the spectrogram itself: remove it"),
+        ),
+        WindowSource::Mel if fps != step_fps => findings.add(
+            Severity::Warning,
+            format!("fps is {fps}, but {kind} windows are made {step_fps} times a second: clients can send whole windows only"),
+        ),
+        WindowSource::Mel => {}
         WindowSource::Client => findings.add(
             Severity::Note,
             format!("a model of audio kind {kind} cannot be driven by sound: clients send whole windows"),

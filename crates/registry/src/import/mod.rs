@@ -8,6 +8,7 @@
 //! changes while it is copied ends the import. The folder appears whole or not at all, and nothing that exists is
 //! written to.
 
+mod coords;
 mod error;
 mod pickle;
 mod source;

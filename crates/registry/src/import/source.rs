@@ -1,20 +1,15 @@
 //! What a source folder is, and where its parts are.
 
 use std::{
-    cmp::Ordering,
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
 
-use lipsync_compositor::probe;
-use lipsync_core::{AudioKind, CropRect, FaceGeometry, Foreign};
+use lipsync_core::{AudioKind, CropRect, Foreign};
 use lipsync_engine::{Role, inspect};
 
-use super::{
-    ImportError, ImportOrder, Networks,
-    pickle::{self, Value},
-};
+use super::{ImportError, ImportOrder, Networks, coords};
 use crate::{
     RegistryError, Rest,
     fence::Fence,
@@ -22,7 +17,7 @@ use crate::{
     layout::{FRAME_EXTENSIONS, FRAMES},
     load, manifest, network_file,
     numbered::{self, Gathered},
-    rectangles::{self, WHAT},
+    rectangles,
 };
 
 /// Folders below the source in which networks are looked for, and their files in all.
@@ -36,7 +31,6 @@ const PICTURES: [&str; 6] = [
     "landmarks",
     "parsing",
 ];
-const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// Checkpoints, which hold weights and no network.
 const CHECKPOINTS: [&str; 4] = ["pth", "pt", "ckpt", "safetensors"];
 
@@ -73,6 +67,7 @@ pub(super) struct Carried {
     pub fps: Option<u32>,
     pub license: Option<String>,
     pub cuts_output: bool,
+    pub feather: u8,
     pub rest: Rest,
 }
 
@@ -93,7 +88,8 @@ pub(super) fn find(
         lines.push("full_imgs and coords.pkl: an avatar of LiveTalking".into());
         let networks = networks(lines)?;
         let frames = list(&folder.join("full_imgs"), fence)?;
-        let rects = of_pickle(&folder.join("coords.pkl"), (&frames, fence), lines)?;
+        let audio = networks.audio;
+        let rects = coords::of_pickle(&folder.join("coords.pkl"), (&frames, fence, audio), lines)?;
         let rects = Rects::InOrder(rects);
         return Ok(Source {
             layout: Layout::LiveTalking,
@@ -154,6 +150,7 @@ fn of_manifest(
             fps: read.fps,
             license: read.license,
             cuts_output: read.cut_output,
+            feather: read.feather,
             rest: read.rest,
         },
     })
@@ -235,6 +232,7 @@ fn encoder(
         (None, AudioKind::Ave) => {
             "no audio encoder: clients cannot send sound until avatar.yaml names one (--audio-encoder)".into()
         }
+        (_, AudioKind::Mel) => "the generator hears the spectrogram itself: no audio encoder is needed".into(),
         _ => format!("{audio} features are made by clients: no audio encoder is copied"),
     });
     Ok(path.filter(|_| audio == AudioKind::Ave))
@@ -386,106 +384,6 @@ fn pair(
         .into_iter()
         .map(|(_, path, rect)| (path, rect))
         .collect())
-}
-
-/// The rectangles in LiveTalking's `coords.pkl`. Avatars of Ultralight have corners there, those of Wav2Lip ranges of y
-/// and x. Squares are squares either way, so the frame decides, and else what only Ultralight has beside it.
-fn of_pickle(
-    path: &Path,
-    (frames, fence): (&BTreeMap<u64, PathBuf>, &Fence),
-    lines: &mut Vec<String>,
-) -> Result<Vec<CropRect>, ImportError> {
-    let bytes = files::read(fence, path, WHAT, MAX_PICKLE_BYTES)?;
-    let refused = |reason: String| ImportError::Pickle {
-        path: path.to_owned(),
-        reason,
-    };
-    let Value::List(list) = pickle::read(&bytes).map_err(refused)? else {
-        return Err(refused(
-            "it holds one number, and rectangles are a list".into(),
-        ));
-    };
-    let numbers: Option<Vec<[i32; 4]>> = list.iter().map(four).collect();
-    let numbers =
-        numbers.ok_or_else(|| refused("expected a list of four numbers for each frame".into()))?;
-    let size = frames.values().find_map(|frame| size_of(frame, fence));
-    let corners = |&[x1, y1, x2, y2]: &[i32; 4]| CropRect { x1, y1, x2, y2 };
-    let ranges = |&[y1, y2, x1, x2]: &[i32; 4]| CropRect { x1, y1, x2, y2 };
-    let (as_corners, as_ranges) = (
-        n_faces(&numbers, corners, size),
-        n_faces(&numbers, ranges, size),
-    );
-    if as_corners.max(as_ranges) == 0 {
-        return Err(refused(
-            "its numbers are no rectangles, neither as x1, y1, x2, y2 nor as y1, y2, x1, x2".into(),
-        ));
-    }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let is_ultralight = match as_corners.cmp(&as_ranges) {
-        Ordering::Greater => true,
-        Ordering::Less => false,
-        Ordering::Equal => is_of_ultralight(folder, fence),
-    };
-    if is_ultralight {
-        lines.push("coords.pkl: x1, y1, x2, y2, as avatars of Ultralight have it".into());
-        return Ok(numbers.iter().map(corners).collect());
-    }
-    lines.push("coords.pkl: y1, y2, x1, x2, as avatars of Wav2Lip have it".into());
-    Ok(numbers.iter().map(ranges).collect())
-}
-
-/// Whether a folder of LiveTalking has the checkpoint of Ultralight, or faces of the size that only it cuts.
-fn is_of_ultralight(folder: &Path, fence: &Fence) -> bool {
-    if folder.join("ultralight.pth").exists() {
-        return true;
-    }
-    let faces = list(&folder.join("face_imgs"), fence).unwrap_or_default();
-    let face = faces.values().find_map(|face| size_of(face, fence));
-    face == Some((FaceGeometry::SMALL.crop_px, FaceGeometry::SMALL.crop_px))
-}
-
-/// The size of a picture, where it can be read.
-fn size_of(path: &Path, fence: &Fence) -> Option<(usize, usize)> {
-    let bytes = files::read(fence, path, FRAMES, files::MAX_FRAME_BYTES).ok()?;
-    probe(&bytes).ok()
-}
-
-fn four(value: &Value) -> Option<[i32; 4]> {
-    let Value::List(list) = value else {
-        return None;
-    };
-    let numbers: Option<Vec<i32>> = list.iter().map(number).collect();
-    numbers?.try_into().ok()
-}
-
-fn number(value: &Value) -> Option<i32> {
-    match value {
-        Value::Int(n) => i32::try_from(*n).ok(),
-        Value::Float(x) => rectangles::truncate(*x).ok(),
-        Value::List(_) => None,
-    }
-}
-
-/// How many of some numbers are a rectangle that is about square, and on the frame if its size is known.
-fn n_faces(
-    numbers: &[[i32; 4]],
-    order: impl Fn(&[i32; 4]) -> CropRect,
-    size: Option<(usize, usize)>,
-) -> usize {
-    let is_face = |numbers: &&[i32; 4]| {
-        let rect = order(numbers);
-        let CropRect { x1, y1, x2, y2 } = rect;
-        let (wide, high) = (i64::from(x2) - i64::from(x1), i64::from(y2) - i64::from(y1));
-        let is_square = wide > 1 && high > 1 && wide.max(high) <= 2 * wide.min(high);
-        let is_inside = size.is_none_or(|(width, height)| {
-            let cut = rect.clamp_to(width, height);
-            cut.is_some_and(|cut| {
-                i64::try_from(cut.width * cut.height).is_ok_and(|n| n == wide * high)
-            })
-        });
-        is_square && is_inside
-    };
-    numbers.iter().filter(is_face).count()
 }
 
 fn name(path: &Path) -> String {

@@ -1,6 +1,6 @@
 use std::fs;
 
-use lipsync_engine::network_writer::variants::write_variant;
+use lipsync_engine::network_writer::{Wav2lip, variants::write_variant};
 
 use super::*;
 use crate::testing::{Disk, folder};
@@ -149,6 +149,48 @@ fn both_orders_of_livetalking_are_told_apart() {
             check(&disk, &report, |n| format!("full_imgs/{n:08}.png"));
         }
         assert!(!disk.path("models/anna/face_imgs").exists());
+    }
+}
+
+/// A network that hears mel rows has rectangles of Wav2Lip, which need not be square.
+#[test]
+fn livetalking_with_a_network_of_wav2lip() {
+    for (rect, corners) in [
+        ([20, 60, 10, 50], [10, 20, 50, 60]),
+        ([8, 30, 30, 52], [30, 8, 52, 30]),
+        ([10, 50, 20, 50], [20, 10, 50, 50]),
+    ] {
+        let disk = Disk::new();
+        frames(&disk, |n| format!("full_imgs/{n:08}.png"));
+        disk.write("source/coords.pkl", coords(rect));
+        let network = Wav2lip {
+            part: 128,
+            ..Wav2lip::new(96)
+        };
+        disk.write("source/wav2lip.onnx", network.write());
+        let report = run(&disk).expect("imported");
+        assert_eq!(report.layout, Layout::LiveTalking);
+        let says = |words: &str| report.lines.iter().any(|line| line.contains(words));
+        assert!(says("96-pixel faces with mel audio"), "{:?}", report.lines);
+        assert!(says("y1, y2, x1, x2"), "{:?}", report.lines);
+        assert!(says("no audio encoder is needed"), "{:?}", report.lines);
+        let config = folder("anna", disk.path("models/anna"));
+        let found = crate::check_files(&config, 10_000, &|_, _| {});
+        let findings = found.findings.list();
+        assert_eq!(
+            found.findings.count(crate::Severity::Error),
+            0,
+            "{findings:?}"
+        );
+        assert_eq!(found.networks.generator, Some((96, AudioKind::Mel)));
+        let rects = found.frames.iter().filter_map(|frame| frame.rect);
+        let rects: Vec<[i32; 4]> = rects.map(|r| [r.x1, r.y1, r.x2, r.y2]).collect();
+        assert_eq!(rects, vec![corners; N_FRAMES as usize]);
+        let text = fs::read_to_string(disk.path("models/anna/avatar.yaml")).expect("text");
+        assert!(
+            text.contains("audio_kind: mel") && !text.contains("audio_encoder"),
+            "{text}"
+        );
     }
 }
 

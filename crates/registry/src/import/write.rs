@@ -190,6 +190,9 @@ impl Draft {
         if carried.cuts_output {
             let _ = writeln!(text, "cut_output: true");
         }
+        if carried.feather > 0 {
+            let _ = writeln!(text, "feather: {}", carried.feather);
+        }
         if carried.rest == Rest::Generated {
             let _ = writeln!(text, "rest: generated");
         }

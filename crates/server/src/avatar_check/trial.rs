@@ -64,7 +64,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// What the audio encoder reports.
     pub fn new(model: &'a Model, speech: &Speech) -> Result<Self, ServeError> {
-        if model.audio_encoder().is_none() || model.fps().get() != FPS {
+        if !model.hears_sound() {
             let n_floats = RANDOM_FRAMES * window_floats(model);
             return Ok(Self {
                 model,

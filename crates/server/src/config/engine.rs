@@ -25,7 +25,7 @@ section! {
     hot precision: RawPrecision = RawPrecision::Auto;
     cold max_batch: u32 = 64, 1..=64;
     cold max_batch_wait_ms: u64 = 2, 0..=1000;
-    cold max_gmac: f64 = 20.0;
+    cold max_gmac: f64 = 40.0;
     cold max_arena_mb: u32 = 256, 1..=1_048_576;
     cold gpu_spin_us: u32 = 100, 0..=1_000_000;
     cold gpu_hang_s: u32 = 20, 1..=600;

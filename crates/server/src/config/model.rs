@@ -36,6 +36,7 @@ pub(super) enum RawAudioKind {
     Ave,
     Hubert,
     Wenet,
+    Mel,
 }
 
 impl RawModel {
@@ -97,6 +98,7 @@ impl RawModel {
                 RawAudioKind::Ave => AudioKind::Ave,
                 RawAudioKind::Hubert => AudioKind::Hubert,
                 RawAudioKind::Wenet => AudioKind::Wenet,
+                RawAudioKind::Mel => AudioKind::Mel,
             }),
             fps: self.fps,
             audio_encoder,

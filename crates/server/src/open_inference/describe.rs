@@ -134,14 +134,14 @@ pub(super) fn index(models: &[v1::ModelStats], only_ready: bool) -> RepositoryIn
 /// Each optional for itself: a request brings one of them.
 fn inputs(model: &Model) -> Vec<Input> {
     let mut inputs = Vec::new();
+    if model.hears_sound() {
+        inputs.push(Input {
+            name: PCM,
+            datatype: "INT16",
+            shape: vec![-1],
+        });
+    }
     if let WindowSource::Steps(form) = model.audio_form().source {
-        if model.audio_encoder().is_some() {
-            inputs.push(Input {
-                name: PCM,
-                datatype: "INT16",
-                shape: vec![-1],
-            });
-        }
         inputs.push(Input {
             name: STEPS,
             datatype: "FP32",

@@ -97,7 +97,12 @@ fn kind(input: &InferInputTensor, model: &Model) -> Result<Kind, ServeError> {
         }
         STEPS => {
             let WindowSource::Steps(form) = model.audio_form().source else {
-                return Err(fault(input, "this model takes WINDOWS only"));
+                let taken = if model.hears_sound() {
+                    "this model takes PCM or WINDOWS"
+                } else {
+                    "this model takes WINDOWS only"
+                };
+                return Err(fault(input, taken));
             };
             let is_right = matches!(*input.shape.as_slice(), [_, d] | [1, _, d] if usize::try_from(d) == Ok(form.n_floats));
             (Kind::Steps, format!("[S, {}]", form.n_floats), is_right)

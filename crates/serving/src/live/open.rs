@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use lipsync_audio::{
-    cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms},
+    SilenceGate,
+    cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms, mel_look_ahead_ms},
     windows::STEP_FLOATS,
 };
 use lipsync_compositor::Encoding;
 use lipsync_core::{
     Fps, ModelId,
+    family::WindowSource,
     saturate::{u32_of, u64_of, usize_of},
 };
 use lipsync_registry::Model;
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     caller::Caller,
-    clip::{StepsNeeded, window_floats},
+    clip::{Ear, StepsNeeded, window_floats},
     error::ServeError,
     models::model_for,
     order::OutputSpec,
@@ -79,7 +81,7 @@ impl Opening {
         let model = used.lease.model;
         match form {
             AudioForm::Pcm(_) => {
-                StepsNeeded::with_encoder(&model, "open.audio_input")?;
+                Ear::of(&model, "open.audio_input")?;
             }
             AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
             AudioForm::Windows => {}
@@ -120,7 +122,7 @@ impl Opening {
     /// What the client is told.
     pub(super) fn opened(&self, limits: &Limits) -> Opened {
         let look_ahead_ms = match self.form {
-            AudioForm::Pcm(format) => look_ahead_ms(format.rate_hz),
+            AudioForm::Pcm(format) => self.sound_look_ahead_ms(format.rate_hz),
             // The step of the frame's own time and those after it.
             AudioForm::Steps => (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps()),
             AudioForm::Windows => 0,
@@ -144,6 +146,22 @@ impl Opening {
             resume_context_ms: u32_of(resume_context_ms),
             resumed: self.resumes.then(|| self.resumed()),
         }
+    }
+
+    /// How far the frames of sound look ahead: their windows, or the silence gate where that needs more.
+    fn sound_look_ahead_ms(&self, rate_hz: u32) -> u64 {
+        let is_mel = self.model.audio_form().source == WindowSource::Mel;
+        let of_windows = if is_mel {
+            mel_look_ahead_ms(rate_hz)
+        } else {
+            look_ahead_ms(rate_hz)
+        };
+        let of_gate = if self.shows_idle {
+            SilenceGate::LOOK_AHEAD_MS
+        } else {
+            0
+        };
+        of_windows.max(of_gate)
     }
 
     /// What the client of a session that resumes must send.

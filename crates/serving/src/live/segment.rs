@@ -18,7 +18,7 @@ use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
 use super::{AudioForm, open::Opening, resume::SegmentCut};
 use crate::{
-    clip::{StepsNeeded, encode, window_floats},
+    clip::{Ear, window_floats},
     error::ServeError,
     levels::Levels,
     order::PcmFormat,
@@ -63,6 +63,9 @@ struct Voice {
     gate: Option<SilenceGate>,
     /// Its verdicts on the frames whose windows are not complete.
     verdicts: VecDeque<Verdict>,
+    /// Windows that wait for a verdict, no more than a verdict looks ahead.
+    waiting: Vec<f32>,
+    window_floats: usize,
     /// Only where audio is echoed.
     echo: Option<Echo>,
 }
@@ -130,10 +133,11 @@ impl Segment {
         let mut windows = Vec::new();
         match &mut self.features {
             Features::Pcm(voice) => {
-                let encoder = StepsNeeded::with_encoder(model, "audio.pcm")?;
+                let ear = Ear::of(model, "audio.pcm")?;
                 let mono = voice.decode(data)?;
                 self.levels.hear(data, &mono, voice.format);
-                voice.push(&mono, |patches| encode(encoder, patches), &mut windows)?;
+                voice.push(&mono, ear)?;
+                windows = voice.judged_windows();
             }
             Features::Steps(stream) => {
                 let steps = decode_features(data, STEP_FLOATS, "steps")
@@ -153,8 +157,9 @@ impl Segment {
         let mut windows = Vec::new();
         match &mut self.features {
             Features::Pcm(voice) => {
-                let encoder = StepsNeeded::with_encoder(&self.opening.model, "audio.pcm")?;
-                voice.finish(|patches| encode(encoder, patches), &mut windows)?;
+                let ear = Ear::of(&self.opening.model, "audio.pcm")?;
+                voice.finish(ear)?;
+                windows = voice.judged_windows();
             }
             Features::Steps(stream) => {
                 let stream = std::mem::replace(stream, WindowStream::new(0));
@@ -200,9 +205,11 @@ impl Voice {
             format,
             n_samples: first_sample,
             first_sample,
-            windows: Some(FeatureStream::new(rate_hz, place.skipped)?),
+            windows: Some(Ear::of(&opening.model, "audio.pcm")?.stream(rate_hz, place.skipped)?),
             gate: gate.transpose()?,
             verdicts: VecDeque::new(),
+            waiting: Vec::new(),
+            window_floats: window_floats(&opening.model),
             echo: opening.echoes_audio.then(|| Echo {
                 n_skipped: n_echoed - first_sample,
                 n_samples_out: n_echoed,
@@ -221,12 +228,7 @@ impl Voice {
         Ok(mono)
     }
 
-    fn push(
-        &mut self,
-        mono: &[f32],
-        encode: impl FnMut(&[f32]) -> Result<Vec<f32>, ServeError>,
-        windows: &mut Vec<f32>,
-    ) -> Result<(), ServeError> {
+    fn push(&mut self, mono: &[f32], ear: Ear<'_>) -> Result<(), ServeError> {
         self.n_samples += u64_of(mono.len());
         if let Some(gate) = &mut self.gate {
             let mut verdicts = Vec::new();
@@ -234,16 +236,12 @@ impl Voice {
             self.verdicts.extend(verdicts);
         }
         match &mut self.windows {
-            Some(stream) => stream.push(mono, encode, windows),
+            Some(stream) => stream.push(mono, |patches| ear.encode(patches), &mut self.waiting),
             None => Err(ServeError::internal("audio after the end of a segment")),
         }
     }
 
-    fn finish(
-        &mut self,
-        encode: impl FnMut(&[f32]) -> Result<Vec<f32>, ServeError>,
-        windows: &mut Vec<f32>,
-    ) -> Result<(), ServeError> {
+    fn finish(&mut self, ear: Ear<'_>) -> Result<(), ServeError> {
         if let Some(gate) = self.gate.take() {
             let mut verdicts = Vec::new();
             let n_heard = self.n_samples - self.first_sample;
@@ -252,9 +250,19 @@ impl Voice {
             self.verdicts.extend(verdicts);
         }
         match self.windows.take() {
-            Some(stream) => stream.finish(encode, windows),
+            Some(stream) => stream.finish(|patches| ear.encode(patches), &mut self.waiting),
             None => Ok(()),
         }
+    }
+
+    /// The windows whose frames were judged: all of them where nobody judges, or after the end.
+    fn judged_windows(&mut self) -> Vec<f32> {
+        let n_floats = match self.gate {
+            Some(_) => self.verdicts.len().saturating_mul(self.window_floats),
+            None => self.waiting.len(),
+        };
+        let rest = self.waiting.split_off(n_floats.min(self.waiting.len()));
+        std::mem::replace(&mut self.waiting, rest)
     }
 
     /// Without a gate everything is speech.

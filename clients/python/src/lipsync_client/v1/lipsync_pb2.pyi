@@ -1181,7 +1181,7 @@ class Opened(_message.Message):
     """Size of full frames, px."""
     height: _builtins.int
     audio_kind: _builtins.str
-    """`ave`, `hubert` or `wenet`."""
+    """`ave`, `hubert`, `wenet` or `mel`."""
     look_ahead_ms: _builtins.int
     """Audio beyond a frame's time that must arrive before the frame can be made, ms."""
     max_buffered_audio_s: _builtins.int

@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use lipsync_core::{
-    FaceGeometry, Family,
-    family::{ColourOrder, FacePart},
-};
+use lipsync_core::{FaceGeometry, Family, face::FacePart, family::ColourOrder};
 
 use super::Element;
 
 /// [`pack_face`], its CUDA twin and the conversions of the output are written for this form; what is
 /// packed has crops in the same order.
 const _: () = {
-    let form = Family::U_NET.pixels;
-    assert!(matches!(form.order, ColourOrder::Bgr));
-    assert!(matches!(form.inputs, [FacePart::Whole, FacePart::Masked]));
-    assert!(matches!(form.input_range, [0, 1]) && matches!(form.output_range, [0, 1]));
+    let mut i = 0;
+    while i < Family::ALL.len() {
+        let form = Family::ALL[i].pixels;
+        assert!(matches!(form.order, ColourOrder::Bgr));
+        assert!(matches!(form.input_range, [0, 1]) && matches!(form.output_range, [0, 1]));
+        i += 1;
+    }
 };
 
 /// `byte / 255` for every byte.
@@ -33,7 +33,7 @@ static UNIT: [f32; 256] = {
 ///
 /// # Shapes
 /// `crop` is `[crop_px][crop_px][3]` u8 BGR; `out` is `[rows][region_px][6]`: BGR / 255 of the crop
-/// without its ring, and the same again with zeros inside the mouth mask.
+/// without its ring, twice, one of them with zeros inside the mouth mask, in the order of the geometry.
 ///
 /// # Panics
 /// When a length does not fit, or a row lies outside the region.
@@ -71,7 +71,11 @@ pub fn pack_face<E: Element>(
         }
         if (geometry.mask_y.0..geometry.mask_y.1).contains(&y) {
             for out in out[mask_start * 6..mask_end * 6].chunks_exact_mut(6) {
-                out[3..].fill(E::ZERO);
+                for (part, values) in geometry.inputs.iter().zip(out.chunks_exact_mut(3)) {
+                    if matches!(part, FacePart::Masked) {
+                        values.fill(E::ZERO);
+                    }
+                }
             }
         }
     }

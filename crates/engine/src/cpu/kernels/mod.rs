@@ -2,7 +2,7 @@
 //!
 //! All tensors are NHWC, row-major, one frame, so a tensor is also a matrix: one row a pixel, one
 //! column a channel. A 1x1 convolution is then [`gemm`] itself, a dense convolution is
-//! [`im2col`] and `gemm`, and concatenation costs nothing: a producer writes its channels at an
+//! [`im2col`] and `gemm`, or [`winograd()`] where that multiplies less, and concatenation costs nothing: a producer writes its channels at an
 //! offset of wider rows ([`MatMut::new`]). The wide middle of a block, which only the depthwise
 //! convolution reads, is in planes of one vector of channels each ([`MatMut::planes`]).
 //!
@@ -34,6 +34,7 @@ mod matrix;
 mod resized;
 mod simd;
 mod upsample;
+mod winograd;
 
 #[cfg(test)]
 mod scalar;
@@ -59,3 +60,4 @@ pub use matrix::{Added, Epilogue, MatMut, MatRef};
 pub use crate::cpu::CpuIsa;
 pub use resized::Resized;
 pub use upsample::{Resize, blend_rows, upsample_bilinear_align_corners};
+pub use winograd::{CHANNELS_MULTIPLE, Maps, PackedWinograd, TILE, winograd};

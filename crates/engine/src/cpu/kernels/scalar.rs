@@ -1,6 +1,6 @@
 //! The kernels' twins: the same formulas, one value at a time, with sums in f64.
 
-use lipsync_core::FaceGeometry;
+use lipsync_core::{FaceGeometry, face::FacePart};
 
 use super::{Bf16, Element};
 
@@ -141,6 +141,9 @@ pub fn sigmoid(x: f32) -> f64 {
 pub fn face_pixel(crop: &[u8], g: &FaceGeometry, x: usize, y: usize) -> [f32; 6] {
     let start = ((y + g.ring_px) * g.crop_px + x + g.ring_px) * 3;
     let unit = |i: usize| f32::from(crop[start + i]) / 255.0;
-    let shown = if g.is_masked(x, y) { 0.0 } else { 1.0 };
-    std::array::from_fn(|i| if i < 3 { unit(i) } else { unit(i - 3) * shown })
+    let shown = |i: usize| match g.inputs[i / 3] {
+        FacePart::Masked if g.is_masked(x, y) => 0.0,
+        _ => 1.0,
+    };
+    std::array::from_fn(|i| unit(i % 3) * shown(i))
 }

@@ -8,6 +8,7 @@ use super::*;
 mod bf16;
 mod int16;
 mod planes;
+mod winograd;
 
 /// Deterministic values in -1..1.
 fn values(n: usize, seed: u64) -> Vec<f32> {
@@ -355,7 +356,11 @@ fn what_is_not_a_number_is_not_hidden() {
 
 #[test]
 fn a_face_is_packed_exactly() {
-    for geometry in [FaceGeometry::LARGE, FaceGeometry::SMALL] {
+    for geometry in [
+        FaceGeometry::LARGE,
+        FaceGeometry::SMALL,
+        FaceGeometry::wav2lip(96),
+    ] {
         let crop: Vec<u8> = values(geometry.crop_bytes(), 5)
             .iter()
             .map(|x| x.to_bits().to_le_bytes()[0])

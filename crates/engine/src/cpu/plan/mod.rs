@@ -17,7 +17,9 @@ mod ring;
 mod step;
 mod strips;
 mod tensor;
+mod transposed;
 pub(crate) mod visual;
+mod winograd;
 
 pub(crate) use strips::Products;
 

@@ -6,7 +6,7 @@
 use super::tensor::{Source, Target};
 use crate::{
     cpu::kernels::Element,
-    graph::{Activation, Conv, Pool, PoolKind, Shape},
+    graph::{Activation, Conv, Pool, PoolKind, Reduction, Shape},
 };
 
 /// A convolution of any kernel and any groups.
@@ -92,6 +92,35 @@ pub(super) fn activation<E: Element>(
 ) {
     for (y, &x) in target.dense().iter_mut().zip(input.dense()) {
         *y = E::from_f32(activation.apply(x.to_f32()));
+    }
+}
+
+/// Multiplies all channels of a pixel by one number.
+pub(super) fn gate<E: Element>(
+    input: Source<'_, E>,
+    gate: Source<'_, E>,
+    target: &mut Target<'_, E>,
+) {
+    let c = input.shape.c;
+    let pixels = target.dense().chunks_exact_mut(c);
+    let values = input.dense().chunks_exact(c).zip(gate.dense());
+    for (y, (x, &factor)) in pixels.zip(values) {
+        let factor = factor.to_f32();
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = E::from_f32(x.to_f32() * factor);
+        }
+    }
+}
+
+/// One number of all channels of each pixel.
+pub(super) fn reduce<E: Element>(
+    reduction: Reduction,
+    input: Source<'_, E>,
+    target: &mut Target<'_, E>,
+) {
+    let pixels = input.dense().chunks_exact(input.shape.c);
+    for (y, x) in target.dense().iter_mut().zip(pixels) {
+        *y = E::from_f32(reduction.of(x.iter().map(|x| x.to_f32())));
     }
 }
 

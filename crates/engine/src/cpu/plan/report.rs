@@ -144,6 +144,10 @@ impl<E: Element> Kernel<E> {
                 format!("depthwise 3x3 {} / {stride}", filter.channels())
             }
             Self::AnyConv(conv) => format!("conv in {} groups", conv.groups),
+            Self::Transposed(transposed) => transposed.to_string(),
+            Self::Winograd(winograd) => winograd.to_string(),
+            Self::Gate => "gate".into(),
+            Self::Reduce(reduction) => format!("{reduction:?} of channels").to_lowercase(),
             Self::Affine { .. } => "affine".into(),
             Self::Add => "add".into(),
             Self::Activation(activation) => format!("{activation:?}").to_lowercase(),
@@ -156,11 +160,12 @@ impl<E: Element> Kernel<E> {
     }
 
     /// What the products of most of its MACs are computed in; `-` without any.
-    fn numbers(&self) -> &'static str {
+    pub(super) fn numbers(&self) -> &'static str {
         match self {
             Self::Block(block) => block.numbers(),
             Self::Pointwise { matrix, .. } | Self::Dense { matrix, .. } => matrix.numbers(),
-            Self::Depthwise { .. } | Self::AnyConv(_) => "f32",
+            Self::Transposed(transposed) => transposed.numbers(),
+            Self::Depthwise { .. } | Self::AnyConv(_) | Self::Winograd(_) => "f32",
             _ => "-",
         }
     }
@@ -172,6 +177,8 @@ impl<E: Element> Kernel<E> {
             Self::Pointwise { .. } => "gemm",
             Self::Dense { matrix, .. } if matrix.convolves() => "convolve",
             Self::Dense { .. } => "im2col, gemm",
+            Self::Transposed(_) => "phases",
+            Self::Winograd(_) => "winograd",
             Self::Depthwise { .. } => "depthwise",
             Self::Add | Self::Activation(Relu | Sigmoid) => "elementwise",
             Self::ResizeBilinear => "resize",
@@ -184,9 +191,11 @@ impl<E: Element> Kernel<E> {
     fn macs(&self, input: Shape, out: Shape) -> u64 {
         let per_pixel = match self {
             Self::Block(block) => return block.macs(),
+            Self::Transposed(transposed) => return transposed.macs(),
             Self::Pointwise { matrix, .. } | Self::Dense { matrix, .. } => {
                 matrix.n_in() * matrix.n_out()
             }
+            Self::Winograd(winograd) => winograd.macs_per_pixel(),
             Self::Depthwise { filter, .. } => 9 * filter.channels(),
             Self::AnyConv(conv) => conv.weights.len(),
             Self::Pool(pool) => input.c * pool.window.kernel.iter().product::<usize>(),

@@ -5,7 +5,9 @@ use super::{
     plain,
     strips::{PlanOptions, Products},
     tensor::{Source, Target},
+    transposed::Transposed,
     units::{Unit, UnitKind},
+    winograd::Winograd,
 };
 use crate::{
     cpu::arena::{Scratch, ScratchSize},
@@ -13,7 +15,7 @@ use crate::{
         self, Element, Epilogue, Isa, MatRef, PackedDepthwise, Strip, Weights, Windows,
         depthwise3x3,
     },
-    graph::{Activation, Conv, Graph, Op, Pool, Shape, op::Window},
+    graph::{Activation, Conv, Graph, Op, Pool, Reduction, Shape, op::Window},
 };
 
 /// Elements of padded rows, or of unfolded windows, that are multiplied at once.
@@ -44,6 +46,11 @@ pub(super) enum Kernel<E: Element> {
         stride: usize,
     },
     AnyConv(Conv),
+    Transposed(Box<Transposed<E>>),
+    Winograd(Box<Winograd>),
+    /// Multiplies all channels of a pixel by one number.
+    Gate,
+    Reduce(Reduction),
     Affine {
         scale: Vec<f32>,
         shift: Vec<f32>,
@@ -75,7 +82,19 @@ impl<E: Element> Kernel<E> {
         }
         let index = unit.last();
         match &graph.nodes[index].op {
-            Op::Conv(conv) => Self::pack_conv((isa, options.products), conv, shape, out),
+            Op::Conv(conv) => {
+                let settings = (isa, options.products);
+                match Winograd::pack::<E>(settings, conv, [shape, out]) {
+                    Some(winograd) => Self::Winograd(Box::new(winograd)),
+                    None => Self::pack_conv(settings, conv, shape, out),
+                }
+            }
+            Op::ConvTranspose(conv) => {
+                let settings = (isa, options.products);
+                Self::Transposed(Box::new(Transposed::pack(settings, conv, shape, out)))
+            }
+            Op::Gate => Self::Gate,
+            Op::Reduce(reduction) => Self::Reduce(*reduction),
             Op::Affine { scale, shift } => Self::Affine {
                 scale: scale.clone(),
                 shift: shift.clone(),
@@ -93,7 +112,13 @@ impl<E: Element> Kernel<E> {
         }
     }
 
-    fn pack_conv((isa, products): (Isa, Products), conv: &Conv, shape: Shape, out: Shape) -> Self {
+    /// Packs a convolution alone.
+    pub(super) fn pack_conv(
+        (isa, products): (Isa, Products),
+        conv: &Conv,
+        shape: Shape,
+        out: Shape,
+    ) -> Self {
         let Conv {
             weights,
             bias,
@@ -154,6 +179,8 @@ impl<E: Element> Kernel<E> {
             Self::Pointwise { matrix, .. } | Self::Dense { matrix, .. } => matrix.bytes(),
             Self::Depthwise { filter, .. } => filter.bytes(),
             Self::AnyConv(conv) => (conv.weights.len() + conv.bias.len()) * size_of::<f32>(),
+            Self::Transposed(transposed) => transposed.bytes(),
+            Self::Winograd(winograd) => winograd.bytes(),
             Self::Affine { scale, shift } => (scale.len() + shift.len()) * size_of::<f32>(),
             _ => 0,
         }
@@ -163,6 +190,8 @@ impl<E: Element> Kernel<E> {
     pub fn scratch(&self) -> ScratchSize {
         match self {
             Self::Block(block) => block.scratch(),
+            Self::Transposed(transposed) => transposed.scratch(),
+            Self::Winograd(winograd) => winograd.scratch(),
             Self::Dense { scratch_len, .. } => ScratchSize {
                 narrow: *scratch_len,
                 ..ScratchSize::default()
@@ -210,18 +239,15 @@ impl<E: Element> Kernel<E> {
         let added = inputs.get(1).copied();
         match self {
             Self::Block(_) => {}
-            Self::Pointwise { matrix, relu } => {
-                let rows = 0..target.shape.h;
-                let residual = added.map(|r| r.rows(rows.clone()));
-                let epilogue = Epilogue::with_residual(*relu, residual);
-                E::gemm(
-                    matrix,
-                    input.rows(rows.clone()),
-                    target.rows(rows),
-                    epilogue,
-                );
+            Self::Pointwise { .. } | Self::Dense { .. } | Self::AnyConv(_) => {
+                self.run_conv((input, added), target, &mut scratch.narrow);
             }
-            Self::Dense { .. } => self.run_dense(input, added, target, &mut scratch.narrow),
+            Self::Transposed(transposed) => transposed.run(input, target, &mut scratch.narrow),
+            Self::Winograd(winograd) => {
+                winograd.run((input, added), target, &mut scratch.floats);
+            }
+            Self::Gate => plain::gate(input, inputs[1], target),
+            Self::Reduce(reduction) => plain::reduce(*reduction, input, target),
             Self::Depthwise {
                 filter,
                 relu,
@@ -229,7 +255,6 @@ impl<E: Element> Kernel<E> {
             } => {
                 run_depthwise((filter, *stride, *relu), input, added, target);
             }
-            Self::AnyConv(conv) => plain::conv(conv, input, added, target),
             Self::Affine { scale, shift } => plain::affine(scale, shift, input, target),
             Self::Add => kernels::add(isa, input.dense(), inputs[1].dense(), target.dense()),
             Self::Activation(Activation::Relu) => {
@@ -257,6 +282,31 @@ impl<E: Element> Kernel<E> {
             Self::Pad { pads, value } => plain::pad(*pads, *value, input, target),
             Self::Pool(pool) => plain::pool(*pool, input, target),
             Self::Reshape => plain::reshape(input, target),
+        }
+    }
+
+    /// Runs a convolution that is no depthwise one; others do nothing.
+    pub(super) fn run_conv(
+        &self,
+        (input, added): (Source<'_, E>, Option<Source<'_, E>>),
+        target: &mut Target<'_, E>,
+        scratch: &mut [E],
+    ) {
+        match self {
+            Self::Pointwise { matrix, relu } => {
+                let rows = 0..target.shape.h;
+                let residual = added.map(|r| r.rows(rows.clone()));
+                let epilogue = Epilogue::with_residual(*relu, residual);
+                E::gemm(
+                    matrix,
+                    input.rows(rows.clone()),
+                    target.rows(rows),
+                    epilogue,
+                );
+            }
+            Self::Dense { .. } => self.run_dense(input, added, target, scratch),
+            Self::AnyConv(conv) => plain::conv(conv, input, added, target),
+            _ => {}
         }
     }
 

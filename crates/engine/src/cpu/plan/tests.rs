@@ -1,5 +1,7 @@
 //! Random blocks, lifted from anywhere, in strips of any size, on working memory full of rubbish.
 
+mod decoder;
+
 use lipsync_core::SplitMix64;
 
 use super::{strips::StripLimits, *};

@@ -5,7 +5,7 @@ mod rare;
 
 use std::collections::HashMap;
 
-use lipsync_core::saturate::u32_of;
+use lipsync_core::{FaceGeometry, face::FacePart, saturate::u32_of};
 
 use super::{Blocks, Part, Program, Spot, Step, split::Split};
 use crate::{
@@ -41,6 +41,7 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
         ends_in_sigmoid,
     } = generator;
     let [face, audio] = [visual_index, 1 - visual_index].map(|i| graph.inputs[i]);
+    check_operators(&graph, &geometry)?;
     let split = Split::new(&mut graph, face).with(blocks, &graph);
     check_sizes(&graph)?;
     let output = graph.outputs[0];
@@ -92,6 +93,25 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
         keeps_values: !split.kept.is_empty(),
         visual,
         frame,
+    })
+}
+
+/// Refuses the families that no kernels of the device are written for.
+fn check_operators(graph: &Graph, geometry: &FaceGeometry) -> Result<(), EngineError> {
+    let is_foreign = |op: &Op| matches!(op, Op::ConvTranspose(_) | Op::Gate | Op::Reduce(_));
+    let foreign = graph.nodes.iter().find(|node| is_foreign(&node.op));
+    let found = match foreign {
+        Some(node) => format!("node \"{}\", which is none of them", node.name),
+        None if geometry.inputs != [FacePart::Whole, FacePart::Masked] => {
+            format!("faces of {} pixels", geometry.region_px)
+        }
+        None => return Ok(()),
+    };
+    Err(EngineError::Contract {
+        expected: "a network of SyncTalk_2D or Ultralight-Digital-Human, which are all that run on a GPU; \
+                   networks of the Wav2Lip family run on the CPU (engine.device: cpu)"
+            .into(),
+        found,
     })
 }
 
@@ -289,6 +309,8 @@ impl Lowering<'_> {
                 }),
                 Op::Pool(pool) => self.pool(*pool, unit),
                 Op::Reshape => self.reshape(unit),
+                // `check_operators` has refused them.
+                Op::ConvTranspose(_) | Op::Gate | Op::Reduce(_) => {}
             }
             self.graph.nodes[index].op = op;
         }

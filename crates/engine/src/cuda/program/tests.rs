@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use super::*;
 use crate::{
     cuda::{bucket::BUCKETS, launch::Kernel},
-    oracle::network_writer::variants::write_variant,
+    oracle::network_writer::{Wav2lip, variants::write_variant},
 };
 
 fn program(variant: &str) -> Program {
@@ -208,4 +208,18 @@ fn a_network_without_an_audio_part_of_its_own_is_refused() {
         GeneratorGraph::read(&encoder),
         Err(EngineError::Contract { .. })
     ));
+}
+
+#[test]
+fn networks_of_wav2lip_are_refused_with_where_they_run() {
+    let onnx = Wav2lip {
+        part: 128,
+        ..Wav2lip::new(96)
+    }
+    .write();
+    let read = GeneratorGraph::read(&onnx).unwrap();
+    let refused = Program::new(read, Blocks::default())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("engine.device: cpu"), "{refused}");
 }

@@ -196,12 +196,43 @@ impl NetworkBuilder {
             ints_attribute("pads", &[pad; 4]),
             ints_attribute("strides", &stride),
         ];
+        self.normalised("Conv", [input, &weights], spec, attributes)
+    }
+
+    /// As [`conv`](Self::conv), transposed: every pixel of the input adds its kernel to the output, which has
+    /// `more` pixels beyond the last one.
+    pub fn conv_transpose(&mut self, input: &str, spec: ConvSpec, more: usize) -> String {
+        let plane = spec.kernel * spec.kernel;
+        // Each pixel of the output meets as many taps.
+        let n_taps = plane / (spec.stride[0] * spec.stride[1]);
+        let bound = spec.gain * (6.0 / small(spec.c_in * n_taps.max(1))).sqrt();
+        let n_weights = spec.c_in * spec.c_out * plane;
+        let weights = self.random.floats(n_weights, -bound, bound);
+        let dims = [spec.c_in, spec.c_out, spec.kernel, spec.kernel];
+        let weights = self.floats(&dims, &weights);
+        let attributes = vec![
+            ints_attribute("kernel_shape", &[i64_of(spec.kernel); 2]),
+            ints_attribute("output_padding", &[i64_of(more); 2]),
+            ints_attribute("pads", &[i64_of(spec.pad); 4]),
+            ints_attribute("strides", &spec.stride.map(i64_of)),
+        ];
+        self.normalised("ConvTranspose", [input, &weights], spec, attributes)
+    }
+
+    /// A convolution and its bias or normalisation.
+    fn normalised(
+        &mut self,
+        op: &str,
+        [input, weights]: [&str; 2],
+        spec: ConvSpec,
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         let bias = self.random.floats(spec.c_out, -0.1, 0.1);
         if !self.batch_norm {
             let bias = self.floats(&[spec.c_out], &bias);
-            return self.node("Conv", &[input, &weights, &bias], attributes);
+            return self.node(op, &[input, weights, &bias], attributes);
         }
-        let conv = self.node("Conv", &[input, &weights], attributes);
+        let conv = self.node(op, &[input, weights], attributes);
         let mut part = |low, high| {
             let values = self.random.floats(spec.c_out, low, high);
             self.floats(&[spec.c_out], &values)

@@ -24,6 +24,8 @@ impl AudioFront {
         let channels = match kind {
             AudioKind::Ave | AudioKind::Hubert => 32,
             AudioKind::Wenet => 256,
+            // Nobody has such a U-Net: it is one to be refused.
+            AudioKind::Mel => 1,
         };
         Self { kind, channels }
     }
@@ -35,6 +37,7 @@ impl AudioFront {
             AudioKind::Ave => [16, 16],
             AudioKind::Hubert => [32, 32],
             AudioKind::Wenet => [16, 32],
+            AudioKind::Mel => [80, 16],
         };
         [self.channels, h, w]
     }
@@ -142,7 +145,7 @@ impl Unet {
         let c_in = self.audio.channels;
         let same = [1, 1];
         let x = match self.audio.kind {
-            AudioKind::Ave | AudioKind::Hubert => {
+            AudioKind::Ave | AudioKind::Hubert | AudioKind::Mel => {
                 let stride = if self.audio.kind == AudioKind::Ave {
                     same
                 } else {

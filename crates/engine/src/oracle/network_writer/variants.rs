@@ -2,7 +2,7 @@
 
 use lipsync_core::AudioKind;
 
-use super::{AudioFront, Unet, write_audio_encoder};
+use super::{AudioFront, Unet, Wav2lip, write_audio_encoder};
 
 /// Names of all variants.
 pub const VARIANTS: [&str; 12] = [
@@ -20,7 +20,8 @@ pub const VARIANTS: [&str; 12] = [
     "small-opset17",
 ];
 
-/// Writes a variant, or `None` for a name that is not in [`VARIANTS`].
+/// Writes a variant, or `None` for a name that is not in [`VARIANTS`] and no `wav2lip-96`, `-256`, `-288` or
+/// `-384`, which are too large to be written unasked.
 ///
 /// `328-ave`, `160-hubert` and `160-wenet` are full-size generators, `ave-encoder` is a full-size
 /// audio encoder; the `small` ones have few channels and differ in form: opset, names, batch axis,
@@ -38,6 +39,10 @@ pub fn write_variant(name: &str) -> Option<Vec<u8>> {
             ..Unet::new(320, AudioKind::Ave)
         }
         .write(),
+        name if name.starts_with("wav2lip-") => {
+            let side: usize = name.strip_prefix("wav2lip-")?.parse().ok()?;
+            matches!(side, 96 | 256 | 288 | 384).then(|| Wav2lip::new(side).write())?
+        }
         _ => small(name.strip_prefix("small-opset")?.parse().ok()?)?.write(),
     })
 }

@@ -132,6 +132,7 @@ impl Network {
                 ring_px: 1,
                 mask_x: (3, sizes.region - 2),
                 mask_y: (3, sizes.region - 4),
+                ..FaceGeometry::SMALL
             },
             visual_index: 0,
             ends_in_sigmoid: true,

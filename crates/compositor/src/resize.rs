@@ -1,4 +1,4 @@
-//! Bicubic resizing as OpenCV's `INTER_CUBIC` does it.
+//! Resizing as OpenCV's `INTER_CUBIC` does it; [`linear`] has its `INTER_LINEAR`.
 //!
 //! The networks were trained on OpenCV's output, and other libraries differ from it by up to 168 levels.
 //! So this small kernel is our own: cubic convolution with `a = -0.75`, half-pixel centres,
@@ -7,6 +7,10 @@
 //! u8 pictures, which moves a pixel by at most one level.
 //!
 //! Source: `resize.cpp` of OpenCV's imgproc module (`interpolateCubic`, `HResizeCubic`).
+
+mod linear;
+
+use lipsync_core::face::ResizeFilter;
 
 use crate::picture::PIXEL_BYTES;
 
@@ -37,12 +41,17 @@ pub(crate) trait Source {
 
 /// Resizes to as many rows as `target` has; all of them have one length, and are not empty.
 pub(crate) fn resize<'a>(
+    filter: ResizeFilter,
     source: &impl Source,
     target: impl ExactSizeIterator<Item = &'a mut [u8]>,
 ) {
     // Chooses the widest registers that the processor has. They change no result: products are not
     // fused with sums.
-    pulp::Arch::new().dispatch(Resize { source, target });
+    let arch = pulp::Arch::new();
+    match filter {
+        ResizeFilter::Cubic => arch.dispatch(Resize { source, target }),
+        ResizeFilter::Linear => arch.dispatch(linear::Resize { source, target }),
+    }
 }
 
 struct Resize<'s, S, T> {
