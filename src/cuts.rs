@@ -10,7 +10,8 @@
 //! - **Windows** need nothing around them.
 //! - `end_of_utterance` is false unless the call's audio reaches the end of the utterance.
 //!
-//! The server accepts samples and steps only for models of 25 frames a second, so a frame is 40 ms here.
+//! These are the rules of models of the audio kind `ave`, of 25 frames a second, so a frame is 40 ms here. For other kinds send
+//! an utterance in one call or in a session.
 
 use bytes::Bytes;
 
@@ -22,7 +23,7 @@ use crate::{
     },
 };
 
-/// Frames a second of all models that accept samples or steps.
+/// Frames a second of the models whose rules these are.
 const FPS: u64 = 25;
 /// An utterance of n feature steps has n frames and this many more.
 const STEPS_SURPLUS: u64 = 2;

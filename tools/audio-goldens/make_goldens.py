@@ -1,7 +1,8 @@
 """Writes the expected values that the tests of crates/audio compare against.
 
-An implementation independent of the Rust one: librosa's STFT and mel filter bank, SciPy's filter, and
-CPython's audioop (before 3.13; afterwards the package audioop-lts).
+An implementation independent of the Rust one: librosa's STFT and mel filter bank, SciPy's filter,
+torchaudio's Kaldi filter banks (checked against kaldi-native-fbank), and CPython's audioop (before 3.13;
+afterwards the package audioop-lts).
 
     python -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python make_goldens.py ../../crates/audio/tests/golden
@@ -11,11 +12,16 @@ import audioop
 import sys
 from pathlib import Path
 
+import kaldi_native_fbank
 import librosa
 import numpy as np
 import scipy.signal
+import torch
+import torchaudio.compliance.kaldi as kaldi
 
 RATE_HZ = 16_000
+# Of the filter banks, every so many values are kept.
+FBANK_STEP = 13
 
 
 def test_signal(n_samples: int) -> np.ndarray:
@@ -50,6 +56,27 @@ def mel_rows(samples: np.ndarray) -> np.ndarray:
     return np.clip(8.0 * (level_db + 100.0) / 100.0 - 4.0, -4.0, 4.0).T
 
 
+def filter_banks(samples: np.ndarray) -> np.ndarray:
+    """[T, 80] f64 of s16 samples at 16 kHz, as the training scripts of wenet avatars make them."""
+    scaled = (samples.astype(np.float32) / 32_768.0 * 32_767).astype(np.int16)
+    padded = np.concatenate([np.zeros(32 * 160), scaled, np.zeros(35 * 160)])
+    rows = kaldi.fbank(
+        torch.from_numpy(padded).unsqueeze(0), num_mel_bins=80, frame_length=25, frame_shift=10,
+        dither=0.0, energy_floor=0.0, sample_frequency=RATE_HZ,
+    ).numpy()
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.dither = 0
+    options.mel_opts.num_bins = 80
+    other = kaldi_native_fbank.OnlineFbank(options)
+    other.accept_waveform(RATE_HZ, padded.tolist())
+    other.input_finished()
+    assert other.num_frames_ready == len(rows)
+    difference = max(np.abs(other.get_frame(i) - row).max() for i, row in enumerate(rows))
+    print(f"filter banks of torchaudio and kaldi-native-fbank are at most {difference:.6f} apart")
+    assert difference < 1e-3
+    return rows
+
+
 def main() -> None:
     out = Path(sys.argv[1])
     # 3,000 is the shortest clip with 16 rows; the other length is no multiple of the hop.
@@ -57,6 +84,9 @@ def main() -> None:
         rows = mel_rows(test_signal(n_samples))
         assert rows.shape == (1 + n_samples // 200, 80)
         rows.astype("<f4").tofile(out / f"mel_{n_samples}.f32")
+    rows = filter_banks(test_signal(20_777))
+    assert rows.shape == (1 + (20_777 + 67 * 160 - 400) // 160, 80)
+    rows.reshape(-1)[::FBANK_STEP].astype("<f4").tofile(out / "fbank_20777.f32")
     codes = bytes(range(256))
     (out / "mulaw.s16").write_bytes(audioop.ulaw2lin(codes, 2))
     (out / "alaw.s16").write_bytes(audioop.alaw2lin(codes, 2))

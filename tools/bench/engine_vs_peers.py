@@ -10,6 +10,10 @@ does, from and to bytes; `faces-cached` is the best case of the visual cache, al
 a product of small matrices that stays in the first-level cache: its two/one says what a second core adds on this
 machine where neither memory nor an engine is to blame.
 
+At the end it compares a few random frames in fewer bits with the same engine's frames in f32, over bytes. Nobody was
+calibrated on them. Our int8 is in every step that can take it; `lipsync-server compare-precision` leaves steps out
+where that is not good enough.
+
 Fairness: every peer has one intra-op thread per frame, because that is what serves most frames a second;
 for two threads it has two streams (OpenVINO) or two callers of one session (ONNX Runtime), as our engine
 has two workers. Peers get the network as exported, with all their graph optimisations.
@@ -106,6 +110,9 @@ class OnnxRuntime(Peer):
     def infer(self, _thread):
         self.session.run(None, self.feeds)
 
+    def picture(self, feeds):
+        return self.session.run(None, feeds)[0]
+
 
 @functools.cache
 def quantised(path):
@@ -179,13 +186,22 @@ class OpenVino(Peer):
     def infer(self, thread):
         self.active[thread].infer()
 
+    def picture(self, feeds):
+        import openvino
+
+        request = self.requests[1][0]
+        for name, value in feeds.items():
+            request.set_tensor(name, openvino.Tensor(value))
+        request.infer()
+        return request.get_output_tensor(0).data.copy()
+
 
 def contestants(path, arguments):
     """Name to a function that loads it, in the order in which they take turns."""
     program = arguments.program or bench.build("lipsync-engine", "example", "bench_network")
     engine = lambda *options: lambda: Engine(program, path, arguments.isa, *options)
     every = {}
-    for precision in ("f32", "bf16", "int16"):
+    for precision in ("f32", "bf16", "int16", "int8"):
         every[f"engine {precision}"] = engine(precision, "tensors")
         every[f"engine {precision} faces"] = engine(precision, "faces")
         every[f"engine {precision} faces-cached"] = engine(precision, "faces-cached")
@@ -199,6 +215,39 @@ def contestants(path, arguments):
         wanted = arguments.only.split(",")
         return {name: load for name, load in every.items() if any(w in name for w in wanted)}
     return every
+
+
+def psnr_db(exact, other, path, n_frames):
+    """PSNR of each of some random frames, over the bytes of pictures whose numbers are 0 to 1."""
+    random = np.random.default_rng(9)
+    shapes = [(name, feed.shape) for name, feed in OnnxRuntime(path).feeds.items()]
+    found = []
+    for _ in range(n_frames):
+        feeds = {name: random.random(shape, dtype=np.float32) for name, shape in shapes}
+        levels = [np.round(peer.picture(feeds) * 255) for peer in (exact, other)]
+        mean = np.mean((levels[0] - levels[1]) ** 2)
+        found.append(float(10 * np.log10(255**2 / max(mean, 1e-10))))
+    return found
+
+
+def quality(runners, path, isa, n_frames=4):
+    """How far frames in fewer bits are from their own f32."""
+    program = bench.build("lipsync-engine", "example", "bench_network")
+    found = {}
+    for name in runners:
+        family, precision, *_ = [*name.split(), ""]
+        if precision in ("", "f32") or "faces" in name:
+            continue
+        if family == "engine":
+            command = [program, path, str(n_frames), isa, precision, "psnr"]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found[name] = [float(db) for db in out.split()]
+        elif f"{family} f32" in runners:
+            found[name] = psnr_db(runners[f"{family} f32"], runners[name], path, n_frames)
+    print("\nPSNR against f32, dB            mean    worst")
+    for name, db in found.items():
+        print(f"{name:<26}{statistics.mean(db):>10.1f}{min(db):>9.1f}")
+    return found
 
 
 def versions():
@@ -241,6 +290,11 @@ RATIOS = [
     ("engine int16", "onnxruntime int8", 1.0),
     ("engine int16", "openvino int8", 1.0),
     ("engine int16 faces-cached", "engine int16 faces", 1.25),
+    ("engine int8", "engine f32", 1.6),
+    ("engine int8", "onnxruntime f32", 1.7),
+    ("engine int8", "onnxruntime int8", 1.0),
+    ("engine int8", "openvino int8", 1.0),
+    ("engine int8 faces-cached", "engine int8 faces", 1.25),
 ]
 
 
@@ -274,14 +328,18 @@ def main():
             writer = bench.build("lipsync-engine", "example", "write_network")
             subprocess.run([writer, folder, "328-ave"], check=True)
             path = str(pathlib.Path(folder) / "328-ave.onnx")
-        loaders = contestants(path, arguments)
-        load = bench.wait_for_quiet(arguments.wait, arguments.busy)
-        runners = {}
-        for name, load_contestant in loaders.items():
-            try:
-                runners[name] = load_contestant()
-            except Unavailable as error:
-                print(f"left out: {name}: {error}", file=sys.stderr)
+        measure(path, arguments)
+
+
+def measure(path, arguments):
+    loaders = contestants(path, arguments)
+    load = bench.wait_for_quiet(arguments.wait, arguments.busy)
+    runners = {}
+    for name, load_contestant in loaders.items():
+        try:
+            runners[name] = load_contestant()
+        except Unavailable as error:
+            print(f"left out: {name}: {error}", file=sys.stderr)
     times = {name: ([], []) for name in runners}
     for _ in range(arguments.rounds):
         for name, runner in runners.items():
@@ -293,9 +351,10 @@ def main():
     n_frames = arguments.rounds * arguments.frames
     print(f"{pathlib.Path(path).name}, {n_frames} frames each, kernels: {arguments.isa}\n")
     rows = table(times)
-    found = ratios(rows)
+    found, db = ratios(rows), quality(runners, path, arguments.isa)
     if arguments.json:
         document = {"context": context, "versions": versions(), "rows": rows, "ratios": found}
+        document["psnr_db"] = db
         document["times_ms"] = {name: {"one": a, "two": b} for name, (a, b) in times.items()}
         arguments.json.write_text(json.dumps(document, indent=1))
 

@@ -4,7 +4,7 @@ use crate::AudioError;
 
 /// Decodes f32 LE bytes into values, `item_values` to an item.
 ///
-/// For feature steps an item is one step ([`STEP_FLOATS`](crate::windows::STEP_FLOATS) values). For windows
+/// For feature steps an item is one step ([`SpeechForm::step_floats`](crate::SpeechForm::step_floats) values). For windows
 /// it is one frame's window (`C x H x W`, as the network expects it).
 /// `what` names the data in errors.
 ///

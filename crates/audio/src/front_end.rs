@@ -8,24 +8,76 @@
 #[cfg(test)]
 mod tests;
 
-use lipsync_core::frames_in;
+use lipsync_core::{family::PatchForm, frames_in};
 
 use crate::{
-    AudioError, FPS, PatchWindows, WindowStream,
+    AudioError, PatchWindows, SpeechForm, WindowStream,
+    chunks::ChunkCutter,
     cuts::frame_sample,
+    fbank::FbankStream,
     mel::MelStream,
     resample::{Resampler, resampled_len},
-    steps::{MIN_SAMPLES, PATCH_FLOATS, StepCutter},
-    windows::STEP_FLOATS,
+    steps::{MIN_SAMPLES, StepCutter},
+    wave::{self, WaveCutter},
 };
 
 /// Speech in, the encoder network's inputs out.
 #[derive(Debug)]
 pub struct PatchStream {
+    form: SpeechForm,
     rate_hz: u32,
     resampler: Resampler,
-    mel: MelStream,
-    cutter: StepCutter,
+    rows: Rows,
+}
+
+/// From samples at 16 kHz to patches.
+#[derive(Debug)]
+enum Rows {
+    Mel(MelStream, StepCutter),
+    Fbank(FbankStream, ChunkCutter),
+    Wave(WaveCutter),
+}
+
+impl Rows {
+    fn new(patch: PatchForm) -> Self {
+        match patch {
+            PatchForm::Mel { .. } => Self::Mel(MelStream::new(), StepCutter::new()),
+            PatchForm::Fbank { .. } => Self::Fbank(FbankStream::new(), ChunkCutter::new()),
+            PatchForm::Wave { .. } => Self::Wave(WaveCutter::new()),
+        }
+    }
+
+    fn push(&mut self, samples: &[f32], patches: &mut Vec<f32>) {
+        let mut rows = Vec::new();
+        match self {
+            Self::Mel(mel, cutter) => {
+                mel.push(samples, &mut rows);
+                cutter.push(&rows, patches);
+            }
+            Self::Fbank(fbank, cutter) => {
+                fbank.push(samples, &mut rows);
+                cutter.push(&rows, patches);
+            }
+            Self::Wave(cutter) => cutter.push(samples, patches),
+        }
+    }
+
+    fn finish(self, patches: &mut Vec<f32>) {
+        let mut rows = Vec::new();
+        match self {
+            Self::Mel(mel, mut cutter) => {
+                mel.finish(&mut rows);
+                cutter.push(&rows, patches);
+                cutter.finish(patches);
+            }
+            Self::Fbank(fbank, mut cutter) => {
+                fbank.finish(&mut rows);
+                cutter.push(&rows, patches);
+                cutter.finish(patches);
+            }
+            Self::Wave(cutter) => cutter.finish(patches),
+        }
+    }
 }
 
 impl PatchStream {
@@ -33,52 +85,58 @@ impl PatchStream {
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
-    pub fn new(rate_hz: u32) -> Result<Self, AudioError> {
+    pub fn new(form: SpeechForm, rate_hz: u32) -> Result<Self, AudioError> {
         Ok(Self {
+            form,
             rate_hz,
             resampler: Resampler::new(rate_hz)?,
-            mel: MelStream::new(),
-            cutter: StepCutter::new(),
+            rows: Rows::new(form.step.patch),
         })
     }
 
-    /// Takes mono samples and appends the patches that they complete: `[n, 80, 16]` f32, mel-major.
+    /// Takes mono samples and appends the patches that they complete: `[n, 80, 16]` f32, mel-major, of an AVE model,
+    /// `[n, 67, 80]` of a wenet model, `[n, 32080]` of a HuBERT model.
     ///
     /// The samples are finite, as [`decode_pcm`](crate::decode_pcm) makes them.
     pub fn push(&mut self, samples: &[f32], patches: &mut Vec<f32>) {
         let mut resampled = Vec::new();
         self.resampler.push(samples, &mut resampled);
-        let mut rows = Vec::new();
-        self.mel.push(&resampled, &mut rows);
-        self.cutter.push(&rows, patches);
+        self.rows.push(&resampled, patches);
     }
 
-    /// Ends the utterance, appends its last patches and returns the frames that its audio covers.
+    /// Ends the utterance, appends its last patches and returns what its audio covers.
     ///
-    /// An utterance too short for one step is padded with silent samples at 16 kHz; an empty one
+    /// An utterance too short for one step of AVE is padded with silent samples at 16 kHz; an empty one
     /// has no patches and no frames.
-    pub fn finish(self, patches: &mut Vec<f32>) -> u64 {
+    pub fn finish(self, patches: &mut Vec<f32>) -> Covered {
         let Self {
+            form,
             rate_hz,
             resampler,
-            mut mel,
-            mut cutter,
+            mut rows,
         } = self;
         let n_samples = resampler.n_in();
         if n_samples == 0 {
-            return 0;
+            return Covered::default();
         }
         let mut tail = Vec::new();
         resampler.finish(&mut tail);
-        let n_silent = MIN_SAMPLES.saturating_sub(resampled_len(n_samples, rate_hz));
+        let least = match form.step.patch {
+            PatchForm::Mel { .. } => MIN_SAMPLES,
+            PatchForm::Fbank { .. } | PatchForm::Wave { .. } => 0,
+        };
+        let n_silent = least.saturating_sub(resampled_len(n_samples, rate_hz));
         // At most MIN_SAMPLES.
         tail.resize(tail.len() + usize::try_from(n_silent).unwrap_or(0), 0.0);
-        let mut rows = Vec::new();
-        mel.push(&tail, &mut rows);
-        mel.finish(&mut rows);
-        cutter.push(&rows, patches);
-        cutter.finish(patches);
-        frames_in(n_samples, rate_hz, FPS)
+        rows.push(&tail, patches);
+        rows.finish(patches);
+        Covered {
+            n_frames: frames_in(n_samples, rate_hz, form.fps().get()),
+            n_steps: match form.step.patch {
+                PatchForm::Mel { .. } | PatchForm::Fbank { .. } => None,
+                PatchForm::Wave { .. } => Some(wave::n_steps(resampled_len(n_samples, rate_hz))),
+            },
+        }
     }
 
     /// Samples consumed so far.
@@ -88,9 +146,18 @@ impl PatchStream {
     }
 }
 
+/// What an utterance's audio covers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// Frames.
+    pub n_frames: u64,
+    /// Steps, where its patches make more than those; the others are to be dropped.
+    pub n_steps: Option<u64>,
+}
+
 /// Speech in, windows out, with the encoder network as a closure.
 ///
-/// The closure gets `[n, 80, 16]` patches, `n >= 1`, and answers `[n, 512]` steps. Its error type
+/// The closure gets whole patches, at least one, and answers the steps of each. Its error type
 /// takes ours in. After any error the front-end is out of step: drop it. Where windows are the patches
 /// themselves ([`of_mel`](Self::of_mel)), it is never called.
 #[derive(Debug)]
@@ -113,10 +180,10 @@ impl FeatureStream {
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
-    pub fn new(rate_hz: u32, first_frame: u64) -> Result<Self, AudioError> {
+    pub fn new(form: SpeechForm, rate_hz: u32, first_frame: u64) -> Result<Self, AudioError> {
         Ok(Self {
-            patches: PatchStream::new(rate_hz)?,
-            windows: Windows::Steps(WindowStream::new(first_frame)),
+            patches: PatchStream::new(form, rate_hz)?,
+            windows: Windows::Steps(WindowStream::new(form, first_frame)),
         })
     }
 
@@ -126,13 +193,13 @@ impl FeatureStream {
     /// [`AudioError::SampleRate`].
     pub fn of_mel(rate_hz: u32, first_frame: u64) -> Result<Self, AudioError> {
         Ok(Self {
-            patches: PatchStream::new(rate_hz)?,
+            patches: PatchStream::new(SpeechForm::AVE, rate_hz)?,
             windows: Windows::Patches(PatchWindows::new(first_frame)),
         })
     }
 
     /// Takes finite mono samples and appends the windows that they complete,
-    /// [`WINDOW_FLOATS`](crate::windows::WINDOW_FLOATS) or [`PATCH_FLOATS`] each.
+    /// [`SpeechForm::window_floats`] or, of mel rows, [`PATCH_FLOATS`](crate::steps::PATCH_FLOATS) each.
     ///
     /// These are final: later audio and the end of the utterance do not change them. A call with
     /// `end_of_utterance = false` pushes and does not finish.
@@ -148,8 +215,9 @@ impl FeatureStream {
     ) -> Result<(), E> {
         let mut patches = Vec::new();
         self.patches.push(samples, &mut patches);
+        let form = self.patches.form;
         match &mut self.windows {
-            Windows::Steps(stream) => Ok(stream.push(&encoded(&patches, encode)?, windows)?),
+            Windows::Steps(stream) => Ok(stream.push(&encoded(form, &patches, encode)?, windows)?),
             Windows::Patches(stream) => {
                 stream.push(&patches, windows);
                 Ok(())
@@ -157,7 +225,7 @@ impl FeatureStream {
         }
     }
 
-    /// Ends the utterance and appends its last windows, up to `ceil(n_samples x 25 / rate)` frames
+    /// Ends the utterance and appends its last windows, up to `ceil(n_samples x fps / rate)` frames
     /// in all.
     ///
     /// # Errors
@@ -168,10 +236,18 @@ impl FeatureStream {
         windows: &mut Vec<f32>,
     ) -> Result<(), E> {
         let mut patches = Vec::new();
-        let n_frames = self.patches.finish(&mut patches);
+        let form = self.patches.form;
+        let Covered { n_frames, n_steps } = self.patches.finish(&mut patches);
         match self.windows {
             Windows::Steps(mut stream) => {
-                stream.push(&encoded(&patches, encode)?, windows)?;
+                let mut steps = encoded(form, &patches, encode)?;
+                if let Some(n_steps) = n_steps {
+                    let n_left = n_steps.saturating_sub(stream.n_steps());
+                    // They lie in memory, or there are more than that.
+                    let n_left = usize::try_from(n_left).unwrap_or(usize::MAX);
+                    steps.truncate(n_left.saturating_mul(form.step_floats()));
+                }
+                stream.push(&steps, windows)?;
                 stream.finish(n_frames, windows);
             }
             Windows::Patches(stream) => stream.finish(&patches, n_frames, windows),
@@ -191,14 +267,16 @@ impl FeatureStream {
     /// Seconds of consumed audio whose frames have not come out yet.
     #[must_use]
     pub fn buffered_seconds(&self) -> f64 {
-        let n_out = frame_sample(self.next_frame(), self.patches.rate_hz);
+        let PatchStream { form, rate_hz, .. } = self.patches;
+        let n_out = frame_sample(self.next_frame(), (rate_hz, form.fps()));
         let n_buffered = self.patches.n_samples().saturating_sub(n_out);
-        n_buffered as f64 / f64::from(self.patches.rate_hz)
+        n_buffered as f64 / f64::from(rate_hz)
     }
 }
 
 /// The steps of some patches.
 fn encoded<E: From<AudioError>>(
+    form: SpeechForm,
     patches: &[f32],
     mut encode: impl FnMut(&[f32]) -> Result<Vec<f32>, E>,
 ) -> Result<Vec<f32>, E> {
@@ -206,7 +284,8 @@ fn encoded<E: From<AudioError>>(
         return Ok(Vec::new());
     }
     let steps = encode(patches)?;
-    let expected = patches.len() / PATCH_FLOATS * STEP_FLOATS;
+    let n_steps = patches.len() / form.patch_floats() * form.step.patch.n_steps();
+    let expected = n_steps * form.step_floats();
     if steps.len() != expected {
         let actual = steps.len();
         return Err(AudioError::EncoderOutput { expected, actual }.into());

@@ -1,10 +1,11 @@
-//! Speech to feature windows: the audio front-end of AVE networks, for whole clips and for streams.
+//! Speech to feature windows: the audio front-ends of AVE, wenet and HuBERT networks, for whole clips and for streams.
 //!
-//! The way of a sample: [`pcm`] decodes bytes to mono f32, [`resample`] brings any rate to 16 kHz,
-//! [`mel`] makes a row of 80 mel bands every 12.5 ms, [`steps`] cuts the rows into the patches that
-//! the audio encoder network reads (25 a second), [`windows`] groups the network's answers into the
-//! window of each video frame; [`patch_windows`] takes the patches themselves for networks that hear mel
-//! rows. [`front_end`] joins the parts; start there. [`cuts`] says how far
+//! The way of a sample: [`pcm`] decodes bytes to mono f32, [`resample`] brings any rate to 16 kHz. For AVE,
+//! [`mel`] makes a row of 80 mel bands every 12.5 ms, and [`steps`] cuts the rows into the patches that
+//! the audio encoder network reads (25 a second). For wenet, [`fbank`] makes a row of 80 bands every 10 ms, and [`chunks`]
+//! cuts them (20 a second). For HuBERT, [`wave`] cuts the samples themselves. [`windows`] groups the network's answers into
+//! the window of each video frame; [`patch_windows`] takes the patches themselves for networks that hear mel rows. A
+//! [`SpeechForm`] says which of these a model needs. [`front_end`] joins the parts; start there. [`cuts`] says how far
 //! the front-end looks ahead and how an utterance may be cut into calls. [`silence`] listens beside all
 //! that and says which frames lie in silence.
 //!
@@ -16,9 +17,12 @@
 //! here reads files or starts threads.
 #![forbid(unsafe_code)]
 
+pub mod chunks;
 pub mod cuts;
 pub mod error;
+pub mod fbank;
 pub mod features;
+pub mod form;
 pub mod front_end;
 mod g711;
 pub mod mel;
@@ -29,9 +33,11 @@ pub mod silence;
 pub mod steps;
 #[cfg(test)]
 mod testing;
+pub mod wave;
 pub mod windows;
 
 pub use error::AudioError;
+pub use form::SpeechForm;
 pub use front_end::{FeatureStream, PatchStream};
 pub use patch_windows::PatchWindows;
 pub use pcm::{SampleEncoding, decode_pcm};
@@ -42,10 +48,9 @@ use lipsync_core::family::StepForm;
 
 /// The sample rate that the features are made at, Hz.
 pub const FEATURE_RATE_HZ: u32 = 16_000;
-/// Video frames per second of the AVE front-end.
-pub const FPS: u32 = StepForm::AVE.fps.get();
-// Places of steps, frames and blocks are exact fractions of this rate: see `steps`, `cuts`, `silence`.
-const _: () = assert!(FPS == 25);
+// Places of steps and frames are exact fractions of these rates: see `steps`, `chunks`, `cuts`.
+const _: () = assert!(StepForm::AVE.fps.get() == 25 && StepForm::WENET.fps.get() == 20);
+const _: () = assert!(StepForm::HUBERT.fps.get() == 25);
 /// The lowest sample rate accepted, Hz.
 pub const MIN_RATE_HZ: u32 = 4_000;
 /// The highest sample rate accepted, Hz.

@@ -18,17 +18,23 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use lipsync_core::family::StepForm;
+use lipsync_core::family::PatchForm;
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
 
 use filters::MelFilters;
 
 /// Mel bands of a row.
-pub const N_MELS: usize = StepForm::AVE.n_mels;
+pub const N_MELS: usize = AVE_PATCH[0];
 /// Samples between rows, at 16 kHz.
 pub const HOP: usize = 200;
 /// Samples that a row is made of, at 16 kHz; also the length of the FFT.
 pub const WINDOW: usize = 800;
+
+/// Bands and rows of what AVE encoders read.
+pub(crate) const AVE_PATCH: [usize; 2] = match PatchForm::AVE {
+    PatchForm::Mel { n_mels, n_rows } => [n_mels, n_rows],
+    PatchForm::Fbank { .. } | PatchForm::Wave { .. } => unreachable!(),
+};
 
 const PRE_EMPHASIS: f64 = 0.97;
 /// The least magnitude, -100 dB.

@@ -73,7 +73,7 @@ mod tests {
         AudioError, FeatureStream,
         cuts::{frame_sample, mel_look_ahead_ms, mel_samples_needed},
         mel::{MelStream, N_MELS},
-        testing::noise,
+        testing::{AVE_FPS, noise},
     };
 
     fn no_encoder(_: &[f32]) -> Result<Vec<f32>, AudioError> {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(mel_look_ahead_ms(16_000), 213);
         assert_eq!(mel_samples_needed(0, 16_000), 3_400);
         assert_eq!(
-            mel_samples_needed(5, 16_000) - frame_sample(5, 16_000),
+            mel_samples_needed(5, 16_000) - frame_sample(5, (16_000, AVE_FPS)),
             3_400
         );
         assert!(mel_look_ahead_ms(8_000) < 225);

@@ -15,7 +15,7 @@
 //! estimation based on optimal smoothing and minimum statistics" (2001), for one band.
 //!
 //! # Verdicts
-//! A frame counts as speech if the gate is open anywhere from the frame's own time to 240 ms after it,
+//! A frame counts as speech if the gate is open anywhere from the frame's own time to 240 ms after it (250 ms at 20 fps),
 //! because mouths move before they are heard, and networks look ahead. The look-ahead of feature steps is longer
 //! ([`cuts`](crate::cuts)), so waiting for this costs no time; that of mel rows is 27 ms shorter.
 //!
@@ -24,7 +24,7 @@
 //!
 //! # Resuming
 //! Filters, level and noise forget what lies more than 4 seconds back; whether the gate is open may depend on all that
-//! came before. So a gate that resumes at a frame hears [`CONTEXT_FRAMES`] before it again, from a whole second on, and is
+//! came before. So a gate that resumes at a frame hears [`CONTEXT_S`] before it again, from a whole second on, and is
 //! given the [`Verdict::mark`] of the frame before: then its verdicts are those of a gate that has heard everything.
 
 #[cfg(test)]
@@ -32,16 +32,14 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use lipsync_core::saturate::u64_of;
+use lipsync_core::{Fps, saturate::u64_of};
 
-use crate::{AudioError, FPS, check_rate, cuts::frame_sample};
+use crate::{AudioError, check_rate, cuts::frame_sample};
 
 /// Blocks a second.
 const BLOCK_HZ: u32 = 100;
-/// Blocks of one video frame.
-const BLOCKS_PER_FRAME: u64 = (BLOCK_HZ / FPS) as u64;
-/// Blocks from a frame's own time on that decide about it: 240 ms.
-const BLOCKS_AHEAD: u64 = 6 * BLOCKS_PER_FRAME;
+/// Blocks from a frame's own time on that decide about it, 240 ms, in whole frames.
+const BLOCKS_AHEAD: u64 = 24;
 /// Blocks below the closing level that close the gate: 200 ms.
 const HOLD_BLOCKS: u32 = 20;
 /// `1 - exp(-10 ms / 30 ms)`.
@@ -64,11 +62,11 @@ const MAX_MARKS: usize = 16;
 /// 250 ms.
 const SPAN_BLOCKS: u64 = 25;
 
-/// Frames of audio that a gate must hear before the frame at which it resumes: one second in which its filters settle,
+/// Seconds of audio that a gate must hear before the frame at which it resumes: one second in which its filters settle,
 /// and three of noise.
-pub const CONTEXT_FRAMES: u64 = 4 * FPS as u64;
-/// A gate that resumes begins at a multiple of this many frames, where its blocks and spans begin too.
-pub const RESUME_ALIGNMENT_FRAMES: u64 = FPS as u64;
+pub const CONTEXT_S: u64 = 4;
+/// A gate that resumes begins at a multiple of this many seconds, where its blocks and spans begin too.
+pub const RESUME_ALIGNMENT_S: u64 = 1;
 
 /// What a gate says of one video frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +81,7 @@ pub struct Verdict {
 #[derive(Debug)]
 pub struct SilenceGate {
     rate_hz: u32,
+    blocks_per_frame: u64,
     high_pass: [HighPass; 2],
     n_samples: u64,
     /// Where the block that is being measured ends.
@@ -103,17 +102,19 @@ pub struct SilenceGate {
 }
 
 impl SilenceGate {
-    /// How far a verdict looks ahead, in milliseconds.
+    /// How far a verdict looks ahead, in milliseconds, at 25 fps.
     pub const LOOK_AHEAD_MS: u64 = 1000 * BLOCKS_AHEAD / BLOCK_HZ as u64;
 
-    /// The gate of an utterance at `rate_hz`, closed.
+    /// The gate of an utterance at `rate_hz`, closed; for frames that are a whole number of blocks long, such as those of
+    /// 20 and 25 fps.
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
-    pub fn new(rate_hz: u32) -> Result<Self, AudioError> {
+    pub fn new(rate_hz: u32, fps: Fps) -> Result<Self, AudioError> {
         check_rate(rate_hz)?;
         Ok(Self {
             rate_hz,
+            blocks_per_frame: blocks_per_frame(fps),
             high_pass: [HighPass::new(rate_hz); 2],
             n_samples: 0,
             block_end: block_end(0, rate_hz),
@@ -133,15 +134,15 @@ impl SilenceGate {
 
     /// The gate of an utterance whose audio begins somewhere in it, to give the verdicts from `frame` on.
     ///
-    /// `frame` counts from that beginning, which lies at a multiple of [`RESUME_ALIGNMENT_FRAMES`] and at least
-    /// [`CONTEXT_FRAMES`] before it. `mark` is that of the verdict on the frame before.
+    /// `frame` counts from that beginning, which lies at a multiple of [`RESUME_ALIGNMENT_S`] and at least
+    /// [`CONTEXT_S`] before it. `mark` is that of the verdict on the frame before.
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
-    pub fn resumed(rate_hz: u32, frame: u64, mark: u8) -> Result<Self, AudioError> {
+    pub fn resumed((rate_hz, fps): (u32, Fps), frame: u64, mark: u8) -> Result<Self, AudioError> {
         Ok(Self {
-            resumes: Some((frame.saturating_mul(BLOCKS_PER_FRAME), mark)),
-            ..Self::from_frame(rate_hz, frame)?
+            resumes: Some((frame.saturating_mul(blocks_per_frame(fps)), mark)),
+            ..Self::from_frame((rate_hz, fps), frame)?
         })
     }
 
@@ -149,10 +150,10 @@ impl SilenceGate {
     ///
     /// # Errors
     /// [`AudioError::SampleRate`].
-    pub fn from_frame(rate_hz: u32, frame: u64) -> Result<Self, AudioError> {
+    pub fn from_frame((rate_hz, fps): (u32, Fps), frame: u64) -> Result<Self, AudioError> {
         Ok(Self {
             next_frame: frame,
-            ..Self::new(rate_hz)?
+            ..Self::new(rate_hz, fps)?
         })
     }
 
@@ -166,7 +167,8 @@ impl SilenceGate {
             self.n_samples += 1;
             if self.n_samples == self.block_end {
                 self.end_block();
-                if self.n_blocks >= self.next_frame * BLOCKS_PER_FRAME + BLOCKS_AHEAD {
+                let n_ahead = frames_ahead(self.blocks_per_frame);
+                if self.n_blocks >= (self.next_frame + n_ahead) * self.blocks_per_frame {
                     self.judge(frames);
                 }
             }
@@ -185,15 +187,13 @@ impl SilenceGate {
 
     /// Source samples after which the verdict of a frame is known.
     #[must_use]
-    pub fn samples_needed(frame: u64, rate_hz: u32) -> u64 {
-        frame_sample(
-            frame.saturating_add(BLOCKS_AHEAD / BLOCKS_PER_FRAME),
-            rate_hz,
-        )
+    pub fn samples_needed(frame: u64, (rate_hz, fps): (u32, Fps)) -> u64 {
+        let n_ahead = frames_ahead(blocks_per_frame(fps));
+        frame_sample(frame.saturating_add(n_ahead), (rate_hz, fps))
     }
 
     fn judge(&mut self, frames: &mut Vec<Verdict>) {
-        let first = self.next_frame * BLOCKS_PER_FRAME;
+        let first = self.next_frame * self.blocks_per_frame;
         self.next_frame += 1;
         let is_over = |&(frame, _): &(u64, u8)| frame < self.next_frame;
         while self.marks.front().is_some_and(is_over) {
@@ -217,8 +217,8 @@ impl SilenceGate {
             self.is_open = mark > 0;
             self.n_quiet = u32::from(mark.saturating_sub(1));
         }
-        if self.n_blocks.is_multiple_of(BLOCKS_PER_FRAME) {
-            let frame = self.n_blocks / BLOCKS_PER_FRAME;
+        if self.n_blocks.is_multiple_of(self.blocks_per_frame) {
+            let frame = self.n_blocks / self.blocks_per_frame;
             self.marks.push_back((frame, self.mark()));
             // More than are ever looked at.
             if self.marks.len() > MAX_MARKS {
@@ -249,6 +249,16 @@ impl SilenceGate {
         self.block_samples = 0;
         self.block_end = block_end(self.n_blocks, self.rate_hz);
     }
+}
+
+/// Blocks of one video frame.
+fn blocks_per_frame(fps: Fps) -> u64 {
+    u64::from(BLOCK_HZ / fps.get()).max(1)
+}
+
+/// Frames from a frame's own time on that decide about it.
+fn frames_ahead(blocks_per_frame: u64) -> u64 {
+    BLOCKS_AHEAD.div_ceil(blocks_per_frame)
 }
 
 /// The sample after the last one of a block.

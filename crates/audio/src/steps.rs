@@ -11,12 +11,10 @@
 //!
 //! Source: `AudDataset` of SyncTalk_2D (`utils.py`).
 
-use lipsync_core::family::StepForm;
-
-use crate::mel::N_MELS;
+use crate::mel::{AVE_PATCH, N_MELS};
 
 /// Mel rows of one step.
-pub const ROWS_PER_STEP: usize = StepForm::AVE.n_rows;
+pub const ROWS_PER_STEP: usize = AVE_PATCH[1];
 /// Floats of one encoder input: `[80, 16]`, mel-major.
 pub const PATCH_FLOATS: usize = N_MELS * ROWS_PER_STEP;
 /// The shortest clip that has 16 mel rows, in samples at 16 kHz. Shorter ones are padded with

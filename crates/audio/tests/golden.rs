@@ -1,6 +1,8 @@
-//! The mel spectrogram against librosa's; `golden/README.md` says how the values were made.
+//! The mel spectrogram against librosa's, the filter banks against torchaudio's; `golden/README.md` says how the values were made.
 
-use lipsync_audio::{AudioError, SampleEncoding, decode_pcm, features::decode_features, mel};
+use lipsync_audio::{
+    AudioError, SampleEncoding, decode_pcm, fbank, features::decode_features, mel,
+};
 
 /// The signal of `make_goldens.py`.
 fn test_signal(n_samples: u32) -> Vec<u8> {
@@ -47,5 +49,19 @@ fn mel_rows_are_librosas() -> Result<(), AudioError> {
         let difference = largest_difference(n_samples, golden)?;
         assert!(difference <= 1e-5, "{n_samples} samples: {difference}");
     }
+    Ok(())
+}
+
+#[test]
+fn filter_banks_are_torchaudios() -> Result<(), AudioError> {
+    let samples = decode_pcm(&test_signal(20_777), SampleEncoding::S16Le, 1)?;
+    let expected = decode_features(include_bytes!("golden/fbank_20777.f32"), 1, "golden")?;
+    let rows = fbank::filter_banks(&samples);
+    let kept: Vec<f32> = rows.iter().copied().step_by(13).collect();
+    assert_eq!((rows.len(), kept.len()), (195 * 80, expected.len()));
+    let differences = kept.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    let difference = differences.fold(0.0, f32::max);
+    // torchaudio computes its window and bands in f32.
+    assert!(difference <= 1e-4, "{difference}");
     Ok(())
 }

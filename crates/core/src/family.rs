@@ -65,20 +65,53 @@ pub enum WindowSource {
     Mel,
 }
 
-/// How windows are made of feature steps, and steps of mel rows.
+/// How windows are made of feature steps, and steps of sound.
+///
+/// How many steps a window has depends on the network: [`n_steps`](Self::n_steps).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepForm {
     /// Floats of a step.
     pub n_floats: usize,
-    /// Steps of a window.
-    pub n_steps: usize,
     /// Steps a second, and so frames: each frame has its own.
     pub fps: Fps,
-    /// Mel bands of what the encoder reads for a step.
-    pub n_mels: usize,
-    /// Mel rows of what the encoder reads for a step.
-    pub n_rows: usize,
+    /// What the encoder reads.
+    pub patch: PatchForm,
+    /// Whether a clip's first and last step are there twice. Beyond that, windows hold zeros.
+    pub repeats_ends: bool,
 }
+
+/// What an audio encoder reads at once: a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchForm {
+    /// The mel spectrogram of AVE, `[n_mels, n_rows]`: one step.
+    Mel {
+        /// Mel bands of a row.
+        n_mels: usize,
+        /// Rows of a patch, 12.5 ms each.
+        n_rows: usize,
+    },
+    /// The filter banks of Kaldi, `[n_rows, n_bands]`: one step.
+    Fbank {
+        /// Rows of a patch, 10 ms each.
+        n_rows: usize,
+        /// Bands of a row.
+        n_bands: usize,
+    },
+    /// Samples at 16 kHz with what is heard around them: several steps.
+    Wave {
+        /// Steps that the patch reaches back before those that it makes.
+        n_left: usize,
+        /// Steps that it makes.
+        n_steps: usize,
+        /// Steps that it reaches ahead behind them.
+        n_right: usize,
+    },
+}
+
+/// Samples of a step of what reads samples.
+pub const STEP_SAMPLES: usize = 640;
+/// Samples that such a step reaches beyond its own: its last feature is made of 400 samples, 320 after the one before.
+pub const STEP_OVERHANG: usize = 80;
 
 /// Why no windows can be made of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +125,85 @@ pub enum NoSteps {
 }
 
 impl StepForm {
-    /// The AVE encoder of SyncTalk_2D. A window is read as `[32, 16, 16]`.
+    /// The AVE encoder of SyncTalk_2D. A window of 16 steps is read as `[32, 16, 16]`.
     pub const AVE: Self = Self {
         n_floats: 512,
-        n_steps: 16,
         fps: Fps::at_least_1(25),
-        n_mels: 80,
-        n_rows: 16,
+        patch: PatchForm::AVE,
+        repeats_ends: true,
     };
+
+    /// The first blocks of wenet's conformer, as Ultralight-Digital-Human runs them: 16 vectors of 512 floats. A
+    /// window of 16 steps is read as `[256, 16, 32]`, one of 8 as `[128, 16, 32]`.
+    pub const WENET: Self = Self {
+        n_floats: 16 * 512,
+        fps: Fps::at_least_1(20),
+        patch: PatchForm::WENET,
+        repeats_ends: false,
+    };
+
+    /// The HuBERT encoder of Ultralight-Digital-Human: two vectors of 1,024 floats. A window of 16 steps is read as
+    /// `[32, 32, 32]`, one of 8 as `[16, 32, 32]`.
+    pub const HUBERT: Self = Self {
+        n_floats: 2 * 1024,
+        fps: Fps::at_least_1(25),
+        patch: PatchForm::HUBERT,
+        repeats_ends: false,
+    };
+
+    /// Steps of a window of this shape.
+    #[must_use]
+    pub const fn n_steps(&self, [c, h, w]: [usize; 3]) -> usize {
+        c * h * w / self.n_floats
+    }
+}
+
+/// Mel bands and rows of what AVE encoders read.
+const AVE_PATCH: [usize; 2] = [80, 16];
+
+impl PatchForm {
+    /// What AVE encoders read.
+    pub const AVE: Self = Self::Mel {
+        n_mels: AVE_PATCH[0],
+        n_rows: AVE_PATCH[1],
+    };
+
+    /// What wenet encoders read: a chunk of 16 vectors with its context.
+    pub const WENET: Self = Self::Fbank {
+        n_rows: 67,
+        n_bands: 80,
+    };
+
+    /// What HuBERT encoders read. They hear all of a clip at once; here it comes in pieces of 0.8 s, each with the
+    /// 0.8 s before it and the 0.4 s behind it.
+    pub const HUBERT: Self = Self::Wave {
+        n_left: 20,
+        n_steps: 20,
+        n_right: 10,
+    };
+
+    /// Steps that a patch makes.
+    #[must_use]
+    pub const fn n_steps(self) -> usize {
+        match self {
+            Self::Mel { .. } | Self::Fbank { .. } => 1,
+            Self::Wave { n_steps, .. } => n_steps,
+        }
+    }
+
+    /// Floats of a patch.
+    #[must_use]
+    pub const fn n_floats(self) -> usize {
+        match self {
+            Self::Mel { n_mels, n_rows } => n_mels * n_rows,
+            Self::Fbank { n_rows, n_bands } => n_rows * n_bands,
+            Self::Wave {
+                n_left,
+                n_steps,
+                n_right,
+            } => (n_left + n_steps + n_right) * STEP_SAMPLES + STEP_OVERHANG,
+        }
+    }
 }
 
 impl PixelForm {
@@ -128,15 +232,15 @@ impl Family {
             },
             AudioForm {
                 kind: AudioKind::Hubert,
-                fps: Fps::at_least_1(25),
+                fps: StepForm::HUBERT.fps,
                 windows: &[[32, 32, 32], [16, 32, 32]],
-                source: WindowSource::Client,
+                source: WindowSource::Steps(StepForm::HUBERT),
             },
             AudioForm {
                 kind: AudioKind::Wenet,
-                fps: Fps::at_least_1(20),
+                fps: StepForm::WENET.fps,
                 windows: &[[256, 16, 32], [128, 16, 32]],
-                source: WindowSource::Client,
+                source: WindowSource::Steps(StepForm::WENET),
             },
         ],
     };
@@ -154,7 +258,7 @@ impl Family {
         audio: &[AudioForm {
             kind: AudioKind::Mel,
             fps: Fps::at_least_1(25),
-            windows: &[[1, StepForm::AVE.n_mels, StepForm::AVE.n_rows]],
+            windows: &[[1, AVE_PATCH[0], AVE_PATCH[1]]],
             source: WindowSource::Mel,
         }],
     };
@@ -295,9 +399,13 @@ mod tests {
             let form = Family::form_of(kind);
             assert_eq!(form.kind, kind);
             if let WindowSource::Steps(steps) = form.source {
-                let window = steps.n_floats * steps.n_steps;
-                let is_one = |shape: &[usize; 3]| shape.iter().product::<usize>() == window;
-                assert!(form.windows.iter().all(is_one) && form.fps == steps.fps);
+                let is_whole = |shape: &[usize; 3]| {
+                    let n_floats: usize = shape.iter().product();
+                    // Half of the steps lie before the frame's own.
+                    steps.n_steps(*shape) * steps.n_floats == n_floats
+                        && steps.n_steps(*shape).is_multiple_of(2)
+                };
+                assert!(form.windows.iter().all(is_whole) && form.fps == steps.fps);
             }
         }
     }
@@ -315,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_made_of_ave_steps_at_their_own_rate_only() {
+    fn windows_are_made_of_steps_at_their_own_rate_only() {
         let of = |kind| FAMILY.audio(kind).expect("a form");
         assert_eq!(
             of(AudioKind::Ave).steps_at(Fps::at_least_1(25)),
@@ -323,11 +431,21 @@ mod tests {
         );
         let other = Err(NoSteps::OtherFps(StepForm::AVE.fps));
         assert_eq!(of(AudioKind::Ave).steps_at(Fps::at_least_1(30)), other);
-        assert_eq!(
-            of(AudioKind::Wenet).steps_at(Fps::at_least_1(20)),
-            Err(NoSteps::WholeWindows)
-        );
+        let client = AudioForm {
+            source: WindowSource::Client,
+            ..*of(AudioKind::Hubert)
+        };
+        let refused = client.steps_at(Fps::at_least_1(25));
+        assert_eq!(refused, Err(NoSteps::WholeWindows));
         let mel = Family::form_of(AudioKind::Mel);
         assert_eq!(mel.steps_at(mel.fps), Err(NoSteps::Sound));
+    }
+
+    #[test]
+    fn patches_by_hand() {
+        assert_eq!(PatchForm::AVE.n_floats(), 1_280);
+        assert_eq!(PatchForm::WENET.n_floats(), 5_360);
+        assert_eq!(PatchForm::HUBERT.n_floats(), 32_080);
+        assert_eq!(PatchForm::HUBERT.n_steps(), 20);
     }
 }

@@ -6,7 +6,8 @@
 //! server runs it), or `faces-cached`: the same with a visual cache, which the warm-up fills for all
 //! background frames, so that every measured frame is a hit. `product` runs no network, but a matrix product that
 //! stays in the first-level cache, as often as takes some 50 ms: what the cores can do, and how much a second one
-//! adds, where memory plays no part.
+//! adds, where memory plays no part. `psnr` measures no time: for each of FRAMES random frames it prints the PSNR against
+//! f32, dB, over the bytes of a picture whose numbers are 0 to 1.
 //!
 //! With FRAMES `serve`, each line of its standard input is FRAMES [THREADS], so that another program
 //! can take turns with it. Several threads share the weights, each runs as many frames, and the
@@ -51,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let frames = argument(1, "20");
     let isa = CpuIsa::parse(argument(2, "auto"))
         .ok_or("ISA is auto, avx512_bf16, avx512, avx2 or portable")?;
-    let precision = Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32 or bf16")?;
+    let precision =
+        Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32, bf16, int16 or int8")?;
     let options = LoadOptions {
         isa,
         precision,
@@ -59,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let onnx = fs::read(file)?;
     let subject = match argument(4, "tensors") {
+        "psnr" => return print_psnr(&onnx, options, frames.parse()?),
         "tensors" => Subject::tensors(Network::load(&onnx, options)?),
         "faces" => Subject::faces(load_generator(&onnx, options)?),
         "faces-cached" => {
@@ -70,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Subject::faces(load_generator(&onnx, options)?)
         }
         "product" => Subject::product(isa)?,
-        _ => return Err("RUN is tensors, faces, faces-cached or product".into()),
+        _ => return Err("RUN is tensors, faces, faces-cached, product or psnr".into()),
     };
     let mut workspaces = vec![Workspace::new()];
     subject.measure(2 * N_BACKGROUNDS, &mut workspaces)?;
@@ -93,6 +96,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.flush()?;
     }
     Ok(())
+}
+
+/// Prints how far frames of random numbers are from those in f32.
+fn print_psnr(onnx: &[u8], options: LoadOptions, n_frames: u64) -> Result<(), Box<dyn Error>> {
+    let exact = Network::load(onnx, options.isa)?;
+    let other = Network::load(onnx, options)?;
+    let mut workspace = Workspace::new();
+    let mut out = io::stdout();
+    for frame in 0..n_frames {
+        let mut random = SplitMix64::new(9 + frame);
+        let shapes = exact.input_shapes().into_iter();
+        let inputs: Vec<Vec<f32>> = shapes.map(|s| random.floats(s.len(), 0.0, 1.0)).collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        let expected = exact.run(&mut workspace, &inputs)?.concat();
+        let actual = other.run(&mut workspace, &inputs)?.concat();
+        let level = |x: f32| f64::from((x * 255.0).round());
+        let pairs = expected.iter().zip(&actual);
+        let error: f64 = pairs.map(|(&e, &a)| (level(e) - level(a)).powi(2)).sum();
+        let mean = error / expected.len() as f64;
+        write!(out, "{:.2} ", 10.0 * (255.0 * 255.0 / mean).log10())?;
+    }
+    Ok(writeln!(out)?)
 }
 
 /// What is run, with the inputs of one frame.

@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("usage: profile_network FILE.onnx [FRAMES] [ISA] [PRECISION]")?;
     let options = LoadOptions {
         isa: CpuIsa::parse(argument(2, "auto")).ok_or("no such ISA")?,
-        precision: Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32 or bf16")?,
+        precision: Precision::parse(argument(3, "f32"))
+            .ok_or("PRECISION is f32, bf16, int16 or int8")?,
         ..LoadOptions::default()
     };
     let network = Network::load(&fs::read(file)?, options)?;

@@ -57,6 +57,8 @@ pub enum Role {
     },
     /// It makes feature steps of sound.
     AudioEncoder {
+        /// The kind of audio whose steps it makes.
+        audio: AudioKind,
         /// Floats of a step.
         step_floats: usize,
     },
@@ -71,9 +73,10 @@ impl fmt::Display for Role {
                     "the generator of {region_px}-pixel faces with {audio} audio"
                 )
             }
-            Self::AudioEncoder { step_floats } => {
-                write!(f, "an audio encoder of {step_floats} floats a step")
-            }
+            Self::AudioEncoder { audio, step_floats } => match audio {
+                AudioKind::Ave => write!(f, "an audio encoder of {step_floats} floats a step"),
+                _ => write!(f, "a {audio} audio encoder of {step_floats} floats a step"),
+            },
         }
     }
 }
@@ -93,7 +96,10 @@ pub(crate) fn role_of(
     if let Ok(step_floats) = fit_encoder(ends, &inputs, &outputs) {
         let expected = StepForm::AVE.n_floats;
         if step_floats == expected {
-            return Ok(Role::AudioEncoder { step_floats });
+            return Ok(Role::AudioEncoder {
+                audio: AudioKind::Ave,
+                step_floats,
+            });
         }
         return Err(EngineError::Contract {
             expected: format!("an audio encoder of {expected} floats a step"),

@@ -7,7 +7,9 @@ use crate::{
     contract::{Role, role_of},
     cpu::{CpuGenerator, PlanReport},
     graph::simplify::simplify,
-    import::{Imported, MAX_SHOWN_ENDS, TensorInfo, import},
+    import::{
+        Imported, ImportedSpeech, MAX_SHOWN_ENDS, TensorInfo, import, import_speech, recognise,
+    },
     schedule::units::{UnitKind, group},
 };
 
@@ -57,6 +59,9 @@ pub fn inspect_plan(
 /// # Errors
 /// As [`import`]. Unsupported operators are no error here, they are listed.
 pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
+    if let Some(kind) = recognise(onnx) {
+        return import_speech(onnx, kind).map(|found| inspect_speech(&found));
+    }
     let Imported {
         mut graph,
         inputs,
@@ -92,6 +97,29 @@ pub fn inspect(onnx: &[u8]) -> Result<Inspection, EngineError> {
         unsupported: grouped_by_reason(&unsupported),
         serves_as,
     })
+}
+
+/// What an encoder of speech holds; a frame has one step.
+fn inspect_speech(found: &ImportedSpeech) -> Inspection {
+    let ImportedSpeech { kind, sequence, .. } = found;
+    Inspection {
+        inputs: found.inputs.clone(),
+        outputs: found.outputs.clone(),
+        opset: found.opset,
+        operators: found.operators.clone(),
+        n_parameters: found.n_parameters,
+        macs_per_frame: sequence.macs() / kind.form().patch.n_steps() as u64,
+        n_fused_blocks: 0,
+        n_steps: sequence.nodes.len(),
+        unsupported: vec![],
+        serves_as: found
+            .check()
+            .map_err(|e| e.to_string())
+            .map(|()| Role::AudioEncoder {
+                audio: kind.audio(),
+                step_floats: kind.form().n_floats,
+            }),
+    }
 }
 
 /// One sentence for all nodes that are refused for the same reason, with the first one's name.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::{
     AudioEncoder, EngineError, Generator, LoadOptions,
     contract::GeneratorGraph,
-    cpu::{CpuGenerator, NetworkEncoder},
+    cpu::{CpuGenerator, NetworkEncoder, SpeechEncoder},
     cuda::CudaGenerator,
     graph::Shape,
+    import::recognise,
 };
 
 /// Loads a generator: visual `[B, 6, S, S]`, audio `[B, C, H, W]`, in either order and under any names, to
@@ -37,7 +38,8 @@ pub fn audio_shape(onnx: &[u8]) -> Result<[usize; 3], EngineError> {
     Ok([c, h, w])
 }
 
-/// Loads an audio encoder: `[N, 1, 80, 16]` to `[N, D]`.
+/// Loads an audio encoder, whose inputs show its kind: of AVE, `[N, 1, 80, 16]` to `[N, D]`; of wenet, a chunk
+/// `[1, 1, 67, 80]` beside caches to `[1, 16, 512]`; of HuBERT, samples `[1, n]` to `[1, n / 320, 1024]`. [`AudioEncoder::step_form`] says which it is.
 ///
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`](crate::Network::load).
@@ -45,5 +47,9 @@ pub fn load_audio_encoder(
     onnx: &[u8],
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-    Ok(Arc::new(NetworkEncoder::load(onnx, &options.into())?))
+    let options = options.into();
+    Ok(match recognise(onnx) {
+        Some(kind) => Arc::new(SpeechEncoder::load(onnx, kind, &options)?),
+        None => Arc::new(NetworkEncoder::load(onnx, &options)?),
+    })
 }

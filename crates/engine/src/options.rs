@@ -88,16 +88,59 @@ pub enum Precision {
     Bf16,
     /// f32, but matrix products are computed in 16-bit integers with exact sums.
     Int16,
+    /// As [`Int16`](Self::Int16), but these steps of the plan compute their products in bytes.
+    Int8(Steps),
+}
+
+/// Steps of a network's plan, by the numbers that [`PlanReport`](crate::PlanReport) gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Steps {
+    /// One bit each.
+    bits: u128,
+    /// How many steps the plan has for which the set was made; 0: any number.
+    n_steps: usize,
+}
+
+impl Steps {
+    /// Every step of any plan.
+    pub const ALL: Self = Self {
+        bits: u128::MAX,
+        n_steps: 0,
+    };
+
+    /// Numbers that a set can hold: those below this.
+    pub const MAX: usize = 128;
+
+    /// The steps `numbers` of a plan of `n_steps`. What is not below [`MAX`](Self::MAX) is left out.
+    #[must_use]
+    pub fn of(n_steps: usize, numbers: impl IntoIterator<Item = usize>) -> Self {
+        let bit = |number: usize| if number < Self::MAX { 1 << number } else { 0 };
+        Self {
+            bits: numbers
+                .into_iter()
+                .fold(0, |bits, number| bits | bit(number)),
+            n_steps,
+        }
+    }
+
+    /// Whether step `number` of a plan of `n_steps` is in it. Of a plan with another number of steps than the
+    /// set was made for, none is.
+    #[must_use]
+    pub fn contains(self, number: usize, n_steps: usize) -> bool {
+        let is_of_plan = self.n_steps == 0 || self.n_steps == n_steps;
+        is_of_plan && number < Self::MAX && self.bits >> number & 1 == 1
+    }
 }
 
 impl Precision {
-    /// Parses `f32`, `bf16` or `int16`.
+    /// Parses `f32`, `bf16`, `int16` or `int8`, which is int8 in all steps.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "f32" => Some(Self::F32),
             "bf16" => Some(Self::Bf16),
             "int16" => Some(Self::Int16),
+            "int8" => Some(Self::Int8(Steps::ALL)),
             _ => None,
         }
     }
@@ -109,6 +152,31 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int16 => "int16",
+            Self::Int8(_) => "int8",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_of_one_plan_or_of_all() {
+        let steps = Steps::of(40, [0, 39, 127, 128, 4_000]);
+        let held: Vec<usize> = (0..200).filter(|&i| steps.contains(i, 40)).collect();
+        assert_eq!(held, [0, 39, 127]);
+        assert!((0..200).all(|i| !steps.contains(i, 41)));
+        assert!((0..128).all(|i| Steps::ALL.contains(i, 40)));
+        assert!(!Steps::ALL.contains(128, 200), "an honest limit");
+    }
+
+    #[test]
+    fn every_name_is_read_as_it_is_written() {
+        for name in ["f32", "bf16", "int16", "int8"] {
+            let precision = Precision::parse(name).expect("a precision");
+            assert_eq!(precision.to_string(), name);
+        }
+        assert_eq!(Precision::parse("int4"), None);
     }
 }

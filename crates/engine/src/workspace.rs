@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     EngineError,
-    cpu::Arenas,
+    cpu::{Arenas, SequenceMemory},
     cuda::{Cuda, Worker},
 };
 
@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Workspace {
     pub(crate) cpu: Arenas,
+    pub(crate) sequence: SequenceMemory,
     /// One for each device that the worker has run on, made on first use.
     cuda: Vec<Worker>,
     /// Memory for the faces of the next run.
@@ -29,7 +30,7 @@ impl Workspace {
     /// Bytes of the host's memory held now.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.cpu.bytes()
+        self.cpu.bytes() + self.sequence.bytes()
     }
 
     /// Bytes of devices' memory held now.
@@ -51,6 +52,7 @@ impl Workspace {
     /// Gives the host's memory back. The next run takes what it needs.
     pub fn release_host(&mut self) {
         self.cpu = Arenas::default();
+        self.sequence = SequenceMemory::default();
     }
 
     /// The worker's part on a device.

@@ -38,6 +38,7 @@ mod budget;
 mod check;
 mod config;
 mod damage;
+mod encoders;
 mod entry;
 mod error;
 mod face_rects;
@@ -91,6 +92,6 @@ pub use registry::{Changes, Lease, ModelFiles, Registry};
 pub use rest::{Rest, RestFaces};
 pub use shelf::{Shelf, ShelfNeeds};
 pub use status::{ModelInfo, ModelState, ModelStatus, ModelTimes, PackState, UnloadReason};
-pub use verdict::{Figures, Verdict};
+pub use verdict::{Figures, MixedFigures, Verdict};
 
 use lipsync_core::sync::lock;

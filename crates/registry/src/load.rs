@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use lipsync_core::{
     Family,
-    family::{AudioForm, WindowSource},
+    family::{AudioForm, StepForm, WindowSource},
 };
 use lipsync_engine::{
     AudioEncoder, Device, EngineError, Generator, MakeRoom, OutputRange, Workspace, with_room,
@@ -14,6 +14,7 @@ use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
     RegistryError, Rest, RestFaces, Verdict,
     budget::{Amount, Charge, Wanted},
+    encoders::{self, Encoders},
     fence::Fence,
     frame_budget::FrameBudget,
     frame_files::FrameFiles,
@@ -46,6 +47,7 @@ pub(crate) struct Loading<'a> {
     pub loader: &'a dyn NetworkLoader,
     pub frame_budget: &'a Arc<FrameBudget>,
     pub read_ahead: &'a ReadAhead,
+    pub encoders: &'a Encoders,
 }
 
 impl Loading<'_> {
@@ -227,13 +229,23 @@ impl Loading<'_> {
             return Err(RegistryError::Contract { expected, found });
         };
         let onnx = network_file::read(fence, path, AUDIO_ENCODER)?;
-        let encoder = self.loader.audio_encoder(&onnx);
+        let load = || self.loader.audio_encoder(&onnx);
+        let encoder = self.encoders.find_or_load(&onnx, load);
         let encoder = encoder.map_err(|e| network(AUDIO_ENCODER, e))?;
-        if encoder.step_floats() != step.n_floats {
+        let found = encoder.step_form();
+        if found != step || encoder.step_floats() != step.n_floats {
             return Err(RegistryError::Contract {
-                expected: format!("{kind} feature steps of {} floats", step.n_floats),
-                found: encoder.step_floats().to_string(),
+                expected: format!(
+                    "the audio encoder of {kind}, {} floats a step",
+                    step.n_floats
+                ),
+                found: format!("one of {} floats a step", encoder.step_floats()),
             });
+        }
+        // Those of AVE are fast everywhere.
+        if found != StepForm::AVE {
+            let step = encoders::time_step(&*encoder).map_err(|e| network(AUDIO_ENCODER, e))?;
+            encoders::report_speed(&self.config.id, &*encoder, step);
         }
         Ok(encoder)
     }

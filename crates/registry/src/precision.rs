@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lipsync_engine::Precision;
+use lipsync_engine::{Precision, Steps};
 
 use crate::Verdict;
 
@@ -17,8 +17,10 @@ pub enum PrecisionChoice {
     F32,
     /// bf16 where the CPU has the instructions, whatever the verdict.
     Bf16,
-    /// int16 where that is the fastest on this CPU, whatever the verdict.
+    /// int16 where this CPU is faster with it, whatever the verdict.
     Int16,
+    /// int8 where this CPU is faster with it, in the steps of the verdict or, without one, in all of them.
+    Int8,
 }
 
 /// The numbers that a model's generator runs in.
@@ -45,6 +47,8 @@ pub enum PrecisionReason {
     NotCompared(Precision),
     /// Every frame compared is good enough.
     Good(Precision),
+    /// As [`Good`](Self::Good); but with the second, this CPU is faster still, and nobody has compared it.
+    GoodAndFasterNotCompared(Precision, Precision),
     /// A frame compared is not good enough.
     NotGood(Precision),
     /// The device has numbers of its own, fp16, and no others.
@@ -61,7 +65,7 @@ impl PrecisionInUse {
         }
     }
 
-    /// What people call the numbers: `f32`, `bf16`, `int16` or `f16`.
+    /// What people call the numbers: `f32`, `bf16`, `int16`, `int8` or `f16`.
     #[must_use]
     pub fn name(&self) -> String {
         match self.reason {
@@ -76,29 +80,55 @@ impl PrecisionInUse {
         fastest: Precision,
         verdict: Option<Verdict>,
     ) -> Self {
-        use PrecisionReason::{
-            Configured, ConfiguredButNotFaster, Good, NoneFaster, NotCompared, NotGood,
-        };
+        use PrecisionReason::{Configured, ConfiguredButNotFaster, NoneFaster};
+        let faster = faster_than_f32(fastest);
         let asked = match choice {
             PrecisionChoice::Auto => None,
             PrecisionChoice::F32 => Some(Precision::F32),
             PrecisionChoice::Bf16 => Some(Precision::Bf16),
             PrecisionChoice::Int16 => Some(Precision::Int16),
+            PrecisionChoice::Int8 => Some(Precision::Int8(Steps::ALL)),
         };
-        let figures = verdict.as_ref().and_then(|v| v.figures(fastest));
-        let (precision, reason) = match (asked, figures) {
-            (Some(asked), _) if asked == Precision::F32 || asked == fastest => (asked, Configured),
-            (Some(asked), _) => (Precision::F32, ConfiguredButNotFaster(asked)),
-            (None, _) if fastest == Precision::F32 => (Precision::F32, NoneFaster),
-            (None, None) => (Precision::F32, NotCompared(fastest)),
-            (None, Some(figures)) if figures.is_good() => (fastest, Good(fastest)),
-            (None, Some(_)) => (Precision::F32, NotGood(fastest)),
+        let (precision, reason) = match asked {
+            Some(asked) if asked == Precision::F32 || faster.contains(&asked) => {
+                let compared = verdict.as_ref().map(|v| v.as_compared(asked));
+                (compared.unwrap_or(asked), Configured)
+            }
+            Some(asked) => (Precision::F32, ConfiguredButNotFaster(asked)),
+            None if faster.is_empty() => (Precision::F32, NoneFaster),
+            None => by_verdict(&faster, verdict.as_ref()),
         };
         Self {
             precision,
             reason,
             verdict,
         }
+    }
+}
+
+/// What a CPU multiplies faster than f32, the fastest first. One that is fastest with bytes is faster with 16-bit
+/// integers, too.
+fn faster_than_f32(fastest: Precision) -> Vec<Precision> {
+    match fastest {
+        Precision::F32 => vec![],
+        Precision::Int8(_) => vec![fastest, Precision::Int16],
+        Precision::Bf16 | Precision::Int16 => vec![fastest],
+    }
+}
+
+/// The first of `faster` that was found good enough, or f32.
+fn by_verdict(faster: &[Precision], verdict: Option<&Verdict>) -> (Precision, PrecisionReason) {
+    use PrecisionReason::{Good, GoodAndFasterNotCompared, NotCompared, NotGood};
+    let is_compared = |&p: &Precision| verdict.is_some_and(|v| v.figures(p).is_some());
+    let good = verdict.and_then(|v| Some((v, faster.iter().copied().find(|&p| v.is_good(p))?)));
+    let unknown = faster.iter().copied().find(|p| !is_compared(p));
+    match (good, unknown) {
+        (Some((_, good)), Some(unknown)) if faster[0] == unknown => {
+            (good, GoodAndFasterNotCompared(good, unknown))
+        }
+        (Some((verdict, good)), _) => (verdict.as_compared(good), Good(good)),
+        (None, Some(unknown)) => (Precision::F32, NotCompared(unknown)),
+        (None, None) => (Precision::F32, NotGood(faster[0])),
     }
 }
 
@@ -112,7 +142,9 @@ impl fmt::Display for PrecisionReason {
                     "{asked} is configured, but this CPU is no faster with it"
                 )
             }
-            Self::NoneFaster => f.write_str("this CPU is faster with neither bf16 nor int16"),
+            Self::NoneFaster => {
+                f.write_str("this CPU is faster with neither bf16 nor int16 nor int8")
+            }
             Self::NotCompared(fastest) => write!(
                 f,
                 "{fastest} has not been compared with f32: compare-precision does it"
@@ -120,6 +152,11 @@ impl fmt::Display for PrecisionReason {
             Self::Good(fastest) => {
                 write!(f, "the worst frame compared is good enough in {fastest}")
             }
+            Self::GoodAndFasterNotCompared(good, faster) => write!(
+                f,
+                "the worst frame compared is good enough in {good}; {faster} is faster and has not been compared: \
+                 compare-precision does it"
+            ),
             Self::NotGood(fastest) => {
                 write!(
                     f,
@@ -134,7 +171,7 @@ impl fmt::Display for PrecisionReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Figures;
+    use crate::{Figures, MixedFigures};
 
     #[test]
     fn other_numbers_need_a_cpu_that_is_faster_with_them_and_a_verdict_or_an_order() {
@@ -204,6 +241,62 @@ mod tests {
             kernels: String::new(),
             bf16: figures(bf16),
             int16: int16.map(figures),
+            int8: None,
+        }
+    }
+
+    #[test]
+    fn int8_runs_in_the_steps_compared_and_int16_where_it_is_not_good() {
+        use Precision as P;
+        use PrecisionChoice::{Auto, Int8, Int16};
+        use PrecisionReason as R;
+        let any = P::Int8(Steps::ALL);
+        let compared = P::Int8(Steps::of(9, [2, 4]));
+        let with = |int16, int8: Option<f64>| {
+            let figures = |psnr_min_db| verdict((psnr_min_db, None)).bf16;
+            let int8 = int8.map(|db| MixedFigures {
+                figures: figures(db),
+                n_steps: 9,
+                steps: vec![2, 4],
+                percent_of_macs: 50,
+            });
+            let found = verdict((50.0, int16));
+            Some(Verdict { int8, ..found })
+        };
+        let cases = [
+            (Auto, None, P::F32, R::NotCompared(any)),
+            (Auto, with(Some(60.0), Some(46.0)), compared, R::Good(any)),
+            (Auto, with(None, Some(46.0)), compared, R::Good(any)),
+            (
+                Auto,
+                with(Some(60.0), Some(44.0)),
+                P::Int16,
+                R::Good(P::Int16),
+            ),
+            (
+                Auto,
+                with(Some(60.0), None),
+                P::Int16,
+                R::GoodAndFasterNotCompared(P::Int16, any),
+            ),
+            (Auto, with(Some(44.0), Some(44.0)), P::F32, R::NotGood(any)),
+            (
+                Auto,
+                with(None, Some(44.0)),
+                P::F32,
+                R::NotCompared(P::Int16),
+            ),
+            (Int8, None, any, R::Configured),
+            (Int8, with(None, Some(44.0)), compared, R::Configured),
+            (Int16, with(None, Some(46.0)), P::Int16, R::Configured),
+        ];
+        for (choice, found, precision, reason) in cases {
+            let in_use = PrecisionInUse::choose(choice, any, found);
+            assert_eq!(
+                (in_use.precision, in_use.reason),
+                (precision, reason),
+                "{choice:?}"
+            );
         }
     }
 }

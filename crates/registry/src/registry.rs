@@ -16,6 +16,7 @@ use crate::{
     baker::Baker,
     book::{Book, Job},
     budget::Budget,
+    encoders::Encoders,
     entry::{Entry, Outcome, State},
     frame_budget::FrameBudget,
     frames::Frames,
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     frame_budget: Arc<FrameBudget>,
     read_ahead: ReadAhead,
+    encoders: Encoders,
     baker: Arc<Baker>,
     /// Held for book-keeping only, never while files are read, networks made or memory freed.
     pub(crate) book: Mutex<Book>,
@@ -88,6 +90,7 @@ impl Registry {
                 budget,
                 frame_budget,
                 read_ahead: ReadAhead::start(),
+                encoders: Encoders::default(),
                 baker: Arc::default(),
                 book: Mutex::new(Book::new(config)),
                 revision: watch::Sender::new(0),
@@ -425,6 +428,7 @@ impl Shared {
             loader: &*self.loader,
             frame_budget: &self.frame_budget,
             read_ahead: &self.read_ahead,
+            encoders: &self.encoders,
         }
     }
 

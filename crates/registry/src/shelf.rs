@@ -177,7 +177,7 @@ mod tests {
     fn who_was_used_longest_ago_goes_and_who_is_in_use_stays() {
         let mut shelf = Shelf::new(3, 1000, EvictionPolicy::Lru);
         for model in [1, 2, 3] {
-            assert_eq!(loaded(&mut shelf, model), []);
+            assert_eq!(loaded(&mut shelf, model), [0_u32; 0]);
         }
         assert!(shelf.take(1));
         shelf.give_back(1);
@@ -206,7 +206,7 @@ mod tests {
     fn bytes_are_bounded_with_the_largest_arena() {
         let mut shelf = Shelf::new(9, 35, EvictionPolicy::Lru);
         for model in [1, 2, 3] {
-            assert_eq!(loaded(&mut shelf, model), []);
+            assert_eq!(loaded(&mut shelf, model), [0_u32; 0]);
         }
         assert_eq!(loaded(&mut shelf, 4), [1], "4 x 10 + 5 are more than 35");
         let all = [2, 3, 4];

@@ -4,10 +4,12 @@
 //! ```json
 //! { "generator_sha256": "…", "engine": "0.1.0", "kernels": "avx512_bf16",
 //!   "frames": 100, "psnr_mean_db": 51.2, "psnr_min_db": 49.8, "relative_l2": 0.0061,
-//!   "int16": { "frames": 100, "psnr_mean_db": 66.1, "psnr_min_db": 64.9, "relative_l2": 0.0007 } }
+//!   "int16": { "frames": 100, "psnr_mean_db": 66.1, "psnr_min_db": 64.9, "relative_l2": 0.0007 },
+//!   "int8": { "frames": 100, "psnr_mean_db": 52.0, "psnr_min_db": 48.3, "relative_l2": 0.0034,
+//!             "n_steps": 42, "steps": [3, 4, 5], "percent_of_macs": 61 } }
 //! ```
 //!
-//! The figures outside `int16` are those of bf16. Files of before int16 have no others.
+//! The figures outside `int16` and `int8` are those of bf16. Files of before int16 have no others.
 //!
 //! The file lies beside the generator's, or in `cache_dir` where that folder cannot be written. It is
 //! about one generator file, which it names by its hash; of any other it says nothing.
@@ -23,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use lipsync_core::Foreign;
-use lipsync_engine::Precision;
+use lipsync_engine::{Precision, Steps};
 
 use crate::{RegistryError, fence::open_file, files};
 
@@ -45,6 +47,32 @@ pub struct Verdict {
     /// Of int16; `None`: not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int16: Option<Figures>,
+    /// Of int8 in the steps that suit it; `None`: not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<MixedFigures>,
+}
+
+/// As [`Figures`], of a plan that computes some of its steps in int8 and the others in int16.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixedFigures {
+    /// What was found of these steps together.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Steps of the plan.
+    pub n_steps: usize,
+    /// Those in int8, by their numbers in `inspect-model --plan`.
+    pub steps: Vec<usize>,
+    /// How much of a frame's multiplications they are.
+    pub percent_of_macs: u64,
+}
+
+impl MixedFigures {
+    /// Whether a step suits int8, every frame compared is good enough, and so is their mean.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let is_near = self.figures.psnr_mean_db >= Verdict::REQUIRED_MEAN_DB;
+        !self.steps.is_empty() && self.figures.is_good() && is_near
+    }
 }
 
 /// How far a generator's frames in narrower numbers are from those in f32.
@@ -72,6 +100,29 @@ impl Verdict {
     /// What the worst frame must reach, dB, for narrower numbers to be used unasked.
     pub const REQUIRED_DB: f64 = 45.0;
 
+    /// What the mean over all frames must reach besides, dB, for int8, whose steps are chosen by it.
+    pub const REQUIRED_MEAN_DB: f64 = 48.0;
+
+    /// Whether `precision` was compared and is good enough to be used unasked.
+    #[must_use]
+    pub fn is_good(&self, precision: Precision) -> bool {
+        match precision {
+            Precision::Int8(_) => self.int8.as_ref().is_some_and(MixedFigures::is_good),
+            other => self.figures(other).is_some_and(Figures::is_good),
+        }
+    }
+
+    /// `precision`, in the steps that were compared.
+    #[must_use]
+    pub fn as_compared(&self, precision: Precision) -> Precision {
+        match (precision, &self.int8) {
+            (Precision::Int8(_), Some(mixed)) => {
+                Precision::Int8(Steps::of(mixed.n_steps, mixed.steps.iter().copied()))
+            }
+            _ => precision,
+        }
+    }
+
     /// What was found for `precision`; nothing for f32, which is what the others are compared with.
     #[must_use]
     pub fn figures(&self, precision: Precision) -> Option<&Figures> {
@@ -79,6 +130,7 @@ impl Verdict {
             Precision::F32 => None,
             Precision::Bf16 => Some(&self.bf16),
             Precision::Int16 => self.int16.as_ref(),
+            Precision::Int8(_) => self.int8.as_ref().map(|mixed| &mixed.figures),
         }
     }
 
@@ -202,6 +254,7 @@ mod tests {
             kernels: "avx512_bf16".into(),
             bf16: figures(psnr_min_db),
             int16: Some(figures(60.0)),
+            int8: Some(mixed(&[1, 3], 48.0)),
         }
     }
 
@@ -212,6 +265,32 @@ mod tests {
             psnr_min_db,
             relative_l2: 0.004,
         }
+    }
+
+    fn mixed(steps: &[usize], psnr_mean_db: f64) -> MixedFigures {
+        MixedFigures {
+            figures: Figures {
+                psnr_mean_db,
+                ..figures(46.0)
+            },
+            n_steps: 5,
+            steps: steps.into(),
+            percent_of_macs: 40,
+        }
+    }
+
+    #[test]
+    fn int8_needs_a_step_and_a_mean_besides_the_worst_frame() {
+        assert!(mixed(&[0], 48.0).is_good());
+        assert!(!mixed(&[0], 47.99).is_good());
+        assert!(!mixed(&[], 60.0).is_good());
+        let any = Precision::Int8(Steps::ALL);
+        let compared = verdict(b"one", 45.0).as_compared(any);
+        assert_eq!(compared, Precision::Int8(Steps::of(5, [1, 3])));
+        assert_eq!(
+            verdict(b"one", 45.0).as_compared(Precision::Int16),
+            Precision::Int16
+        );
     }
 
     #[test]
@@ -268,6 +347,8 @@ mod tests {
         let old: Verdict = serde_json::from_str(text).expect("a verdict");
         assert_eq!(old.figures(Precision::Bf16), Some(&figures(48.0)));
         assert_eq!(old.figures(Precision::Int16), None);
+        assert_eq!(old.figures(Precision::Int8(Steps::ALL)), None);
+        assert!(!old.is_good(Precision::Int16) && old.is_good(Precision::Bf16));
         assert_eq!(old.figures(Precision::F32), None);
     }
 }

@@ -1,17 +1,22 @@
-//! `lipsync-server compare-precision`: whether models are good enough in bf16 and int16.
+//! `lipsync-server compare-precision`: whether models are good enough in bf16, int16 and int8.
 
 use std::{fmt::Write as _, num::NonZeroU32, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use lipsync_core::ModelId;
-use lipsync_engine::{LoadOptions, Precision, load_generator};
-use lipsync_registry::{Figures, Model, PrecisionChoice, Registry, RegistryConfig, Verdict};
+use lipsync_engine::{LoadOptions, Precision, Steps, load_generator};
+use lipsync_registry::{
+    Figures, MixedFigures, Model, PrecisionChoice, Registry, RegistryConfig, Verdict,
+};
 use lipsync_server::{
     CpuLoader,
-    comparison::{AudioSource, Comparison, compare},
+    comparison::{AudioSource, Comparison, Reference},
 };
 
-use crate::command_line::{complain, load, models_named, say};
+use crate::{
+    command_line::{complain, load, models_named, say},
+    int8_steps,
+};
 
 /// Compares the named models, or all. Exits with 1 if one of them cannot be compared, or its verdict not
 /// written. A bad verdict is a result, too.
@@ -45,6 +50,9 @@ pub fn compare_precision(
     Ok(code)
 }
 
+/// CPUs that are faster with integers than with f32.
+const AVX2_ALONE: &str = "CPUs with AVX2 and no AVX-512";
+
 /// The configuration of a registry that loads models for nothing but this.
 fn in_f32(mut config: RegistryConfig) -> RegistryConfig {
     config.precision = PrecisionChoice::F32;
@@ -77,22 +85,29 @@ impl Command {
         // It was found to lie where it may.
         let onnx = registry.read_generator(id);
         let onnx = onnx.map_err(|error| anyhow::anyhow!(error.detail()))?;
-        let n_frames = usize::try_from(self.n_frames.get())?;
+        let reference = Reference::new(&model, usize::try_from(self.n_frames.get())?)?;
         let compare = |precision| -> anyhow::Result<Comparison> {
             let options = LoadOptions {
                 precision,
                 ..self.options.clone()
             };
             let other = load_generator(&onnx, options)?;
-            Ok(compare(&model, (&**model.generator(), &*other), n_frames)?)
+            Ok(reference.compare(&*other, usize::MAX)?)
         };
         let (bf16, int16) = (compare(Precision::Bf16)?, compare(Precision::Int16)?);
+        let int8 = int8_steps::choose(&onnx, &self.options, &reference)?;
         let verdict = Verdict {
             generator_sha256: Verdict::hash(&onnx),
             engine: env!("CARGO_PKG_VERSION").into(),
             kernels: self.options.isa.resolve()?.name().into(),
             bf16: self.figures(&bf16),
             int16: Some(self.figures(&int16)),
+            int8: Some(MixedFigures {
+                figures: self.figures(&int8.found),
+                n_steps: int8.n_steps,
+                steps: int8.steps,
+                percent_of_macs: int8.percent_of_macs,
+            }),
         };
         let report = report(&model, bf16.audio, &verdict);
         let cache_dir = self.registry.cache_dir.as_deref();
@@ -127,30 +142,41 @@ fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
     };
     let mut text = format!(
         "{}: {} frames over {} backgrounds, with {audio}, on {}\n  \
-         (the worst must reach {} dB of PSNR against f32)",
+         (the worst must reach {} dB of PSNR against f32, in int8 also the mean {} dB)",
         model.id(),
         verdict.bf16.frames,
         model.n_frames(),
         verdict.kernels,
         Verdict::REQUIRED_DB,
+        Verdict::REQUIRED_MEAN_DB,
     );
     for (precision, cpus) in [
         (Precision::Bf16, "CPUs with instructions for it"),
-        (Precision::Int16, "CPUs with AVX2 and no AVX-512"),
+        (Precision::Int16, AVX2_ALONE),
+        (Precision::Int8(Steps::ALL), AVX2_ALONE),
     ] {
         let Some(figures) = verdict.figures(precision) else {
             continue;
         };
-        let meaning = if figures.is_good() {
-            format!("good: `precision: auto` uses {precision} on {cpus}")
+        let meaning = if verdict.is_good(precision) {
+            format!("good: `precision: auto` may use {precision} on {cpus}")
         } else {
-            "not good: `precision: auto` stays with f32".to_owned()
+            format!("not good: `precision: auto` does not use {precision}")
         };
         // Writing to a string cannot fail.
         let _ = write!(
             text,
             "\n  {precision}: mean {:.2} dB, worst {:.2} dB, relative L2 {:.2e}; {meaning}",
             figures.psnr_mean_db, figures.psnr_min_db, figures.relative_l2,
+        );
+    }
+    if let Some(int8) = &verdict.int8 {
+        let _ = write!(
+            text,
+            "\n  (int8 in {} of {} steps, {} % of the multiplications; the others stay in int16)",
+            int8.steps.len(),
+            int8.n_steps,
+            int8.percent_of_macs,
         );
     }
     text

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use lipsync_audio::{FPS, SampleEncoding};
+use lipsync_audio::SampleEncoding;
 use lipsync_core::{
     SplitMix64,
     saturate::{u32_of, usize_of},
 };
-use lipsync_engine::{EngineError, FaceInput, Generator, Workspace};
+use lipsync_engine::{FaceInput, Generator, Workspace};
 use lipsync_registry::Model;
 use lipsync_serving::{
     ServeError,
@@ -54,51 +54,89 @@ impl Comparison {
     }
 }
 
-/// Makes `n_frames` frames, at least one, with both generators: backgrounds spread evenly over all
-/// that the model has, with consecutive windows of audio. Blocks for as long as that takes.
-///
-/// # Errors
-/// What is wrong with a background's file, or what a generator reports.
-pub fn compare(
-    model: &Model,
-    (f32, other): (&dyn Generator, &dyn Generator),
-    n_frames: usize,
-) -> Result<Comparison, ServeError> {
-    let n_frames = n_frames.max(1);
-    let (windows, audio) = windows(model, n_frames)?;
-    let (mut workspace, mut tally) = (Workspace::new(), Tally::default());
-    for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
-        let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
-        let crop = model.face_crop(u32_of(index))?;
-        let frame = FaceInput {
-            crop: crop.pixels(),
-            frame: None,
-            audio: window,
-        };
-        let mut run = |generator: &dyn Generator| -> Result<Vec<u8>, EngineError> {
-            let mut faces = Vec::new();
-            generator.infer(&mut workspace, &[frame], &mut faces)?;
-            Ok(faces.concat())
-        };
-        let expected = run(f32).map_err(ServeError::internal)?;
-        let actual = run(other).map_err(ServeError::internal)?;
-        tally.add(&expected, &actual);
+/// A crop, a window of audio, and the face that the network in f32 makes of them.
+type Example = (Arc<[u8]>, Vec<f32>, Vec<u8>);
+
+/// Frames of a model in f32, and what they were made of: backgrounds spread evenly over all that the model has,
+/// with consecutive windows of audio.
+#[derive(Debug)]
+pub struct Reference {
+    /// Region of the crop, window of audio, and the face in f32, for each frame.
+    frames: Vec<Example>,
+    audio: AudioSource,
+}
+
+impl Reference {
+    /// Makes `n_frames` frames, at least one, with the model's own generator. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// What is wrong with a background's file, or what the generator reports.
+    pub fn new(model: &Model, n_frames: usize) -> Result<Self, ServeError> {
+        let n_frames = n_frames.max(1);
+        let (windows, audio) = windows(model, n_frames)?;
+        let mut workspace = Workspace::new();
+        let mut frames = Vec::with_capacity(n_frames);
+        for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
+            let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
+            let crop = model.face_crop(u32_of(index))?;
+            let crop: Arc<[u8]> = Arc::clone(crop.pixels());
+            let face = face(&**model.generator(), &mut workspace, &crop, window)?;
+            frames.push((crop, window.to_vec(), face));
+        }
+        Ok(Self { frames, audio })
     }
-    Ok(Comparison {
-        relative_l2: tally.relative_l2(),
-        psnr_db: tally.psnr_db,
+
+    /// Makes at most `n_frames` of the frames, spread evenly, with another generator, and compares. Blocks for as long
+    /// as that takes.
+    ///
+    /// # Errors
+    /// What the generator reports.
+    pub fn compare(
+        &self,
+        other: &dyn Generator,
+        n_frames: usize,
+    ) -> Result<Comparison, ServeError> {
+        let (mut workspace, mut tally) = (Workspace::new(), Tally::default());
+        let n_frames = n_frames.clamp(1, self.frames.len());
+        for i in 0..n_frames {
+            let (crop, window, expected) = &self.frames[i * self.frames.len() / n_frames];
+            let actual = face(other, &mut workspace, crop, window)?;
+            tally.add(expected, &actual);
+        }
+        Ok(Comparison {
+            relative_l2: tally.relative_l2(),
+            psnr_db: tally.psnr_db,
+            audio: self.audio,
+        })
+    }
+}
+
+fn face(
+    generator: &dyn Generator,
+    workspace: &mut Workspace,
+    crop: &[u8],
+    audio: &[f32],
+) -> Result<Vec<u8>, ServeError> {
+    let frame = FaceInput {
+        crop,
+        frame: None,
         audio,
-    })
+    };
+    let mut faces = Vec::new();
+    let made = generator.infer(workspace, &[frame], &mut faces);
+    made.map_err(ServeError::internal)?;
+    Ok(faces.concat())
 }
 
 /// `[n_frames, C, H, W]`.
 fn windows(model: &Model, n_frames: usize) -> Result<(Arc<[f32]>, AudioSource), ServeError> {
+    let fps = model.fps();
     if !model.hears_sound() {
         let n_floats = n_frames * window_floats(model);
         let windows = SplitMix64::new(1).floats(n_floats, -1.0, 1.0);
         return Ok((windows.into(), AudioSource::Random));
     }
-    let n_samples = (n_frames as u64 * u64::from(speech::RATE_HZ)).div_ceil(u64::from(FPS));
+    let n_samples = (n_frames as u64 * u64::from(speech::RATE_HZ)).div_ceil(u64::from(fps));
     let samples = speech::speech_like(usize_of(n_samples));
     let samples: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
     let clip = Clip::Pcm {

@@ -9,6 +9,7 @@ mod command_line;
 mod compare_command;
 mod import_command;
 mod init_command;
+mod int8_steps;
 mod keys_command;
 mod plan_command;
 mod shell_command;

@@ -7,11 +7,8 @@
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use lipsync_audio::{
-    AudioError, FPS, FeatureStream, WindowStream,
-    cuts::{CONTEXT_LEFT_FRAMES, cut_alignment_frames, frame_sample},
-    decode_pcm,
+    AudioError, FeatureStream, SpeechForm, WindowStream, cuts::frame_sample, decode_pcm,
     features::decode_features,
-    windows::{STEP_FLOATS, frames_of_steps},
 };
 use lipsync_core::{
     Fps,
@@ -45,7 +42,7 @@ pub struct ClipWindows {
 /// Frames beyond those that rows of steps cover that may be asked for by count: the clip's audio may
 /// be so much longer than its steps.
 const STEPS_SURPLUS_FRAMES: u64 = 2;
-/// More than the frames at the end of speech that goes on whose windows are not complete.
+/// More than the frames at the end of steps that go on whose windows are not complete.
 const MAX_OPEN_FRAMES: u64 = 16;
 /// Steps are handed to the window maker in pieces of so many, for the same reason as samples.
 const STEPS_AT_ONCE: usize = 64;
@@ -87,7 +84,7 @@ pub fn windows_of_clip(
             cut,
             warning,
         } => {
-            let samples = lengthened(samples, *format, *cut, n_wanted);
+            let samples = lengthened(samples, (*format, model.fps()), *cut, n_wanted);
             let mut levels = Levels::default();
             let mut pcm = |samples: &[u8]| decoded(samples, *format, &mut levels);
             let data = windows_of_pcm(model, (&samples, *format), *cut, &wanted, &mut pcm)?;
@@ -107,14 +104,10 @@ pub fn windows_of_clip(
 
 /// Frames that surely come of a clip, told without listening to it.
 pub(crate) fn least_frames(model: &Model, clip: &Clip, n_wanted: Option<usize>) -> usize {
-    let covered = |n_all: u64, cut: Cut| {
+    let covered = |n_all: u64, cut: Cut, n_open: u64| {
         let n_covered = n_all.saturating_sub(cut.first_frame as u64);
         // Of speech that goes on, the last frames wait for more of it.
-        let n_open = if cut.end_of_utterance {
-            0
-        } else {
-            MAX_OPEN_FRAMES
-        };
+        let n_open = if cut.end_of_utterance { 0 } else { n_open };
         n_covered.saturating_sub(n_open)
     };
     let n_frames = match clip {
@@ -124,8 +117,7 @@ pub(crate) fn least_frames(model: &Model, clip: &Clip, n_wanted: Option<usize>) 
         // As many as are wanted.
         Clip::OneWindow { .. } => u64::MAX,
         Clip::Steps { data, cut } => {
-            let n_steps = data.len() / size_of::<f32>() / STEP_FLOATS;
-            covered(frames_of_steps(n_steps as u64), *cut)
+            covered(frames_of_steps(model, data.len()), *cut, MAX_OPEN_FRAMES)
         }
         Clip::Pcm {
             samples,
@@ -134,7 +126,8 @@ pub(crate) fn least_frames(model: &Model, clip: &Clip, n_wanted: Option<usize>) 
             ..
         } => {
             let n_samples = (samples.len() / format.item_bytes()) as u64;
-            covered(frames_in(n_samples, format.rate_hz, FPS), *cut)
+            let n_all = frames_in(n_samples, format.rate_hz, model.fps().get());
+            covered(n_all, *cut, open_frames(model, format.rate_hz))
         }
     };
     let n_frames = usize::try_from(n_frames).unwrap_or(usize::MAX);
@@ -177,6 +170,26 @@ impl Wanted {
     }
 }
 
+/// More than the frames at the end of speech that goes on whose windows are not complete.
+fn open_frames(model: &Model, rate_hz: u32) -> u64 {
+    let WindowSource::Steps(step) = model.audio_form().source else {
+        return MAX_OPEN_FRAMES;
+    };
+    let form = SpeechForm::new(step, model.audio_shape());
+    let ahead = form.look_ahead_ms(rate_hz) * u64::from(form.fps());
+    ahead.div_ceil(1000) + 1
+}
+
+/// Frames of so many bytes of feature steps; 0 of a model that takes none.
+#[must_use]
+pub fn frames_of_steps(model: &Model, n_bytes: usize) -> u64 {
+    let WindowSource::Steps(step) = model.audio_form().source else {
+        return 0;
+    };
+    let form = SpeechForm::new(step, model.audio_shape());
+    form.frames_of_steps(u64_of(n_bytes / size_of::<f32>() / form.step_floats()))
+}
+
 /// Floats of one window of the model.
 #[must_use]
 pub fn window_floats(model: &Model) -> usize {
@@ -216,8 +229,8 @@ fn windows_of_steps(
     cut: Cut,
     wanted: &Wanted,
 ) -> Result<Vec<f32>, ServeError> {
-    StepsNeeded::given(model, "steps")?;
-    let step_bytes = STEP_FLOATS * size_of::<f32>();
+    let form = StepsNeeded::given(model, "steps")?;
+    let step_bytes = form.step_floats() * size_of::<f32>();
     if !data.len().is_multiple_of(step_bytes) {
         return Err(ServeError::invalid(
             "steps.data",
@@ -228,14 +241,14 @@ fn windows_of_steps(
         ));
     }
     let first_frame = cut.first_frame as u64;
-    let n_all = frames_of_steps((data.len() / step_bytes) as u64);
+    let n_all = frames_of_steps(model, data.len());
     let n_covered = check_first_frame("steps.first_frame", first_frame, n_all)?;
     let n_most = if cut.end_of_utterance {
         wanted.of(n_covered, n_covered + STEPS_SURPLUS_FRAMES)?
     } else {
         wanted.most_final()
     };
-    let mut stream = WindowStream::new(first_frame);
+    let mut stream = WindowStream::new(form, first_frame);
     let mut windows = Vec::new();
     let n_floats = floats_of(model, n_most);
     // A window repeats each step 16 times: those of a whole message could take a gigabyte.
@@ -243,7 +256,8 @@ fn windows_of_steps(
         if windows.len() >= n_floats {
             break;
         }
-        let steps = decode_features(piece, STEP_FLOATS, "steps").map_err(in_field("steps.data"))?;
+        let steps =
+            decode_features(piece, form.step_floats(), "steps").map_err(in_field("steps.data"))?;
         stream
             .push(&steps, &mut windows)
             .map_err(in_field("steps.data"))?;
@@ -267,10 +281,11 @@ fn windows_of_pcm(
     decode: &mut impl FnMut(&[u8]) -> Result<Vec<f32>, ServeError>,
 ) -> Result<Vec<f32>, ServeError> {
     let ear = Ear::of(model, "pcm")?;
+    let form = ear.form();
     let rate_hz = format.rate_hz;
     let first_frame = cut.first_frame as u64;
     let n_samples = (samples.len() / format.item_bytes()) as u64;
-    let n_all = frames_in(n_samples, rate_hz, FPS);
+    let n_all = frames_in(n_samples, rate_hz, form.fps().get());
     let n_covered = check_first_frame("pcm.first_frame", first_frame, n_all)?;
     let n_most = if cut.end_of_utterance {
         wanted.of(n_covered, n_covered)?
@@ -278,11 +293,12 @@ fn windows_of_pcm(
         wanted.most_final()
     };
     // Everything before the context of the first frame changes nothing.
-    let alignment = cut_alignment_frames(rate_hz);
-    let n_skipped = first_frame.saturating_sub(CONTEXT_LEFT_FRAMES) / alignment * alignment;
+    let alignment = form.cut_alignment_frames(rate_hz);
+    let context = form.context_left_frames();
+    let n_skipped = first_frame.saturating_sub(context) / alignment * alignment;
     let piece = |from_frame: u64| {
         let at = |frame: u64| {
-            let sample = frame_sample(frame, rate_hz).min(n_samples);
+            let sample = frame_sample(frame, (rate_hz, form.fps())).min(n_samples);
             usize_of(sample).saturating_mul(format.item_bytes())
         };
         &samples[at(from_frame)..at(from_frame + PIECE_FRAMES)]
@@ -312,7 +328,7 @@ fn windows_of_pcm(
 /// The samples, and silence behind them where that was ordered. Silence is zeros in the encodings that may ask for it.
 fn lengthened<'a>(
     samples: &'a [u8],
-    format: PcmFormat,
+    (format, fps): (PcmFormat, Fps),
     cut: Cut,
     n_wanted: Option<usize>,
 ) -> Cow<'a, [u8]> {
@@ -321,7 +337,7 @@ fn lengthened<'a>(
         return Cow::Borrowed(samples);
     };
     let end = cut.first_frame.saturating_add(n_frames);
-    let n_samples = frame_sample(u64_of(end), format.rate_hz);
+    let n_samples = frame_sample(u64_of(end), (format.rate_hz, fps));
     let n_bytes = usize_of(n_samples).saturating_mul(format.item_bytes());
     if samples.len() >= n_bytes {
         return Cow::Borrowed(samples);
@@ -384,10 +400,10 @@ impl StepsNeeded {
     ///
     /// # Errors
     /// [`ServeError::Invalid`] naming `field`, [`ServeError::BrokenModel`].
-    pub(crate) fn given(model: &Model, field: &str) -> Result<(), ServeError> {
+    pub(crate) fn given(model: &Model, field: &str) -> Result<SpeechForm, ServeError> {
         let (audio, fps) = (model.audio_form(), model.fps());
         match audio.steps_at(fps) {
-            Ok(_) => Ok(()),
+            Ok(step) => Ok(SpeechForm::new(step, model.audio_shape())),
             Err(NoSteps::WholeWindows) => Err(ServeError::invalid(
                 field,
                 format!("a model of audio kind {} takes whole windows", audio.kind),
@@ -413,7 +429,7 @@ fn other_fps(what: &str, made: Fps, fps: Fps) -> ServeError {
 #[derive(Clone, Copy)]
 pub(crate) enum Ear<'a> {
     /// The model's audio encoder.
-    Encoder(&'a dyn AudioEncoder),
+    Encoder(SpeechForm, &'a dyn AudioEncoder),
     /// Nothing but the spectrogram.
     Mel,
 }
@@ -432,12 +448,20 @@ impl<'a> Ear<'a> {
                 Err(other_fps("windows", audio.fps, fps))
             };
         }
-        StepsNeeded::given(model, field)?;
+        let form = StepsNeeded::given(model, field)?;
         let encoder = model.audio_encoder().ok_or_else(|| {
             let text = "this model has no audio encoder: send feature steps or windows";
             ServeError::invalid(field, text)
         })?;
-        Ok(Self::Encoder(&**encoder))
+        Ok(Self::Encoder(form, &**encoder))
+    }
+
+    /// The form of its speech. Mel rows are cut as those of AVE are.
+    pub(crate) fn form(self) -> SpeechForm {
+        match self {
+            Self::Encoder(form, _) => form,
+            Self::Mel => SpeechForm::AVE,
+        }
     }
 
     /// An empty utterance.
@@ -450,7 +474,7 @@ impl<'a> Ear<'a> {
         first_frame: u64,
     ) -> Result<FeatureStream, AudioError> {
         match self {
-            Self::Encoder(_) => FeatureStream::new(rate_hz, first_frame),
+            Self::Encoder(form, _) => FeatureStream::new(form, rate_hz, first_frame),
             Self::Mel => FeatureStream::of_mel(rate_hz, first_frame),
         }
     }
@@ -461,7 +485,7 @@ impl<'a> Ear<'a> {
     /// [`ServeError::Internal`]: patches are well-formed by construction.
     pub(crate) fn encode(self, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
         match self {
-            Self::Encoder(encoder) => encode(encoder, patches),
+            Self::Encoder(_, encoder) => encode(encoder, patches),
             Self::Mel => Ok(Vec::new()),
         }
     }

@@ -121,11 +121,7 @@ impl Executor {
         let _entered = (chunks.len() == 1).then(|| first.task.span().enter());
         let n_frames = n_frames(chunks);
         let mut faces = Vec::with_capacity(n_frames);
-        let reuses_faces = self.device != Device::Cpu;
-        if reuses_faces {
-            let spare = self.ledger.spare_faces.take(n_frames);
-            self.workspace.give_faces(spare);
-        }
+        self.give_spare_faces(n_frames);
         let is_wanted = || {
             let now = Instant::now();
             chunks.iter().any(|chunk| chunk.task.wants_compute(now))
@@ -172,16 +168,27 @@ impl Executor {
         if !is_whole {
             return Ok(Vec::new());
         }
-        let spare_faces = &self.ledger.spare_faces;
-        let mut faces = faces.into_iter().map(|bytes| match reuses_faces {
-            true => spare_faces.lend(bytes),
-            false => Face::from(bytes),
-        });
+        let mut faces = faces.into_iter().map(|bytes| self.lent(bytes));
         let done = |chunk: &Chunk| Done {
             faces: faces.by_ref().take(chunk.frames.len()).collect(),
             run,
         };
         Ok(chunks.iter().map(done).collect())
+    }
+
+    /// Faces of a GPU are copied into memory that was used before (`face.rs`).
+    fn give_spare_faces(&mut self, n_frames: usize) {
+        if self.device != Device::Cpu {
+            let spare = self.ledger.spare_faces.take(n_frames);
+            self.workspace.give_faces(spare);
+        }
+    }
+
+    fn lent(&self, bytes: Vec<u8>) -> Face {
+        match self.device {
+            Device::Cpu => bytes.into(),
+            Device::Cuda(_) => self.ledger.spare_faces.lend(bytes),
+        }
     }
 
     /// Takes note of what a network took and keeps; before it, this thread had used `start_time`.

@@ -4,6 +4,7 @@ mod echo;
 mod ends;
 mod interruption;
 mod killed;
+mod kinds;
 mod order;
 mod realtime;
 mod refusals;

@@ -11,7 +11,8 @@ last. The rule:
 - Windows are whole as they are.
 - `end_of_utterance` is false unless the call's audio reaches the end of the utterance.
 
-The server takes samples and steps for models of 25 frames a second only, so a frame is 40 ms here.
+These are the rules of models of the audio kind ave, of 25 frames a second, so a frame is 40 ms here.
+Send those of other kinds an utterance in one call, or a session.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from .audio import AudioFormat, Bytes, Pcm, Steps, items_per_s, whole_items
 
 _FPS = 25
-"""Frames a second of all models that take samples or steps."""
+"""Frames a second of the models whose rules these are."""
 _STEPS_SURPLUS = 2
 """Frames that an utterance of feature steps has beyond their number."""
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{mel, testing::*, windows::WINDOW_FLOATS};
+use crate::{mel, steps::PATCH_FLOATS, testing::*};
 
 #[test]
 fn the_parts_put_together_by_hand_give_the_same() {
@@ -17,7 +17,7 @@ fn the_parts_put_together_by_hand_give_the_same() {
         }
         encoded_steps.extend(fake_encoder(&patch).unwrap());
     }
-    let mut stream = WindowStream::new(0);
+    let mut stream = WindowStream::new(SpeechForm::AVE, 0);
     let mut windows = Vec::new();
     stream.push(&encoded_steps, &mut windows).unwrap();
     stream.finish(32, &mut windows);
@@ -47,14 +47,14 @@ fn frames_are_those_that_the_audio_covers() {
 #[test]
 fn a_short_clip_is_one_followed_by_silence() {
     let mut samples = noise(1_000);
-    let mut short = PatchStream::new(16_000).unwrap();
+    let mut short = PatchStream::new(SpeechForm::AVE, 16_000).unwrap();
     let mut patches = Vec::new();
     short.push(&samples, &mut patches);
     assert!(patches.is_empty());
-    assert_eq!(short.finish(&mut patches), 2);
+    assert_eq!(short.finish(&mut patches).n_frames, 2);
 
     samples.resize(3_000, 0.0);
-    let mut padded = PatchStream::new(16_000).unwrap();
+    let mut padded = PatchStream::new(SpeechForm::AVE, 16_000).unwrap();
     let mut expected = Vec::new();
     padded.push(&samples, &mut expected);
     padded.finish(&mut expected);
@@ -64,7 +64,7 @@ fn a_short_clip_is_one_followed_by_silence() {
 
 #[test]
 fn an_encoder_that_fails_or_answers_short_is_an_error() {
-    let stream = || FeatureStream::new(16_000, 0).unwrap();
+    let stream = || FeatureStream::new(SpeechForm::AVE, 16_000, 0).unwrap();
     // What the first step needs.
     let samples = noise(3_400);
     let short = |_: &[f32]| Ok::<_, AudioError>(vec![0.0; 7]);
@@ -84,7 +84,7 @@ fn an_encoder_that_fails_or_answers_short_is_an_error() {
 
 #[test]
 fn a_long_stream_holds_no_more_than_its_look_ahead() {
-    let mut stream = FeatureStream::new(24_000, 0).unwrap();
+    let mut stream = FeatureStream::new(SpeechForm::AVE, 24_000, 0).unwrap();
     let chunk = noise(2_400);
     let mut windows = Vec::new();
     for _ in 0..100 {
@@ -108,7 +108,7 @@ proptest! {
     ) {
         let samples = noise(n_samples);
         let whole = windows_of(&samples, rate_hz);
-        let mut stream = FeatureStream::new(rate_hz, first_frame as u64).unwrap();
+        let mut stream = FeatureStream::new(SpeechForm::AVE, rate_hz, first_frame as u64).unwrap();
         let mut windows = Vec::new();
         for chunk in samples.chunks(n_chunk) {
             stream.push(chunk, fake_encoder, &mut windows).unwrap();

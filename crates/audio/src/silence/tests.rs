@@ -1,13 +1,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{cuts::samples_needed, testing::noise};
+use crate::{
+    SpeechForm,
+    testing::{AVE_FPS, FPS, noise},
+};
 
 /// Frames a second.
 const S: usize = FPS as usize;
 
 fn verdicts(samples: &[f32], rate_hz: u32, n_chunk: usize) -> Vec<bool> {
-    let mut gate = SilenceGate::new(rate_hz).unwrap();
+    let mut gate = SilenceGate::new(rate_hz, AVE_FPS).unwrap();
     let mut frames = Vec::new();
     for chunk in samples.chunks(n_chunk) {
         gate.push(chunk, &mut frames);
@@ -148,9 +151,9 @@ fn the_loudest_samples_do_no_harm() {
 fn no_frame_waits_for_its_verdict() {
     for rate_hz in [4_000, 8_000, 11_025, 16_000, 44_099, 48_000, 192_000] {
         for frame in 0..50 {
-            let needed = SilenceGate::samples_needed(frame, rate_hz);
-            assert!(needed <= samples_needed(frame, rate_hz));
-            let mut gate = SilenceGate::new(rate_hz).unwrap();
+            let needed = SilenceGate::samples_needed(frame, (rate_hz, AVE_FPS));
+            assert!(needed <= SpeechForm::AVE.samples_needed(frame, rate_hz));
+            let mut gate = SilenceGate::new(rate_hz, AVE_FPS).unwrap();
             let mut frames = Vec::new();
             gate.push(&vec![0.0; usize::try_from(needed).unwrap()], &mut frames);
             assert_eq!(frames.len() as u64, frame + 1, "{rate_hz}");
@@ -196,21 +199,21 @@ fn conversation(rate_hz: u32) -> Vec<f32> {
 fn a_gate_that_resumes_anywhere_says_what_one_that_heard_everything_says() {
     for rate_hz in [8_000, 16_000, 22_050, 44_099] {
         let samples = conversation(rate_hz);
-        let mut gate = SilenceGate::new(rate_hz).unwrap();
+        let mut gate = SilenceGate::new(rate_hz, AVE_FPS).unwrap();
         let mut whole = Vec::new();
         gate.push(&samples, &mut whole);
         gate.finish(n_frames(samples.len(), rate_hz), &mut whole);
         assert!(whole.iter().any(|v| v.speaks) && whole.iter().any(|v| !v.speaks));
         for frame in (1..whole.len()).step_by(7) {
-            let wanted = (frame as u64).saturating_sub(CONTEXT_FRAMES);
-            let cut = wanted - wanted % RESUME_ALIGNMENT_FRAMES;
+            let wanted = (frame as u64).saturating_sub(CONTEXT_S * u64::from(FPS));
+            let cut = wanted - wanted % (RESUME_ALIGNMENT_S * u64::from(FPS));
             let relative = frame as u64 - cut;
             let mut gate = if cut == 0 {
-                SilenceGate::from_frame(rate_hz, relative).unwrap()
+                SilenceGate::from_frame((rate_hz, AVE_FPS), relative).unwrap()
             } else {
-                SilenceGate::resumed(rate_hz, relative, whole[frame - 1].mark).unwrap()
+                SilenceGate::resumed((rate_hz, AVE_FPS), relative, whole[frame - 1].mark).unwrap()
             };
-            let start = usize::try_from(frame_sample(cut, rate_hz)).unwrap();
+            let start = usize::try_from(frame_sample(cut, (rate_hz, AVE_FPS))).unwrap();
             let mut verdicts = Vec::new();
             gate.push(&samples[start..], &mut verdicts);
             let n_frames = n_frames(samples.len() - start, rate_hz);

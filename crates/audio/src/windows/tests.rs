@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::*;
 
 /// Steps whose values name them: step `k` is 512 times `k + 1`.
 fn numbered_steps(n_steps: usize) -> Vec<f32> {
@@ -37,7 +38,7 @@ fn expected_rows(n_steps: usize, frames: std::ops::Range<u64>) -> Vec<f32> {
 #[test]
 fn the_first_and_last_windows_by_hand() {
     let mut windows = Vec::new();
-    let mut stream = WindowStream::new(0);
+    let mut stream = WindowStream::new(SpeechForm::AVE, 0);
     stream.push(&numbered_steps(20), &mut windows).unwrap();
     let rows = row_values(&windows);
     assert_eq!(
@@ -62,7 +63,7 @@ fn the_first_and_last_windows_by_hand() {
 
 #[test]
 fn partial_steps_are_refused_and_nothing_is_taken() {
-    let mut stream = WindowStream::new(0);
+    let mut stream = WindowStream::new(SpeechForm::AVE, 0);
     assert_eq!(
         stream.push(&[0.0; 700], &mut Vec::new()),
         Err(AudioError::ValueCount {
@@ -79,14 +80,14 @@ fn partial_steps_are_refused_and_nothing_is_taken() {
 
 #[test]
 fn memory_is_bounded_however_long_the_stream() {
-    let mut stream = WindowStream::new(0);
+    let mut stream = WindowStream::new(SpeechForm::AVE, 0);
     let mut windows = Vec::new();
     for _ in 0..500 {
         stream.push(&[1.0; STEP_FLOATS], &mut windows).unwrap();
         windows.clear();
         assert!(stream.recent.len() <= WINDOW_FLOATS);
     }
-    let mut skipping = WindowStream::new(u64::MAX);
+    let mut skipping = WindowStream::new(SpeechForm::AVE, u64::MAX);
     for _ in 0..500 {
         skipping.push(&[1.0; STEP_FLOATS], &mut windows).unwrap();
         assert!(skipping.recent.len() <= 2 * STEP_FLOATS);
@@ -104,9 +105,9 @@ proptest! {
         first_frame in 0..70u64,
         n_chunk in 1..20usize,
     ) {
-        let n_frames = frames_of_steps(n_steps as u64) + 2;
+        let n_frames = SpeechForm::AVE.frames_of_steps(n_steps as u64) + 2;
         let steps = numbered_steps(n_steps);
-        let mut stream = WindowStream::new(first_frame);
+        let mut stream = WindowStream::new(SpeechForm::AVE, first_frame);
         let mut windows = Vec::new();
         for chunk in steps.chunks(n_chunk * STEP_FLOATS) {
             stream.push(chunk, &mut windows).unwrap();

@@ -71,6 +71,10 @@ impl Network {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Stored)),
             Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual, Products::Stored)),
             Precision::Int16 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Int16)),
+            Precision::Int8(steps) => {
+                let products = Products::Int8(steps);
+                Box::new(Plan::<f32>::new(&graph, isa, visual, products))
+            }
         };
         options.limits.check_arena(plan.workspace_bytes())?;
         Ok(Self {

@@ -6,6 +6,7 @@
 
 pub mod branches;
 pub mod op;
+pub mod sequence;
 pub mod simplify;
 pub mod upsampling;
 

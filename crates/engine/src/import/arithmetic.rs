@@ -140,6 +140,10 @@ pub(super) fn arithmetic(node: &NodeView<'_>, a: &Tensor, room: usize) -> Answer
                 "Equal" => TensorData::I64(pairs.map(|(x, y)| i64::from(x.eq(&y))).collect()),
                 "Less" => TensorData::I64(pairs.map(|(x, y)| i64::from(x < y)).collect()),
                 "Greater" => TensorData::I64(pairs.map(|(x, y)| i64::from(x > y)).collect()),
+                "LessOrEqual" => TensorData::I64(pairs.map(|(x, y)| i64::from(x <= y)).collect()),
+                "GreaterOrEqual" => {
+                    TensorData::I64(pairs.map(|(x, y)| i64::from(x >= y)).collect())
+                }
                 _ => TensorData::F32(pairs.map(|(x, y)| float_op(op, x, y)).collect()),
             }
         }
@@ -156,6 +160,8 @@ fn int_op(op: &str, x: i64, y: i64) -> Option<i64> {
         "Equal" => Some(i64::from(x == y)),
         "Less" => Some(i64::from(x < y)),
         "Greater" => Some(i64::from(x > y)),
+        "LessOrEqual" => Some(i64::from(x <= y)),
+        "GreaterOrEqual" => Some(i64::from(x >= y)),
         "Min" => Some(x.min(y)),
         "Max" => Some(x.max(y)),
         // As Python has it: the sign is the divisor's.

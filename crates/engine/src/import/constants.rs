@@ -60,9 +60,8 @@ pub(super) fn fold(node: &NodeView<'_>, room: &mut usize) -> Answer<Rc<Tensor>> 
         "Floor" => floats(copied()?, f32::floor),
         "Ceil" => floats(copied()?, f32::ceil),
         "Sqrt" => floats(copied()?, f32::sqrt),
-        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "Greater" | "Min" | "Max" | "Mod" => {
-            arithmetic(node, first, *room)
-        }
+        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "Greater" | "LessOrEqual"
+        | "GreaterOrEqual" | "Min" | "Max" | "Mod" => arithmetic(node, first, *room),
         "Where" => choose(node, first, *room),
         "Neg" | "Abs" | "Not" => sign(op, copied()?),
         "Range" => range(node, *room),

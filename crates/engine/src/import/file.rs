@@ -18,7 +18,7 @@ use crate::{
         Tensor, bounds, element_type,
         external::DataFiles,
         foreign_format,
-        proto::{DataFile, DimensionValue, GraphProto, ModelProto, ValueInfoProto},
+        proto::{DataFile, DimensionValue, GraphProto, ModelProto, TensorProto, ValueInfoProto},
     },
 };
 
@@ -57,14 +57,8 @@ impl OnnxFile {
         };
         let opset = opset(&model)?;
         let mut graph = model.graph.unwrap_or_default();
-        let n_inputs: usize = graph.node.iter().map(|node| node.input.len()).sum();
-        if graph.node.len() > MAX_NODES || n_inputs > MAX_NODE_INPUTS {
-            return Err(malformed(format!(
-                "{} nodes with {n_inputs} inputs, at most {MAX_NODES} with {MAX_NODE_INPUTS}",
-                graph.node.len()
-            )));
-        }
-        let (constants, unsigned) = constants(&mut graph, &model.data_files)?;
+        check_size(&graph)?;
+        let (constants, unsigned) = constants(&mut graph, &model.data_files, Tensor::read)?;
         let is_input = |proto: &&ValueInfoProto| !constants.contains_key(&proto.name);
         let declared = |protos: &[ValueInfoProto]| -> Result<Vec<TensorInfo>, EngineError> {
             protos.iter().filter(is_input).map(tensor_info).collect()
@@ -93,7 +87,19 @@ impl OnnxFile {
     }
 }
 
-fn opset(model: &ModelProto) -> Result<i64, EngineError> {
+/// Refuses graphs of too many nodes.
+pub(super) fn check_size(graph: &GraphProto) -> Result<(), EngineError> {
+    let n_inputs: usize = graph.node.iter().map(|node| node.input.len()).sum();
+    if graph.node.len() > MAX_NODES || n_inputs > MAX_NODE_INPUTS {
+        return Err(malformed(format!(
+            "{} nodes with {n_inputs} inputs, at most {MAX_NODES} with {MAX_NODE_INPUTS}",
+            graph.node.len()
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn opset(model: &ModelProto) -> Result<i64, EngineError> {
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let found = model.opset_import.iter().find(|o| own(&o.domain));
     let opset = found.map_or(0, |o| o.version);
@@ -108,13 +114,19 @@ fn opset(model: &ModelProto) -> Result<i64, EngineError> {
 }
 
 type Constants = (HashMap<String, Value>, HashSet<String>);
+/// How a constant is read.
+type Read = fn(&TensorProto, &mut DataFiles<'_>) -> Result<Tensor, EngineError>;
 
 /// Takes the initializers out of a graph, and their data out of the files beside it.
-fn constants(graph: &mut GraphProto, files: &[DataFile]) -> Result<Constants, EngineError> {
+pub(super) fn constants(
+    graph: &mut GraphProto,
+    files: &[DataFile],
+    read: Read,
+) -> Result<Constants, EngineError> {
     let mut files = DataFiles::of(files);
     let (mut constants, mut unsigned) = (HashMap::new(), HashSet::new());
     for proto in std::mem::take(&mut graph.initializer) {
-        let value = Value::Constant(Rc::new(Tensor::read(&proto, &mut files)?));
+        let value = Value::Constant(Rc::new(read(&proto, &mut files)?));
         if proto.data_type == element_type::UINT8 {
             unsigned.insert(proto.name.clone());
         }
@@ -136,7 +148,7 @@ fn constants(graph: &mut GraphProto, files: &[DataFile]) -> Result<Constants, En
     Ok((constants, unsigned))
 }
 
-fn tensor_info(proto: &ValueInfoProto) -> Result<TensorInfo, EngineError> {
+pub(super) fn tensor_info(proto: &ValueInfoProto) -> Result<TensorInfo, EngineError> {
     let name = proto.name.clone();
     let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let shown = Foreign(&proto.name);

@@ -17,6 +17,7 @@ mod layers;
 mod maps;
 mod node;
 mod quantized;
+mod sequence;
 mod sizes;
 mod transposed;
 
@@ -28,7 +29,10 @@ use std::{
 
 use lipsync_core::Foreign;
 
-pub(crate) use self::ends::{MAX_SHOWN_ENDS, describe_ends};
+pub(crate) use self::{
+    ends::{MAX_SHOWN_ENDS, describe_ends},
+    sequence::{ImportedSpeech, SpeechKind, import_speech, recognise},
+};
 use self::{
     file::OnnxFile,
     node::{Answer, FeatureMap, NodeView, Refusal, Value},

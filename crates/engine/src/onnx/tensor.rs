@@ -91,6 +91,25 @@ impl Tensor {
         proto: &TensorProto,
         files: &mut DataFiles<'_>,
     ) -> Result<Self, EngineError> {
+        Self::read_where(proto, files, f32::is_finite)
+    }
+
+    /// As [`read`](Self::read), but floats may be infinite, as masks of attention are.
+    ///
+    /// # Errors
+    /// As `Self::read`.
+    pub(crate) fn read_with_infinities(
+        proto: &TensorProto,
+        files: &mut DataFiles<'_>,
+    ) -> Result<Self, EngineError> {
+        Self::read_where(proto, files, |float| !float.is_nan())
+    }
+
+    fn read_where(
+        proto: &TensorProto,
+        files: &mut DataFiles<'_>,
+        is_good: fn(f32) -> bool,
+    ) -> Result<Self, EngineError> {
         let bad = |reason: String| EngineError::Malformed {
             reason: format!("tensor {:?}: {reason}", Foreign(&proto.name)),
         };
@@ -108,7 +127,7 @@ impl Tensor {
             bad(format!("elements of type {found} are not supported"))
         })?;
         if let TensorData::F32(floats) = &data
-            && !floats.iter().all(|f| f.is_finite())
+            && !floats.iter().copied().all(is_good)
         {
             return Err(bad("it holds a value that is not finite".into()));
         }

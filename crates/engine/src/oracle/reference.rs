@@ -147,10 +147,11 @@ fn conv_transpose(conv: &Conv, x: &[f32], (shape, out): (Shape, Shape)) -> Vec<f
         let mut sums = vec![f64::from(conv.bias[o]); out.h * out.w];
         for i in 0..shape.c {
             let plane = &x[i * shape.h * shape.w..][..shape.h * shape.w];
-            let kernel = &conv.weights[(o * shape.c + i) * kernel_h * kernel_w..];
+            let kernel =
+                &conv.weights[(o * shape.c + i) * kernel_h * kernel_w..][..kernel_h * kernel_w];
             for (place, &x) in plane.iter().enumerate() {
                 let (iy, ix) = (place / shape.w, place % shape.w);
-                for tap in 0..kernel_h * kernel_w {
+                for (tap, &weight) in kernel.iter().enumerate() {
                     let (ky, kx) = (tap / kernel_w, tap % kernel_w);
                     let oy = (iy * stride_h + ky).checked_sub(top);
                     let ox = (ix * stride_w + kx).checked_sub(left);
@@ -158,7 +159,7 @@ fn conv_transpose(conv: &Conv, x: &[f32], (shape, out): (Shape, Shape)) -> Vec<f
                         && oy < out.h
                         && ox < out.w
                     {
-                        sums[oy * out.w + ox] += f64::from(kernel[tap]) * f64::from(x);
+                        sums[oy * out.w + ox] += f64::from(weight) * f64::from(x);
                     }
                 }
             }

@@ -41,7 +41,10 @@ pub(super) fn check(found: &Found, fence: &Fence, findings: &mut Findings) -> Ne
     }
     if let Some(path) = &found.audio_encoder {
         match role((fence, path), "audio encoder", findings) {
-            Some((Role::AudioEncoder { .. }, _)) => networks.has_encoder = true,
+            Some((Role::AudioEncoder { audio, .. }, _)) => {
+                networks.has_encoder = true;
+                check_encoder(audio, path, (networks, &mut *findings));
+            }
             Some((role, _)) => {
                 let text = format!("expected an audio encoder, found {role}");
                 findings.add_file(Severity::Error, path, text);
@@ -62,6 +65,18 @@ pub(super) fn check(found: &Found, fence: &Fence, findings: &mut Findings) -> Ne
         check_audio(kind, found, networks, findings);
     }
     networks
+}
+
+/// Whether an encoder makes what the generator hears.
+fn check_encoder(
+    audio: AudioKind,
+    path: &Path,
+    (networks, findings): (NetworksFound, &mut Findings),
+) {
+    if let Some((_, heard)) = networks.generator.filter(|&(_, heard)| heard != audio) {
+        let text = format!("an audio encoder of {audio}, but the generator hears {heard}");
+        findings.add_file(Severity::Error, path, text);
+    }
 }
 
 /// What a file serves as, and the multiply-accumulates of a frame.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lipsync_core::{AudioKind, CropRect, Foreign};
+use lipsync_core::{AudioKind, CropRect, Family, Foreign, family::WindowSource};
 use lipsync_engine::{Role, inspect};
 
 use super::{ImportError, ImportOrder, Networks, coords};
@@ -167,7 +167,7 @@ fn networks(
     for path in candidates.networks {
         match role(&path, fence) {
             Ok(Role::Generator { audio, region_px }) => generators.push((path, audio, region_px)),
-            Ok(Role::AudioEncoder { .. }) => encoders.push(path),
+            Ok(Role::AudioEncoder { audio, .. }) => encoders.push((path, audio)),
             Err(reason) => candidates.others.push(format!("{}: {reason}", name(&path))),
         }
     }
@@ -216,26 +216,33 @@ fn networks(
 fn encoder(
     order: &ImportOrder,
     audio: AudioKind,
-    (found, fence): (Vec<PathBuf>, &Fence),
+    (found, fence): (Vec<(PathBuf, AudioKind)>, &Fence),
     lines: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, ImportError> {
     if let Some(path) = &order.audio_encoder {
         let role = named_role(path, fence)?;
-        if !matches!(role, Role::AudioEncoder { .. }) {
-            let reason = format!("{}: {role}, and no audio encoder", name(path));
+        if !matches!(role, Role::AudioEncoder { audio: of, .. } if of == audio) {
+            let reason = format!("{}: {role}, and no audio encoder of {audio}", name(path));
             return Err(ImportError::Frames { reason });
         }
     }
-    let path = order.audio_encoder.clone().or(found.into_iter().next());
-    lines.push(match (&path, audio) {
-        (Some(path), AudioKind::Ave) => format!("{}: the audio encoder", name(path)),
-        (None, AudioKind::Ave) => {
+    let mut fitting = found.into_iter().filter(|(_, of)| *of == audio);
+    let found = fitting.next().map(|(path, _)| path);
+    let path = order.audio_encoder.clone().or(found);
+    let source = Family::form_of(audio).source;
+    lines.push(match (source, &path) {
+        (WindowSource::Client, _) => {
+            format!("{audio} features are made by clients: no audio encoder is copied")
+        }
+        (WindowSource::Mel, _) => {
+            "the generator hears the spectrogram itself: no audio encoder is needed".into()
+        }
+        (WindowSource::Steps(_), Some(path)) => format!("{}: the audio encoder", name(path)),
+        (WindowSource::Steps(_), None) => {
             "no audio encoder: clients cannot send sound until avatar.yaml names one (--audio-encoder)".into()
         }
-        (_, AudioKind::Mel) => "the generator hears the spectrogram itself: no audio encoder is needed".into(),
-        _ => format!("{audio} features are made by clients: no audio encoder is copied"),
     });
-    Ok(path.filter(|_| audio == AudioKind::Ave))
+    Ok(path.filter(|_| matches!(source, WindowSource::Steps(_))))
 }
 
 /// The role of a file that the operator named: it may lie anywhere.

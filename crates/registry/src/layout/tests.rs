@@ -31,14 +31,14 @@ fn our_folder() {
     assert_eq!((avatar.audio.kind, avatar.fps.get()), (AudioKind::Ave, 25));
     assert_eq!((avatar.frames.len(), avatar.rectangles.len()), (3, 3));
     // The configuration wins.
-    config.fps = Some(50);
+    config.fps = Some(20);
     config.audio_kind = Some(AudioKind::Wenet);
     disk.network("elsewhere.onnx", "ok");
     config.audio_encoder = Some(disk.path("elsewhere.onnx"));
     let avatar = find(&config).expect("an avatar");
     assert_eq!(
         (avatar.audio.kind, avatar.fps.get()),
-        (AudioKind::Wenet, 50)
+        (AudioKind::Wenet, 20)
     );
     assert_eq!(avatar.audio_encoder, config.audio_encoder);
     config.fps = Some(0);

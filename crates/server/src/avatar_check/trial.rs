@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_audio::{FPS, SampleEncoding};
+use lipsync_audio::SampleEncoding;
 use lipsync_compositor::{FaceCrop, Picture, composite};
 use lipsync_core::{SplitMix64, background_index, saturate::u32_of};
 use lipsync_engine::{FaceInput, Workspace};
@@ -64,6 +64,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// What the audio encoder reports.
     pub fn new(model: &'a Model, speech: &Speech) -> Result<Self, ServeError> {
+        let fps = model.fps();
         if !model.hears_sound() {
             let n_floats = RANDOM_FRAMES * window_floats(model);
             return Ok(Self {
@@ -88,7 +89,7 @@ impl<'a> Trial<'a> {
             },
             warning: None,
         };
-        let n_frames = speech.n_frames(FPS);
+        let n_frames = speech.n_frames(fps.get());
         let windows = windows_of_clip(model, &clip, Some(n_frames), n_frames)?;
         Ok(Self {
             model,

@@ -38,6 +38,7 @@ pub(super) enum RawPrecision {
     F32,
     Bf16,
     Int16,
+    Int8,
 }
 
 impl From<RawPrecision> for PrecisionChoice {
@@ -47,6 +48,7 @@ impl From<RawPrecision> for PrecisionChoice {
             RawPrecision::F32 => Self::F32,
             RawPrecision::Bf16 => Self::Bf16,
             RawPrecision::Int16 => Self::Int16,
+            RawPrecision::Int8 => Self::Int8,
         }
     }
 }

@@ -225,11 +225,8 @@ impl RawConfig {
 
     /// Checks all of it. Relative paths count from `base`.
     pub(super) fn check(self, base: &Path) -> Result<Config, BadValue> {
-        let root = resolve(
-            "models_root",
-            self.models_root.as_deref().unwrap_or("."),
-            base,
-        )?;
+        let root = self.models_root.as_deref().unwrap_or(".");
+        let root = resolve("models_root", root, base)?;
         let values = self.values();
         let is_set = |key: Option<bool>| key.unwrap_or(false);
         let (strict, follow_links) = (is_set(self.strict), is_set(self.follow_links));
@@ -259,10 +256,8 @@ impl RawConfig {
         budgets.extend(self.engine.budget(&engine));
         warnings.extend(memory::warnings(&budgets, memory));
         let limits = (&server, &requests, &session);
-        let ports = [
-            tls.as_ref(),
-            operations.as_ref().and_then(|page| page.tls.as_ref()),
-        ];
+        let page_tls = operations.as_ref().and_then(|page| page.tls.as_ref());
+        let ports = [tls.as_ref(), page_tls];
         let tenants = tenants_of(self.tenants, &registry, (limits, ports), &mut warnings)?;
         Ok(Config {
             server,

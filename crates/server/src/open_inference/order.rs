@@ -204,8 +204,7 @@ fn n_covered(clip: &Clip, model: &Model) -> Option<usize> {
         // No request here becomes one.
         Clip::OneWindow { .. } => return None,
         Clip::Steps { data, cut } => {
-            let n_steps = data.len() / (4 * lipsync_audio::windows::STEP_FLOATS);
-            let n_all = lipsync_audio::windows::frames_of_steps(n_steps as u64);
+            let n_all = lipsync_serving::clip::frames_of_steps(model, data.len());
             (n_all, cut)
         }
         Clip::Pcm {

@@ -342,11 +342,24 @@ fn compare_precision_writes_what_it_found_beside_the_generator() -> Result<()> {
     let arguments = ["compare-precision", "--model", "a", "--frames", "2"];
     let (code, stdout, stderr) = run(folder.path(), &arguments)?;
     assert_eq!(code, Some(0), "{stderr}");
-    for word in ["2 frames", "speech-like", "PSNR", "g.precision.json"] {
+    for word in [
+        "2 frames",
+        "speech-like",
+        "PSNR",
+        "int8 in",
+        "g.precision.json",
+    ] {
         assert!(stdout.contains(word), "{word} in {stdout}");
     }
     let verdict = fs::read_to_string(folder.path().join("a/g.precision.json"))?;
-    assert!(verdict.contains("\"frames\": 2"), "{verdict}");
+    for words in [
+        "\"frames\": 2",
+        "\"int16\": {",
+        "\"int8\": {",
+        "\"n_steps\": ",
+    ] {
+        assert!(verdict.contains(words), "{words} in {verdict}");
+    }
     let (code, _, stderr) = run(folder.path(), &["compare-precision", "--model", "b"])?;
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("unknown model"), "{stderr}");

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use lipsync_audio::{
-    SilenceGate,
-    cuts::{STEP_CONTEXT_RIGHT, look_ahead_ms, mel_look_ahead_ms},
-    windows::STEP_FLOATS,
-};
+use lipsync_audio::{SilenceGate, SpeechForm, cuts::mel_look_ahead_ms};
 use lipsync_compositor::Encoding;
 use lipsync_core::{
     Fps, ModelId,
@@ -46,6 +42,8 @@ pub(super) struct Opening {
     /// Pinned for the session's life.
     pub(super) model: Arc<Model>,
     pub(super) form: AudioForm,
+    /// How windows are made, unless they come whole.
+    speech: Option<SpeechForm>,
     pub(super) output: OutputSpec,
     pub(super) urgency: Urgency,
     /// Whose frames are counted.
@@ -79,13 +77,11 @@ impl Opening {
         parts.admission.check_shed(order.priority)?;
         let used = model_for(caller, &order.model_id, registry, &parts.admission).await?;
         let model = used.lease.model;
-        match form {
-            AudioForm::Pcm(_) => {
-                Ear::of(&model, "open.audio_input")?;
-            }
-            AudioForm::Steps => StepsNeeded::given(&model, "open.audio_input")?,
-            AudioForm::Windows => {}
-        }
+        let speech = match form {
+            AudioForm::Pcm(_) => Some(Ear::of(&model, "open.audio_input")?.form()),
+            AudioForm::Steps => Some(StepsNeeded::given(&model, "open.audio_input")?),
+            AudioForm::Windows => None,
+        };
         rest::prepare(&model, &parts.pipeline.cpu).await?;
         // The size of a coded frame is known, and checked, when it is made.
         let is_raw = matches!(output.encoding, Encoding::Rgb | Encoding::I420(_));
@@ -104,6 +100,7 @@ impl Opening {
             model_id: order.model_id,
             model,
             form,
+            speech,
             output,
             urgency: parts.pipeline.urgency(caller, order.priority, Work::Live),
             caller: caller.clone(),
@@ -121,13 +118,15 @@ impl Opening {
 
     /// What the client is told.
     pub(super) fn opened(&self, limits: &Limits) -> Opened {
-        let look_ahead_ms = match self.form {
-            AudioForm::Pcm(format) => self.sound_look_ahead_ms(format.rate_hz),
+        let look_ahead_ms = match (self.form, self.speech) {
+            (AudioForm::Pcm(format), _) => self.sound_look_ahead_ms(format.rate_hz),
             // The step of the frame's own time and those after it.
-            AudioForm::Steps => (STEP_CONTEXT_RIGHT + 1) * 1000 / u64::from(self.model.fps()),
-            AudioForm::Windows => 0,
+            (AudioForm::Steps, Some(speech)) => {
+                (speech.step_context_right() + 1) * 1000 / u64::from(self.model.fps())
+            }
+            _ => 0,
         };
-        let context = context_frames(self.form, self.shows_idle);
+        let context = self.context_frames();
         let resume_context_ms = context * 1000 / u64::from(self.model.fps());
         Opened {
             fps: self.model.fps(),
@@ -154,7 +153,7 @@ impl Opening {
         let of_windows = if is_mel {
             mel_look_ahead_ms(rate_hz)
         } else {
-            look_ahead_ms(rate_hz)
+            self.speech().look_ahead_ms(rate_hz)
         };
         let of_gate = if self.shows_idle {
             SilenceGate::LOOK_AHEAD_MS
@@ -176,7 +175,17 @@ impl Opening {
 
     /// Where audio is cut whose next frame is `next`.
     fn cut(&self, next: u64) -> SegmentCut {
-        SegmentCut::before(next, self.form, self.shows_idle)
+        SegmentCut::before(next, (self.form, self.speech()), self.shows_idle)
+    }
+
+    /// The form of what is not sent as windows; what windows are made of does not matter.
+    fn speech(&self) -> SpeechForm {
+        self.speech.unwrap_or(SpeechForm::AVE)
+    }
+
+    /// The most frames that lie between a cut and the next frame.
+    fn context_frames(&self) -> u64 {
+        context_frames((self.form, self.speech()), self.shows_idle)
     }
 
     /// Where the session resumes in this segment, and the cut of its audio; `None` for all others.
@@ -229,7 +238,7 @@ impl Opening {
     /// Where its audio waits. Steps and windows come whole, and are checked where they come in.
     pub(super) fn inbox(&self, limits: &Limits, new_intake: NewIntake) -> Inbox<ServeError> {
         // What is heard again comes on top of what the client held when it lost its session.
-        let context = context_frames(self.form, self.shows_idle);
+        let context = self.context_frames();
         let context_s = u32_of(context.div_ceil(u64::from(self.model.fps())));
         let context_s = if self.resumes { context_s } else { 0 };
         let limit_s = self.max_buffered_audio_s(limits).saturating_add(context_s);
@@ -254,7 +263,7 @@ impl Opening {
     pub(super) fn item_bytes(&self) -> usize {
         match self.form {
             AudioForm::Pcm(format) => format.item_bytes(),
-            AudioForm::Steps => STEP_FLOATS * size_of::<f32>(),
+            AudioForm::Steps => self.speech().step_floats() * size_of::<f32>(),
             AudioForm::Windows => window_floats(&self.model) * size_of::<f32>(),
         }
     }

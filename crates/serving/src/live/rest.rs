@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lipsync_audio::{FPS, SampleEncoding};
+use lipsync_audio::{SampleEncoding, cuts::frame_sample};
+use lipsync_core::saturate::usize_of;
 use lipsync_registry::{Model, RestFaces};
 use lipsync_worker_pool::Face;
 
@@ -16,7 +17,7 @@ use crate::{
 
 const RATE_HZ: u32 = 16_000;
 /// Frames of silence, of which the one in the middle hears nothing but silence.
-const N_FRAMES: usize = 50;
+const N_FRAMES: usize = 100;
 
 /// Makes the window of silence of a model that needs one, unless it is known.
 pub(super) async fn prepare(model: &Arc<Model>, cpu: &CpuPool) -> Result<(), ServeError> {
@@ -30,7 +31,7 @@ pub(super) async fn prepare(model: &Arc<Model>, cpu: &CpuPool) -> Result<(), Ser
 }
 
 fn silence(model: &Model) -> Result<Arc<[f32]>, ServeError> {
-    let n_samples = N_FRAMES * (RATE_HZ / FPS) as usize;
+    let n_samples = usize_of(frame_sample(N_FRAMES as u64, (RATE_HZ, model.fps())));
     let clip = Clip::Pcm {
         samples: vec![0; 2 * n_samples].into(),
         format: PcmFormat {
@@ -46,7 +47,10 @@ fn silence(model: &Model) -> Result<Arc<[f32]>, ServeError> {
         warning: None,
     };
     let windows = windows_of_clip(model, &clip, Some(1), 1)?;
-    Ok(windows.data[..window_floats(model)].into())
+    let window = windows.data.get(..window_floats(model));
+    window
+        .map(Into::into)
+        .ok_or_else(|| ServeError::internal("no window of silence"))
 }
 
 /// Whether the network has to run for the faces at rest of some frames.

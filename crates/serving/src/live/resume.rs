@@ -1,10 +1,8 @@
 //! What a session that resumes has to hear again: the audio around its next frame, from a place at which it may be cut.
 
-use lipsync_audio::{
-    FPS,
-    cuts::{CONTEXT_LEFT_FRAMES, STEP_CONTEXT_LEFT, cut_alignment_frames, frame_sample},
-    silence,
-};
+use lipsync_audio::{SpeechForm, cuts::frame_sample, silence};
+
+use lipsync_core::saturate::u64_of;
 
 use super::AudioForm;
 
@@ -19,12 +17,12 @@ pub(super) struct SegmentCut {
 
 impl SegmentCut {
     /// The cut of a session whose next frame is `next`. A session that shows silence hears more: its gate does.
-    pub(super) fn before(next: u64, form: AudioForm, shows_idle: bool) -> Self {
+    pub(super) fn before(next: u64, form: (AudioForm, SpeechForm), shows_idle: bool) -> Self {
         let (context, alignment) = context(form, shows_idle);
         let wanted = next.saturating_sub(context);
         let frame = wanted - wanted % alignment.max(1);
-        let item = match form {
-            AudioForm::Pcm(format) => frame_sample(frame, format.rate_hz),
+        let item = match form.0 {
+            AudioForm::Pcm(format) => frame_sample(frame, (format.rate_hz, form.1.fps())),
             AudioForm::Steps | AudioForm::Windows => frame,
         };
         Self { frame, item }
@@ -32,26 +30,38 @@ impl SegmentCut {
 }
 
 /// The most frames that lie between a cut and the next frame.
-pub(super) fn context_frames(form: AudioForm, shows_idle: bool) -> u64 {
+pub(super) fn context_frames(form: (AudioForm, SpeechForm), shows_idle: bool) -> u64 {
     let (context, alignment) = context(form, shows_idle);
     context + alignment.saturating_sub(1)
 }
 
 /// Frames of context at least, and the frames between possible cuts.
-fn context(form: AudioForm, shows_idle: bool) -> (u64, u64) {
+fn context((form, speech): (AudioForm, SpeechForm), shows_idle: bool) -> (u64, u64) {
     match form {
-        AudioForm::Pcm(_) if shows_idle => (
-            silence::CONTEXT_FRAMES.max(CONTEXT_LEFT_FRAMES),
-            silence::RESUME_ALIGNMENT_FRAMES,
+        // Seconds are where every rate has a whole number of samples, rows and blocks.
+        AudioForm::Pcm(_) if shows_idle => {
+            let second = u64::from(speech.fps());
+            let patch = u64_of(speech.step.patch.n_steps());
+            (
+                (silence::CONTEXT_S * second).max(speech.context_left_frames()),
+                silence::RESUME_ALIGNMENT_S * common_multiple(second, patch),
+            )
+        }
+        AudioForm::Pcm(format) => (
+            speech.context_left_frames(),
+            speech.cut_alignment_frames(format.rate_hz),
         ),
-        AudioForm::Pcm(format) => (CONTEXT_LEFT_FRAMES, cut_alignment_frames(format.rate_hz)),
-        AudioForm::Steps => (STEP_CONTEXT_LEFT, 1),
+        AudioForm::Steps => (speech.step_context_left(), 1),
         AudioForm::Windows => (0, 1),
     }
 }
 
-// Seconds are where every rate has a whole number of samples, mel rows and blocks.
-const _: () = assert!(silence::RESUME_ALIGNMENT_FRAMES == FPS as u64);
+/// The least number of frames that is both whole seconds and whole patches.
+fn common_multiple(second: u64, patch: u64) -> u64 {
+    let multiples = (1..=patch).map(|n| n * second);
+    let mut common = multiples.filter(|n| n.is_multiple_of(patch.max(1)));
+    common.next().unwrap_or(second)
+}
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +88,7 @@ mod tests {
             (AudioForm::Steps, false, 20, 11, 11),
             (AudioForm::Windows, false, 20, 20, 20),
         ] {
+            let form = (form, SpeechForm::AVE);
             let cut = SegmentCut::before(next, form, shows_idle);
             assert_eq!(cut, SegmentCut { frame, item }, "{form:?} {next}");
             assert!(next - frame <= context_frames(form, shows_idle));

@@ -4,11 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use lipsync_audio::{
-    FPS, FeatureStream, SilenceGate, Verdict, WindowStream,
-    cuts::frame_sample,
-    decode_pcm,
+    FeatureStream, SilenceGate, SpeechForm, Verdict, WindowStream, cuts::frame_sample, decode_pcm,
     features::decode_features,
-    windows::{STEP_FLOATS, frames_of_steps},
 };
 use lipsync_core::{
     frames_in,
@@ -18,7 +15,7 @@ use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
 use super::{AudioForm, open::Opening, resume::SegmentCut};
 use crate::{
-    clip::{Ear, window_floats},
+    clip::{Ear, StepsNeeded, window_floats},
     error::ServeError,
     levels::Levels,
     order::PcmFormat,
@@ -36,7 +33,7 @@ pub(super) struct Segment {
 /// How windows come about.
 enum Features {
     Pcm(Box<Voice>),
-    Steps(WindowStream),
+    Steps(SpeechForm, WindowStream),
     Windows,
 }
 
@@ -52,6 +49,7 @@ struct Place {
 
 /// What is made of samples.
 struct Voice {
+    form: SpeechForm,
     format: PcmFormat,
     /// Samples so far, counted from the start of the segment.
     n_samples: u64,
@@ -106,7 +104,10 @@ impl Segment {
         });
         let features = match opening.form {
             AudioForm::Pcm(format) => Features::Pcm(Box::new(Voice::new(format, opening, place)?)),
-            AudioForm::Steps => Features::Steps(WindowStream::new(place.skipped)),
+            AudioForm::Steps => {
+                let form = StepsNeeded::given(&opening.model, "audio.steps")?;
+                Features::Steps(form, WindowStream::new(form, place.skipped))
+            }
             AudioForm::Windows => Features::Windows,
         };
         Ok(Self {
@@ -139,8 +140,8 @@ impl Segment {
                 voice.push(&mono, ear)?;
                 windows = voice.judged_windows();
             }
-            Features::Steps(stream) => {
-                let steps = decode_features(data, STEP_FLOATS, "steps")
+            Features::Steps(form, stream) => {
+                let steps = decode_features(data, form.step_floats(), "steps")
                     .map_err(|e| ServeError::invalid("audio.steps", e.to_string()))?;
                 stream.push(&steps, &mut windows)?;
             }
@@ -161,9 +162,9 @@ impl Segment {
                 voice.finish(ear)?;
                 windows = voice.judged_windows();
             }
-            Features::Steps(stream) => {
-                let stream = std::mem::replace(stream, WindowStream::new(0));
-                let n_frames = frames_of_steps(stream.n_steps());
+            Features::Steps(form, stream) => {
+                let stream = std::mem::replace(stream, WindowStream::new(*form, 0));
+                let n_frames = form.frames_of_steps(stream.n_steps());
                 stream.finish(n_frames, &mut windows);
             }
             Features::Windows => {}
@@ -183,7 +184,7 @@ impl Segment {
             self.n_planned += 1;
             let (verdict, audio) = match &mut self.features {
                 Features::Pcm(voice) => (voice.next_verdict(), voice.echo(n)),
-                Features::Steps(_) | Features::Windows => (SPEECH, Bytes::new()),
+                Features::Steps(..) | Features::Windows => (SPEECH, Bytes::new()),
             };
             let slot = Slot::new(self.id, n, window.into(), verdict.speaks, audio);
             Planned::Frame(slot.marked(verdict.mark))
@@ -194,18 +195,22 @@ impl Segment {
 
 impl Voice {
     fn new(format: PcmFormat, opening: &Opening, place: Place) -> Result<Self, ServeError> {
+        let ear = Ear::of(&opening.model, "audio.pcm")?;
+        let form = ear.form();
         let (rate_hz, first_sample) = (format.rate_hz, place.cut.item);
+        let rates = (rate_hz, form.fps());
         let gate = opening.shows_idle.then(|| match place.cut.item {
             // It hears everything again.
-            0 => SilenceGate::from_frame(rate_hz, place.skipped),
-            _ => SilenceGate::resumed(rate_hz, place.skipped, place.mark),
+            0 => SilenceGate::from_frame(rates, place.skipped),
+            _ => SilenceGate::resumed(rates, place.skipped, place.mark),
         });
-        let n_echoed = frame_sample(place.cut.frame + place.skipped, rate_hz);
+        let n_echoed = frame_sample(place.cut.frame + place.skipped, rates);
         Ok(Self {
+            form,
             format,
             n_samples: first_sample,
             first_sample,
-            windows: Some(Ear::of(&opening.model, "audio.pcm")?.stream(rate_hz, place.skipped)?),
+            windows: Some(ear.stream(rate_hz, place.skipped)?),
             gate: gate.transpose()?,
             verdicts: VecDeque::new(),
             waiting: Vec::new(),
@@ -245,7 +250,7 @@ impl Voice {
         if let Some(gate) = self.gate.take() {
             let mut verdicts = Vec::new();
             let n_heard = self.n_samples - self.first_sample;
-            let n_frames = frames_in(n_heard, self.format.rate_hz, FPS);
+            let n_frames = frames_in(n_heard, self.format.rate_hz, self.form.fps().get());
             gate.finish(n_frames, &mut verdicts);
             self.verdicts.extend(verdicts);
         }
@@ -275,7 +280,7 @@ impl Voice {
         let Some(echo) = &mut self.echo else {
             return Bytes::new();
         };
-        let end = frame_sample(n + 1, self.format.rate_hz).min(self.n_samples);
+        let end = frame_sample(n + 1, (self.format.rate_hz, self.form.fps())).min(self.n_samples);
         let n_samples = usize_of(end.saturating_sub(echo.n_samples_out));
         echo.n_samples_out = end.max(echo.n_samples_out);
         let n_bytes = n_samples.saturating_mul(self.format.item_bytes());

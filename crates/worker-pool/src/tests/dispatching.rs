@@ -5,6 +5,7 @@ use super::{
     *,
 };
 use crate::{
+    Face,
     stats::Ledger,
     task::{Done, Run, Task},
 };
@@ -101,7 +102,7 @@ fn timings_span_the_chunks() {
     let after = Instant::now();
     let ms = Duration::from_millis;
     let done = |worker, n_own, n_frames, start, end| Done {
-        faces: vec![Vec::new(); n_own],
+        faces: vec![Face::default(); n_own],
         run: Run {
             worker,
             n_frames,

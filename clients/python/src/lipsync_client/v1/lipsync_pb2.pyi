@@ -426,6 +426,7 @@ class Pcm(_message.Message):
 
     Feature steps may be cut anywhere, 9 steps before the first frame's and 6 after the last one's. Windows need nothing
     around them. Both clients have a helper: `lipsync::cuts` in Rust, `lipsync_client.cuts` in Python.
+    These are the rules of models of audio kind AVE; send those of other kinds an utterance in one call, or a session.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1536,7 +1537,9 @@ class ModelStats(_message.Message):
     """How often it was loaded and dropped since the server started."""
     unloads: _builtins.int
     precision: _builtins.str
-    """Number format in which the generator runs, `f32`, `bf16`, `int16` or `f16` (on GPUs), and why; empty unless ready."""
+    """Number format in which the generator runs, `f32`, `bf16`, `int16`, `int8` or `f16` (on GPUs), and why;
+    empty unless ready.
+    """
     precision_reason: _builtins.str
     bf16_psnr_min_db: _builtins.float
     """Verdict of `lipsync-server compare-precision`: PSNR of the generator's frames in bf16 against f32, dB, for

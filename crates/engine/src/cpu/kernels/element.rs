@@ -45,17 +45,18 @@ pub trait Element: Copy + Debug + Default + Send + Sync + 'static {
     /// When a length does not fit.
     fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> Self::Matrix;
 
-    /// As [`pack`](Self::pack), for products of 16-bit integers, where activations are stored as f32.
+    /// As [`pack`](Self::pack), for products of `integers` where activations are stored as f32 and the product
+    /// has few enough inputs.
     ///
     /// # Panics
-    /// As [`PackedShorts::pack`](super::PackedShorts::pack).
-    fn pack_int16(
+    /// When a length does not fit.
+    fn pack_ints(
         isa: Isa,
-        weights: &[f32],
-        bias: &[f32],
-        n_out: usize,
-        n_in: usize,
+        integers: Integers,
+        (weights, bias): (&[f32], &[f32]),
+        (n_out, n_in): (usize, usize),
     ) -> Self::Matrix {
+        let _ = integers;
         Self::pack(isa, weights, bias, n_out, n_in)
     }
 
@@ -116,6 +117,15 @@ pub trait Element: Copy + Debug + Default + Send + Sync + 'static {
         let dst = unsafe { dst.get_unchecked_mut(at..at + S::LANES) };
         Self::store(s, dst, v);
     }
+}
+
+/// The integers that a product rounds its operands to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integers {
+    /// 16 bits: [`gemm_int16()`](super::gemm_int16()).
+    Shorts,
+    /// Bytes: [`gemm_int8()`](super::gemm_int8()).
+    Bytes,
 }
 
 /// Packed weights of a 1x1 convolution.

@@ -1,8 +1,8 @@
 //! Numbers stored as f32: what they are computed with, too.
 
 use super::{
-    Element, Epilogue, Isa, MatMut, MatRef, PackedMatrix, PackedShorts, Weights, Windows, convolve,
-    gemm, gemm_int16, simd::Simd,
+    Element, Epilogue, Integers, Isa, MatMut, MatRef, PackedBytes, PackedMatrix, PackedShorts,
+    Weights, Windows, convolve, gemm, gemm_int8, gemm_int16, simd::Simd,
 };
 
 /// Packed weights that are multiplied with f32 activations.
@@ -12,6 +12,8 @@ pub enum PackedProduct {
     Floats(PackedMatrix),
     /// Both rounded to 16-bit integers.
     Shorts(PackedShorts),
+    /// Both rounded to bytes.
+    Bytes(PackedBytes),
 }
 
 impl PackedProduct {
@@ -19,6 +21,7 @@ impl PackedProduct {
         match self {
             Self::Floats(m) => m,
             Self::Shorts(m) => m,
+            Self::Bytes(m) => m,
         }
     }
 }
@@ -67,14 +70,21 @@ impl Element for f32 {
         PackedProduct::Floats(PackedMatrix::pack(isa, weights, bias, n_out, n_in))
     }
 
-    fn pack_int16(
+    fn pack_ints(
         isa: Isa,
-        weights: &[f32],
-        bias: &[f32],
-        n_out: usize,
-        n_in: usize,
+        integers: Integers,
+        (weights, bias): (&[f32], &[f32]),
+        (n_out, n_in): (usize, usize),
     ) -> PackedProduct {
-        PackedProduct::Shorts(PackedShorts::pack(isa, weights, bias, n_out, n_in))
+        match integers {
+            Integers::Bytes if n_in <= PackedBytes::MAX_INPUTS => {
+                PackedProduct::Bytes(PackedBytes::pack(isa, weights, bias, n_out, n_in))
+            }
+            _ if n_in <= PackedShorts::MAX_INPUTS => {
+                PackedProduct::Shorts(PackedShorts::pack(isa, weights, bias, n_out, n_in))
+            }
+            _ => Self::pack(isa, weights, bias, n_out, n_in),
+        }
     }
 
     fn gemm<O: Element>(
@@ -86,6 +96,7 @@ impl Element for f32 {
         match m {
             PackedProduct::Floats(m) => gemm(m, a, out, epilogue),
             PackedProduct::Shorts(m) => gemm_int16(m, a, out, epilogue),
+            PackedProduct::Bytes(m) => gemm_int8(m, a, out, epilogue),
         }
     }
 

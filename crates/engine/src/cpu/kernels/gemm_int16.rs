@@ -21,6 +21,9 @@ use super::{
 /// Integers of a block of rows, which stays in the first-level cache: 32 KiB on the stack.
 const BLOCK_SHORTS: usize = 16 * 1024;
 
+/// As [`BLOCK_SHORTS`], where a product has so few rows: zeroing the larger block would take longer than rounding them.
+const SMALL_BLOCK_SHORTS: usize = 6 * 1024;
+
 /// Most rows of a block, a multiple of all tiles.
 const BLOCK_ROWS: usize = 120;
 
@@ -120,7 +123,8 @@ pub(super) fn quantise_column(weights: &[f32], levels: f32) -> (f32, Vec<i16>) {
     (unit, ints)
 }
 
-/// The smallest unit with which a column's integers fit 16 bits and its sums fit 32.
+/// The smallest unit with which a column's integers fit 16 bits and its sums fit 32; 0 where it would be too small to
+/// be exact.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -137,7 +141,9 @@ fn column_unit(weights: &[f32], levels: f32) -> f32 {
     // Each integer may be half a step larger than its weight.
     let n_steps = f64::from(i32::MAX) / f64::from(levels) - 0.5 * weights.len() as f64;
     let by_sum = sum / n_steps;
-    (by_sum.max(largest / f64::from(i16::MAX)) * MARGIN) as f32
+    let unit = (by_sum.max(largest / f64::from(i16::MAX)) * MARGIN) as f32;
+    // A denormal unit would be rounded by more than the margin.
+    if unit < f32::MIN_POSITIVE { 0.0 } else { unit }
 }
 
 /// The nearest integer, the even one of two, of what is below 2^15 in size.
@@ -265,7 +271,15 @@ impl<O: Element> Kernel for Gemm<'_, O> {
         let stride = n_in.next_multiple_of(2);
         let most_rows = (BLOCK_SHORTS / stride.max(1)).min(BLOCK_ROWS);
         let most_rows = (most_rows / S::TILE_ROWS).max(1) * S::TILE_ROWS;
-        let (mut ints, mut units) = ([0; BLOCK_SHORTS], [0.0; BLOCK_ROWS]);
+        let (mut small, mut large);
+        let ints: &mut [i16] = if most_rows.min(self.a.rows) * stride <= SMALL_BLOCK_SHORTS {
+            small = [0; SMALL_BLOCK_SHORTS];
+            &mut small
+        } else {
+            large = [0; BLOCK_SHORTS];
+            &mut large
+        };
+        let mut units = [0.0; BLOCK_ROWS];
         let mut first = 0;
         while first < self.a.rows {
             let n_rows = most_rows.min(self.a.rows - first);

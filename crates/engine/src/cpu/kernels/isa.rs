@@ -10,7 +10,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512, Avx512Bf16};
 use super::simd::{Portable, Simd};
-use crate::{Precision, cpu::CpuIsa};
+use crate::{Precision, Steps, cpu::CpuIsa};
 
 /// An instruction set was asked for that this CPU lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -108,15 +108,15 @@ impl Isa {
 
     /// The numbers in which the CPU computes matrix products fastest.
     ///
-    /// AVX2 multiplies twice as many 16-bit integers as floats. AVX-512 without VNNI does too, but adds
-    /// on the same units; so nothing is gained there.
+    /// AVX2 multiplies four times as many bytes as floats, of which the widening of the sums leaves two and a half
+    /// times as many. AVX-512 without VNNI does too, but adds on the same units; so nothing is gained there.
     #[must_use]
     pub fn fastest(self) -> Precision {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) => Precision::Bf16,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Precision::Int16,
+            Self::Avx2(_) => Precision::Int8(Steps::ALL),
             _ => Precision::F32,
         }
     }

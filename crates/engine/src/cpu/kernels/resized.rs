@@ -2,30 +2,38 @@
 //! so that the resized tensor never exists.
 #![expect(unsafe_code, reason = "loads without a check of the bounds")]
 
-use super::{Element, MatMut, Resize, simd::Simd};
+use super::{Element, MatMut, ResizedColumns, simd::Simd};
 
 /// What is added to a product that is written in planes: rows of pixels, resized to its width on the way.
 ///
-/// Row `r` of the product is pixel `r % out_width` of row `r / out_width`. What is resized is rounded as
+/// Row `r` of the product is column `r % n` of row `r / n`, given `n` columns. What is resized is rounded as
 /// the result is before it is added.
 #[derive(Debug, Clone, Copy)]
 pub struct Resized<'a> {
     /// Where the columns of pixels lie in the narrower rows.
-    pub resize: &'a Resize,
-    /// Planes as [`MatMut::planes`] writes them, `[rows][in_width][lanes]` each; [`blend_rows`](super::blend_rows) makes
-    /// them of the smaller tensor's.
+    pub columns: ResizedColumns<'a>,
+    /// Planes as [`MatMut::planes`] writes them, `[rows][columns of the source][lanes]` each;
+    /// [`blend_rows`](super::blend_rows) makes them of the smaller tensor's.
     pub data: &'a [f32],
     /// Numbers from one plane to the next.
     pub plane: usize,
 }
 
 impl Resized<'_> {
+    /// The same from row `row` of pixels on, in planes of `lanes`.
+    #[must_use]
+    pub fn from_row(self, row: usize, lanes: usize) -> Self {
+        Self {
+            data: &self.data[row * self.columns.source().len() * lanes..],
+            ..self
+        }
+    }
+
     /// Panics unless there are pixels for `rows` rows of `n_vectors` vectors.
     pub(super) fn check(&self, rows: usize, n_vectors: usize, lanes: usize) {
-        assert!(self.resize.out_width() > 0, "resized: to no width");
-        let n_rows = rows.div_ceil(self.resize.out_width());
+        let n_rows = rows.div_ceil(self.columns.width());
         // Checked products: the loads below rely on the length of a line.
-        let plane = (self.resize.in_width().checked_mul(lanes))
+        let plane = (self.columns.source().len().checked_mul(lanes))
             .and_then(|line| line.checked_mul(n_rows))
             .expect("a plane fits the address space");
         let needed = (n_vectors - 1)
@@ -48,22 +56,19 @@ pub(super) fn widen_tile<S: Simd, O: Element, const R: usize, const V: usize>(
     (row, first): (usize, usize),
     out: &mut MatMut<'_, O>,
 ) {
-    let (width, line_len) = (
-        resized.resize.out_width(),
-        resized.resize.in_width() * S::LANES,
-    );
+    let columns = resized.columns;
+    let (width, line_len) = (columns.width(), columns.source().len() * S::LANES);
     let (mut y, mut x) = (row / width, row % width);
     let mut done = 0;
     while done < R {
         let n = (R - done).min(width - x);
-        let places = &resized.resize.columns()[x..x + n];
         for v in 0..V {
             let line = (first / S::LANES + v) * resized.plane + y * line_len;
             let line = &resized.data[line..][..line_len];
             let to = out.place::<S>(row + done, first + v * S::LANES);
             let to = &mut out.data[to..][..n * S::LANES];
-            for (place, to) in places.iter().zip(to.chunks_exact_mut(S::LANES)) {
-                // SAFETY: no place of a `Resize` lies beyond its `in_width`, and the line has as many pixels.
+            for (place, to) in columns.places(x..x + n).zip(to.chunks_exact_mut(S::LANES)) {
+                // SAFETY: no place lies beyond the columns of the source, and the line has as many pixels.
                 let a = unsafe { f32::load_at(s, line, place.first * S::LANES) };
                 // SAFETY: as above.
                 let b = unsafe { f32::load_at(s, line, place.second * S::LANES) };

@@ -66,6 +66,49 @@ pub fn dot_int16(
     (sum as f64 * scale + f64::from(bias), sum)
 }
 
+/// What [`dot_int8`] finds.
+pub struct Int8Dot {
+    pub value: f64,
+    /// How far off a kernel may be that rounds inputs half-way between two integers the other way.
+    pub slack: f64,
+    /// The largest sum, in size, that a lane of 16 bits comes to hold on the way.
+    pub largest: i64,
+}
+
+/// As [`dot`] in bytes: rounded as the kernel rounds, summed without a bound. A row's smallest input becomes 0, its
+/// largest `levels`; a step of the column's weights is worth `unit`.
+pub fn dot_int8(
+    (weights, unit): (&[f32], f32),
+    (row, levels): (&[f32], f32),
+    bias: f32,
+) -> Int8Dot {
+    let low = row.iter().fold(0.0, |low: f32, &x| low.min(x));
+    let range = row.iter().fold(0.0, |high: f32, &x| high.max(x)) - low;
+    let factor = f64::from(if range > 0.0 { levels / range } else { 0.0 });
+    let steps = if unit > 0.0 { unit } else { 1.0 };
+    let scale = f64::from(range / levels) * f64::from(unit);
+    let (mut sum, mut total, mut slack, mut largest) = (0, 0, 0.0, 0);
+    for (w, x) in weights.chunks(16).zip(row.chunks(16)) {
+        let mut lanes = [0_i64; 2];
+        for (k, (&w, &x)) in w.iter().zip(x).enumerate() {
+            let w = nearest(f64::from(w / steps));
+            let x = (f64::from(x) - f64::from(low)) * factor;
+            let is_tie = (x.fract() - 0.5).abs() < 1e-4;
+            slack += if is_tie { w.abs() as f64 * scale } else { 0.0 };
+            lanes[k % 4 / 2] += w * nearest(x);
+            largest = largest.max(lanes[k % 4 / 2].abs());
+            total += w;
+        }
+        sum += lanes[0] + lanes[1];
+    }
+    let offset = f64::from(low) * f64::from(unit) * total as f64;
+    Int8Dot {
+        value: sum as f64 * scale + offset + f64::from(bias),
+        slack,
+        largest,
+    }
+}
+
 /// The whole output of a depthwise 3x3 convolution with weights `[c][3][3]`.
 pub fn depthwise3x3(
     input: &[f32],

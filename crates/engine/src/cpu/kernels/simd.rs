@@ -40,6 +40,12 @@ fn word_of([first, second]: [i16; 2]) -> i32 {
     i32::from_le_bytes([a, b, c, d])
 }
 
+/// A four as the 32 bits in which vectors hold it, the first in the lowest byte.
+#[inline(always)]
+fn word_of_four(four: [u8; 4]) -> i32 {
+    i32::from_le_bytes(four)
+}
+
 /// The vectors of one instruction set, and the tile sizes that suit its registers.
 ///
 /// A value is the proof that the CPU has the instructions. All methods are `#[inline(always)]`; see
@@ -51,7 +57,7 @@ pub trait Simd: Copy {
     /// `LANES` pairs of bf16.
     type Pairs: Copy;
 
-    /// `LANES` pairs of 16-bit integers, or as many 32-bit sums of their products.
+    /// `LANES` pairs of 16-bit integers, as many fours of bytes, or as many 32-bit sums of their products.
     type Ints: Copy;
 
     /// Floats of a vector.
@@ -59,6 +65,9 @@ pub trait Simd: Copy {
 
     /// Rows of the register tile of [`gemm`](super::gemm()), which is two vectors wide: 12, 6 or 4.
     const TILE_ROWS: usize;
+
+    /// Floats that [`round_to_bytes`](Self::round_to_bytes) takes at once.
+    const BYTES: usize;
 
     /// Whether [`mul_add`](Self::mul_add) rounds once and is one instruction.
     const FUSED: bool;
@@ -93,6 +102,18 @@ pub trait Simd: Copy {
     /// `a - b`.
     fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// The smaller of each lane's two; of a NaN and a number either.
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The larger of each lane's two; of a NaN and a number either.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The smallest lane, where none is a NaN.
+    fn least(self, v: Self::Vector) -> f32;
+
+    /// The sum of all lanes, in any order.
+    fn sum(self, v: Self::Vector) -> f32;
+
     /// Lanes below zero become zero; a NaN stays one.
     fn relu(self, v: Self::Vector) -> Self::Vector;
 
@@ -126,6 +147,23 @@ pub trait Simd: Copy {
 
     /// `c + a0 b0 + a1 b1` of each lane's pairs, exact; the caller keeps the sums within 32 bits.
     fn dot_ints(self, a: Self::Ints, b: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// The first `LANES` fours of `src`, which must have as many.
+    fn load_bytes(self, src: &[i8]) -> Self::Ints;
+
+    /// The same four in all lanes.
+    fn splat_bytes(self, four: [u8; 4]) -> Self::Ints;
+
+    /// `c0 + a0 b0 + a1 b1` and `c1 + a2 b2 + a3 b3` of each lane's fours, in 16 bits each; the caller keeps
+    /// the sums within them. The bytes of `a` have no sign.
+    fn dot_bytes(self, a: Self::Ints, b: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// `c + a0 + a1` of the two sums of 16 bits in each lane of `a`.
+    fn widen_shorts(self, a: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// Writes the first [`BYTES`](Self::BYTES) of `src`, which must have as many, times a factor plus an offset,
+    /// as the nearest integers, to `dst`. They must lie between 0 and 255; of a NaN it writes anything.
+    fn round_to_bytes(self, src: &[f32], scale: (Self::Vector, Self::Vector), dst: &mut [u8]);
 
     /// Sums as the nearest floats.
     fn ints_to_floats(self, sums: Self::Ints) -> Self::Vector;

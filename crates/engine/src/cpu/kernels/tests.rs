@@ -7,6 +7,7 @@ use super::*;
 
 mod bf16;
 mod int16;
+mod int8;
 mod planes;
 mod winograd;
 

@@ -1,5 +1,7 @@
 //! Bilinear resizing with aligned corners.
 
+use std::ops::Range;
+
 use super::{Element, Isa, isa::Kernel, simd::Simd};
 
 /// Resizes a tensor bilinearly so that its corner pixels stay at the corners.
@@ -52,7 +54,6 @@ pub fn upsample_bilinear_align_corners<I: Element, O: Element>(
 pub struct Resize {
     ys: Vec<Place>,
     xs: Vec<Place>,
-    in_width: usize,
 }
 
 /// Where an output row or column lies between two of the input.
@@ -77,20 +78,7 @@ impl Resize {
         Self {
             ys: places(h, oh),
             xs: places(w, ow),
-            in_width: w,
         }
-    }
-
-    /// Columns of the source.
-    #[must_use]
-    pub fn in_width(&self) -> usize {
-        self.in_width
-    }
-
-    /// Columns of the result.
-    #[must_use]
-    pub fn out_width(&self) -> usize {
-        self.xs.len()
     }
 
     /// The two rows of the source, or one twice, that row `y` of the result is blended of.
@@ -99,10 +87,55 @@ impl Resize {
         [self.ys[y].first, self.ys[y].second]
     }
 
-    /// Where the columns of the result lie; `first` and `second` are below [`in_width`](Self::in_width).
+    /// Columns `columns` of the result, blended of as few columns of the source as they need.
+    ///
+    /// # Panics
+    /// When there is no such column, or none is asked for.
+    #[must_use]
+    pub fn part(&self, columns: Range<usize>) -> ResizedColumns<'_> {
+        let places = &self.xs[columns];
+        let (first, last) = places.iter().fold((usize::MAX, 0), |(first, last), place| {
+            (first.min(place.first), last.max(place.second))
+        });
+        assert!(first <= last, "no columns");
+        ResizedColumns {
+            places,
+            source: (first, last + 1),
+        }
+    }
+}
+
+/// Some columns of a resized tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct ResizedColumns<'a> {
+    /// Where they lie between those of the source.
+    places: &'a [Place],
+    /// Which columns of the source those are: from the first to before the second. All `places` lie between them.
+    source: (usize, usize),
+}
+
+impl ResizedColumns<'_> {
+    /// The columns of the source that they are blended of.
+    #[must_use]
+    pub fn source(&self) -> Range<usize> {
+        self.source.0..self.source.1
+    }
+
+    /// How many they are.
+    pub(super) fn width(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Where they lie in rows of the source that hold [`source`](Self::source) alone, which is as many columns as
+    /// no place reaches.
     #[inline(always)]
-    pub(super) fn columns(&self) -> &[Place] {
-        &self.xs
+    pub(super) fn places(&self, columns: Range<usize>) -> impl Iterator<Item = Place> {
+        let first = self.source.0;
+        self.places[columns].iter().map(move |place| Place {
+            first: place.first - first,
+            second: place.second - first,
+            fraction: place.fraction,
+        })
     }
 }
 

@@ -254,6 +254,10 @@ struct Spread<'a, 'm, E> {
 impl<E: Element> Kernel for Spread<'_, '_, E> {
     const BF16: bool = E::IS_BF16;
 
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "a closure over registers may not be inlined"
+    )]
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let c_in = self.m.c_in;
@@ -317,6 +321,10 @@ struct Gather<'a, 'm, E> {
 impl<E: Element> Kernel for Gather<'_, '_, E> {
     const BF16: bool = E::IS_BF16;
 
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "a closure over registers may not be inlined"
+    )]
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let c_out = self.m.c_out;

@@ -2,7 +2,8 @@
 //!
 //! Expansion, depthwise convolution and projection run on strips of rows, so that the expanded
 //! tensor, which is the largest by far, never leaves the second-level cache. Rows that the next strip
-//! needs again stay where they are: its own take the places of the others.
+//! needs again stay where they are: its own take the places of the others. Where even two rows are too much for that
+//! cache, the strips are cut into [tiles](Tile) of some columns.
 //!
 //! What is added to the expansion (see [`Lift`]), the packing of an input and the last convolution
 //! with the conversion of its result run on the same strips.
@@ -13,7 +14,7 @@ use super::{
     ends::{Drain, Feed},
     lift::Lift,
     ring,
-    strips::PlanOptions,
+    strips::{PlanOptions, StripLimits},
     tensor::{Source, Target},
     units::BlockNodes,
 };
@@ -37,6 +38,8 @@ pub(super) struct Block<E: Element> {
     stride: usize,
     /// Rows of the depthwise convolution's result that a strip has.
     pub strip_rows: usize,
+    /// Columns of the result that a tile has.
+    pub tile_columns: usize,
     shape: Shape,
     /// Of the projection's result.
     out: Shape,
@@ -49,6 +52,23 @@ pub(super) struct Block<E: Element> {
 struct Head<E: Element> {
     matrix: E::Matrix,
     relu: bool,
+}
+
+/// Columns that are computed together, from the first row to the last: as many as let a strip's wide tensors stay in
+/// the second-level cache.
+#[derive(Debug)]
+struct Tile {
+    /// Of the block's result.
+    out: Range<usize>,
+    /// Of the expanded tensor: those that the result needs. What lies beyond a tile inside the tensor counts as zero, so
+    /// the columns of the filtered tensor next to it are wrong, and left out.
+    input: Range<usize>,
+    /// Columns of the filtered tensor.
+    filtered_columns: usize,
+    /// Those of them before the result's.
+    n_skipped: usize,
+    /// Whether it is the whole result.
+    is_whole: bool,
 }
 
 /// What a block reads.
@@ -84,6 +104,26 @@ impl<'a, E: Element> Input<'a, E> {
     }
 }
 
+/// Columns and rows of the tiles of a block.
+fn tile_of<E: Element>(
+    limits: &StripLimits,
+    (shapes, vectors, n_weights): ([Shape; 2], (usize, usize), usize),
+    is_streamed: bool,
+) -> (usize, usize) {
+    let out = shapes[1];
+    let columns = if is_streamed {
+        out.w
+    } else {
+        limits.columns::<E>(shapes, vectors, n_weights)
+    };
+    let rows = if columns == out.w {
+        limits.rows::<E>(shapes, vectors, n_weights)
+    } else {
+        StripLimits::TILE_ROWS.min(out.h)
+    };
+    (columns, rows)
+}
+
 impl<E: Element> Block<E> {
     /// Packs the nodes of a block.
     pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, options: &PlanOptions) -> Option<Self> {
@@ -104,11 +144,18 @@ impl<E: Element> Block<E> {
         let n_weights = expand.weights.len() + project.weights.len();
         let stride = depthwise.window.stride[0];
         let vectors = wide.next_multiple_of(isa.lanes());
-        let strip_rows = limits.rows::<E>([shape, out], (vectors, stride), n_weights);
+        // What comes in or leaves row by row has all columns.
+        let is_streamed = nodes.head.is_some()
+            || graph
+                .inputs
+                .contains(&graph.nodes[nodes.convs[0]].inputs[0]);
+        let block = ([shape, out], (vectors, stride), n_weights);
+        let (tile_columns, strip_rows) = tile_of::<E>(limits, block, is_streamed);
         let lift = match nodes.lift {
             Some(node) => {
                 let low = graph.shapes[graph.nodes[node].inputs[0]];
-                let most_rows = limits.lifted_rows(shape.w, strip_rows * stride + 1);
+                let width = (tile_columns * stride).min(shape.w);
+                let most_rows = limits.lifted_rows(width, strip_rows * stride + 1);
                 let at_once = (most_rows, limits.chunk_pixels);
                 let conv = conv(node)?;
                 Some(Lift::pack(isa, matrix(conv, low.c), [low, shape], at_once))
@@ -135,6 +182,7 @@ impl<E: Element> Block<E> {
             relu: [expand, depthwise, project].map(|conv| conv.relu),
             stride,
             strip_rows,
+            tile_columns,
             shape,
             out,
             lift,
@@ -149,7 +197,7 @@ impl<E: Element> Block<E> {
         self.expand.bytes() + self.depthwise.bytes() + self.project.bytes() + head + lift
     }
 
-    /// What its larger products are computed in: `int16` where one of them is.
+    /// What its larger products are computed in: `int16` where both are.
     pub fn numbers(&self) -> &'static str {
         let (expand, project) = (self.expand.numbers(), self.project.numbers());
         if expand == project { expand } else { "mixed" }
@@ -157,12 +205,31 @@ impl<E: Element> Block<E> {
 
     /// Multiplications and additions of a frame, counted in pairs.
     pub fn macs(&self) -> u64 {
-        let matrix = |m: &E::Matrix| m.n_in() * m.n_out();
-        let head = self.head.as_ref().map_or(0, |head| matrix(&head.matrix));
-        let out = 9 * self.depthwise.channels() + matrix(&self.project) + head;
-        let expand = matrix(&self.expand) * self.shape.h * self.shape.w;
-        let lift = self.lift.as_ref().map_or(0, Lift::macs);
-        (expand + lift + out * self.out.h * self.out.w) as u64
+        let depthwise = 9 * self.depthwise.channels() * self.out.h * self.out.w;
+        depthwise as u64 + self.products().map(|(_, macs)| macs).sum::<u64>()
+    }
+
+    /// As [`macs`](Self::macs), of the products that are computed in `numbers`.
+    pub fn macs_in(&self, numbers: &str) -> u64 {
+        let products = self.products().filter(|(m, _)| m.numbers() == numbers);
+        products.map(|(_, macs)| macs).sum()
+    }
+
+    /// Its matrix products, with their multiplications a frame.
+    fn products(&self) -> impl Iterator<Item = (&E::Matrix, u64)> {
+        let lift = self.lift.as_ref().map(|lift| (lift.matrix(), lift.macs()));
+        let pixels = |shape: Shape| shape.h * shape.w;
+        let product = |(m, pixels): (&'_ E::Matrix, usize)| m.n_in() * m.n_out() * pixels;
+        let of_pixels = [
+            Some((&self.expand, pixels(self.shape))),
+            Some((&self.project, pixels(self.out))),
+            self.head
+                .as_ref()
+                .map(|head| (&head.matrix, pixels(self.out))),
+        ];
+        let of_pixels = of_pixels.into_iter().flatten();
+        let of_pixels = of_pixels.map(move |(m, pixels)| (m, product((m, pixels))));
+        of_pixels.chain(lift).map(|(m, macs)| (m, macs as u64))
     }
 
     /// Working memory that [`run`](Self::run) needs.
@@ -182,8 +249,10 @@ impl<E: Element> Block<E> {
         (self.strip_rows * self.stride + 3 - self.stride).min(self.shape.h)
     }
 
+    /// Most numbers of a row of a tile of it.
     fn expanded_row(&self) -> usize {
-        self.shape.w * self.wide_channels()
+        let columns = (self.tile_columns + 2) * self.stride;
+        columns.min(self.shape.w) * self.wide_channels()
     }
 
     /// Channels of the wide middle, in whole vectors.
@@ -192,7 +261,9 @@ impl<E: Element> Block<E> {
     }
 
     fn filtered_len(&self) -> usize {
-        self.strip_rows * self.out.w * self.wide_channels()
+        // A tile has a column more on both sides.
+        let columns = (self.tile_columns + 2).min(self.out.w);
+        self.strip_rows * columns * self.wide_channels()
     }
 
     /// Length of a strip of the projection's result, where it is not written straight to a tensor.
@@ -210,12 +281,46 @@ impl<E: Element> Block<E> {
         out: &mut Output<'_, '_, E>,
         scratch: &mut Scratch<E>,
     ) {
-        let (plane_row, places) = (self.shape.w * self.isa.lanes(), self.expanded_rows());
-        let expanded = &mut scratch.wide[..places * self.expanded_row()];
+        for tile in self.tiles() {
+            self.run_tile(&tile, inputs, out, scratch);
+        }
+    }
+
+    /// The columns of the result, in parts.
+    fn tiles(&self) -> impl Iterator<Item = Tile> {
+        let (stride, n) = (self.stride, self.tile_columns);
+        (0..self.out.w).step_by(n).map(move |first| {
+            let out = first..(first + n).min(self.out.w);
+            // One column more on both sides, and at stride 2 one more before, so that the tile's first column is even.
+            let input = (first * stride).saturating_sub(stride)
+                ..(out.end * stride + 2 - stride).min(self.shape.w);
+            Tile {
+                filtered_columns: input.len().div_ceil(stride),
+                n_skipped: (first * stride - input.start) / stride,
+                is_whole: out.len() == self.out.w,
+                input,
+                out,
+            }
+        })
+    }
+
+    /// Computes a tile, from the first row to the last.
+    fn run_tile(
+        &self,
+        tile: &Tile,
+        inputs: Inputs<'_, E>,
+        out: &mut Output<'_, '_, E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let (width, places) = (tile.input.len(), self.expanded_rows());
+        let plane_row = width * self.isa.lanes();
+        let expanded = &mut scratch.wide[..places * width * self.wide_channels()];
         let n_products = self.lift.as_ref().map_or(0, Lift::scratch_len);
         let (products, floats) = scratch.floats.split_at_mut(n_products);
         let mut lifted = match (&self.lift, inputs.lifted) {
-            (Some(lift), Some(source)) => Some((lift, lift.start(source, products))),
+            (Some(lift), Some(source)) => {
+                Some((lift, lift.start(source, tile.input.clone(), products)))
+            }
             _ => None,
         };
         let most = self.lift.as_ref().map_or(places, |lift| lift.most_rows);
@@ -230,9 +335,8 @@ impl<E: Element> Block<E> {
                     Some((lift, lifted)) => Added::Resized(lift.rows(lifted, fresh.clone())),
                     None => Added::Nothing,
                 };
-                let to = &mut expanded[place * plane_row..];
-                let to = MatMut::planes(to, places * plane_row, self.isa.lanes());
-                self.expand(inputs.main, fresh, (added, to), &mut scratch.narrow);
+                let to = (&mut expanded[place * plane_row..], places * plane_row);
+                self.expand(tile, (inputs.main, fresh), (added, to), &mut scratch.narrow);
             }
             held = needed;
 
@@ -240,54 +344,71 @@ impl<E: Element> Block<E> {
                 data: expanded,
                 plane: Some(places * plane_row),
                 rows: held.clone(),
-                width: self.shape.w,
+                width,
                 height: self.shape.h,
             };
             let working = (&mut scratch.narrow[..], &mut *floats);
-            self.finish(strip, rows, (inputs.residual, out), working);
+            self.finish(tile, (strip, rows), (inputs.residual, out), working);
         }
     }
 
-    /// Rows `rows` of the expanded tensor.
+    /// Rows `rows` of a tile of the expanded tensor, to planes of which each is `plane` elements.
     fn expand(
         &self,
-        input: Input<'_, E>,
-        rows: Range<usize>,
-        (added, out): (Added<'_, E>, MatMut<'_, E::Wide>),
+        tile: &Tile,
+        (input, rows): (Input<'_, E>, Range<usize>),
+        (added, (out, plane)): (Added<'_, E>, (&mut [E::Wide], usize)),
         packed: &mut [E],
     ) {
-        let matrix = match input {
-            Input::Tensor(source) => source.rows(rows),
+        let lanes = self.isa.lanes();
+        let source = match input {
+            Input::Tensor(source) => source,
             Input::Feed(feed) => {
                 let Shape { c, w, .. } = self.shape;
                 let packed = &mut packed[..rows.len() * w * c];
                 feed.rows(self.isa, self.shape, rows.clone(), packed);
-                MatRef {
+                let matrix = MatRef {
                     data: &*packed,
                     rows: rows.len() * w,
                     stride: c,
-                }
+                };
+                let epilogue = Epilogue {
+                    relu: self.relu[0],
+                    added,
+                };
+                let out = MatMut::planes(out, plane, lanes);
+                return E::gemm(&self.expand, matrix, out, epilogue);
             }
         };
-        let epilogue = Epilogue {
-            relu: self.relu[0],
-            added,
-        };
-        E::gemm(&self.expand, matrix, out, epilogue);
+        let first = rows.start;
+        for run in ring::runs(rows, tile.input.len() == self.shape.w) {
+            let row = run.start - first;
+            let added = match added {
+                Added::Resized(resized) => Added::Resized(resized.from_row(row, lanes)),
+                other => other,
+            };
+            let epilogue = Epilogue {
+                relu: self.relu[0],
+                added,
+            };
+            let out = &mut out[row * tile.input.len() * lanes..];
+            let out = MatMut::planes(out, plane, lanes);
+            let matrix = source.part(run, tile.input.clone());
+            E::gemm(&self.expand, matrix, out, epilogue);
+        }
     }
 
-    /// Rows `rows` of the block's result, given the rows of the expanded tensor that they need.
+    /// Rows `rows` of a tile of the block's result, given the rows of the expanded tensor that they need.
     fn finish(
         &self,
-        strip: Strip<'_, E::Wide>,
-        rows: Range<usize>,
+        tile: &Tile,
+        (strip, rows): (Strip<'_, E::Wide>, Range<usize>),
         (residual, out): (Option<Source<'_, E>>, &mut Output<'_, '_, E>),
         (narrow, floats): (&mut [E], &mut [f32]),
     ) {
         let wide = self.wide_channels();
-        let n_pixels = rows.len() * self.out.w;
         let (filtered, projected) = narrow.split_at_mut(self.filtered_len());
-        let filtered = &mut filtered[..n_pixels * wide];
+        let filtered = &mut filtered[..rows.len() * tile.filtered_columns * wide];
         let relu = self.relu[1];
         depthwise3x3(
             &self.depthwise,
@@ -297,28 +418,48 @@ impl<E: Element> Block<E> {
             relu,
             filtered,
         );
-        let filtered = MatRef {
-            data: filtered,
-            rows: n_pixels,
+        let filtered = Source {
+            data: &*filtered,
             stride: wide,
+            shape: Shape {
+                c: wide,
+                h: rows.len(),
+                w: tile.filtered_columns,
+            },
         };
-        let residual = residual.map(|r| r.rows(rows.clone()));
-        let epilogue = Epilogue::with_residual(self.relu[2], residual);
-        let Some(head) = &self.head else {
-            if let Output::Tensor(target) = out {
-                E::gemm(&self.project, filtered, target.rows(rows), epilogue);
-            }
-            return;
-        };
-        let stride = self.out.c;
-        let data = &mut *projected;
-        E::gemm(&self.project, filtered, MatMut::new(data, stride), epilogue);
-        let projected = MatRef {
-            data: &*projected,
-            rows: n_pixels,
-            stride,
-        };
-        self.apply_head(head, projected, (rows, out), floats);
+        if let Some(head) = &self.head {
+            let residual = residual.map(|r| r.rows(rows.clone()));
+            let epilogue = Epilogue::with_residual(self.relu[2], residual);
+            let matrix = filtered.rows(0..rows.len());
+            let n_pixels = matrix.rows;
+            let data = &mut *projected;
+            E::gemm(
+                &self.project,
+                matrix,
+                MatMut::new(data, self.out.c),
+                epilogue,
+            );
+            let projected = MatRef {
+                data: &*projected,
+                rows: n_pixels,
+                stride: self.out.c,
+            };
+            return self.apply_head(head, projected, (rows, out), floats);
+        }
+        let Output::Tensor(target) = out else { return };
+        for run in ring::runs(rows.clone(), tile.is_whole) {
+            let residual = residual.map(|r| r.part(run.clone(), tile.out.clone()));
+            let epilogue = Epilogue::with_residual(self.relu[2], residual);
+            let of_strip = run.start - rows.start..run.end - rows.start;
+            let columns = tile.n_skipped..tile.n_skipped + tile.out.len();
+            let matrix = filtered.part(of_strip, columns);
+            E::gemm(
+                &self.project,
+                matrix,
+                target.part(run, tile.out.start),
+                epilogue,
+            );
+        }
     }
 
     fn apply_head(

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::{ring, tensor::Source};
 use crate::{
-    cpu::kernels::{Element, Epilogue, Isa, MatMut, Resize, Resized, Weights, blend_rows},
+    cpu::kernels::{
+        Element, Epilogue, Isa, MatMut, Resize, Resized, ResizedColumns, Weights, blend_rows,
+    },
     graph::Shape,
 };
 
@@ -27,6 +29,8 @@ pub(super) struct Lift<E: Element> {
 #[derive(Debug)]
 pub(super) struct Lifted<'a, E: Element> {
     source: Source<'a, E>,
+    /// Which columns of the result are asked for.
+    columns: ResizedColumns<'a>,
     /// The last rows of products up to `end`, each at its number modulo the places, in planes.
     products: &'a mut [f32],
     end: usize,
@@ -61,11 +65,20 @@ impl<E: Element> Lift<E> {
         }
     }
 
-    /// Nothing of `source` is computed yet; `memory` are [`scratch_len`](Self::scratch_len) numbers.
-    pub fn start<'a>(&self, source: Source<'a, E>, memory: &'a mut [f32]) -> Lifted<'a, E> {
-        let (products, blended) = memory.split_at_mut(self.places * self.row_len());
+    /// Nothing of `source` is computed yet, of which columns `columns` of the result will be asked for; `memory` are
+    /// [`scratch_len`](Self::scratch_len) numbers.
+    pub fn start<'a>(
+        &'a self,
+        source: Source<'a, E>,
+        columns: Range<usize>,
+        memory: &'a mut [f32],
+    ) -> Lifted<'a, E> {
+        let columns = self.resize.part(columns);
+        let row_len = columns.source().len() * self.wide_channels();
+        let (products, blended) = memory.split_at_mut(self.places * row_len);
         Lifted {
             source,
+            columns,
             products,
             end: 0,
             blended,
@@ -89,17 +102,12 @@ impl<E: Element> Lift<E> {
 
     /// Numbers of working memory.
     pub fn scratch_len(&self) -> usize {
-        (self.places + self.most_rows) * self.row_len()
+        (self.places + self.most_rows) * self.low.w * self.wide_channels()
     }
 
-    /// Columns of the small tensor times channels of the result, in whole vectors.
-    fn row_len(&self) -> usize {
-        self.low.w * self.matrix.n_out().next_multiple_of(self.isa.lanes())
-    }
-
-    /// Numbers of one row of a plane.
-    fn plane_row(&self) -> usize {
-        self.low.w * self.isa.lanes()
+    /// Channels of the result, in whole vectors.
+    fn wide_channels(&self) -> usize {
+        self.matrix.n_out().next_multiple_of(self.isa.lanes())
     }
 
     /// What is added to rows `rows`, which must follow those asked for before.
@@ -110,8 +118,9 @@ impl<E: Element> Lift<E> {
             let end = (lifted.end + self.chunk_rows).min(first_needed + self.places);
             self.multiply(lifted, end.min(self.low.h));
         }
-        let plane_row = self.plane_row();
-        let blended = &mut lifted.blended[..rows.len() * self.row_len()];
+        let plane_row = lifted.columns.source().len() * self.isa.lanes();
+        let n_planes = self.wide_channels() / self.isa.lanes();
+        let blended = &mut lifted.blended[..rows.len() * n_planes * plane_row];
         let products = lifted.products.chunks_exact(self.places * plane_row);
         for (blended, products) in blended
             .chunks_exact_mut(rows.len() * plane_row)
@@ -124,7 +133,7 @@ impl<E: Element> Lift<E> {
             }
         }
         Resized {
-            resize: &self.resize,
+            columns: lifted.columns,
             data: blended,
             plane: rows.len() * plane_row,
         }
@@ -132,12 +141,20 @@ impl<E: Element> Lift<E> {
 
     /// Multiplies the rows before `end` that are not there yet, in the places of the oldest.
     fn multiply(&self, lifted: &mut Lifted<'_, E>, end: usize) {
-        let plane_row = self.plane_row();
+        let columns = lifted.columns.source();
+        let (plane_row, is_whole) = (
+            columns.len() * self.isa.lanes(),
+            columns.len() == self.low.w,
+        );
         for (rows, place) in ring::parts(lifted.end..end, self.places, self.places) {
-            let data = &mut lifted.products[place * plane_row..];
-            let out = MatMut::planes(data, self.places * plane_row, self.isa.lanes());
-            let operand = lifted.source.rows(rows);
-            E::gemm(&self.matrix, operand, out, Epilogue::new(false));
+            let first = rows.start;
+            for rows in ring::runs(rows, is_whole) {
+                let place = place + rows.start - first;
+                let data = &mut lifted.products[place * plane_row..];
+                let out = MatMut::planes(data, self.places * plane_row, self.isa.lanes());
+                let operand = lifted.source.part(rows, columns.clone());
+                E::gemm(&self.matrix, operand, out, Epilogue::new(false));
+            }
         }
         lifted.end = end;
     }

@@ -152,21 +152,26 @@ impl<E: Stored> Plan<E> {
             }),
             (None, end) => end.map(Place::End),
         };
-        let step = |unit: &units::Unit| {
-            let mut kernel = Kernel::pack(isa, &graph, unit, options);
-            let output = place(&unit.output)?;
+        let placed = || units.iter().filter_map(|u| Some((u, place(&u.output)?)));
+        let n_steps = placed().count();
+        let step = |(number, (unit, output)): (usize, (&units::Unit, Place))| {
+            let options = PlanOptions {
+                products: options.products.of_step(number, n_steps),
+                ..*options
+            };
+            let mut kernel = Kernel::pack(isa, &graph, unit, &options);
             let mut inputs: Vec<Place> = unit.inputs.iter().filter_map(place).collect();
             if let Kernel::Concat { offsets } = &mut kernel {
                 (*offsets, inputs) = absent_parts(inputs, &output);
             }
-            Some(Step {
+            Step {
                 kernel,
                 inputs,
                 output,
                 shape: graph.shapes[unit.output],
-            })
+            }
         };
-        let steps: Vec<Step<E>> = units.iter().filter_map(step).collect();
+        let steps: Vec<Step<E>> = placed().enumerate().map(step).collect();
         let ends = |ids: &[ValueId]| -> Vec<End> {
             let end = |&id: &ValueId| End {
                 shape: graph.shapes[id],

@@ -39,12 +39,16 @@ pub struct StepReport {
     pub output: Shape,
     /// Multiplications and additions, counted in pairs; of convolutions.
     pub macs: u64,
+    /// Those of them that are computed in bytes.
+    pub int8_macs: u64,
     /// Bytes of packed weights.
     pub weights_bytes: u64,
     /// Bytes of the inputs read and the output written; not what stays within a step.
     pub activation_bytes: u64,
     /// Rows of a strip, of a fused block.
     pub strip_rows: Option<usize>,
+    /// Columns of a strip, where it does not have all.
+    pub strip_columns: Option<usize>,
     /// Which kernels run.
     pub kernel: &'static str,
     /// What its matrix products are computed in.
@@ -58,6 +62,12 @@ impl PlanReport {
     #[must_use]
     pub fn macs(&self) -> u64 {
         self.steps.iter().map(|s| s.macs).sum()
+    }
+
+    /// As [`macs`](Self::macs), of the products that are computed in bytes.
+    #[must_use]
+    pub fn int8_macs(&self) -> u64 {
+        self.steps.iter().map(|s| s.int8_macs).sum()
     }
 
     /// Steps that run on plain loops rather than vector kernels.
@@ -116,10 +126,17 @@ impl<E: Element> Step<E> {
             input,
             output: self.shape,
             macs: self.kernel.macs(input, self.shape),
+            int8_macs: self.kernel.macs_in("int8", input, self.shape),
             weights_bytes: self.kernel.bytes() as u64,
             activation_bytes: ((n_values + self.shape.len()) * size_of::<E>()) as u64,
             strip_rows: match &self.kernel {
                 Kernel::Block(block) => Some(block.strip_rows),
+                _ => None,
+            },
+            strip_columns: match &self.kernel {
+                Kernel::Block(block) => {
+                    Some(block.tile_columns).filter(|&columns| columns < self.shape.w)
+                }
                 _ => None,
             },
             kernel: self.kernel.kernels(self.inputs.is_empty()),
@@ -188,6 +205,19 @@ impl<E: Element> Kernel<E> {
         }
     }
 
+    /// As [`macs`](Self::macs), of the products that are computed in `numbers`.
+    fn macs_in(&self, numbers: &str, input: Shape, out: Shape) -> u64 {
+        match self {
+            Self::Block(block) => block.macs_in(numbers),
+            Self::Pointwise { matrix, .. } | Self::Dense { matrix, .. }
+                if matrix.numbers() == numbers =>
+            {
+                self.macs(input, out)
+            }
+            _ => 0,
+        }
+    }
+
     fn macs(&self, input: Shape, out: Shape) -> u64 {
         let per_pixel = match self {
             Self::Block(block) => return block.macs(),
@@ -223,7 +253,11 @@ impl fmt::Display for PlanReport {
         )?;
         for (index, step) in self.steps.iter().enumerate() {
             let shape = |s: Shape| format!("{},{},{}", s.c, s.h, s.w);
-            let strip = step.strip_rows.map_or("-".into(), |rows| rows.to_string());
+            let strip = match (step.strip_rows, step.strip_columns) {
+                (Some(rows), Some(columns)) => format!("{rows}x{columns}"),
+                (Some(rows), None) => rows.to_string(),
+                _ => "-".into(),
+            };
             writeln!(
                 f,
                 "{index:>3}{} {:<12} {:<12} {:>11} {:>10} {:>15} {strip:>6}  {:<13} {:<7} {}",
@@ -248,6 +282,10 @@ impl fmt::Display for PlanReport {
             self.precision,
             self.isa,
         )?;
+        if self.int8_macs() > 0 {
+            let percent = 100 * self.int8_macs() / self.macs().max(1);
+            writeln!(f, "{percent} % of the MACs in int8")?;
+        }
         write!(
             f,
             "{} kB of weights; a worker: {} kB arena, {} kB working memory; v: {} kB a frame to keep",

@@ -19,6 +19,14 @@ pub(super) fn parts(
     })
 }
 
+/// `rows` at once if they are whole, which makes them one run of memory, otherwise one by one.
+pub(super) fn runs(rows: Range<usize>, are_whole: bool) -> impl Iterator<Item = Range<usize>> {
+    let step = if are_whole { rows.len().max(1) } else { 1 };
+    rows.clone()
+        .step_by(step)
+        .map(move |row| row..(row + step).min(rows.end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +38,13 @@ mod tests {
         assert_eq!(all(0..4, 4), [(0..3, 0), (3..4, 3)]);
         assert_eq!(all(3..5, 4), [(3..4, 3), (4..5, 0)]);
         assert_eq!(all(9..12, 5), [(9..10, 4), (10..12, 0)]);
+    }
+
+    #[test]
+    fn whole_rows_run_at_once() {
+        let all = |rows, are_whole| runs(rows, are_whole).collect::<Vec<_>>();
+        assert_eq!(all(3..6, true).first(), Some(&(3..6)));
+        assert_eq!(all(3..6, false), [3..4, 4..5, 5..6]);
+        assert_eq!(all(3..3, true), []);
     }
 }

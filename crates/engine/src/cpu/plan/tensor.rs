@@ -57,6 +57,16 @@ impl<'a, E: Element> Source<'a, E> {
         }
     }
 
+    /// As [`rows`](Self::rows), but only their columns `columns`: of one row or, if those are all columns, of any.
+    pub fn part(self, rows: Range<usize>, columns: Range<usize>) -> MatRef<'a, E> {
+        let start = (rows.start * self.shape.w + columns.start) * self.stride;
+        MatRef {
+            data: &self.data[start..],
+            rows: rows.len() * columns.len(),
+            stride: self.stride,
+        }
+    }
+
     /// The channels of pixel `p`.
     pub fn pixel(self, p: usize) -> &'a [E] {
         &self.data[p * self.stride..][..self.shape.c]
@@ -76,6 +86,12 @@ impl<E: Element> Target<'_, E> {
     /// Rows of pixels as a matrix, one line a pixel.
     pub fn rows(&mut self, rows: Range<usize>) -> MatMut<'_, E> {
         let start = rows.start * self.shape.w * self.stride;
+        MatMut::new(&mut self.data[start..], self.stride)
+    }
+
+    /// As [`rows`](Self::rows), from column `column` on.
+    pub fn part(&mut self, rows: Range<usize>, column: usize) -> MatMut<'_, E> {
+        let start = (rows.start * self.shape.w + column) * self.stride;
         MatMut::new(&mut self.data[start..], self.stride)
     }
 

@@ -85,6 +85,31 @@ fn a_load_goes_on_when_everyone_who_asked_has_gone() {
 }
 
 #[test]
+fn equal_encoder_files_are_held_once() {
+    let disk = Disk::new();
+    for name in ["one.onnx", "two.onnx"] {
+        disk.network(name, "ok");
+    }
+    disk.network("other.onnx", "encoder");
+    let with = |name, encoder: &str| ModelConfig {
+        audio_encoder: Some(disk.path(encoder)),
+        ..disk.avatar(name, 1, "ok")
+    };
+    let models = vec![
+        with("anna", "one.onnx"),
+        with("bob", "two.onnx"),
+        with("carl", "other.onnx"),
+    ];
+    let (registry, _) = registry(settings(models));
+    let encoder = |name| {
+        let lease = block_on(registry.model(&id(name))).expect("a model");
+        lease.model.audio_encoder().map(Arc::clone).expect("one")
+    };
+    let [anna, bob, carl] = ["anna", "bob", "carl"].map(encoder);
+    assert!(Arc::ptr_eq(&anna, &bob) && !Arc::ptr_eq(&anna, &carl));
+}
+
+#[test]
 fn status_and_statistics_survive_an_unload() {
     let disk = Disk::new();
     disk.network("encoder.onnx", "ok");
@@ -198,16 +223,16 @@ fn what_is_wrong_with_a_model_is_named_without_paths() {
         ),
         (
             with_encoder(disk.avatar("steps", 1, "ok")),
-            "the model does not fit its audio kind: expected ave feature steps of 512 floats, \
-             found 256",
+            "the model does not fit its audio kind: expected the audio encoder of ave, 512 floats a \
+             step, found one of 256 floats a step",
         ),
         (
             with_encoder(ModelConfig {
                 audio_kind: Some(AudioKind::Hubert),
                 ..disk.avatar("clients", 1, "hubert")
             }),
-            "the model does not fit its audio kind: expected no audio encoder: hubert features \
-             are made by clients, found one",
+            "the model does not fit its audio kind: expected the audio encoder of hubert, 2048 floats \
+             a step, found one of 256 floats a step",
         ),
         (
             disk.avatar("gone", 1, "ok"),
@@ -307,6 +332,7 @@ fn a_generator_runs_in_bf16_once_its_verdict_is_good() {
             relative_l2: 0.01,
         },
         int16: None,
+        int8: None,
     };
     verdict.write(&path, None).expect("written");
     let (_, after) = reload();

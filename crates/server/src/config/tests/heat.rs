@@ -162,6 +162,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("models.<id>.crop_rects_path", "b"),
     ("tenants.<id>.keys.<id>.sha256", DIGEST),
     ("tenants.<id>.keys.<id>.expires", "2099-01-01"),
+    ("tenants.<id>.certificates", "node 1"),
     ("tenants.<id>.models", "folder"),
     ("tenants.<id>.weight", "2"),
     ("tenants.<id>.default_priority", "low"),

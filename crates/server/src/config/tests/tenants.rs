@@ -327,7 +327,7 @@ fn what_is_odd_is_said_and_serves() {
 fn a_name_on_a_certificate_belongs_to_one_tenant() {
     let tls = "server: {tls: {cert: c, key: k, client_ca: a}}\n";
     let text = "tenants:\n  a: {certificates: [node 1, node 2]}\n";
-    let found = parse(&format!("{tls}{text}")).unwrap();
+    let found = parse(&format!("{MODELS}{tls}{text}")).unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     let shown = crate::tenants::Shown::Certificate("node 2");
     let now = std::time::SystemTime::now();

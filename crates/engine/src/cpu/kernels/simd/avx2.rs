@@ -5,18 +5,24 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_max_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps,
+    _mm256_cvtps_epi32, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_ps, _mm256_maskstore_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute_ps,
+    _mm256_permute2f128_ps, _mm256_permutevar8x32_epi32, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_ps,
 };
 
-use super::{Simd, emulated, word_of};
+use super::{Simd, emulated, word_of, word_of_four};
 
 const LANES: usize = 8;
 
 /// Eight lanes on, then eight off: eight words from `8 - n` on are the mask of `n` first lanes.
 static MASKS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Puts the words of a vector packed twice, which stay in their halves, in order.
+static UNPACKED: [i32; LANES] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 /// The proof that the CPU has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +43,43 @@ impl Avx2 {
     }
 }
 
+impl Avx2 {
+    /// The upper four lanes first.
+    #[inline(always)]
+    fn swap_halves(self, v: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_permute2f128_ps::<1>(v, v) }
+    }
+
+    /// In each half, the upper two lanes first.
+    #[inline(always)]
+    fn swap_pairs(self, v: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_permute_ps::<0b01_00_11_10>(v) }
+    }
+
+    /// Each lane in its neighbour's place.
+    #[inline(always)]
+    fn swap_neighbours(self, v: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_permute_ps::<0b10_11_00_01>(v) }
+    }
+
+    #[inline(always)]
+    fn first(self, v: __m256) -> f32 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_cvtss_f32(v) }
+    }
+
+    /// The first floats of `src`, times a factor plus an offset, as the nearest integers.
+    #[inline(always)]
+    fn round(self, src: &[f32], (factor, offset): (__m256, __m256)) -> __m256i {
+        let scaled = self.mul_add(self.load(src), factor, offset);
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_cvtps_epi32(scaled) }
+    }
+}
+
 impl Simd for Avx2 {
     type Vector = __m256;
     type Pairs = emulated::Pairs<__m256>;
@@ -45,6 +88,7 @@ impl Simd for Avx2 {
     const LANES: usize = LANES;
     // 12 accumulators, two vectors of weights and one broadcast of the 16 registers.
     const TILE_ROWS: usize = 6;
+    const BYTES: usize = 4 * LANES;
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -100,6 +144,32 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn least(self, v: __m256) -> f32 {
+        let four = self.min(v, self.swap_halves(v));
+        let two = self.min(four, self.swap_pairs(four));
+        self.first(self.min(two, self.swap_neighbours(two)))
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m256) -> f32 {
+        let four = self.add(v, self.swap_halves(v));
+        let two = self.add(four, self.swap_pairs(four));
+        self.first(self.add(two, self.swap_neighbours(two)))
+    }
+
+    #[inline(always)]
     fn relu(self, v: __m256) -> __m256 {
         // SAFETY: `self` proves AVX.
         let zero = unsafe { _mm256_setzero_ps() };
@@ -132,6 +202,58 @@ impl Simd for Avx2 {
         let products = unsafe { _mm256_madd_epi16(a, b) };
         // SAFETY: as above.
         unsafe { _mm256_add_epi32(c, products) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, src: &[i8]) -> __m256i {
+        let src = src[..4 * LANES].as_ptr();
+        // SAFETY: `self` proves AVX; the slice above has 32 bytes.
+        unsafe { _mm256_loadu_si256(src.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, four: [u8; 4]) -> __m256i {
+        // SAFETY: `self` proves AVX.
+        unsafe { _mm256_set1_epi32(word_of_four(four)) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let products = unsafe { _mm256_maddubs_epi16(a, b) };
+        // SAFETY: as above.
+        unsafe { _mm256_add_epi16(c, products) }
+    }
+
+    #[inline(always)]
+    fn widen_shorts(self, a: __m256i, c: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX.
+        let ones = unsafe { _mm256_set1_epi16(1) };
+        self.dot_ints(a, ones, c)
+    }
+
+    #[inline(always)]
+    fn round_to_bytes(self, src: &[f32], scale: (__m256, __m256), dst: &mut [u8]) {
+        let src = &src[..Self::BYTES];
+        let words = [
+            self.round(src, scale),
+            self.round(&src[LANES..], scale),
+            self.round(&src[2 * LANES..], scale),
+            self.round(&src[3 * LANES..], scale),
+        ];
+        // SAFETY: `self` proves AVX2.
+        let low = unsafe { _mm256_packs_epi32(words[0], words[1]) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_packs_epi32(words[2], words[3]) };
+        // SAFETY: as above.
+        let bytes = unsafe { _mm256_packus_epi16(low, high) };
+        // SAFETY: as above; the table has eight words.
+        let order = unsafe { _mm256_loadu_si256(UNPACKED.as_ptr().cast()) };
+        // SAFETY: as above.
+        let bytes = unsafe { _mm256_permutevar8x32_epi32(bytes, order) };
+        let dst = dst[..Self::BYTES].as_mut_ptr();
+        // SAFETY: as above; the slice above has 32 bytes.
+        unsafe { _mm256_storeu_si256(dst.cast(), bytes) }
     }
 
     #[inline(always)]

@@ -6,18 +6,20 @@
 
 use std::{
     arch::x86_64::{
-        __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm256_mask_storeu_epi16,
-        _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-        _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+        __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm_storeu_si128,
+        _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32,
+        _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
+        _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8,
         _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_epi32,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
-        _mm512_storeu_ps, _mm512_sub_ps,
+        _mm512_maddubs_epi16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+        _mm512_min_ps, _mm512_reduce_add_ps, _mm512_reduce_min_ps, _mm512_set1_epi16,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+        _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
     },
     mem::transmute,
 };
 
-use super::{Simd, emulated, word_of};
+use super::{Simd, emulated, word_of, word_of_four};
 use crate::cpu::kernels::Bf16;
 
 const LANES: usize = 16;
@@ -78,6 +80,7 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
     // 24 accumulators, two vectors of weights and one broadcast of the 32 registers. Fourteen rows
     // would need 31 and spill.
     const TILE_ROWS: usize = 12;
+    const BYTES: usize = LANES;
     const FUSED: bool = true;
 
     #[inline(always)]
@@ -130,6 +133,30 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
     fn sub(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512 F.
         unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn least(self, v: __m512) -> f32 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_reduce_min_ps(v) }
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_reduce_add_ps(v) }
     }
 
     #[inline(always)]
@@ -218,6 +245,46 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
         let products = unsafe { _mm512_madd_epi16(a, b) };
         // SAFETY: as above.
         unsafe { _mm512_add_epi32(c, products) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, src: &[i8]) -> __m512i {
+        let src = src[..4 * LANES].as_ptr();
+        // SAFETY: `self` proves AVX-512 F; the slice above has 64 bytes.
+        unsafe { _mm512_loadu_si512(src.cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, four: [u8; 4]) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_set1_epi32(word_of_four(four)) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 BW.
+        let products = unsafe { _mm512_maddubs_epi16(a, b) };
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi16(c, products) }
+    }
+
+    #[inline(always)]
+    fn widen_shorts(self, a: __m512i, c: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F.
+        let ones = unsafe { _mm512_set1_epi16(1) };
+        self.dot_ints(a, ones, c)
+    }
+
+    #[inline(always)]
+    fn round_to_bytes(self, src: &[f32], (factor, offset): (__m512, __m512), dst: &mut [u8]) {
+        let scaled = self.mul_add(self.load(src), factor, offset);
+        // SAFETY: `self` proves AVX-512 F.
+        let words = unsafe { _mm512_cvtps_epi32(scaled) };
+        // SAFETY: as above.
+        let bytes = unsafe { _mm512_cvtusepi32_epi8(words) };
+        let dst = dst[..LANES].as_mut_ptr();
+        // SAFETY: `self` proves AVX; the slice above has 16 bytes.
+        unsafe { _mm_storeu_si128(dst.cast(), bytes) }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
-use super::{Simd, emulated, word_of};
+use super::{super::gemm_int8::nearest_byte, Simd, emulated, word_of, word_of_four};
 
 const LANES: usize = 4;
 
@@ -37,6 +37,7 @@ impl Simd for Portable {
 
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
+    const BYTES: usize = LANES;
     // Where the base instruction set has no fused multiply-add, `f32::mul_add` is a library call.
     const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
@@ -96,6 +97,26 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn min(self, a: Four, b: Four) -> Four {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn max(self, a: Four, b: Four) -> Four {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn least(self, v: Four) -> f32 {
+        v.0.into_iter().fold(f32::INFINITY, f32::min)
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Four) -> f32 {
+        v.0.into_iter().sum()
+    }
+
+    #[inline(always)]
     fn relu(self, v: Four) -> Four {
         zip(v, v, |x, _| if 0.0 > x { 0.0 } else { x })
     }
@@ -123,6 +144,47 @@ impl Simd for Portable {
             c.0[i] + i32::from(a0) * i32::from(b0) + i32::from(a1) * i32::from(b1)
         };
         FourInts([dot(0), dot(1), dot(2), dot(3)])
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, src: &[i8]) -> FourInts {
+        let four = |i: usize| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|byte| src[4 * i + byte].cast_unsigned());
+            word_of_four([a, b, c, d])
+        };
+        FourInts([four(0), four(1), four(2), four(3)])
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, four: [u8; 4]) -> FourInts {
+        FourInts([word_of_four(four); LANES])
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, a: FourInts, b: FourInts, c: FourInts) -> FourInts {
+        let dot = |i: usize| {
+            let (a, b) = (a.0[i].to_le_bytes(), b.0[i].to_le_bytes());
+            let product = |k: usize| i16::from(a[k]).wrapping_mul(i16::from(b[k].cast_signed()));
+            let [low, high] = pair_of(c.0[i]);
+            // The caller keeps the sums within 16 bits.
+            let low = low.wrapping_add(product(0)).wrapping_add(product(1));
+            let high = high.wrapping_add(product(2)).wrapping_add(product(3));
+            word_of([low, high])
+        };
+        FourInts([dot(0), dot(1), dot(2), dot(3)])
+    }
+
+    #[inline(always)]
+    fn widen_shorts(self, a: FourInts, c: FourInts) -> FourInts {
+        self.dot_ints(a, self.splat_ints([1, 1]), c)
+    }
+
+    #[inline(always)]
+    fn round_to_bytes(self, src: &[f32], (factor, offset): (Four, Four), dst: &mut [u8]) {
+        let scaled = self.mul_add(self.load(src), factor, offset);
+        for (byte, x) in dst[..LANES].iter_mut().zip(scaled.0) {
+            *byte = nearest_byte(x);
+        }
     }
 
     #[expect(

@@ -63,6 +63,14 @@ proptest! {
     }
 
     #[test]
+    fn weights_of_any_size_fit_their_sums(weights in prop::collection::vec(any::<f32>(), 1..200)) {
+        // Packing panics where a sum could overflow.
+        let (unit, ints) = quantise_column(&weights, 10_000.0);
+        prop_assert_eq!(ints.len(), weights.len());
+        prop_assert!(unit.is_nan() || unit >= 0.0);
+    }
+
+    #[test]
     fn planes_are_the_rows_in_another_order(case in gemm_case(), seed in any::<u64>()) {
         let GemmCase { rows, n_in, n_out, relu, .. } = case;
         let a = values(rows * n_in, seed);

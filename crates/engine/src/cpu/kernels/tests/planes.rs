@@ -41,34 +41,42 @@ proptest! {
         (h, w) in (1..5usize, 1..7usize),
         (oh, ow) in (1..9usize, 1..30usize),
         rows in (0..9usize, 1..9usize),
+        columns in (0..30usize, 1..30usize),
         seed in any::<u64>(),
     ) {
         let GemmCase { n_in, n_out, relu, .. } = case;
-        let rows = rows.0.min(oh - 1)..(rows.0 + rows.1).min(oh);
-        let n_pixels = rows.len() * ow;
+        let part = |(first, n): (usize, usize), most: usize| {
+            let first = first % most;
+            first..(first + n).min(most)
+        };
+        let (rows, columns) = (part(rows, oh), part(columns, ow));
+        let n_pixels = rows.len() * columns.len();
         let a = values(n_pixels * n_in, seed);
         let (weights, bias) = (values(n_out * n_in, seed ^ 1), values(n_out, seed ^ 2));
         let small = values(h * w * n_out, seed ^ 3);
         let resize = Resize::new((h, w), (oh, ow));
+        let source = resize.part(columns.clone()).source();
         for isa in Isa::available() {
             let lanes = isa.lanes();
-            let (in_row, vectors) = (w * lanes, n_out.div_ceil(lanes));
+            let (in_row, vectors) = (source.len() * lanes, n_out.div_ceil(lanes));
             let small_planes = planes(&small, n_out, lanes, h * w);
             let mut blended = vec![0.0; vectors * rows.len() * in_row];
-            for (plane, out) in small_planes.chunks_exact(h * in_row).zip(blended.chunks_exact_mut(rows.len() * in_row)) {
+            for (plane, out) in small_planes.chunks_exact(h * w * lanes).zip(blended.chunks_exact_mut(rows.len() * in_row)) {
                 for (y, out) in rows.clone().zip(out.chunks_exact_mut(in_row)) {
-                    let pair = resize.source_rows(y).map(|y| &plane[y * in_row..][..in_row]);
+                    let pair = resize.source_rows(y).map(|y| &plane[(y * w + source.start) * lanes..][..in_row]);
                     blend_rows(isa, &resize, y, pair, out);
                 }
             }
-            let added = Added::Resized(Resized { resize: &resize, data: &blended, plane: rows.len() * in_row });
+            let added = Added::Resized(Resized { columns: resize.part(columns.clone()), data: &blended, plane: rows.len() * in_row });
             let mut out = vec![UNTOUCHED; vectors * n_pixels * lanes];
             let m = PackedMatrix::pack(isa, &weights, &bias, n_out, n_in);
             gemm(&m, mat(&a, n_pixels, n_in), MatMut::planes(&mut out, n_pixels * lanes, lanes), Epilogue { relu, added });
 
             let mut large = vec![0.0; oh * ow * n_out];
             upsample_bilinear_align_corners(isa, &small, (h, w, n_out), &mut large, (oh, ow), n_out);
-            let large = mat(&large[rows.start * ow * n_out..], n_pixels, n_out);
+            let line = |y: usize| &large[(y * ow + columns.start) * n_out..][..columns.len() * n_out];
+            let large: Vec<f32> = rows.clone().flat_map(|y| line(y).to_vec()).collect();
+            let large = mat(&large, n_pixels, n_out);
             let mut expected = vec![0.0; n_pixels * n_out];
             let epilogue = Epilogue { relu, added: Added::Matrix(large) };
             gemm(&m, mat(&a, n_pixels, n_in), MatMut::new(&mut expected, n_out), epilogue);
@@ -97,8 +105,10 @@ proptest! {
             upsample_bilinear_align_corners(isa, &small, (1, w, n_out), &mut large, (1, ow), n_out);
             let expected: Vec<f32> = products.iter().zip(&large).map(|(p, l)| p + l).collect();
 
-            let blended = planes(&small, n_out, lanes, w);
-            let added = Added::Resized(Resized { resize: &resize, data: &blended, plane: w * lanes });
+            let columns = resize.part(0..ow);
+            let n_columns = columns.source().len();
+            let blended = planes(&small[..n_columns * n_out], n_out, lanes, n_columns);
+            let added = Added::Resized(Resized { columns, data: &blended, plane: n_columns * lanes });
             let mut out = vec![UNTOUCHED; n_out.div_ceil(lanes) * ow * lanes];
             gemm_bf16(&m, a, MatMut::planes(&mut out, ow * lanes, lanes), Epilogue { relu: false, added });
             prop_assert_eq!(bits(&out), bits(&planes(&expected, n_out, lanes, ow)), "{}", isa.name());
@@ -156,7 +166,7 @@ fn a_short_resized_addition_is_refused() {
     let resize = Resize::new((1, 3), (1, 6));
     let data = vec![0.0; 2 * lanes];
     let added = Added::Resized(Resized {
-        resize: &resize,
+        columns: resize.part(0..6),
         data: &data,
         plane: 3 * lanes,
     });
@@ -181,7 +191,7 @@ fn a_resized_addition_to_rows_is_refused() {
     let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
     let resize = Resize::new((1, 1), (1, 1));
     let added = Added::Resized(Resized {
-        resize: &resize,
+        columns: resize.part(0..1),
         data: &[0.0; 16],
         plane: 16,
     });
@@ -197,7 +207,7 @@ fn a_line_beyond_the_address_space_is_refused() {
     let m = PackedMatrix::pack(Isa::Portable, &[0.0], &[0.0], 1, 1);
     let resize = Resize::new((1, usize::MAX / lanes + 2), (1, 3));
     let added = Added::Resized(Resized {
-        resize: &resize,
+        columns: resize.part(0..3),
         data: &[0.0; 16],
         plane: 16,
     });
