@@ -162,7 +162,7 @@ fn refusal(weights: &[usize], attributes: &[(&str, &[i64])]) -> String {
     });
     net.node_to("ConvTranspose", &["x", &weights], attributes.collect(), "y");
     Network::load(&net.finish(), CpuIsa::Portable)
-        .expect_err("refused")
+        .unwrap_err()
         .to_string()
 }
 

@@ -3,10 +3,7 @@
 //! They behave as the users of `lipsync-load-test` do, with the same phases, so that it confirms what is found here.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -43,18 +40,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Crowd {
     /// At least one.
     pub(super) clients: Vec<Client>,
-    /// At least one.
-    pub(super) models: Vec<Asked>,
-}
-
-/// A model that users ask for.
-#[derive(Clone)]
-pub(super) struct Asked {
-    pub(super) id: String,
-    pub(super) fps: u32,
-    /// Where on the walk the next request without pause begins. It goes on from one measurement to the next, so that
-    /// caches hold what they hold in the long run, and no measurement finds what the one before it had to compute.
-    pub(super) walk: Arc<AtomicU64>,
+    /// Ids, and frames a second; at least one.
+    pub(super) models: Vec<(String, u32)>,
 }
 
 /// What users saw.
@@ -63,8 +50,6 @@ pub(super) struct Spoken {
     pub(super) frames_per_s: f64,
     /// Of the times of answers, from when they were due to be asked for.
     pub(super) p95: Option<Duration>,
-    /// The same, in the middle.
-    pub(super) median: Option<Duration>,
     /// Part of requests that were not answered.
     pub(super) failed: f64,
     /// What the last one was told.
@@ -97,7 +82,7 @@ impl Window {
 impl Crowd {
     /// Conversations that speak as many frames a second on average.
     pub(super) fn users_for(&self, frames_per_s: f64) -> u64 {
-        let fps: u32 = self.models.iter().map(|model| model.fps).sum();
+        let fps: u32 = self.models.iter().map(|(_, fps)| fps).sum();
         let fps = f64::from(fps) / self.models.len().max(1) as f64;
         let of_one = fps * SPEAKING.as_secs_f64() / TURN.as_secs_f64();
         #[expect(
@@ -121,14 +106,12 @@ impl Crowd {
         for n in 0..n_users.max(1) {
             let user = self.user(n as u64, &counts, window);
             users.spawn(async move {
-                loop {
+                for n in 0.. {
                     let now = Instant::now();
                     if !window.has(now) {
                         return;
                     }
-                    let step = u64::from(BATCH);
-                    let first = user.model.walk.fetch_add(step, Ordering::Relaxed);
-                    if !user.ask(first, BATCH, now).await {
+                    if !user.ask(n * u64::from(BATCH), BATCH, now).await {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -157,9 +140,11 @@ impl Crowd {
 
     fn user(&self, n: u64, counts: &Arc<Mutex<Counts>>, window: Window) -> User {
         let place = |len: usize| usize_of(n) % len.max(1);
+        let (model_id, fps) = self.models[place(self.models.len())].clone();
         User {
             client: self.clients[place(self.clients.len())].clone(),
-            model: self.models[place(self.models.len())].clone(),
+            model_id,
+            fps: fps.max(1),
             offset: n * 977,
             counts: Arc::clone(counts),
             window,
@@ -170,7 +155,8 @@ impl Crowd {
 #[derive(Clone)]
 struct User {
     client: Client,
-    model: Asked,
+    model_id: String,
+    fps: u32,
     /// Where it begins in the voice, frames.
     offset: u64,
     counts: Arc<Mutex<Counts>>,
@@ -180,7 +166,7 @@ struct User {
 impl User {
     async fn converse(self, phase: Duration) {
         let mut asking = JoinSet::new();
-        for (at, first, n_frames) in requests(phase, self.model.fps, self.window.to) {
+        for (at, first, n_frames) in requests(phase, self.fps, self.window.to) {
             let due = self.window.start + at;
             sleep_until(due).await;
             let user = self.clone();
@@ -218,11 +204,11 @@ impl User {
     }
 
     fn request(&self, first: u64, n_frames: u32) -> InferBatchCompositeRequest {
-        let place = |frame: u64| frame * u64::from(RATE_HZ) / u64::from(self.model.fps.max(1));
+        let place = |frame: u64| frame * u64::from(RATE_HZ) / u64::from(self.fps);
         let from = self.offset + first;
         let samples = place(from)..place(from + u64::from(n_frames + 2 * CONTEXT));
         InferBatchCompositeRequest {
-            model_id: self.model.id.clone(),
+            model_id: self.model_id.clone(),
             audio: Some(Audio::Pcm(Pcm {
                 samples: samples.flat_map(|n| voice(n).to_le_bytes()).collect(),
                 sample_rate_hz: RATE_HZ,
@@ -242,14 +228,12 @@ impl Counts {
         counts.times.sort_unstable();
         let n = counts.times.len();
         let n_all = n as u64 + counts.n_failed;
-        let at = |percent: usize| {
-            let place = (n * percent).div_ceil(100).saturating_sub(1);
-            counts.times.get(place).copied()
-        };
         Spoken {
             frames_per_s: counts.frames as f64 / time.as_secs_f64(),
-            p95: at(95),
-            median: at(50),
+            p95: counts
+                .times
+                .get((n * 95).div_ceil(100).saturating_sub(1))
+                .copied(),
             failed: counts.n_failed as f64 / n_all.max(1) as f64,
             failure: counts.failure,
         }
@@ -262,7 +246,6 @@ fn requests(
     fps: u32,
     end: Duration,
 ) -> impl Iterator<Item = (Duration, u64, u32)> + Send {
-    let fps = fps.max(1);
     let frames =
         |time: Duration| u64::try_from(time.as_micros()).unwrap_or(0) * u64::from(fps) / 1_000_000;
     let whole = frames(SPEAKING).max(1);
@@ -347,7 +330,6 @@ mod tests {
         });
         let said = Counts::take(&counts, Duration::from_secs(2));
         assert_eq!(said.p95, Some(Duration::from_millis(95)));
-        assert_eq!(said.median, Some(Duration::from_millis(50)));
         assert!((said.failed - 0.2).abs() < 1e-9 && (said.frames_per_s - 25.0).abs() < 1e-9);
         assert_eq!(Counts::take(&counts, Duration::from_secs(1)).p95, None);
     }
