@@ -48,7 +48,6 @@ class Separable(nn.Module):
 FAMILIES = {
     "328 AVE": lambda: networks.UNet(320, "ave", channels=PUBLISHED),
     "328 HuBERT": lambda: networks.UNet(320, "hubert", channels=PUBLISHED),
-    "256 AVE": lambda: networks.UNet(256, "ave", channels=PUBLISHED),
     "160 AVE": lambda: networks.UNet(160, "ave", channels=PUBLISHED),
     "160 HuBERT": lambda: networks.UNet(160, "hubert", channels=PUBLISHED),
     "160 wenet": lambda: networks.UNet(160, "wenet", channels=PUBLISHED),

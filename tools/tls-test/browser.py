@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import re
 import time
 
 from selenium import webdriver
@@ -51,12 +52,14 @@ class Browser:
         stack.callback(self.driver.quit)
 
     def open(self, url):
-        """The error of Chromium, or nothing."""
+        """The error of Chromium, or nothing. A page of its own shows it where the driver raises none, or one without words."""
+        said = ""
         try:
             self.driver.get(url)
         except WebDriverException as error:
-            return error.msg.split("\n")[0]
-        return ""
+            said = (error.msg or type(error).__name__).split("\n")[0]
+        shown = re.search(r"\bERR_[A-Z_]+", self.text("body"))
+        return shown[0] if shown else said
 
     def until(self, what, condition):
         given_up = time.monotonic() + PATIENCE_S

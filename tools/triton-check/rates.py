@@ -3,8 +3,8 @@
     python rates.py PERF_ANALYZER HOST:PORT MODEL SPEECH_JSON [SECONDS] [WRAPPER...]
 
 For unary calls, a stream and a decoupled stream: its exit code is 0, every column that comes from the server's statistics is
-filled, and its request rate equals the server's own within 2 %. The server's rate is the rise of its count of answered calls
-(ModelStatistics, read every 100 ms) over the time that perf_analyzer reports on: the last three windows.
+filled, and the requests that it counted in its windows equal those that the server counted in them within 2 %. Beside that
+stands the server's own rate: the rise of its count of answered calls, which is read every 100 ms, over the last three windows.
 
 SECONDS is the length of a window, 10 unless given. WRAPPER is a command to run perf_analyzer with, such as chroot and a folder.
 """
@@ -47,6 +47,8 @@ class Watch(threading.Thread):
         self._is_over.set()
         self.join()
         rises = [b for a, b in zip(self.seen, self.seen[1:], strict=False) if b[1] > a[1]]
+        if len(rises) < 4:
+            return float("nan")
         # perf_analyzer waits for what is under way when its last window is over: a call for each user.
         end = rises[-3]
         start = min(rises, key=lambda rise: abs(rise[0] - (end[0] - seconds)))
@@ -69,10 +71,10 @@ def measure(mode: str, command: list[str], address: str, model: str, seconds: fl
     asked = number(r"Request count: (\d+)", text)
     counted = number(r"Successful request count: (\d+)", text)
     columns = {name: number(rf"{name} (\d+) usec", text) for name in COLUMNS}
-    difference = theirs / ours - 1
+    difference = asked / counted - 1 if counted > 0 else float("nan")
     print(
-        f"{mode}: rc {done.returncode}, {theirs:.2f} requests/s; server {ours:.2f} ({difference:+.1%}); "
-        f"{asked:.0f} requests, the server counted {counted:.0f} in the same windows; "
+        f"{mode}: rc {done.returncode}, {theirs:.2f} requests/s (the server's own rate {ours:.2f}); "
+        f"{asked:.0f} requests, the server counted {counted:.0f} in the same windows ({difference:+.1%}); "
         + ", ".join(f"{name} {value:.0f}" for name, value in columns.items())
         + " us"
     )
@@ -81,7 +83,7 @@ def measure(mode: str, command: list[str], address: str, model: str, seconds: fl
         faults.append(f"exit code {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
     faults += [f"no {name}" for name, value in columns.items() if not value > 0 and name != "overhead"]
     if not abs(difference) <= MAX_DIFFERENCE:
-        faults.append(f"its rate and the server's differ by {difference:+.1%}")
+        faults.append(f"its count and the server's differ by {difference:+.1%}")
     return faults
 
 

@@ -162,7 +162,7 @@ fn refusal(weights: &[usize], attributes: &[(&str, &[i64])]) -> String {
     });
     net.node_to("ConvTranspose", &["x", &weights], attributes.collect(), "y");
     Network::load(&net.finish(), CpuIsa::Portable)
-        .unwrap_err()
+        .expect_err("refused")
         .to_string()
 }
 

@@ -54,12 +54,15 @@ impl Comparison {
     }
 }
 
+/// A crop, a window of audio, and the face that the network in f32 makes of them.
+type Example = (Arc<[u8]>, Vec<f32>, Vec<u8>);
+
 /// Frames of a model in f32, and what they were made of: backgrounds spread evenly over all that the model has,
 /// with consecutive windows of audio.
 #[derive(Debug)]
 pub struct Reference {
     /// Region of the crop, window of audio, and the face in f32, for each frame.
-    frames: Vec<(Arc<[u8]>, Vec<f32>, Vec<u8>)>,
+    frames: Vec<Example>,
     audio: AudioSource,
 }
 
@@ -76,7 +79,7 @@ impl Reference {
         for (i, window) in windows.chunks_exact(window_floats(model)).enumerate() {
             let index = i as u64 * u64::from(model.n_frames()) / n_frames as u64;
             let crop = model.face_crop(u32_of(index))?;
-            let crop: Arc<[u8]> = crop.pixels().into();
+            let crop: Arc<[u8]> = Arc::clone(crop.pixels());
             let face = face(&**model.generator(), &mut workspace, &crop, window)?;
             frames.push((crop, window.to_vec(), face));
         }

@@ -1,6 +1,9 @@
 //! Frames that are made together.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use lipsync_core::Fps;
@@ -12,6 +15,15 @@ use crate::{
     plan::Slot,
     position::Position,
 };
+
+/// Frames of the first batch of a segment: few, so that something is seen soon.
+pub const FIRST_FRAMES: usize = 2;
+/// Frames of the batches after it.
+pub(crate) const BATCH_FRAMES: usize = 8;
+/// The same where frames leave at their time: others wait for the workers, too.
+pub const PACED_FRAMES: usize = 4;
+/// Frames that would leave so late are shown without the network, until the clock is caught up with.
+pub const TOO_LATE: Duration = Duration::from_millis(120);
 
 /// Frames to be made together, at consecutive places.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ mod plan;
 mod position;
 mod session;
 
-pub use batch::{Batch, Shot};
+pub use batch::{Batch, FIRST_FRAMES, PACED_FRAMES, Shot, TOO_LATE};
 pub use counters::{Alive, SessionCounters, SessionStats};
 pub use fade::FULL;
 pub use fault::SessionFault;
@@ -37,4 +37,4 @@ pub use outbox::Kind;
 pub use pace::FRAME_BUFFER;
 pub use plan::{Planned, Slot};
 pub use position::{InSegment, Position};
-pub use session::{FIRST_FRAMES, Next, PACED_FRAMES, Popped, Rules, Session, TOO_LATE};
+pub use session::{Next, Popped, Rules, Session};

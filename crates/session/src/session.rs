@@ -27,8 +27,6 @@ use crate::{
 };
 use lipsync_core::{Fps, saturate::u64_of};
 
-pub use choice::{FIRST_FRAMES, PACED_FRAMES, TOO_LATE};
-
 /// What was agreed on at the opening.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {

@@ -125,7 +125,8 @@ impl Balancer {
     }
 
     fn point(&self, model: u32) -> u64 {
-        mixed(mixed(self.seed) ^ u64::from(model))
+        // Not from the same numbers as the replicas' points, or models would lie on them.
+        mixed(mixed(!self.seed) ^ u64::from(model))
     }
 }
 
@@ -141,12 +142,32 @@ mod tests {
 
     #[test]
     fn a_model_keeps_its_home_and_few_move_when_a_replica_goes() {
-        let [four, three] = [4, 3].map(|n| Balancer::new(Choice::Hash, n, RING));
+        // As many points of each: Envoy's ring has more of each where there are fewer replicas.
+        let [four, three] = [4, 3].map(|n| {
+            let size = 256 * n;
+            Balancer::new(Choice::Hash, n, Ring { size, ..RING })
+        });
         let homes = |balancer: &Balancer| (0..4000).map(|m| balancer.home(m)).collect::<Vec<_>>();
         let (before, after) = (homes(&four), homes(&three));
         let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
         assert!((500..1500).contains(&moved), "about a quarter: {moved}");
         assert!(before.iter().zip(&after).all(|(a, b)| a == b || *a == 3));
+    }
+
+    #[test]
+    fn homes_are_spread_whatever_the_seed() {
+        for seed in 0..20 {
+            let balancer = Balancer::new(Choice::Hash, 3, Ring { seed, ..RING });
+            let mut n_models = [0; 3];
+            for model in 0..60 {
+                n_models[balancer.home(model)] += 1;
+            }
+            let has_a_share = |n: &i32| (8..34).contains(n);
+            assert!(
+                n_models.iter().all(has_a_share),
+                "seed {seed}: {n_models:?}"
+            );
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(super) enum Report {
     Ready {
         device: Device,
         weights_bytes: u64,
-        precision: PrecisionInUse,
+        precision: Box<PrecisionInUse>,
     },
     Failed {
         detail: String,
@@ -137,7 +137,7 @@ impl Report {
             Ok(model) => Self::Ready {
                 device: model.generator.device(),
                 weights_bytes: model.weights_bytes(),
-                precision: model.precision().clone(),
+                precision: Box::new(model.precision().clone()),
             },
             Err(error) => Self::Failed {
                 detail: error.detail(),

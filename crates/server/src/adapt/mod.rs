@@ -23,4 +23,4 @@ pub use outlook::Outlook;
 pub(crate) use predicting::keep_predicting;
 pub use watch::WatchRules;
 pub(crate) use watching::keep_watching;
-pub(crate) use workers::keep_scaling;
+pub(crate) use workers::{have_workers, keep_scaling};

@@ -89,6 +89,23 @@ fn follow(pool: &WorkerPool, devices: &[Device], change: &Change, events: &Event
     }
 }
 
+/// Has this many workers on these devices. Those that leave may still have work when it returns. It blocks: whoever joins
+/// gets ready first.
+///
+/// # Errors
+/// What kept one from joining or leaving.
+pub(crate) fn have_workers(
+    pool: &WorkerPool,
+    devices: &[Device],
+    n_workers: usize,
+) -> Result<(), PoolError> {
+    let n_now = pool.stats().n_workers();
+    for _ in n_now..n_workers {
+        join_one(pool, devices)?;
+    }
+    leave(pool, n_now.saturating_sub(n_workers)).1
+}
+
 /// Adds a worker where there are fewest.
 fn join_one(pool: &WorkerPool, devices: &[Device]) -> Result<(), PoolError> {
     let stats = pool.stats();
@@ -165,6 +182,14 @@ mod tests {
         follow(&pool, &GPUS, &change(8, 2), &events);
         while pool.stats().n_workers() > 2 {
             std::thread::yield_now();
+        }
+        assert_eq!(n_by_device(&pool), [1, 1]);
+        for n_workers in [5, 2, 2] {
+            have_workers(&pool, &GPUS, n_workers).unwrap();
+            while pool.stats().n_workers() > n_workers {
+                std::thread::yield_now();
+            }
+            assert_eq!(n_by_device(&pool).iter().sum::<usize>(), n_workers);
         }
         assert_eq!(n_by_device(&pool), [1, 1]);
         let texts: Vec<_> = events

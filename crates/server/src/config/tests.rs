@@ -295,7 +295,7 @@ fn what_one_model_may_take_is_bounded() {
     let config = parse("models: {}\n").unwrap();
     assert_eq!(config.registry.max_frames, 10_000);
     assert_eq!(config.registry.max_pack_bytes, 8 << 30);
-    assert_eq!(config.engine.limits.max_macs, 20_000_000_000);
+    assert_eq!(config.engine.limits.max_macs, 40_000_000_000);
     assert_eq!(config.engine.limits.max_arena_bytes, 256 << 20);
     for (text, words) in [
         (

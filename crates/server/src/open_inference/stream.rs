@@ -2,7 +2,9 @@
 //!
 //! Requests are answered in their order, the next one is read when the last response has been taken. So a stream
 //! holds one message and one answer, however fast its client sends. A request that fails does not end the stream,
-//! unless the client wants it to (`triton_grpc_error`).
+//! unless the client wants it to (`triton_grpc_error`). Those that fail have a rate: they cost a client nothing.
+
+mod failures;
 
 use std::{sync::Arc, time::Instant};
 
@@ -21,9 +23,11 @@ use lipsync_serving::{
     order::{BatchOrder, Clip},
 };
 use prost::Message as _;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Status};
+
+use failures::Failures;
 
 use super::{
     order::{Call, model_name, told_id},
@@ -65,6 +69,7 @@ where
         wants_status,
         running: None,
         room: None,
+        failures: Failures::default(),
         is_over: false,
     };
     unfold(calls, |mut calls| async move {
@@ -82,6 +87,7 @@ struct Calls<R> {
     running: Option<Running>,
     /// Of the last response, until the client takes the next one.
     room: Option<Ticket>,
+    failures: Failures,
     is_over: bool,
 }
 
@@ -138,6 +144,7 @@ where
             return None;
         }
         if self.running.is_none() {
+            sleep(self.failures.pause()).await;
             let request = match self.request().await {
                 Ok(request) => request?,
                 Err(error) => return Some(self.end(error)),
@@ -279,6 +286,7 @@ where
             self.is_over = true;
             return Err(status);
         }
+        self.failures.count();
         let envelope = Envelope {
             model_name: &model_name,
             version: Version::default(),

@@ -24,6 +24,10 @@ use super::{
 /// A [`Fault`], or what the connection broke by.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Messages that are taken before others have a turn: small ones come by the thousand in one piece, and whoever takes
+/// them may do so without ever having to wait.
+const MESSAGES_A_TURN: u32 = 4;
+
 /// A body whose messages come whole.
 pub(super) struct Inflow {
     body: Body,
@@ -31,6 +35,8 @@ pub(super) struct Inflow {
     rest: Bytes,
     incoming: Incoming,
     whole: Whole,
+    /// In this turn.
+    n_taken: u32,
     late: Late,
     upload: Arc<Upload>,
     withdrawn: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -74,6 +80,7 @@ impl Inflow {
             rest: Bytes::new(),
             incoming: Incoming::new(limit),
             whole: Whole::default(),
+            n_taken: 0,
             late: Late {
                 timer: Box::pin(sleep_until(pace.until())),
                 pace,
@@ -95,6 +102,7 @@ impl Inflow {
         if is_whole {
             self.whole = self.incoming.finish(&self.shapes, &self.path)?;
             self.late.is_set = false;
+            self.n_taken += 1;
             return Ok(());
         }
         if is_first {
@@ -122,6 +130,11 @@ impl Inflow {
                 }
                 return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
             }
+            if self.n_taken == MESSAGES_A_TURN {
+                self.n_taken = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if !self.rest.is_empty() {
                 if let Err(fault) = self.take() {
                     return Poll::Ready(Some(Err(fault.into())));
@@ -134,6 +147,7 @@ impl Inflow {
             let frame = match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    self.n_taken = 0;
                     if self.late.is_set {
                         ready!(self.late.timer.as_mut().poll(context));
                         return Poll::Ready(Some(Err(Fault::TooSlow.into())));
@@ -236,6 +250,25 @@ mod tests {
         drop(sender);
         assert_eq!(waiting.await.unwrap(), None);
         assert!(admission.n_upload_bytes() > 0, "the first is still there");
+    }
+
+    #[tokio::test]
+    async fn many_messages_in_one_piece_leave_turns_to_others() {
+        let (sender, mut inflow, _admission) = inflow();
+        let n = 10 * MESSAGES_A_TURN;
+        let tiny = [0, 0, 0, 0, 2, 0x78, 0].repeat(usize::try_from(n).unwrap());
+        sender.send(Ok(tiny.into())).await.unwrap();
+        drop(sender);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut n_turns = 0;
+        loop {
+            match inflow.poll(&mut context) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(_)) => {}
+                Poll::Pending => n_turns += 1,
+            }
+        }
+        assert_eq!(n_turns, n / MESSAGES_A_TURN);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,9 +11,13 @@ use lipsync_core::{Foreign, sync::lock};
 use lipsync_serving::peer::Peer;
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout_at},
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+use tokio_rustls::{
+    LazyConfigAcceptor,
+    rustls::{ServerConfig, server::Acceptor},
+    server::TlsStream,
+};
 
 use super::{
     files::{Material, TlsError, load},
@@ -30,7 +34,7 @@ use crate::{
     },
 };
 
-/// For a client to say the first bytes, and again for the handshake.
+/// For a client to say the first bytes, and again for the handshake, but for what that waits for its turn.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Handshakes of one address. Each costs the server up to some milliseconds and its client a hundred bytes; more than
 /// these wait their turn, for as long as a handshake may take.
@@ -160,20 +164,35 @@ impl Port {
             }
             return None;
         }
-        if let Some(starts) = &self.starts {
-            // It has its connection's place meanwhile, which goes to others where they need it.
-            sleep(starts.wait(peer, HANDSHAKES, HANDSHAKE_LIMIT)?).await;
-        }
-        let config = Arc::clone(&lock(&self.current).config);
-        let handshake = TlsAcceptor::from(config).accept(begun.socket());
-        let error = match timeout(HANDSHAKE_LIMIT, handshake).await {
-            Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => error,
-            Err(_elapsed) => io::ErrorKind::TimedOut.into(),
+        let error = match self.answer(begun.socket(), peer).await? {
+            Ok(stream) => return Some(stream),
+            Err(error) => error,
         };
         let what = self.files.section;
         tracing::info!(peer = %address, %error, what, "a TLS handshake failed");
         None
+    }
+
+    /// Reads the client's hello, and then answers it, in the turn of its address: only the answer costs anything, so that
+    /// whoever says half a hello takes nobody's turn. `None`: there is no turn for it in time.
+    async fn answer<S: Socket>(&self, socket: S, peer: Peer) -> Option<io::Result<TlsStream<S>>> {
+        let until = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
+        let too_slow = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket);
+        let hello = timeout_at(until, hello).await.map_err(too_slow);
+        let hello = match hello.flatten() {
+            Ok(hello) => hello,
+            Err(error) => return Some(Err(error)),
+        };
+        let turn = match &self.starts {
+            // It has its connection's place meanwhile, which goes to others where they need it.
+            Some(starts) => starts.wait(peer, HANDSHAKES, HANDSHAKE_LIMIT)?,
+            None => Duration::ZERO,
+        };
+        sleep(turn).await;
+        let config = Arc::clone(&lock(&self.current).config);
+        let answered = timeout_at(until + turn, hello.into_stream(config)).await;
+        Some(answered.map_err(too_slow).flatten())
     }
 
     /// What tells whether the files are others. Blocks on the file system.
@@ -226,6 +245,9 @@ mod tests {
     use std::path::Path;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio_rustls::rustls::{
+        ClientConfig, ClientConnection, RootCertStore, crypto::ring, pki_types::ServerName,
+    };
 
     use super::*;
     use crate::{config::TlsVersion, transport::places};
@@ -240,6 +262,21 @@ mod tests {
             min_version: TlsVersion::V1_2,
         };
         Port::new(files, b"h2", true).unwrap()
+    }
+
+    /// What a client says first.
+    fn hello() -> Vec<u8> {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut said = Vec::new();
+        client.write_tls(&mut said).unwrap();
+        said
     }
 
     fn seat() -> Seat {
@@ -312,20 +349,24 @@ mod tests {
     async fn handshakes_of_one_address_have_a_rate() {
         let port = port();
         let (_close, closing) = watch::channel(());
-        // Begins a handshake and is wrong about it: it is answered at once.
-        let wrong = async || {
+        // Asks, and goes before it has heard the answer.
+        let asks = async |hello: &[u8]| {
             let (mut client, server) = duplex(4096);
-            client.write_all(b"\x16\x03\x01\xff\xff\0").await.unwrap();
+            client.write_all(hello).await.unwrap();
+            let gone = async move { client.shutdown().await.unwrap() };
             let begun = Arc::clone(&port).begin(server, seat(), closing.clone());
-            assert!(begun.await.is_none());
+            assert!(tokio::join!(begun, gone).0.is_none());
         };
+        let hello = hello();
         let begun = tokio::time::Instant::now();
         for _ in 0..HANDSHAKES.burst {
-            wrong().await;
+            asks(&hello).await;
+            // Half of one is not answered, and takes no turn.
+            asks(&hello[..hello.len() / 2]).await;
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
         for _ in 0..HANDSHAKES.per_second {
-            wrong().await;
+            asks(&hello).await;
         }
         let took = begun.elapsed();
         let second = Duration::from_secs(1);

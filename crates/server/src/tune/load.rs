@@ -3,7 +3,10 @@
 //! They behave as the users of `lipsync-load-test` do, with the same phases, so that it confirms what is found here.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,8 +43,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Crowd {
     /// At least one.
     pub(super) clients: Vec<Client>,
-    /// Ids, and frames a second; at least one.
-    pub(super) models: Vec<(String, u32)>,
+    /// At least one.
+    pub(super) models: Vec<Asked>,
+}
+
+/// A model that users ask for.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) id: String,
+    pub(super) fps: u32,
+    /// Where on the walk the next request without pause begins. It goes on from one measurement to the next, so that
+    /// caches hold what they hold in the long run, and no measurement finds what the one before it had to compute.
+    pub(super) walk: Arc<AtomicU64>,
 }
 
 /// What users saw.
@@ -50,6 +63,8 @@ pub(super) struct Spoken {
     pub(super) frames_per_s: f64,
     /// Of the times of answers, from when they were due to be asked for.
     pub(super) p95: Option<Duration>,
+    /// The same, in the middle.
+    pub(super) median: Option<Duration>,
     /// Part of requests that were not answered.
     pub(super) failed: f64,
     /// What the last one was told.
@@ -82,7 +97,7 @@ impl Window {
 impl Crowd {
     /// Conversations that speak as many frames a second on average.
     pub(super) fn users_for(&self, frames_per_s: f64) -> u64 {
-        let fps: u32 = self.models.iter().map(|(_, fps)| fps).sum();
+        let fps: u32 = self.models.iter().map(|model| model.fps).sum();
         let fps = f64::from(fps) / self.models.len().max(1) as f64;
         let of_one = fps * SPEAKING.as_secs_f64() / TURN.as_secs_f64();
         #[expect(
@@ -106,12 +121,14 @@ impl Crowd {
         for n in 0..n_users.max(1) {
             let user = self.user(n as u64, &counts, window);
             users.spawn(async move {
-                for n in 0.. {
+                loop {
                     let now = Instant::now();
                     if !window.has(now) {
                         return;
                     }
-                    if !user.ask(n * u64::from(BATCH), BATCH, now).await {
+                    let step = u64::from(BATCH);
+                    let first = user.model.walk.fetch_add(step, Ordering::Relaxed);
+                    if !user.ask(first, BATCH, now).await {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -140,11 +157,9 @@ impl Crowd {
 
     fn user(&self, n: u64, counts: &Arc<Mutex<Counts>>, window: Window) -> User {
         let place = |len: usize| usize_of(n) % len.max(1);
-        let (model_id, fps) = self.models[place(self.models.len())].clone();
         User {
             client: self.clients[place(self.clients.len())].clone(),
-            model_id,
-            fps: fps.max(1),
+            model: self.models[place(self.models.len())].clone(),
             offset: n * 977,
             counts: Arc::clone(counts),
             window,
@@ -155,8 +170,7 @@ impl Crowd {
 #[derive(Clone)]
 struct User {
     client: Client,
-    model_id: String,
-    fps: u32,
+    model: Asked,
     /// Where it begins in the voice, frames.
     offset: u64,
     counts: Arc<Mutex<Counts>>,
@@ -166,7 +180,7 @@ struct User {
 impl User {
     async fn converse(self, phase: Duration) {
         let mut asking = JoinSet::new();
-        for (at, first, n_frames) in requests(phase, self.fps, self.window.to) {
+        for (at, first, n_frames) in requests(phase, self.model.fps, self.window.to) {
             let due = self.window.start + at;
             sleep_until(due).await;
             let user = self.clone();
@@ -185,9 +199,9 @@ impl User {
         let mut counts = lock(&self.counts);
         let failure = match answer {
             Ok(Ok(answer)) => {
-                if self.window.has(done) {
-                    counts.frames += answer.frames.len() as u64;
-                }
+                // Those under way at the end count, too, as does the time that they take: of slow networks there may be
+                // no others.
+                counts.frames += answer.frames.len() as u64;
                 if self.window.has(due) {
                     counts.times.push(done - due);
                 }
@@ -204,11 +218,11 @@ impl User {
     }
 
     fn request(&self, first: u64, n_frames: u32) -> InferBatchCompositeRequest {
-        let place = |frame: u64| frame * u64::from(RATE_HZ) / u64::from(self.fps);
+        let place = |frame: u64| frame * u64::from(RATE_HZ) / u64::from(self.model.fps.max(1));
         let from = self.offset + first;
         let samples = place(from)..place(from + u64::from(n_frames + 2 * CONTEXT));
         InferBatchCompositeRequest {
-            model_id: self.model_id.clone(),
+            model_id: self.model.id.clone(),
             audio: Some(Audio::Pcm(Pcm {
                 samples: samples.flat_map(|n| voice(n).to_le_bytes()).collect(),
                 sample_rate_hz: RATE_HZ,
@@ -228,12 +242,14 @@ impl Counts {
         counts.times.sort_unstable();
         let n = counts.times.len();
         let n_all = n as u64 + counts.n_failed;
+        let at = |percent: usize| {
+            let place = (n * percent).div_ceil(100).saturating_sub(1);
+            counts.times.get(place).copied()
+        };
         Spoken {
             frames_per_s: counts.frames as f64 / time.as_secs_f64(),
-            p95: counts
-                .times
-                .get((n * 95).div_ceil(100).saturating_sub(1))
-                .copied(),
+            p95: at(95),
+            median: at(50),
             failed: counts.n_failed as f64 / n_all.max(1) as f64,
             failure: counts.failure,
         }
@@ -246,6 +262,7 @@ fn requests(
     fps: u32,
     end: Duration,
 ) -> impl Iterator<Item = (Duration, u64, u32)> + Send {
+    let fps = fps.max(1);
     let frames =
         |time: Duration| u64::try_from(time.as_micros()).unwrap_or(0) * u64::from(fps) / 1_000_000;
     let whole = frames(SPEAKING).max(1);
@@ -330,6 +347,7 @@ mod tests {
         });
         let said = Counts::take(&counts, Duration::from_secs(2));
         assert_eq!(said.p95, Some(Duration::from_millis(95)));
+        assert_eq!(said.median, Some(Duration::from_millis(50)));
         assert!((said.failed - 0.2).abs() < 1e-9 && (said.frames_per_s - 25.0).abs() < 1e-9);
         assert_eq!(Counts::take(&counts, Duration::from_secs(1)).p95, None);
     }

@@ -9,7 +9,7 @@ mod load;
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use lipsync_registry::ModelStatus;
 use lipsync_worker_pool::PoolError;
 
 use crate::{
-    Config, EngineLoader, RunningServer, Server, StartError,
+    Config, EngineLoader, RunningServer, Server, StartError, adapt,
     config::{ConfigError, WorkerCount, n_cores},
     telemetry::MemoryFigures,
     tenants::Tenants,
@@ -28,7 +28,7 @@ use crate::{
 
 pub use advice::{Caches, Capacity, Findings, Tried};
 use advice::{fewest_near_best, suggested_caches};
-use load::{Crowd, Spoken};
+use load::{Asked, Crowd, Spoken};
 
 /// The 95th percentile of the time of an answer that conversations may have.
 pub const GOAL: Duration = Duration::from_millis(200);
@@ -42,12 +42,17 @@ const MAX_ON_GPUS: usize = 8;
 const BATCHES: [usize; 4] = [8, 16, 32, 64];
 /// Part of the time that is for the numbers of workers and the batches.
 const FIRST_PART: f64 = 0.4;
-/// What one number of workers is measured for, at least and at most.
+/// What one number of workers is measured for in one round, at least and at most.
 const ONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// Before that, for caches to fill.
-const WARM_UP: Duration = Duration::from_secs(1);
-/// What the caches that are proposed are filled for.
-const FILLING: Duration = Duration::from_secs(4);
+/// Before that, for what was under way to end; and what a request alone is measured for.
+const SETTLING: Duration = Duration::from_secs(1);
+/// Rounds over all numbers of workers, up and down, where there is time: the best of each counts, because what else goes
+/// on in a machine only takes speed.
+const MAX_ROUNDS: u32 = 3;
+/// Part of the time for caches to fill, each time, and how long that takes at most.
+const FILLING: (f64, Duration) = (0.1, Duration::from_secs(40));
+/// Caches are full when they gain less than this part in a second.
+const FULL: f64 = 0.01;
 
 /// Why nothing was found.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +84,9 @@ pub enum TuneError {
     /// The number of workers cannot be changed.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// A task has panicked.
+    #[error(transparent)]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 /// Measures a configuration on this machine.
@@ -98,6 +106,8 @@ struct Bench {
     running: RunningServer,
     clients: Vec<Client>,
     models: Vec<ModelStatus>,
+    /// How far each model was asked for.
+    walks: Vec<Arc<AtomicU64>>,
 }
 
 impl Tuner<'_> {
@@ -118,9 +128,12 @@ impl Tuner<'_> {
         // Whatever is configured: what an entry takes is to be seen.
         let visual_bytes = Some(memory_bytes() / 8);
         let first = self.start(most, visual_bytes, &mut broken).await?;
-        let one = self.limit.mul_f64(FIRST_PART) / u32::try_from(candidates.len()).unwrap_or(1);
-        let one = one.saturating_sub(WARM_UP).clamp(ONE.0, ONE.1);
-        let tried = first.try_workers(&candidates, one, self.progress).await?;
+        let filling = self.limit.mul_f64(FILLING.0).min(FILLING.1);
+        first.fill(most, filling).await?;
+        let (one, n_rounds) = self.rounds(candidates.len());
+        let tried = first
+            .try_workers(&candidates, (one, n_rounds), self.progress)
+            .await?;
         let n_workers = fewest_near_best(&tried);
         let caches = suggested_caches(&first.models(), first.visual_cache(), memory_bytes());
         first.running.shut_down().await;
@@ -128,13 +141,14 @@ impl Tuner<'_> {
         (self.progress)("filling caches");
         let visual_bytes = caches.as_ref().map(|caches| caches.visual_bytes);
         let bench = self.start(n_workers, visual_bytes, &mut Vec::new()).await?;
-        bench.saturate(n_workers, FILLING).await?;
+        bench.fill(n_workers, filling).await?;
         let with_cache = bench.saturate(n_workers, one).await?;
         let batches = bench.try_batches(one, self.progress).await?;
         bench.running.shared().registry.limit_caches(0);
+        bench.saturate(n_workers, SETTLING).await?;
         let without_cache = bench.saturate(n_workers, one).await?;
         bench.running.shared().registry.limit_caches(100);
-        bench.saturate(n_workers, FILLING / 2).await?;
+        bench.fill(n_workers, filling).await?;
         let deadline = begun + self.limit;
         let capacity = bench
             .find_capacity(with_cache, deadline, self.progress)
@@ -156,6 +170,17 @@ impl Tuner<'_> {
         };
         bench.running.shut_down().await;
         Ok(findings)
+    }
+
+    /// How long a number of workers is measured, how often.
+    fn rounds(&self, n_candidates: usize) -> (Duration, u32) {
+        let of_each = self.limit.mul_f64(FIRST_PART) / u32::try_from(n_candidates).unwrap_or(1);
+        let rest = 2 * SETTLING;
+        let fit = of_each.as_secs_f64() / (rest + ONE.1).as_secs_f64();
+        let n_rounds = (1..=MAX_ROUNDS).rev().find(|&n| f64::from(n) <= fit);
+        let n_rounds = n_rounds.unwrap_or(1);
+        let one = (of_each / n_rounds).saturating_sub(rest);
+        (one.clamp(ONE.0, ONE.1), n_rounds)
     }
 
     fn candidates(&self) -> Vec<usize> {
@@ -203,8 +228,10 @@ impl Tuner<'_> {
         for _ in 0..N_CONNECTIONS {
             clients.push(ConnectOptions::new().connect(&address).await?);
         }
+        let models = load_models(&running, broken).await;
         let bench = Bench {
-            models: load_models(&running, broken).await,
+            walks: models.iter().map(|_| Arc::default()).collect(),
+            models,
             clients,
             running,
         };
@@ -238,15 +265,14 @@ async fn load_models(
 
 impl Bench {
     fn crowd(&self) -> Crowd {
-        let models = self.models.iter();
+        let models = self.models.iter().zip(&self.walks);
         Crowd {
             clients: self.clients.clone(),
             models: models
-                .map(|model| {
-                    (
-                        model.id.to_string(),
-                        model.info.map_or(25, |info| info.fps.get()),
-                    )
+                .map(|(model, walk)| Asked {
+                    id: model.id.to_string(),
+                    fps: model.info.map_or(25, |info| info.fps.get()),
+                    walk: Arc::clone(walk),
                 })
                 .collect(),
         }
@@ -274,36 +300,61 @@ impl Bench {
         }
     }
 
+    /// Asks until caches hold what they will, or the time is over.
+    async fn fill(&self, n_workers: usize, longest: Duration) -> Result<(), TuneError> {
+        let end = Instant::now() + longest;
+        let n_held = || self.visual_cache().resident_frames as f64;
+        loop {
+            let before = n_held();
+            self.saturate(n_workers, SETTLING).await?;
+            if n_held() <= before * (1.0 + FULL) || Instant::now() >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Measures each number of workers in rounds, of which the best counts.
     async fn try_workers(
         &self,
         candidates: &[usize],
-        time: Duration,
+        (time, n_rounds): (Duration, u32),
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Vec<Tried>, TuneError> {
-        let mut tried = Vec::new();
-        // From the most, which are there, down.
-        for &n_workers in candidates.iter().rev() {
-            progress(&format!("{n_workers} workers"));
-            self.keep_workers(n_workers).await?;
-            self.saturate(n_workers, WARM_UP).await?;
-            tried.push(Tried {
-                setting: n_workers,
-                frames_per_s: self.saturate(n_workers, time).await?,
-            });
+        let none = |&setting: &usize| Tried {
+            setting,
+            frames_per_s: 0.0,
+            alone: None,
+        };
+        let mut tried: Vec<Tried> = candidates.iter().map(none).collect();
+        for round in 0..n_rounds {
+            // From the most, which are there, down, and up again.
+            let n = tried.len();
+            for step in 0..n {
+                let place = if round % 2 == 0 { n - 1 - step } else { step };
+                let of = &mut tried[place];
+                progress(&format!("{} workers", of.setting));
+                self.have_workers(of.setting).await?;
+                self.saturate(of.setting, SETTLING).await?;
+                let frames_per_s = self.saturate(of.setting, time).await?;
+                of.frames_per_s = of.frames_per_s.max(frames_per_s);
+                let alone = self.crowd().saturate(1, SETTLING).await.median;
+                of.alone = of.alone.into_iter().chain(alone).min();
+            }
         }
-        tried.reverse();
         Ok(tried)
     }
 
-    /// Lets workers go until there are as many as this.
-    async fn keep_workers(&self, n_workers: usize) -> Result<(), TuneError> {
+    /// Has workers join or leave until there are as many as this.
+    async fn have_workers(&self, n_workers: usize) -> Result<(), TuneError> {
         let pool = &self.running.shared().pipeline.workers;
-        let stats = pool.stats();
-        let here = stats.workers.iter().enumerate();
-        let here: Vec<usize> = here.filter(|(_, w)| w.is_here).map(|(n, _)| n).collect();
-        for &worker in here.iter().skip(n_workers) {
-            pool.leave_worker(worker)?;
-        }
+        let mut devices: Vec<_> = pool.stats().workers.iter().map(|of| of.device).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let changing = Arc::clone(pool);
+        let changed = tokio::task::spawn_blocking(move || {
+            adapt::have_workers(&changing, &devices, n_workers)
+        });
+        changed.await??;
         // They finish a batch first.
         while pool.stats().n_workers() > n_workers {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -333,6 +384,7 @@ impl Bench {
             tried.push(Tried {
                 setting: max_frames,
                 frames_per_s: said.frames_per_s,
+                alone: None,
             });
         }
         pool.limit_batches(usize::MAX)?;

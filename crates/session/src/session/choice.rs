@@ -5,20 +5,11 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::{
     SessionFault,
-    batch::{Batch, Shot},
+    batch::{BATCH_FRAMES, Batch, FIRST_FRAMES, PACED_FRAMES, Shot, TOO_LATE},
     fade::follow,
     outbox::Cursor,
     pace::FRAME_BUFFER,
 };
-
-/// Frames of the first batch of a segment: few, so that something is seen soon.
-pub const FIRST_FRAMES: usize = 2;
-/// Frames of the batches after it.
-const BATCH_FRAMES: usize = 8;
-/// The same where frames leave at their time: others wait for the workers, too.
-pub const PACED_FRAMES: usize = 4;
-/// Frames that would leave so late are shown without the network, until the clock is caught up with.
-pub const TOO_LATE: Duration = Duration::from_millis(120);
 
 impl<P, E: From<SessionFault>> Session<P, E> {
     /// How many frames should be made next, if there are as many.

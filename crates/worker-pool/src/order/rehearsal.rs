@@ -219,7 +219,7 @@ impl Rehearsal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Recovery, Scheduling};
+    use crate::{Recovery, Scheduling, order::policy::TURN};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -241,7 +241,8 @@ mod tests {
             device: Device::Cpu,
             n_frames,
             claim,
-            frame_cost: 20 * MS,
+            // Five are a turn.
+            frame_cost: TURN / 5,
             macs: 0,
         }
     }
@@ -284,13 +285,13 @@ mod tests {
         let mut pool = pool(1, 2);
         pool.submit(job(5, Claim::default()), now).unwrap();
         assert_eq!(handed(&mut pool, now).len(), 1);
-        pool.submit(job(5, Claim::default()), now).unwrap();
+        pool.submit(job(10, Claim::default()), now).unwrap();
         let hurried = Claim {
-            max_wait: Some(50 * MS),
+            max_wait: Some(TURN),
             ..Claim::default()
         };
         let refused = pool.submit(job(1, hurried), now).unwrap_err();
-        assert!(matches!(refused, PoolError::WaitTooLong { expected, .. } if expected == 100 * MS));
+        assert!(matches!(refused, PoolError::WaitTooLong { expected, .. } if expected == 2 * TURN));
         pool.submit(job(5, Claim::default()), now).unwrap();
         let refused = pool.submit(job(5, Claim::default()), now).unwrap_err();
         assert!(matches!(refused, PoolError::QueueFull { capacity: 2 }));

@@ -104,6 +104,26 @@ impl<'a, E: Element> Input<'a, E> {
     }
 }
 
+/// Columns and rows of the tiles of a block.
+fn tile_of<E: Element>(
+    limits: &StripLimits,
+    (shapes, vectors, n_weights): ([Shape; 2], (usize, usize), usize),
+    is_streamed: bool,
+) -> (usize, usize) {
+    let out = shapes[1];
+    let columns = if is_streamed {
+        out.w
+    } else {
+        limits.columns::<E>(shapes, vectors, n_weights)
+    };
+    let rows = if columns == out.w {
+        limits.rows::<E>(shapes, vectors, n_weights)
+    } else {
+        StripLimits::TILE_ROWS.min(out.h)
+    };
+    (columns, rows)
+}
+
 impl<E: Element> Block<E> {
     /// Packs the nodes of a block.
     pub fn pack(isa: Isa, graph: &Graph, nodes: BlockNodes, options: &PlanOptions) -> Option<Self> {
@@ -130,16 +150,7 @@ impl<E: Element> Block<E> {
                 .inputs
                 .contains(&graph.nodes[nodes.convs[0]].inputs[0]);
         let block = ([shape, out], (vectors, stride), n_weights);
-        let tile_columns = if is_streamed {
-            out.w
-        } else {
-            limits.columns::<E>(block.0, block.1, block.2)
-        };
-        let strip_rows = if tile_columns == out.w {
-            limits.rows::<E>(block.0, block.1, block.2)
-        } else {
-            StripLimits::TILE_ROWS.min(out.h)
-        };
+        let (tile_columns, strip_rows) = tile_of::<E>(limits, block, is_streamed);
         let lift = match nodes.lift {
             Some(node) => {
                 let low = graph.shapes[graph.nodes[node].inputs[0]];

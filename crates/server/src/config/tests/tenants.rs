@@ -235,7 +235,7 @@ fn a_wrong_type_is_refused_at_the_value_whatever_the_key() {
     for (path, _) in RawTenant::KEYS {
         let name = path.rsplit('.').next().unwrap();
         let line = match path.replace("tenants.<id>.", "").as_str() {
-            "models" => "    models: {is: a list}".to_owned(),
+            "models" | "certificates" => format!("    {name}: {{is: a list}}"),
             path if path.contains("keys.") => format!("    keys:\n      k:\n        {name}: [1]"),
             path if path.contains("defaults.") => {
                 format!("    defaults:\n      mira:\n        {name}: [1]")

@@ -26,11 +26,11 @@ fn check(graph: &Graph, about: &str) {
         for (bound, result) in [
             (
                 1e-5,
-                same_result::<f32>(graph, (isa, Products::Stored), &[input.clone()]),
+                same_result::<f32>(graph, (isa, Products::Stored), std::slice::from_ref(&input)),
             ),
             (
                 0.02,
-                same_result::<Bf16>(graph, (isa, Products::Stored), &[input.clone()]),
+                same_result::<Bf16>(graph, (isa, Products::Stored), std::slice::from_ref(&input)),
             ),
         ] {
             assert_eq!(result.len(), expected.len());
