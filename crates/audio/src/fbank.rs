@@ -20,9 +20,11 @@ use std::{
 };
 
 use lipsync_core::family::PatchForm;
-use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use realfft::{RealFftPlanner, RealToComplex};
 
 use filters::BandFilters;
+
+use crate::spectrum::{Spectrum, drain_windows};
 
 /// Bands of a row.
 pub const N_BANDS: usize = match PatchForm::WENET {
@@ -91,12 +93,9 @@ impl FbankStream {
     }
 
     fn drain_rows(&mut self, rows: &mut Vec<f32>) {
-        let mut start = 0;
-        while let Some(samples) = self.recent.get(start..start + WINDOW) {
+        drain_windows(&mut self.recent, (WINDOW, HOP), |samples| {
             self.row.append(samples, rows);
-            start += HOP;
-        }
-        self.recent.drain(..start);
+        });
     }
 }
 
@@ -145,22 +144,18 @@ impl Tables {
 /// Makes one row, and owns the memory for it.
 struct RowMaker {
     tables: &'static Tables,
-    windowed: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
+    spectrum: Spectrum,
     powers: Vec<f64>,
-    scratch: Vec<Complex<f64>>,
 }
 
 impl RowMaker {
     fn new() -> Self {
         let tables = Tables::shared();
-        let spectrum = tables.fft.make_output_vec();
+        let spectrum = Spectrum::new(&tables.fft);
         Self {
             tables,
-            windowed: tables.fft.make_input_vec(),
-            powers: vec![0.0; spectrum.len()],
+            powers: vec![0.0; spectrum.n_bins()],
             spectrum,
-            scratch: tables.fft.make_scratch_vec(),
         }
     }
 
@@ -168,18 +163,17 @@ impl RowMaker {
     fn append(&mut self, samples: &[f64], rows: &mut Vec<f32>) {
         let mean = samples.iter().sum::<f64>() / WINDOW as f64;
         let mut previous = samples.first().map_or(0.0, |first| first - mean);
-        let (windowed, padding) = self.windowed.split_at_mut(WINDOW);
-        for ((out, sample), weight) in windowed.iter_mut().zip(samples).zip(&self.tables.povey) {
-            let sample = sample - mean;
-            *out = (sample - PRE_EMPHASIS * previous) * weight;
-            previous = sample;
-        }
-        padding.fill(0.0);
-        self.tables
-            .fft
-            .process_with_scratch(&mut self.windowed, &mut self.spectrum, &mut self.scratch)
-            .expect("the plan made these buffers");
-        for (power, bin) in self.powers.iter_mut().zip(&self.spectrum) {
+        let bins = self.spectrum.of(|windowed| {
+            let (windowed, padding) = windowed.split_at_mut(WINDOW);
+            for ((out, sample), weight) in windowed.iter_mut().zip(samples).zip(&self.tables.povey)
+            {
+                let sample = sample - mean;
+                *out = (sample - PRE_EMPHASIS * previous) * weight;
+                previous = sample;
+            }
+            padding.fill(0.0);
+        });
+        for (power, bin) in self.powers.iter_mut().zip(bins) {
             *power = bin.norm_sqr();
         }
         let bands = self.tables.filters.apply(&self.powers);

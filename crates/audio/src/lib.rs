@@ -30,6 +30,7 @@ pub mod patch_windows;
 pub mod pcm;
 pub mod resample;
 pub mod silence;
+mod spectrum;
 pub mod steps;
 #[cfg(test)]
 mod testing;

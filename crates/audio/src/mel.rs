@@ -19,9 +19,11 @@ use std::{
 };
 
 use lipsync_core::family::PatchForm;
-use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use realfft::{RealFftPlanner, RealToComplex};
 
 use filters::MelFilters;
+
+use crate::spectrum::{Spectrum, drain_windows};
 
 /// Mel bands of a row.
 pub const N_MELS: usize = AVE_PATCH[0];
@@ -95,12 +97,9 @@ impl MelStream {
     }
 
     fn drain_rows(&mut self, rows: &mut Vec<f32>) {
-        let mut start = 0;
-        while let Some(samples) = self.recent.get(start..start + WINDOW) {
+        drain_windows(&mut self.recent, (WINDOW, HOP), |samples| {
             self.row.append(samples, rows);
-            start += HOP;
-        }
-        self.recent.drain(..start);
+        });
     }
 }
 
@@ -143,35 +142,29 @@ impl Plan {
 /// Makes one row, and owns the memory for it.
 struct RowMaker {
     plan: &'static Plan,
-    windowed: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
+    spectrum: Spectrum,
     magnitudes: Vec<f64>,
-    scratch: Vec<Complex<f64>>,
 }
 
 impl RowMaker {
     fn new() -> Self {
         let plan = Plan::shared();
-        let spectrum = plan.fft.make_output_vec();
+        let spectrum = Spectrum::new(&plan.fft);
         Self {
             plan,
-            windowed: plan.fft.make_input_vec(),
-            magnitudes: vec![0.0; spectrum.len()],
+            magnitudes: vec![0.0; spectrum.n_bins()],
             spectrum,
-            scratch: plan.fft.make_scratch_vec(),
         }
     }
 
     /// Appends the row of 800 pre-emphasised samples.
     fn append(&mut self, samples: &[f64], rows: &mut Vec<f32>) {
-        for ((out, sample), weight) in self.windowed.iter_mut().zip(samples).zip(&self.plan.hann) {
-            *out = sample * weight;
-        }
-        self.plan
-            .fft
-            .process_with_scratch(&mut self.windowed, &mut self.spectrum, &mut self.scratch)
-            .expect("the plan made these buffers");
-        for (magnitude, bin) in self.magnitudes.iter_mut().zip(&self.spectrum) {
+        let bins = self.spectrum.of(|windowed| {
+            for ((out, sample), weight) in windowed.iter_mut().zip(samples).zip(&self.plan.hann) {
+                *out = sample * weight;
+            }
+        });
+        for (magnitude, bin) in self.magnitudes.iter_mut().zip(bins) {
             *magnitude = bin.norm();
         }
         let bands = self.plan.filters.apply(&self.magnitudes);

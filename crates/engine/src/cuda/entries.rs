@@ -16,8 +16,8 @@ use crate::EngineError;
 /// Slots of the first slab of a pool. Each further slab has twice as many as the one before: few avatars take little
 /// memory, many avatars few slabs.
 const FIRST_SLOTS: usize = 4;
-/// Slots of a slab, at most: a bit each.
-const MAX_SLOTS: usize = 64;
+/// How often they double: a slab has a bit for each of 64 slots.
+const MAX_DOUBLINGS: usize = 4;
 /// Bytes of a slab, at most, as long as two entries fit.
 const MAX_SLAB_BYTES: usize = 32 << 20;
 
@@ -75,11 +75,8 @@ impl EntryPools {
 
 /// Slots of the slab that comes after `n_slabs` others.
 fn slots_of_next(n_slabs: usize, entry_bytes: usize) -> usize {
-    let doubled = u32::try_from(n_slabs)
-        .ok()
-        .and_then(|n| FIRST_SLOTS.checked_shl(n));
-    let that_fit = (MAX_SLAB_BYTES / entry_bytes.max(1)).clamp(1, MAX_SLOTS);
-    doubled.unwrap_or(MAX_SLOTS).clamp(1, that_fit)
+    let that_fit = MAX_SLAB_BYTES / entry_bytes.max(1);
+    (FIRST_SLOTS << n_slabs.min(MAX_DOUBLINGS)).min(that_fit.max(1))
 }
 
 /// Bytes that a pool takes on the device for `n` entries that come one after the other.
@@ -215,6 +212,15 @@ mod tests {
             drop((entries, pool));
             assert_eq!(device.used_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn slabs_grow_to_the_largest_and_stay_so() {
+        let of = |entry_bytes, n_slabs| (0..n_slabs).map(move |n| slots_of_next(n, entry_bytes));
+        assert_eq!(Vec::from_iter(of(1, 6)), [4, 8, 16, 32, 64, 64]);
+        assert!(of(1, 200).skip(4).all(|n| n == 64));
+        assert!(of(BYTES, 200).skip(2).all(|n| n == 10));
+        assert!(of(2 * MAX_SLAB_BYTES, 200).all(|n| n == 1));
     }
 
     #[test]

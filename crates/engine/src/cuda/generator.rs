@@ -121,12 +121,11 @@ impl CudaGenerator {
         let mut memory = workspace.take_faces();
         let worker = workspace.on(&self.cuda)?;
         let done = self.infer_on(worker, frames, (faces, &mut memory));
-        workspace.give_faces(memory);
-        let worker = workspace.on(&self.cuda)?;
         if let Err(EngineError::OutOfMemory { .. }) = done {
             worker.release();
             self.entries.release_empty();
         }
+        workspace.give_faces(memory);
         done
     }
 

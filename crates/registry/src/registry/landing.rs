@@ -10,7 +10,7 @@ use lipsync_core::{ModelId, saturate::millis};
 use lipsync_engine::Device;
 
 use super::Shared;
-use crate::{Model, ModelConfig, PrecisionInUse, RegistryError, book::Job, entry::State, lock};
+use crate::{Model, ModelConfig, PrecisionReason, RegistryError, book::Job, entry::State, lock};
 
 pub(super) const PANICKED: RegistryError = RegistryError::Panicked {
     what: "loading the model",
@@ -124,7 +124,8 @@ pub(super) enum Report {
     Ready {
         device: Device,
         weights_bytes: u64,
-        precision: Box<PrecisionInUse>,
+        precision: String,
+        reason: PrecisionReason,
     },
     Failed {
         detail: String,
@@ -137,7 +138,8 @@ impl Report {
             Ok(model) => Self::Ready {
                 device: model.generator.device(),
                 weights_bytes: model.weights_bytes(),
-                precision: Box::new(model.precision().clone()),
+                precision: model.precision().name(),
+                reason: model.precision().reason,
             },
             Err(error) => Self::Failed {
                 detail: error.detail(),
@@ -152,8 +154,8 @@ impl Report {
                 device,
                 weights_bytes,
                 precision,
+                reason,
             } => {
-                let (precision, reason) = (precision.name(), precision.reason);
                 tracing::info!(model = %id, %device, load_ms, weights_bytes, precision, %reason, "model ready");
             }
             Self::Failed { detail } => {
