@@ -15,28 +15,13 @@ out=${OUT:-$root/out/live}
 bin=${CARGO_TARGET_DIR:-$root/target}/release
 mkdir -p "$out"
 
-server_pid=
-stop_server() {
-  [ -z "$server_pid" ] || { kill "$server_pid" && wait "$server_pid" || true; } 2>/dev/null
-  server_pid=
-}
-trap stop_server EXIT
+# shellcheck source=server.sh
+source "$root/tools/bench/server.sh"
 
 # start_server CORES WORKERS: sets `address`.
 start_server() {
   LIPSYNC_SERVER__PORT=127.0.0.1:0 LIPSYNC_SERVER__WORKER_COUNT=$2 LIPSYNC_OPERATIONS__ENABLED=false \
-    taskset -c "$1" "$bin/lipsync-server" --config "$root/config.yaml" > "$out/server.txt" 2> "$out/server.log" &
-  server_pid=$!
-  address=
-  for _ in $(seq 300); do
-    address=$(sed -n 's/^ *gRPC *\([0-9.:]*\).*/\1/p' "$out/server.txt")
-    [ -z "$address" ] || return 0
-    kill -0 "$server_pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  echo "the server did not start:" >&2
-  cat "$out/server.log" >&2
-  exit 1
+    serve taskset -c "$1" "$bin/lipsync-server" --config "$root/config.yaml"
 }
 
 # One session whose every frame must come, and be right.

@@ -13,12 +13,8 @@ out=${OUT:-$root/out/tune}
 bin=${CARGO_TARGET_DIR:-$root/target}/release
 mkdir -p "$out"
 
-server_pid=
-stop_server() {
-  [ -z "$server_pid" ] || { kill "$server_pid" && wait "$server_pid" || true; } 2>/dev/null
-  server_pid=
-}
-trap stop_server EXIT
+# shellcheck source=server.sh
+source "$root/tools/bench/server.sh"
 
 measure() {
   # Without packs, frames are read from files and coded anew, which is not how anybody serves them.
@@ -32,17 +28,7 @@ start_server() {
   { cat "$out/tuned.yaml"; printf 'models_root: %s/assets/avatars\n' "$root"
     sed -n '/^models:/,/^# Who may call/{/^# Who/!p}' "$root/config.yaml"; } > "$out/config.yaml"
   LIPSYNC_SERVER__PORT=127.0.0.1:0 LIPSYNC_SERVER__PEER_SHARE_PERCENT=100 LIPSYNC_OPERATIONS__ENABLED=false \
-    "$bin/lipsync-server" --config "$out/config.yaml" > "$out/server.txt" 2> "$out/server.log" &
-  server_pid=$!
-  for _ in $(seq 300); do
-    address=$(sed -n 's/^ *gRPC *\([0-9.:]*\).*/\1/p' "$out/server.txt")
-    [ -z "$address" ] || return 0
-    kill -0 "$server_pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  echo "the server did not start:" >&2
-  cat "$out/server.log" >&2
-  exit 1
+    serve "$bin/lipsync-server" --config "$out/config.yaml"
 }
 
 confirm() {
