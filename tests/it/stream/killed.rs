@@ -132,15 +132,19 @@ async fn five_hundred_killed_sessions_leave_nothing() -> Result<()> {
     until_back_at(&server, before).await
 }
 
-/// Waits until no more tasks and threads live than before: connections take a moment to go, and the
-/// runtime keeps idle threads for ten seconds. Each look opens a connection of its own, so that the
-/// count is never a little too low by chance.
+/// What comes and goes while nobody speaks: the tasks of the connection of the look before, which a busy machine
+/// ends late, and threads for blocking work. The runtime wakes those in turn, so that looking keeps them all.
+const SLACK_TASKS: usize = 12;
+const SLACK_THREADS: usize = 6;
+
+/// Waits until no more tasks and threads live than before, but for what comes and goes: connections take a moment
+/// to go, and the runtime keeps idle threads for ten seconds. One task left by one session in ten would be too much.
 async fn until_back_at(server: &TestServer, before: (usize, Option<usize>)) -> Result<()> {
     let given_up = Instant::now() + PATIENCE;
     loop {
         server.stats().await?;
         let now = (Handle::current().metrics().num_alive_tasks(), n_threads());
-        if now.0 <= before.0 && now.1 <= before.1 {
+        if now.0 <= before.0 + SLACK_TASKS && now.1 <= before.1.map(|n| n + SLACK_THREADS) {
             return Ok(());
         }
         ensure!(
