@@ -19,6 +19,7 @@ pub fn bake(
     threads: Option<NonZeroUsize>,
 ) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
+    config.make_cache_dir()?;
     let ids = models_named(&config, names)?;
     let n_threads = threads
         .or_else(|| thread::available_parallelism().ok())

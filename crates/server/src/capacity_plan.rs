@@ -237,7 +237,10 @@ impl CapacityPlan {
         let n_workers = self.n_workers.div_ceil(n_gpus);
         let (cpu, gpu) = (self.on_cpu(), self.on_gpu());
         writeln!(f, "\non the CPU, audio encoders included: {cpu}")?;
-        writeln!(f, "on each of {n_gpus} GPUs, {n_workers} workers: {gpu}")?;
+        match self.n_gpus {
+            0 | 1 => writeln!(f, "on a GPU, {n_workers} workers: {gpu}")?,
+            _ => writeln!(f, "on each of {n_gpus} GPUs, {n_workers} workers: {gpu}")?,
+        }
         let encoders: u64 = self.models.iter().map(|m| m.encoder_bytes).sum();
         writeln!(
             f,
@@ -257,7 +260,7 @@ impl CapacityPlan {
         match self.n_models_that_fit() {
             Some(n) => write!(
                 f,
-                "fits on each GPU: {n} models as heavy as the heaviest of these, beside arenas and visual cache"
+                "fits on a GPU: {n} models as heavy as the heaviest of these, beside arenas and visual cache"
             ),
             None => write!(f, "no models are configured"),
         }

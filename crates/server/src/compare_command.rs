@@ -26,6 +26,7 @@ pub fn compare_precision(
     n_frames: NonZeroU32,
 ) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
+    config.make_cache_dir()?;
     let ids = models_named(&config, names)?;
     let command = Command {
         registry: in_f32(config.registry),

@@ -127,6 +127,7 @@ fn serve(file: &Path) -> ExitCode {
 
 fn serve_with(file: &Path, log: &Log, stdout: &Output) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
+    config.make_cache_dir()?;
     log.subscribe(&config.logging).context("logging.level")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");

@@ -25,6 +25,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// measured, with 130 if it was interrupted.
 pub fn tune(file: &Path, minutes: NonZeroU32, write: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let config = load(file)?;
+    config.make_cache_dir()?;
     if let Some(path) = write.as_ref().filter(|path| path.exists()) {
         anyhow::bail!(
             "--write {}: it is there already, and is not overwritten",

@@ -341,7 +341,8 @@ fn scan_of(root: PathBuf, follow_links: bool, models: &[ModelConfig]) -> Scan {
 fn cache_dir(raw: Option<&str>, base: &Path) -> Result<Option<PathBuf>, BadValue> {
     const KEY: &str = "cache_dir";
     let folder = raw.map(|path| resolve(KEY, path, base)).transpose()?;
-    let Some(folder) = folder.as_ref().filter(|folder| !folder.is_dir()) else {
+    // One that is missing is made when something is going to be written; see `Config::make_cache_dir`.
+    let Some(folder) = folder.as_ref().filter(|folder| !folder.is_dir() && folder.exists()) else {
         return Ok(folder);
     };
     Err(BadValue {

@@ -197,6 +197,29 @@ impl Config {
         source.again(&text)
     }
 
+    /// Makes the folder `cache_dir`, with those above it, if it is missing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`], if it cannot be made.
+    pub fn make_cache_dir(&self) -> Result<(), ConfigError> {
+        let Some(folder) = &self.registry.cache_dir else {
+            return Ok(());
+        };
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let file = self.source.as_ref().map(|source| source.file.display().to_string());
+            let mistake = Mistake {
+                place: file.unwrap_or_default(),
+                key: "cache_dir".to_owned(),
+                message: format!("the folder {} cannot be made: {error}", folder.display()),
+                excerpt: String::new(),
+            };
+            ConfigError::Refused {
+                mistakes: vec![mistake],
+                warnings: self.warnings.clone(),
+            }
+        })
+    }
+
     /// As [`Config::load_with`], for a text that came from `file`: relative paths count from there.
     ///
     /// # Errors

@@ -391,8 +391,8 @@ fn read_again(source: &Source) -> Result<Config, Refused> {
         };
         return Err((Some(text), refusal));
     }
-    source
-        .again(&text)
+    let read = source.again(&text);
+    read.and_then(|config| config.make_cache_dir().map(|()| config))
         .map_err(|error| (Some(text), Refusal::from(error)))
 }
 

@@ -393,7 +393,7 @@ fn plan_says_what_a_configuration_takes_without_a_gpu() -> Result<()> {
         "a  ",
         "8 workers",
         "85899.3 MB",
-        "fits on each GPU",
+        "fits on a GPU",
     ];
     for word in words {
         assert!(stdout.contains(word), "{word} in {stdout}");

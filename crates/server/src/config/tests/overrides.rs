@@ -61,11 +61,29 @@ fn keys_of_the_top_are_set() {
     ];
     let config = parse_with("cache_dir: /nowhere\nmodels: {a: {path: a}}", &variables).unwrap();
     assert_eq!(config.registry.cache_dir, Some(PathBuf::from(&packs)));
-    let message = parse_with("", &[("LIPSYNC_CACHE_DIR", "/nowhere/at/all")]).unwrap_err();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let message = parse_with("", &[("LIPSYNC_CACHE_DIR", &path("file"))]).unwrap_err();
     assert!(
         message.starts_with("environment variable LIPSYNC_CACHE_DIR: cache_dir: "),
         "{message}"
     );
+    assert!(message.ends_with("is not a folder"), "{message}");
+}
+
+#[test]
+fn a_cache_dir_that_is_missing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let made = parse_with("", &[("LIPSYNC_CACHE_DIR", &path("var/cache/packs"))]).unwrap();
+    assert!(!folder.path().join("var").exists(), "reading makes nothing");
+    made.make_cache_dir().unwrap();
+    made.make_cache_dir().unwrap();
+    assert!(folder.path().join("var/cache/packs").is_dir());
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let within = parse_with("", &[("LIPSYNC_CACHE_DIR", &path("file/packs"))]).unwrap();
+    let message = within.make_cache_dir().unwrap_err().to_string();
+    assert!(message.contains("cache_dir: the folder "), "{message}");
+    assert!(message.contains("file/packs cannot be made: "), "{message}");
 }
 
 #[test]
