@@ -77,7 +77,7 @@ class Attackers:
         self.children = [
             children.start(
                 command,
-                prepare=lambda: os.nice(19),
+                prepare=children.give_way,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

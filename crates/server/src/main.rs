@@ -155,6 +155,11 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     let format = config.logging.format;
     let mut hang_ups = signals::hang_ups()?;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice, &how)).await??;
+    let config = if cudas.is_empty() {
+        within_cores(config)
+    } else {
+        config
+    };
     let announce = |running: &RunningServer| {
         let shared = running.shared();
         tokio::spawn(log.clone().follow(shared.live.watch()));
@@ -165,6 +170,21 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     };
     let ending = process::run(config, cudas, &mut signals, announce).await?;
     Ok(ExitCode::from(ending.exit_code()))
+}
+
+/// The same with no more workers than cores, for the CPU engine: more would do no more work and only take turns at the
+/// cores, so that each batch takes longer.
+fn within_cores(mut config: Config) -> Config {
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if let WorkerCount::Fixed(asked) = config.server.workers
+        && asked > n_cores
+    {
+        tracing::info!(
+            "server.worker_count is {asked}, but a worker on the CPU needs a core of its own: {n_cores} run"
+        );
+        config.server.workers = WorkerCount::Fixed(n_cores);
+    }
+    config
 }
 
 /// In which numbers a model runs, and why.

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lipsync_core::TenantId;
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     error::ServeError,
@@ -15,13 +15,13 @@ use crate::{
 ///
 /// What waits here is bounded by admission: only admitted requests and sessions submit work.
 ///
-/// Work of a live session goes before batch work: of that no more waits for a slot than there are
-/// slots, and what waits there is served in turn. So a session whose work comes to a pool full of
-/// batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of
-/// sessions. Batch work of several tenants or addresses takes turns.
+/// Several tenants or addresses take turns at the slots, however many closures each of them has waiting, and whether
+/// they are of sessions or of calls. Of one of them, work of a live session goes before batch work: of that no more waits
+/// for a slot than there are slots, and what waits there is served as it came. So a session whose work comes to a pool
+/// full of batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of sessions.
 #[derive(Debug, Clone)]
 pub struct CpuPool {
-    slots: Arc<Semaphore>,
+    slots: Arc<Turns>,
     /// What batch work needs before it may wait for a slot; as many as there are slots.
     batch_turns: Arc<Turns>,
     /// Who holds batch work back, one at a time.
@@ -49,7 +49,7 @@ impl CpuPool {
 
     fn with_slots(n_slots: usize) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(n_slots)),
+            slots: Turns::new(n_slots),
             batch_turns: Turns::new(n_slots),
             holder: Arc::default(),
             n_slots,
@@ -87,7 +87,7 @@ impl CpuPool {
         let holder = Arc::clone(&self.holder).lock_owned().await;
         let mut turns = Vec::with_capacity(self.n_slots);
         for _ in 0..self.n_slots {
-            turns.push(self.turn().await?);
+            turns.push(self.turn(&self.batch_turns).await?);
         }
         Ok(Held {
             _turns: turns,
@@ -95,8 +95,8 @@ impl CpuPool {
         })
     }
 
-    async fn turn(&self) -> Result<Turn, ServeError> {
-        let turn = self.batch_turns.take(&self.whose).await;
+    async fn turn(&self, of: &Arc<Turns>) -> Result<Turn, ServeError> {
+        let turn = of.take(&self.whose).await;
         turn.ok_or_else(|| ServeError::internal("nobody passes the turns on"))
     }
 
@@ -112,9 +112,9 @@ impl CpuPool {
         let turn = if self.is_live {
             None
         } else {
-            Some(self.turn().await?)
+            Some(self.turn(&self.batch_turns).await?)
         };
-        let slot = take(&self.slots).await?;
+        let slot = self.turn(&self.slots).await?;
         let task = tokio::task::spawn_blocking(move || {
             // Given back in this order: a session that waits is before the next batch work.
             let _held = (slot, turn);
@@ -154,11 +154,6 @@ impl CpuPool {
             .await?;
         Ok(done.into_iter().flatten().collect())
     }
-}
-
-async fn take(from: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ServeError> {
-    let taken = Arc::clone(from).acquire_owned().await;
-    taken.map_err(ServeError::internal)
 }
 
 impl Default for CpuPool {

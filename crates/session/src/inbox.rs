@@ -7,7 +7,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -115,6 +115,10 @@ enum Queued {
 const MAX_SINGLE_CLEARS: usize = 1024;
 /// Segments that may wait: without audio they take no bytes of the limit.
 const MAX_QUEUED_SEGMENTS: usize = 1024;
+/// Audio of less than this part of a second is a crumb, 5 ms.
+const CRUMBS_PER_SECOND: usize = 200;
+/// So long a crumb waits for more: each piece that is worked on costs a turn at the cores, however short it is.
+const CRUMB_PATIENCE: Duration = Duration::from_millis(5);
 
 impl<E: From<SessionFault>> Inbox<E> {
     /// An empty inbox that holds at most `limit_s` seconds of audio, `second_bytes` each.
@@ -326,6 +330,22 @@ impl<E: From<SessionFault>> Inbox<E> {
     pub(super) fn finish(&mut self, now: Instant) {
         self.end_newest(now);
         self.is_finished = true;
+    }
+
+    /// From when on there is something to work on, if there is anything. What has just come and is hardly any audio waits
+    /// for more for a moment, unless its segment is over.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        let next = self.queue.front()?;
+        Some(match next {
+            Queued::Audio { data, came, .. }
+                if self.queue.len() == 1
+                    && self.newest_is_open
+                    && (1..self.block_bytes / CRUMBS_PER_SECOND).contains(&data.len()) =>
+            {
+                came.began + CRUMB_PATIENCE
+            }
+            Queued::Audio { came, .. } | Queued::End { came, .. } => came.began,
+        })
     }
 
     /// The next thing to work on.

@@ -254,7 +254,9 @@ impl<P, E: From<SessionFault>> Session<P, E> {
             self.outbox.push_end(end);
         }
         let n_slots = self.plan.n_slots();
-        if n_slots < self.batch_frames()
+        let listens = n_slots < self.batch_frames();
+        let ready_at = self.inbox.ready_at().filter(|_| listens);
+        if ready_at.is_some_and(|at| at <= now)
             && let Some(work) = self.inbox.pop()
         {
             return Next::Listen(work);
@@ -262,6 +264,14 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         if !self.is_planned() && self.inbox.is_exhausted() {
             return Next::Exhausted;
         }
+        match self.frame_task(n_slots, now) {
+            Next::Wait(until) => Next::Wait(until.into_iter().chain(ready_at).min()),
+            next => next,
+        }
+    }
+
+    /// The next frames, where there is room for them.
+    fn frame_task(&mut self, n_slots: usize, now: Instant) -> Next {
         let n_frames = if n_slots == 0 { 1 } else { self.batch_frames() };
         if !self.outbox.has_room(n_frames, self.rules.max_queued_frames) {
             return Next::Wait(None);

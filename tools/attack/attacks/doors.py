@@ -287,6 +287,8 @@ def backgrounds_unread(target):
     "session-tiny-messages", growth_mb=96, processes=2, sources=AWAY, honest=("infer", "session")
 )
 def tiny_messages(target):
-    """Sends audio a sample at a time in sessions that are open: every message is read, decoded and put into its place."""
+    """Sends audio a sample at a time in sessions that are open: every message is read, decoded and put into its place. At
+    192 kHz, so that many messages are little speech: whoever sends more speech than others has his share of the workers."""
+    hello = http2.message(wire.text(1, wire.text(1, "mira") + wire.number(3, 192_000)))
     sample = http2.message(wire.text(2, wire.number(1, 1) + wire.text(2, bytes(2))))
-    streams(target, wire.STREAM, 10, http2.message(wire.OPEN), sample * 20)
+    streams(target, wire.STREAM, 10, hello, sample * 20)

@@ -342,7 +342,10 @@ fn cache_dir(raw: Option<&str>, base: &Path) -> Result<Option<PathBuf>, BadValue
     const KEY: &str = "cache_dir";
     let folder = raw.map(|path| resolve(KEY, path, base)).transpose()?;
     // One that is missing is made when something is going to be written; see `Config::make_cache_dir`.
-    let Some(folder) = folder.as_ref().filter(|folder| !folder.is_dir() && folder.exists()) else {
+    let Some(folder) = folder
+        .as_ref()
+        .filter(|folder| !folder.is_dir() && folder.exists())
+    else {
         return Ok(folder);
     };
     Err(BadValue {

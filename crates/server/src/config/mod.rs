@@ -206,7 +206,10 @@ impl Config {
             return Ok(());
         };
         std::fs::create_dir_all(folder).map_err(|error| {
-            let file = self.source.as_ref().map(|source| source.file.display().to_string());
+            let file = self
+                .source
+                .as_ref()
+                .map(|source| source.file.display().to_string());
             let mistake = Mistake {
                 place: file.unwrap_or_default(),
                 key: "cache_dir".to_owned(),

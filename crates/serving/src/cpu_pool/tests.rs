@@ -36,9 +36,11 @@ impl Stage {
 
     /// Work that has taken its place in the pool.
     async fn submit(&self, name: &'static str) -> Run {
-        let pool = match name {
-            "live" => self.pool.live(),
-            name => self.pool.of(TenantId::new(name)),
+        let pool = self.pool.of(TenantId::new(name));
+        let pool = if name.starts_with("live") {
+            pool.live()
+        } else {
+            pool
         };
         let (starts, ends) = (self.starts.clone(), Arc::clone(&self.ends));
         let mut run: Run = Box::pin(async move {
@@ -97,6 +99,25 @@ async fn batch_work_of_several_takes_turns() {
     }
     let order = stage.order(runs).await;
     assert_eq!(order, ["a", "a", "b", "a", "b", "a", "a"]);
+}
+
+/// Whoever floods the pool with sessions keeps nobody else out, neither their sessions nor their calls.
+#[tokio::test]
+async fn sessions_of_several_take_turns() {
+    let mut stage = Stage::new(1);
+    let mut runs = Vec::new();
+    for name in [
+        "live a", "live a", "live a", "live a", "live b", "c", "live b",
+    ] {
+        runs.push(stage.submit(name).await);
+    }
+    let order = stage.order(runs).await;
+    assert_eq!(
+        order,
+        [
+            "live a", "live a", "live b", "c", "live a", "live b", "live a"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -231,3 +231,25 @@ fn a_block_knows_when_its_first_and_its_last_piece_came() {
     };
     assert_eq!((came.began, came.whole), (at(0), at(7)));
 }
+
+#[test]
+fn a_crumb_of_audio_waits_for_more_but_not_for_long() {
+    let began = Instant::now();
+    let mut inbox = Inbox::new(32_000, 60);
+    assert_eq!(inbox.ready_at(), None);
+    inbox.push_audio(1, &[0; 2], began).unwrap();
+    inbox
+        .push_audio(1, &[0; 2], began + Duration::from_millis(4))
+        .unwrap();
+    assert_eq!(inbox.ready_at(), Some(began + CRUMB_PATIENCE));
+    // 5 ms are no crumb.
+    inbox
+        .push_audio(1, &[0; 156], began + Duration::from_millis(4))
+        .unwrap();
+    assert_eq!(inbox.ready_at(), Some(began));
+    assert!(inbox.pop().is_some());
+    // Nothing more comes of a segment that has ended.
+    inbox.push_audio(1, &[0; 2], began).unwrap();
+    inbox.end_segment(1, began).unwrap();
+    assert_eq!(inbox.ready_at(), Some(began));
+}

@@ -23,9 +23,8 @@ pub(crate) const MAX_LOAD: usize = 2;
 pub(crate) const MIN_SHARED_FRAMES: usize = 16;
 
 /// On the CPU, what a chunk may take of a processor before the worker looks at who else waits. One of these is what a
-/// job finds before it, and it takes longer where more workers than cores run at once. A chunk costs some 50 us beside
-/// its frames.
-pub(crate) const TURN: Duration = Duration::from_millis(30);
+/// job finds before it. A chunk costs some 50 us beside its frames.
+pub(crate) const TURN: Duration = Duration::from_millis(15);
 
 /// What a tenant that was idle may claim of the time in which others were served.
 pub(crate) const CLAIM: Duration = Duration::from_millis(100);

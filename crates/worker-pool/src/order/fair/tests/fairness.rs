@@ -320,7 +320,7 @@ fn what_is_urgent_waits_for_one_batch_and_what_is_not_still_gets_a_tenth() {
         .at(Priority::High)
         .runs(0, 1, 20 * MS);
     // Batches are cut to a turn, but for a frame that takes longer than that.
-    for (n_frames, frame_time, batch) in [(8, 20 * MS, TURN), (2, 300 * MS, 300 * MS)] {
+    for (n_frames, frame_time, batch) in [(8, 5 * MS, TURN), (2, 300 * MS, 300 * MS)] {
         let normal = Sender::new("a", 1, Demand::Backlog(50)).runs(1, n_frames, frame_time);
         let low = Sender::new("b", 1, Demand::Backlog(50))
             .at(Priority::Low)
