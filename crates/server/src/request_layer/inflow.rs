@@ -7,12 +7,13 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use lipsync_serving::admission::Upload;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 
 use super::{
@@ -28,6 +29,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// them may do so without ever having to wait.
 const MESSAGES_A_TURN: u32 = 4;
 
+/// What a message costs of its call's time. A thousand a second are speech in pieces of 10 ms at ten times its pace, and a
+/// message of one sample costs as much to read and to put into its place as one of a second.
+const MESSAGE_TIME: Duration = Duration::from_millis(1);
+
+/// So much may come ahead of that time: a thousand messages.
+const MESSAGES_AHEAD: Duration = Duration::from_secs(1);
+
 /// A body whose messages come whole.
 pub(super) struct Inflow {
     body: Body,
@@ -37,6 +45,7 @@ pub(super) struct Inflow {
     whole: Whole,
     /// In this turn.
     n_taken: u32,
+    rate: Rate,
     late: Late,
     upload: Arc<Upload>,
     withdrawn: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -62,6 +71,37 @@ struct Late {
     is_set: bool,
 }
 
+/// How many messages a second are taken; more wait.
+struct Rate {
+    /// When all that were taken would have come at the slowest rate that is never held up.
+    paid_until: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Rate {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self {
+            paid_until: now,
+            timer: Box::pin(sleep_until(now)),
+        }
+    }
+
+    /// A message was taken.
+    fn count(&mut self) {
+        let now = Instant::now();
+        self.paid_until = self.paid_until.max(now) + MESSAGE_TIME;
+        if self.paid_until > now + MESSAGES_AHEAD {
+            self.timer.as_mut().reset(self.paid_until - MESSAGES_AHEAD);
+        }
+    }
+
+    /// Waits until the next message may be taken.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().poll(context)
+    }
+}
+
 impl Inflow {
     pub(super) fn new(body: Body, upload: Upload, rules: Rules) -> Self {
         let Rules {
@@ -81,6 +121,7 @@ impl Inflow {
             incoming: Incoming::new(limit),
             whole: Whole::default(),
             n_taken: 0,
+            rate: Rate::begin(),
             late: Late {
                 timer: Box::pin(sleep_until(pace.until())),
                 pace,
@@ -103,6 +144,7 @@ impl Inflow {
             self.whole = self.incoming.finish(&self.shapes, &self.path)?;
             self.late.is_set = false;
             self.n_taken += 1;
+            self.rate.count();
             return Ok(());
         }
         if is_first {
@@ -136,6 +178,10 @@ impl Inflow {
                 return Poll::Pending;
             }
             if !self.rest.is_empty() {
+                if self.rate.poll(context).is_pending() {
+                    self.n_taken = 0;
+                    return Poll::Pending;
+                }
                 if let Err(fault) = self.take() {
                     return Poll::Ready(Some(Err(fault.into())));
                 }
@@ -192,12 +238,12 @@ impl http_body::Body for Inflow {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, path::Path, time::Duration};
+    use std::{future::poll_fn, path::Path};
 
     use lipsync_serving::{admission::Admission, caller::Caller, phase::Phase};
     use tokio::{
         sync::{mpsc, watch},
-        time::{Instant, advance},
+        time::advance,
     };
     use tokio_stream::wrappers::ReceiverStream;
 
@@ -226,6 +272,23 @@ mod tests {
         let frame = poll_fn(|context| inflow.poll(context)).await?;
         let fault = |error: BoxError| error.downcast_ref().cloned().unwrap();
         Some(frame.map(|frame| frame.into_data().unwrap()).map_err(fault))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_messages_may_come_at_once_and_a_thousand_a_second() {
+        let (sender, mut inflow, _admission) = inflow();
+        let message = [0, 0, 0, 0, 2, 0x78, 0];
+        let begun = Instant::now();
+        for _ in 0..3 {
+            sender.try_send(Ok(message.repeat(1000).into())).unwrap();
+        }
+        let mut times = Vec::new();
+        while times.len() < 3000 {
+            next(&mut inflow).await.unwrap().unwrap();
+            times.push(begun.elapsed().as_millis());
+        }
+        assert_eq!(times[..1000], [0; 1000]);
+        assert_eq!((times[1999], times[2999]), (1000, 2000));
     }
 
     #[tokio::test(start_paused = true)]
