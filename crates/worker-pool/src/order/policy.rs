@@ -24,7 +24,7 @@ pub(crate) const MIN_SHARED_FRAMES: usize = 16;
 
 /// On the CPU, what a chunk may take of a processor before the worker looks at who else waits. One of these is what a
 /// job finds before it. A chunk costs some 50 us beside its frames.
-pub(crate) const TURN: Duration = Duration::from_millis(15);
+pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// What a tenant that was idle may claim of the time in which others were served.
 pub(crate) const CLAIM: Duration = Duration::from_millis(100);
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_turn_has_as_many_frames_as_fit_and_at_least_one() {
         let ms = Duration::from_millis;
-        assert_eq!(turn_frames(Some(ms(7))), 4);
+        assert_eq!(turn_frames(Some(ms(7))), 2);
         assert_eq!(turn_frames(Some(TURN)), 1);
         assert_eq!(turn_frames(Some(10 * TURN)), 1);
         assert_eq!(turn_frames(Some(Duration::ZERO)), usize::MAX);
