@@ -79,3 +79,25 @@ pub fn traffic(onnx: &[u8]) -> Result<Value, EngineError> {
     let [fused, separate] = BOTH.map(of);
     Ok(json!({ "unit": "MB", "fused": fused?, "separate": separate? }))
 }
+
+/// What is started for a batch of `bucket` frames: which kernels, with how many blocks, told what. `tools/cuda-kernels/count.py`
+/// counts their instructions.
+pub fn listing(onnx: &[u8], blocks: Blocks, bucket: usize) -> Result<Value, EngineError> {
+    let each = launches(onnx, blocks, bucket)?.into_iter().map(|launch| {
+        let args: String = launch
+            .args
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        json!({
+            "visual": launch.is_visual,
+            "kernel": launch.kernel,
+            "shape": launch.shape,
+            "grid": launch.grid,
+            "args": args,
+            "macs": launch.macs,
+            "bytes": launch.bytes,
+        })
+    });
+    Ok(json!({ "batch": bucket, "each": each.collect::<Vec<_>>() }))
+}

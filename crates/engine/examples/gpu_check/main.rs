@@ -14,6 +14,7 @@
 //! leaves waits to the driver, `--carveout-all` gives every kernel the largest shared memory.
 //!
 //! `gpu_check --traffic [NETWORK...]` needs no device: how many bytes of a device's memory a frame touches, both ways.
+//! Nor does `gpu_check --listing [--unfused] [NETWORK...]`: what is started for a batch of 16, which `tools/cuda-kernels/count.py` reads.
 //!
 //! Batches are no larger than the memory that is free has room for; a speed that needs more is not measured,
 //! which is said and is not wrong.
@@ -83,6 +84,7 @@ struct Options {
     is_short: bool,
     is_fake: bool,
     is_traffic: bool,
+    is_listing: bool,
     how: DeviceOptions,
     /// Loads after which the memory in use is looked at.
     cycles: Vec<usize>,
@@ -100,6 +102,7 @@ impl Options {
             is_short: false,
             is_fake: false,
             is_traffic: false,
+            is_listing: false,
             how: DeviceOptions::default(),
             cycles: vec![],
             blocks: Blocks::Fused,
@@ -129,6 +132,7 @@ impl Options {
                 }
                 "--unfused" => options.blocks = Blocks::Separate,
                 "--traffic" => options.is_traffic = true,
+                "--listing" => options.is_listing = true,
                 "--parts" => options.parts = args.next()?.split(',').map(String::from).collect(),
                 name if name.starts_with("--") => return None,
                 name => options.networks.push(name.to_owned()),
@@ -172,13 +176,13 @@ impl Options {
 fn main() -> ExitCode {
     let Some(options) = Options::parse() else {
         eprintln!(
-            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking] [--carveout-all] [--short] [--cycles N,N...] [--traffic] [--parts {}] [NETWORK...]",
+            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking] [--carveout-all] [--short] [--cycles N,N...] [--traffic] [--listing] [--parts {}] [NETWORK...]",
             PARTS.join(",")
         );
         return ExitCode::from(2);
     };
-    if options.is_traffic {
-        return traffic(&options);
+    if options.is_traffic || options.is_listing {
+        return without_device(&options);
     }
     let begun = Instant::now();
     let cuda = match options.open() {
@@ -280,13 +284,21 @@ fn check(
     }
 }
 
-/// What networks touch of a device's memory, whatever the device.
-fn traffic(options: &Options) -> ExitCode {
+/// What networks touch of a device's memory and what they start, whatever the device.
+fn without_device(options: &Options) -> ExitCode {
     let mut report = Report { is_right: true };
     for network in &options.networks {
-        let found = subject::read_network(network)
-            .and_then(|onnx| blocks::traffic(&onnx).map_err(|error| error.to_string()));
-        report.add("traffic", Some(network), found);
+        let mut add = |part, of: &dyn Fn(&[u8]) -> Result<Value, EngineError>| {
+            let found = subject::read_network(network)
+                .and_then(|onnx| of(&onnx).map_err(|error| error.to_string()));
+            report.add(part, Some(network), found);
+        };
+        if options.is_traffic {
+            add("traffic", &blocks::traffic);
+        }
+        if options.is_listing {
+            add("listing", &|onnx| blocks::listing(onnx, options.blocks, 16));
+        }
     }
     report.exit_code()
 }

@@ -24,6 +24,10 @@ pub struct LaunchShape {
     pub kernel: &'static str,
     /// Sizes, in words.
     pub shape: String,
+    /// Blocks, threads of a block, and bytes of shared memory that a block has.
+    pub grid: [u32; 3],
+    /// What the kernel is told, as it is passed. Addresses stand for something, but nothing is there.
+    pub args: Vec<u8>,
     /// Multiplications and additions, in pairs.
     pub macs: u64,
     /// Bytes that are read and written in the device's memory, every value once.
@@ -53,7 +57,9 @@ pub fn launches(
     let bases = Bases {
         weights: 1 << 40,
         arena: 1 << 48,
-        ..Bases::default()
+        table: 1 << 41,
+        audio: 1 << 42,
+        faces: 1 << 43,
     };
     let of = |phase| {
         let launches = program.launches(phase, &bases, bucket).into_iter();
@@ -100,6 +106,8 @@ fn describe(phase: Phase, launch: &Launch) -> LaunchShape {
         is_visual: phase == Phase::Visual,
         kernel: launch.kernel.entry(),
         shape,
+        grid: [launch.blocks, launch.threads, launch.shared_bytes],
+        args: launch.args.to_bytes(),
         macs,
         bytes: traffic::bytes(&launch.args),
     }
