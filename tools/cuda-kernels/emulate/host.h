@@ -54,6 +54,7 @@ DEVICE u32 shared_address(const void* pointer) {
 DEVICE void copy_async(u32 to, const void* from, u32 n_bytes) {
     emulator::start_copy(to, from, n_bytes);
 }
+DEVICE void copy_async_whole(u32 to, const void* from) { emulator::start_copy(to, from, 16); }
 DEVICE void copy_commit() { emulator::end_copies(); }
 template <int N>
 DEVICE void copy_wait() { emulator::wait_for_copies(N); }
@@ -75,6 +76,18 @@ DEVICE u32 round_to_halves(f32 low, f32 high) {
     return round_to_half(low) | static_cast<u32>(round_to_half(high)) << 16;
 }
 
+DEVICE u32 round_to_positive_halves(f32 low, f32 high) {
+    return round_to_halves(low < 0 ? 0 : low, high < 0 ? 0 : high);
+}
+
+DEVICE u32 least_of_halves(u32 pair, u32 most) {
+    auto least = [=](int shift) {
+        auto half = [=](u32 two) { return to_float(static_cast<u16>(two >> shift)); };
+        return static_cast<u32>(round_to_half(std::fmin(half(pair), half(most)))) << shift;
+    };
+    return least(0) | least(16);
+}
+
 DEVICE u32 limit_halves(u32 pair, u32 least, u32 most) {
     auto limit = [=](int shift) {
         auto half = [=](u32 two) { return to_float(static_cast<u16>(two >> shift)); };
@@ -84,6 +97,11 @@ DEVICE u32 limit_halves(u32 pair, u32 least, u32 most) {
     return limit(0) | limit(16);
 }
 
+DEVICE void load_two(const f32* from, f32& first, f32& second) {
+    first = from[0];
+    second = from[1];
+}
+DEVICE u32 not_before(u32 x) { return x; }
 DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return std::fma(x, y, z); }
 DEVICE f32 larger(f32 x, f32 y) { return std::fmax(x, y); }
 DEVICE f32 smaller(f32 x, f32 y) { return std::fmin(x, y); }
@@ -143,4 +161,9 @@ DEVICE void multiply_add(f32 (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
             }
         }
     });
+}
+
+DEVICE void multiply_add_to(f32 (&sum)[4], const f32 (&start)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    memcpy(sum, start, sizeof sum);
+    multiply_add(sum, a, b0, b1);
 }

@@ -314,6 +314,26 @@ class Warp:
         for to, table in zip(operands[:2], operands[5:7]):
             self.write_predicate(to, (int(table, 0) >> row & 1).astype(bool), mask)
 
+    def p2r(self, operands, marks, mask):
+        """Predicates as bits of a byte."""
+        to, _, base, which = operands
+        which, shift = int(which, 0), self.byte(marks)
+        bits = sum(self.predicate(f"P{at}").astype(U32) << U32(at) for at in range(7))
+        kept = self.number(base) & U32(~(which << shift) & 0xFFFFFFFF)
+        self.write(to, kept | (bits & U32(which)) << U32(shift), mask)
+
+    def r2p(self, operands, marks, mask):
+        _, bits, which = operands
+        bits = self.number(bits) >> U32(self.byte(marks))
+        for at in range(7):
+            if int(which, 0) >> at & 1:
+                self.write_predicate(f"P{at}", (bits >> U32(at) & U32(1)) != 0, mask)
+
+    @staticmethod
+    def byte(marks):
+        """How many bits are below the byte that is meant."""
+        return 8 * next((int(mark[1:]) for mark in marks if mark in ("B1", "B2", "B3")), 0)
+
     def prmt(self, operands, marks, mask):
         to, a, how, b = operands
         both = self.number(a).astype(U64) | self.number(b).astype(U64) << U64(32)

@@ -73,7 +73,7 @@ kernel_args! {
         a: u64,
         /// fp16, packed: see [`pack`](super::pack).
         weights: u64,
-        /// f32, padded with zeros as the weights are.
+        /// f32, padded with zeros as the weights are. Sums begin with it.
         bias: u64,
         /// fp16 `[m][added_stride]`, or where `low_h` is not 0 `[frames x low_h x low_w][added_stride]`; 0
         /// where nothing is added.
@@ -165,13 +165,11 @@ kernel_args! {
         expand_weights: u64,
         /// As [`GemmArgs::bias`].
         expand_bias: u64,
-        /// fp16 `[frames x low_h x low_w][lifted_stride]`: what a product of its own makes of it is resized and
-        /// added to what is expanded. 0 where there is no such thing, as always where the stride is 2.
+        /// fp16 `[frames x low_h x low_w][lifted_stride]`: resized, its channels are expanded as if they came before
+        /// the input's. 0 where there is no such thing, as always where the stride is 2.
         lifted: u64,
         /// As [`GemmArgs::weights`].
         lift_weights: u64,
-        /// As [`GemmArgs::bias`].
-        lift_bias: u64,
         /// As [`DepthwiseArgs::weights`].
         depthwise_weights: u64,
         /// As [`DepthwiseArgs::bias`].

@@ -17,7 +17,16 @@ struct Candidate {
 /// with the channels of `z` are computed at a quarter of the pixels. Applies where nothing else reads
 /// the concatenation and the resized value, and where resizing enlarges.
 pub fn convolve_before_upsampling(graph: &mut Graph) {
-    while let Some(found) = (0..graph.nodes.len()).find_map(|conv| candidate(graph, conv)) {
+    convolve_before_upsampling_but(graph, &[]);
+}
+
+/// The same, but not for convolutions with these results.
+pub fn convolve_before_upsampling_but(graph: &mut Graph, results: &[ValueId]) {
+    let may_move = |graph: &Graph, conv: &usize| !results.contains(&graph.nodes[*conv].output);
+    while let Some(found) = (0..graph.nodes.len())
+        .filter(|conv| may_move(graph, conv))
+        .find_map(|conv| candidate(graph, conv))
+    {
         rewrite(graph, &found);
     }
 }
@@ -192,6 +201,14 @@ mod tests {
         for (a, e) in actual[0].iter().zip(&expected[0]) {
             assert!((a - e).abs() < 1e-6, "{a}, expected {e}");
         }
+    }
+
+    #[test]
+    fn what_is_excepted_stays() {
+        let mut graph = graph();
+        let out = graph.outputs[0];
+        convolve_before_upsampling_but(&mut graph, &[out]);
+        assert!(matches!(graph.nodes[1].op, Op::Concat));
     }
 
     #[test]

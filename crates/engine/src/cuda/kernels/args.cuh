@@ -54,7 +54,6 @@ struct BlockArgs {
     u64 expand_bias;
     u64 lifted;
     u64 lift_weights;
-    u64 lift_bias;
     u64 depthwise_weights;
     u64 depthwise_bias;
     u64 project_weights;

@@ -13,23 +13,22 @@ DEVICE void depthwise_row(const DepthwiseArgs& a, u32 frame, u32 y, u32 first_x,
 #pragma unroll
         for (int i = 0; i < 8; i++) sums[p][i] = sums[0][i];
     }
-#pragma unroll
-    for (int ky = 0; ky < 3; ky++) {
-        int in_y = (int)(y * STRIDE) + ky - 1;
-        if (in_y < 0 || in_y >= (int)a.in_h) continue;
-        const u16* row = (const u16*)a.input + ((u64)frame * a.in_h + in_y) * a.in_w * a.in_stride + chunk * 8;
+    const u16* input = (const u16*)a.input + chunk * 8;
+    // One less than none is larger than all.
+    u32 in_y = y * STRIDE - 1, in_x = first_x * STRIDE - 1;
+#pragma unroll 1
+    for (int ky = 0; ky < 3; ky++, in_y++, weights += 3 * a.chunks * 8) {
+        // A border adds nothing, so it is left out: a sum is the same with it.
+        if (in_y >= a.in_h) continue;
+        u32 at = ((frame * a.in_h + in_y) * a.in_w + in_x) * a.in_stride;
         f32 taps[3][8];
 #pragma unroll
-        for (int kx = 0; kx < 3; kx++) {
-            load_floats(weights + (u64)(ky * 3 + kx) * a.chunks * 8, taps[kx]);
-        }
+        for (int kx = 0; kx < 3; kx++) load_floats(weights + kx * a.chunks * 8, taps[kx]);
 #pragma unroll
         for (int column = 0; column < (PIXELS - 1) * STRIDE + 3; column++) {
-            int in_x = (int)(first_x * STRIDE) + column - 1;
-            // A border adds nothing, so it is left out: a sum is the same with it.
-            if (in_x < 0 || in_x >= (int)a.in_w) continue;
+            if (in_x + column >= a.in_w) continue;
             f32 values[8];
-            unpack(load_eight(row + (u64)in_x * a.in_stride), values);
+            unpack(load_eight(input + (at + column * a.in_stride)), values);
 #pragma unroll
             for (int p = 0; p < PIXELS; p++) {
                 int kx = column - p * STRIDE;
@@ -41,18 +40,19 @@ DEVICE void depthwise_row(const DepthwiseArgs& a, u32 frame, u32 y, u32 first_x,
             }
         }
     }
+    const u16* added = (const u16*)a.added + chunk * 8;
+    u16* out = (u16*)a.out + chunk * 8;
+    u32 pixel = (frame * a.out_h + y) * a.out_w + first_x, least = a.relu ? 0 : 0xfbfffbff;
 #pragma unroll
     for (int p = 0; p < PIXELS; p++) {
-        u32 x = first_x + p;
-        if (x >= a.out_w) continue;
-        u64 pixel = ((u64)frame * a.out_h + y) * a.out_w + x;
+        if (first_x + p >= a.out_w) break;
         if (a.added) {
             f32 others[8];
-            unpack(load_eight((const u16*)a.added + pixel * a.added_stride + chunk * 8), others);
+            unpack(load_eight(added + (pixel + p) * a.added_stride), others);
 #pragma unroll
             for (int i = 0; i < 8; i++) sums[p][i] += others[i];
         }
-        store((u16*)a.out + pixel * a.out_stride + chunk * 8, sums[p], 8, a.relu);
+        store_limited(out + (pixel + p) * a.out_stride, sums[p], 8, least);
     }
 }
 

@@ -45,6 +45,11 @@ DEVICE void copy_async(u32 to, const void* from, u32 n_bytes) {
                  :: "r"(to), "l"(from), "r"(n_bytes) : "memory");
 }
 
+// The same of all 16, which costs less.
+DEVICE void copy_async_whole(u32 to, const void* from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(from) : "memory");
+}
+
 // Ends a group of copies.
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -71,6 +76,16 @@ DEVICE void multiply_add(f32 (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same, added to `start`, which stays as it is.
+DEVICE void multiply_add_to(f32 (&sum)[4], const f32 (&start)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
+        : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(start[0]), "f"(start[1]), "f"(start[2]),
+          "f"(start[3]));
+}
+
 DEVICE f32 to_float(u16 half) {
     f32 x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
@@ -91,12 +106,37 @@ DEVICE u32 round_to_halves(f32 low, f32 high) {
     return pair;
 }
 
+// The same, but zero for what is negative.
+DEVICE u32 round_to_positive_halves(f32 low, f32 high) {
+    u32 pair;
+    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// The smaller ones of two fp16 numbers each.
+DEVICE u32 least_of_halves(u32 pair, u32 most) {
+    u32 limited;
+    asm("min.f16x2 %0, %1, %2;" : "=r"(limited) : "r"(pair), "r"(most));
+    return limited;
+}
+
 // Two fp16 numbers, limited to others; what is no number becomes the lower limit.
 DEVICE u32 limit_halves(u32 pair, u32 least, u32 most) {
     u32 limited;
     asm("{ .reg .b32 raised; max.f16x2 raised, %1, %2; min.f16x2 %0, raised, %3; }"
         : "=r"(limited) : "r"(pair), "r"(least), "r"(most));
     return limited;
+}
+
+// Two floats, read where this stands.
+DEVICE void load_two(const f32* from, f32& first, f32& second) {
+    asm volatile("ld.global.v2.f32 {%0, %1}, [%2];" : "=f"(first), "=f"(second) : "l"(from));
+}
+
+// The same number, which nothing that is computed from it precedes.
+DEVICE u32 not_before(u32 x) {
+    asm volatile("" : "+r"(x));
+    return x;
 }
 
 DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return __fmaf_rn(x, y, z); }
@@ -149,10 +189,20 @@ DEVICE void load_floats(const f32* from, f32 (&values)[8]) {
     }
 }
 
-// The first `n` of eight numbers, or zero where they are negative and `relu` says so; all at once where they
-// are eight.
-DEVICE void store(u16* to, const f32 (&values)[8], u32 n, bool relu) {
-    Eight eight = pack(values, relu);
+// What the sums of a product begin with: eight floats in pairs, each pair for two pixels. It is read once for each: where
+// it is copied instead, an instruction is issued for every number.
+DEVICE void load_starts(const f32* from, f32 (&starts)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) load_two(from + i / 2 * 2, starts[i / 2][i % 2 * 2], starts[i / 2][i % 2 * 2 + 1]);
+}
+
+// The first `n` of eight numbers, none below `least`; all at once where they are eight.
+DEVICE void store_limited(u16* to, const f32 (&values)[8], u32 n, u32 least) {
+    Eight eight;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        eight.pairs[i] = limit_halves(round_to_halves(values[2 * i], values[2 * i + 1]), least, 0x7bff7bff);
+    }
     if (n >= 8) {
         *(Eight*)to = eight;
         return;
@@ -161,6 +211,11 @@ DEVICE void store(u16* to, const f32 (&values)[8], u32 n, bool relu) {
     for (int i = 0; i < 8; i++) {
         if ((u32)i < n) to[i] = (u16)(eight.pairs[i / 2] >> i % 2 * 16);
     }
+}
+
+// The same, or zero where they are negative and `relu` says so.
+DEVICE void store(u16* to, const f32 (&values)[8], u32 n, bool relu) {
+    store_limited(to, values, n, relu ? 0 : 0xfbfffbff);
 }
 
 // The number of this thread among all of the launch.
@@ -188,21 +243,26 @@ DEVICE Between scaled(Between place, u32 stride) {
     return place;
 }
 
+// Eight channels of one column of a map, between two of its rows.
+DEVICE void blend_rows(const u16* column, const Between& y, f32 (&values)[8]) {
+    f32 below[8];
+    unpack(load_eight(column + y.first), values);
+    unpack(load_eight(column + y.second), below);
+#pragma unroll
+    for (int i = 0; i < 8; i++) values[i] = multiply_and_add(below[i] - values[i], y.fraction, values[i]);
+}
+
+// The same between two columns.
+DEVICE void blend_columns(const f32 (&left)[8], const f32 (&right)[8], f32 fraction, f32 (&values)[8]) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) values[i] = multiply_and_add(right[i] - left[i], fraction, left[i]);
+}
+
 // Eight channels of a map at a place between its pixels, in elements: first between rows, then between
 // columns.
 DEVICE void blend(const u16* map, const Between& y, const Between& x, f32 (&values)[8]) {
-    f32 left[8], right[8], below[8];
-    const u16* top_row = map + y.first;
-    const u16* bottom_row = map + y.second;
-    unpack(load_eight(top_row + x.first), left);
-    unpack(load_eight(bottom_row + x.first), below);
-#pragma unroll
-    for (int i = 0; i < 8; i++) left[i] = multiply_and_add(below[i] - left[i], y.fraction, left[i]);
-    unpack(load_eight(top_row + x.second), right);
-    unpack(load_eight(bottom_row + x.second), below);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        right[i] = multiply_and_add(below[i] - right[i], y.fraction, right[i]);
-        values[i] = multiply_and_add(right[i] - left[i], x.fraction, left[i]);
-    }
+    f32 left[8], right[8];
+    blend_rows(map + x.first, y, left);
+    blend_rows(map + x.second, y, right);
+    blend_columns(left, right, x.fraction, values);
 }

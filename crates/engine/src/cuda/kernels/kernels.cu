@@ -5,6 +5,7 @@
 
 #include "product.cu"
 #include "depthwise.cu"
+#include "convolve.cu"
 #include "block.cu"
 #include "pixels.cu"
 #include "rare.cu"

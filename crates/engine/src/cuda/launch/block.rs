@@ -99,23 +99,16 @@ impl BlockTile {
     fn shared_bytes(self, channels: u32, lifted: u32) -> u32 {
         let (stride, rows) = (self.stride(), self.rows());
         let [seen_h, seen_w] = [rows, COLUMNS].map(|n| (n - 1) * stride + 3);
-        let lines = |n: u32| n.next_multiple_of(16) * LINE_BYTES;
         let expanded = seen_h * seen_w * LINE_BYTES;
         let convolved = (expanded + rows * COLUMNS * LINE_BYTES).next_multiple_of(128);
         let taps = 10 * K_MULTIPLE * 4;
         let projection = self.results() * LINE_BYTES;
-        let between = ((seen_h + seen_w) * 16).next_multiple_of(128);
-        let slices =
-            |channels: u32, pixels: u32| channels.div_ceil(K_MULTIPLE) * (32 * LINE_BYTES + pixels);
-        let low = lines((seen_h / 2 + 2) * (seen_w / 2 + 2));
-        let product = if lifted > 0 { low } else { 0 };
-        convolved
-            + taps
-            + projection
-            + between
-            + slices(channels, lines(seen_h * seen_w))
-            + slices(lifted, low)
-            + product
+        // Pixels and weights of both.
+        let n_slices = [channels, lifted]
+            .map(|n| n.div_ceil(K_MULTIPLE))
+            .iter()
+            .sum::<u32>();
+        convolved + taps + projection + n_slices * (expanded + 32 * LINE_BYTES)
     }
 
     /// Shared memory that a block of this kernel needs.

@@ -95,7 +95,9 @@ impl Finder<'_> {
     /// The product whose result `low` is resized and added to what is expanded, if the block can compute it.
     fn lift(&self, low: ValueId, expanded: Shape) -> Option<&Unit> {
         let lift = self.sole_writer(low)?;
-        let is_plain = |conv: &Conv| conv.is_pointwise() && !conv.relu;
+        // The block resizes what the product reads, not what it makes of that: they are the same without a bias.
+        let has_no_bias = |conv: &Conv| conv.bias.iter().all(|&bias| bias == 0.0);
+        let is_plain = |conv: &Conv| conv.is_pointwise() && !conv.relu && has_no_bias(conv);
         let shape = self.graph.shapes[lift.inputs[0]];
         let fits = self.is_conv(lift, is_plain)
             && lift.inputs.len() == 1

@@ -42,7 +42,7 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
     } = generator;
     let [face, audio] = [visual_index, 1 - visual_index].map(|i| graph.inputs[i]);
     check_operators(&graph, &geometry)?;
-    let split = Split::new(&mut graph, face).with(blocks, &graph);
+    let split = Split::new(&mut graph, face, blocks);
     check_sizes(&graph)?;
     let output = graph.outputs[0];
     let mut offsets = vec![];

@@ -2,7 +2,10 @@
 
 use super::{Blocks, fuse::fuse};
 use crate::{
-    graph::{Graph, Op, ValueId, upsampling::convolve_before_upsampling},
+    graph::{
+        Graph, Op, ValueId,
+        upsampling::{convolve_before_upsampling, convolve_before_upsampling_but},
+    },
     schedule::units::{self, Unit, UnitKind},
 };
 
@@ -18,9 +21,37 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// Rewrites the graph and splits it; `visual` is the value that is the face.
-    pub fn new(graph: &mut Graph, visual: ValueId) -> Self {
+    /// Rewrites the graph and splits it; `visual` is the value that is the face. Units of inverted residual blocks are joined
+    /// where that is asked for. Otherwise the expansions of blocks that would lift a smaller map stay behind its upsampling,
+    /// as within such a block: both ways then compute the same sums.
+    pub fn new(graph: &mut Graph, visual: ValueId, blocks: Blocks) -> Self {
+        if blocks == Blocks::Separate {
+            let mut rewritten = graph.clone();
+            let fused = Self::new(&mut rewritten, visual, Blocks::Fused);
+            convolve_before_upsampling_but(graph, &fused.lifting(&rewritten));
+            return Self::of(graph, visual);
+        }
         convolve_before_upsampling(graph);
+        let mut split = Self::of(graph, visual);
+        split.visual = fuse(graph, split.visual);
+        split.frame = fuse(graph, split.frame);
+        split
+    }
+
+    /// What the expansions of blocks that lift something result in.
+    fn lifting(&self, graph: &Graph) -> Vec<ValueId> {
+        let blocks = self
+            .visual
+            .iter()
+            .chain(&self.frame)
+            .filter_map(Unit::block);
+        let lifting = blocks.filter(|nodes| nodes.lift.is_some());
+        lifting
+            .map(|nodes| graph.nodes[nodes.convs[0]].output)
+            .collect()
+    }
+
+    fn of(graph: &Graph, visual: ValueId) -> Self {
         let mut units = single_nodes(graph);
         let n_visual = units::order_by_input(graph, &mut units, visual);
         let (of_face, others) = units.split_at(n_visual);
@@ -42,15 +73,6 @@ impl Split {
             frame: again.into_iter().chain(others.iter().cloned()).collect(),
             kept,
         }
-    }
-
-    /// The same, with the units of inverted residual blocks joined where that is asked for.
-    pub fn with(mut self, blocks: Blocks, graph: &Graph) -> Self {
-        if blocks == Blocks::Fused {
-            self.visual = fuse(graph, self.visual);
-            self.frame = fuse(graph, self.frame);
-        }
-        self
     }
 }
 

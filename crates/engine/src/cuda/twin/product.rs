@@ -31,13 +31,13 @@ pub(super) fn gemm(g: &GemmArgs, windowed: bool, memory: &mut Memory) -> Result<
         .zip(lines.chunks_exact(k))
         .enumerate()
     {
+        out.copy_from_slice(&bias[..n]);
         for (x, weights) in line.iter().zip(weights.chunks_exact(n)) {
             out.iter_mut()
                 .zip(weights)
                 .for_each(|(sum, w)| *sum += x * w);
         }
         for (channel, y) in out.iter_mut().enumerate() {
-            *y += bias[channel];
             if let Some(added) = &added {
                 *y += added[p * n + channel];
             }

@@ -68,7 +68,7 @@ impl Draft<'_> {
         let n_added = if low_h > 0 { frames * low_h * low_w } else { m };
         let k = u32_of(taps * (channels as usize).next_multiple_of(8));
         let args = GemmArgs {
-            a: self.halves(frames * in_h * in_w * a_stride, Content::Exact),
+            a: self.pixels(frames * in_h * in_w, channels, a_stride),
             weights: base + packed,
             bias: base + bias,
             added: if is_added {
@@ -121,7 +121,7 @@ impl Draft<'_> {
         let lifted_channels = if is_lifted { self.pick(1, 64) } else { 0 };
         let lift = self.pointwise(lifted_channels.max(1), expanded);
         let mut weights = Weights::new();
-        let [lift_weights, lift_bias] = weights.add_matrix(&lift);
+        let [lift_weights, _] = weights.add_matrix(&lift);
         let [expand_weights, expand_bias] = weights.add_matrix(&expand);
         let [depthwise_weights, depthwise_bias] = weights.add_depthwise(&depthwise);
         let [project_weights, project_bias] = weights.add_matrix(&project);
@@ -145,7 +145,6 @@ impl Draft<'_> {
             expand_weights: base + expand_weights,
             expand_bias: base + expand_bias,
             lift_weights: base + lift_weights,
-            lift_bias: base + lift_bias,
             lifted: if is_lifted {
                 self.pixels(n_low, lifted_channels, lifted_stride)
             } else {

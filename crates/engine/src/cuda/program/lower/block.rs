@@ -26,15 +26,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// What is packed of the product that is lifted.
-    fn lift(&mut self, node: usize) -> [u64; 2] {
+    /// The weights of the product that is lifted. It has no bias.
+    fn lift(&mut self, node: usize) -> u64 {
         let op = std::mem::replace(&mut self.graph.nodes[node].op, Op::Add);
-        let packed = match &op {
+        let [weights, _] = match &op {
             Op::Conv(lift) => self.weights_of(node, |weights| weights.add_matrix(lift)),
             _ => [0; 2],
         };
         self.graph.nodes[node].op = op;
-        packed
+        weights
     }
 
     fn block_of(
@@ -45,7 +45,7 @@ impl Lowering<'_> {
         let (input, out) = (unit.inputs[0], unit.output);
         let added = nodes.residual.then(|| unit.inputs[unit.inputs.len() - 1]);
         let lifted = nodes.lift.map(|_| unit.inputs[1]);
-        let [lift_weights, lift_bias] = nodes.lift.map_or([0; 2], |node| self.lift(node));
+        let lift_weights = nodes.lift.map_or(0, |node| self.lift(node));
         let [expansion, convolution, projection] = nodes.convs;
         let [expand_weights, expand_bias] = self.weights_of(expansion, |w| w.add_matrix(expand));
         let [depthwise_weights, depthwise_bias] =
@@ -62,7 +62,6 @@ impl Lowering<'_> {
             expand_weights,
             expand_bias,
             lift_weights,
-            lift_bias,
             depthwise_weights,
             depthwise_bias,
             project_weights,
