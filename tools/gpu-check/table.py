@@ -124,7 +124,7 @@ def nvml(steps):
 
 # What a count of instructions predicts for an H100 or H200 with kept backgrounds: frames/s by batch and streams. Beside the
 # figures, so that what is far from it is seen at once.
-PREDICTED = {(1, 1): "1800 to 2200", (16, 8): "6400 to 9700", (64, 8): "7900", (16, 1): "5500 to 5800", (8, 8): "7300", (1, 8): "4000 to 6000"}
+PREDICTED = {(1, 1): "2000 to 2500", (16, 8): "11000 to 15600", (64, 8): "13500", (16, 1): "8000 to 9000", (8, 8): "12000", (1, 8): "5000 to 9000"}
 
 
 def plain(steps):

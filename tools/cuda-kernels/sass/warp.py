@@ -16,7 +16,7 @@ LOADED = 0x3C003C00
 MOST = 2_000_000
 # These leave no integer that decides anything.
 IGNORED = {
-    "BAR", "BSSY", "BSYNC", "DEPBAR", "F2FP", "HFMA2", "HMMA", "HMNMX2", "LDGDEPBAR", "LDGSTS", "NOP", "ST",
+    "BAR", "BSSY", "BSYNC", "DEPBAR", "F2FP", "HMMA", "HMNMX2", "LDGDEPBAR", "LDGSTS", "NOP", "ST",
     "STG", "STS", "UBLKCP", "WARPSYNC", "CALL", "HADD2", "HMUL2", "HSETP2", "HSET2", "CCTL", "MEMBAR", "ERRBAR",
     "FSWZADD", "YIELD", "ELECT", "ACQBULK", "PREEXIT",
 }
@@ -424,6 +424,14 @@ class Warp:
         self.join([to, other], found, (joined, marks), mask)
 
     fsel = sel
+
+    def hfma2(self, operands, marks, mask):
+        """The compiler writes constants so, as two halves; products decide nothing."""
+        to, a, b, *halves = operands
+        if (a, b) != ("-RZ", "RZ") or len(halves) != 2 or "R" in "".join(halves):
+            return
+        high, low = (int(np.float16(half).view(np.uint16)) for half in halves)
+        self.write(to, np.full(LANES, high << 16 | low, U32), mask)
 
 
 UNIFORM = {
