@@ -316,7 +316,7 @@ def main():
     parser.add_argument("file", nargs="?")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--frames", type=int, default=5, help="frames of each turn and thread")
-    parser.add_argument("--isa", default="auto", help="auto, avx512, avx2 or portable")
+    parser.add_argument("--isa", default="auto", help="as in engine.cpu_isa")
     parser.add_argument("--only", help="only contestants whose name holds one of these")
     parser.add_argument("--program", help="a bench_network that was built before")
     parser.add_argument("--json", type=pathlib.Path, help="also write everything to this file")

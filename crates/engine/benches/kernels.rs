@@ -11,9 +11,9 @@ use std::{
 
 use lipsync_core::FaceGeometry;
 use lipsync_engine::kernels::{
-    Aligned, AlignedFloats, Bf16, Element, Epilogue, Isa, MatMut, MatRef, PackedDepthwise,
-    PackedMatrix, Strip, add, depthwise3x3, gemm, pack_face, sigmoid, sigmoid_to_u8,
-    upsample_bilinear_align_corners,
+    Aligned, AlignedFloats, Bf16, Element, Epilogue, Integers, Isa, MatMut, MatRef,
+    PackedDepthwise, PackedMatrix, Strip, add, depthwise3x3, gemm, pack_face, sigmoid,
+    sigmoid_to_u8, upsample_bilinear_align_corners,
 };
 
 /// How long one line measures.
@@ -24,10 +24,15 @@ fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
     let wanted = |line: &str| filter.as_ref().is_none_or(|filter| line.contains(filter));
     for isa in Isa::available() {
-        gemms::<f32>(isa, &wanted);
+        integers(isa, &wanted);
+        if matches!(isa.name(), "avx512_vnni" | "avx2_vnni") {
+            // All else is what the set without VNNI has.
+            continue;
+        }
+        gemms::<f32>(isa, (f32::NAME, &wanted), f32::pack);
         depthwises::<f32>(isa, &wanted);
         if isa.has_bf16() {
-            gemms::<Bf16>(isa, &wanted);
+            gemms::<Bf16>(isa, (Bf16::NAME, &wanted), Bf16::pack);
             depthwises::<Bf16>(isa, &wanted);
         }
         strips(isa, &wanted);
@@ -79,7 +84,24 @@ fn elements<E: Element>(n: usize) -> Aligned<E> {
     elements
 }
 
-fn gemms<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
+/// Products in integers of every kind that the instruction set multiplies fast.
+fn integers(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
+    let kinds = [
+        ("int16", Integers::Shorts),
+        ("int8", Integers::Bytes(isa.int8())),
+    ];
+    for (name, integers) in kinds {
+        gemms::<f32>(isa, (name, wanted), |isa, weights, bias, n_out, n_in| {
+            f32::pack_ints(isa, integers, (weights, bias), (n_out, n_in))
+        });
+    }
+}
+
+fn gemms<E: Element>(
+    isa: Isa,
+    (name, wanted): (&str, &dyn Fn(&str) -> bool),
+    pack: impl Fn(Isa, &[f32], &[f32], usize, usize) -> E::Matrix,
+) {
     let shapes = [
         // Whole tensors and strips of the first blocks.
         (6400, 6, 12),
@@ -108,11 +130,11 @@ fn gemms<E: Element>(isa: Isa, wanted: &dyn Fn(&str) -> bool) {
         (400, 288, 64),
     ];
     for (rows, n_in, n_out) in shapes {
-        let line = format!("{} {} gemm {rows} x {n_in} -> {n_out}", isa.name(), E::NAME);
+        let line = format!("{} {name} gemm {rows} x {n_in} -> {n_out}", isa.name());
         if !wanted(&line) {
             continue;
         }
-        let m = E::pack(isa, &floats(n_in * n_out), &floats(n_out), n_out, n_in);
+        let m = pack(isa, &floats(n_in * n_out), &floats(n_out), n_out, n_in);
         let (a, mut out) = (elements::<E>(rows * n_in), elements::<E>(rows * n_out));
         let seconds = fastest(|| {
             let a = MatRef {

@@ -50,13 +50,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .first()
         .ok_or("usage: bench_network FILE.onnx [FRAMES|serve] [ISA] [PRECISION] [RUN]")?;
     let frames = argument(1, "20");
-    let isa = CpuIsa::parse(argument(2, "auto"))
-        .ok_or("ISA is auto, avx512_bf16, avx512, avx2 or portable")?;
+    let isa =
+        CpuIsa::parse(argument(2, "auto")).ok_or_else(|| format!("ISA is {}", CpuIsa::EXPECTED))?;
     let precision =
         Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32, bf16, int16 or int8")?;
     let options = LoadOptions {
         isa,
-        precision,
+        precision: precision.suited_to(isa.resolve()?),
         ..LoadOptions::default()
     };
     let onnx = fs::read(file)?;

@@ -18,10 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = arguments
         .first()
         .ok_or("usage: profile_network FILE.onnx [FRAMES] [ISA] [PRECISION]")?;
+    let isa = CpuIsa::parse(argument(2, "auto")).ok_or("no such ISA")?;
+    let precision =
+        Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32, bf16, int16 or int8")?;
     let options = LoadOptions {
-        isa: CpuIsa::parse(argument(2, "auto")).ok_or("no such ISA")?,
-        precision: Precision::parse(argument(3, "f32"))
-            .ok_or("PRECISION is f32, bf16, int16 or int8")?,
+        isa,
+        precision: precision.suited_to(isa.resolve()?),
         ..LoadOptions::default()
     };
     let network = Network::load(&fs::read(file)?, options)?;

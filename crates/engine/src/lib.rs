@@ -41,7 +41,7 @@ pub use inspect::{Inspection, inspect, inspect_plan};
 pub use load::{audio_shape, load_audio_encoder, load_generator};
 pub use make_room::{MakeRoom, Shortage, with_room};
 pub use network_loader::{DeviceRoom, NetworkLoader};
-pub use options::{LoadOptions, NetworkLimits, Precision, Steps};
+pub use options::{Int8Kind, LoadOptions, NetworkLimits, Precision, Steps};
 pub use oracle::{network_writer, reference};
 pub use visual_cache::{VisualCache, VisualCacheStats};
 pub use workspace::Workspace;

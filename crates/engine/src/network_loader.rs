@@ -58,9 +58,9 @@ pub trait NetworkLoader: Send + Sync {
         0
     }
 
-    /// The numbers that the host multiplies fastest. The default: f32.
-    fn fastest_precision(&self) -> Precision {
-        Precision::F32
+    /// The numbers that the host multiplies faster than f32, the fastest first. The default: none.
+    fn faster_than_f32(&self) -> Vec<Precision> {
+        Vec::new()
     }
 
     /// Makes an audio encoder, which runs on the host.

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     CpuIsa, EngineError, VisualCache,
+    cpu::kernels::Isa,
     cuda::{Blocks, Cuda},
     graph::Graph,
 };
@@ -88,8 +89,32 @@ pub enum Precision {
     Bf16,
     /// f32, but matrix products are computed in 16-bit integers with exact sums.
     Int16,
-    /// As [`Int16`](Self::Int16), but these steps of the plan compute their products in bytes.
-    Int8(Steps),
+    /// As [`Int16`](Self::Int16), but these steps of the plan compute their products in bytes of this kind.
+    Int8(Int8Kind, Steps),
+}
+
+/// How products in bytes are rounded. Every instruction set computes both, to the same integers; each is fast with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Int8Kind {
+    /// Inputs of 7 bits, and weights as coarse as keeps their sums of 16 bits from saturating: what AVX2 multiplies.
+    Narrow,
+    /// Inputs and weights of 8 bits: what the instructions of VNNI multiply.
+    Full,
+}
+
+impl Int8Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Narrow, Self::Full];
+}
+
+impl fmt::Display for Int8Kind {
+    /// The instructions that it is made for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Narrow => "AVX2",
+            Self::Full => "VNNI",
+        })
+    }
 }
 
 /// Steps of a network's plan, by the numbers that [`PlanReport`](crate::PlanReport) gives them.
@@ -133,14 +158,23 @@ impl Steps {
 }
 
 impl Precision {
-    /// Parses `f32`, `bf16`, `int16` or `int8`, which is int8 in all steps.
+    /// The same, but int8 of the kind that `isa` is fast with.
+    #[must_use]
+    pub fn suited_to(self, isa: Isa) -> Self {
+        match self {
+            Self::Int8(_, steps) => Self::Int8(isa.int8(), steps),
+            other => other,
+        }
+    }
+
+    /// Parses `f32`, `bf16`, `int16` or `int8`, which is [full](Int8Kind::Full) int8 in all steps.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "f32" => Some(Self::F32),
             "bf16" => Some(Self::Bf16),
             "int16" => Some(Self::Int16),
-            "int8" => Some(Self::Int8(Steps::ALL)),
+            "int8" => Some(Self::Int8(Int8Kind::Full, Steps::ALL)),
             _ => None,
         }
     }
@@ -152,7 +186,7 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int16 => "int16",
-            Self::Int8(_) => "int8",
+            Self::Int8(..) => "int8",
         })
     }
 }

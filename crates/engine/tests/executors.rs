@@ -27,7 +27,9 @@ fn borrowed(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
 fn isas() -> impl Iterator<Item = CpuIsa> {
     let all = [
         CpuIsa::Avx512Bf16,
+        CpuIsa::Avx512Vnni,
         CpuIsa::Avx512,
+        CpuIsa::Avx2Vnni,
         CpuIsa::Avx2,
         CpuIsa::Portable,
     ];

@@ -173,7 +173,7 @@ impl Loading<'_> {
         }
         let choice = self.config.precision.unwrap_or(self.registry.precision);
         let verdict = Verdict::find(path, onnx, self.registry.cache_dir.as_deref());
-        let in_use = PrecisionInUse::choose(choice, self.loader.fastest_precision(), verdict);
+        let in_use = PrecisionInUse::choose(choice, &self.loader.faster_than_f32(), verdict);
         if matches!(in_use.reason, PrecisionReason::ConfiguredButNotFaster(_)) {
             tracing::warn!(model = %self.config.id, "it runs in f32: {}", in_use.reason);
         }

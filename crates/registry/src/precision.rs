@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lipsync_engine::{Precision, Steps};
+use lipsync_engine::{Int8Kind, Precision, Steps};
 
 use crate::Verdict;
 
@@ -74,20 +74,24 @@ impl PrecisionInUse {
         }
     }
 
-    /// Decides. `fastest` are the numbers that this CPU multiplies fastest, f32 where no others are faster.
+    /// Decides. `faster` are the numbers that this CPU multiplies faster than f32, the fastest first.
     pub(crate) fn choose(
         choice: PrecisionChoice,
-        fastest: Precision,
+        faster: &[Precision],
         verdict: Option<Verdict>,
     ) -> Self {
         use PrecisionReason::{Configured, ConfiguredButNotFaster, NoneFaster};
-        let faster = faster_than_f32(fastest);
+        let any_int8 = Precision::Int8(Int8Kind::Full, Steps::ALL);
         let asked = match choice {
             PrecisionChoice::Auto => None,
             PrecisionChoice::F32 => Some(Precision::F32),
             PrecisionChoice::Bf16 => Some(Precision::Bf16),
             PrecisionChoice::Int16 => Some(Precision::Int16),
-            PrecisionChoice::Int8 => Some(Precision::Int8(Steps::ALL)),
+            // Of the kind that suits the CPU, where one does.
+            PrecisionChoice::Int8 => {
+                let is_int8 = |p: &&Precision| matches!(p, Precision::Int8(..));
+                Some(*faster.iter().find(is_int8).unwrap_or(&any_int8))
+            }
         };
         let (precision, reason) = match asked {
             Some(asked) if asked == Precision::F32 || faster.contains(&asked) => {
@@ -96,7 +100,7 @@ impl PrecisionInUse {
             }
             Some(asked) => (Precision::F32, ConfiguredButNotFaster(asked)),
             None if faster.is_empty() => (Precision::F32, NoneFaster),
-            None => by_verdict(&faster, verdict.as_ref()),
+            None => by_verdict(faster, verdict.as_ref()),
         };
         Self {
             precision,
@@ -106,29 +110,26 @@ impl PrecisionInUse {
     }
 }
 
-/// What a CPU multiplies faster than f32, the fastest first. One that is fastest with bytes is faster with 16-bit
-/// integers, too.
-fn faster_than_f32(fastest: Precision) -> Vec<Precision> {
-    match fastest {
-        Precision::F32 => vec![],
-        Precision::Int8(_) => vec![fastest, Precision::Int16],
-        Precision::Bf16 | Precision::Int16 => vec![fastest],
-    }
-}
-
 /// The first of `faster` that was found good enough, or f32.
 fn by_verdict(faster: &[Precision], verdict: Option<&Verdict>) -> (Precision, PrecisionReason) {
     use PrecisionReason::{Good, GoodAndFasterNotCompared, NotCompared, NotGood};
-    let is_compared = |&p: &Precision| verdict.is_some_and(|v| v.figures(p).is_some());
-    let good = verdict.and_then(|v| Some((v, faster.iter().copied().find(|&p| v.is_good(p))?)));
-    let unknown = faster.iter().copied().find(|p| !is_compared(p));
-    match (good, unknown) {
-        (Some((_, good)), Some(unknown)) if faster[0] == unknown => {
-            (good, GoodAndFasterNotCompared(good, unknown))
+    let is_good = |&p: &Precision| verdict.is_some_and(|v| v.is_good(p));
+    let is_unknown = |&p: &Precision| verdict.is_none_or(|v| v.figures(p).is_none());
+    let (good, unknown) = (
+        faster.iter().position(is_good),
+        faster.iter().position(is_unknown),
+    );
+    let Some(good) = good else {
+        let why_not = unknown.map_or(NotGood(faster[0]), |unknown| NotCompared(faster[unknown]));
+        return (Precision::F32, why_not);
+    };
+    let compared = verdict.map_or(faster[good], |v| v.as_compared(faster[good]));
+    match unknown {
+        Some(unknown) if unknown < good => {
+            let reason = GoodAndFasterNotCompared(faster[good], faster[unknown]);
+            (compared, reason)
         }
-        (Some((verdict, good)), _) => (verdict.as_compared(good), Good(good)),
-        (None, Some(unknown)) => (Precision::F32, NotCompared(unknown)),
-        (None, None) => (Precision::F32, NotGood(faster[0])),
+        _ => (compared, Good(faster[good])),
     }
 }
 
@@ -172,6 +173,15 @@ impl fmt::Display for PrecisionReason {
 mod tests {
     use super::*;
     use crate::{Figures, MixedFigures};
+
+    /// What a CPU is faster with that is fastest with these.
+    fn faster(fastest: Precision) -> Vec<Precision> {
+        match fastest {
+            Precision::F32 => vec![],
+            Precision::Int8(..) => vec![fastest, Precision::Int16],
+            Precision::Bf16 | Precision::Int16 => vec![fastest],
+        }
+    }
 
     #[test]
     fn other_numbers_need_a_cpu_that_is_faster_with_them_and_a_verdict_or_an_order() {
@@ -219,7 +229,7 @@ mod tests {
             ),
         ];
         for (choice, fastest, found, precision, reason) in cases {
-            let in_use = PrecisionInUse::choose(choice, fastest, found.map(verdict));
+            let in_use = PrecisionInUse::choose(choice, &faster(fastest), found.map(verdict));
             assert_eq!(
                 (in_use.precision, in_use.reason),
                 (precision, reason),
@@ -242,6 +252,7 @@ mod tests {
             bf16: figures(bf16),
             int16: int16.map(figures),
             int8: None,
+            int8_vnni: None,
         }
     }
 
@@ -250,8 +261,8 @@ mod tests {
         use Precision as P;
         use PrecisionChoice::{Auto, Int8, Int16};
         use PrecisionReason as R;
-        let any = P::Int8(Steps::ALL);
-        let compared = P::Int8(Steps::of(9, [2, 4]));
+        let any = P::Int8(Int8Kind::Narrow, Steps::ALL);
+        let compared = P::Int8(Int8Kind::Narrow, Steps::of(9, [2, 4]));
         let with = |int16, int8: Option<f64>| {
             let figures = |psnr_min_db| verdict((psnr_min_db, None)).bf16;
             let int8 = int8.map(|db| MixedFigures {
@@ -291,12 +302,53 @@ mod tests {
             (Int16, with(None, Some(46.0)), P::Int16, R::Configured),
         ];
         for (choice, found, precision, reason) in cases {
-            let in_use = PrecisionInUse::choose(choice, any, found);
+            let in_use = PrecisionInUse::choose(choice, &faster(any), found);
             assert_eq!(
                 (in_use.precision, in_use.reason),
                 (precision, reason),
                 "{choice:?}"
             );
         }
+    }
+
+    /// A CPU with VNNI and instructions for bf16, and verdicts on either kind of int8.
+    #[test]
+    fn a_verdict_on_the_other_kind_of_int8_is_none() {
+        use Precision as P;
+        use PrecisionReason as R;
+        let [narrow, full] = Int8Kind::ALL.map(|kind| P::Int8(kind, Steps::ALL));
+        let compared = P::Int8(Int8Kind::Full, Steps::of(9, [2, 4]));
+        let with = |bf16, int8: Option<f64>, int8_vnni: Option<f64>| {
+            let mixed = |db| MixedFigures {
+                figures: verdict((db, None)).bf16,
+                n_steps: 9,
+                steps: vec![2, 4],
+                percent_of_macs: 50,
+            };
+            Some(Verdict {
+                int8: int8.map(mixed),
+                int8_vnni: int8_vnni.map(mixed),
+                ..verdict((bf16, Some(60.0)))
+            })
+        };
+        let faster = [full, P::Bf16, P::Int16];
+        let cases = [
+            (
+                with(50.0, Some(60.0), None),
+                P::Bf16,
+                R::GoodAndFasterNotCompared(P::Bf16, full),
+            ),
+            (with(50.0, None, Some(46.0)), compared, R::Good(full)),
+            (with(50.0, None, Some(44.0)), P::Bf16, R::Good(P::Bf16)),
+            (with(44.0, None, Some(44.0)), P::Int16, R::Good(P::Int16)),
+        ];
+        for (found, precision, reason) in cases {
+            let in_use = PrecisionInUse::choose(PrecisionChoice::Auto, &faster, found);
+            assert_eq!((in_use.precision, in_use.reason), (precision, reason));
+        }
+        let asked = |faster: &[P]| PrecisionInUse::choose(PrecisionChoice::Int8, faster, None);
+        assert_eq!(asked(&faster).precision, full);
+        assert_eq!(asked(&[narrow]).precision, narrow);
+        assert_eq!(asked(&[P::Bf16]).reason, R::ConfiguredButNotFaster(full));
     }
 }

@@ -6,10 +6,13 @@
 //!   "frames": 100, "psnr_mean_db": 51.2, "psnr_min_db": 49.8, "relative_l2": 0.0061,
 //!   "int16": { "frames": 100, "psnr_mean_db": 66.1, "psnr_min_db": 64.9, "relative_l2": 0.0007 },
 //!   "int8": { "frames": 100, "psnr_mean_db": 52.0, "psnr_min_db": 48.3, "relative_l2": 0.0034,
-//!             "n_steps": 42, "steps": [3, 4, 5], "percent_of_macs": 61 } }
+//!             "n_steps": 42, "steps": [3, 4, 5], "percent_of_macs": 61 },
+//!   "int8_vnni": { "frames": 100, "…": "as int8" } }
 //! ```
 //!
-//! The figures outside `int16` and `int8` are those of bf16. Files of before int16 have no others.
+//! The figures outside `int16`, `int8` and `int8_vnni` are those of bf16. Files of before int16 have no others. `int8`
+//! is the narrow kind, for CPUs with AVX2 alone, `int8_vnni` the full one. Each speaks of its own kind only: the other
+//! rounds other numbers, so that its worst frame is another, and steps were chosen until that just passed.
 //!
 //! The file lies beside the generator's, or in `cache_dir` where that folder cannot be written. It is
 //! about one generator file, which it names by its hash; of any other it says nothing.
@@ -25,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use lipsync_core::Foreign;
-use lipsync_engine::{Precision, Steps};
+use lipsync_engine::{Int8Kind, Precision, Steps};
 
 use crate::{RegistryError, fence::open_file, files};
 
@@ -47,9 +50,12 @@ pub struct Verdict {
     /// Of int16; `None`: not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int16: Option<Figures>,
-    /// Of int8 in the steps that suit it; `None`: not compared.
+    /// Of narrow int8 in the steps that suit it; `None`: not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8: Option<MixedFigures>,
+    /// As `int8`, of full int8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_vnni: Option<MixedFigures>,
 }
 
 /// As [`Figures`], of a plan that computes some of its steps in int8 and the others in int16.
@@ -107,17 +113,28 @@ impl Verdict {
     #[must_use]
     pub fn is_good(&self, precision: Precision) -> bool {
         match precision {
-            Precision::Int8(_) => self.int8.as_ref().is_some_and(MixedFigures::is_good),
+            Precision::Int8(kind, _) => self.int8(kind).is_some_and(MixedFigures::is_good),
             other => self.figures(other).is_some_and(Figures::is_good),
+        }
+    }
+
+    /// What was found for int8 of a kind.
+    #[must_use]
+    pub fn int8(&self, kind: Int8Kind) -> Option<&MixedFigures> {
+        match kind {
+            Int8Kind::Narrow => self.int8.as_ref(),
+            Int8Kind::Full => self.int8_vnni.as_ref(),
         }
     }
 
     /// `precision`, in the steps that were compared.
     #[must_use]
     pub fn as_compared(&self, precision: Precision) -> Precision {
-        match (precision, &self.int8) {
-            (Precision::Int8(_), Some(mixed)) => {
-                Precision::Int8(Steps::of(mixed.n_steps, mixed.steps.iter().copied()))
+        match precision {
+            Precision::Int8(kind, steps) => {
+                let steps_of =
+                    |mixed: &MixedFigures| Steps::of(mixed.n_steps, mixed.steps.iter().copied());
+                Precision::Int8(kind, self.int8(kind).map_or(steps, steps_of))
             }
             _ => precision,
         }
@@ -130,7 +147,7 @@ impl Verdict {
             Precision::F32 => None,
             Precision::Bf16 => Some(&self.bf16),
             Precision::Int16 => self.int16.as_ref(),
-            Precision::Int8(_) => self.int8.as_ref().map(|mixed| &mixed.figures),
+            Precision::Int8(kind, _) => self.int8(kind).map(|mixed| &mixed.figures),
         }
     }
 
@@ -255,6 +272,7 @@ mod tests {
             bf16: figures(psnr_min_db),
             int16: Some(figures(60.0)),
             int8: Some(mixed(&[1, 3], 48.0)),
+            int8_vnni: None,
         }
     }
 
@@ -284,12 +302,37 @@ mod tests {
         assert!(mixed(&[0], 48.0).is_good());
         assert!(!mixed(&[0], 47.99).is_good());
         assert!(!mixed(&[], 60.0).is_good());
-        let any = Precision::Int8(Steps::ALL);
+        let any = Precision::Int8(Int8Kind::Narrow, Steps::ALL);
         let compared = verdict(b"one", 45.0).as_compared(any);
-        assert_eq!(compared, Precision::Int8(Steps::of(5, [1, 3])));
+        let steps = Steps::of(5, [1, 3]);
+        assert_eq!(compared, Precision::Int8(Int8Kind::Narrow, steps));
         assert_eq!(
             verdict(b"one", 45.0).as_compared(Precision::Int16),
             Precision::Int16
+        );
+    }
+
+    #[test]
+    fn a_verdict_on_one_kind_of_int8_says_nothing_about_the_other() {
+        let narrow = verdict(b"one", 45.0);
+        let [of_narrow, of_full] = Int8Kind::ALL.map(|kind| Precision::Int8(kind, Steps::ALL));
+        assert!(narrow.is_good(of_narrow) && !narrow.is_good(of_full));
+        assert_eq!(narrow.figures(of_full), None);
+        assert_eq!(narrow.as_compared(of_full), of_full);
+        let both = Verdict {
+            int8_vnni: Some(mixed(&[0, 1, 3], 48.0)),
+            ..narrow
+        };
+        assert!(both.is_good(of_full));
+        let steps = Steps::of(5, [0, 1, 3]);
+        assert_eq!(
+            both.as_compared(of_full),
+            Precision::Int8(Int8Kind::Full, steps)
+        );
+        let text = serde_json::to_string(&both).expect("a verdict");
+        assert_eq!(
+            serde_json::from_str::<Verdict>(&text).expect("a verdict"),
+            both
         );
     }
 
@@ -347,7 +390,9 @@ mod tests {
         let old: Verdict = serde_json::from_str(text).expect("a verdict");
         assert_eq!(old.figures(Precision::Bf16), Some(&figures(48.0)));
         assert_eq!(old.figures(Precision::Int16), None);
-        assert_eq!(old.figures(Precision::Int8(Steps::ALL)), None);
+        for kind in Int8Kind::ALL {
+            assert_eq!(old.figures(Precision::Int8(kind, Steps::ALL)), None);
+        }
         assert!(!old.is_good(Precision::Int16) && old.is_good(Precision::Bf16));
         assert_eq!(old.figures(Precision::F32), None);
     }

@@ -204,7 +204,7 @@ fn minutes(text: &str) -> Result<std::num::NonZeroU32, String> {
 }
 
 fn cpu_isa(text: &str) -> Result<CpuIsa, String> {
-    CpuIsa::parse(text).ok_or_else(|| "expected auto, avx512_bf16, avx512, avx2 or portable".into())
+    CpuIsa::parse(text).ok_or_else(|| format!("expected {}", CpuIsa::EXPECTED))
 }
 
 fn precision(text: &str) -> Result<Precision, String> {

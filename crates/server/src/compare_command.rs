@@ -4,7 +4,7 @@ use std::{fmt::Write as _, num::NonZeroU32, path::Path, process::ExitCode, sync:
 
 use anyhow::Context as _;
 use lipsync_core::ModelId;
-use lipsync_engine::{LoadOptions, Precision, Steps, load_generator};
+use lipsync_engine::{Int8Kind, LoadOptions, Precision, Steps, load_generator};
 use lipsync_registry::{
     Figures, MixedFigures, Model, PrecisionChoice, Registry, RegistryConfig, Verdict,
 };
@@ -51,9 +51,6 @@ pub fn compare_precision(
     Ok(code)
 }
 
-/// CPUs that are faster with integers than with f32.
-const AVX2_ALONE: &str = "CPUs with AVX2 and no AVX-512";
-
 /// The configuration of a registry that loads models for nothing but this.
 fn in_f32(mut config: RegistryConfig) -> RegistryConfig {
     config.precision = PrecisionChoice::F32;
@@ -96,19 +93,24 @@ impl Command {
             Ok(reference.compare(&*other, usize::MAX)?)
         };
         let (bf16, int16) = (compare(Precision::Bf16)?, compare(Precision::Int16)?);
-        let int8 = int8_steps::choose(&onnx, &self.options, &reference)?;
+        // Both kinds, on whatever this CPU has: the file may go to another, and the integers are the same.
+        let int8 = |kind| -> anyhow::Result<MixedFigures> {
+            let int8 = int8_steps::choose(&onnx, kind, &self.options, &reference)?;
+            Ok(MixedFigures {
+                figures: self.figures(&int8.found),
+                n_steps: int8.n_steps,
+                steps: int8.steps,
+                percent_of_macs: int8.percent_of_macs,
+            })
+        };
         let verdict = Verdict {
             generator_sha256: Verdict::hash(&onnx),
             engine: env!("CARGO_PKG_VERSION").into(),
             kernels: self.options.isa.resolve()?.name().into(),
             bf16: self.figures(&bf16),
             int16: Some(self.figures(&int16)),
-            int8: Some(MixedFigures {
-                figures: self.figures(&int8.found),
-                n_steps: int8.n_steps,
-                steps: int8.steps,
-                percent_of_macs: int8.percent_of_macs,
-            }),
+            int8: Some(int8(Int8Kind::Narrow)?),
+            int8_vnni: Some(int8(Int8Kind::Full)?),
         };
         let report = report(&model, bf16.audio, &verdict);
         let cache_dir = self.registry.cache_dir.as_deref();
@@ -136,6 +138,10 @@ fn rounded(x: f64, parts: f64) -> f64 {
     (x * parts).floor() / parts
 }
 
+fn of_kind(kind: Int8Kind) -> Precision {
+    Precision::Int8(kind, Steps::ALL)
+}
+
 fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
     let audio = match audio {
         AudioSource::Encoder => "speech-like sound through its audio encoder",
@@ -152,29 +158,40 @@ fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
         Verdict::REQUIRED_MEAN_DB,
     );
     for (precision, cpus) in [
-        (Precision::Bf16, "CPUs with instructions for it"),
-        (Precision::Int16, AVX2_ALONE),
-        (Precision::Int8(Steps::ALL), AVX2_ALONE),
+        (Precision::Bf16, "with instructions for it"),
+        (Precision::Int16, "with VNNI, or AVX2 and no AVX-512"),
+        (
+            of_kind(Int8Kind::Narrow),
+            "with AVX2 and no AVX-512 or VNNI",
+        ),
+        (of_kind(Int8Kind::Full), "with VNNI"),
     ] {
         let Some(figures) = verdict.figures(precision) else {
             continue;
         };
+        let name = match precision {
+            Precision::Int8(kind, _) => format!("int8 for {kind}"),
+            other => other.to_string(),
+        };
         let meaning = if verdict.is_good(precision) {
-            format!("good: `precision: auto` may use {precision} on {cpus}")
+            format!("good: `precision: auto` may use {name} on CPUs {cpus}")
         } else {
-            format!("not good: `precision: auto` does not use {precision}")
+            format!("not good: `precision: auto` does not use {name}")
         };
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n  {precision}: mean {:.2} dB, worst {:.2} dB, relative L2 {:.2e}; {meaning}",
+            "\n  {name}: mean {:.2} dB, worst {:.2} dB, relative L2 {:.2e}; {meaning}",
             figures.psnr_mean_db, figures.psnr_min_db, figures.relative_l2,
         );
     }
-    if let Some(int8) = &verdict.int8 {
+    for kind in Int8Kind::ALL {
+        let Some(int8) = verdict.int8(kind) else {
+            continue;
+        };
         let _ = write!(
             text,
-            "\n  (int8 in {} of {} steps, {} % of the multiplications; the others stay in int16)",
+            "\n  (int8 for {kind} in {} of {} steps, {} % of the multiplications; the others stay in int16)",
             int8.steps.len(),
             int8.n_steps,
             int8.percent_of_macs,

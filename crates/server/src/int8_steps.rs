@@ -4,7 +4,7 @@
 //! do. So the steps are sorted by the noise that each costs for what it saves, and the longest run of the cheapest
 //! is taken with which the frames are still good. What counts is the comparison of that run as a whole.
 
-use lipsync_engine::{LoadOptions, Precision, Steps, inspect_plan, load_generator};
+use lipsync_engine::{Int8Kind, LoadOptions, Precision, Steps, inspect_plan, load_generator};
 use lipsync_registry::Verdict;
 use lipsync_server::comparison::{Comparison, Reference};
 
@@ -34,7 +34,7 @@ struct Candidate {
     noise: f64,
 }
 
-/// Chooses among the steps of the generator file `onnx`. Blocks for as long as that takes: a comparison over all
+/// Chooses among the steps of the generator file `onnx`, for int8 of one kind. Blocks for as long as that takes: a comparison over all
 /// frames or, where int8 everywhere is not good enough, about two frames for each step and as many comparisons as
 /// the number of steps has bits.
 ///
@@ -42,11 +42,13 @@ struct Candidate {
 /// What the engine finds wrong with the file, or a generator reports.
 pub fn choose(
     onnx: &[u8],
+    kind: Int8Kind,
     options: &LoadOptions,
     reference: &Reference,
 ) -> anyhow::Result<Int8Steps> {
     let search = Search {
         onnx,
+        kind,
         options,
         reference,
         n_steps: 0,
@@ -56,6 +58,7 @@ pub fn choose(
 
 struct Search<'a> {
     onnx: &'a [u8],
+    kind: Int8Kind,
     options: &'a LoadOptions,
     reference: &'a Reference,
     n_steps: usize,
@@ -63,7 +66,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn run(mut self) -> anyhow::Result<Int8Steps> {
-        let plan = inspect_plan(self.onnx, self.with(Precision::Int8(Steps::ALL)))?;
+        let plan = inspect_plan(self.onnx, self.with(Steps::ALL))?;
         self.n_steps = plan.steps.len();
         let all = plan.steps.iter().enumerate();
         let all = all.filter(|(step, found)| found.int8_macs > 0 && *step < Steps::MAX);
@@ -115,13 +118,13 @@ impl Search<'_> {
 
     fn compare(&self, taken: &[Candidate], n_frames: usize) -> anyhow::Result<Comparison> {
         let steps = Steps::of(self.n_steps, taken.iter().map(|candidate| candidate.step));
-        let other = load_generator(self.onnx, self.with(Precision::Int8(steps)))?;
+        let other = load_generator(self.onnx, self.with(steps))?;
         Ok(self.reference.compare(&*other, n_frames)?)
     }
 
-    fn with(&self, precision: Precision) -> LoadOptions {
+    fn with(&self, steps: Steps) -> LoadOptions {
         LoadOptions {
-            precision,
+            precision: Precision::Int8(self.kind, steps),
             ..self.options.clone()
         }
     }

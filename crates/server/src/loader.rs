@@ -176,8 +176,10 @@ impl NetworkLoader for CpuLoader {
         self.n_workers as u64
     }
 
-    fn fastest_precision(&self) -> Precision {
-        self.isa.resolve().map_or(Precision::F32, Isa::fastest)
+    fn faster_than_f32(&self) -> Vec<Precision> {
+        self.isa
+            .resolve()
+            .map_or_else(|_| vec![], Isa::faster_than_f32)
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
@@ -244,8 +246,8 @@ impl NetworkLoader for EngineLoader {
         }
     }
 
-    fn fastest_precision(&self) -> Precision {
-        self.host.fastest_precision()
+    fn faster_than_f32(&self) -> Vec<Precision> {
+        self.host.faster_than_f32()
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {

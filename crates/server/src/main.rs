@@ -69,8 +69,9 @@ fn main() -> ExitCode {
             cpu_isa,
             precision,
         } => {
+            let suited = cpu_isa.resolve().map(|isa| precision.suited_to(isa));
             let options = LoadOptions {
-                precision,
+                precision: suited.unwrap_or(precision),
                 ..LoadOptions::from(cpu_isa)
             };
             command_line::inspect_model(&file, plan.then_some(options))

@@ -72,8 +72,8 @@ impl NetworkLoader for WarmLoader {
         self.inner.arena_bytes(onnx, device)
     }
 
-    fn fastest_precision(&self) -> Precision {
-        self.inner.fastest_precision()
+    fn faster_than_f32(&self) -> Vec<Precision> {
+        self.inner.faster_than_f32()
     }
 
     fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {

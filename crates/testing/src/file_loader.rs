@@ -58,7 +58,7 @@ pub struct FileLoader {
     pub live: Arc<Live>,
     /// Where loads stop.
     pub gate: Gate,
-    /// Whether the host multiplies bf16 fastest.
+    /// Whether the host multiplies bf16 faster than f32.
     pub has_bf16: AtomicBool,
     /// Instead of the host: each GPU's limit as the registry is told it, and what it really has.
     pub gpus: Vec<(u64, u64)>,
@@ -163,12 +163,9 @@ impl NetworkLoader for FileLoader {
         }))
     }
 
-    fn fastest_precision(&self) -> Precision {
-        if self.has_bf16.load(Ordering::SeqCst) {
-            Precision::Bf16
-        } else {
-            Precision::F32
-        }
+    fn faster_than_f32(&self) -> Vec<Precision> {
+        let has_bf16 = self.has_bf16.load(Ordering::SeqCst);
+        has_bf16.then_some(Precision::Bf16).into_iter().collect()
     }
 
     fn device(&self) -> String {

@@ -8,10 +8,15 @@ pub enum CpuIsa {
     /// The widest one that this CPU has.
     #[default]
     Auto,
-    /// AVX-512 F, BW, DQ, VL and BF16. Where weights and activations are f32, the same as `Avx512`.
+    /// AVX-512 F, BW, DQ, VL and BF16, and VNNI where the CPU has that, too. Where weights and activations are f32,
+    /// the same as `Avx512`.
     Avx512Bf16,
+    /// AVX-512 F, BW, DQ, VL and VNNI. Where products are in floats, the same as `Avx512`.
+    Avx512Vnni,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX2, FMA and AVX-VNNI. Where products are in floats, the same as `Avx2`.
+    Avx2Vnni,
     /// AVX2 and FMA.
     Avx2,
     /// What every CPU of the architecture has.
@@ -19,13 +24,19 @@ pub enum CpuIsa {
 }
 
 impl CpuIsa {
-    /// Parses `auto`, `avx512_bf16`, `avx512`, `avx2` or `portable`.
+    /// All of them, as the configuration calls them, in words.
+    pub const EXPECTED: &'static str =
+        "auto, avx512_bf16, avx512_vnni, avx512, avx2_vnni, avx2 or portable";
+
+    /// Parses `auto`, `avx512_bf16`, `avx512_vnni`, `avx512`, `avx2_vnni`, `avx2` or `portable`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
             "avx512_bf16" => Some(Self::Avx512Bf16),
+            "avx512_vnni" => Some(Self::Avx512Vnni),
             "avx512" => Some(Self::Avx512),
+            "avx2_vnni" => Some(Self::Avx2Vnni),
             "avx2" => Some(Self::Avx2),
             "portable" => Some(Self::Portable),
             _ => None,
@@ -38,7 +49,9 @@ impl fmt::Display for CpuIsa {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Avx512Bf16 => "avx512_bf16",
+            Self::Avx512Vnni => "avx512_vnni",
             Self::Avx512 => "avx512",
+            Self::Avx2Vnni => "avx2_vnni",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
         })

@@ -71,8 +71,8 @@ impl Network {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Stored)),
             Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual, Products::Stored)),
             Precision::Int16 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Int16)),
-            Precision::Int8(steps) => {
-                let products = Products::Int8(steps);
+            Precision::Int8(kind, steps) => {
+                let products = Products::Int8(kind, steps);
                 Box::new(Plan::<f32>::new(&graph, isa, visual, products))
             }
         };

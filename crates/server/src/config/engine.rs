@@ -107,10 +107,7 @@ impl RawEngine {
         let isa = self.cpu_isa();
         let cpu_isa = CpuIsa::parse(isa).ok_or_else(|| BadValue {
             key: "engine.cpu_isa".into(),
-            message: format!(
-                "expected auto, avx512_bf16, avx512, avx2 or portable, found {:?}",
-                Foreign(isa)
-            ),
+            message: format!("expected {}, found {:?}", CpuIsa::EXPECTED, Foreign(isa)),
         })?;
         cpu_isa.resolve().map_err(|error| BadValue {
             key: "engine.cpu_isa".into(),

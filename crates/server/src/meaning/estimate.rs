@@ -30,7 +30,7 @@ impl<'a> Machine<'a> {
 fn macs_per_s(isa: CpuIsa) -> f64 {
     match isa.resolve().map_or("portable", |isa| isa.name()) {
         "portable" => 5e9,
-        "avx2" => 55e9,
+        "avx2" | "avx2_vnni" => 55e9,
         _ => 100e9,
     }
 }

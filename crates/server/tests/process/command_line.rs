@@ -346,7 +346,8 @@ fn compare_precision_writes_what_it_found_beside_the_generator() -> Result<()> {
         "2 frames",
         "speech-like",
         "PSNR",
-        "int8 in",
+        "int8 for AVX2 in",
+        "int8 for VNNI in",
         "g.precision.json",
     ] {
         assert!(stdout.contains(word), "{word} in {stdout}");
@@ -356,6 +357,7 @@ fn compare_precision_writes_what_it_found_beside_the_generator() -> Result<()> {
         "\"frames\": 2",
         "\"int16\": {",
         "\"int8\": {",
+        "\"int8_vnni\": {",
         "\"n_steps\": ",
     ] {
         assert!(verdict.contains(words), "{words} in {verdict}");

@@ -8,6 +8,7 @@
 use std::fmt::Debug;
 
 use super::{Epilogue, Isa, MatMut, MatRef, Windows, simd::Simd};
+use crate::Int8Kind;
 
 /// A number that activations and weights are stored as.
 ///
@@ -125,7 +126,7 @@ pub enum Integers {
     /// 16 bits: [`gemm_int16()`](super::gemm_int16()).
     Shorts,
     /// Bytes: [`gemm_int8()`](super::gemm_int8()).
-    Bytes,
+    Bytes(Int8Kind),
 }
 
 /// Packed weights of a 1x1 convolution.

@@ -77,8 +77,9 @@ impl Element for f32 {
         (n_out, n_in): (usize, usize),
     ) -> PackedProduct {
         match integers {
-            Integers::Bytes if n_in <= PackedBytes::MAX_INPUTS => {
-                PackedProduct::Bytes(PackedBytes::pack(isa, weights, bias, n_out, n_in))
+            Integers::Bytes(kind) if n_in <= PackedBytes::MAX_INPUTS => {
+                let m = PackedBytes::pack((isa, kind), (weights, bias), (n_out, n_in));
+                PackedProduct::Bytes(m)
             }
             _ if n_in <= PackedShorts::MAX_INPUTS => {
                 PackedProduct::Shorts(PackedShorts::pack(isa, weights, bias, n_out, n_in))

@@ -6,7 +6,7 @@
 
 use super::{
     Added, Aligned, AlignedFloats, Bf16, Element, Epilogue, Isa, MatMut, MatRef, Weights,
-    gemm::panel_widths, isa::Kernel, resized::widen_tile, simd::Simd,
+    gemm::panel_widths, isa::Kernel, resized::widen_tile, simd::Simd, unrolled::unrolled,
 };
 
 /// Operands with rows up to this long are fetched a tile ahead: the hardware takes a tile for a dozen
@@ -172,20 +172,6 @@ impl<O: Element> Kernel for Gemm<'_, O> {
             row = end;
         }
     }
-}
-
-/// The body for each `r < R`, written out: LLVM does not unroll a dozen times what is long, and
-/// indexes that are no constants would keep the sums out of the registers.
-macro_rules! unrolled {
-    ($r:ident < $n:ident, $body:block) => {
-        unrolled!(@ $r, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11);
-    };
-    (@ $r:ident, $n:ident, $body:block, $($i:literal)*) => {
-        $(if $i < $n {
-            let $r: usize = $i;
-            $body
-        })*
-    };
 }
 
 impl<O: Element> Gemm<'_, O> {

@@ -1,8 +1,8 @@
 //! Matrix multiplication of 16-bit integers with exact 32-bit sums.
 //!
 //! As [`gemm`](super::gemm()), with inputs and weights rounded to integers on the way. AVX2 multiplies two
-//! pairs of 16-bit integers where it multiplies one pair of floats. Products of bytes (`maddubs`) are
-//! faster still, but their sums saturate at 16 bits unless weights have 7 bits only, which shows.
+//! pairs of 16-bit integers where it multiplies one pair of floats, and VNNI adds them up in the same instruction.
+//! Products of bytes are [`gemm_int8`](super::gemm_int8()).
 //!
 //! **Every row has a scale of its own**, from its largest input. So no calibration can be wrong for a
 //! frame, and a row's result depends on that row alone. Every column has a scale of its own, too.
@@ -264,6 +264,7 @@ struct Panel<'a> {
 
 impl<O: Element> Kernel for Gemm<'_, O> {
     const BF16: bool = O::IS_BF16;
+    const VNNI: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {

@@ -8,9 +8,9 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512, Avx512Bf16};
+use super::simd::{Avx2, Avx2Vnni, Avx512, Avx512Bf16, Avx512Vnni};
 use super::simd::{Portable, Simd};
-use crate::{Precision, Steps, cpu::CpuIsa};
+use crate::{Int8Kind, Precision, Steps, cpu::CpuIsa};
 
 /// An instruction set was asked for that this CPU lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +26,19 @@ pub struct UnsupportedIsa {
 /// may be executed; [`CpuIsa::resolve`] gives one.
 #[derive(Debug, Clone, Copy)]
 pub enum Isa {
-    /// AVX-512 F, BW, DQ, VL and BF16.
+    /// AVX-512 F, BW, DQ, VL and BF16, and VNNI where the CPU has that, too: all known ones do, but a hypervisor
+    /// may hide it.
     #[cfg(target_arch = "x86_64")]
-    Avx512Bf16(Avx512Bf16),
+    Avx512Bf16(Avx512Bf16, Option<Avx512Vnni>),
+    /// AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// AVX2, FMA and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni(Avx2Vnni),
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -48,6 +55,10 @@ pub(super) trait Kernel {
     /// they are not.
     const BF16: bool = false;
 
+    /// As [`BF16`](Self::BF16), of the instructions for sums of integers. A kernel for which both are has them only
+    /// where there is no bf16.
+    const VNNI: bool = false;
+
     /// Does the work with the vectors of `simd`.
     fn run<S: Simd>(self, simd: S);
 }
@@ -61,7 +72,9 @@ impl CpuIsa {
         let found = match self {
             Self::Auto => Isa::available().into_iter().next(),
             Self::Avx512Bf16 => Isa::avx512_bf16(),
+            Self::Avx512Vnni => Isa::avx512_vnni(),
             Self::Avx512 => Isa::avx512(),
+            Self::Avx2Vnni => Isa::avx2_vnni(),
             Self::Avx2 => Isa::avx2(),
             Self::Portable => Some(Isa::Portable),
         };
@@ -70,12 +83,14 @@ impl CpuIsa {
 }
 
 impl Isa {
-    /// All that this CPU has, the widest first.
+    /// All that this CPU has, the best first: the widest and, of one width, the one with the most instructions.
     #[must_use]
     pub fn available() -> Vec<Self> {
         let all = [
             Self::avx512_bf16(),
+            Self::avx512_vnni(),
             Self::avx512(),
+            Self::avx2_vnni(),
             Self::avx2(),
             Some(Self::Portable),
         ];
@@ -87,9 +102,13 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_) => "avx512_bf16",
+            Self::Avx512Bf16(..) => "avx512_bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => "avx512_vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(_) => "avx2_vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             Self::Portable => "portable",
@@ -101,23 +120,43 @@ impl Isa {
     pub fn has_bf16(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_) => true,
+            Self::Avx512Bf16(..) => true,
             _ => false,
         }
     }
 
-    /// The numbers in which the CPU computes matrix products fastest.
-    ///
-    /// AVX2 multiplies four times as many bytes as floats, of which the widening of the sums leaves two and a half
-    /// times as many. AVX-512 without VNNI does too, but adds on the same units; so nothing is gained there.
+    /// The kind of int8 that it multiplies fast or, where neither is fast, less slowly.
     #[must_use]
-    pub fn fastest(self) -> Precision {
+    pub fn int8(self) -> Int8Kind {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_) => Precision::Bf16,
+            Self::Avx512Bf16(_, Some(_)) | Self::Avx512Vnni(_) | Self::Avx2Vnni(_) => {
+                Int8Kind::Full
+            }
+            _ => Int8Kind::Narrow,
+        }
+    }
+
+    /// The numbers in which the CPU computes matrix products faster than in f32, the fastest first.
+    ///
+    /// AVX2 multiplies four times as many bytes as floats, of which the widening of the sums leaves two and a half
+    /// times as many. AVX-512 without VNNI does too, but adds on the same units; so nothing is gained there. VNNI
+    /// multiplies and adds in one instruction, both bytes and 16-bit integers.
+    #[must_use]
+    pub fn faster_than_f32(self) -> Vec<Precision> {
+        let bytes = Precision::Int8(self.int8(), Steps::ALL);
+        match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Precision::Int8(Steps::ALL),
-            _ => Precision::F32,
+            Self::Avx512Bf16(_, Some(_)) => vec![bytes, Precision::Bf16, Precision::Int16],
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_, None) => vec![Precision::Bf16],
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) | Self::Avx2Vnni(_) | Self::Avx2(_) => {
+                vec![bytes, Precision::Int16]
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => vec![],
+            Self::Portable => vec![],
         }
     }
 
@@ -126,55 +165,27 @@ impl Isa {
     pub fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_) | Self::Avx512(_) => Avx512::LANES,
+            Self::Avx512Bf16(..) | Self::Avx512Vnni(_) | Self::Avx512(_) => Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Avx2::LANES,
+            Self::Avx2Vnni(_) | Self::Avx2(_) => Avx2::LANES,
             Self::Portable => Portable::LANES,
         }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn avx512_bf16() -> Option<Self> {
-        Avx512Bf16::detect().map(Self::Avx512Bf16)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn avx512() -> Option<Self> {
-        Avx512::detect().map(Self::Avx512)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn avx2() -> Option<Self> {
-        Avx2::detect().map(Self::Avx2)
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn avx512_bf16() -> Option<Self> {
-        None
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn avx512() -> Option<Self> {
-        None
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn avx2() -> Option<Self> {
-        None
     }
 
     /// Runs a kernel compiled for this instruction set.
     pub(super) fn run<K: Kernel>(self, kernel: K) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(simd) => {
-                run_where_bf16(simd, kernel);
-            }
+            Self::Avx512Bf16(simd, vnni) => run_where_bf16((simd, vnni), kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(simd) => run_where_vnni(simd, kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => {
                 // SAFETY: an `Avx512` exists only where `Avx512::detect` found these features.
                 unsafe { run_avx512(simd, kernel) }
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(simd) => run_where_avx2_vnni(simd, kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => {
                 // SAFETY: an `Avx2` exists only where `Avx2::detect` found these features.
@@ -185,14 +196,86 @@ impl Isa {
     }
 }
 
+/// What the CPU says.
 #[cfg(target_arch = "x86_64")]
-fn run_where_bf16<K: Kernel>(simd: Avx512Bf16, kernel: K) {
+impl Isa {
+    fn avx512_bf16() -> Option<Self> {
+        Avx512Bf16::detect().map(|simd| Self::Avx512Bf16(simd, Avx512Vnni::detect()))
+    }
+
+    fn avx512_vnni() -> Option<Self> {
+        Avx512Vnni::detect().map(Self::Avx512Vnni)
+    }
+
+    fn avx512() -> Option<Self> {
+        Avx512::detect().map(Self::Avx512)
+    }
+
+    fn avx2_vnni() -> Option<Self> {
+        Avx2Vnni::detect().map(Self::Avx2Vnni)
+    }
+
+    fn avx2() -> Option<Self> {
+        Avx2::detect().map(Self::Avx2)
+    }
+}
+
+/// No other architecture has any of them.
+#[cfg(not(target_arch = "x86_64"))]
+impl Isa {
+    fn avx512_bf16() -> Option<Self> {
+        None
+    }
+
+    fn avx512_vnni() -> Option<Self> {
+        None
+    }
+
+    fn avx512() -> Option<Self> {
+        None
+    }
+
+    fn avx2_vnni() -> Option<Self> {
+        None
+    }
+
+    fn avx2() -> Option<Self> {
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_where_bf16<K: Kernel>((simd, vnni): (Avx512Bf16, Option<Avx512Vnni>), kernel: K) {
     if K::BF16 {
         // SAFETY: an `Avx512Bf16` exists only where `Avx512Bf16::detect` found these features.
-        unsafe { run_avx512_bf16(simd, kernel) }
+        return unsafe { run_avx512_bf16(simd, kernel) };
+    }
+    if let Some(vnni) = vnni {
+        return run_where_vnni(vnni, kernel);
+    }
+    // SAFETY: they are fewer features than those of `Avx512Bf16`.
+    unsafe { run_avx512(simd.base(), kernel) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_where_vnni<K: Kernel>(simd: Avx512Vnni, kernel: K) {
+    if K::VNNI {
+        // SAFETY: an `Avx512Vnni` exists only where `Avx512Vnni::detect` found these features.
+        unsafe { run_avx512_vnni(simd, kernel) }
     } else {
-        // SAFETY: they are fewer features than those of `Avx512Bf16`.
-        unsafe { run_avx512(simd.without_bf16(), kernel) }
+        // SAFETY: they are fewer features than those of `Avx512Vnni`.
+        unsafe { run_avx512(simd.base(), kernel) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_where_avx2_vnni<K: Kernel>(simd: Avx2Vnni, kernel: K) {
+    if K::VNNI {
+        // SAFETY: an `Avx2Vnni` exists only where `Avx2Vnni::detect` found these features.
+        unsafe { run_avx2_vnni(simd, kernel) }
+    } else {
+        // SAFETY: they are fewer features than those of `Avx2Vnni`.
+        unsafe { run_avx2(simd.base(), kernel) }
     }
 }
 
@@ -203,8 +286,20 @@ fn run_avx512_bf16(simd: Avx512Bf16, kernel: impl Kernel) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512_vnni(simd: Avx512Vnni, kernel: impl Kernel) {
+    kernel.run(simd);
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn run_avx512(simd: Avx512, kernel: impl Kernel) {
+    kernel.run(simd);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avxvnni,avx2,fma")]
+fn run_avx2_vnni(simd: Avx2Vnni, kernel: impl Kernel) {
     kernel.run(simd);
 }
 
@@ -223,7 +318,14 @@ mod tests {
         let best = CpuIsa::Auto.resolve().unwrap();
         assert_eq!(best.name(), Isa::available()[0].name());
         assert_eq!(CpuIsa::Portable.resolve().unwrap().name(), "portable");
-        for asked in [CpuIsa::Avx512Bf16, CpuIsa::Avx512, CpuIsa::Avx2] {
+        for asked in [
+            CpuIsa::Avx512Bf16,
+            CpuIsa::Avx512Vnni,
+            CpuIsa::Avx512,
+            CpuIsa::Avx2Vnni,
+            CpuIsa::Avx2,
+        ] {
+            assert_eq!(CpuIsa::parse(&asked.to_string()), Some(asked));
             let listed = Isa::available()
                 .iter()
                 .any(|isa| isa.name() == asked.to_string());

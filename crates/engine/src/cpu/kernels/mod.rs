@@ -34,6 +34,7 @@ mod isa;
 mod matrix;
 mod resized;
 mod simd;
+mod unrolled;
 mod upsample;
 mod winograd;
 

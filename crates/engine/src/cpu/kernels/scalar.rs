@@ -68,43 +68,52 @@ pub fn dot_int16(
 
 /// What [`dot_int8`] finds.
 pub struct Int8Dot {
-    pub value: f64,
-    /// How far off a kernel may be that rounds inputs half-way between two integers the other way.
-    pub slack: f64,
-    /// The largest sum, in size, that a lane of 16 bits comes to hold on the way.
+    pub value: f32,
+    /// The sum of the products of integers.
+    pub sum: i64,
+    /// The largest sum, in size, that a lane of 16 bits comes to hold on the way, where products are added to such.
     pub largest: i64,
 }
 
-/// As [`dot`] in bytes: rounded as the kernel rounds, summed without a bound. A row's smallest input becomes 0, its
-/// largest `levels`; a step of the column's weights is worth `unit`.
+/// As [`dot`] in bytes, rounded wherever the kernel rounds and summed without a bound: the kernel's result to the bit.
+///
+/// A row's smallest input becomes 0, its largest `levels`; `weights` are a column's integers, a step of which is worth
+/// `unit`. Multiply-adds round once where `is_fused`.
 pub fn dot_int8(
-    (weights, unit): (&[f32], f32),
+    (weights, unit): (&[i8], f32),
     (row, levels): (&[f32], f32),
     bias: f32,
+    is_fused: bool,
 ) -> Int8Dot {
+    let mul_add = |a: f32, b: f32, c: f32| if is_fused { a.mul_add(b, c) } else { a * b + c };
     let low = row.iter().fold(0.0, |low: f32, &x| low.min(x));
     let range = row.iter().fold(0.0, |high: f32, &x| high.max(x)) - low;
-    let factor = f64::from(if range > 0.0 { levels / range } else { 0.0 });
-    let steps = if unit > 0.0 { unit } else { 1.0 };
-    let scale = f64::from(range / levels) * f64::from(unit);
-    let (mut sum, mut total, mut slack, mut largest) = (0, 0, 0.0, 0);
-    for (w, x) in weights.chunks(16).zip(row.chunks(16)) {
+    let factor = Some(levels / range)
+        .filter(|f| f.is_finite())
+        .unwrap_or(0.0);
+    let inputs: Vec<i64> = row
+        .iter()
+        .map(|&x| nearest(mul_add(x, factor, -low * factor).into()))
+        .collect();
+    let (mut sum, mut largest) = (0, 0);
+    for (w, x) in weights.chunks(16).zip(inputs.chunks(16)) {
         let mut lanes = [0_i64; 2];
         for (k, (&w, &x)) in w.iter().zip(x).enumerate() {
-            let w = nearest(f64::from(w / steps));
-            let x = (f64::from(x) - f64::from(low)) * factor;
-            let is_tie = (x.fract() - 0.5).abs() < 1e-4;
-            slack += if is_tie { w.abs() as f64 * scale } else { 0.0 };
-            lanes[k % 4 / 2] += w * nearest(x);
+            lanes[k % 4 / 2] += i64::from(w) * x;
             largest = largest.max(lanes[k % 4 / 2].abs());
-            total += w;
         }
         sum += lanes[0] + lanes[1];
     }
-    let offset = f64::from(low) * f64::from(unit) * total as f64;
+    let total: i64 = weights.iter().map(|&w| i64::from(w)).sum();
+    let total = (total as f64 * f64::from(unit)) as f32;
+    let value = mul_add(
+        sum as f32 * (range / levels),
+        unit,
+        mul_add(total, low, bias),
+    );
     Int8Dot {
-        value: sum as f64 * scale + offset + f64::from(bias),
-        slack,
+        value,
+        sum,
         largest,
     }
 }

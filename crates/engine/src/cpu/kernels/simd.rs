@@ -12,9 +12,9 @@ mod emulated;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
+pub use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
-pub use avx512::{Avx512, Avx512Bf16};
+pub use avx512::{Avx512, Avx512Bf16, Avx512Vnni};
 pub use portable::Portable;
 
 use super::Bf16;
@@ -108,11 +108,11 @@ pub trait Simd: Copy {
     /// The larger of each lane's two; of a NaN and a number either.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// The smallest lane, where none is a NaN.
-    fn least(self, v: Self::Vector) -> f32;
+    /// The smallest lane of `low` and the largest of `high`, where none is a NaN.
+    fn extremes(self, low: Self::Vector, high: Self::Vector) -> (f32, f32);
 
-    /// The sum of all lanes, in any order.
-    fn sum(self, v: Self::Vector) -> f32;
+    /// Whether a lane is a NaN.
+    fn has_nan(self, v: Self::Vector) -> bool;
 
     /// Lanes below zero become zero; a NaN stays one.
     fn relu(self, v: Self::Vector) -> Self::Vector;
@@ -160,6 +160,13 @@ pub trait Simd: Copy {
 
     /// `c + a0 + a1` of the two sums of 16 bits in each lane of `a`.
     fn widen_shorts(self, a: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// Whether [`dot_fours`](Self::dot_fours) is one instruction.
+    const MULTIPLIES_FOURS: bool = false;
+
+    /// `c + a0 b0 + a1 b1 + a2 b2 + a3 b3` of `a` and each lane's four, exact; the caller keeps the sums within 32
+    /// bits. The bytes of `a` have no sign and may be any.
+    fn dot_fours(self, a: [u8; 4], b: Self::Ints, c: Self::Ints) -> Self::Ints;
 
     /// Writes the first [`BYTES`](Self::BYTES) of `src`, which must have as many, times a factor plus an offset,
     /// as the nearest integers, to `dst`. They must lie between 0 and 255; of a NaN it writes anything.

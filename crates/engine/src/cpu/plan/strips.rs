@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::LazyLock};
 
 use crate::{
-    Steps,
+    Int8Kind, Steps,
     cpu::kernels::{Element, Integers, Isa},
     graph::Shape,
 };
@@ -23,8 +23,8 @@ pub(crate) enum Products {
     Stored,
     /// In 16-bit integers, where that is faster.
     Int16,
-    /// In bytes, where that is faster, in these steps; in 16-bit integers in the others.
-    Int8(Steps),
+    /// In bytes of this kind, where that is faster, in these steps; in 16-bit integers in the others.
+    Int8(Int8Kind, Steps),
     /// In these integers, whatever that costs.
     #[cfg(test)]
     Everywhere(Integers),
@@ -41,7 +41,7 @@ impl Products {
     /// Those of step `number` of a plan of `n_steps`.
     pub fn of_step(self, number: usize, n_steps: usize) -> Self {
         match self {
-            Self::Int8(steps) if !steps.contains(number, n_steps) => Self::Int16,
+            Self::Int8(_, steps) if !steps.contains(number, n_steps) => Self::Int16,
             _ => self,
         }
     }
@@ -59,7 +59,7 @@ impl Products {
         let integers = match self {
             Self::Stored => None,
             Self::Int16 => pays(MIN_INT16).then_some(Integers::Shorts),
-            Self::Int8(_) => pays(MIN_INT8).then_some(Integers::Bytes),
+            Self::Int8(kind, _) => pays(MIN_INT8).then_some(Integers::Bytes(kind)),
             #[cfg(test)]
             Self::Everywhere(integers) => Some(integers),
         };

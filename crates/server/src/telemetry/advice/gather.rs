@@ -155,6 +155,6 @@ fn name_of(precision: lipsync_engine::Precision) -> &'static str {
         lipsync_engine::Precision::F32 => "f32",
         lipsync_engine::Precision::Bf16 => "bf16",
         lipsync_engine::Precision::Int16 => "int16",
-        lipsync_engine::Precision::Int8(_) => "int8",
+        lipsync_engine::Precision::Int8(..) => "int8",
     }
 }

@@ -5,13 +5,14 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps,
-    _mm256_cvtps_epi32, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_maskload_ps, _mm256_maskstore_ps,
-    _mm256_max_ps, _mm256_min_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute_ps,
-    _mm256_permute2f128_ps, _mm256_permutevar8x32_epi32, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_ps,
+    __m256, __m256i, _CMP_UNORD_Q, _mm_cvtss_f32, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_cvtss_f32,
+    _mm256_dpbusd_avx_epi32, _mm256_dpwssd_avx_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps,
+    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute_ps, _mm256_permute2f128_ps,
+    _mm256_permutevar8x32_epi32, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
 };
 
 use super::{Simd, emulated, word_of, word_of_four};
@@ -24,14 +25,28 @@ static MASKS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0,
 /// Puts the words of a vector packed twice, which stay in their halves, in order.
 static UNPACKED: [i32; LANES] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-/// The proof that the CPU has AVX2 and FMA.
+/// The proof that the CPU has AVX2 and FMA, and AVX-VNNI where `VNNI`.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx2(());
+pub struct Vectors256<const VNNI: bool>(());
 
-impl Avx2 {
+/// The proof that the CPU has AVX2 and FMA.
+pub type Avx2 = Vectors256<false>;
+
+/// The proof that the CPU has AVX2, FMA and AVX-VNNI.
+pub type Avx2Vnni = Vectors256<true>;
+
+impl<const VNNI: bool> Vectors256<VNNI> {
     /// Asks the CPU.
     pub fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
+        has.then_some(Self(()))
+    }
+
+    /// The same CPU, for what does not use VNNI.
+    pub fn base(self) -> Avx2 {
+        Vectors256(())
     }
 
     /// The mask of the `n` first lanes.
@@ -43,14 +58,7 @@ impl Avx2 {
     }
 }
 
-impl Avx2 {
-    /// The upper four lanes first.
-    #[inline(always)]
-    fn swap_halves(self, v: __m256) -> __m256 {
-        // SAFETY: `self` proves AVX.
-        unsafe { _mm256_permute2f128_ps::<1>(v, v) }
-    }
-
+impl<const VNNI: bool> Vectors256<VNNI> {
     /// In each half, the upper two lanes first.
     #[inline(always)]
     fn swap_pairs(self, v: __m256) -> __m256 {
@@ -80,7 +88,9 @@ impl Avx2 {
     }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Vectors256<VNNI> {
+    const MULTIPLIES_FOURS: bool = VNNI;
+
     type Vector = __m256;
     type Pairs = emulated::Pairs<__m256>;
     type Ints = __m256i;
@@ -156,17 +166,27 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn least(self, v: __m256) -> f32 {
-        let four = self.min(v, self.swap_halves(v));
+    fn extremes(self, low: __m256, high: __m256) -> (f32, f32) {
+        let high = self.sub(self.splat(0.0), high);
+        // SAFETY: `self` proves AVX. The lower halves of both.
+        let lower = unsafe { _mm256_permute2f128_ps::<0x20>(low, high) };
+        // SAFETY: as above. The upper halves of both.
+        let upper = unsafe { _mm256_permute2f128_ps::<0x31>(low, high) };
+        let four = self.min(lower, upper);
         let two = self.min(four, self.swap_pairs(four));
-        self.first(self.min(two, self.swap_neighbours(two)))
+        let one = self.min(two, self.swap_neighbours(two));
+        // SAFETY: as above.
+        let high = unsafe { _mm256_extractf128_ps::<1>(one) };
+        // SAFETY: SSE belongs to x86-64.
+        (self.first(one), -unsafe { _mm_cvtss_f32(high) })
     }
 
     #[inline(always)]
-    fn sum(self, v: __m256) -> f32 {
-        let four = self.add(v, self.swap_halves(v));
-        let two = self.add(four, self.swap_pairs(four));
-        self.first(self.add(two, self.swap_neighbours(two)))
+    fn has_nan(self, v: __m256) -> bool {
+        // SAFETY: `self` proves AVX.
+        let nans = unsafe { _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v) };
+        // SAFETY: as above.
+        unsafe { _mm256_movemask_ps(nans) != 0 }
     }
 
     #[inline(always)]
@@ -198,6 +218,10 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_ints(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-VNNI.
+            return unsafe { _mm256_dpwssd_avx_epi32(c, a, b) };
+        }
         // SAFETY: `self` proves AVX2.
         let products = unsafe { _mm256_madd_epi16(a, b) };
         // SAFETY: as above.
@@ -223,6 +247,16 @@ impl Simd for Avx2 {
         let products = unsafe { _mm256_maddubs_epi16(a, b) };
         // SAFETY: as above.
         unsafe { _mm256_add_epi16(c, products) }
+    }
+
+    #[inline(always)]
+    fn dot_fours(self, a: [u8; 4], b: __m256i, c: __m256i) -> __m256i {
+        if !VNNI {
+            return emulated::dot_fours(self, a, b, c);
+        }
+        let a = self.splat_bytes(a);
+        // SAFETY: `self` proves AVX-VNNI.
+        unsafe { _mm256_dpbusd_avx_epi32(c, a, b) }
     }
 
     #[inline(always)]

@@ -6,15 +6,16 @@
 
 use std::{
     arch::x86_64::{
-        __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _mm_storeu_si128,
-        _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32,
-        _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
-        _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8,
-        _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-        _mm512_maddubs_epi16, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-        _mm512_min_ps, _mm512_reduce_add_ps, _mm512_reduce_min_ps, _mm512_set1_epi16,
+        __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm_cvtss_f32,
+        _mm_storeu_si128, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_epi16,
+        _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+        _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_cvtps_epi32,
+        _mm512_cvtss_f32, _mm512_cvtusepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
+        _mm512_dpwssd_epi32, _mm512_extractf32x4_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_permute_ps, _mm512_set1_epi16,
         _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-        _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+        _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
     },
     mem::transmute,
 };
@@ -24,17 +25,20 @@ use crate::cpu::kernels::Bf16;
 
 const LANES: usize = 16;
 
-/// The proof that the CPU has AVX-512 F, BW, DQ and VL, and BF16 where `BF16`.
+/// The proof that the CPU has AVX-512 F, BW, DQ and VL, BF16 where `BF16` and VNNI where `VNNI`.
 #[derive(Debug, Clone, Copy)]
-pub struct Vectors512<const BF16: bool>(());
+pub struct Vectors512<const BF16: bool, const VNNI: bool>(());
 
 /// The proof that the CPU has AVX-512 F, BW, DQ and VL.
-pub type Avx512 = Vectors512<false>;
+pub type Avx512 = Vectors512<false, false>;
 
 /// The proof that the CPU has AVX-512 F, BW, DQ, VL and BF16.
-pub type Avx512Bf16 = Vectors512<true>;
+pub type Avx512Bf16 = Vectors512<true, false>;
 
-impl<const BF16: bool> Vectors512<BF16> {
+/// The proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
+pub type Avx512Vnni = Vectors512<false, true>;
+
+impl<const BF16: bool, const VNNI: bool> Vectors512<BF16, VNNI> {
     /// Asks the CPU.
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
@@ -43,14 +47,13 @@ impl<const BF16: bool> Vectors512<BF16> {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"))
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         has.then_some(Self(()))
     }
-}
 
-impl Avx512Bf16 {
-    /// The same CPU, for what does not use bf16.
-    pub fn without_bf16(self) -> Avx512 {
+    /// The same CPU, for what uses neither.
+    pub fn base(self) -> Avx512 {
         Vectors512(())
     }
 }
@@ -69,8 +72,9 @@ fn first_lanes(n: usize) -> __mmask16 {
     (1 << n) - 1
 }
 
-impl<const BF16: bool> Simd for Vectors512<BF16> {
+impl<const BF16: bool, const VNNI: bool> Simd for Vectors512<BF16, VNNI> {
     const MULTIPLIES_BF16: bool = BF16;
+    const MULTIPLIES_FOURS: bool = VNNI;
 
     type Vector = __m512;
     type Pairs = __m512i;
@@ -148,15 +152,32 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
     }
 
     #[inline(always)]
-    fn least(self, v: __m512) -> f32 {
-        // SAFETY: `self` proves AVX-512 F.
-        unsafe { _mm512_reduce_min_ps(v) }
+    fn extremes(self, low: __m512, high: __m512) -> (f32, f32) {
+        let high = self.sub(self.splat(0.0), high);
+        // SAFETY: `self` proves AVX-512 F. The lower halves of both.
+        let lower = unsafe { _mm512_shuffle_f32x4::<0b01_00_01_00>(low, high) };
+        // SAFETY: as above. The upper halves of both.
+        let upper = unsafe { _mm512_shuffle_f32x4::<0b11_10_11_10>(low, high) };
+        let eight = self.min(lower, upper);
+        // SAFETY: as above. In each half, the upper four lanes first.
+        let swapped = unsafe { _mm512_shuffle_f32x4::<0b10_11_00_01>(eight, eight) };
+        let four = self.min(eight, swapped);
+        // SAFETY: as above. In each four, the upper two first.
+        let two = self.min(four, unsafe { _mm512_permute_ps::<0b01_00_11_10>(four) });
+        // SAFETY: as above. Neighbours in each other's place.
+        let one = self.min(two, unsafe { _mm512_permute_ps::<0b10_11_00_01>(two) });
+        // SAFETY: as above.
+        let high = unsafe { _mm512_extractf32x4_ps::<2>(one) };
+        // SAFETY: as above.
+        let least = unsafe { _mm512_cvtss_f32(one) };
+        // SAFETY: SSE belongs to x86-64.
+        (least, -unsafe { _mm_cvtss_f32(high) })
     }
 
     #[inline(always)]
-    fn sum(self, v: __m512) -> f32 {
+    fn has_nan(self, v: __m512) -> bool {
         // SAFETY: `self` proves AVX-512 F.
-        unsafe { _mm512_reduce_add_ps(v) }
+        unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v) != 0 }
     }
 
     #[inline(always)]
@@ -241,6 +262,10 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
 
     #[inline(always)]
     fn dot_ints(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-512 VNNI.
+            return unsafe { _mm512_dpwssd_epi32(c, a, b) };
+        }
         // SAFETY: `self` proves AVX-512 BW.
         let products = unsafe { _mm512_madd_epi16(a, b) };
         // SAFETY: as above.
@@ -266,6 +291,16 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
         let products = unsafe { _mm512_maddubs_epi16(a, b) };
         // SAFETY: as above.
         unsafe { _mm512_add_epi16(c, products) }
+    }
+
+    #[inline(always)]
+    fn dot_fours(self, a: [u8; 4], b: __m512i, c: __m512i) -> __m512i {
+        if !VNNI {
+            return emulated::dot_fours(self, a, b, c);
+        }
+        let a = self.splat_bytes(a);
+        // SAFETY: `self` proves AVX-512 VNNI.
+        unsafe { _mm512_dpbusd_epi32(c, a, b) }
     }
 
     #[inline(always)]
@@ -296,7 +331,7 @@ impl<const BF16: bool> Simd for Vectors512<BF16> {
 
 /// The first of each pair, widened.
 #[inline(always)]
-fn first<const BF16: bool>(_: Vectors512<BF16>, pairs: __m512i) -> __m512 {
+fn first<const BF16: bool, const VNNI: bool>(_: Vectors512<BF16, VNNI>, pairs: __m512i) -> __m512 {
     // SAFETY: the argument proves AVX-512 F.
     let words = unsafe { _mm512_slli_epi32::<16>(pairs) };
     // SAFETY: as above.
@@ -305,7 +340,7 @@ fn first<const BF16: bool>(_: Vectors512<BF16>, pairs: __m512i) -> __m512 {
 
 /// The second of each pair, widened.
 #[inline(always)]
-fn second<const BF16: bool>(_: Vectors512<BF16>, pairs: __m512i) -> __m512 {
+fn second<const BF16: bool, const VNNI: bool>(_: Vectors512<BF16, VNNI>, pairs: __m512i) -> __m512 {
     // SAFETY: the argument proves AVX-512 F.
     let upper_halves = unsafe { _mm512_set1_epi32(0xffff_0000_u32.cast_signed()) };
     // SAFETY: as above.

@@ -1,4 +1,5 @@
-//! bf16 for instruction sets that do not know it: what the AVX-512 instructions compute, in f32.
+//! bf16 and VNNI for instruction sets that do not know them: what the AVX-512 instructions compute, bf16 in f32 and
+//! VNNI in products of 7 bits.
 //!
 //! Plain loops over lanes, which LLVM vectorises for the instruction set that they are inlined into.
 
@@ -91,4 +92,16 @@ pub(super) fn dot_pairs<S: Simd>(
 ) -> S::Vector {
     let sum = s.mul_add(a.0[0], b.0[0], c);
     s.mul_add(a.0[1], b.0[1], sum)
+}
+
+/// `c + a0 b0 + a1 b1 + a2 b2 + a3 b3`, exact. The 7 lower bits and the eighth are multiplied apart, since two
+/// products of either fit 16 bits.
+#[inline(always)]
+pub(super) fn dot_fours<S: Simd>(s: S, a: [u8; 4], b: S::Ints, c: S::Ints) -> S::Ints {
+    let low = s.splat_bytes(a.map(|byte| byte & 0x7f));
+    let high = s.splat_bytes(a.map(|byte| byte >> 7));
+    let low = s.dot_bytes(low, b, s.no_ints());
+    let high = s.dot_bytes(high, b, s.no_ints());
+    let c = s.widen_shorts(low, c);
+    s.dot_ints(high, s.splat_ints([0x80; 2]), c)
 }

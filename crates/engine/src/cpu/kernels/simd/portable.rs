@@ -107,13 +107,14 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn least(self, v: Four) -> f32 {
-        v.0.into_iter().fold(f32::INFINITY, f32::min)
+    fn extremes(self, low: Four, high: Four) -> (f32, f32) {
+        let least = low.0.into_iter().fold(f32::INFINITY, f32::min);
+        (least, high.0.into_iter().fold(f32::NEG_INFINITY, f32::max))
     }
 
     #[inline(always)]
-    fn sum(self, v: Four) -> f32 {
-        v.0.into_iter().sum()
+    fn has_nan(self, v: Four) -> bool {
+        v.0.into_iter().any(f32::is_nan)
     }
 
     #[inline(always)]
@@ -172,6 +173,11 @@ impl Simd for Portable {
             word_of([low, high])
         };
         FourInts([dot(0), dot(1), dot(2), dot(3)])
+    }
+
+    #[inline(always)]
+    fn dot_fours(self, a: [u8; 4], b: FourInts, c: FourInts) -> FourInts {
+        emulated::dot_fours(self, a, b, c)
     }
 
     #[inline(always)]
