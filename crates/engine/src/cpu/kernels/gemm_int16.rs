@@ -271,7 +271,13 @@ impl<O: Element> Kernel for Gemm<'_, O> {
         let n_in = self.m.n_in;
         let stride = n_in.next_multiple_of(2);
         let most_rows = (BLOCK_SHORTS / stride.max(1)).min(BLOCK_ROWS);
-        let most_rows = (most_rows / S::TILE_ROWS).max(1) * S::TILE_ROWS;
+        // Long rows leave no whole tile to a block, but four rows.
+        let tile = if most_rows < S::TILE_ROWS {
+            4
+        } else {
+            S::TILE_ROWS
+        };
+        let most_rows = most_rows / tile * tile;
         let (mut small, mut large);
         let ints: &mut [i16] = if most_rows.min(self.a.rows) * stride <= SMALL_BLOCK_SHORTS {
             small = [0; SMALL_BLOCK_SHORTS];

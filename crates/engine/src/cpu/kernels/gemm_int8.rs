@@ -206,12 +206,16 @@ impl<O: Element> Kernel for Gemm<'_, O> {
         let mut first = 0;
         while first < self.a.rows {
             let n_rows = most_rows.min(self.a.rows - first);
-            let (a, levels) = (self.a, f32::from(levels(self.m.kind)));
-            let row = |r: usize| &a.data[(first + r) * a.stride..][..n_in];
-            quantise_rows(s, row, levels, (&mut *ints, stride), &mut scales[..n_rows]);
+            let a = MatRef {
+                data: &self.a.data[first * self.a.stride..],
+                ..self.a
+            };
+            let levels = f32::from(levels(self.m.kind));
+            let scales = &mut scales[..n_rows];
+            quantise_rows(s, (a, n_in), levels, (&mut *ints, stride), scales);
             let block = Block {
                 quads: ints[..n_rows * stride].as_chunks().0,
-                scales: &scales[..n_rows],
+                scales,
                 first,
             };
             self.block(s, &block);

@@ -1,7 +1,10 @@
 //! Rows and columns of a product become bytes.
 
 use super::{GROUP, QUAD};
-use crate::{Int8Kind, cpu::kernels::simd::Simd};
+use crate::{
+    Int8Kind,
+    cpu::kernels::{MatRef, aligned::LINE_FLOATS, simd::Simd},
+};
 
 /// Most that the integers of one sign which one sum of 16 bits meets may add up to, in narrow int8.
 pub(in crate::cpu::kernels) const MAX_LANE_SUM: i32 =
@@ -104,15 +107,18 @@ pub(super) struct RowScale {
     pub zero: f32,
 }
 
+/// Rows up to this long are fetched [`ROWS`] ahead: the hardware begins anew after every block.
+const PREFETCHED_INPUTS: usize = 128;
+
 /// Rows whose scales are computed together, since a vector divides as fast as one number.
 const ROWS: usize = 16;
 
 /// Rounds the rows of a block to integers, one after the other `stride` apart, the smallest input of each (or 0, if none
 /// is below) to 0 and the largest to `levels`. A row with an infinity or a NaN gets a unit that is a NaN.
 #[inline(always)]
-pub(super) fn quantise_rows<'a, S: Simd>(
+pub(super) fn quantise_rows<S: Simd>(
     s: S,
-    row: impl Fn(usize) -> &'a [f32],
+    (a, n_in): (MatRef<'_>, usize),
     levels: f32,
     (ints, stride): (&mut [u8], usize),
     scales: &mut [RowScale],
@@ -120,22 +126,24 @@ pub(super) fn quantise_rows<'a, S: Simd>(
     let (mut lows, mut ranges) = ([0.0; ROWS], [0.0; ROWS]);
     let (mut factors, mut units) = ([0.0; ROWS], [0.0; ROWS]);
     for (group, scales) in scales.chunks_mut(ROWS).enumerate() {
-        let n_rows = scales.len();
+        let (first, n_rows) = (group * ROWS, scales.len());
+        if n_in <= PREFETCHED_INPUTS {
+            for line in (0..ROWS * a.stride).step_by(LINE_FLOATS) {
+                s.prefetch(a.data, (first + ROWS) * a.stride + line);
+            }
+        }
         let extents = lows.iter_mut().zip(&mut ranges).enumerate();
         for (i, (low, range)) in extents.take(n_rows) {
-            (*low, *range) = extent(s, row(group * ROWS + i));
+            (*low, *range) = extent(s, &a.data[(first + i) * a.stride..][..n_in]);
         }
         for ((factor, unit), range) in factors.iter_mut().zip(&mut units).zip(&ranges) {
             (*factor, *unit) = (levels / range, range / levels);
         }
         for (i, scale) in scales.iter_mut().enumerate() {
-            let row = row(group * ROWS + i);
-            let factor = if factors[i].is_finite() {
-                factors[i]
-            } else {
-                0.0
-            };
-            let ints = &mut ints[(group * ROWS + i) * stride..][..row.len()];
+            let row = &a.data[(first + i) * a.stride..][..n_in];
+            let is_usable = factors[i].abs() < f32::INFINITY;
+            let factor = if is_usable { factors[i] } else { 0.0 };
+            let ints = &mut ints[(first + i) * stride..][..n_in];
             round_row(s, row, (factor, -lows[i] * factor), ints);
             *scale = RowScale {
                 unit: units[i],

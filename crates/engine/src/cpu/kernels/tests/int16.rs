@@ -141,10 +141,16 @@ fn zeros_tiny_numbers_and_numbers_that_are_none_are_safe() {
     assert_eq!(ints, [-100, 50, 25]);
 }
 
-/// More rows than a block has.
+/// More rows than a block has, which are four where they are longest.
 #[test]
 fn blocks_of_rows_do_not_show() {
-    let (rows, n_in, n_out) = (500, 300, 40);
+    for (rows, n_in) in [(500, 300), (30, PackedShorts::MAX_INPUTS)] {
+        blocks_do_not_show(rows, n_in);
+    }
+}
+
+fn blocks_do_not_show(rows: usize, n_in: usize) {
+    let n_out = 40;
     let a = values(rows * n_in, 1);
     let (weights, bias) = (values(n_out * n_in, 2), values(n_out, 3));
     for isa in Isa::available() {
