@@ -89,22 +89,26 @@ pub enum Precision {
     Bf16,
     /// f32, but matrix products are computed in 16-bit integers with exact sums.
     Int16,
-    /// As [`Int16`](Self::Int16), but these steps of the plan compute their products in bytes of this kind.
+    /// As [`Int16`](Self::Int16), but these steps of the plan compute their products in bytes of this kind; of one kind
+    /// as [`Bf16`](Self::Bf16) but for them.
     Int8(Int8Kind, Steps),
 }
 
-/// How products in bytes are rounded. Every instruction set computes both, to the same integers; each is fast with one.
+/// How products in bytes are rounded. Every instruction set computes all, to the same integers; each is fast with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Int8Kind {
     /// Inputs of 7 bits, and weights as coarse as keeps their sums of 16 bits from saturating: what AVX2 multiplies.
     Narrow,
     /// Inputs and weights of 8 bits: what the instructions of VNNI multiply.
     Full,
+    /// As [`Full`](Self::Full), but activations are stored as bf16, and the other steps compute in bf16 instead of
+    /// 16-bit integers: for CPUs that have instructions for both.
+    FullBf16,
 }
 
 impl Int8Kind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Narrow, Self::Full];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Narrow, Self::Full, Self::FullBf16];
 }
 
 impl fmt::Display for Int8Kind {
@@ -113,6 +117,7 @@ impl fmt::Display for Int8Kind {
         f.write_str(match self {
             Self::Narrow => "AVX2",
             Self::Full => "VNNI",
+            Self::FullBf16 => "VNNI and bf16",
         })
     }
 }

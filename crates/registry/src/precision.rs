@@ -253,6 +253,7 @@ mod tests {
             int16: int16.map(figures),
             int8: None,
             int8_vnni: None,
+            int8_bf16: None,
         }
     }
 
@@ -316,7 +317,7 @@ mod tests {
     fn a_verdict_on_the_other_kind_of_int8_is_none() {
         use Precision as P;
         use PrecisionReason as R;
-        let [narrow, full] = Int8Kind::ALL.map(|kind| P::Int8(kind, Steps::ALL));
+        let [narrow, full, _] = Int8Kind::ALL.map(|kind| P::Int8(kind, Steps::ALL));
         let compared = P::Int8(Int8Kind::Full, Steps::of(9, [2, 4]));
         let with = |bf16, int8: Option<f64>, int8_vnni: Option<f64>| {
             let mixed = |db| MixedFigures {

@@ -7,12 +7,13 @@
 //!   "int16": { "frames": 100, "psnr_mean_db": 66.1, "psnr_min_db": 64.9, "relative_l2": 0.0007 },
 //!   "int8": { "frames": 100, "psnr_mean_db": 52.0, "psnr_min_db": 48.3, "relative_l2": 0.0034,
 //!             "n_steps": 42, "steps": [3, 4, 5], "percent_of_macs": 61 },
-//!   "int8_vnni": { "frames": 100, "…": "as int8" } }
+//!   "int8_vnni": { "frames": 100, "…": "as int8" }, "int8_bf16": { "frames": 100, "…": "as int8" } }
 //! ```
 //!
-//! The figures outside `int16`, `int8` and `int8_vnni` are those of bf16. Files of before int16 have no others. `int8`
-//! is the narrow kind, for CPUs with AVX2 alone, `int8_vnni` the full one. Each speaks of its own kind only: the other
-//! rounds other numbers, so that its worst frame is another, and steps were chosen until that just passed.
+//! The figures outside `int16` and `int8…` are those of bf16. Files of before int16 have no others. `int8`
+//! is the narrow kind, for CPUs with AVX2 alone, `int8_vnni` the full one, `int8_bf16` the full one over bf16. Each
+//! speaks of its own kind only: another rounds other numbers, so that its worst frame is another, and steps were chosen
+//! until that just passed.
 //!
 //! The file lies beside the generator's, or in `cache_dir` where that folder cannot be written. It is
 //! about one generator file, which it names by its hash; of any other it says nothing.
@@ -56,9 +57,12 @@ pub struct Verdict {
     /// As `int8`, of full int8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8_vnni: Option<MixedFigures>,
+    /// As `int8`, of full int8 over bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_bf16: Option<MixedFigures>,
 }
 
-/// As [`Figures`], of a plan that computes some of its steps in int8 and the others in int16.
+/// As [`Figures`], of a plan that computes some of its steps in int8 and the others in int16 or bf16.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixedFigures {
     /// What was found of these steps together.
@@ -124,6 +128,7 @@ impl Verdict {
         match kind {
             Int8Kind::Narrow => self.int8.as_ref(),
             Int8Kind::Full => self.int8_vnni.as_ref(),
+            Int8Kind::FullBf16 => self.int8_bf16.as_ref(),
         }
     }
 
@@ -273,6 +278,7 @@ mod tests {
             int16: Some(figures(60.0)),
             int8: Some(mixed(&[1, 3], 48.0)),
             int8_vnni: None,
+            int8_bf16: None,
         }
     }
 
@@ -315,7 +321,8 @@ mod tests {
     #[test]
     fn a_verdict_on_one_kind_of_int8_says_nothing_about_the_other() {
         let narrow = verdict(b"one", 45.0);
-        let [of_narrow, of_full] = Int8Kind::ALL.map(|kind| Precision::Int8(kind, Steps::ALL));
+        let [of_narrow, of_full, of_bf16] =
+            Int8Kind::ALL.map(|kind| Precision::Int8(kind, Steps::ALL));
         assert!(narrow.is_good(of_narrow) && !narrow.is_good(of_full));
         assert_eq!(narrow.figures(of_full), None);
         assert_eq!(narrow.as_compared(of_full), of_full);
@@ -323,7 +330,7 @@ mod tests {
             int8_vnni: Some(mixed(&[0, 1, 3], 48.0)),
             ..narrow
         };
-        assert!(both.is_good(of_full));
+        assert!(both.is_good(of_full) && !both.is_good(of_bf16));
         let steps = Steps::of(5, [0, 1, 3]);
         assert_eq!(
             both.as_compared(of_full),

@@ -93,7 +93,7 @@ impl Command {
             Ok(reference.compare(&*other, usize::MAX)?)
         };
         let (bf16, int16) = (compare(Precision::Bf16)?, compare(Precision::Int16)?);
-        // Both kinds, on whatever this CPU has: the file may go to another, and the integers are the same.
+        // All kinds, on whatever this CPU has: the file may go to another, and the integers are the same.
         let int8 = |kind| -> anyhow::Result<MixedFigures> {
             let int8 = int8_steps::choose(&onnx, kind, &self.options, &reference)?;
             Ok(MixedFigures {
@@ -103,14 +103,20 @@ impl Command {
                 percent_of_macs: int8.percent_of_macs,
             })
         };
+        let isa = self.options.isa.resolve()?;
         let verdict = Verdict {
             generator_sha256: Verdict::hash(&onnx),
             engine: env!("CARGO_PKG_VERSION").into(),
-            kernels: self.options.isa.resolve()?.name().into(),
+            kernels: isa.name().into(),
             bf16: self.figures(&bf16),
             int16: Some(self.figures(&int16)),
             int8: Some(int8(Int8Kind::Narrow)?),
             int8_vnni: Some(int8(Int8Kind::Full)?),
+            // Where bf16 is emulated, it would take minutes, for other machines.
+            int8_bf16: match isa.has_bf16() {
+                true => Some(int8(Int8Kind::FullBf16)?),
+                false => None,
+            },
         };
         let report = report(&model, bf16.audio, &verdict);
         let cache_dir = self.registry.cache_dir.as_deref();
@@ -165,6 +171,7 @@ fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
             "with AVX2 and no AVX-512 or VNNI",
         ),
         (of_kind(Int8Kind::Full), "with VNNI"),
+        (of_kind(Int8Kind::FullBf16), "with both"),
     ] {
         let Some(figures) = verdict.figures(precision) else {
             continue;
@@ -189,9 +196,13 @@ fn report(model: &Model, audio: AudioSource, verdict: &Verdict) -> String {
         let Some(int8) = verdict.int8(kind) else {
             continue;
         };
+        let others = match kind {
+            Int8Kind::FullBf16 => "bf16",
+            Int8Kind::Narrow | Int8Kind::Full => "int16",
+        };
         let _ = write!(
             text,
-            "\n  (int8 for {kind} in {} of {} steps, {} % of the multiplications; the others stay in int16)",
+            "\n  (int8 for {kind} in {} of {} steps, {} % of the multiplications; the others stay in {others})",
             int8.steps.len(),
             int8.n_steps,
             int8.percent_of_macs,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    EngineError, LoadOptions, Precision, Workspace,
+    EngineError, Int8Kind, LoadOptions, Precision, Workspace,
     cpu::{
         arena::Kept,
         kernels::{Bf16, Isa},
@@ -71,6 +71,10 @@ impl Network {
             Precision::F32 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Stored)),
             Precision::Bf16 => Box::new(Plan::<Bf16>::new(&graph, isa, visual, Products::Stored)),
             Precision::Int16 => Box::new(Plan::<f32>::new(&graph, isa, visual, Products::Int16)),
+            Precision::Int8(Int8Kind::FullBf16, steps) => {
+                let products = Products::Int8(Int8Kind::FullBf16, steps);
+                Box::new(Plan::<Bf16>::new(&graph, isa, visual, products))
+            }
             Precision::Int8(kind, steps) => {
                 let products = Products::Int8(kind, steps);
                 Box::new(Plan::<f32>::new(&graph, isa, visual, products))

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line, which is also the widest vector.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Floats of a cache line.
 pub(super) const LINE_FLOATS: usize = LINE_BYTES / size_of::<f32>();

@@ -1,6 +1,9 @@
 //! The 16-bit float that is the upper half of an f32.
 
-use super::{Element, Epilogue, Isa, MatMut, MatRef, PackedPairs, gemm_bf16, simd::Simd};
+use super::{
+    Element, Epilogue, Integers, Isa, MatMut, MatRef, PackedBytes, PackedPairs, Weights, gemm_bf16,
+    gemm_int8, simd::Simd,
+};
 
 /// A bf16: sign, the 8 exponent bits of an f32, 7 bits of mantissa.
 ///
@@ -18,6 +21,42 @@ impl Bf16 {
     }
 }
 
+/// Packed weights that are multiplied with bf16 activations.
+#[derive(Debug)]
+pub enum PackedBf16Product {
+    /// In bf16.
+    Pairs(PackedPairs),
+    /// Both rounded to bytes.
+    Bytes(PackedBytes),
+}
+
+impl PackedBf16Product {
+    fn weights(&self) -> &dyn Weights {
+        match self {
+            Self::Pairs(m) => m,
+            Self::Bytes(m) => m,
+        }
+    }
+}
+
+impl Weights for PackedBf16Product {
+    fn numbers(&self) -> &'static str {
+        self.weights().numbers()
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights().bytes()
+    }
+
+    fn n_in(&self) -> usize {
+        self.weights().n_in()
+    }
+
+    fn n_out(&self) -> usize {
+        self.weights().n_out()
+    }
+}
+
 impl Element for Bf16 {
     const NAME: &'static str = "bf16";
     const IS_BF16: bool = true;
@@ -26,7 +65,7 @@ impl Element for Bf16 {
 
     // Rounding the widest tensors would cost time and digits, and they never leave the cache.
     type Wide = f32;
-    type Matrix = PackedPairs;
+    type Matrix = PackedBf16Product;
 
     /// The nearest bf16, the even one of two. Denormal numbers become zeros of their sign, a NaN
     /// stays one.
@@ -53,17 +92,42 @@ impl Element for Bf16 {
         f32::from_bits(u32::from(self.0) << 16)
     }
 
-    fn pack(isa: Isa, weights: &[f32], bias: &[f32], n_out: usize, n_in: usize) -> PackedPairs {
-        PackedPairs::pack(isa, weights, bias, n_out, n_in)
+    fn pack(
+        isa: Isa,
+        weights: &[f32],
+        bias: &[f32],
+        n_out: usize,
+        n_in: usize,
+    ) -> PackedBf16Product {
+        PackedBf16Product::Pairs(PackedPairs::pack(isa, weights, bias, n_out, n_in))
+    }
+
+    /// bf16 itself takes the place of 16-bit integers: it is as fast.
+    fn pack_ints(
+        isa: Isa,
+        integers: Integers,
+        (weights, bias): (&[f32], &[f32]),
+        (n_out, n_in): (usize, usize),
+    ) -> PackedBf16Product {
+        match integers {
+            Integers::Bytes(kind) if n_in <= PackedBytes::MAX_INPUTS => {
+                let m = PackedBytes::pack((isa, kind), (weights, bias), (n_out, n_in));
+                PackedBf16Product::Bytes(m)
+            }
+            _ => Self::pack(isa, weights, bias, n_out, n_in),
+        }
     }
 
     fn gemm<O: Element>(
-        m: &PackedPairs,
+        m: &PackedBf16Product,
         a: MatRef<'_, Self>,
         out: MatMut<'_, O>,
         epilogue: Epilogue<'_, Self>,
     ) {
-        gemm_bf16(m, a, out, epilogue);
+        match m {
+            PackedBf16Product::Pairs(m) => gemm_bf16(m, a, out, epilogue),
+            PackedBf16Product::Bytes(m) => gemm_int8(m, a, out, epilogue),
+        }
     }
 
     #[inline(always)]

@@ -199,7 +199,7 @@ impl<O: Element> Convolve<'_, O> {
             }
         }
         let end = (&mut self.out, at, panel.columns);
-        finish_tile::<S, O, R, V, PART>(s, sums, &self.epilogue, end);
+        finish_tile::<S, f32, O, R, V, PART>(s, sums, &self.epilogue, end);
     }
 
     /// Where windows from number `at` on start.

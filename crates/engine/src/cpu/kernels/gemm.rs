@@ -261,7 +261,7 @@ impl<O: Element> Gemm<'_, O> {
                 }
             }
         }
-        finish_tile::<S, O, R, V, PART>(
+        finish_tile::<S, f32, O, R, V, PART>(
             s,
             sums,
             &self.epilogue,
@@ -281,16 +281,23 @@ impl<O: Element> Gemm<'_, O> {
 
 /// Adds what the epilogue says to a tile's sums, which start at row `row`, and writes them.
 #[inline(always)]
-pub(super) fn finish_tile<S: Simd, O: Element, const R: usize, const V: usize, const PART: bool>(
+pub(super) fn finish_tile<
+    S: Simd,
+    A: Element,
+    O: Element,
+    const R: usize,
+    const V: usize,
+    const PART: bool,
+>(
     s: S,
     mut sums: [[S::Vector; V]; R],
-    epilogue: &Epilogue<'_>,
+    epilogue: &Epilogue<'_, A>,
     (out, row, columns): (&mut MatMut<'_, O>, usize, Columns),
 ) {
     match epilogue.added {
         Added::Nothing => {}
         Added::Matrix(MatRef { data, stride, .. }) => {
-            add_rows::<S, R, V, PART>(s, &mut sums, (&data[row * stride..], stride), columns);
+            add_rows::<S, A, R, V, PART>(s, &mut sums, (&data[row * stride..], stride), columns);
         }
         Added::Resized(_) => add_result::<S, O, R, V>(s, &mut sums, out, row, columns.first),
     }
@@ -334,19 +341,19 @@ fn store<S: Simd, O: Element, const R: usize, const V: usize, const PART: bool>(
 
 /// Adds a tile of `data`, which starts with the tile's first row, to `sums`.
 #[inline(always)]
-fn add_rows<S: Simd, const R: usize, const V: usize, const PART: bool>(
+fn add_rows<S: Simd, A: Element, const R: usize, const V: usize, const PART: bool>(
     s: S,
     sums: &mut [[S::Vector; V]; R],
-    (data, stride): (&[f32], usize),
+    (data, stride): (&[A], usize),
     columns: Columns,
 ) {
     for (r, sums) in sums.iter_mut().enumerate() {
         let added = &data[r * stride + columns.first..];
         for (v, sum) in sums.iter_mut().enumerate() {
             let added = if PART && v == V - 1 {
-                s.load_part(&added[v * S::LANES..], columns.n - v * S::LANES)
+                A::load_part(s, &added[v * S::LANES..], columns.n - v * S::LANES)
             } else {
-                s.load(&added[v * S::LANES..])
+                A::load(s, &added[v * S::LANES..])
             };
             *sum = s.add(*sum, added);
         }

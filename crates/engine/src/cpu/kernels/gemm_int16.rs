@@ -392,7 +392,7 @@ impl<O: Element> Gemm<'_, O> {
             }
         }
         let end = (&mut self.out, at, panel.columns);
-        finish_tile::<S, O, R, V, PART>(s, sums, &self.epilogue, end);
+        finish_tile::<S, f32, O, R, V, PART>(s, sums, &self.epilogue, end);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Matrix multiplication of bytes with exact 32-bit sums.
 //!
-//! As [`gemm_int16`](super::gemm_int16()), with inputs and weights rounded to bytes on the way, in one of two
+//! As [`gemm_int16`](super::gemm_int16()), with inputs and weights rounded to bytes on the way, in one of several
 //! [kinds](Int8Kind):
 //!
 //! - **Narrow.** AVX2 multiplies four bytes where it multiplies one float, but adds the products in pairs to 16 bits
@@ -8,8 +8,9 @@
 //!   column that is coarse enough, let a sum of 16 bits take [`STEPS`] pairs before it is widened, whatever the inputs:
 //!   that is what makes bytes faster than 16-bit integers. [`PackedBytes::pack`] checks it, sum by sum.
 //! - **Full.** VNNI adds four products to 32 bits in one instruction. So inputs and weights have all of their 8 bits.
+//!   A third kind differs only in what else a network computes in.
 //!
-//! Every instruction set computes both kinds, to the same integers: VNNI multiplies narrow numbers as it does full
+//! Every instruction set computes all kinds, to the same integers: VNNI multiplies narrow numbers as it does full
 //! ones, and the others split full ones, which is slow.
 //!
 //! **Every row has a scale of its own**, from its smallest to its largest input, with 0 between them. So there is no
@@ -137,11 +138,11 @@ impl Weights for PackedBytes {
 /// `out[r] = act(weights * a[r] + bias + added[r])` for every row of `a`.
 ///
 /// Shapes and panics are those of [`gemm`](super::gemm()).
-pub fn gemm_int8<O: Element>(
+pub fn gemm_int8<A: Element, O: Element>(
     m: &PackedBytes,
-    a: MatRef<'_>,
+    a: MatRef<'_, A>,
     out: MatMut<'_, O>,
-    epilogue: Epilogue<'_>,
+    epilogue: Epilogue<'_, A>,
 ) {
     if a.rows == 0 || m.n_out == 0 {
         return;
@@ -159,11 +160,11 @@ pub fn gemm_int8<O: Element>(
     });
 }
 
-struct Gemm<'a, O> {
+struct Gemm<'a, A, O> {
     m: &'a PackedBytes,
-    a: MatRef<'a>,
+    a: MatRef<'a, A>,
     out: MatMut<'a, O>,
-    epilogue: Epilogue<'a>,
+    epilogue: Epilogue<'a, A>,
 }
 
 /// Rows of the operand as integers.
@@ -184,8 +185,8 @@ struct Panel<'a> {
     columns: Columns,
 }
 
-impl<O: Element> Kernel for Gemm<'_, O> {
-    const BF16: bool = O::IS_BF16;
+impl<A: Element, O: Element> Kernel for Gemm<'_, A, O> {
+    const BF16: bool = A::IS_BF16 || O::IS_BF16;
     const VNNI: bool = true;
 
     #[inline(always)]
@@ -224,7 +225,7 @@ impl<O: Element> Kernel for Gemm<'_, O> {
     }
 }
 
-impl<O: Element> Gemm<'_, O> {
+impl<A: Element, O: Element> Gemm<'_, A, O> {
     /// The rows of one block, panel by panel.
     #[inline(always)]
     fn block<S: Simd>(&mut self, s: S, block: &Block<'_>) {
@@ -259,7 +260,8 @@ impl<O: Element> Gemm<'_, O> {
         panel: &Panel<'_>,
     ) {
         let (mut row, end) = (0, block.scales.len());
-        if S::MULTIPLIES_FOURS {
+        // What is emulated is not worth the time to compile larger tiles.
+        if S::MULTIPLIES_FOURS && (S::MULTIPLIES_BF16 || !Self::BF16) {
             while end - row >= S::TILE_ROWS {
                 match S::TILE_ROWS {
                     12 => self.tile::<S, 12, V, PART, true>(s, block, panel, row),
@@ -272,7 +274,7 @@ impl<O: Element> Gemm<'_, O> {
                 self.tile::<S, 4, V, PART, true>(s, block, panel, row);
                 row += 4;
             }
-        } else if self.m.kind == Int8Kind::Narrow {
+        } else if !Self::BF16 && self.m.kind == Int8Kind::Narrow {
             while end - row >= S::TILE_ROWS / 2 {
                 match S::TILE_ROWS / 2 {
                     6 => self.tile::<S, 6, V, PART, false>(s, block, panel, row),
@@ -327,6 +329,6 @@ impl<O: Element> Gemm<'_, O> {
             });
         }
         let end = (&mut self.out, at, panel.columns);
-        finish_tile::<S, O, R, V, PART>(s, sums, &self.epilogue, end);
+        finish_tile::<S, A, O, R, V, PART>(s, sums, &self.epilogue, end);
     }
 }

@@ -8,7 +8,7 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx2Vnni, Avx512, Avx512Bf16, Avx512Vnni};
+use super::simd::{Avx2, Avx2Vnni, Avx512, Avx512Bf16, Avx512Bf16Vnni, Avx512Vnni};
 use super::simd::{Portable, Simd};
 use crate::{Int8Kind, Precision, Steps, cpu::CpuIsa};
 
@@ -29,7 +29,7 @@ pub enum Isa {
     /// AVX-512 F, BW, DQ, VL and BF16, and VNNI where the CPU has that, too: all known ones do, but a hypervisor
     /// may hide it.
     #[cfg(target_arch = "x86_64")]
-    Avx512Bf16(Avx512Bf16, Option<Avx512Vnni>),
+    Avx512Bf16(Avx512Bf16, Option<Avx512Bf16Vnni>),
     /// AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
@@ -55,8 +55,8 @@ pub(super) trait Kernel {
     /// they are not.
     const BF16: bool = false;
 
-    /// As [`BF16`](Self::BF16), of the instructions for sums of integers. A kernel for which both are has them only
-    /// where there is no bf16.
+    /// As [`BF16`](Self::BF16), of the instructions for sums of integers. A kernel for which both are is compiled
+    /// for both together, and for those for bf16 without them not at all.
     const VNNI: bool = false;
 
     /// Does the work with the vectors of `simd`.
@@ -130,9 +130,9 @@ impl Isa {
     pub fn int8(self) -> Int8Kind {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_, Some(_)) | Self::Avx512Vnni(_) | Self::Avx2Vnni(_) => {
-                Int8Kind::Full
-            }
+            Self::Avx512Bf16(_, Some(_)) => Int8Kind::FullBf16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) | Self::Avx2Vnni(_) => Int8Kind::Full,
             _ => Int8Kind::Narrow,
         }
     }
@@ -147,7 +147,10 @@ impl Isa {
         let bytes = Precision::Int8(self.int8(), Steps::ALL);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(_, Some(_)) => vec![bytes, Precision::Bf16, Precision::Int16],
+            Self::Avx512Bf16(_, Some(_)) => {
+                let over_floats = Precision::Int8(Int8Kind::Full, Steps::ALL);
+                vec![bytes, Precision::Bf16, over_floats, Precision::Int16]
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_, None) => vec![Precision::Bf16],
             #[cfg(target_arch = "x86_64")]
@@ -200,7 +203,7 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 impl Isa {
     fn avx512_bf16() -> Option<Self> {
-        Avx512Bf16::detect().map(|simd| Self::Avx512Bf16(simd, Avx512Vnni::detect()))
+        Avx512Bf16::detect().map(|simd| Self::Avx512Bf16(simd, Avx512Bf16Vnni::detect()))
     }
 
     fn avx512_vnni() -> Option<Self> {
@@ -245,16 +248,22 @@ impl Isa {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn run_where_bf16<K: Kernel>((simd, vnni): (Avx512Bf16, Option<Avx512Vnni>), kernel: K) {
-    if K::BF16 {
-        // SAFETY: an `Avx512Bf16` exists only where `Avx512Bf16::detect` found these features.
-        return unsafe { run_avx512_bf16(simd, kernel) };
+fn run_where_bf16<K: Kernel>((simd, vnni): (Avx512Bf16, Option<Avx512Bf16Vnni>), kernel: K) {
+    match (K::BF16, K::VNNI, vnni) {
+        (true, false, _) => {
+            // SAFETY: an `Avx512Bf16` exists only where `Avx512Bf16::detect` found these features.
+            unsafe { run_avx512_bf16(simd, kernel) }
+        }
+        (true, true, Some(both)) => {
+            // SAFETY: an `Avx512Bf16Vnni` exists only where `Avx512Bf16Vnni::detect` found these features.
+            unsafe { run_avx512_bf16_vnni(both, kernel) }
+        }
+        (false, true, Some(both)) => run_where_vnni(both.without_bf16(), kernel),
+        _ => {
+            // SAFETY: they are fewer features than those of `Avx512Bf16`.
+            unsafe { run_avx512(simd.base(), kernel) }
+        }
     }
-    if let Some(vnni) = vnni {
-        return run_where_vnni(vnni, kernel);
-    }
-    // SAFETY: they are fewer features than those of `Avx512Bf16`.
-    unsafe { run_avx512(simd.base(), kernel) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -282,6 +291,12 @@ fn run_where_avx2_vnni<K: Kernel>(simd: Avx2Vnni, kernel: K) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn run_avx512_bf16(simd: Avx512Bf16, kernel: impl Kernel) {
+    kernel.run(simd);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512_bf16_vnni(simd: Avx512Bf16Vnni, kernel: impl Kernel) {
     kernel.run(simd);
 }
 

@@ -44,7 +44,7 @@ mod scalar;
 mod tests;
 
 pub use aligned::{Aligned, AlignedFloats};
-pub use bf16::Bf16;
+pub use bf16::{Bf16, PackedBf16Product};
 pub use convolve::{Windows, convolve, pad_rows};
 pub use depthwise::{PackedDepthwise, Strip, depthwise3x3};
 pub use element::{Element, Integers, Weights};

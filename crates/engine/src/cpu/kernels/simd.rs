@@ -14,10 +14,10 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
-pub use avx512::{Avx512, Avx512Bf16, Avx512Vnni};
+pub use avx512::{Avx512, Avx512Bf16, Avx512Bf16Vnni, Avx512Vnni};
 pub use portable::Portable;
 
-use super::Bf16;
+use super::{Bf16, Element};
 
 /// Asks for the cache line of `data[at]`, where the architecture is one that we know how to ask.
 #[inline(always)]
@@ -170,7 +170,12 @@ pub trait Simd: Copy {
 
     /// Writes the first [`BYTES`](Self::BYTES) of `src`, which must have as many, times a factor plus an offset,
     /// as the nearest integers, to `dst`. They must lie between 0 and 255; of a NaN it writes anything.
-    fn round_to_bytes(self, src: &[f32], scale: (Self::Vector, Self::Vector), dst: &mut [u8]);
+    fn round_to_bytes<E: Element>(
+        self,
+        src: &[E],
+        scale: (Self::Vector, Self::Vector),
+        dst: &mut [u8],
+    );
 
     /// Sums as the nearest floats.
     fn ints_to_floats(self, sums: Self::Ints) -> Self::Vector;

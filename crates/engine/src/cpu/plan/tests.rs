@@ -218,7 +218,7 @@ fn same_result<E: Stored>(
 fn strips_lifts_and_what_memory_held_change_nothing() {
     use Products::{Everywhere, Stored};
     let shorts = Everywhere(Integers::Shorts);
-    let [narrow, full] = Int8Kind::ALL.map(|kind| Everywhere(Integers::Bytes(kind)));
+    let [narrow, full, bf16] = Int8Kind::ALL.map(|kind| Everywhere(Integers::Bytes(kind)));
     for seed in 0..N_GRAPHS {
         let graph = graph(seed);
         let mut random = SplitMix64::new(seed ^ 77);
@@ -234,6 +234,7 @@ fn strips_lifts_and_what_memory_held_change_nothing() {
                 (0.25, same_result::<f32>(&graph, (isa, narrow), &inputs)),
                 (0.2, same_result::<f32>(&graph, (isa, full), &inputs)),
                 (0.05, same_result::<Bf16>(&graph, (isa, Stored), &inputs)),
+                (0.2, same_result::<Bf16>(&graph, (isa, bf16), &inputs)),
             ] {
                 let pairs = result.iter().zip(&expected);
                 let error: f64 = pairs.map(|(x, e)| f64::from(x - e).powi(2)).sum();

@@ -334,6 +334,7 @@ fn a_generator_runs_in_bf16_once_its_verdict_is_good() {
         int16: None,
         int8: None,
         int8_vnni: None,
+        int8_bf16: None,
     };
     verdict.write(&path, None).expect("written");
     let (_, after) = reload();

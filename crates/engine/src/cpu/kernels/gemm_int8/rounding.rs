@@ -3,7 +3,7 @@
 use super::{GROUP, QUAD};
 use crate::{
     Int8Kind,
-    cpu::kernels::{MatRef, aligned::LINE_FLOATS, simd::Simd},
+    cpu::kernels::{Element, MatRef, aligned::LINE_BYTES, simd::Simd},
 };
 
 /// Most that the integers of one sign which one sum of 16 bits meets may add up to, in narrow int8.
@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 32;
 pub(in crate::cpu::kernels) const fn levels(kind: Int8Kind) -> u8 {
     match kind {
         Int8Kind::Narrow => 127,
-        Int8Kind::Full => 255,
+        Int8Kind::Full | Int8Kind::FullBf16 => 255,
     }
 }
 
@@ -54,7 +54,7 @@ pub(in crate::cpu::kernels) fn quantise_column(kind: Int8Kind, weights: &[f32]) 
     let ints: Vec<i8> = weights.iter().map(|w| nearest(w / unit)).collect();
     let largest = lane_sums(&ints, f64::from).fold(0.0, f64::max);
     assert!(
-        kind == Int8Kind::Full || largest <= f64::from(MAX_LANE_SUM),
+        kind != Int8Kind::Narrow || largest <= f64::from(MAX_LANE_SUM),
         "no sum of 16 bits saturates"
     );
     (unit, ints)
@@ -91,7 +91,7 @@ fn column_unit(kind: Int8Kind, weights: &[f32]) -> f32 {
             let n_steps = f64::from(MAX_LANE_SUM) - 0.5 * (GROUP / 2) as f64;
             lane_sums(weights, f64::from).fold(0.0, f64::max) / n_steps
         }
-        Int8Kind::Full => 0.0,
+        Int8Kind::Full | Int8Kind::FullBf16 => 0.0,
     };
     let unit = (by_size.max(by_lanes) * MARGIN) as f32;
     // A denormal unit would be rounded by more than the margin.
@@ -116,9 +116,9 @@ const ROWS: usize = 16;
 /// Rounds the rows of a block to integers, one after the other `stride` apart, the smallest input of each (or 0, if none
 /// is below) to 0 and the largest to `levels`. A row with an infinity or a NaN gets a unit that is a NaN.
 #[inline(always)]
-pub(super) fn quantise_rows<S: Simd>(
+pub(super) fn quantise_rows<S: Simd, A: Element>(
     s: S,
-    (a, n_in): (MatRef<'_>, usize),
+    (a, n_in): (MatRef<'_, A>, usize),
     levels: f32,
     (ints, stride): (&mut [u8], usize),
     scales: &mut [RowScale],
@@ -128,7 +128,7 @@ pub(super) fn quantise_rows<S: Simd>(
     for (group, scales) in scales.chunks_mut(ROWS).enumerate() {
         let (first, n_rows) = (group * ROWS, scales.len());
         if n_in <= PREFETCHED_INPUTS {
-            for line in (0..ROWS * a.stride).step_by(LINE_FLOATS) {
+            for line in (0..ROWS * a.stride).step_by(LINE_BYTES / size_of::<A>()) {
                 s.prefetch(a.data, (first + ROWS) * a.stride + line);
             }
         }
@@ -156,14 +156,14 @@ pub(super) fn quantise_rows<S: Simd>(
 /// The smallest of a row and 0, and how far the largest of the row and 0 is above it: a NaN where the row has an infinity
 /// or a NaN.
 #[inline(always)]
-fn extent<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
+fn extent<S: Simd, A: Element>(s: S, row: &[A]) -> (f32, f32) {
     let zero = s.splat(0.0);
     // Two chains of each, since each waits for the one before.
     let (mut low, mut high, mut odd) = ([zero; 2], [zero; 2], [zero; 2]);
     let (pairs, rest) = row.split_at(row.len() / (2 * S::LANES) * (2 * S::LANES));
     for pair in pairs.chunks_exact(2 * S::LANES) {
         for chain in 0..2 {
-            let x = s.load(&pair[chain * S::LANES..]);
+            let x = A::load(s, &pair[chain * S::LANES..]);
             low[chain] = s.min(low[chain], x);
             high[chain] = s.max(high[chain], x);
             // Minimum and maximum lose a NaN; this does not.
@@ -172,13 +172,14 @@ fn extent<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
     }
     let (last, tail) = rest.split_at(rest.len() / S::LANES * S::LANES);
     if !last.is_empty() {
-        let x = s.load(last);
+        let x = A::load(s, last);
         (low[0], high[0]) = (s.min(low[0], x), s.max(high[0], x));
         odd[0] = s.mul_add(x, zero, odd[0]);
     }
     let (mut least, mut most) = s.extremes(s.min(low[0], low[1]), s.max(high[0], high[1]));
     let mut is_odd = s.has_nan(s.add(odd[0], odd[1]));
-    for &x in tail {
+    for x in tail {
+        let x = x.to_f32();
         least = if x < least { x } else { least };
         most = if x > most { x } else { most };
         is_odd |= !x.is_finite();
@@ -189,7 +190,7 @@ fn extent<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
 
 /// Rounds a row times a factor plus an offset.
 #[inline(always)]
-fn round_row<S: Simd>(s: S, row: &[f32], (factor, offset): (f32, f32), ints: &mut [u8]) {
+fn round_row<S: Simd, A: Element>(s: S, row: &[A], (factor, offset): (f32, f32), ints: &mut [u8]) {
     let scale = (s.splat(factor), s.splat(offset));
     let n_bytes = row.len() / S::BYTES * S::BYTES;
     for (x, ints) in row[..n_bytes]
@@ -200,7 +201,7 @@ fn round_row<S: Simd>(s: S, row: &[f32], (factor, offset): (f32, f32), ints: &mu
     }
     let rest = &row[n_bytes..];
     if !rest.is_empty() {
-        let (mut last, mut rounded) = ([0.0; MOST_BYTES], [0; MOST_BYTES]);
+        let (mut last, mut rounded) = ([A::ZERO; MOST_BYTES], [0; MOST_BYTES]);
         last[..rest.len()].copy_from_slice(rest);
         s.round_to_bytes(&last, scale, &mut rounded);
         ints[n_bytes..].copy_from_slice(&rounded[..rest.len()]);

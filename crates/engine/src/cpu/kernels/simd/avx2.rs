@@ -16,6 +16,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Simd, emulated, word_of, word_of_four};
+use crate::cpu::kernels::Element;
 
 const LANES: usize = 8;
 
@@ -79,10 +80,10 @@ impl<const VNNI: bool> Vectors256<VNNI> {
         unsafe { _mm256_cvtss_f32(v) }
     }
 
-    /// The first floats of `src`, times a factor plus an offset, as the nearest integers.
+    /// The first numbers of `src`, times a factor plus an offset, as the nearest integers.
     #[inline(always)]
-    fn round(self, src: &[f32], (factor, offset): (__m256, __m256)) -> __m256i {
-        let scaled = self.mul_add(self.load(src), factor, offset);
+    fn round<E: Element>(self, src: &[E], (factor, offset): (__m256, __m256)) -> __m256i {
+        let scaled = self.mul_add(E::load(self, src), factor, offset);
         // SAFETY: `self` proves AVX.
         unsafe { _mm256_cvtps_epi32(scaled) }
     }
@@ -267,7 +268,7 @@ impl<const VNNI: bool> Simd for Vectors256<VNNI> {
     }
 
     #[inline(always)]
-    fn round_to_bytes(self, src: &[f32], scale: (__m256, __m256), dst: &mut [u8]) {
+    fn round_to_bytes<E: Element>(self, src: &[E], scale: (__m256, __m256), dst: &mut [u8]) {
         let src = &src[..Self::BYTES];
         let words = [
             self.round(src, scale),

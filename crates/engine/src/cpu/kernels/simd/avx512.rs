@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{Simd, emulated, word_of, word_of_four};
-use crate::cpu::kernels::Bf16;
+use crate::cpu::kernels::{Bf16, Element};
 
 const LANES: usize = 16;
 
@@ -37,6 +37,16 @@ pub type Avx512Bf16 = Vectors512<true, false>;
 
 /// The proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
 pub type Avx512Vnni = Vectors512<false, true>;
+
+/// The proof that the CPU has AVX-512 F, BW, DQ, VL, BF16 and VNNI.
+pub type Avx512Bf16Vnni = Vectors512<true, true>;
+
+impl Avx512Bf16Vnni {
+    /// The same CPU, for what does not use bf16.
+    pub fn without_bf16(self) -> Avx512Vnni {
+        Vectors512(())
+    }
+}
 
 impl<const BF16: bool, const VNNI: bool> Vectors512<BF16, VNNI> {
     /// Asks the CPU.
@@ -311,8 +321,13 @@ impl<const BF16: bool, const VNNI: bool> Simd for Vectors512<BF16, VNNI> {
     }
 
     #[inline(always)]
-    fn round_to_bytes(self, src: &[f32], (factor, offset): (__m512, __m512), dst: &mut [u8]) {
-        let scaled = self.mul_add(self.load(src), factor, offset);
+    fn round_to_bytes<E: Element>(
+        self,
+        src: &[E],
+        (factor, offset): (__m512, __m512),
+        dst: &mut [u8],
+    ) {
+        let scaled = self.mul_add(E::load(self, src), factor, offset);
         // SAFETY: `self` proves AVX-512 F.
         let words = unsafe { _mm512_cvtps_epi32(scaled) };
         // SAFETY: as above.

@@ -2,7 +2,10 @@
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 
-use super::{super::gemm_int8::nearest_byte, Simd, emulated, word_of, word_of_four};
+use super::{
+    super::{Element, gemm_int8::nearest_byte},
+    Simd, emulated, word_of, word_of_four,
+};
 
 const LANES: usize = 4;
 
@@ -186,8 +189,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn round_to_bytes(self, src: &[f32], (factor, offset): (Four, Four), dst: &mut [u8]) {
-        let scaled = self.mul_add(self.load(src), factor, offset);
+    fn round_to_bytes<E: Element>(self, src: &[E], (factor, offset): (Four, Four), dst: &mut [u8]) {
+        let scaled = self.mul_add(E::load(self, src), factor, offset);
         for (byte, x) in dst[..LANES].iter_mut().zip(scaled.0) {
             *byte = nearest_byte(x);
         }

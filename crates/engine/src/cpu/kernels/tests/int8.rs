@@ -25,7 +25,7 @@ fn twin((isa, kind): (Isa, Int8Kind), weights: &[f32], row: &[f32], bias: f32) -
     let (unit, ints) = quantise_column(kind, weights);
     let row = (row, f32::from(levels(kind)));
     let dot = scalar::dot_int8((&ints, unit), row, bias, is_fused(isa));
-    assert!(kind == Int8Kind::Full || dot.largest <= i64::from(i16::MAX));
+    assert!(kind != Int8Kind::Narrow || dot.largest <= i64::from(i16::MAX));
     assert!(dot.sum.abs() <= i64::from(i32::MAX));
     dot
 }
@@ -70,11 +70,42 @@ proptest! {
                 let exact = scalar::dot(w, row, bias[column], added, relu);
                 let bound = match kind {
                     Int8Kind::Narrow => 0.06,
-                    Int8Kind::Full => 0.03,
+                    Int8Kind::Full | Int8Kind::FullBf16 => 0.03,
                 };
                 let error = (f64::from(x) - exact).abs();
                 prop_assert!(error <= bound * (n_in as f64).sqrt(), "{kind:?} {x}, {exact}");
             }
+        }
+    }
+
+    /// Rows of bf16 numbers give what the same numbers give as floats, rounded once where they are stored as bf16.
+    #[test]
+    fn bf16_rows_are_floats_of_another_form(case in gemm_case(), seed in any::<u64>()) {
+        let GemmCase { rows, n_in, n_out, gap, relu, is_added } = case;
+        let rounded = |x: Vec<f32>| -> (Vec<Bf16>, Vec<f32>) {
+            let narrow: Vec<Bf16> = x.into_iter().map(Bf16::from_f32).collect();
+            let wide = narrow.iter().map(|x| x.to_f32()).collect();
+            (narrow, wide)
+        };
+        let (a16, a) = rounded(values(rows * (n_in + gap), seed));
+        let (residual16, residual) = rounded(values(rows * n_out, seed ^ 3));
+        let weights = values(n_out * n_in, seed ^ 1);
+        let bias = values(n_out, seed ^ 2);
+        for isa in Isa::available() {
+            let m = PackedBytes::pack((isa, Int8Kind::FullBf16), (&weights, &bias), (n_out, n_in));
+            let mut expected = vec![0.0; rows * n_out];
+            let added = is_added.then(|| mat(&residual, rows, n_out));
+            let epilogue = Epilogue::with_residual(relu, added);
+            gemm_int8(&m, mat(&a, rows, n_in + gap), MatMut::new(&mut expected, n_out), epilogue);
+            let a = MatRef { data: &a16[..], rows, stride: n_in + gap };
+            let added = is_added.then(|| MatRef { data: &residual16[..], rows, stride: n_out });
+            let epilogue = Epilogue::with_residual(relu, added);
+            let mut wide = vec![0.0; rows * n_out];
+            gemm_int8(&m, a, MatMut::new(&mut wide, n_out), epilogue);
+            prop_assert_eq!(bits(&wide), bits(&expected), "{}", isa.name());
+            let mut narrow = vec![Bf16::ZERO; rows * n_out];
+            gemm_int8(&m, a, MatMut::new(&mut narrow, n_out), epilogue);
+            prop_assert_eq!(narrow, rounded(expected).0, "{}", isa.name());
         }
     }
 
@@ -147,7 +178,7 @@ fn no_sum_saturates_at_the_extremes() {
                 if signs[0] > 0.0 && n_in > 16 {
                     match kind {
                         Int8Kind::Narrow => assert!(dot.largest > 31_000, "{}", dot.largest),
-                        Int8Kind::Full => {
+                        Int8Kind::Full | Int8Kind::FullBf16 => {
                             assert_eq!(dot.sum.abs(), 255 * 127 * (n_in as i64 - 1));
                         }
                     }
