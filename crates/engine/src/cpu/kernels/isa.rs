@@ -10,7 +10,9 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx2Vnni, Avx512, Avx512Bf16, Avx512Bf16Vnni, Avx512Vnni};
 use super::simd::{Portable, Simd};
-use crate::{Int8Kind, Precision, Steps, cpu::CpuIsa};
+#[cfg(target_arch = "x86_64")]
+use crate::Steps;
+use crate::{Int8Kind, Precision, cpu::CpuIsa};
 
 /// An instruction set was asked for that this CPU lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +146,7 @@ impl Isa {
     /// multiplies and adds in one instruction, both bytes and 16-bit integers.
     #[must_use]
     pub fn faster_than_f32(self) -> Vec<Precision> {
+        #[cfg(target_arch = "x86_64")]
         let bytes = Precision::Int8(self.int8(), Steps::ALL);
         match self {
             #[cfg(target_arch = "x86_64")]
