@@ -266,12 +266,12 @@ mod tests {
             work: Work::Live,
             ..Claim::default()
         };
-        let live = pool.submit(job(4, live), now).unwrap();
+        let live = pool.submit(job(8, live), now).unwrap();
         assert_eq!(handed(&mut pool, now), [], "both are busy");
         for worker in [0, 1] {
             pool.done(worker, 100 * MS);
         }
-        assert_eq!(handed(&mut pool, now), [(0, live, 2), (1, live, 2)]);
+        assert_eq!(handed(&mut pool, now), [(0, live, 4), (1, live, 4)]);
         for worker in [0, 1] {
             pool.done(worker, 40 * MS);
         }

@@ -331,7 +331,7 @@ fn foreign_text_is_cut() {
         format!("models: {{'{long}': {{path: /}}}}"),
         format!("strict: true\nmodels: {{a: {{path: '{long}'}}}}"),
         format!("models: {{a: {{'{long}': 1}}}}"),
-        format!("cache_dir: '{long}'"),
+        format!("cache_dir: '~{long}'"),
     ] {
         let message = parse(&text).unwrap_err();
         assert!(

@@ -116,7 +116,7 @@ fn a_slow_network_leaves_workers_to_others_and_has_nothing_queued_behind_it() {
     let (slow, quick) = (0, 1);
     stage.enter(quick, 1, None);
     assert_eq!(stage.hand_out(), [vec![(0, 1)], vec![], vec![], vec![]]);
-    stage.enter(slow, 8, Some(5 * TURN));
+    stage.enter(slow, 8, Some(8 * TURN));
     // Two of four workers, a frame each.
     let alone = |n| vec![(n, 1)];
     assert_eq!(stage.hand_out(), [vec![], alone(0), alone(1), vec![]]);
@@ -151,7 +151,7 @@ fn chunks_are_cut_by_what_a_frame_takes() {
 #[test]
 fn alone_a_slow_network_has_all_workers() {
     let mut stage = Stage::on_cpu(3, 64);
-    stage.enter(0, 9, Some(5 * TURN));
+    stage.enter(0, 9, Some(8 * TURN));
     let alone = |n| vec![(n, 1)];
     assert_eq!(stage.hand_out(), [alone(0), alone(1), alone(2)]);
     stage.done(2);
