@@ -70,7 +70,7 @@ pub enum Command {
     ///
     /// With `precision: auto`, a model runs in one of them only if its worst frame reaches 45 dB. For int8, the
     /// command looks for the steps of the network that suit it, so that the mean also reaches 48 dB. The others
-    /// stay in int16.
+    /// stay in int16 or bf16.
     ComparePrecision {
         /// Compare only this model (repeatable). Default: all models.
         #[arg(long)]
