@@ -105,6 +105,10 @@ pub fn dot_int8(
         sum += lanes[0] + lanes[1];
     }
     let total: i64 = weights.iter().map(|&w| i64::from(w)).sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the nearest float is what is asked for"
+    )]
     let total = (total as f64 * f64::from(unit)) as f32;
     let value = mul_add(
         sum as f32 * (range / levels),
