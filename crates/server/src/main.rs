@@ -157,7 +157,7 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     let mut hang_ups = signals::hang_ups()?;
     let cudas = tokio::task::spawn_blocking(move || devices::open(choice, &how)).await??;
     let config = if cudas.is_empty() {
-        within_cores(config)
+        on_cpu(config)
     } else {
         config
     };
@@ -173,17 +173,15 @@ async fn run(config: Config, log: &Log, stdout: &Output) -> anyhow::Result<ExitC
     Ok(ExitCode::from(ending.exit_code()))
 }
 
-/// The same with no more workers than cores, for the CPU engine: more would do no more work and only take turns at the
-/// cores, so that each batch takes longer.
-fn within_cores(mut config: Config) -> Config {
-    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if let WorkerCount::Fixed(asked) = config.server.workers
-        && asked > n_cores
-    {
+/// The same, with as many workers as the CPU engine runs.
+fn on_cpu(mut config: Config) -> Config {
+    let workers = config.server.workers.on_cpu();
+    if workers != config.server.workers {
+        let asked = config.server.workers;
         tracing::info!(
-            "server.worker_count is {asked}, but a worker on the CPU needs a core of its own: {n_cores} run"
+            "server.worker_count is {asked}, but a worker on the CPU needs a core of its own: {workers} run"
         );
-        config.server.workers = WorkerCount::Fixed(n_cores);
+        config.server.workers = workers;
     }
     config
 }

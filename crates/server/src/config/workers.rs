@@ -74,6 +74,16 @@ impl WorkerCount {
         }
     }
 
+    /// On the CPU engine: no more workers than cores. More would do no more work and only take turns at the cores, so that
+    /// each batch takes longer.
+    #[must_use]
+    pub fn on_cpu(self) -> Self {
+        match self {
+            Self::Fixed(n) => Self::Fixed(n.min(n_cores())),
+            Self::Adapted(_) => self,
+        }
+    }
+
     /// The range, if the number is adapted.
     #[must_use]
     pub fn range(self) -> Option<WorkerRange> {
@@ -196,6 +206,13 @@ mod tests {
         let mut warnings = Vec::new();
         let count = raw.check(is_cpu, n_cores, &mut warnings).unwrap();
         (count, warnings.len())
+    }
+
+    #[test]
+    fn on_the_cpu_a_worker_has_a_core() {
+        let n = n_cores();
+        assert_eq!(WorkerCount::Fixed(n + 1).on_cpu(), WorkerCount::Fixed(n));
+        assert_eq!(WorkerCount::Fixed(1).on_cpu(), WorkerCount::Fixed(1));
     }
 
     #[test]
