@@ -18,7 +18,8 @@ use crate::{
 /// Several tenants or addresses take turns at the slots, however many closures each of them has waiting, and whether
 /// they are of sessions or of calls. Of one of them, work of a live session goes before batch work: of that no more waits
 /// for a slot than there are slots, and what waits there is served as it came. So a session whose work comes to a pool
-/// full of batch work waits for the end of one closure, and batch work keeps a part of a pool that is full of sessions.
+/// full of batch work of its own tenant waits for the end of one closure, and for one more of each other that waits; and
+/// batch work keeps a part of a pool that is full of sessions.
 #[derive(Debug, Clone)]
 pub struct CpuPool {
     slots: Arc<Turns>,
