@@ -11,7 +11,7 @@ last. The rule:
 - Windows are whole as they are.
 - `end_of_utterance` is false unless the call's audio reaches the end of the utterance.
 
-These are the rules of models of the audio kind ave, of 25 frames a second, so a frame is 40 ms here.
+These are the rules of models of the audio kind ave, of 25 frames a second, so a frame is 40 ms.
 Send those of other kinds an utterance in one call, or a session.
 """
 
