@@ -12,7 +12,7 @@ machine where neither memory nor an engine is to blame.
 
 At the end it compares a few random frames in fewer bits with the same engine's frames in f32, over bytes. Nobody was
 calibrated on them. Our int8 is in every step that can take it; `lipsync-server compare-precision` leaves steps out
-where that is not good enough.
+where that is not good enough. `--mix` times what it left, as `engine mix`, whose decibels are in the verdict.
 
 Fairness: every peer has one intra-op thread per frame, because that is what serves most frames a second;
 for two threads it has two streams (OpenVINO) or two callers of one session (ONNX Runtime), as our engine
@@ -205,6 +205,10 @@ def contestants(path, arguments):
         every[f"engine {precision}"] = engine(precision, "tensors")
         every[f"engine {precision} faces"] = engine(precision, "faces")
         every[f"engine {precision} faces-cached"] = engine(precision, "faces-cached")
+    if arguments.mix:
+        every["engine mix"] = engine(mix(arguments.mix), "tensors")
+        every["engine mix faces"] = engine(mix(arguments.mix), "faces")
+        every["engine mix faces-cached"] = engine(mix(arguments.mix), "faces-cached")
     every["machine"] = engine("f32", "product")
     every["onnxruntime f32"] = lambda: OnnxRuntime(path)
     every["onnxruntime int8"] = lambda: OnnxRuntime(quantised(path))
@@ -215,6 +219,13 @@ def contestants(path, arguments):
         wanted = arguments.only.split(",")
         return {name: load for name, load in every.items() if any(w in name for w in wanted)}
     return every
+
+
+def mix(verdict):
+    """The precision of a verdict file's kind of int8: FILE:KEY, as `compare-precision` wrote it."""
+    file, _, key = verdict.rpartition(":")
+    steps = json.loads(pathlib.Path(file).read_text())[key]["steps"]
+    return "int8:" + ",".join(map(str, steps))
 
 
 def psnr_db(exact, other, path, n_frames):
@@ -236,7 +247,7 @@ def quality(runners, path, isa, n_frames=4):
     found = {}
     for name in runners:
         family, precision, *_ = [*name.split(), ""]
-        if precision in ("", "f32") or "faces" in name:
+        if precision in ("", "f32", "mix") or "faces" in name:
             continue
         if family == "engine":
             command = [program, path, str(n_frames), isa, precision, "psnr"]
@@ -295,6 +306,10 @@ RATIOS = [
     ("engine int8", "onnxruntime int8", 1.0),
     ("engine int8", "openvino int8", 1.0),
     ("engine int8 faces-cached", "engine int8 faces", 1.25),
+    ("engine mix", "engine f32", 1.6),
+    ("engine mix", "onnxruntime f32", 1.7),
+    ("engine mix", "onnxruntime int8", 1.0),
+    ("engine mix", "openvino int8", 1.0),
 ]
 
 
@@ -318,6 +333,7 @@ def main():
     parser.add_argument("--frames", type=int, default=5, help="frames of each turn and thread")
     parser.add_argument("--isa", default="auto", help="as in engine.cpu_isa")
     parser.add_argument("--only", help="only contestants whose name holds one of these")
+    parser.add_argument("--mix", metavar="FILE:KEY", help="also int8 in the steps of this verdict, int8_bf16 for example")
     parser.add_argument("--program", help="a bench_network that was built before")
     parser.add_argument("--json", type=pathlib.Path, help="also write everything to this file")
     bench.add_load_arguments(parser)

@@ -9,6 +9,8 @@
 //! adds, where memory plays no part. `psnr` measures no time: for each of FRAMES random frames it prints the PSNR against
 //! f32, dB, over the bytes of a picture whose numbers are 0 to 1.
 //!
+//! PRECISION is f32, bf16, int16, int8 (every step that takes it) or `int8:4,5,9`, which is int8 in these steps alone.
+//!
 //! With FRAMES `serve`, each line of its standard input is FRAMES [THREADS], so that another program
 //! can take turns with it. Several threads share the weights, each runs as many frames, and the
 //! answer is one number: milliseconds of wall time by frames of all.
@@ -27,8 +29,8 @@ use std::{
 
 use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, Network, Precision, VisualCache,
-    Workspace,
+    CpuIsa, EngineError, FaceInput, Generator, Int8Kind, LoadOptions, Network, Precision, Steps,
+    VisualCache, Workspace,
     kernels::{Epilogue, MatMut, MatRef, PackedMatrix, gemm},
     load_generator,
 };
@@ -52,8 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let frames = argument(1, "20");
     let isa =
         CpuIsa::parse(argument(2, "auto")).ok_or_else(|| format!("ISA is {}", CpuIsa::EXPECTED))?;
-    let precision =
-        Precision::parse(argument(3, "f32")).ok_or("PRECISION is f32, bf16, int16 or int8")?;
+    let precision = precision_of(argument(3, "f32"))?;
     let options = LoadOptions {
         isa,
         precision: precision.suited_to(isa.resolve()?),
@@ -96,6 +97,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.flush()?;
     }
     Ok(())
+}
+
+fn precision_of(text: &str) -> Result<Precision, Box<dyn Error>> {
+    if let Some(numbers) = text.strip_prefix("int8:") {
+        let numbers: Vec<usize> = numbers
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        // The kind is `suited_to`'s to choose.
+        return Ok(Precision::Int8(Int8Kind::Full, Steps::of(0, numbers)));
+    }
+    Ok(Precision::parse(text).ok_or("PRECISION is f32, bf16, int16, int8 or int8:STEPS")?)
 }
 
 /// Prints how far frames of random numbers are from those in f32.
