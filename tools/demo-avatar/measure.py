@@ -1,6 +1,6 @@
 """How exactly an avatar speaks, measured through the real server.
 
-    python measure.py mira [--sheet FILE.jpg] [--clip FILE.webp] [--clips N] [--server BINARY] [--librivox FOLDER] [--wav RECORDING.wav ...]
+    python measure.py mira [--kind wenet] [--sheet FILE.jpg] [--clip FILE.webp] [--clips N] [--server BINARY] [--librivox FOLDER] [--wav RECORDING.wav ...]
 
 Held-out sentences in held-out voices go through the server (JPEG at quality 85);
 the mouth's parameters are read back from the pictures (studio/reader.py) and
@@ -22,8 +22,9 @@ from studio import visemes
 from studio.characters import by_name
 from studio.corpus import pad_silence, truth, voice
 from studio.espeak import Espeak
-from studio.frontend import FPS, SAMPLE_RATE, frame_count
+from studio.frontend import SAMPLE_RATE
 from studio.illustrator import render
+from studio.kinds import KINDS, add_argument
 from studio.motion import carry, poses, rectangle
 from studio.paths import SPEECH, avatar_folder, work_folder
 from studio.reader import SPAN, Reader, as_input, cut
@@ -55,8 +56,8 @@ def spoken(speaker, text, name, rate, pitch):
 class Eyes:
     """Looks at served frames: mouth parameters, and what the illustrator would have drawn."""
 
-    def __init__(self, who):
-        self.who, self.poses = who, poses(who)
+    def __init__(self, who, kind):
+        self.who, self.kind, self.poses = who, kind, poses(who)
         self.reader = Reader().eval()
         self.reader.load_state_dict(torch.load(work_folder(who.name) / "reader.pt", weights_only=True))
         self.files = sorted((avatar_folder(who.name) / "frames").glob("*.jpg"))
@@ -106,10 +107,10 @@ def best_lag(got, want):
     return max(range(-MAX_LAG, MAX_LAG + 1), key=at)
 
 
-def closures(ph, n_samples, classes=("mbp",)):
+def closures(ph, n_samples, fps, classes=("mbp",)):
     """Frames nearest to the middle of every closure, at least 40 ms long."""
     segs = visemes.segments(ph, n_samples / SAMPLE_RATE)
-    return [(int(round(a * FPS)), int(round(b * FPS))) for a, b, c in segs if c in classes and b - a >= 0.04]
+    return [(int(round(a * fps)), int(round(b * fps))) for a, b, c in segs if c in classes and b - a >= 0.04]
 
 
 def steps(who, pose_list, pictures):
@@ -129,7 +130,7 @@ def flicker(eyes, server):
     """
     parts = {"served frames": [], "of them the mouths": [], "JPEG alone": []}
     offset = []
-    for face, k, (x1, y1, x2, y2) in faces_of(server, np.zeros(eyes.who.n_frames * SAMPLE_RATE // FPS, np.float32)):
+    for face, k, (x1, y1, x2, y2) in faces_of(server, np.zeros(eyes.who.n_frames * SAMPLE_RATE // eyes.kind.fps, np.float32)):
         plain = eyes.background(k)
         coded = cv2.imdecode(cv2.imencode(".jpg", plain, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
         there = (slice(y1, y2), slice(x1, x2))
@@ -172,15 +173,16 @@ class Tally:
 
     def add(self, eyes, server, name, audio, ph):
         """Speaks one clip and prints its line; gives its row of the contact sheet."""
-        want = truth(ph, len(audio))
+        fps = eyes.kind.fps
+        want = truth(ph, len(audio), eyes.kind)
         seen = faces_of(server, audio.astype(np.float32))
         faces = [face for face, _, _ in seen]
         got = eyes.read(faces)
         drawn = [eyes.drawn(k, rect, want[i]) for i, (_, k, rect) in enumerate(seen)]
         quality = [psnr(a, b) for a, b in zip(faces, drawn)]
         segs = visemes.segments(ph, len(audio) / SAMPLE_RATE)
-        label = [next((c for a, b, c in segs if a <= i / FPS < b), "sil") for i in range(frame_count(len(audio)))]
-        around = [slice(max(a - 1, 0), b + 2) for a, b in closures(ph, len(audio))]
+        label = [next((c for a, b, c in segs if a <= i / fps < b), "sil") for i in range(len(want))]
+        around = [slice(max(a - 1, 0), b + 2) for a, b in closures(ph, len(audio), fps)]
         # In quick speech the truth itself does not always close.
         self.shut += [got[s, 0].min() for s in around if want[s, 0].min() <= CLOSED]
         self.silence += [g for g, l, w in zip(got[:, 0], label, want[:, 0]) if l == "sil" and w < 0.02]
@@ -214,18 +216,19 @@ def loudness_row(eyes, server, path):
     audio = read(path)
     faces = [face for face, _, _ in faces_of(server, audio)]
     got = eyes.read(faces)[:, 0]
-    loud = np.array([np.sqrt(np.mean(audio[i * 640:(i + 1) * 640] ** 2) + 1e-9) for i in range(len(got))])
+    n = SAMPLE_RATE // eyes.kind.fps
+    loud = np.array([np.sqrt(np.mean(audio[i * n:(i + 1) * n] ** 2) + 1e-9) for i in range(len(got))])
     print(f"{path}: {len(got)} frames, opening {got.min():.2f}..{got.max():.2f}, correlation with loudness "
           f"{correlation(got, np.log(loud)):.2f}, open in quiet {np.mean(got[loud < 0.02 * loud.max()] > CLOSED):.0%}")
     return sheet_row(faces)
 
 
-def write_clip(server, path):
+def write_clip(server, kind, path):
     """An animation for READMEs: every second frame, at three eighths of the size."""
     clip = cv2.Animation()
     clip.frames = [cv2.resize(picture, (480, 270), interpolation=cv2.INTER_AREA)
                    for i, (picture, *_) in enumerate(server.talk(read(SPEECH / "welcome.wav"))) if i % 2 == 0]
-    clip.durations = [2000 // FPS] * len(clip.frames)
+    clip.durations = [2000 // kind.fps] * len(clip.frames)
     cv2.imwriteanimation(path, clip, [cv2.IMWRITE_WEBP_QUALITY, 70])
 
 
@@ -238,10 +241,11 @@ def main():
     ap.add_argument("--server", help="binary of the server; without it, cargo builds it")
     ap.add_argument("--librivox", help="folder of recorded sentences with phonemes")
     ap.add_argument("--wav", nargs="*", default=[])
+    add_argument(ap)
     args = ap.parse_args()
-    who = by_name(args.avatar)
-    eyes, rows = Eyes(who), []
-    with Server(who.name, args.server) as server:
+    who, kind = by_name(args.avatar), KINDS[args.kind]
+    eyes, rows = Eyes(who, kind), []
+    with Server(avatar_folder(who.name, kind.suffix), args.server) as server:
         tally = Tally()
         rows += [tally.add(eyes, server, *clip) for clip in held_out(Espeak(), args.clips)]
         tally.report()
@@ -252,7 +256,7 @@ def main():
             recorded.report()
         rows += [loudness_row(eyes, server, path) for path in args.wav]
         if args.clip:
-            write_clip(server, args.clip)
+            write_clip(server, kind, args.clip)
     if args.sheet:
         width = max(r.shape[1] for r in rows)
         cv2.imwrite(args.sheet, np.vstack([cv2.copyMakeBorder(r, 4, 4, 0, width - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]),

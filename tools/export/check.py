@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import torch
+import transformers
 
 HERE = pathlib.Path(__file__).resolve().parent
 ZOO = HERE.parent / "export-zoo"
@@ -103,6 +104,16 @@ def main():
         ok, last = judged(server, code, text, onnx, "serves as an audio encoder of 512 floats a step")
         failures += not ok
         print("ok  " if ok else "FAIL", "AVE encoder |", last)
+        # HuBERT large with fewer layers and channels: what its features are is the same.
+        form = dict(feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, feat_proj_layer_norm=True)
+        config = transformers.HubertConfig(hidden_size=1024, num_hidden_layers=1, num_attention_heads=16,
+                                           intermediate_size=64, conv_dim=(16,) * 7, **form)
+        transformers.HubertModel(config).save_pretrained(folder / "hubert")
+        onnx = folder / "hubert.onnx"
+        code, text = run(sys.executable, HERE / "export.py", "hubert", "--checkpoint", folder / "hubert", "--out", onnx)
+        ok, last = judged(server, code, text, onnx, "serves as a hubert audio encoder of 2048 floats a step")
+        failures += not ok
+        print("ok  " if ok else "FAIL", "HuBERT encoder |", last)
     raise SystemExit(failures)
 
 

@@ -140,11 +140,15 @@ def compare(args):
 def shown_faces(args, samples):
     """The face rectangles that a server sends, RGB, before any encoding."""
     # The Python client of this repository.
-    from lipsync_client import Output, OutputFormat, PcmS16, SyncClient
+    from lipsync_client import CallError, Output, OutputFormat, PcmS16, SyncClient
 
+    model = args.model or args.avatar.name
     output = Output(format=OutputFormat.RGB, region_only=True)
-    with SyncClient(args.server) as client:
-        batch = client.infer(args.model or args.avatar.name, samples.tobytes(), PcmS16(RATE_HZ), output=output, timeout=300.0)
+    try:
+        with SyncClient(args.server) as client:
+            batch = client.infer(model, samples.tobytes(), PcmS16(RATE_HZ), output=output, timeout=300.0)
+    except CallError as error:
+        raise SystemExit(f"the server at {args.server}, model {model}: {error}") from None
     return [np.frombuffer(frame.data, np.uint8) for frame in batch.frames]
 
 
@@ -154,7 +158,7 @@ def main():
     parser.add_argument("speech", type=pathlib.Path, nargs="?")
     parser.add_argument("--server", default="127.0.0.1:50051")
     parser.add_argument("--model", help="its id; the folder's name where nothing is said")
-    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--frames", type=int, default=64, help="at most; the server makes 64 in one call [default: 64]")
     parser.add_argument("--golden", type=pathlib.Path, metavar="FOLDER", help="writes what the tests compare with")
     args = parser.parse_args()
     if args.golden:

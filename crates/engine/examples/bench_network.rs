@@ -4,7 +4,8 @@
 //! prints one line of milliseconds per frame, one number for each of FRAMES runs (20), after a few
 //! warm-up runs. RUN is `tensors` (any network, f32 in and out) or `faces` (a generator from and to bytes, as the
 //! server runs it), or `faces-cached`: the same with a visual cache, which the warm-up fills for all
-//! background frames, so that every measured frame is a hit. `product` runs no network, but a matrix product that
+//! background frames, so that every measured frame is a hit. `patches` is an audio encoder, from patches to steps: a
+//! frame is one patch. `product` runs no network, but a matrix product that
 //! stays in the first-level cache, as often as takes some 50 ms: what the cores can do, and how much a second one
 //! adds, where memory plays no part. `psnr` measures no time: for each of FRAMES random frames it prints the PSNR against
 //! f32, dB, over the bytes of a picture whose numbers are 0 to 1.
@@ -29,10 +30,10 @@ use std::{
 
 use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, EngineError, FaceInput, Generator, Int8Kind, LoadOptions, Network, Precision, Steps,
-    VisualCache, Workspace,
+    AudioEncoder, CpuIsa, EngineError, FaceInput, Generator, Int8Kind, LoadOptions, Network,
+    Precision, Steps, VisualCache, Workspace,
     kernels::{Epilogue, MatMut, MatRef, PackedMatrix, gemm},
-    load_generator,
+    load_audio_encoder, load_generator,
 };
 
 /// Background frames that a run of faces walks over.
@@ -73,8 +74,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             Subject::faces(load_generator(&onnx, options)?)
         }
+        "patches" => Subject::patches(load_audio_encoder(&onnx, options)?),
         "product" => Subject::product(isa)?,
-        _ => return Err("RUN is tensors, faces, faces-cached, product or psnr".into()),
+        _ => return Err("RUN is tensors, faces, faces-cached, patches, product or psnr".into()),
     };
     let mut workspaces = vec![Workspace::new()];
     subject.measure(2 * N_BACKGROUNDS, &mut workspaces)?;
@@ -144,6 +146,10 @@ enum Subject {
         crop: Vec<u8>,
         audio: Vec<f32>,
     },
+    Patches {
+        encoder: Arc<dyn AudioEncoder>,
+        patch: Vec<f32>,
+    },
     Product {
         weights: PackedMatrix,
         rows: Vec<f32>,
@@ -170,6 +176,12 @@ impl Subject {
             crop,
             audio,
         }
+    }
+
+    fn patches(encoder: Arc<dyn AudioEncoder>) -> Self {
+        let n_floats = encoder.step_form().patch.n_floats();
+        let patch = SplitMix64::new(7).floats(n_floats, 0.0, 1.0);
+        Self::Patches { encoder, patch }
     }
 
     fn product(isa: CpuIsa) -> Result<Self, Box<dyn Error>> {
@@ -201,6 +213,7 @@ impl Subject {
                 };
                 generator.infer(workspace, &[frame], &mut vec![])
             }
+            Self::Patches { encoder, patch } => encoder.encode(workspace, patch).map(|_| ()),
             Self::Product { weights, rows } => {
                 multiply(weights, rows);
                 Ok(())

@@ -31,7 +31,7 @@ const BAR: &str = "{prefix} {msg:8} {wide_bar} {pos}/{len} {eta}";
 /// Checks one avatar. Exits with 1 if it has an error.
 pub fn check_avatar(file: &Path, arguments: CheckAvatar) -> anyhow::Result<ExitCode> {
     let config = configuration(file)?;
-    let model = model(&config, &arguments)?;
+    let model = model(&config, file, &arguments)?;
     let speech = speech(arguments.audio.as_deref())?;
     let out = arguments.out.as_deref().map(Folder::create).transpose()?;
     let n_errors = Check { config, speech }.run(&model, out)?;
@@ -54,6 +54,11 @@ pub fn check_models(config: Config) -> anyhow::Result<usize> {
     Ok(n_errors?.into_iter().sum())
 }
 
+/// `1 error`, `2 errors`.
+fn counted(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
 /// The configuration, or the defaults where there is no such file.
 fn configuration(file: &Path) -> anyhow::Result<Config> {
     if file.exists() {
@@ -63,7 +68,7 @@ fn configuration(file: &Path) -> anyhow::Result<Config> {
     }
 }
 
-fn model(config: &Config, arguments: &CheckAvatar) -> anyhow::Result<ModelConfig> {
+fn model(config: &Config, file: &Path, arguments: &CheckAvatar) -> anyhow::Result<ModelConfig> {
     let name = &arguments.avatar;
     let encoder = arguments.audio_encoder.clone();
     let configured = config
@@ -79,9 +84,15 @@ fn model(config: &Config, arguments: &CheckAvatar) -> anyhow::Result<ModelConfig
     }
     let folder = Path::new(name);
     if !folder.is_dir() {
+        let read = if file.exists() {
+            ""
+        } else {
+            ", which does not exist"
+        };
         bail!(
-            "{}: neither a folder nor the id of a configured model",
-            Foreign(name)
+            "{}: neither a folder nor the id of a model in {}{read}",
+            Foreign(name),
+            file.display()
         );
     }
     let folder = std::path::absolute(folder)?;
@@ -147,8 +158,12 @@ impl Check {
         let (n_errors, n_warnings) = (count(Severity::Error), count(Severity::Warning));
         lines.push(match (n_errors, n_warnings) {
             (0, 0) => "good".into(),
-            (0, n) => format!("good, with {n} warnings"),
-            (n, _) => format!("not good: {n} errors, {n_warnings} warnings"),
+            (0, n) => format!("good, with {}", counted(n, "warning")),
+            (n, _) => format!(
+                "not good: {}, {}",
+                counted(n, "error"),
+                counted(n_warnings, "warning")
+            ),
         });
         say(&lines.join("\n  "))?;
         Ok(n_errors)

@@ -283,7 +283,8 @@ pub fn inspect_model(file: &Path, plan: Option<LoadOptions>) -> anyhow::Result<E
     let bytes = read_network(file)?;
     let inspection = lipsync_engine::inspect(&bytes)
         .with_context(|| format!("{} cannot be inspected", file.display()))?;
-    say(&inspection)?;
+    // It ends its last line itself.
+    say(&inspection.to_string().trim_end())?;
     let is_supported = inspection.unsupported.is_empty();
     if let Some(options) = plan
         && is_supported

@@ -1,6 +1,9 @@
 //! `lipsync-server import`: folders that other projects leave behind become avatars of ours.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,8 +25,9 @@ pub fn import(file: &Path, arguments: Import) -> anyhow::Result<ExitCode> {
             arguments.to.display()
         );
     };
+    let config = configuration(file)?;
     let order = ImportOrder {
-        max_frames: max_frames(file)?,
+        max_frames: config.registry.max_frames,
         source: arguments.source,
         to: arguments.to.clone(),
         generator: arguments.generator,
@@ -38,21 +42,49 @@ pub fn import(file: &Path, arguments: Import) -> anyhow::Result<ExitCode> {
         bar.set_position(n as u64);
     });
     bar.finish_and_clear();
-    say(&in_words(&imported?, id, &arguments.to))?;
+    let mut lines = in_words(&imported?, id, &arguments.to);
+    lines.push(how_to_serve(file, &config, id, &arguments.to));
+    say(&lines.join("\n  "))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many frames the configuration allows; the default where there is none.
-fn max_frames(file: &Path) -> anyhow::Result<usize> {
-    let config = if file.exists() {
+/// The configuration, or the defaults where there is no such file.
+fn configuration(file: &Path) -> anyhow::Result<Config> {
+    Ok(if file.exists() {
         crate::command_line::load(file)?
     } else {
         Config::parse("", file, [])?
-    };
-    Ok(config.registry.max_frames)
+    })
 }
 
-fn in_words(report: &ImportReport, id: &str, to: &Path) -> String {
+/// What makes the imported folder a model of the server: a command, or lines for the configuration that there is.
+fn how_to_serve(file: &Path, config: &Config, id: &str, to: &Path) -> String {
+    if !file.exists() {
+        let root = to.parent().filter(|parent| *parent != Path::new(""));
+        let root = root.unwrap_or(Path::new("."));
+        return format!(
+            "serve it: lipsync-server init --models-root {}, then lipsync-server",
+            root.display()
+        );
+    }
+    let path = path_from(&config.models_root, to);
+    format!(
+        "serve it: in {}, under models: \"{id}: {{path: {}}}\"",
+        file.display(),
+        path.display()
+    )
+}
+
+/// A folder as the configuration has to name it: from `models_root` if it is in there, else absolute.
+fn path_from(models_root: &Path, folder: &Path) -> PathBuf {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (root, folder) = (whole(models_root), whole(folder));
+    folder
+        .strip_prefix(&root)
+        .map_or(folder.clone(), Path::to_owned)
+}
+
+fn in_words(report: &ImportReport, id: &str, to: &Path) -> Vec<String> {
     let mut lines = vec![format!("{id}: imported from {}", report.layout)];
     lines.extend(report.lines.iter().cloned());
     lines.push(format!(
@@ -65,9 +97,5 @@ fn in_words(report: &ImportReport, id: &str, to: &Path) -> String {
         "check it: lipsync-server check-avatar {} --out check-{id}",
         to.display()
     ));
-    lines.push(format!(
-        "serve it: in config.yaml, under models: \"{id}: {{path: {}}}\"",
-        to.display()
-    ));
-    lines.join("\n  ")
+    lines
 }

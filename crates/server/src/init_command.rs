@@ -39,7 +39,8 @@ pub fn init(file: &Path, models_root: Option<PathBuf>) -> anyhow::Result<ExitCod
     create(file, &configuration(written, &ids))?;
     let found = match ids.len() {
         0 => format!("no avatar is in {} yet", looked_at.display()),
-        n => format!("{n} avatars of {}", looked_at.display()),
+        1 => format!("with the avatar in {}", looked_at.display()),
+        n => format!("with the {n} avatars in {}", looked_at.display()),
     };
     let file = file.display();
     say(&format_args!(

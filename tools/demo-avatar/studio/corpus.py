@@ -1,7 +1,9 @@
-"""Speak the sentences and store mel rows with the mouth's ground truth.
+"""Speak the sentences and store what every kind hears with the mouth's ground truth.
 
-Writes WORK/train.npz and WORK/val.npz: all clips' encoder inputs one after the
-other (float16), the clip each belongs to, and the mouth parameters per frame.
+    python -m studio.corpus [COUNT]
+
+Writes WORK/train.npz and WORK/val.npz. For each kind of audio: all clips' rows one
+after the other (float16), how many each clip has, and the mouth parameters per frame.
 """
 import sys
 
@@ -10,7 +12,8 @@ import numpy as np
 from . import flite, visemes
 from .augment import add_sound, coloured_noise, decibels, degrade
 from .espeak import Espeak
-from .frontend import SAMPLE_RATE, frame_count, mel_rows
+from .frontend import SAMPLE_RATE
+from .kinds import KINDS
 from .paths import WORK
 from .texts import HELD_OUT_SENTENCES, HELD_OUT_VARIANTS, TRAIN_VARIANTS, training_sentence
 
@@ -18,11 +21,11 @@ TRAIN_CLIPS = 4200
 FLITE_SHARE = 0.4  # of American English
 
 
-def truth(phonemes, samples):
+def truth(phonemes, samples, kind=KINDS["ave"]):
     """Mouth parameters [frames, 5] of a clip."""
     duration = samples / SAMPLE_RATE
     curve = visemes.curves(visemes.segments(phonemes, duration), duration)
-    return visemes.at_frames(curve, frame_count(samples))
+    return visemes.at_frames(curve, kind.frame_count(samples), kind.fps)
 
 
 def voice(lang, variant):
@@ -66,12 +69,13 @@ def spoken_clip(rng, speaker, lang, text):
 
 
 def collect(clips):
-    mels, params = [], []
+    parts = {f"{name}_{what}": [] for name in KINDS for what in ("rows", "params")}
     for audio, phonemes in clips:
-        mels.append(mel_rows(audio).astype(np.float16))
-        params.append(truth(phonemes, len(audio)).astype(np.float16))
-    return {"mel": np.concatenate(mels), "mel_len": [len(m) for m in mels],
-            "params": np.concatenate(params), "params_len": [len(p) for p in params]}
+        for name, kind in KINDS.items():
+            parts[f"{name}_rows"].append(kind.rows(audio).astype(np.float16))
+            parts[f"{name}_params"].append(truth(phonemes, len(audio), kind).astype(np.float16))
+    whole = {key: np.concatenate(part) for key, part in parts.items()}
+    return whole | {f"{key}_len": [len(x) for x in part] for key, part in parts.items()}
 
 
 def train_clips(speaker, count):
@@ -94,12 +98,11 @@ def val_clips(speaker):
             yield (audio if k == 0 else degrade(rng, audio)), ph
 
 
-def load(name):
-    """-> list of (mel [rows, 80] float32, params [frames, 5] float32)."""
+def load(name, kind=KINDS["ave"]):
+    """-> list of (rows [rows, 80] float32, params [frames, 5] float32)."""
     z = np.load(WORK / f"{name}.npz")
-    mels = np.split(z["mel"], np.cumsum(z["mel_len"])[:-1])
-    params = np.split(z["params"], np.cumsum(z["params_len"])[:-1])
-    return [(m.astype(np.float32), p.astype(np.float32)) for m, p in zip(mels, params)]
+    rows, params = (np.split(z[key], np.cumsum(z[f"{key}_len"])[:-1]) for key in (f"{kind.name}_rows", f"{kind.name}_params"))
+    return [(m.astype(np.float32), p.astype(np.float32)) for m, p in zip(rows, params)]
 
 
 def main():
@@ -109,8 +112,8 @@ def main():
     for name, clips in (("train", train_clips(speaker, count)), ("val", val_clips(speaker))):
         data = collect(clips)
         np.savez(WORK / f"{name}.npz", **data)
-        p = data["params"].astype(np.float32)
-        print(name, len(data["mel_len"]), "clips", len(p) / 25 / 60, "minutes; mean", p.mean(0), "max", p.max(0))
+        p = data["ave_params"].astype(np.float32)
+        print(name, len(data["ave_rows_len"]), "clips", len(p) / 25 / 60, "minutes; mean", p.mean(0), "max", p.max(0))
 
 
 if __name__ == "__main__":

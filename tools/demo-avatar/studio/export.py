@@ -1,8 +1,11 @@
 """Fold the batch norms and write both ONNX files, checked against torch.
 
-    python -m studio.export mira
+    python -m studio.export mira [--kind wenet]
+
+An avatar of another kind than AVE is a folder of its own in WORK/avatars, with the frames of the shipped one.
 """
-import sys
+import argparse
+import shutil
 import warnings
 
 import numpy as np
@@ -13,8 +16,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .characters import by_name
-from .nets import Encoder, Generator
-from .paths import WORK, avatar_folder, work_folder
+from .conformer import Streaming, example
+from .kinds import KINDS, add_argument
+from .nets import Generator
+from .paths import avatar_folder
+from .train_encoder import weights_file
+from .train_generator import weights
 
 OPSET = 13
 
@@ -57,33 +64,54 @@ def tidy(model):
     return model
 
 
-def write(net, path, inputs, names, output):
-    axes = {n: {0: "batch"} for n in (*names, output)}
+def write(net, path, inputs, names, outputs, is_batched=True):
+    axes = {n: {0: "batch"} for n in (*names, *outputs)} if is_batched else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(net, inputs, str(path), opset_version=OPSET, dynamo=False, input_names=list(names),
-                          output_names=[output], dynamic_axes=axes, do_constant_folding=True)
+                          output_names=list(outputs), dynamic_axes=axes, do_constant_folding=True)
     model = tidy(onnx.load(str(path)))
     onnx.save(model, str(path))
     onnx.checker.check_model(model)
     ops = sorted({n.op_type for n in model.graph.node})
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        want = net(*inputs).numpy()
+        want = net(*inputs)
+    want = (want[0] if isinstance(want, tuple) else want).numpy()
     got = session.run(None, {n: x.numpy() for n, x in zip(names, inputs)})[0]
     print(path.name, f"{path.stat().st_size / 1e6:.2f} MB, operators {ops}, max difference {np.abs(got - want).max():.2e}")
 
 
+def adopt(who, kind, folder):
+    """Frames, rectangles and avatar.yaml of the shipped avatar, for one of another kind."""
+    shipped = avatar_folder(who.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(shipped / "frames", folder / "frames", dirs_exist_ok=True)
+    shutil.copy2(shipped / "crop_rectangles.json", folder)
+    manifest = (shipped / "avatar.yaml").read_text().replace("audio_kind: ave", f"audio_kind: {kind.name}")
+    (folder / "avatar.yaml").write_text(manifest.replace("fps: 25", f"fps: {kind.fps}"))
+
+
 def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("avatar")
+    add_argument(ap)
+    args = ap.parse_args()
     torch.manual_seed(0)
-    who = by_name(sys.argv[1])
-    folder = avatar_folder(who.name)
-    encoder, generator = Encoder().eval(), Generator(who.channels, who.region).eval()
-    encoder.load_state_dict(torch.load(WORK / "audio.pt", weights_only=True)["encoder"])
-    generator.load_state_dict(torch.load(work_folder(who.name) / "generator.pt", weights_only=True)["mean"])
-    write(fold(encoder), folder / "audio_encoder.onnx", (torch.rand(3, 1, 80, 16),), ("mel",), "features")
+    who, kind = by_name(args.avatar), KINDS[args.kind]
+    folder = avatar_folder(who.name, kind.suffix)
+    if kind.suffix:
+        adopt(who, kind, folder)
+    encoder, generator = kind.encoder().eval(), Generator(who.channels, who.region, kind.branch).eval()
+    encoder.load_state_dict(torch.load(weights_file(kind), weights_only=True)["encoder"])
+    generator.load_state_dict(torch.load(weights(who, kind), weights_only=True)["mean"])
+    if kind.name == "wenet":
+        write(Streaming(encoder), folder / "audio_encoder.onnx", example(), ("chunk", "offset", "att_cache", "cnn_cache"),
+              ("output", "r_att_cache", "r_cnn_cache"), is_batched=False)
+    else:
+        write(fold(encoder), folder / "audio_encoder.onnx", (torch.rand(3, *kind.patch_shape),), ("mel",), ("features",))
     write(fold(generator), folder / "generator.onnx",
-          (torch.rand(2, 6, who.region, who.region), torch.rand(2, 32, 16, 16)), ("picture", "audio"), "mouth")
+          (torch.rand(2, 6, who.region, who.region), torch.rand(2, *kind.window)), ("picture", "audio"), ("mouth",))
 
 
 if __name__ == "__main__":

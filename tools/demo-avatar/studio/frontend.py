@@ -45,19 +45,5 @@ def step_starts(rows):
     return np.minimum(np.floor(80 * k / FPS).astype(int), rows - STEP_ROWS)
 
 
-def steps(mel):
-    """[rows, 80] -> encoder inputs [steps, 1, 80, 16] (mel-major)."""
-    s = step_starts(len(mel))
-    return np.ascontiguousarray(mel[s[:, None] + np.arange(STEP_ROWS)].transpose(0, 2, 1)[:, None])
-
-
 def frame_count(samples):
     return -(-samples * FPS // SAMPLE_RATE)
-
-
-def windows(features, frames):
-    """[steps, F] -> [frames, 16, F]: rows i-8 .. i+8 of the padded features."""
-    f = np.concatenate([features[:1], features, features[-1:]])
-    idx = np.arange(frames)[:, None] + np.arange(-8, 8)
-    ok = (idx >= 0) & (idx < len(f))
-    return f[np.clip(idx, 0, len(f) - 1)] * ok[..., None]

@@ -1,4 +1,4 @@
-"""The two networks. The generator is the family's U-Net with fewer channels."""
+"""The networks of AVE avatars, and the audio branch of wenet ones. The generator is the family's U-Net with fewer channels."""
 import torch
 from torch import nn
 
@@ -44,6 +44,22 @@ class AudioBranch(nn.Module):
         return self.net(a)
 
 
+class WenetBranch(nn.Module):
+    """[B, 128, 16, 32] -> [B, c4, 10, 10]: 8 steps of 16 vectors, each of 512 numbers."""
+
+    def __init__(self, ch=AUDIO_CHANNELS):
+        super().__init__()
+        self.net = nn.Sequential(
+            InvertedResidual(128, ch[3], 1, False), InvertedResidual(ch[3], ch[3], 1, True),
+            nn.Conv2d(ch[3], ch[3], 3, (1, 2), 1, bias=False), nn.BatchNorm2d(ch[3]), nn.ReLU(inplace=True),
+            InvertedResidual(ch[3], ch[3], 1, True),
+            conv_bn(ch[3], ch[4], 3, 2), InvertedResidual(ch[4], ch[4], 1, True),
+            InvertedResidual(ch[4], ch[4], 1, True))
+
+    def forward(self, a):
+        return self.net(a)
+
+
 class Up(nn.Module):
     def __init__(self, inp, oup):
         super().__init__()
@@ -55,17 +71,17 @@ class Up(nn.Module):
 
 
 class Generator(nn.Module):
-    """(visual [B, 6, H, W], audio [B, 32, 16, 16]) -> [B, 3, H, W]; H = W = region, 320 or 160.
+    """(visual [B, 6, H, W], audio of the branch's kind) -> [B, 3, H, W]; H = W = region, 320 or 160.
 
     Networks of 160 px lack the outermost scale, so that both have a 10x10 bottleneck and the
     audio branch, trained once, serves both.
     """
 
-    def __init__(self, ch, region):
+    def __init__(self, ch, region, branch=AudioBranch):
         super().__init__()
         c0, c1, c2, c3, c4 = ch
         outer = region == 320
-        self.audio = AudioBranch()
+        self.audio = branch()
         self.inc = InvertedResidual(6, c0, 1, False)
         downs = [double(c0, c0, 2)] if outer else []
         self.down = nn.ModuleList([*downs, double(c0, c1, 2), double(c1, c2, 2), double(c2, c3, 2), double(c3, c4, 2)])

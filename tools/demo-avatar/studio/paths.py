@@ -8,9 +8,9 @@ SPEECH = REPO / "assets" / "speech"
 WORK = Path(os.environ.get("AVATAR_WORK", TOOL / "work"))
 
 
-def avatar_folder(name):
-    """What is shipped of a character."""
-    return REPO / "assets" / "avatars" / name
+def avatar_folder(name, suffix=""):
+    """What is shipped of a character; with the suffix of a kind, what the server reads of the one of that kind."""
+    return WORK / "avatars" / f"{name}{suffix}" if suffix else REPO / "assets" / "avatars" / name
 
 
 def work_folder(name):

@@ -35,10 +35,10 @@ def free_port():
 
 
 class Server:
-    """A server of the repository's avatars, on a free port, until the block ends; built if no binary is named."""
+    """A server of an avatar's folder, on a free port, until the block ends; built if no binary is named."""
 
-    def __init__(self, model, binary=None):
-        self.model, self.binary = model, binary
+    def __init__(self, folder, binary=None):
+        self.avatar, self.model, self.binary = folder, folder.name, binary
         self.pb, self.rpc = stubs()
 
     def __enter__(self):
@@ -49,7 +49,7 @@ class Server:
         self.folder = tempfile.TemporaryDirectory()
         config = Path(self.folder.name) / "config.yaml"
         config.write_text(f"server:\n  port: 127.0.0.1:{port}\noperations:\n  enabled: false\noutput:\n  jpeg_quality: 85\n"
-                          f"models_root: {REPO / 'assets' / 'avatars'}\nmodels:\n  {self.model}:\n    path: {self.model}\n    preload: true\n")
+                          f"models_root: {self.avatar.parent}\nmodels:\n  {self.model}:\n    path: {self.model}\n    preload: true\n")
         self.process = subprocess.Popen([self.binary, "--config", config],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", 64 << 20)])

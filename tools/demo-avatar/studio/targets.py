@@ -16,7 +16,9 @@ import numpy as np
 
 from .characters import by_name
 from .corpus import load
+from .frontend import FPS
 from .illustrator import render
+from .kinds import MEETING
 from .motion import poses, rectangle
 from .paths import avatar_folder, work_folder
 from .visemes import mouth
@@ -37,9 +39,13 @@ def composite(photo, neutral, talking):
 
 
 def choose(rng, clips, count):
-    """Corpus frames, thinned so that wide, round and closed mouths are all common."""
-    all_p = np.concatenate([p for _, p in clips])
-    where = [(c, f) for c, (_, p) in enumerate(clips) for f in range(len(p))]
+    """Corpus frames, thinned so that wide, round and closed mouths are all common.
+
+    Only those at which frames of every kind meet.
+    """
+    each = FPS // MEETING
+    all_p = np.concatenate([p[::each] for _, p in clips])
+    where = [(c, f) for c, (_, p) in enumerate(clips) for f in range(0, len(p), each)]
     key = (np.clip(all_p[:, 0] * 6, 0, 5).astype(int) * 9 + np.clip((all_p[:, 1] + 1) * 1.5, 0, 2).astype(int) * 3
            + np.clip(all_p[:, 2] * 3, 0, 2).astype(int))
     weight = (1.0 / np.bincount(key)[key]) ** 0.5

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from .corpus import load
-from .nets import AudioBranch, Encoder
+from .kinds import KINDS, add_argument
 from .paths import WORK
-from .windows import Clips, unfold
+from .windows import Clips, unfold, windows
 
 WEIGHTS = torch.tensor([3.0, 1.0, 1.5, 0.8, 0.6])
 INNER = slice(1, 9)  # the outermost ring of the map sees mostly padding
@@ -23,24 +23,23 @@ INNER = slice(1, 9)  # the outermost ring of the map sees mostly padding
 
 def features(encoder, steps, mask):
     b, s = mask.shape
-    f = encoder(torch.from_numpy(steps).reshape(b * s, 1, 80, 16)).float().reshape(b, s, 512)
+    f = encoder(torch.from_numpy(steps).reshape(b * s, 1, *steps.shape[2:])).float().reshape(b, s, -1)
     return f * torch.from_numpy(mask)[..., None]
 
 
-def encode_clip(encoder, mel):
-    from .frontend import steps
+def encode_clip(encoder, rows, kind):
     with torch.no_grad():
-        return encoder(torch.from_numpy(steps(mel))).float().numpy()
+        return encoder(torch.from_numpy(kind.patches(rows, kind.starts(len(rows))))).float().numpy()
 
 
-def evaluate(encoder, branch, head, clips, limit=24):
+def evaluate(modules, kind, clips, limit=24):
     """Correlation per parameter over held-out clips."""
-    from .frontend import windows
+    encoder, branch, head = modules.values()
     encoder.eval(), branch.eval()
     got, want = [], []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for mel, p in clips[:limit]:
-            w = windows(encode_clip(encoder, mel), len(p)).reshape(-1, 32, 16, 16)
+        for rows, p in clips[:limit]:
+            w = windows(encode_clip(encoder, rows, kind), len(p), kind)
             y = head(branch(torch.from_numpy(w)))[:, :, INNER, INNER].mean((2, 3))
             got.append(y.float().numpy()), want.append(p)
     encoder.train(), branch.train()
@@ -48,10 +47,14 @@ def evaluate(encoder, branch, head, clips, limit=24):
     return [float(np.corrcoef(got[:, k], want[:, k])[0, 1]) for k in range(5)], float(np.abs(got - want)[:, 0].mean())
 
 
-def save(modules, opt, step):
+def weights_file(kind):
+    return WORK / f"audio{kind.suffix}.pt"
+
+
+def save(kind, modules, opt, step):
     states = {name: m.state_dict() for name, m in modules.items()}
     torch.save({**states, "optimizer": opt.state_dict(), "step": step}, WORK / "audio.part")
-    (WORK / "audio.part").replace(WORK / "audio.pt")  # never half a file
+    (WORK / "audio.part").replace(weights_file(kind))  # never half a file
 
 
 def main():
@@ -59,16 +62,18 @@ def main():
     ap.add_argument("--steps", type=int, default=3000)
     ap.add_argument("--lr", type=float, default=3e-3)
     ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    add_argument(ap)
     args = ap.parse_args()
+    kind = KINDS[args.kind]
     torch.manual_seed(1)
-    train, val = Clips(load("train")), load("val")
-    modules = {"encoder": Encoder(), "branch": AudioBranch(), "head": nn.Conv2d(128, 5, 1)}
+    train, val = Clips(load("train", kind), kind), load("val", kind)
+    modules = {"encoder": kind.encoder(), "branch": kind.branch(), "head": nn.Conv2d(128, 5, 1)}
     encoder, branch, head = modules.values()
     params = [p for m in modules.values() for p in m.parameters()]
     opt = torch.optim.AdamW(params, lr=args.lr, weight_decay=1e-3)
     begin = 0
     if args.resume:
-        state = torch.load(WORK / "audio.pt", weights_only=True)
+        state = torch.load(weights_file(kind), weights_only=True)
         for name, m in modules.items():
             m.load_state_dict(state[name])
         opt.load_state_dict(state["optimizer"])
@@ -84,7 +89,7 @@ def main():
         steps, mask, truth = train.batch(rng, 24, 8, 2)
         target = torch.from_numpy(truth).reshape(-1, 5, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
-            audio = unfold(features(encoder, steps, mask), 8, 2)
+            audio = unfold(features(encoder, steps, mask), 8, 2, kind)
             y = head(branch(audio))[:, :, INNER, INNER].float()
         closed = 1 + 1.5 * (target[:, :1] < 0.05)  # a lip closure missed shows most
         loss = (nn.functional.smooth_l1_loss(y, target.expand_as(y), reduction="none", beta=0.1) * w * closed).mean()
@@ -95,12 +100,12 @@ def main():
         losses.append(loss.item())
         if (it + 1) % 50 == 0:
             print(f"{it + 1} loss {np.mean(losses[-50:]):.4f}", flush=True)
-            save(modules, opt, it + 1)
+            save(kind, modules, opt, it + 1)
         if (it + 1) % 300 == 0:
-            corr, err = evaluate(encoder, branch, head, val[::3])
+            corr, err = evaluate(modules, kind, val[::3])
             print("held out", " ".join(f"{c:.3f}" for c in corr), f"opening off by {err:.3f}", flush=True)
-    print("held out (opening, width, rounding, teeth, tongue)", evaluate(encoder, branch, head, val, 99))
-    save(modules, opt, args.steps)
+    print("held out (opening, width, rounding, teeth, tongue)", evaluate(modules, kind, val, 99))
+    save(kind, modules, opt, args.steps)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The generator learns to redraw the mouth.
 
-    python -m studio.train_generator mira
+    python -m studio.train_generator mira [--kind wenet]
 
 The audio branch comes trained and frozen, so its maps are computed once. The
 U-Net is convolutional: most of the training runs on aligned crops around the
@@ -21,10 +21,11 @@ from torch.nn import functional as F
 
 from .characters import by_name
 from .corpus import load
-from .nets import AudioBranch, Encoder, Generator
-from .paths import WORK, work_folder
+from .kinds import KINDS, MEETING, add_argument
+from .nets import Generator
+from .paths import work_folder
 from .restore import restore
-from .train_encoder import features
+from .train_encoder import features, weights_file
 from .windows import Clips, unfold
 
 CELLS = 10  # the bottleneck is 10x10 whatever the region
@@ -56,7 +57,7 @@ def audio_maps(clips, index, branch, encoder):
     for at in range(0, len(index), 64):
         steps, mask = zip(*(clips.stretch(c, f, 1) for _, c, f in index[at:at + 64]))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            audio = unfold(features(encoder, np.stack(steps), np.stack(mask)), 1, 1)
+            audio = unfold(features(encoder, np.stack(steps), np.stack(mask)), 1, 1, clips.kind)
             maps[at:at + 64] = branch(audio).float().numpy()
     return maps
 
@@ -67,15 +68,24 @@ def silent_frames(clips, rng, count):
     return np.array(still)[rng.choice(len(still), count, replace=False)]
 
 
+def at_kind(frames, kind, of=KINDS["ave"]):
+    """Numbers of frames of one kind, for those of another at the same time."""
+    meetings, rest = np.divmod(frames, of.fps // MEETING)
+    assert not rest.any(), "targets were drawn for other frames than those at which kinds meet: draw them again"
+    return meetings * (kind.fps // MEETING)
+
+
 class Data:
-    def __init__(self, who, branch, encoder):
+    def __init__(self, who, kind, branch, encoder):
         work = work_folder(who.name)
+        self.kind = kind
         self.side = who.region
         self.photos = np.load(work / "photos.npy")
         self.targets = np.load(work / "targets.npy", mmap_mode="r")
         self.index = np.load(work / "targets_index.npy")[:int(np.load(work / "targets_done.npy"))]
+        self.index[:, 2] = at_kind(self.index[:, 2], kind)
         self.branch = branch.state_dict()
-        self.clips = clips = Clips(load("train"))
+        self.clips = clips = Clips(load("train", kind), kind)
         opening = np.array([clips.clips[c][1][f, 0] for _, c, f in self.index])
         weight = np.where(opening <= CLOSED, CLOSED_WEIGHT, 1.0)
         self.chance = weight / weight.sum()
@@ -84,10 +94,14 @@ class Data:
         self.silent_maps = audio_maps(clips, silent, branch, encoder)
 
     def first(self, n_pictures, n_maps):
-        """Inputs of the first targets: pictures, encoder steps and their mask, audio maps."""
+        """Inputs of the first targets: pictures, AVE encoder steps and their mask, audio maps."""
+        ave = KINDS["ave"]
+        clips = self.clips if self.kind is ave else Clips(load("train"))
+        index = self.index.copy()
+        index[:, 2] = at_kind(index[:, 2], ave, self.kind)
         real = [region(self.photos[k], self.side) for k in self.index[:n_pictures, 0]]
         x = np.stack([np.concatenate([r, masked(r)], 2) for r in real])
-        stretches = zip(*(self.clips.stretch(c, f, 1) for _, c, f in self.index[:n_maps]))
+        stretches = zip(*(clips.stretch(c, f, 1) for _, c, f in index[:n_maps]))
         return (torch.from_numpy(x).permute(0, 3, 1, 2).float().div_(255), tuple(np.stack(s) for s in stretches),
                 torch.from_numpy(self.maps[:n_maps].astype(np.float32)))
 
@@ -145,10 +159,12 @@ def follow(mean, net, keep):
 
 def begin(who, data, args):
     """Network, running mean, optimiser and the step to go on from."""
-    net = Generator(who.channels, who.region)
+    net = Generator(who.channels, who.region, data.kind.branch)
     goes_on = args.resume or args.again
     if args.restore and not goes_on:
-        restore(net, args.restore, *data.first(16, 800))
+        shipped = Generator(who.channels, who.region)
+        restore(shipped, args.restore, *data.first(16, 800))
+        net.load_state_dict({k: v for k, v in shipped.state_dict().items() if not k.startswith("audio.")}, strict=False)
     net.audio.load_state_dict(data.branch)
     net.to(memory_format=torch.channels_last)
     net.audio.requires_grad_(False)
@@ -156,7 +172,7 @@ def begin(who, data, args):
     opt = torch.optim.AdamW(params, lr=args.lr, weight_decay=1e-4, betas=(0.9, 0.98))
     mean, step = copy.deepcopy(net), 0
     if goes_on:
-        state = torch.load(work_folder(who.name) / "generator.pt", weights_only=True)
+        state = torch.load(weights(who, data.kind), weights_only=True)
         net.load_state_dict(state["net"])
         mean.load_state_dict(state["mean"])
         opt.load_state_dict(state["optimizer"])
@@ -166,10 +182,14 @@ def begin(who, data, args):
     return net, mean, params, opt, step
 
 
-def save(folder, net, mean, opt, step):
-    torch.save({"net": net.state_dict(), "mean": mean.state_dict(), "optimizer": opt.state_dict(), "step": step},
-               folder / "generator.part")
-    (folder / "generator.part").replace(folder / "generator.pt")  # never half a file
+def weights(who, kind):
+    return work_folder(who.name) / f"generator{kind.suffix}.pt"
+
+
+def save(path, net, mean, opt, step):
+    part = path.with_suffix(".part")
+    torch.save({"net": net.state_dict(), "mean": mean.state_dict(), "optimizer": opt.state_dict(), "step": step}, part)
+    part.replace(path)  # never half a file
 
 
 def arguments():
@@ -181,9 +201,10 @@ def arguments():
     ap.add_argument("--plan", default="5:0.5,6:0.2,10:0.3", help="sides of the crops in cells, and each one's share of the steps")
     ap.add_argument("--settle", type=float, default=0.25, help="last share of the steps, with batch norms held still")
     ap.add_argument("--silent", type=int, default=2, help="pictures of each batch that are of silence")
-    ap.add_argument("--restore", type=Path, help="begin with the networks in this avatar's folder")
+    ap.add_argument("--restore", type=Path, help="begin with the AVE networks in this avatar's folder, whatever the kind")
     ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     ap.add_argument("--again", action="store_true", help="begin a run with what an ended one has learnt")
+    add_argument(ap)
     return ap.parse_args()
 
 
@@ -191,10 +212,11 @@ def main():
     args = arguments()
     torch.manual_seed(5)
     who = by_name(args.avatar)
-    state, encoder, branch = torch.load(WORK / "audio.pt", weights_only=True), Encoder(), AudioBranch()
+    kind = KINDS[args.kind]
+    state, encoder, branch = torch.load(weights_file(kind), weights_only=True), kind.encoder(), kind.branch()
     encoder.load_state_dict(state["encoder"])
     branch.load_state_dict(state["branch"])
-    data = Data(who, branch, encoder)
+    data = Data(who, kind, branch, encoder)
     net, mean, params, opt, first = begin(who, data, args)
     rng = np.random.default_rng(5 + first)
     plan, total = [], 0.0
@@ -226,8 +248,8 @@ def main():
         if (it + 1) % 50 == 0:
             m = np.mean(log[-50:], 0)
             print(f"{it + 1} cells {cells} loss {m[0]:.4f} mouth L1 {255 * m[1]:.2f}", flush=True)
-            save(work_folder(who.name), net, mean, opt, it + 1)
-    save(work_folder(who.name), net, mean, opt, args.steps)
+            save(weights(who, kind), net, mean, opt, it + 1)
+    save(weights(who, kind), net, mean, opt, args.steps)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,8 @@ pub struct Config {
     pub traces: Option<Traces>,
     /// Models and their budgets.
     pub registry: RegistryConfig,
+    /// Where the paths of models start.
+    pub models_root: PathBuf,
     /// Who may call.
     pub tenants: Arc<Tenants>,
     /// Where models are looked for that the file does not name.
@@ -231,7 +233,8 @@ impl RawConfig {
         let is_set = |key: Option<bool>| key.unwrap_or(false);
         let (strict, follow_links) = (is_set(self.strict), is_set(self.follow_links));
         let (mut models, missing) = check_models(self.models, follow_links, &root, strict)?;
-        let scan = is_set(self.scan_models_root).then(|| scan_of(root, follow_links, &models));
+        let scan =
+            is_set(self.scan_models_root).then(|| scan_of(root.clone(), follow_links, &models));
         models.extend(scan.iter().flat_map(Scan::find));
         let output = self.output.check()?;
         let memory = MemoryLimit::of_process();
@@ -275,6 +278,7 @@ impl RawConfig {
             adapt: self.adapt.check()?,
             traces: self.traces.check()?,
             registry,
+            models_root: root,
             tenants: Arc::new(tenants),
             scan,
             values,

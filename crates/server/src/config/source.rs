@@ -26,7 +26,8 @@ const MAX_INDENT: usize = 200;
 pub(super) fn read(file: &Path) -> Result<String, String> {
     let bytes = read_at_most(file, MAX_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            "there is no such file; --config names the configuration".to_owned()
+            "there is no such file; --config names the configuration, lipsync-server init writes one"
+                .to_owned()
         }
         io::ErrorKind::IsADirectory => "this is a folder; --config names the file in it".to_owned(),
         io::ErrorKind::FileTooLarge => {

@@ -64,6 +64,7 @@ fn a_folder_of_livetalking_is_imported_and_speaks() -> Result<()> {
     let (code, stdout, stderr) = run(folder.path(), &arguments)?;
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("y1, y2, x1, x2"), "{stdout}");
+    assert!(stdout.contains("init --models-root avatars,"), "{stdout}");
     let mira = repository().join("assets/avatars/mira");
     for n in 0..25 {
         let name = format!("frames/frame_{n:04}.jpg");
@@ -106,6 +107,38 @@ fn a_folder_of_livetalking_is_imported_and_speaks() -> Result<()> {
     let (code, _, stderr) = run(folder.path(), &arguments)?;
     assert_ne!(code, Some(0));
     assert!(stderr.contains("already"), "{stderr}");
+    Ok(())
+}
+
+#[test]
+fn what_import_says_makes_the_folder_a_model() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    dataset(&folder.path().join("source"), 3)?;
+    let run = |arguments: &[&str]| -> Result<String> {
+        let (code, stdout, stderr) = run(folder.path(), arguments)?;
+        assert_eq!(code, Some(0), "{arguments:?}: {stdout}{stderr}");
+        Ok(stdout)
+    };
+    run(&["import", "source", "--to", "avatars/anna"])?;
+    let stdout = run(&["init", "--models-root", "avatars"])?;
+    assert!(stdout.contains("with the avatar in"), "{stdout}");
+    // Inside of models_root, and elsewhere.
+    let config = folder.path().join("config.yaml");
+    for (to, id) in [("avatars/bert", "bert"), ("other/carl", "carl")] {
+        let stdout = run(&["import", "source", "--to", to])?;
+        let (_, rest) = stdout
+            .split_once("under models: \"")
+            .context("what to write")?;
+        let (line, _) = rest.split_once('"').context("its end")?;
+        let text = fs::read_to_string(&config)?;
+        fs::write(
+            &config,
+            text.replacen("\nmodels:\n", &format!("\nmodels:\n  {line}\n"), 1),
+        )?;
+        let stdout = run(&["check-config"])?;
+        assert!(stdout.contains(id), "{stdout}");
+        assert!(!stdout.contains("FAILED"), "{stdout}");
+    }
     Ok(())
 }
 

@@ -1,0 +1,49 @@
+"""The front-end of the "wenet" family in NumPy: Kaldi's filter banks of 16-bit samples.
+
+As `wenet_infer.py` of Ultralight-Digital-Human has it, with torchaudio's defaults. The server's
+twin is crates/audio/src/fbank.rs.
+"""
+
+import numpy as np
+
+from .frontend import SAMPLE_RATE
+
+BANDS, HOP, FRAME, N_FFT = 80, 160, 400, 512
+CHUNK_ROWS, STEP_ROWS = 67, 5  # rows that a step hears, rows between steps
+LEAD, TAIL = 32 * HOP, 35 * HOP  # silence around a clip
+FLOOR = 2.0**-23  # the least power of a band
+
+
+def _filters():
+    """80 triangles from 20 to 8000 Hz, even on Kaldi's mel scale."""
+
+    def mel(hz):
+        return 1127 * np.log1p(hz / 700)
+
+    edges = np.linspace(mel(20.0), mel(SAMPLE_RATE / 2), BANDS + 2)
+    bins = mel(np.arange(N_FFT // 2) * SAMPLE_RATE / N_FFT)
+    step = edges[1] - edges[0]
+    rising = (bins - edges[:-2, None]) / step
+    falling = (edges[2:, None] - bins) / step
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+_FILTERS = _filters()
+_POVEY = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / (FRAME - 1))) ** 0.85
+
+
+def fbank_rows(samples):
+    """float32 [n] in -1..1 -> [1 + (n + 10320) // 160, 80], natural logarithms of powers."""
+    x = np.trunc(np.clip(samples.astype(np.float64) * 32767, -32768, 32767))
+    x = np.concatenate([np.zeros(LEAD), x, np.zeros(TAIL)])
+    view = np.lib.stride_tricks.sliding_window_view(x, FRAME)[::HOP]
+    view = view - view.mean(1, keepdims=True)
+    before = np.concatenate([view[:, :1], view[:, :-1]], 1)
+    spectrum = np.fft.rfft((view - 0.97 * before) * _POVEY, N_FFT, axis=1)
+    power = np.abs(spectrum[:, :-1]) ** 2
+    return np.log(np.maximum(FLOOR, power @ _FILTERS.T)).astype(np.float32)
+
+
+def chunk_starts(rows):
+    """First row of each step of a clip; chunks that end past the last row see zeros there."""
+    return STEP_ROWS * np.arange(1 + max(0, -(-(rows - CHUNK_ROWS) // STEP_ROWS)))
