@@ -34,7 +34,7 @@ fn init_writes_a_configuration_once() -> Result<()> {
     fs::create_dir_all(folder.path().join("avatars/anna"))?;
     let (code, stdout, stderr) = run(folder.path(), &["init"])?;
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stdout.contains("1 avatars"), "{stdout}");
+    assert!(stdout.contains("with the avatar in avatars"), "{stdout}");
     let (code, stdout, stderr) = run(folder.path(), &["check-config"])?;
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("1 models: anna"), "{stdout}");
