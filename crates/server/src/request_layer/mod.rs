@@ -9,6 +9,7 @@ mod elements;
 mod inflow;
 mod message;
 mod method;
+mod not_grpc;
 mod unwritten;
 mod upload;
 
@@ -25,7 +26,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use lipsync_core::TenantId;
 use lipsync_serving::{
     ServeError,
@@ -57,6 +58,7 @@ pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
+use not_grpc::{is_grpc, not_post, unsupported};
 use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
@@ -403,41 +405,6 @@ impl Call {
     }
 }
 
-/// Whether a request says that it is gRPC, in the one format of messages that is decoded here.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let rest = content_type.and_then(|value| value.strip_prefix(GRPC));
-    rest.is_some_and(|rest| {
-        let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
-        matches!(rest.first(), None | Some(b';' | b' '))
-    })
-}
-
-/// As the protocol asks: who is answered with a gRPC status would have to be a gRPC client.
-fn unsupported() -> Response<Body> {
-    let text =
-        "this port speaks gRPC: expected content-type application/grpc or application/grpc+proto\n";
-    plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
-}
-
-/// Calls are POST requests, and nothing else is here.
-fn not_post() -> Response<Body> {
-    let text = "this port speaks gRPC, whose calls are POST requests\n";
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    let post = HeaderValue::from_static("POST");
-    response.headers_mut().insert(header::ALLOW, post);
-    response
-}
-
-fn plain(code: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(text.to_owned()).map(Body::new);
-    *response.status_mut() = code;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response
-}
-
 /// The code that the contract asks for, where the stack refused a message with another one: `INTERNAL` is its word
 /// for a message that cannot be decoded.
 fn repaired(response: &Response<Body>) -> Option<Code> {
@@ -470,28 +437,4 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
         .cloned()
         .unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_grpc_is_grpc() {
-        for (value, is) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc; charset=utf-8", true),
-            ("application/grpc-web", false),
-            ("application/grpc-web+proto", false),
-            ("application/grpcx", false),
-            ("application/json", false),
-            ("", false),
-        ] {
-            let value = HeaderValue::from_static(value);
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value.clone())]);
-            assert_eq!(is_grpc(&headers), is, "{value:?}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
-    }
 }
