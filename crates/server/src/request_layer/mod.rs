@@ -10,6 +10,7 @@ mod inflow;
 mod message;
 mod method;
 mod not_grpc;
+mod turns;
 mod unwritten;
 mod upload;
 
@@ -33,6 +34,7 @@ use lipsync_serving::{
     activity::Busy,
     admission::{Admission, Admitted, Work},
     caller::Caller,
+    due::Due,
     gate::Ticket,
     peer::Peer,
 };
@@ -59,6 +61,7 @@ use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
 use not_grpc::{is_grpc, not_post, unsupported};
+use turns::Turns;
 use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
@@ -80,6 +83,8 @@ pub struct RequestLayer {
     live: Live<Hot>,
     shapes: Arc<Shapes>,
     figures: Arc<EdgeFigures>,
+    /// `None` where one address stands for many clients.
+    turns: Option<Arc<Turns>>,
 }
 
 impl RequestLayer {
@@ -92,6 +97,7 @@ impl RequestLayer {
             live: shared.live.clone(),
             shapes: Shapes::of_contract(),
             figures: Arc::clone(&shared.figures),
+            turns: shared.limits.tells_peers_apart().then(Arc::default),
         }
     }
 }
@@ -163,12 +169,22 @@ where
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
+        let turns = self.layer.turns.clone();
         let answer = async move {
             let mut response = match call {
                 _ if request.method() != http::Method::POST => not_post(),
                 _ if !is_grpc(request.headers()) => unsupported(),
                 Ok(call) => call.answer(inner, request).await?,
-                Err(refusal) => refusal.into_http(),
+                Err(refusal) => {
+                    let peer = peer(&request);
+                    // What is not read any more must not lie here meanwhile.
+                    drop(request);
+                    if let Some(turns) = turns {
+                        // It is refused either way.
+                        drop(turns.wait(peer, false).await);
+                    }
+                    refusal.into_http()
+                }
             };
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
@@ -181,6 +197,7 @@ where
 struct Call {
     admission: Arc<Admission>,
     shapes: Arc<Shapes>,
+    turns: Option<Arc<Turns>>,
     method: Method,
     arrival: Arrival,
     /// The headers of the answer leave before.
@@ -197,6 +214,8 @@ struct Inside {
     /// Kept until the answer is written.
     watch: Admitted,
     answer: Option<Ticket>,
+    /// Of a call that lasts, in place of that.
+    due: Option<Arc<Due>>,
     busy: Option<Busy>,
 }
 
@@ -224,8 +243,7 @@ impl Call {
             span.record("tenant", tenant.id.as_str());
         }
         let extensions = request.extensions();
-        let peer: Peer = extensions.get().copied().unwrap_or_default();
-        let mut headers = RequestHeaders::read(request.headers(), &tenant, peer, now);
+        let mut headers = RequestHeaders::read(request.headers(), &tenant, peer(request), now);
         let ours = now + method.time_limit;
         let client = headers.caller.deadline;
         let answer_by = client.map_or(ours, |client| client.min(ours));
@@ -245,6 +263,7 @@ impl Call {
         Ok(Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
+            turns: layer.turns.clone(),
             method,
             ending,
             arrival: Arrival::new(headers, extensions.get().cloned()),
@@ -288,7 +307,10 @@ impl Call {
             _room: room,
         };
         let report = response.extensions_mut().remove();
-        let unwritten = |body| Unwritten::new(body, held, self.ending).telling(report);
+        let unwritten = |body| {
+            let body = Unwritten::new(body, held, self.ending);
+            body.telling(report).owing(inside.due)
+        };
         Ok(response.map(|body| Body::new(unwritten(body))))
     }
 
@@ -299,7 +321,9 @@ impl Call {
     ) -> Result<(Request<Body>, Inside), ServeError> {
         check_encoding(request.headers())?;
         let Some(work) = self.method.kind.work() else {
-            return Ok((request.map(|_unread| Body::empty()), Inside::default()));
+            let request = request.map(|_unread| Body::empty());
+            self.turn().await?;
+            return Ok((request, Inside::default()));
         };
         let caller = &self.arrival.headers.caller;
         // A full server says so before it reads.
@@ -323,11 +347,29 @@ impl Call {
             let upload = Arc::new(upload);
             self.arrival.upload = Some(Arc::clone(&upload));
             let reading = upload::read(body, &upload, &self.shapes, path, limit);
-            Body::new(self.in_time(reading).await?)
+            let body = Body::new(self.in_time(reading).await?);
+            self.turn().await?;
+            body
         };
         let inside = self.inside()?;
-        head.extensions.insert(self.arrival.clone());
+        let arrival = self.arrival.clone();
+        head.extensions.insert(match &inside.due {
+            Some(due) => arrival.owing(due),
+            None => arrival,
+        });
         Ok((Request::from_parts(head, body), inside))
+    }
+
+    /// Waits for the turn of its address at what is answered at once.
+    async fn turn(&self) -> Result<(), ServeError> {
+        let Some(turns) = self.turns.as_ref().filter(|_| self.method.takes_turns()) else {
+            return Ok(());
+        };
+        let peer = self.arrival.headers.caller.peer;
+        let waiting = turns.wait(peer, self.method.is_health());
+        let turn = timeout_at(self.answer_by.into(), waiting).await;
+        turn.map_err(|_elapsed| ServeError::DeadlineExceeded)?
+            .inspect_err(|_| self.admission.count_refusal())
     }
 
     fn inside(&self) -> Result<Inside, ServeError> {
@@ -339,8 +381,12 @@ impl Call {
             // Those are let in by their handlers, when all that they wait for is there.
             Some(Work::Batch | Work::Session | Work::Load | Work::Speech) | None => {}
         }
-        if self.method.is_work() {
-            inside.answer = self.admission.answer();
+        match self.method.kind {
+            Kind::Session | Kind::Stream => {
+                inside.due = Some(Arc::new(Due::new(self.admission.answer())));
+            }
+            Kind::Work => inside.answer = self.admission.answer(),
+            _ => {}
         }
         // A session is busy when it is open.
         if self.method.kind != Kind::Session {
@@ -403,6 +449,11 @@ impl Call {
         self.arrival.headers.caller.tally.fail(&error);
         to_status(error)
     }
+}
+
+/// Where a request came from.
+fn peer(request: &Request<Body>) -> Peer {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// The code that the contract asks for, where the stack refused a message with another one: `INTERNAL` is its word
