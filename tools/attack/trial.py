@@ -16,8 +16,10 @@ HERE = pathlib.Path(__file__).parent
 FLOOR_MS = 25
 # The p99 beside an attack against the one alone.
 FACTOR = 2
-# A drain that is told to end after the grace takes a little longer on a busy machine, seconds.
-SLACK_S = 1
+# A drain ends within the grace. On a busy machine its process may be gone a moment later, seconds.
+SLACK_S = 0.25
+# Where the attacker is owed nothing, this part of the grace is enough.
+PART = 0.8
 
 
 class Skip(Exception):
@@ -134,17 +136,17 @@ def judge_client(result, alone, again, beside):
 
 
 def judge_drain(result, under_test, may_use_grace):
-    """SIGTERM now; the server must be gone in its grace, with exit code 0. A drain that ends with its grace was cut off by it:
+    """SIGTERM now; the server must be gone in its grace, with exit code 0. A drain that takes nearly all of it was cut off:
     so would be the answers of honest callers, which is a fault where the attacker was owed nothing."""
     code, seconds = under_test.drain()
     result.figures["drain_s"] = round(seconds, 1)
-    limit = server.GRACE_S + (SLACK_S if may_use_grace else 0)
+    limit = server.GRACE_S + SLACK_S if may_use_grace else server.GRACE_S * PART
     if code is None:
         result.faults.append(
             f"the drain did not end: still there after {seconds:.0f} s, grace {server.GRACE_S}"
         )
     else:
-        result.expect(seconds <= limit, f"the drain took {seconds:.1f} s, grace {server.GRACE_S}")
+        result.expect(seconds <= limit, f"the drain took {seconds:.1f} s, over {limit:.1f}")
         result.expect(code == 0, f"the drain ended with exit code {code}")
 
 

@@ -318,7 +318,7 @@ impl Admission {
     }
 
     /// Counts a refusal that was not made here.
-    pub(crate) fn count_refusal(&self) {
+    pub fn count_refusal(&self) {
         self.n_rejected.fetch_add(1, Ordering::Relaxed);
     }
 

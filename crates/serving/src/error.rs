@@ -231,12 +231,13 @@ fn over_quota(tenant: &TenantId, quota: &str, limit: &str, retry: Option<Duratio
 
 /// The short name of what has run out, for labels.
 fn shortage(what: &str) -> &'static str {
-    const NAMES: [(&str, &str); 8] = [
+    const NAMES: [(&str, &str); 9] = [
         ("the queue is full", "queue"),
         ("too many requests at once", "requests"),
         ("too many sessions", "sessions"),
         ("too many sessions that nobody reads", "unread_sessions"),
         ("too many calls at once", "control_calls"),
+        ("too many calls a second from this address", "control_calls"),
         ("too many calls that watch", "watches"),
         ("too many bytes of uploads", "upload_bytes"),
         ("too many bytes of unread answers", "unread_bytes"),

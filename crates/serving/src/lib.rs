@@ -20,6 +20,7 @@ pub mod caller;
 pub mod clip;
 mod coding;
 pub mod cpu_pool;
+pub mod due;
 pub mod error;
 pub mod gate;
 mod levels;

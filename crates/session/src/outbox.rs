@@ -272,6 +272,13 @@ impl<P, E> Outbox<P, E> {
         queue.any(|queued| is_frame(queued) && is_cleared(queued.segment_id()))
     }
 
+    /// Whether a frame waits that was made of audio.
+    pub(super) fn owes_frames(&self) -> bool {
+        let of_audio =
+            |queued: &Queued<P>| matches!(queued, Queued::Frame(made) if made.slot.is_some());
+        self.queue.iter().any(of_audio)
+    }
+
     /// Whether the next message is a frame.
     pub(super) fn next_is_frame(&self) -> bool {
         self.notices.is_empty() && matches!(self.queue.front(), Some(Queued::Frame(_)))

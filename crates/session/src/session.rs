@@ -242,6 +242,12 @@ impl<P, E: From<SessionFault>> Session<P, E> {
         self.outbox.is_ending()
     }
 
+    /// Whether frames of the audio that came have not left, so that there is more than words for the client.
+    pub fn owes_frames(&self) -> bool {
+        let is_made = self.outbox.owes_frames();
+        is_made || !self.is_ending() && (self.plan.n_slots() > 0 || !self.inbox.is_exhausted())
+    }
+
     /// What to work on now.
     pub fn next_task(&mut self, now: Instant) -> Next {
         if self.outbox.is_ending() {

@@ -1,6 +1,9 @@
 //! Messages that are too much, and what is said to them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
 use lipsync::v1;
 use prost::Message as _;
 use tokio::time::timeout;
@@ -195,5 +198,39 @@ async fn a_message_flagged_as_compressed_needs_a_compression() -> Result<()> {
         assert_eq!(code, Code::Internal, "{path}: {text}");
         assert!(text.contains("grpc-encoding"), "{text}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_figures_without_end_takes_turns() -> Result<()> {
+    // A thousand at once and a thousand a second. A server that held nobody back would be done in less.
+    const N_CALLS: usize = 4000;
+    let folder = tempfile::tempdir()?;
+    let server = fake_server(folder.path(), "").await?;
+    let client = server.client().await?;
+    let began = std::time::Instant::now();
+    let asking = futures_util::stream::iter(0..N_CALLS).map(|n| {
+        let client = client.clone();
+        async move {
+            match n % 2 {
+                0 => client
+                    .server_admin()
+                    .get_server_stats(v1::GetServerStatsRequest {})
+                    .await
+                    .map(drop),
+                _ => client
+                    .model_admin()
+                    .list_models(v1::ListModelsRequest {})
+                    .await
+                    .map(drop),
+            }
+        }
+    });
+    let answers: Vec<_> = asking.buffer_unordered(50).collect().await;
+    let took = began.elapsed();
+    for answer in answers {
+        answer?;
+    }
+    assert!(took >= Duration::from_millis(2900), "{took:?}");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod browsers;
 mod calls;
+mod drains;
 mod frames;
 mod places;
 
@@ -31,10 +32,16 @@ struct Begun {
 
 impl Attacker {
     async fn connect(server: &TestServer) -> Result<Self> {
+        Self::with_window(server, 65_535).await
+    }
+
+    /// One that takes so many bytes of each answer, and more as it reads.
+    async fn with_window(server: &TestServer, n_bytes: u32) -> Result<Self> {
         let address = server.address();
         let socket = tokio::net::TcpStream::connect(&address).await?;
         let mut protocol = h2::client::Builder::new();
         protocol.initial_connection_window_size(1 << 20);
+        protocol.initial_window_size(n_bytes);
         let (sender, connection) = protocol.handshake(socket).await?;
         tokio::spawn(connection);
         Ok(Self { sender, address })

@@ -6,7 +6,13 @@
 
 mod failures;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use futures_util::stream::unfold;
 use http::HeaderValue;
@@ -18,12 +24,16 @@ use lipsync_serving::{
     ahead::{Ahead, MAX_AHEAD_FRAMES},
     caller::Caller,
     clip::window_floats,
+    due::Due,
     gate::Ticket,
     models::Used,
     order::{BatchOrder, Clip},
 };
 use prost::Message as _;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout, timeout_at},
+};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Status};
 
@@ -62,7 +72,16 @@ pub(super) fn serve<R>(
 where
     R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin + 'static,
 {
+    let mut arrival = arrival;
+    let due = arrival.take_due();
+    let owes = Arc::<AtomicBool>::default();
+    let mut drain = JoinSet::new();
+    let (shown, seen, phase) = (Arc::clone(&due), Arc::clone(&owes), shared.phase.clone());
+    drain.spawn(async move { shown.let_go(phase, || seen.load(Ordering::Relaxed)).await });
     let calls = Calls {
+        due,
+        owes,
+        _drain: drain,
         shared,
         arrival,
         requests,
@@ -89,6 +108,11 @@ struct Calls<R> {
     room: Option<Ticket>,
     failures: Failures,
     is_over: bool,
+    /// What the drain waits for: a request that was read is answered.
+    due: Arc<Due>,
+    owes: Arc<AtomicBool>,
+    /// Aborted on drop.
+    _drain: JoinSet<()>,
 }
 
 /// A request counts as a call of its own, and a stream of them as none: it may last for a day.
@@ -139,6 +163,12 @@ where
     R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin,
 {
     async fn next(&mut self) -> Option<Answer> {
+        let answer = self.answer().await;
+        self.owes.store(self.running.is_some(), Ordering::Relaxed);
+        answer
+    }
+
+    async fn answer(&mut self) -> Option<Answer> {
         self.room = None;
         if self.is_over {
             return None;
@@ -149,6 +179,7 @@ where
                 Ok(request) => request?,
                 Err(error) => return Some(self.end(error)),
             };
+            self.owes.store(true, Ordering::Relaxed);
             let model_name = Foreign(&request.model_name).to_string();
             let names = (model_name, told_id(&request.id));
             let counted = Counted::new(&self.shared, &self.arrival, &names.1);
@@ -268,6 +299,7 @@ where
         let n_bytes = checked_bytes(&response, batches.answers)?;
         batches.admission.resize(&caller, &served.room, n_bytes)?;
         self.room = Some(served.room);
+        self.due.frame_leaves();
         Ok(response)
     }
 

@@ -33,11 +33,11 @@ mod unwritten;
 mod visitor;
 mod web_frames;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use lipsync_core::saturate::usize_of;
 use lipsync_serving::gate::Gate;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use connections::REUSE_LIMIT;
 use context::Context;
@@ -157,12 +157,16 @@ impl Operations {
         self.address
     }
 
-    /// Closes: no new connection, sessions that are left are cut, answers are finished for a moment.
-    pub(crate) async fn close(self) {
+    /// Closes: no new connection, sessions that are left are cut, answers are finished within `limit`.
+    pub(crate) async fn close(self, limit: Duration) {
         drop(self.close);
         self.following.abort();
-        if self.serving.await.is_err() {
-            tracing::error!("the operations port did not close cleanly");
+        let mut serving = self.serving;
+        match timeout(limit, &mut serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_panic)) => tracing::error!("the operations port did not close cleanly"),
+            // Connections end with it.
+            Err(_elapsed) => serving.abort(),
         }
     }
 }

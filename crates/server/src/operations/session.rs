@@ -9,6 +9,7 @@
 
 use std::{
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -26,7 +27,7 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
 use lipsync_core::saturate::u32_of;
-use lipsync_serving::{ServeError, admission::Work};
+use lipsync_serving::{ServeError, admission::Work, due::Due};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -200,12 +201,12 @@ fn too_many() -> Response {
 }
 
 async fn serve(context: Context, client: Client, socket: WebSocket) {
-    // The drain waits until the close is written.
-    let _answer = context.shared.admission.answer();
+    // The drain waits until the close is written, unless its client reads nothing.
+    let due = Arc::new(Due::new(context.shared.admission.answer()));
     let (mut sink, mut source) = socket.split();
     let mut closing = context.closing.clone();
     let end = tokio::select! {
-        end = converse(&context, &client, &mut sink, &mut source) => end,
+        end = converse((&context, &client), &due, &mut sink, &mut source) => end,
         // It has not begun, and others need its place.
         () = client.seat.place.withdrawn() => End::Gone,
         () = closed(&mut closing) => ServeError::Draining.into(),
@@ -240,8 +241,8 @@ async fn serve(context: Context, client: Client, socket: WebSocket) {
 }
 
 async fn converse(
-    context: &Context,
-    client: &Client,
+    (context, client): (&Context, &Client),
+    due: &Arc<Due>,
     sink: &mut (impl Sink<Message> + Unpin),
     source: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
 ) -> End {
@@ -260,7 +261,7 @@ async fn converse(
     // A proxy's own, or the key, which has been looked at.
     headers.remove(header::AUTHORIZATION);
     let headers = RequestHeaders::read(&headers, &tenant, client.seat.peer, Instant::now());
-    let arrival = Arrival::new(headers, Some(client.seat.activity.clone()));
+    let arrival = Arrival::new(headers, Some(client.seat.activity.clone())).owing(due);
     let expected = arrival
         .headers
         .checked()
@@ -288,7 +289,7 @@ async fn converse(
     };
     let end = tokio::select! {
         end = reading.read(source, &client.inflow) => end,
-        end = write(sink, responses, send_timeout) => end,
+        end = write(sink, responses, due, send_timeout) => end,
     };
     ending.ends_with(end.code());
     end
@@ -416,14 +417,17 @@ impl Control {
 async fn write(
     sink: &mut (impl Sink<Message> + Unpin),
     responses: impl Stream<Item = Result<v1::StreamCompositeResponse, Status>>,
+    due: &Due,
     limit: Duration,
 ) -> End {
     let mut responses = pin!(responses);
+    let mut n_carried = 0;
     while let Some(response) = responses.next().await {
         let message = match response {
             Ok(response) => Message::Binary(Bytes::from(response.encode_to_vec())),
             Err(status) => return End::Failed(status),
         };
+        let _until_sent = due.carried(&mut n_carried);
         match timeout(limit, sink.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_broken)) => return End::Gone,

@@ -6,6 +6,7 @@ use http::Extensions;
 use lipsync_serving::{
     activity::{Activity, Busy},
     admission::Upload,
+    due::Due,
 };
 
 use super::Fault;
@@ -21,6 +22,7 @@ pub(crate) struct Arrival {
     /// Why a stream of messages broke off: the stack's router keeps only the text of an error.
     fault: Arc<OnceLock<Fault>>,
     activity: Option<Activity>,
+    due: Option<Arc<Due>>,
 }
 
 impl Arrival {
@@ -31,7 +33,20 @@ impl Arrival {
             upload: None,
             fault: Arc::default(),
             activity,
+            due: None,
         }
+    }
+
+    /// Of a call that lasts: the drain waits for what it owes.
+    pub(crate) fn owing(self, due: &Arc<Due>) -> Self {
+        let due = Some(Arc::clone(due));
+        Self { due, ..self }
+    }
+
+    /// What the drain waits for, in a call that lasts. Taken by whoever answers.
+    pub(crate) fn take_due(&mut self) -> Arc<Due> {
+        let due = self.due.take();
+        due.unwrap_or_else(|| Arc::new(Due::new(None)))
     }
 
     /// What the layers before have found out.

@@ -93,6 +93,7 @@ pub(super) struct Method {
     /// For the message to arrive and the answer's headers to leave.
     pub(super) time_limit: Duration,
     is_open: bool,
+    is_health: bool,
 }
 
 /// Services of health begin with this.
@@ -112,17 +113,32 @@ impl Method {
             Kind::Reflection => REFLECTION_LIMIT,
             _ => limits.request_timeout,
         };
+        let is_health = path.starts_with(HEALTH);
         Self {
             kind,
             message_limit,
             time_limit,
-            is_open: path.starts_with(HEALTH) || matches!(kind, Kind::Reflection | Kind::Unknown),
+            is_health,
+            is_open: is_health || matches!(kind, Kind::Reflection | Kind::Unknown),
         }
     }
 
     /// Whether anybody may call it: probes have no keys, and the contract is no secret.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Whether it is a question about health.
+    pub(super) fn is_health(&self) -> bool {
+        self.is_health
+    }
+
+    /// Whether it is answered at once, and only its address's turns hold it back.
+    pub(super) fn takes_turns(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Control | Kind::Load | Kind::Watch | Kind::Unknown
+        )
     }
 
     /// Whether the drain waits for it once it is let in.

@@ -9,6 +9,8 @@ mod elements;
 mod inflow;
 mod message;
 mod method;
+mod not_grpc;
+mod turns;
 mod unwritten;
 mod upload;
 
@@ -25,13 +27,14 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use lipsync_core::TenantId;
 use lipsync_serving::{
     ServeError,
     activity::Busy,
     admission::{Admission, Admitted, Work},
     caller::Caller,
+    due::Due,
     gate::Ticket,
     peer::Peer,
 };
@@ -57,6 +60,8 @@ pub(crate) use elements::Shapes;
 use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
+use not_grpc::{is_grpc, not_post, unsupported};
+use turns::Turns;
 use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
@@ -78,6 +83,8 @@ pub struct RequestLayer {
     live: Live<Hot>,
     shapes: Arc<Shapes>,
     figures: Arc<EdgeFigures>,
+    /// `None` where one address stands for many clients.
+    turns: Option<Arc<Turns>>,
 }
 
 impl RequestLayer {
@@ -90,6 +97,7 @@ impl RequestLayer {
             live: shared.live.clone(),
             shapes: Shapes::of_contract(),
             figures: Arc::clone(&shared.figures),
+            turns: shared.limits.tells_peers_apart().then(Arc::default),
         }
     }
 }
@@ -161,12 +169,22 @@ where
         // The clone that is left behind is ready as this one is: routes always are.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
+        let turns = self.layer.turns.clone();
         let answer = async move {
             let mut response = match call {
                 _ if request.method() != http::Method::POST => not_post(),
                 _ if !is_grpc(request.headers()) => unsupported(),
                 Ok(call) => call.answer(inner, request).await?,
-                Err(refusal) => refusal.into_http(),
+                Err(refusal) => {
+                    let peer = peer(&request);
+                    // What is not read any more must not lie here meanwhile.
+                    drop(request);
+                    if let Some(turns) = turns {
+                        // It is refused either way.
+                        drop(turns.wait(peer, false).await);
+                    }
+                    refusal.into_http()
+                }
             };
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
@@ -179,6 +197,7 @@ where
 struct Call {
     admission: Arc<Admission>,
     shapes: Arc<Shapes>,
+    turns: Option<Arc<Turns>>,
     method: Method,
     arrival: Arrival,
     /// The headers of the answer leave before.
@@ -195,6 +214,8 @@ struct Inside {
     /// Kept until the answer is written.
     watch: Admitted,
     answer: Option<Ticket>,
+    /// Of a call that lasts, in place of that.
+    due: Option<Arc<Due>>,
     busy: Option<Busy>,
 }
 
@@ -222,8 +243,7 @@ impl Call {
             span.record("tenant", tenant.id.as_str());
         }
         let extensions = request.extensions();
-        let peer: Peer = extensions.get().copied().unwrap_or_default();
-        let mut headers = RequestHeaders::read(request.headers(), &tenant, peer, now);
+        let mut headers = RequestHeaders::read(request.headers(), &tenant, peer(request), now);
         let ours = now + method.time_limit;
         let client = headers.caller.deadline;
         let answer_by = client.map_or(ours, |client| client.min(ours));
@@ -243,6 +263,7 @@ impl Call {
         Ok(Self {
             admission: Arc::clone(&layer.admission),
             shapes: Arc::clone(&layer.shapes),
+            turns: layer.turns.clone(),
             method,
             ending,
             arrival: Arrival::new(headers, extensions.get().cloned()),
@@ -286,7 +307,10 @@ impl Call {
             _room: room,
         };
         let report = response.extensions_mut().remove();
-        let unwritten = |body| Unwritten::new(body, held, self.ending).telling(report);
+        let unwritten = |body| {
+            let body = Unwritten::new(body, held, self.ending);
+            body.telling(report).owing(inside.due)
+        };
         Ok(response.map(|body| Body::new(unwritten(body))))
     }
 
@@ -297,7 +321,9 @@ impl Call {
     ) -> Result<(Request<Body>, Inside), ServeError> {
         check_encoding(request.headers())?;
         let Some(work) = self.method.kind.work() else {
-            return Ok((request.map(|_unread| Body::empty()), Inside::default()));
+            let request = request.map(|_unread| Body::empty());
+            self.turn().await?;
+            return Ok((request, Inside::default()));
         };
         let caller = &self.arrival.headers.caller;
         // A full server says so before it reads.
@@ -321,11 +347,29 @@ impl Call {
             let upload = Arc::new(upload);
             self.arrival.upload = Some(Arc::clone(&upload));
             let reading = upload::read(body, &upload, &self.shapes, path, limit);
-            Body::new(self.in_time(reading).await?)
+            let body = Body::new(self.in_time(reading).await?);
+            self.turn().await?;
+            body
         };
         let inside = self.inside()?;
-        head.extensions.insert(self.arrival.clone());
+        let arrival = self.arrival.clone();
+        head.extensions.insert(match &inside.due {
+            Some(due) => arrival.owing(due),
+            None => arrival,
+        });
         Ok((Request::from_parts(head, body), inside))
+    }
+
+    /// Waits for the turn of its address at what is answered at once.
+    async fn turn(&self) -> Result<(), ServeError> {
+        let Some(turns) = self.turns.as_ref().filter(|_| self.method.takes_turns()) else {
+            return Ok(());
+        };
+        let peer = self.arrival.headers.caller.peer;
+        let waiting = turns.wait(peer, self.method.is_health());
+        let turn = timeout_at(self.answer_by.into(), waiting).await;
+        turn.map_err(|_elapsed| ServeError::DeadlineExceeded)?
+            .inspect_err(|_| self.admission.count_refusal())
     }
 
     fn inside(&self) -> Result<Inside, ServeError> {
@@ -337,8 +381,12 @@ impl Call {
             // Those are let in by their handlers, when all that they wait for is there.
             Some(Work::Batch | Work::Session | Work::Load | Work::Speech) | None => {}
         }
-        if self.method.is_work() {
-            inside.answer = self.admission.answer();
+        match self.method.kind {
+            Kind::Session | Kind::Stream => {
+                inside.due = Some(Arc::new(Due::new(self.admission.answer())));
+            }
+            Kind::Work => inside.answer = self.admission.answer(),
+            _ => {}
         }
         // A session is busy when it is open.
         if self.method.kind != Kind::Session {
@@ -403,39 +451,9 @@ impl Call {
     }
 }
 
-/// Whether a request says that it is gRPC, in the one format of messages that is decoded here.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let rest = content_type.and_then(|value| value.strip_prefix(GRPC));
-    rest.is_some_and(|rest| {
-        let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
-        matches!(rest.first(), None | Some(b';' | b' '))
-    })
-}
-
-/// As the protocol asks: who is answered with a gRPC status would have to be a gRPC client.
-fn unsupported() -> Response<Body> {
-    let text =
-        "this port speaks gRPC: expected content-type application/grpc or application/grpc+proto\n";
-    plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
-}
-
-/// Calls are POST requests, and nothing else is here.
-fn not_post() -> Response<Body> {
-    let text = "this port speaks gRPC, whose calls are POST requests\n";
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    let post = HeaderValue::from_static("POST");
-    response.headers_mut().insert(header::ALLOW, post);
-    response
-}
-
-fn plain(code: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(text.to_owned()).map(Body::new);
-    *response.status_mut() = code;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response
+/// Where a request came from.
+fn peer(request: &Request<Body>) -> Peer {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// The code that the contract asks for, where the stack refused a message with another one: `INTERNAL` is its word
@@ -470,28 +488,4 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         .filter(|id| id.len() <= MAX_ID_BYTES && id.to_str().is_ok())
         .cloned()
         .unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_grpc_is_grpc() {
-        for (value, is) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc; charset=utf-8", true),
-            ("application/grpc-web", false),
-            ("application/grpc-web+proto", false),
-            ("application/grpcx", false),
-            ("application/json", false),
-            ("", false),
-        ] {
-            let value = HeaderValue::from_static(value);
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value.clone())]);
-            assert_eq!(is_grpc(&headers), is, "{value:?}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
-    }
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
-use lipsync_serving::{activity::Busy, gate::Ticket};
+use lipsync_serving::{activity::Busy, due::Due, gate::Ticket};
 use tonic::{Code, Status, body::Body};
 
 use crate::{telemetry::CallEnd, wire::load_report::LoadReport};
@@ -32,6 +32,9 @@ pub(super) struct Unwritten {
     ending: CallEnd,
     /// Goes with its trailers.
     report: Option<LoadReport>,
+    /// What a call that lasts owes, and how many frames of it have gone into pieces.
+    due: Option<Arc<Due>>,
+    n_carried: u64,
 }
 
 /// What an answer holds until it is written.
@@ -50,6 +53,8 @@ pub(super) struct Held {
 struct Piece {
     bytes: Bytes,
     _held: Arc<Held>,
+    /// Where there is a frame in it that the drain waits for.
+    _frame: Option<Arc<Ticket>>,
 }
 
 impl Unwritten {
@@ -60,12 +65,19 @@ impl Unwritten {
             held,
             ending,
             report: None,
+            due: None,
+            n_carried: 0,
         }
     }
 
     /// With a report of how the server is.
     pub(super) fn telling(self, report: Option<LoadReport>) -> Self {
         Self { report, ..self }
+    }
+
+    /// The drain waits for what is owed.
+    pub(super) fn owing(self, due: Option<Arc<Due>>) -> Self {
+        Self { due, ..self }
     }
 }
 
@@ -95,10 +107,15 @@ impl http_body::Body for Unwritten {
         {
             report.add_to(trailers);
         }
-        let held = &self.held;
+        let this = &mut *self;
         let hold = |bytes| {
-            let _held = Arc::clone(held);
-            Bytes::from_owner(Piece { bytes, _held })
+            let due = this.due.as_ref();
+            let piece = Piece {
+                bytes,
+                _held: Arc::clone(&this.held),
+                _frame: due.and_then(|due| due.carried(&mut this.n_carried)),
+            };
+            Bytes::from_owner(piece)
         };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
     }

@@ -4,14 +4,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lipsync_serving::phase::Phase;
 use lipsync_worker_pool::LostDevice;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::error::StartError;
 use crate::{core_state::Shared, operations::Operations, telemetry::save_history};
 
-/// What a graceful close of the connections may take once nothing runs any more. A connection that
-/// never spoke would hold it up for ever.
+/// What each step of closing may take once nothing runs any more, such as the graceful close of the connections: one
+/// that never spoke would hold it up for ever.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// The same where the grace is all but over: answers that are made are written in this time.
+const MIN_CLOSE: Duration = Duration::from_millis(50);
+/// Of the grace, closing has this last part, or a quarter of a short one.
+const CLOSING: Duration = Duration::from_millis(500);
 /// What a first look at all models may take before the server is ready.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -27,6 +35,19 @@ pub struct RunningServer {
     pub(super) serving: JoinHandle<()>,
     /// What goes on beside serving, until the end.
     pub(super) attendants: Vec<JoinHandle<()>>,
+}
+
+/// The end of the grace, which the steps of closing share.
+struct Closing {
+    until: Instant,
+}
+
+impl Closing {
+    /// What the next step may take: half of what is left, so that there is some for those after it.
+    fn step(&self) -> Duration {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (left / 2).clamp(MIN_CLOSE, CLOSE_LIMIT)
+    }
 }
 
 impl RunningServer {
@@ -92,7 +113,7 @@ impl RunningServer {
         let registry = self.shared.registry.clone();
         let looking = tokio::task::spawn_blocking(move || registry.look_over());
         // A file system that does not answer must not hold up the others' models; it goes on by itself.
-        let looked = tokio::time::timeout(LOOK_LIMIT, looking).await;
+        let looked = timeout(LOOK_LIMIT, looking).await;
         if !matches!(looked, Ok(Ok(()))) {
             tracing::warn!("not all model folders could be checked");
         }
@@ -126,31 +147,32 @@ impl RunningServer {
         let limits = self.shared.hot().requests;
         tracing::info!("draining");
         self.phase.send_replace(Phase::Draining);
-        let grace = tokio::time::Instant::now() + limits.shutdown_grace;
-        let all_done = tokio::time::timeout_at(grace, self.shared.admission.emptied())
+        let grace = limits.shutdown_grace;
+        let closing = Closing {
+            until: Instant::now() + grace,
+        };
+        let work_until = closing.until - CLOSING.min(grace / 4);
+        let all_done = timeout_at(work_until, self.shared.admission.emptied())
             .await
             .is_ok();
         // Answers are on their way; the connections close when they are written.
         drop(self.close);
         let mut serving = self.serving;
-        if tokio::time::timeout(CLOSE_LIMIT, &mut serving)
-            .await
-            .is_err()
-        {
+        if timeout(closing.step(), &mut serving).await.is_err() {
             serving.abort();
         }
         // Last, so that probes are answered to the end.
         if let Some(operations) = self.operations {
-            operations.close().await;
+            operations.close(closing.step()).await;
         }
         if let Some(tracer) = &self.shared.figures.tracer {
-            tracer.flush(CLOSE_LIMIT).await;
+            tracer.flush(closing.step()).await;
         }
         for attendant in &self.attendants {
             attendant.abort();
         }
         let shared = Arc::clone(&self.shared);
-        let rest = limits.shutdown_grace.min(CLOSE_LIMIT);
+        let rest = grace.min(closing.step());
         let ending = tokio::task::spawn_blocking(move || {
             shared.registry.stop_baking(rest);
             shared.pipeline.workers.shutdown(rest);

@@ -15,7 +15,7 @@ use lipsync::v1::{
 use lipsync_core::{ModelId, saturate::u32_of};
 use lipsync_serving::{
     CodedFrame, ServeError,
-    live::{self, Audio, AudioForm, Broken, Incoming, Parts, SessionOrder},
+    live::{self, Audio, AudioForm, Broken, Incoming, Opener, Parts, SessionOrder},
 };
 use lipsync_session::{Frame, Notice, Opened, Outgoing, Position, Resumed, SessionStats, Warning};
 use tokio_stream::{Stream, StreamExt as _};
@@ -40,14 +40,18 @@ use crate::{
 /// Serves a session whose client sends `requests`, and gives its responses.
 pub(crate) fn serve<R>(
     shared: &Shared,
-    arrival: Arrival,
+    mut arrival: Arrival,
     requests: R,
 ) -> impl Stream<Item = Result<v1::StreamCompositeResponse, Status>> + Send + use<R>
 where
     R: Stream<Item = Result<v1::StreamCompositeRequest, Status>> + Send + Unpin + 'static,
 {
-    let (caller, activity) = (arrival.headers.caller.clone(), arrival.activity());
-    let tally = Arc::clone(&caller.tally);
+    let opener = Opener {
+        caller: arrival.headers.caller.clone(),
+        activity: arrival.activity(),
+        due: arrival.take_due(),
+    };
+    let tally = Arc::clone(&opener.caller.tally);
     // A session keeps the settings that it was opened with: `Opened` tells its client some of them.
     let hot = shared.hot();
     let seal = Arc::<OnceLock<Seal>>::default();
@@ -62,7 +66,7 @@ where
         seal: Arc::clone(&seal),
     };
     let incoming = requests.map(move |request| edge.incoming(request));
-    let outgoing = live::begin(parts(shared, &hot), caller, activity, incoming);
+    let outgoing = live::begin(parts(shared, &hot), opener, incoming);
     outgoing.map(move |message| {
         let message = message.map(|message| to_response(message, seal.get()));
         message.map_err(|error| {

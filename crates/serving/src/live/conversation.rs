@@ -8,13 +8,13 @@ use lipsync_session::{
     Alive, Batch, Came, Next, Notice, Opened, Outgoing, Planned, Popped, SessionCounters, Warning,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    activity::Busy, admission::Admitted, coding::CodedFrame, error::ServeError, gate::Ticket,
-    telemetry::SessionClock,
+    activity::Busy, admission::Admitted, coding::CodedFrame, due::Due, error::ServeError,
+    gate::Ticket, phase::Phase, telemetry::SessionClock,
 };
 
 /// The state machine, with the server's pictures and errors.
@@ -28,6 +28,7 @@ pub(super) struct Conversation {
     for_producer: Notify,
     /// Something for the response stream.
     for_responses: Notify,
+    due: Arc<Due>,
     _alive: Alive,
 }
 
@@ -56,7 +57,8 @@ pub(super) struct Activity {
 }
 
 impl Conversation {
-    pub(super) fn new(counters: &SessionCounters) -> Self {
+    /// `due`: what the drain waits for.
+    pub(super) fn new(counters: &SessionCounters, due: Arc<Due>) -> Self {
         let now = Instant::now();
         let state = State {
             session: None,
@@ -74,6 +76,7 @@ impl Conversation {
             state: Mutex::new(state),
             for_producer: Notify::new(),
             for_responses: Notify::new(),
+            due,
             _alive: Alive::new(counters),
         }
     }
@@ -174,9 +177,21 @@ impl Conversation {
         }
     }
 
-    /// The response stream is gone.
+    /// The response stream is gone, or nobody waits for it.
     pub(super) fn release(&self) {
         self.lock().place = None;
+    }
+
+    /// Has a drain wait for the frames of this session, and for nothing else of it. Returns when it does not wait.
+    pub(super) async fn let_go(&self, phase: watch::Receiver<Phase>) {
+        self.due.let_go(phase, || self.owes_frames()).await;
+        self.release();
+    }
+
+    fn owes_frames(&self) -> bool {
+        let state = self.lock();
+        let session = state.session.as_ref();
+        state.early_end.is_none() && session.is_some_and(Session::owes_frames)
     }
 
     /// Waits for something that the producer can do; [`Next::Wait`] is waited for here.
@@ -283,6 +298,9 @@ impl Conversation {
                 if !is_idle {
                     state.activity.last = now;
                 }
+                if !is_idle && matches!(message, Outgoing::Frame(_)) {
+                    self.due.frame_leaves();
+                }
                 Some(now)
             }
             Popped::Wait(_) | Popped::End(_) => None,
@@ -312,13 +330,10 @@ impl Drop for EndOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::watch;
-
     use super::*;
     use crate::{
         admission::{Admission, Limits, Work},
         caller::Caller,
-        phase::Phase,
     };
 
     #[test]
@@ -331,7 +346,8 @@ mod tests {
         let gate = Admission::new(limits, seen);
         let anybody = Caller::default();
         let fail = || {
-            let conversation = Conversation::new(&SessionCounters::default());
+            let conversation =
+                Conversation::new(&SessionCounters::default(), Due::new(None).into());
             conversation.admit(gate.admit(&anybody, Work::Session)?, None);
             assert!(gate.admit(&anybody, Work::Session).is_err());
             conversation.end(Some(ServeError::DeadlineExceeded));

@@ -4,7 +4,7 @@
 //! interruption never queues behind audio; the *producer* turns the audio of one segment after the
 //! other into frames; the *response stream* sends what is ready, when its time has come; the *watch*
 //! ends what lasts too long. Reader, producer and watch are tasks that end with the response stream: a
-//! client that vanishes takes everything with it.
+//! client that vanishes takes everything with it. What a draining server waits for is a session's [`Due`](crate::due::Due).
 //!
 //! What they do is decided in [`lipsync_session`]. Here, `segment` makes slots of audio, and `blend` mixes faces
 //! where speech and rest meet; `rest` makes the faces of silence. What comes in is an [`Incoming`], what leaves an [`Outgoing`]: how they travel is for
@@ -25,6 +25,7 @@ mod watch;
 pub use incoming::{Audio, AudioForm, Broken, Incoming, Requests, SessionOrder};
 pub use open::MAX_PACED_MS;
 pub use parts::{Limits, NewIntake, Parts};
+pub use reader::Opener;
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,25 +33,26 @@ use lipsync_session::Outgoing;
 use tokio::{task::JoinSet, time::timeout_at};
 use tokio_stream::Stream;
 
-use crate::{activity::Activity, caller::Caller, coding::CodedFrame, error::ServeError};
+use crate::{coding::CodedFrame, error::ServeError};
 use conversation::{Conversation, EndOnDrop};
-use reader::Opener;
 
 /// Begins a session and gives what it tells its client. It takes its place when its first message is there.
 /// Everything after this, errors included, travels in the stream: a client may wait for the response's headers
 /// before it sends its first message.
 pub fn begin<R: Requests + 'static>(
     parts: Parts,
-    caller: Caller,
-    activity: Option<Activity>,
+    opener: Opener,
     requests: R,
 ) -> impl Stream<Item = Result<Outgoing<CodedFrame>, ServeError>> + Send + use<R> {
-    let deadline = caller.deadline;
-    let opener = Opener { caller, activity };
-    let conversation = Arc::new(Conversation::new(&parts.pipeline.book.sessions));
+    let (deadline, phase) = (opener.caller.deadline, parts.admission.phase());
+    let sessions = &parts.pipeline.book.sessions;
+    let conversation = Arc::new(Conversation::new(sessions, Arc::clone(&opener.due)));
     let mut tasks = JoinSet::new();
     let reading = reader::run(parts, opener, requests, Arc::clone(&conversation));
-    tasks.spawn(until(deadline, reading, Arc::clone(&conversation)));
+    let reading = until(deadline, reading, Arc::clone(&conversation));
+    let shared = Arc::clone(&conversation);
+    // One that has failed, or has been read to its end, is there for as long as its client does not take that.
+    tasks.spawn(async move { tokio::join!(reading, shared.let_go(phase)) });
     let responses = Responses {
         conversation,
         _tasks: tasks,
@@ -68,7 +70,7 @@ pub fn begin<R: Requests + 'static>(
 struct Responses {
     conversation: Arc<Conversation>,
     /// Aborted on drop; the producer is a child of the reader.
-    _tasks: JoinSet<()>,
+    _tasks: JoinSet<((), ())>,
 }
 
 impl Drop for Responses {

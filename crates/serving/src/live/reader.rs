@@ -18,14 +18,19 @@ use super::{
     watch::watch,
 };
 use crate::{
-    activity::Activity, admission::Work, caller::Caller, error::ServeError, telemetry::SessionClock,
+    activity::Activity, admission::Work, caller::Caller, due::Due, error::ServeError,
+    telemetry::SessionClock,
 };
 
 /// Who opens a session.
-pub(super) struct Opener {
-    pub(super) caller: Caller,
+#[derive(Debug)]
+pub struct Opener {
+    /// The caller.
+    pub caller: Caller,
     /// What goes on in its connection.
-    pub(super) activity: Option<Activity>,
+    pub activity: Option<Activity>,
+    /// What the drain waits for.
+    pub due: Arc<Due>,
 }
 
 /// Who opens a session says at once what it is.

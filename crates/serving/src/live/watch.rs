@@ -16,8 +16,8 @@ use crate::{error::ServeError, phase::Phase};
 /// What a session may take to finish when its time is over.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// A session that is not done so long before the server's grace is over is ended, so that the client
-/// is told.
-const MARGIN: Duration = Duration::from_millis(500);
+/// is told before the connections close.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Returns when the session must end at once, and why. A server that drains gives it its grace to finish.
 pub(super) async fn watch(parts: &Parts, conversation: &Conversation) -> ServeError {
@@ -35,7 +35,7 @@ pub(super) async fn watch(parts: &Parts, conversation: &Conversation) -> ServeEr
         error = neglected(limits, conversation) => return error,
         () = draining(&mut phase) => {
             let grace = (parts.shutdown_grace)();
-            (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 4)))
+            (|_| ServeError::Draining, grace.saturating_sub(MARGIN.min(grace / 2)))
         }
         () = over => {
             (|life| ServeError::SessionTooLong { limit: life.unwrap_or_default() }, LAST_WORDS)
