@@ -178,10 +178,13 @@ async fn a_device_without_memory_sends_idle_models_away_then_halves_batches_then
     let client = server.client().await?;
     let values: Vec<f32> = (0..4).flat_map(windows).collect();
     let alone = one_by_one(&client, &values).await?;
-    // The whole batch, again without `b`, then the first half; there is room for its quarters.
-    let fail_times =
-        |n| (0..n).for_each(|n| devices[0].inject(Call::Allocate, n, Fault::OutOfMemory));
-    fail_times(3);
+    let fail_times = |call, n| {
+        (0..n).for_each(|n| devices[0].inject(call, n, Fault::OutOfMemory));
+    };
+    // The whole batch, when it is started behind others and when it is run; then nothing is left of the worker's memory.
+    // Again without `b`, then the first half; there is room for its quarters.
+    fail_times(Call::Launch, 2);
+    fail_times(Call::Allocate, 2);
     let answer = frames(&client, "a", 0, &values).await?;
     assert!(pictures(&answer) == alone);
     assert!(answer.timings.context("timings")?.batch_frames <= 4);
@@ -190,7 +193,8 @@ async fn a_device_without_memory_sends_idle_models_away_then_halves_batches_then
     let n_short: u64 = stats.workers.iter().map(|w| w.out_of_memory).sum();
     assert_eq!(n_short, 3);
 
-    fail_times(64);
+    fail_times(Call::Launch, 64);
+    fail_times(Call::Allocate, 64);
     let refused = frames(&client, "a", 0, &values).await;
     let status = refused.expect_err("there is no memory at all");
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

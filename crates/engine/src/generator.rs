@@ -31,6 +31,10 @@ pub struct OutputRange {
     pub outside: f32,
 }
 
+/// A batch that [`Generator::begin`] has started; one workspace's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(pub u64);
+
 /// A loaded generator: weights and plan, immutable and shared by all workers.
 ///
 /// This is the seam between serving and engines: the worker pool knows nothing else, and tests put a
@@ -106,6 +110,58 @@ pub trait Generator: Send + Sync {
     ) -> Result<(), EngineError> {
         let _ = is_wanted;
         self.infer(workspace, frames, faces)
+    }
+
+    /// Starts a batch and does not wait for it, so that the caller can see to the next one while the device computes. One
+    /// more may be started behind it, of any generator of the device; then they are waited for and finished in the
+    /// order in which they were started. Any other use of the workspace gives up what is under way there.
+    ///
+    /// `None`: nothing was started, because the batch must be run in parts, or two are under way. The default starts
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer). What was started before is still under way.
+    fn begin(
+        &self,
+        workspace: &mut Workspace,
+        frames: &[FaceInput<'_>],
+    ) -> Result<Option<Ticket>, EngineError> {
+        let _ = (workspace, frames);
+        Ok(None)
+    }
+
+    /// Waits for a batch that was started, but no longer than until `stop` says so: `false`. `stop` is asked at once,
+    /// and then now and again.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer); what was started behind it is given up, too. [`EngineError::Input`] where the batch
+    /// is not the first of those under way.
+    fn wait(
+        &self,
+        workspace: &mut Workspace,
+        ticket: Ticket,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool, EngineError> {
+        let _ = (workspace, ticket, stop);
+        Ok(true)
+    }
+
+    /// The faces of a batch that was started, as [`infer`](Self::infer) gives them; waits for it.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    fn finish(
+        &self,
+        workspace: &mut Workspace,
+        ticket: Ticket,
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        let _ = (workspace, ticket, faces);
+        Err(EngineError::Input {
+            what: "batches under way",
+            expected: 1,
+            actual: 0,
+        })
     }
 
     /// Computes and keeps what depends on background frame `frame` alone, so that a later

@@ -36,7 +36,7 @@ pub use cpu::{CpuIsa, Network, PlanReport, StepReport, kernels};
 pub use device::Device;
 pub use encoder::AudioEncoder;
 pub use error::EngineError;
-pub use generator::{FaceInput, Generator, OutputRange};
+pub use generator::{FaceInput, Generator, OutputRange, Ticket};
 pub use inspect::{Inspection, inspect, inspect_plan};
 pub use load::{audio_shape, load_audio_encoder, load_generator};
 pub use make_room::{MakeRoom, Shortage, with_room};

@@ -82,20 +82,20 @@ pub(crate) struct Shelf {
 
 /// What a shelf says to a frame.
 #[derive(Debug)]
-pub(crate) enum Found<'a, T> {
+pub(crate) enum Found<T> {
     /// It is there.
     Kept(Arc<T>),
     /// It is not, and there is room: compute it and keep it.
-    Absent(Claim<'a>),
+    Absent(Claim),
     /// It is not, and cannot be kept.
     NoRoom,
 }
 
 /// The right to fill one entry. Dropped unfilled, the entry is given up.
 #[derive(Debug)]
-pub(crate) struct Claim<'a> {
-    shelf: &'a Shelf,
-    frame: u32,
+pub(crate) struct Claim {
+    cache: Arc<VisualCache>,
+    key: Key,
     filled: bool,
 }
 
@@ -203,7 +203,7 @@ impl Shelf {
     }
 
     /// Looks a frame up that is being generated.
-    pub fn look_up<T: Any + Send + Sync>(&self, frame: u32) -> Found<'_, T> {
+    pub fn look_up<T: Any + Send + Sync>(&self, frame: u32) -> Found<T> {
         let key = self.key(frame);
         let mut state = self.cache.lock();
         let kept = state.entries.get(&key).and_then(|entry| entry.kept.clone());
@@ -217,7 +217,7 @@ impl Shelf {
     }
 
     /// The right to compute a frame, unless it is there, somebody is at it, or there is no room.
-    pub fn claim(&self, frame: u32) -> Option<Claim<'_>> {
+    pub fn claim(&self, frame: u32) -> Option<Claim> {
         let key = self.key(frame);
         let mut dropped = vec![];
         let mut state = self.cache.lock();
@@ -232,8 +232,8 @@ impl Shelf {
         // Megabytes are given back here, outside the lock, and before others take their place.
         drop(dropped);
         is_free.then(|| Claim {
-            shelf: self,
-            frame,
+            cache: Arc::clone(&self.cache),
+            key,
             filled: false,
         })
     }
@@ -277,25 +277,24 @@ impl Drop for Shelf {
     }
 }
 
-impl Claim<'_> {
+impl Claim {
     /// Keeps what was computed; it must take no more than the shelf's bytes an entry.
     pub fn fill<T: Any + Send + Sync>(mut self, kept: Arc<T>) {
-        let key = self.shelf.key(self.frame);
-        let mut state = self.shelf.cache.lock();
-        if let Some(entry) = state.entries.peek_mut(&key) {
+        let mut state = self.cache.lock();
+        if let Some(entry) = state.entries.peek_mut(&self.key) {
             entry.kept = Some(kept);
-            state.count(key.shelf, |stats| stats.resident_frames += 1);
+            state.count(self.key.shelf, |stats| stats.resident_frames += 1);
         }
         drop(state);
         self.filled = true;
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
         if !self.filled {
-            let mut state = self.shelf.cache.lock();
-            state.remove(self.shelf.key(self.frame));
+            let mut state = self.cache.lock();
+            state.remove(self.key);
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     arenas::Arenas,
     breaker::Batched,
     cost::thread_time,
+    overlap::inputs,
     stats::{Ledger, WorkerFigures},
     task::{Chunk, Done, Run},
 };
@@ -48,6 +49,20 @@ pub(crate) struct Executor {
     pub(crate) recovery: Recovery,
     /// What runs have taken since somebody asked.
     pub(crate) spent: Duration,
+    /// Counted up whenever what is under way on the device is given up (`overlap.rs`).
+    pub(crate) epoch: u64,
+    /// When the last run was over.
+    pub(crate) last_end: Instant,
+}
+
+/// A run, before it is known what it is worth.
+pub(crate) struct Attempt {
+    pub(crate) start: Instant,
+    /// What the thread had used before it.
+    pub(crate) start_time: Duration,
+    /// Outside, what a panic left.
+    pub(crate) outcome: std::thread::Result<Result<(), EngineError>>,
+    pub(crate) faces: Vec<Vec<u8>>,
 }
 
 impl Executor {
@@ -80,6 +95,16 @@ impl Executor {
         } else {
             self.with_room(|worker| worker.attempt(&chunks))
         };
+        self.settle(chunks, result, outcomes);
+    }
+
+    /// What a run of some chunks means for them. Where it failed, they are run again in smaller parts, if that may help.
+    pub(crate) fn settle(
+        &mut self,
+        chunks: Vec<Chunk>,
+        result: Result<Vec<Done>, PoolError>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
         match result {
             Ok(done) => {
                 self.ceiling.count_success();
@@ -122,31 +147,53 @@ impl Executor {
         let n_frames = n_frames(chunks);
         let mut faces = Vec::with_capacity(n_frames);
         self.give_spare_faces(n_frames);
-        let is_wanted = || {
-            let now = Instant::now();
-            chunks.iter().any(|chunk| chunk.task.wants_compute(now))
-        };
         let workspace = &mut self.workspace;
+        // Whatever was under way there is given up.
+        self.epoch += 1;
         let generator = first.task.generator();
         let (start, start_time) = (Instant::now(), thread_time());
         // Unwind safe: after a panic neither the workspace nor the faces are looked at again.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let inputs: Vec<FaceInput<'_>> = chunks
-                .iter()
-                .flat_map(|chunk| chunk.task.inputs(chunk.frames.clone()))
-                .collect();
+            let inputs: Vec<FaceInput<'_>> = inputs(chunks).collect();
+            let is_wanted = || is_wanted(chunks);
             generator.infer_while(workspace, &inputs, &mut faces, &is_wanted)
         }));
+        let attempt = Attempt {
+            start,
+            start_time,
+            outcome,
+            faces,
+        };
+        self.conclude(chunks, attempt)
+    }
+
+    /// What came of a run: counts it, and says what is there for each chunk.
+    pub(crate) fn conclude(
+        &mut self,
+        chunks: &[Chunk],
+        attempt: Attempt,
+    ) -> Result<Vec<Done>, PoolError> {
+        let Attempt {
+            start,
+            start_time,
+            outcome,
+            faces,
+        } = attempt;
+        let Some(first) = chunks.first() else {
+            return Ok(Vec::new());
+        };
+        let (generator, n_frames) = (first.task.generator(), n_frames(chunks));
         let run = Run {
             worker: self.worker,
             n_frames: faces.len(),
             start,
             end: Instant::now(),
         };
+        self.last_end = run.end;
         self.note_run(generator, &run, start_time);
         let is_whole = faces.len() == n_frames;
         let result = match outcome {
-            Ok(Ok(())) if is_whole || !is_wanted() => Ok(()),
+            Ok(Ok(())) if is_whole || !is_wanted(chunks) => Ok(()),
             Ok(Ok(())) => Err(PoolError::Engine(EngineError::Input {
                 what: "faces from the generator",
                 expected: n_frames,
@@ -159,7 +206,7 @@ impl Executor {
                     panic = panic_message(&*panic),
                     "the generator panicked, the worker is rebuilt"
                 );
-                self.workspace = Workspace::new();
+                self.rebuild();
                 Err(PoolError::Panicked)
             }
         };
@@ -176,8 +223,14 @@ impl Executor {
         Ok(chunks.iter().map(done).collect())
     }
 
+    /// Takes a new workspace. What is under way in the old one is waited for there, and given up.
+    pub(crate) fn rebuild(&mut self) {
+        self.workspace = Workspace::new();
+        self.epoch += 1;
+    }
+
     /// Faces of a GPU are copied into memory that was used before (`face.rs`).
-    fn give_spare_faces(&mut self, n_frames: usize) {
+    pub(crate) fn give_spare_faces(&mut self, n_frames: usize) {
         if self.device != Device::Cpu {
             let spare = self.ledger.spare_faces.take(n_frames);
             self.workspace.give_faces(spare);
@@ -245,7 +298,7 @@ impl Executor {
     pub(crate) fn take_stock(&mut self, error: EngineError) -> PoolError {
         match error {
             EngineError::OutOfMemory { needed, free } => {
-                self.workspace = Workspace::new();
+                self.rebuild();
                 PoolError::OutOfMemory {
                     device: self.device,
                     needed,
@@ -263,7 +316,7 @@ impl Executor {
             }
             EngineError::DeviceFault { .. } => {
                 tracing::error!(worker = self.worker, %error, "the workspace is rebuilt");
-                self.workspace = Workspace::new();
+                self.rebuild();
                 PoolError::Engine(error)
             }
             error => PoolError::Engine(error),
@@ -315,7 +368,13 @@ impl Ceiling {
     }
 }
 
-fn n_frames(chunks: &[Chunk]) -> usize {
+/// Whether somebody still wants the faces of one of them.
+fn is_wanted(chunks: &[Chunk]) -> bool {
+    let now = Instant::now();
+    chunks.iter().any(|chunk| chunk.task.wants_compute(now))
+}
+
+pub(crate) fn n_frames(chunks: &[Chunk]) -> usize {
     chunks.iter().map(|chunk| chunk.frames.len()).sum()
 }
 

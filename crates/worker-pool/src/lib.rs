@@ -20,7 +20,8 @@
 //! - A worker belongs to one device, and runs only what was loaded for it. It has at most one batch that
 //!   runs and one that waits, so nothing queues unseen. Workers may join and leave while the pool runs
 //!   ([`WorkerPool::join_worker`], [`WorkerPool::leave_worker`]).
-//! - On a GPU, jobs of one model that wait at the same moment share a batch. What becomes of one, be it
+//! - On a GPU, the batch that waits is started behind the one that the device computes, where the engine can
+//!   (`overlap.rs`), and jobs of one model that wait at the same moment share a batch. What becomes of one, be it
 //!   cancelled, late or at fault, is not noticed by those that it shared with.
 //! - A worker that has been idle for a moment prepares the frames that its last job may be followed
 //!   by ([`FramesAhead`]), until there is a batch for it.
@@ -46,6 +47,7 @@ mod face;
 pub mod job;
 mod membership;
 mod order;
+mod overlap;
 pub mod pool;
 mod recovery;
 mod roster;

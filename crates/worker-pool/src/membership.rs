@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -86,6 +86,8 @@ impl Hiring {
                 arenas: Arenas::default(),
                 recovery,
                 spent: Duration::ZERO,
+                epoch: 0,
+                last_end: Instant::now(),
             };
             Worker::new(ends, notices, executor).run();
         })

@@ -9,6 +9,7 @@ pub(crate) mod fake;
 mod faults;
 mod joining;
 mod memory;
+mod overlapping;
 mod recovery;
 mod refusing;
 mod scaling;

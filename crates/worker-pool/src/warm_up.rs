@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lipsync_engine::{Generator, Workspace};
+use lipsync_engine::Generator;
 
 use crate::{PoolError, WorkerPool, execute::Executor};
 
@@ -145,7 +145,7 @@ impl Executor {
         match catch_unwind(warm_up) {
             Ok(result) => result.map_err(|error| self.take_stock(error)),
             Err(_) => {
-                self.workspace = Workspace::new();
+                self.rebuild();
                 Err(PoolError::Panicked)
             }
         }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use crossbeam_channel::{RecvError, SendError, Sender, TryRecvError, after, never, select};
-use lipsync_engine::Workspace;
 
 use crate::{
     PoolError,
@@ -15,6 +14,7 @@ use crate::{
     arenas::LOOK,
     dispatcher::Notice,
     execute::Executor,
+    overlap::Flight,
     recovery::lose,
     roster::LineEnds,
     task::{Batch, Chunk},
@@ -43,27 +43,58 @@ impl Worker {
     /// Runs until it is let go of and its batches are done.
     pub(crate) fn run(mut self) {
         while let Some(Batch { chunks }) = self.next_batch() {
-            // What a panic outside of a network takes with it ends its jobs when it is dropped. The worker
-            // stays: batches that wait for it would wait for ever, and with them the room that they take.
-            let mut outcomes = Vec::new();
-            self.survive(|worker| outcomes = worker.executor.run(chunks));
-            // Before the answers, so that whoever has one finds the room. The dispatcher may have ended
-            // already.
-            let _ = self.notices.send(Notice::Done {
-                worker: self.executor.worker,
-                took: std::mem::take(&mut self.executor.spent),
-            });
-            for (chunk, result) in outcomes {
-                match result {
-                    Ok(done) => {
-                        self.ahead = chunk.task.ahead();
-                        chunk.task.add(chunk.frames, done);
-                    }
-                    Err(error) => self.give_up(chunk, error),
-                }
+            let mut flight = Some(self.begin(chunks));
+            while let Some(mut first) = flight.take() {
+                flight = self.next_behind(&mut first);
+                self.land(first);
             }
-            self.executor.give_back(Instant::now());
         }
+    }
+
+    /// Takes a batch, and starts it where that needs no waiting.
+    fn begin(&mut self, chunks: Vec<Chunk>) -> Flight {
+        // What a panic outside of a network takes with it ends its jobs when it is dropped. The worker
+        // stays: batches that wait for it would wait for ever, and with them the room that they take.
+        let mut flight = Flight::default();
+        self.survive(|worker| flight = worker.executor.begin(chunks));
+        flight
+    }
+
+    /// The next batch, started behind one that is under way, if it comes before that one is done. An order to warm up
+    /// comes first: it would wait for as long as there are batches.
+    fn next_behind(&mut self, first: &mut Flight) -> Option<Flight> {
+        if !self.executor.is_under_way(first) {
+            return None;
+        }
+        let line = &self.line;
+        let stop = || !line.batches.is_empty() && line.warm_ups.is_empty();
+        if self.executor.wait(first, &stop) {
+            return None;
+        }
+        let Batch { chunks } = self.line.batches.try_recv().ok()?;
+        Some(self.begin(chunks))
+    }
+
+    /// Ends a batch, and answers.
+    fn land(&mut self, flight: Flight) {
+        let mut outcomes = Vec::new();
+        self.survive(|worker| outcomes = worker.executor.land(flight));
+        // Before the answers, so that whoever has one finds the room. The dispatcher may have ended
+        // already.
+        let _ = self.notices.send(Notice::Done {
+            worker: self.executor.worker,
+            took: std::mem::take(&mut self.executor.spent),
+        });
+        for (chunk, result) in outcomes {
+            match result {
+                Ok(done) => {
+                    self.ahead = chunk.task.ahead();
+                    chunk.task.add(chunk.frames, done);
+                }
+                Err(error) => self.give_up(chunk, error),
+            }
+        }
+        self.executor.give_back(Instant::now());
     }
 
     /// The next batch, or `None` when no more can come. While there is none, frames are prepared.
@@ -104,7 +135,7 @@ impl Worker {
     /// Does something after which, even if it panics, the worker is as good as new.
     fn survive(&mut self, act: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
-            self.executor.workspace = Workspace::new();
+            self.executor.rebuild();
         }
     }
 
@@ -129,7 +160,7 @@ impl Worker {
                     tracing::warn!(worker = self.executor.worker, %error, "no frames are prepared");
                     match error {
                         PoolError::Engine(error) => drop(self.executor.take_stock(error)),
-                        _ => self.executor.workspace = Workspace::new(),
+                        _ => self.executor.rebuild(),
                     }
                     return;
                 }

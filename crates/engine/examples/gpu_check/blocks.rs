@@ -43,6 +43,7 @@ pub fn compare(
                 keeps: true,
                 batch,
                 n_streams,
+                is_ahead: false,
             };
             let mut speed = run.measure(&subject, cuda, time)?;
             speed["blocks"] = json!(format!("{blocks:?}"));

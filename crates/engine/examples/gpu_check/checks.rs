@@ -9,7 +9,7 @@ use std::{
 use lipsync_engine::{CpuIsa, EngineError, Workspace, cuda::Cuda, load_generator};
 use serde_json::{Value, json};
 
-use crate::subject::Subject;
+use crate::subject::{Subject, run_ahead};
 
 /// Most that a face may differ from the f32 CPU engine's, as relative L2.
 const MAX_RELATIVE_L2: f64 = 1e-2;
@@ -43,7 +43,8 @@ pub fn numerics(subject: &Subject, cuda: &Arc<Cuda>) -> Result<Value, EngineErro
 }
 
 /// Whether frames are the same alone and in batches, with and without what is kept, on several streams
-/// at once, again and again for as long as `time`; `n` frames, or as many as there is memory for.
+/// at once, again and again for as long as `time`; `n` frames, or as many as there is memory for. Every second stream
+/// starts each batch behind the one before.
 pub fn equality(
     subject: &Subject,
     cuda: &Arc<Cuda>,
@@ -70,9 +71,14 @@ pub fn equality(
         for size in (1..=n).cycle().skip(stream * n / N_STREAMS) {
             for generator in [&alone, &kept] {
                 let mut all = vec![];
-                for frames in frames.chunks(size) {
-                    generator.infer(&mut workspace, frames, &mut faces)?;
-                    all.append(&mut faces);
+                let batches = frames.chunks(size);
+                if stream.is_multiple_of(2) {
+                    run_ahead(&**generator, &mut workspace, batches, &mut all)?;
+                } else {
+                    for frames in batches {
+                        generator.infer(&mut workspace, frames, &mut faces)?;
+                        all.append(&mut faces);
+                    }
                 }
                 n_compared += n;
                 n_different += all.iter().zip(&expected).filter(|(a, e)| a != e).count();

@@ -1,7 +1,7 @@
 //! Checks and measures the CUDA engine on a machine with a GPU; prints a JSON object a line.
 //!
 //! `gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking]
-//! [--carveout-all] [--short] [--cycles N,N...] [--parts P,P...] [NETWORK...]`, where a
+//! [--carveout-all] [--short] [--ahead] [--cycles N,N...] [--parts P,P...] [NETWORK...]`, where a
 //! network is an ONNX file or a name of `network_writer::variants`; by default the full-size ones. It needs no file, no
 //! Rust and no CUDA toolkit where it runs: build it anywhere (`cargo build --release -p lipsync-engine --example
 //! gpu_check`) and carry it over. `--fake` runs the same on a made-up device, to try the program itself.
@@ -11,7 +11,7 @@
 //! `--unfused` lets all other parts run the latter. A line is printed as soon as something is known, so that what is known stays where the rest fails.
 //!
 //! To compare: `--ptx` runs other kernels than the embedded, `--spin-us` changes how long a wait spins, `--blocking`
-//! leaves waits to the driver, `--carveout-all` gives every kernel the largest shared memory.
+//! leaves waits to the driver, `--carveout-all` gives every kernel the largest shared memory. `--ahead` starts each batch behind the one before.
 //!
 //! `gpu_check --traffic [NETWORK...]` needs no device: how many bytes of a device's memory a frame touches, both ways.
 //! Nor does `gpu_check --listing [--unfused] [NETWORK...]`: what is started for a batch of 16, which `tools/cuda-kernels/count.py` reads.
@@ -82,6 +82,8 @@ struct Options {
     is_quick: bool,
     /// The main speeds only.
     is_short: bool,
+    /// Batches are started one behind the other.
+    is_ahead: bool,
     is_fake: bool,
     is_traffic: bool,
     is_listing: bool,
@@ -100,6 +102,7 @@ impl Options {
             time: Duration::from_secs(1),
             is_quick: false,
             is_short: false,
+            is_ahead: false,
             is_fake: false,
             is_traffic: false,
             is_listing: false,
@@ -117,6 +120,7 @@ impl Options {
                     options.time = Duration::try_from_secs_f64(args.next()?.parse().ok()?).ok()?;
                 }
                 "--short" => options.is_short = true,
+                "--ahead" => options.is_ahead = true,
                 "--quick" => options.is_quick = true,
                 "--fake" => options.is_fake = true,
                 "--ptx" => options.how.ptx = Some(fs::read_to_string(args.next()?).ok()?),
@@ -176,7 +180,7 @@ impl Options {
 fn main() -> ExitCode {
     let Some(options) = Options::parse() else {
         eprintln!(
-            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking] [--carveout-all] [--short] [--cycles N,N...] [--traffic] [--listing] [--parts {}] [NETWORK...]",
+            "usage: gpu_check [--device N] [--seconds S] [--quick] [--fake] [--unfused] [--ptx FILE] [--spin-us N] [--blocking] [--carveout-all] [--short] [--ahead] [--cycles N,N...] [--traffic] [--listing] [--parts {}] [NETWORK...]",
             PARTS.join(",")
         );
         return ExitCode::from(2);
@@ -259,6 +263,7 @@ fn check(
                 keeps,
                 batch,
                 n_streams,
+                is_ahead: options.is_ahead,
             };
             add("speed", run.measure_or_say(subject, cuda, options.time));
         }

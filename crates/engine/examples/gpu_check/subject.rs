@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use lipsync_core::SplitMix64;
 use lipsync_engine::{
-    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache,
+    CpuIsa, EngineError, FaceInput, Generator, LoadOptions, VisualCache, Workspace,
     cuda::{Blocks, Cuda, Footprint},
     load_generator,
     network_writer::variants::write_variant,
@@ -92,6 +92,34 @@ impl Subject {
         };
         load_generator(&self.onnx, options)
     }
+}
+
+/// Runs batches, each started behind the one before, as a server's workers do; `faces` gets those of all.
+pub fn run_ahead<'a>(
+    generator: &dyn Generator,
+    workspace: &mut Workspace,
+    batches: impl Iterator<Item = &'a [FaceInput<'a>]>,
+    faces: &mut Vec<Vec<u8>>,
+) -> Result<(), EngineError> {
+    let mut before = None;
+    let mut of_one = vec![];
+    for frames in batches {
+        let next = generator.begin(workspace, frames)?;
+        if let Some(ticket) = before {
+            generator.finish(workspace, ticket, &mut of_one)?;
+            faces.append(&mut of_one);
+        }
+        if next.is_none() {
+            generator.infer(workspace, frames, &mut of_one)?;
+            faces.append(&mut of_one);
+        }
+        before = next;
+    }
+    if let Some(ticket) = before {
+        generator.finish(workspace, ticket, &mut of_one)?;
+        faces.append(&mut of_one);
+    }
+    Ok(())
 }
 
 /// The file of a network, or one that is written for the name.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Cuda,
-    driver::{Allocation, Stream},
+    driver::{Allocation, Set, Stream},
     program::{Blocks, Phase},
     stage::Stage,
 };
@@ -61,17 +61,18 @@ pub fn take_apart(
         stage.audio.n_bytes,
         stage.faces.n_bytes,
     ];
-    stream.staging(copied.iter().sum())?;
+    stream.staging(Set::First, copied.iter().sum())?;
     let captured = stream.capture(&launches)?;
     stream.prepare(&captured)?;
     let copy = |stream: &mut dyn Stream, is_up: bool| -> Result<(), EngineError> {
         let [table, audio, faces] = copied;
         if is_up {
             // The table's own bytes are not in the staging memory: zeros would point nowhere.
-            return stream.upload(table..table + audio, stage.audio.address);
+            let from = (Set::First, table..table + audio);
+            return stream.upload(from, stage.audio.address);
         }
         let start = table + audio;
-        stream.download(stage.faces.address, start..start + faces)
+        stream.download(stage.faces.address, (Set::First, start..start + faces))
     };
     let empty_wait = median(n_runs, || stream.synchronize())?;
     let replay = median(n_runs, || {

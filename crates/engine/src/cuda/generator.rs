@@ -12,13 +12,14 @@ use super::{
     bucket::{BUCKETS, bucket_of},
     driver::{Allocation, held_bytes},
     entries::{Entry, EntryPool},
+    flight::{Hold, Source},
     program::{Phase, Program},
     worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for, captured_bytes_for},
 };
 use crate::{
-    Device, EngineError, FaceInput, Generator, LoadOptions, VisualCacheStats, Workspace,
+    Device, EngineError, FaceInput, Generator, LoadOptions, Ticket, VisualCacheStats, Workspace,
     contract::{GeneratorGraph, check_length},
-    visual_cache::{Claim, Found, Shelf},
+    visual_cache::{Found, Shelf},
 };
 
 /// Tells generators apart, also from those that are gone.
@@ -32,7 +33,7 @@ pub(crate) struct CudaGenerator {
     cuda: Arc<Cuda>,
     program: Arc<Program>,
     macs: u64,
-    weights: Allocation,
+    weights: Arc<Allocation>,
     entries: Arc<EntryPool>,
     /// Where entries are kept, if they are.
     shelf: Option<Shelf>,
@@ -40,16 +41,6 @@ pub(crate) struct CudaGenerator {
     largest: usize,
     /// What its captured launches take, on all workers.
     captured_bytes: u64,
-}
-
-/// A frame's entry, as a batch finds it.
-enum Source<'a> {
-    /// Kept from before.
-    Kept(Arc<Entry>),
-    /// To be made and kept.
-    Fresh(Entry, Claim<'a>),
-    /// To be made for this batch alone.
-    Spare,
 }
 
 impl CudaGenerator {
@@ -80,7 +71,7 @@ impl CudaGenerator {
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
             program: Arc::new(program),
             macs,
-            weights,
+            weights: Arc::new(weights),
             largest,
             captured_bytes,
         }))
@@ -95,7 +86,7 @@ impl CudaGenerator {
         }
     }
 
-    fn find(&self, frame: Option<u32>) -> Source<'_> {
+    fn find(&self, frame: Option<u32>) -> Source {
         let (Some(shelf), Some(frame)) = (&self.shelf, frame) else {
             return Source::Spare;
         };
@@ -120,7 +111,10 @@ impl CudaGenerator {
     ) -> Result<(), EngineError> {
         let mut memory = workspace.take_faces();
         let worker = workspace.on(&self.cuda)?;
-        let done = self.infer_on(worker, frames, (faces, &mut memory));
+        worker.settle();
+        let done = self
+            .begin_on(worker, frames)
+            .and_then(|ticket| self.finish_on(worker, ticket, (faces, &mut memory)));
         if let Err(EngineError::OutOfMemory { .. }) = done {
             worker.release();
             self.entries.release_empty();
@@ -129,19 +123,19 @@ impl CudaGenerator {
         done
     }
 
-    fn infer_on(
+    /// Starts at most as many frames as the largest bucket has.
+    fn begin_on(
         &self,
         worker: &mut Worker,
         frames: &[FaceInput<'_>],
-        (faces, memory): (&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
-    ) -> Result<(), EngineError> {
-        let found: Vec<Source<'_>> = frames.iter().map(|frame| self.find(frame.frame)).collect();
-        let is_spare = |found: &&Source<'_>| matches!(found, Source::Spare);
-        let n_spare = found.iter().filter(is_spare).count();
+    ) -> Result<Ticket, EngineError> {
+        let sources: Vec<Source> = frames.iter().map(|frame| self.find(frame.frame)).collect();
+        let is_spare = |found: &&Source| matches!(found, Source::Spare);
+        let n_spare = sources.iter().filter(is_spare).count();
         let mut spare = worker.spare_entries(self.program.entry_bytes, n_spare)?;
         let batch: Vec<Work<'_>> = frames
             .iter()
-            .zip(&found)
+            .zip(&sources)
             .map(|(frame, found)| {
                 let (entry, is_kept) = match found {
                     Source::Kept(entry) => (entry.address(), true),
@@ -155,7 +149,22 @@ impl CudaGenerator {
                 }
             })
             .collect();
-        let bytes = worker.run(self.loaded(), &batch)?;
+        let hold = Hold {
+            sources,
+            _weights: Arc::clone(&self.weights),
+            _token: Arc::clone(&self.token),
+        };
+        worker.begin(self.loaded(), &batch, hold)
+    }
+
+    /// Waits for a batch, copies its faces and keeps what it has made.
+    fn finish_on(
+        &self,
+        worker: &mut Worker,
+        ticket: Ticket,
+        (faces, memory): (&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
+    ) -> Result<(), EngineError> {
+        let (hold, bytes) = worker.land(ticket)?;
         let regions = bytes.chunks_exact(self.program.geometry.region_bytes());
         faces.extend(regions.map(|region| {
             let mut face = memory.pop().unwrap_or_default();
@@ -163,10 +172,18 @@ impl CudaGenerator {
             face.extend_from_slice(region);
             face
         }));
-        for found in found {
+        for found in hold.sources {
             if let Source::Fresh(entry, claim) = found {
                 claim.fill(Arc::new(entry));
             }
+        }
+        Ok(())
+    }
+
+    fn check(&self, frames: &[FaceInput<'_>]) -> Result<(), EngineError> {
+        for frame in frames {
+            check_length("crop", self.program.geometry.crop_bytes(), frame.crop.len())?;
+            check_length("audio", self.program.audio.len(), frame.audio.len())?;
         }
         Ok(())
     }
@@ -200,8 +217,11 @@ impl Generator for CudaGenerator {
 
     fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
         let worker = workspace.on(&self.cuda)?;
+        worker.settle();
         let largest = bucket_of(max_batch).min(self.largest);
         worker.reserve(&self.program, largest)?;
+        // Frames whose entries another worker is making need some of their own, whatever the cache holds.
+        let _ = worker.spare_entries(self.program.entry_bytes, largest)?;
         worker.capture_again()?;
         worker.reserve_staging(&self.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
@@ -219,13 +239,46 @@ impl Generator for CudaGenerator {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         faces.clear();
-        for frame in frames {
-            check_length("crop", self.program.geometry.crop_bytes(), frame.crop.len())?;
-            check_length("audio", self.program.audio.len(), frame.audio.len())?;
-        }
+        self.check(frames)?;
         frames
             .chunks(self.largest)
             .try_for_each(|frames| self.infer_batch(workspace, frames, faces))
+    }
+
+    fn begin(
+        &self,
+        workspace: &mut Workspace,
+        frames: &[FaceInput<'_>],
+    ) -> Result<Option<Ticket>, EngineError> {
+        self.check(frames)?;
+        let worker = workspace.on(&self.cuda)?;
+        if frames.is_empty() || frames.len() > self.largest || !worker.has_room() {
+            return Ok(None);
+        }
+        self.begin_on(worker, frames).map(Some)
+    }
+
+    fn wait(
+        &self,
+        workspace: &mut Workspace,
+        ticket: Ticket,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool, EngineError> {
+        workspace.on(&self.cuda)?.wait(ticket, stop)
+    }
+
+    fn finish(
+        &self,
+        workspace: &mut Workspace,
+        ticket: Ticket,
+        faces: &mut Vec<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        faces.clear();
+        let mut memory = workspace.take_faces();
+        let worker = workspace.on(&self.cuda)?;
+        let done = self.finish_on(worker, ticket, (faces, &mut memory));
+        workspace.give_faces(memory);
+        done
     }
 
     fn prepare(
@@ -254,7 +307,9 @@ impl Generator for CudaGenerator {
             crop: Some(&crop),
             audio: &[],
         };
-        workspace.on(&self.cuda)?.prepare(self.loaded(), work)?;
+        let worker = workspace.on(&self.cuda)?;
+        worker.settle();
+        worker.prepare(self.loaded(), work)?;
         shelf.count_prepared();
         claim.fill(Arc::new(entry));
         Ok(())

@@ -16,6 +16,7 @@ mod context;
 mod devices;
 mod driver;
 mod entries;
+mod flight;
 mod footprint;
 mod generator;
 mod half;

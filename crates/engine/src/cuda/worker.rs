@@ -1,7 +1,7 @@
 //! What one worker thread has on a device: a stream, memory, captured launches.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::Range,
     sync::{Arc, Weak},
 };
@@ -9,7 +9,8 @@ use std::{
 use super::{
     Cuda,
     bucket::{BUCKETS, bucket_of},
-    driver::{Allocation, Captured, Stream, captured_bytes, held_bytes},
+    driver::{Allocation, Captured, Set, Stream, captured_bytes, held_bytes},
+    flight::Flight,
     program::{Bases, Phase, Program},
 };
 use crate::EngineError;
@@ -29,7 +30,10 @@ pub(crate) struct Worker {
     sizes: Sizes,
     /// Entries of frames that are not kept.
     spare: Option<Allocation>,
-    stream: Box<dyn Stream>,
+    pub(super) stream: Box<dyn Stream>,
+    /// Batches that were started and whose faces nobody has taken, the oldest first (`flight.rs`).
+    pub(super) flights: VecDeque<Flight>,
+    pub(super) n_begun: u64,
 }
 
 /// A generator's captured launches, for as long as it lives.
@@ -119,6 +123,8 @@ impl Worker {
             memory: None,
             sizes: Sizes::default(),
             spare: None,
+            flights: VecDeque::new(),
+            n_begun: 0,
         })
     }
 
@@ -139,6 +145,7 @@ impl Worker {
         if self.memory.is_some() && sizes == self.sizes {
             return Ok(());
         }
+        self.hold_still()?;
         // Captured launches hold addresses of the memory, which goes before the larger one comes.
         self.forget_addresses();
         self.memory = None;
@@ -182,8 +189,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Pins the host memory that a batch of so many frames goes through, crops included, so that the first
-    /// large batch need not.
+    /// Pins the host memory that a batch of so many frames goes through, crops included, and as much for the one behind
+    /// it, so that the first large batches need not.
     pub fn reserve_staging(&mut self, program: &Program, bucket: usize) -> Result<(), EngineError> {
         let work = Work {
             entry: 0,
@@ -191,7 +198,10 @@ impl Worker {
             audio: &[],
         };
         let layout = Layout::new(program, &vec![work; bucket], true);
-        self.stream.staging(layout.end).map(|_| ())
+        for set in [Set::First, Set::Second] {
+            self.stream.staging(set, layout.end)?;
+        }
+        Ok(())
     }
 
     /// Gives all device memory back, so that a smaller batch finds room.
@@ -215,6 +225,7 @@ impl Worker {
             .is_none_or(|spare| spare.n_bytes < n_bytes)
             && n > 0
         {
+            self.hold_still()?;
             self.spare = None;
             self.spare = Some(Allocation::new(self.cuda.driver(), n_bytes)?);
         }
@@ -263,40 +274,22 @@ impl Worker {
         }
     }
 
-    /// Runs a batch, makes the entries that have a crop on the way, and waits; the faces, one after the
-    /// other.
-    pub fn run(&mut self, loaded: Loaded<'_>, batch: &[Work<'_>]) -> Result<&[u8], EngineError> {
-        let layout = Layout::new(loaded.program, batch, true);
-        let faces = layout.faces.clone();
-        self.start_and_wait(loaded, batch, &layout)?;
-        Ok(&self.stream.staging(0)?[faces])
-    }
-
-    /// Makes an entry and waits.
+    /// Makes an entry and waits. No batch may be under way.
     pub fn prepare(&mut self, loaded: Loaded<'_>, work: Work<'_>) -> Result<(), EngineError> {
         let batch = [work];
         let layout = Layout::new(loaded.program, &batch, false);
-        self.start_and_wait(loaded, &batch, &layout)
-    }
-
-    fn start_and_wait(
-        &mut self,
-        loaded: Loaded<'_>,
-        batch: &[Work<'_>],
-        layout: &Layout,
-    ) -> Result<(), EngineError> {
-        let started = self.start(loaded, batch, layout);
+        let started = self.start(loaded, &batch, (&layout, Set::First));
         // What was started before a failure must not outlive what it reads and writes.
         let waited = self.stream.synchronize();
         started.and(waited)
     }
 
     /// Starts everything that a batch needs.
-    fn start(
+    pub(super) fn start(
         &mut self,
         loaded: Loaded<'_>,
         batch: &[Work<'_>],
-        layout: &Layout,
+        (layout, set): (&Layout, Set),
     ) -> Result<(), EngineError> {
         let n_missing = layout.crops.len();
         let buckets = [n_missing, batch.len()].map(bucket_of);
@@ -307,21 +300,25 @@ impl Worker {
         if layout.wants_faces() {
             self.capture(loaded, (Phase::Frame, buckets[1]))?;
         }
-        layout.fill(batch, self.stream.staging(layout.end)?);
+        layout.fill(batch, self.stream.staging(set, layout.end)?);
         let bases = self.bases(loaded);
         let missing = batch.iter().filter(|work| work.crop.is_some());
         for (crop, work) in layout.crops.iter().zip(missing) {
-            self.stream.upload(crop.clone(), work.entry)?;
+            self.stream.upload((set, crop.clone()), work.entry)?;
         }
         if n_missing > 0 && loaded.program.has(Phase::Visual) {
-            self.stream.upload(layout.missing.clone(), bases.table)?;
+            let table = (set, layout.missing.clone());
+            self.stream.upload(table, bases.table)?;
             self.replay(loaded, (Phase::Visual, buckets[0]))?;
         }
         if layout.wants_faces() {
-            self.stream.upload(layout.entries.clone(), bases.table)?;
-            self.stream.upload(layout.audio.clone(), bases.audio)?;
+            let table = (set, layout.entries.clone());
+            self.stream.upload(table, bases.table)?;
+            let audio = (set, layout.audio.clone());
+            self.stream.upload(audio, bases.audio)?;
             self.replay(loaded, (Phase::Frame, buckets[1]))?;
-            self.stream.download(bases.faces, layout.faces.clone())?;
+            let faces = (set, layout.faces.clone());
+            self.stream.download(bases.faces, faces)?;
         }
         Ok(())
     }
@@ -344,19 +341,19 @@ impl Drop for Worker {
 
 /// Where the parts of a batch are in the staging memory.
 #[derive(Debug)]
-struct Layout {
+pub(super) struct Layout {
     /// Table of the entries to make.
     missing: Range<usize>,
     /// Table of all entries.
     entries: Range<usize>,
     audio: Range<usize>,
     crops: Vec<Range<usize>>,
-    faces: Range<usize>,
+    pub(super) faces: Range<usize>,
     end: usize,
 }
 
 impl Layout {
-    fn new(program: &Program, batch: &[Work<'_>], wants_faces: bool) -> Self {
+    pub(super) fn new(program: &Program, batch: &[Work<'_>], wants_faces: bool) -> Self {
         let mut end = 0;
         let mut add = |n_bytes: usize| {
             let start = end;

@@ -7,6 +7,7 @@
 )]
 
 mod memory;
+mod overlap;
 
 use std::sync::Arc;
 

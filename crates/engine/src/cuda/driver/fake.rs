@@ -12,7 +12,7 @@ use std::{
 use lipsync_core::sync::lock;
 
 use super::{
-    Captured, DeviceOptions, Driver, Stream, captured_bytes, held_bytes, patience::RealClock,
+    Captured, DeviceOptions, Driver, Set, Stream, captured_bytes, held_bytes, patience::RealClock,
 };
 use crate::{
     Device, EngineError,
@@ -227,7 +227,8 @@ impl Driver for FakeDevice {
     fn stream(self: Arc<Self>) -> Result<Box<dyn Stream>, EngineError> {
         Ok(Box::new(FakeStream {
             device: Self::clone(&self),
-            staging: vec![],
+            staging: [vec![], vec![]],
+            marks: [None; 2],
             started: vec![],
         }))
     }
@@ -236,8 +237,8 @@ impl Driver for FakeDevice {
 /// Work that was started and not waited for.
 #[derive(Debug)]
 enum Work {
-    Upload(Range<usize>, u64),
-    Download(u64, Range<usize>),
+    Upload(Set, Range<usize>, u64),
+    Download(u64, Set, Range<usize>),
     Launch(Launch),
 }
 
@@ -263,57 +264,97 @@ impl Drop for Recorded {
 #[derive(Debug)]
 struct FakeStream {
     device: FakeDevice,
-    staging: Vec<u8>,
+    staging: [Vec<u8>; 2],
+    /// How much of `started` is before the mark of a set.
+    marks: [Option<usize>; 2],
     started: Vec<Work>,
 }
 
 impl FakeStream {
     fn run(&mut self, work: &Work, memory: &mut Memory) -> Result<(), BadAddress> {
         match work {
-            Work::Upload(from, to) => {
-                let bytes = &self.staging[from.clone()];
+            Work::Upload(set, from, to) => {
+                let bytes = &self.staging[*set as usize][from.clone()];
                 memory.bytes_mut(*to, bytes.len())?.copy_from_slice(bytes);
             }
-            Work::Download(from, to) => {
+            Work::Download(from, set, to) => {
                 let bytes = memory.bytes(*from, to.len())?;
-                self.staging[to.clone()].copy_from_slice(bytes);
+                self.staging[*set as usize][to.clone()].copy_from_slice(bytes);
             }
             Work::Launch(launch) => twin::run(launch, memory)?,
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), EngineError> {
+    /// Runs the first so many works.
+    fn finish(&mut self, n: usize) -> Result<(), EngineError> {
         let device = self.device.clone();
         let mut state = device.lock();
-        for work in std::mem::take(&mut self.started) {
+        let n = n.min(self.started.len());
+        for mark in self.marks.iter_mut().flatten() {
+            *mark = mark.saturating_sub(n);
+        }
+        for work in self.started.drain(..n).collect::<Vec<_>>() {
             if let Err(bad) = self.run(&work, &mut state.memory) {
                 return Err(device.illegal(&mut state, bad));
             }
         }
         Ok(())
     }
+
+    /// Counts a wait, which may fail; then nothing that was started is done any more.
+    fn begin_wait(&mut self) -> Result<(), EngineError> {
+        let begun = self.device.begin(Call::Synchronize, 0).map(drop);
+        if begun.is_err() {
+            self.started.clear();
+            self.marks = [None; 2];
+        }
+        begun
+    }
 }
 
 impl Stream for FakeStream {
-    fn staging(&mut self, n_bytes: usize) -> Result<&mut [u8], EngineError> {
-        self.finish()?;
-        if self.staging.len() < n_bytes {
-            self.staging.resize(n_bytes, 0);
+    fn staging(&mut self, set: Set, n_bytes: usize) -> Result<&mut [u8], EngineError> {
+        let is_of = |work: &Work| matches!(work, Work::Upload(of, ..) | Work::Download(_, of, _) if *of == set);
+        if let Some(last) = self.started.iter().rposition(is_of) {
+            self.begin_wait()?;
+            self.finish(last + 1)?;
         }
-        Ok(&mut self.staging)
+        let staging = &mut self.staging[set as usize];
+        if staging.len() < n_bytes {
+            staging.resize(n_bytes, 0);
+        }
+        Ok(staging)
     }
 
-    fn upload(&mut self, from: Range<usize>, to: u64) -> Result<(), EngineError> {
+    fn upload(&mut self, (set, from): (Set, Range<usize>), to: u64) -> Result<(), EngineError> {
         drop(self.device.begin(Call::Copy, 0)?);
-        self.started.push(Work::Upload(from, to));
+        self.marks[set as usize] = None;
+        self.started.push(Work::Upload(set, from, to));
         Ok(())
     }
 
-    fn download(&mut self, from: u64, to: Range<usize>) -> Result<(), EngineError> {
+    fn download(&mut self, from: u64, (set, to): (Set, Range<usize>)) -> Result<(), EngineError> {
         drop(self.device.begin(Call::Copy, 0)?);
-        self.started.push(Work::Download(from, to));
+        self.marks[set as usize] = None;
+        self.started.push(Work::Download(from, set, to));
         Ok(())
+    }
+
+    fn mark(&mut self, set: Set) -> Result<(), EngineError> {
+        self.marks[set as usize] = Some(self.started.len());
+        Ok(())
+    }
+
+    fn wait(&mut self, set: Set, stop: &dyn Fn() -> bool) -> Result<bool, EngineError> {
+        // Nothing is done before somebody waits to the end, so a wait can always be stopped.
+        if stop() {
+            return Ok(false);
+        }
+        let mark = self.marks[set as usize].take();
+        self.begin_wait()?;
+        self.finish(mark.unwrap_or(usize::MAX))?;
+        Ok(true)
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {
@@ -350,13 +391,8 @@ impl Stream for FakeStream {
     }
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
-        match self.device.begin(Call::Synchronize, 0) {
-            Ok(state) => drop(state),
-            Err(error) => {
-                self.started.clear();
-                return Err(error);
-            }
-        }
-        self.finish()
+        self.begin_wait()?;
+        self.marks = [None; 2];
+        self.finish(usize::MAX)
     }
 }

@@ -60,16 +60,39 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     fn stream(self: Arc<Self>) -> Result<Box<dyn Stream>, EngineError>;
 }
 
+/// Which of a stream's two staging memories: while one batch computes, the next is filled into the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    First,
+    Second,
+}
+
+impl Set {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
 /// A CUDA stream: work that is done in order, beside that of other streams. One thread's.
 pub(crate) trait Stream: fmt::Debug + Send {
-    /// Host memory that copies go through, at least so long; waits for copies that are under way.
-    fn staging(&mut self, n_bytes: usize) -> Result<&mut [u8], EngineError>;
+    /// Host memory that copies go through, at least so long; waits for copies that are under way there.
+    fn staging(&mut self, set: Set, n_bytes: usize) -> Result<&mut [u8], EngineError>;
 
-    /// Copies a range of the staging memory to the device.
-    fn upload(&mut self, from: Range<usize>, to: u64) -> Result<(), EngineError>;
+    /// Copies a range of a staging memory to the device.
+    fn upload(&mut self, from: (Set, Range<usize>), to: u64) -> Result<(), EngineError>;
 
-    /// Copies from the device to a range of the staging memory.
-    fn download(&mut self, from: u64, to: Range<usize>) -> Result<(), EngineError>;
+    /// Copies from the device to a range of a staging memory.
+    fn download(&mut self, from: u64, to: (Set, Range<usize>)) -> Result<(), EngineError>;
+
+    /// Takes what was started so far for what [`wait`](Self::wait) waits for.
+    fn mark(&mut self, set: Set) -> Result<(), EngineError>;
+
+    /// Waits until all is done that was started before the mark, but no longer than until `stop` says so: `false`. A
+    /// device that takes longer than [`DeviceOptions::hang_limit`] is lost. Without a mark, waits for everything.
+    fn wait(&mut self, set: Set, stop: &dyn Fn() -> bool) -> Result<bool, EngineError>;
 
     /// Starts a kernel.
     fn launch(&mut self, launch: &Launch) -> Result<(), EngineError>;
@@ -83,8 +106,7 @@ pub(crate) trait Stream: fmt::Debug + Send {
     /// Starts what was captured.
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError>;
 
-    /// Waits until all that was started is done; a device that takes longer than
-    /// [`DeviceOptions::hang_limit`] is lost.
+    /// Waits until all that was started is done; a device that takes longer is lost.
     fn synchronize(&mut self) -> Result<(), EngineError>;
 }
 

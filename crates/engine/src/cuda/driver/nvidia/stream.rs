@@ -1,7 +1,7 @@
 //! A CUDA stream with its pinned staging memory, and captured graphs.
 #![expect(unsafe_code, reason = "calls into the CUDA driver")]
 
-use std::{ffi::c_void, ops::Range, ptr, slice, sync::Arc};
+use std::{cell::Cell, ffi::c_void, ops::Range, ptr, slice, sync::Arc};
 
 use cudarc::driver::{
     DriverError,
@@ -13,7 +13,7 @@ use super::Nvidia;
 use crate::{
     EngineError,
     cuda::{
-        driver::{Captured, Stream, patience::RealClock},
+        driver::{Captured, Set, Stream, patience::RealClock},
         launch::Launch,
     },
 };
@@ -23,14 +23,39 @@ use crate::{
 pub(super) struct NvidiaStream {
     driver: Arc<Nvidia>,
     stream: sys::CUstream,
-    /// Pinned host memory, initialised; null where there is none.
-    staging: *mut u8,
-    staging_bytes: usize,
-    /// Whether a copy may be reading or writing the staging memory.
-    is_copying: bool,
+    staging: [Staging; 2],
 }
 
-// SAFETY: handles and a pointer to memory that only this has; the driver's functions may be called from
+/// One of a stream's staging memories.
+#[derive(Debug)]
+struct Staging {
+    /// Pinned host memory, initialised; null where there is none.
+    memory: *mut u8,
+    n_bytes: usize,
+    /// Whether a copy may be reading or writing it.
+    is_copying: bool,
+    /// Recorded behind what is to be waited for; null until one is needed.
+    mark: sys::CUevent,
+    is_marked: bool,
+}
+
+impl Staging {
+    const NONE: Self = Self {
+        memory: ptr::null_mut(),
+        n_bytes: 0,
+        is_copying: false,
+        mark: ptr::null_mut(),
+        is_marked: false,
+    };
+
+    /// Everything in it is done.
+    fn rest(&mut self) {
+        self.is_copying = false;
+        self.is_marked = false;
+    }
+}
+
+// SAFETY: handles and pointers to memory that only this has; the driver's functions may be called from
 // any thread once the context is current there, which `bind` sees to.
 unsafe impl Send for NvidiaStream {}
 
@@ -52,9 +77,7 @@ impl NvidiaStream {
         Ok(Self {
             driver,
             stream,
-            staging: ptr::null_mut(),
-            staging_bytes: 0,
-            is_copying: false,
+            staging: [Staging::NONE; 2],
         })
     }
 
@@ -69,7 +92,7 @@ impl NvidiaStream {
     }
 
     /// Waits; false where that took too long.
-    fn wait(&self) -> Result<bool, DriverError> {
+    fn wait_for_all(&self) -> Result<bool, DriverError> {
         let options = self.driver.options();
         if options.is_blocking {
             // SAFETY: the stream exists.
@@ -80,26 +103,40 @@ impl NvidiaStream {
             .wait(&RealClock::start(), || self.is_done())
     }
 
-    fn free_staging(&mut self) {
-        // A device that hangs may still write there.
-        if !self.staging.is_null() && self.driver.bind().is_ok() {
-            // SAFETY: the pointer is that of `malloc_host`, and is forgotten below.
-            let _ = unsafe { result::free_host(self.staging.cast::<c_void>()) };
+    /// Whether all is done that was started before a mark.
+    fn has_passed(mark: sys::CUevent) -> Result<bool, DriverError> {
+        // SAFETY: the event exists, and was recorded.
+        match unsafe { sys::cuEventQuery(mark) } {
+            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            state => state.result().map(|()| true),
         }
-        self.staging = ptr::null_mut();
-        self.staging_bytes = 0;
     }
 
-    /// Checks a range of the staging memory; where it starts.
-    fn staged(&self, range: &Range<usize>) -> Result<*mut u8, EngineError> {
-        if range.start > range.end || range.end > self.staging_bytes {
+    fn free_staging(&mut self, set: Set) {
+        let staging = &mut self.staging[set as usize];
+        // A device that hangs may still write there.
+        if !staging.memory.is_null() && self.driver.bind().is_ok() {
+            // SAFETY: the pointer is that of `malloc_host`, and is forgotten below.
+            let _ = unsafe { result::free_host(staging.memory.cast::<c_void>()) };
+        }
+        staging.memory = ptr::null_mut();
+        staging.n_bytes = 0;
+    }
+
+    /// Checks a range of a staging memory, which a copy is about to use; where it starts.
+    fn staged(&mut self, set: Set, range: &Range<usize>) -> Result<*mut u8, EngineError> {
+        let staging = &mut self.staging[set as usize];
+        if range.start > range.end || range.end > staging.n_bytes {
             return Err(EngineError::Input {
                 what: "staging memory",
                 expected: range.end,
-                actual: self.staging_bytes,
+                actual: staging.n_bytes,
             });
         }
-        Ok(self.staging.wrapping_add(range.start))
+        staging.is_copying = true;
+        // A mark that was made before does not speak of this copy.
+        staging.is_marked = false;
+        Ok(staging.memory.wrapping_add(range.start))
     }
 
     fn start(&self, launch: &Launch) -> Result<(), EngineError> {
@@ -146,49 +183,103 @@ impl NvidiaStream {
 }
 
 impl Stream for NvidiaStream {
-    fn staging(&mut self, n_bytes: usize) -> Result<&mut [u8], EngineError> {
-        if self.is_copying {
-            self.synchronize()?;
+    fn staging(&mut self, set: Set, n_bytes: usize) -> Result<&mut [u8], EngineError> {
+        if self.staging[set as usize].is_copying {
+            self.wait(set, &|| false)?;
         }
-        if self.staging_bytes < n_bytes {
+        if self.staging[set as usize].n_bytes < n_bytes {
             self.driver.bind()?;
-            self.free_staging();
+            self.free_staging(set);
             // SAFETY: initialised below, before anything reads it.
             let pinned = unsafe { result::malloc_host(n_bytes, 0) }
                 .map_err(|error| self.driver.failed_to_get(n_bytes as u64, error))?;
-            self.staging = pinned.cast::<u8>();
+            let staging = &mut self.staging[set as usize];
+            staging.memory = pinned.cast::<u8>();
             // SAFETY: the memory has so many bytes and is nobody else's.
-            unsafe { ptr::write_bytes(self.staging, 0, n_bytes) };
-            self.staging_bytes = n_bytes;
+            unsafe { ptr::write_bytes(staging.memory, 0, n_bytes) };
+            staging.n_bytes = n_bytes;
         }
-        if self.staging.is_null() {
+        let staging = &self.staging[set as usize];
+        if staging.memory.is_null() {
             return Ok(&mut []);
         }
-        // SAFETY: `staging_bytes` initialised bytes, only reachable through `self`, and no copy is under way.
-        Ok(unsafe { slice::from_raw_parts_mut(self.staging, self.staging_bytes) })
+        // SAFETY: `n_bytes` initialised bytes, only reachable through `self`, and no copy is under way there: copies
+        // of the other set have memory of their own.
+        Ok(unsafe { slice::from_raw_parts_mut(staging.memory, staging.n_bytes) })
     }
 
-    fn upload(&mut self, from: Range<usize>, to: u64) -> Result<(), EngineError> {
-        let start = self.staged(&from)?;
+    fn upload(&mut self, (set, from): (Set, Range<usize>), to: u64) -> Result<(), EngineError> {
+        let start = self.staged(set, &from)?;
         self.driver.bind()?;
-        self.is_copying = true;
         // SAFETY: the range lies in the staging memory, as `staged` checked.
         let bytes = unsafe { slice::from_raw_parts(start, from.len()) };
-        // SAFETY: the bytes neither move nor change before the stream is waited for: `staging` sees to it.
+        // SAFETY: the bytes neither move nor change before the copy is waited for: `staging` sees to it.
         unsafe { result::memcpy_htod_async(to, bytes, self.stream) }
             .map_err(|error| self.driver.failed(error))
     }
 
-    fn download(&mut self, from: u64, to: Range<usize>) -> Result<(), EngineError> {
-        let start = self.staged(&to)?;
+    fn download(&mut self, from: u64, (set, to): (Set, Range<usize>)) -> Result<(), EngineError> {
+        let start = self.staged(set, &to)?;
         self.driver.bind()?;
-        self.is_copying = true;
         // SAFETY: the range lies in the staging memory, as `staged` checked, and no reference to it is
         // held: `staging` borrows `self`.
         let bytes = unsafe { slice::from_raw_parts_mut(start, to.len()) };
-        // SAFETY: nothing looks at the bytes before the stream is waited for: `staging` sees to it.
+        // SAFETY: nothing looks at the bytes before the copy is waited for: `staging` sees to it.
         unsafe { result::memcpy_dtoh_async(bytes, from, self.stream) }
             .map_err(|error| self.driver.failed(error))
+    }
+
+    fn mark(&mut self, set: Set) -> Result<(), EngineError> {
+        self.driver.bind()?;
+        if self.staging[set as usize].mark.is_null() {
+            // It tells no times, and who waits for it in the driver sleeps.
+            let flags = sys::CUevent_flags_enum::CU_EVENT_DISABLE_TIMING as u32
+                | sys::CUevent_flags_enum::CU_EVENT_BLOCKING_SYNC as u32;
+            let mut mark = ptr::null_mut();
+            // SAFETY: a place for a handle.
+            unsafe { sys::cuEventCreate(&raw mut mark, flags) }
+                .result()
+                .map_err(|error| self.driver.failed(error))?;
+            self.staging[set as usize].mark = mark;
+        }
+        // SAFETY: event and stream exist and are of one context.
+        unsafe { result::event::record(self.staging[set as usize].mark, self.stream) }
+            .map_err(|error| self.driver.failed(error))?;
+        self.staging[set as usize].is_marked = true;
+        Ok(())
+    }
+
+    fn wait(&mut self, set: Set, stop: &dyn Fn() -> bool) -> Result<bool, EngineError> {
+        let Staging {
+            mark, is_marked, ..
+        } = self.staging[set as usize];
+        if stop() {
+            return Ok(false);
+        }
+        if !is_marked {
+            return self.synchronize().map(|()| true);
+        }
+        self.driver.bind()?;
+        let options = self.driver.options();
+        let is_stopped = Cell::new(false);
+        let is_over = || {
+            let has_passed = Self::has_passed(mark)?;
+            is_stopped.set(!has_passed && stop());
+            Ok(has_passed || is_stopped.get())
+        };
+        let waited = match options.is_blocking {
+            // SAFETY: the event exists, and was recorded.
+            true => unsafe { result::event::synchronize(mark) }.map(|()| true),
+            false => options.patience().wait(&RealClock::start(), is_over),
+        };
+        if !waited.map_err(|error| self.driver.failed(error))? {
+            return Err(self.driver.lose());
+        }
+        if is_stopped.get() {
+            return Ok(false);
+        }
+        self.staging[set as usize].rest();
+        Ok(true)
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {
@@ -243,10 +334,11 @@ impl Stream for NvidiaStream {
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
         self.driver.bind()?;
-        if !self.wait().map_err(|error| self.driver.failed(error))? {
+        let waited = self.wait_for_all();
+        if !waited.map_err(|error| self.driver.failed(error))? {
             return Err(self.driver.lose());
         }
-        self.is_copying = false;
+        self.staging.iter_mut().for_each(Staging::rest);
         Ok(())
     }
 }
@@ -255,8 +347,16 @@ impl Drop for NvidiaStream {
     fn drop(&mut self) {
         // Where waiting fails the context is lost, and so is everything that ran in it.
         let _ = self.synchronize();
-        self.free_staging();
+        for set in [Set::First, Set::Second] {
+            self.free_staging(set);
+        }
         if self.driver.bind().is_ok() {
+            for staging in &self.staging {
+                if !staging.mark.is_null() {
+                    // SAFETY: created by `mark`, destroyed only here.
+                    let _ = unsafe { result::event::destroy(staging.mark) };
+                }
+            }
             // SAFETY: created by `new`, destroyed only here.
             let _ = unsafe { result::stream::destroy(self.stream) };
         }
