@@ -38,6 +38,7 @@ MEANT = {
     "statistics of 3 calls and a wrong one: fail": "wrong requests count as failures",
     "statistics of 3 calls and a wrong one: inference_count": "a frame is an inference",
     "statistics, unknown model": "the code that all other methods have for it",
+    "statistics, version 9": "likewise",
     "load nobody": "the code that all other methods have for it",
     "unload nobody": "likewise",
 }

@@ -252,7 +252,7 @@ async def test_a_server_that_dies_in_a_reply_leaves_the_sound(
 async def test_a_transport_learns_the_size(server: str) -> None:
     params = await video_params(server, "mira")
     assert (params["video_out_width"], params["video_out_height"]) == (1280, 720)
-    assert params["video_out_framerate"] == 25
+    assert params["video_out_framerate"] == 26
 
 
 def test_pictures_that_transports_do_not_take_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 use lipsync::{client::Client, v1};
-use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -24,11 +23,13 @@ async fn looks_of(client: &Client, model: &str) -> Result<Vec<Status>> {
             },
         )),
     };
-    let session = client
-        .lip_sync()
-        .stream_composite(tokio_stream::iter([open]))
-        .await?;
-    let mut session = session.into_inner();
+    let opening = async {
+        let session = client
+            .lip_sync()
+            .stream_composite(tokio_stream::iter([open]))
+            .await?;
+        session.into_inner().message().await.map(drop)
+    };
     let answers = [
         client
             .infer_batch_composite(windows_request(model, &[1.0]))
@@ -55,7 +56,7 @@ async fn looks_of(client: &Client, model: &str) -> Result<Vec<Status>> {
             .unload_model(v1::UnloadModelRequest { model_id: id() })
             .await
             .map(drop),
-        session.next().await.context("an answer")?.map(drop),
+        opening.await,
     ];
     let refused = |answer: Result<(), Status>| answer.err().context("it should be refused");
     answers.into_iter().map(refused).collect()

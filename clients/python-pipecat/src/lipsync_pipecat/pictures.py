@@ -38,7 +38,9 @@ async def video_params(server: str, model: str, **connection: Any) -> dict[str, 
     """Return the video settings of a transport for an avatar.
 
     Use it as `TransportParams(audio_out_enabled=True, **await video_params(server, "mira"))`. With
-    any other size Pipecat resizes every frame; with another rate it repeats or delays some.
+    any other size Pipecat resizes every frame. The frame rate is one more than the avatar's:
+    Pipecat's clock for live video starts anew after a stall, and what waits then would wait for
+    good, late for its sound. So it shows pictures when they come, and catches up.
 
     `connection` is what `lipsync_client.Client` takes beside the address. Raises `CallError`.
     """
@@ -51,5 +53,5 @@ async def video_params(server: str, model: str, **connection: Any) -> dict[str, 
         "video_out_is_live": True,
         "video_out_width": stats.width,
         "video_out_height": stats.height,
-        "video_out_framerate": stats.fps,
+        "video_out_framerate": stats.fps + 1,
     }

@@ -25,7 +25,7 @@ section! {
     hot send_timeout_s: u64 = 60, 1..=86_400;
     hot lag_timeout_s: u64 = 10, 0..=86_400;
     hot max_session_s: u64 = 0, 0..=31_536_000;
-    hot resume_window_s: u64 = 60, 0..=3600;
+    hot resume_window_s: u64 = 360, 0..=3600;
     hot resume_key_file: Text;
 }
 

@@ -1,10 +1,11 @@
 //! `LipSync`: the reason why the server exists.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use lipsync::v1::{self, lip_sync_server::LipSync};
 use lipsync_serving::{ServeError, telemetry::Tally};
-use tokio_stream::Stream;
+use tokio::time::timeout;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -19,6 +20,10 @@ use crate::{
         status::to_status,
     },
 };
+
+/// How long the headers of a session's answer wait for its first message. A refusal that comes before any header can be
+/// tried elsewhere by a proxy; but a client may wait for headers before it opens the session.
+const HEADERS_WAIT: Duration = Duration::from_millis(250);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -97,6 +102,20 @@ fn told(tally: &Tally, error: ServeError) -> Status {
     to_status(error)
 }
 
+/// Waits for the first message of a session's answer, though not for long. Returns all messages, or the refusal, which then
+/// is the call's status.
+async fn begun<T>(
+    responses: impl Stream<Item = Result<T, Status>>,
+) -> Result<impl Stream<Item = Result<T, Status>>, Status> {
+    let mut responses = Box::pin(responses.fuse());
+    let first = match timeout(HEADERS_WAIT, responses.next()).await {
+        Ok(Some(Err(refusal))) => return Err(refusal),
+        Ok(first) => first,
+        Err(_) => None,
+    };
+    Ok(tokio_stream::iter(first).chain(responses))
+}
+
 #[tonic::async_trait]
 impl LipSync for LipSyncService {
     async fn infer_batch_composite(
@@ -130,6 +149,50 @@ impl LipSync for LipSyncService {
         let checked = headers.checked();
         checked.map_err(|error| told(&headers.caller.tally, error))?;
         let responses = wire::session::serve(&self.shared, arrival, request.into_inner());
+        let responses = begun(responses).await?;
         Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_comes_before_the_headers() {
+        let refused = begun(tokio_stream::iter([Err::<u8, _>(
+            Status::resource_exhausted("full"),
+        )]))
+        .await;
+        assert_eq!(
+            refused.err().map(|status| status.code()),
+            Some(tonic::Code::ResourceExhausted)
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_of_a_session_that_begins() {
+        let told = [Ok(1), Ok(2), Err(Status::aborted("later"))];
+        let all = begun(tokio_stream::iter(told)).await.expect("it began");
+        let all: Vec<_> = all
+            .map(|one| one.map_err(|status| status.code()))
+            .collect()
+            .await;
+        assert_eq!(all, [Ok(1), Ok(2), Err(tonic::Code::Aborted)]);
+        let none: Vec<Result<u8, Status>> = begun(tokio_stream::empty())
+            .await
+            .expect("it ended")
+            .collect()
+            .await;
+        assert!(none.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_do_not_wait_for_a_client_that_waits_for_them() {
+        let (tell, told) = tokio::sync::mpsc::channel(1);
+        let begin = begun(tokio_stream::wrappers::ReceiverStream::new(told)).await;
+        let mut responses = Box::pin(begin.expect("no refusal"));
+        tell.send(Ok(1)).await.expect("somebody listens");
+        assert_eq!(responses.next().await.and_then(Result::ok), Some(1));
     }
 }
