@@ -26,6 +26,7 @@ mod metrics;
 mod open_inference;
 mod operations;
 mod overload;
+mod plan;
 mod reload;
 mod session;
 mod stream;

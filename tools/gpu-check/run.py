@@ -54,7 +54,7 @@ GRACE_S = 15
 class Bench:
     """The steps so far, where they are written to, and the time that is left."""
 
-    def __init__(self, args, about, lacks):
+    def __init__(self, args, about):
         self.args = args
         self.end = time.monotonic() + args.minutes * 60
         # The steps run in another folder.
@@ -65,7 +65,8 @@ class Bench:
         # So that the first start's compilation is measured, whatever was run here before.
         self.environment = {"CUDA_CACHE_PATH": str(self.rest / "jit"), "CUDA_CACHE_MAXSIZE": str(1 << 30)}
         self.about = about
-        self.lacks = lacks
+        # What the peer cannot be measured without.
+        self.lacks = (None, None)
         self.steps = []
 
     def left(self):
@@ -299,6 +300,7 @@ def engine(bench, name, parts, networks, limit_s, flags=()):
 def compared(bench, limit_s):
     """The same speeds with one thing changed, to see what it is worth."""
     runs = {
+        "each batch started behind another": ["--ahead"],
         "waits of the driver": ["--blocking"],
         "no spin": ["--spin-us", "0"],
         "a spin of 1 ms": ["--spin-us", "1000"],
@@ -493,6 +495,11 @@ def told_to_end(_signal, _frame):
     raise KeyboardInterrupt
 
 
+def ignore_signals():
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Checks and measures everything that needs a GPU.")
     parser.add_argument("--minutes", type=float, default=8.5, help="for everything together")
@@ -510,9 +517,6 @@ def main():
             " with numpy and a C compiler (or try --dry)."
         )
         return 3
-    lacks = lacks_of_peer()
-    for lack in filter(None, lacks):
-        print(f"{lack} Its steps will not run; interrupt this to install it first.", file=sys.stderr, flush=True)
     commit = HERE / "COMMIT"
     about = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -520,12 +524,20 @@ def main():
         "commit": commit.read_text().strip() if commit.exists() else "unknown",
         "arguments": vars(args),
     }
-    bench = Bench(args, about, lacks)
     signal.signal(signal.SIGTERM, told_to_end)
+    bench = Bench(args, about)
     try:
+        # Looking for PyTorch takes seconds, so there is a table before that.
+        bench.write()
+        bench.lacks = lacks_of_peer()
+        for lack in filter(None, bench.lacks):
+            print(f"{lack} Its steps will not run; interrupt this to install it first.", file=sys.stderr, flush=True)
         run(bench)
     except KeyboardInterrupt:
+        ignore_signals()
         bench.skip("the rest", "interrupted", "failed")
+    # What is left to do takes a second, and a table without its verdict would be no better.
+    ignore_signals()
     text, is_right = bench.write()
     bench.pack()
     sys.stdout.reconfigure(errors="replace")

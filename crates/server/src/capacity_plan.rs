@@ -1,6 +1,8 @@
 //! The memory that a configuration needs, and what fits: weights, caches and what each worker holds, known from the
 //! files alone.
 
+mod reading;
+
 use std::{collections::BTreeMap, fmt};
 
 use lipsync_core::ModelId;
@@ -9,6 +11,8 @@ use lipsync_engine::{
     cuda::{Footprint, kept_bytes},
     inspect_plan,
 };
+
+pub use reading::{PlannedDevices, Unplanned};
 
 /// A capacity plan; its `Display` is the answer of `lipsync-server plan`.
 #[derive(Debug)]
@@ -103,7 +107,8 @@ pub struct DeviceNeeds {
     pub arenas: u64,
     /// Workers x the captured launches of its share of the models.
     pub captured: u64,
-    /// The visual cache, as far as there are frames to fill it.
+    /// The visual cache, as far as there are frames to fill it; on a GPU in slabs, of which the last ones may go beyond
+    /// what is configured.
     pub visual_cache: u64,
 }
 
@@ -154,15 +159,18 @@ impl CapacityPlan {
         for model in &self.models {
             *frames_by_size.entry(needs(model).kept_frame).or_insert(0) += model.n_frames;
         }
+        // Where not all frames find room, models of every size keep the same part of theirs.
+        let all: u64 = frames_by_size.iter().map(|(&bytes, &n)| n * bytes).sum();
+        let budget = self.visual_cache_bytes.min(all);
         let kept = frames_by_size
             .iter()
-            .map(|(&bytes, &n)| kept_bytes(n, bytes));
+            .map(|(&bytes, &n)| kept_bytes(part_of(n, budget, all), bytes));
         let n_workers = self.n_workers.div_ceil(n_devices) as u64;
         DeviceNeeds {
             weights,
             arenas: n_workers * arena.unwrap_or(0),
             captured: n_workers * captured,
-            visual_cache: kept.sum::<u64>().min(self.visual_cache_bytes),
+            visual_cache: kept.sum(),
         }
     }
 
@@ -178,6 +186,12 @@ impl CapacityPlan {
         let left = left.saturating_sub(needs.visual_cache + needs.arenas);
         left.min(self.max_bytes).checked_div(heaviest)
     }
+}
+
+/// `n * part / all`.
+fn part_of(n: u64, part: u64, all: u64) -> u64 {
+    let scaled = u128::from(n) * u128::from(part) / u128::from(all.max(1));
+    u64::try_from(scaled).unwrap_or(n)
 }
 
 /// Bytes as megabytes (10^6) with one digit.
@@ -320,10 +334,11 @@ mod tests {
         let needs = plan(0, &[100, 60, 50]).on_gpu();
         assert_eq!(needs.weights, 210);
         assert_eq!(needs.arenas, 8 * 10, "the largest, not the sum");
-        assert_eq!(needs.visual_cache, 25, "no more than is configured");
+        assert_eq!(needs.visual_cache, 28, "25 frames, in slabs of 4, 8, 16");
         assert_eq!(needs.captured, 8 * 3 * 2, "for each model and worker");
-        assert_eq!(needs.total(), 210 + 80 + 48 + 25);
+        assert_eq!(needs.total(), 210 + 80 + 48 + 28);
         let cpu = plan(0, &[100, 60, 50]).on_cpu();
+        assert_eq!(cpu.visual_cache, 24, "no more than is configured");
         assert_eq!((cpu.weights, cpu.arenas), (2 * 210 + 3 * 5, 8 * 7));
         // The least charged device gets the next model.
         let needs = plan(2, &[100, 60, 50]).on_gpu();

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# What a frame costs the host, at an older commit and now: page faults and allocations with networks on the made-up
+# device, and frames a second through gRPC with a network that costs nothing, both with faces of FACE_PX pixels.
+#
+#   tools/bench/old_new.sh build FOLDER OLD [NEW]   # commits; NEW is HEAD unless told otherwise
+#   tools/bench/old_new.sh run FOLDER [ROUNDS]      # in turns; 3 rounds unless told otherwise
+#
+# Two calls, because building wants time and running wants a quiet machine. Needs cargo, python3, cc and glibc.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+face_px=${FACE_PX:-300}
+
+# Mira's rectangles, as large as asked for, around the same middle.
+enlarge() { # FILE
+  python3 - "$1" "$face_px" <<'PYTHON'
+import json, pathlib, sys
+path, px = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+def around(x0, y0, x1, y1):
+    left, top = (x0 + x1 - px) // 2, (y0 + y1 - px) // 2
+    return [left, top, left + px, top + px]
+path.write_text(json.dumps([around(*each) for each in json.loads(path.read_text())]))
+PYTHON
+}
+
+build() { # FOLDER, NAME, COMMIT
+  local tree=$1/$2
+  git clone -q --shared --no-checkout "$root" "$tree"
+  git -C "$tree" checkout -q --detach "$(git -C "$root" rev-parse "$3^{commit}")"
+  enlarge "$tree/assets/avatars/mira/crop_rectangles.json"
+  # The program that counts is this tree's.
+  cp "$root/benches/made_up_device.rs" "$tree/benches/"
+  grep -q made_up_device "$tree/Cargo.toml" ||
+    printf '\n[[bench]]\nname = "made_up_device"\nharness = false\n' >>"$tree/Cargo.toml"
+  for bench in made_up_device wire; do
+    (cd "$tree" && cargo bench --no-run -p lipsync --bench "$bench" --message-format json) |
+      python3 -c 'import json, sys
+found = [json.loads(line) for line in sys.stdin]
+print([each["executable"] for each in found if each.get("executable")][-1])' >"$1/$2.$bench.path"
+    cp "$(cat "$1/$2.$bench.path")" "$1/$2.$bench"
+  done
+}
+
+case ${1:-} in
+build)
+  mkdir -p "$2"
+  folder=$(realpath "$2")
+  cc -shared -fPIC -O2 -o "$folder/allocations.so" "$here/allocations.c"
+  build "$folder" old "$3"
+  build "$folder" new "${4:-HEAD}"
+  ;;
+run)
+  folder=$(realpath "$2")
+  for round in $(seq "${3:-3}"); do
+    for name in old new; do
+      echo "== $name ($(git -C "$folder/$name" log -1 --format=%h)), round $round, faces of $face_px pixels"
+      LD_PRELOAD=$folder/allocations.so LIPSYNC_ALLOCATIONS=$folder/counts "$folder/$name.made_up_device"
+      "$folder/$name.wire"
+    done
+  done
+  ;;
+*) sed -n '2,8s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
