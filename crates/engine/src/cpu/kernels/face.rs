@@ -70,10 +70,11 @@ pub fn pack_face<E: Element>(
             out[3..].copy_from_slice(&bgr);
         }
         if (geometry.mask_y.0..geometry.mask_y.1).contains(&y) {
-            for out in out[mask_start * 6..mask_end * 6].chunks_exact_mut(6) {
-                for (part, values) in geometry.inputs.iter().zip(out.chunks_exact_mut(3)) {
-                    if matches!(part, FacePart::Masked) {
-                        values.fill(E::ZERO);
+            let inside = &mut out[mask_start * 6..mask_end * 6];
+            for (i, part) in geometry.inputs.iter().enumerate() {
+                if matches!(part, FacePart::Masked) {
+                    for pixel in inside.chunks_exact_mut(6) {
+                        pixel[3 * i..][..3].fill(E::ZERO);
                     }
                 }
             }

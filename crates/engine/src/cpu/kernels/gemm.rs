@@ -4,6 +4,9 @@
 //! registers over the whole sum. Every output element is one chain of multiply-adds that starts at
 //! the bias and runs over the inputs in ascending order, in every tile shape: that is why a row's
 //! result depends on that row alone. The sum is never split into blocks, for the same reason.
+//!
+//! Where there are few inputs, a tile takes as long around its sum as in it. So the sum's loop checks no bounds, and each
+//! row is found from the one before: finding it by its number takes a multiplication and a check more.
 
 use super::{
     Added, AlignedFloats, Element, Epilogue, Isa, MatMut, MatRef, aligned::LINE_FLOATS,
@@ -243,13 +246,13 @@ impl<O: Element> Gemm<'_, O> {
         if panel.columns.first == 0 && n_in <= PREFETCHED_INPUTS {
             self.fetch_rows(s, row + R, R);
         }
-        for k in 0..n_in {
+        // Zipped, so that neither the operand's bounds nor those of the weights are checked.
+        for (k, weights) in (0..n_in).zip(weights.chunks_exact(V * S::LANES)) {
             if FETCH {
-                let ahead = (k + FETCHED_INPUTS) * V * S::LANES;
+                let ahead = FETCHED_INPUTS * V * S::LANES;
                 s.prefetch(weights, ahead);
                 s.prefetch(weights, ahead + (V - 1) * S::LANES);
             }
-            let weights = &weights[k * V * S::LANES..][..V * S::LANES];
             let mut b = [s.splat(0.0); V];
             for (v, b) in b.iter_mut().enumerate() {
                 *b = s.load(&weights[v * S::LANES..]);
@@ -326,10 +329,13 @@ fn store<S: Simd, O: Element, const R: usize, const V: usize, const PART: bool>(
         }
         return;
     }
+    let mut rest = &mut out.data[row * out.stride + first..];
     for (r, sums) in sums.iter().enumerate() {
-        let out = &mut out.data[(row + r) * out.stride + first..];
+        if r > 0 {
+            rest = &mut rest[out.stride..];
+        }
         for (v, &sum) in sums.iter().enumerate() {
-            let out = &mut out[v * S::LANES..];
+            let out = &mut rest[v * S::LANES..];
             if PART && v == V - 1 {
                 O::store_part(s, out, n - v * S::LANES, sum);
             } else {
@@ -347,13 +353,16 @@ fn add_rows<S: Simd, A: Element, const R: usize, const V: usize, const PART: boo
     (data, stride): (&[A], usize),
     columns: Columns,
 ) {
+    let mut rest = &data[columns.first..];
     for (r, sums) in sums.iter_mut().enumerate() {
-        let added = &data[r * stride + columns.first..];
+        if r > 0 {
+            rest = &rest[stride..];
+        }
         for (v, sum) in sums.iter_mut().enumerate() {
             let added = if PART && v == V - 1 {
-                A::load_part(s, &added[v * S::LANES..], columns.n - v * S::LANES)
+                A::load_part(s, &rest[v * S::LANES..], columns.n - v * S::LANES)
             } else {
-                A::load(s, &added[v * S::LANES..])
+                A::load(s, &rest[v * S::LANES..])
             };
             *sum = s.add(*sum, added);
         }

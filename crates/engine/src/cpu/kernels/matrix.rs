@@ -147,9 +147,12 @@ impl<'a, E> MatRef<'a, E> {
     /// The first `columns` floats of `R` rows from `row` on.
     #[inline(always)]
     pub(super) fn rows_from<const R: usize>(&self, row: usize, columns: usize) -> [&'a [E]; R] {
-        let mut rows = [&self.data[..0]; R];
-        for (r, data) in rows.iter_mut().enumerate() {
-            *data = &self.data[(row + r) * self.stride..][..columns];
+        // Found from each other: see `gemm`.
+        let mut rest = &self.data[row * self.stride..];
+        let mut rows = [&rest[..columns]; R];
+        for data in &mut rows[1..] {
+            rest = &rest[self.stride..];
+            *data = &rest[..columns];
         }
         rows
     }
