@@ -185,6 +185,12 @@ def test_what_cannot_be_used_is_refused_by_name(whole: bytes, expected: str) -> 
         read_wav(whole)
 
 
+def test_a_device_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipsync_client.wav._MAX_BYTES", 4096)
+    with pytest.raises(WavError, match="larger than 4096 bytes"):
+        read_wav("/dev/zero")
+
+
 def test_files_of_the_standard_library_are_read_back(tmp_path: Path) -> None:
     for sample_bytes in (2, 3, 4):
         content = BytesIO()

@@ -41,7 +41,7 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     1000 times that are refused: they have another scale. Raises `WavError` for an unusable file,
     `OSError` for an unreadable one.
     """
-    file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    file = source if isinstance(source, bytes) else _read(pathlib.Path(source))
     if file[:4] not in (b"RIFF", b"RF64", b"BW64") or file[8:12] != b"WAVE":
         found = _other_file(file)
         if not file:
@@ -59,6 +59,18 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     if sys.byteorder == "big":
         samples.byteswap()
     return Wav(samples.tobytes(), form.rate_hz, 2 if form.n_channels == 2 else 1)
+
+
+_MAX_BYTES = 2**30
+"""It may be a device without an end."""
+
+
+def _read(path: pathlib.Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise WavError(f"it is larger than {_MAX_BYTES} bytes")
+    return content
 
 
 @dataclass(frozen=True, slots=True)
