@@ -12,7 +12,11 @@ mod connection;
 #[path = "support/tell.rs"]
 mod tell;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -62,10 +66,11 @@ async fn main() -> anyhow::Result<()> {
     for warning in &answer.warnings {
         eprintln!("warning: {}", warning.text);
     }
-    fs::create_dir_all(&args.out)?;
+    let cannot_write = |path: &Path| format!("cannot write {}", path.display());
+    fs::create_dir_all(&args.out).with_context(|| cannot_write(&args.out))?;
     for frame in &answer.frames {
         let path = args.out.join(format!("frame_{:04}.jpg", frame.frame_index));
-        fs::write(&path, &frame.data)?;
+        fs::write(&path, &frame.data).with_context(|| cannot_write(&path))?;
         tell!("{} ({} bytes)", path.display(), frame.data.len());
     }
     let timings = answer.timings.unwrap_or_default();
@@ -83,8 +88,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn request(args: &Args) -> anyhow::Result<InferBatchCompositeRequest> {
-    let wav =
-        Wav::open(&args.audio).with_context(|| format!("cannot use {}", args.audio.display()))?;
+    let wav = Wav::open_within(&args.audio, 1 << 30)
+        .with_context(|| format!("cannot use {}", args.audio.display()))?;
     let pcm = Pcm {
         samples: wav.to_bytes().into(),
         sample_rate_hz: wav.rate_hz,

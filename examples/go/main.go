@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
@@ -22,7 +23,15 @@ func main() {
 	defer connection.Close()
 	file, err := os.ReadFile(wav)
 	check(err)
-	speech := &pb.Pcm{Samples: file[44 : 44+2*16000], SampleRateHz: 16000} // 16 kHz, 16 bits, mono
+	plain := []byte("\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00data")
+	if len(file) < 46 || string(file[:4]) != "RIFF" || !bytes.Equal(file[20:40], plain) {
+		log.Fatalf("%s: this example takes 16-bit mono WAV files of 16 kHz with a plain header of 44 bytes", wav)
+	}
+	end := 44 + 2*16000
+	if len(file) < end {
+		end = len(file)
+	}
+	speech := &pb.Pcm{Samples: file[44:end], SampleRateHz: 16000}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	answer, err := pb.NewLipSyncClient(connection).InferBatchComposite(ctx, &pb.InferBatchCompositeRequest{

@@ -135,6 +135,8 @@ def unary(stub, args, samples, rate, channels):
             output=pb.OutputOptions(format=pb.OUTPUT_FORMAT_JPEG),
         )
         answer = stub.InferBatchComposite(request, timeout=30)
+        if answer is None:  # So grpcio says that the status was good, and the message none.
+            sys.exit("the answer holds no message: what answers there is no lipsync-server")
         for warning in answer.warnings:
             print(f"warning: {warning.text}", file=sys.stderr)
         yield from answer.frames
@@ -142,14 +144,33 @@ def unary(stub, args, samples, rate, channels):
 
 def connect(address, ca):
     """TLS for https://host:port; in clear for http://host:port and host:port."""
-    scheme, separator, target = address.rpartition("://")
-    target = target.rstrip("/")
-    if separator and scheme.lower() == "https":
-        trusted = pathlib.Path(ca).read_bytes() if ca else None
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), OPTIONS)
-    if separator and scheme.lower() != "http":
+    scheme, separator, target = address.strip().rpartition("://")
+    # A forgotten slash must not turn TLS into clear text to a host called `https`.
+    if not separator and target.lower().startswith(("http:", "https:")):
+        sys.exit(f"--addr {address}: two slashes follow a scheme")
+    if separator and scheme.lower() not in ("http", "https"):
         sys.exit(f"--addr: {scheme}:// is not spoken here, only http:// and https://")
-    return grpc.insecure_channel(target, OPTIONS)
+    target = target.removesuffix("/")
+    if not target or "/" in target or "@" in target:
+        sys.exit(f"--addr {address}: expected a host and a port, without user and path")
+    is_secure = scheme.lower() == "https"
+    if ":" not in target.rpartition("]")[2]:
+        # grpcio would take 443 in clear, too.
+        target += {"https": ":443", "http": ":80"}.get(scheme.lower(), ":50051")
+    if not is_secure:
+        return grpc.insecure_channel(target, OPTIONS)
+    trusted = pathlib.Path(ca).read_bytes() if ca else None
+    if trusted is not None and b"-----BEGIN CERTIFICATE-----" not in trusted:
+        sys.exit(f"--ca {ca}: there is no certificate in PEM form in it")
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), OPTIONS)
+
+
+def positive(text):
+    """A number of frames, at least one."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def home_path(text):
@@ -178,7 +199,7 @@ def main():
     )
     parser.add_argument("--out", type=home_path, default="out", help="folder for the frames")
     parser.add_argument("--unary", action="store_true", help="batches instead of a session")
-    parser.add_argument("--batch", type=int, default=8, help="frames per unary request")
+    parser.add_argument("--batch", type=positive, default=8, help="frames per unary request")
     parser.add_argument("--fast", action="store_true", help="send faster than it is spoken")
     args = parser.parse_args()
 
@@ -186,26 +207,39 @@ def main():
         speech = wav.read_wav(args.audio)
     except (wav.WavError, OSError) as error:
         sys.exit(f"{args.audio}: {error}")
-    samples, rate, channels = speech.samples, speech.rate_hz, speech.n_channels
-    args.out.mkdir(parents=True, exist_ok=True)
-    started, n_frames = time.monotonic(), 0
-    with connect(args.addr, args.ca) as channel:
-        stub = rpc.LipSyncStub(channel)
-        try:
-            if args.unary:
-                admin = rpc.ModelAdminStub(channel)
-                admin.LoadModel(pb.LoadModelRequest(model_id=args.model), timeout=120)
-                frames = unary(stub, args, samples, rate, channels)
-            else:
-                frames = stream(stub, args, samples, rate, channels)
-            for frame in frames:
-                path = args.out / f"frame_{frame.frame_index:05}.jpg"
-                path.write_bytes(frame.data)
-                n_frames += 1
-        except grpc.RpcError as error:
-            sys.exit(f"{error.code().name}: {error.details()}")
+    started = time.monotonic()
+    try:
+        n_frames = save_frames(args, speech.samples, speech.rate_hz, speech.n_channels)
+    except grpc.RpcError as error:
+        sys.exit(f"{error.code().name}: {error.details()}")
+    except OSError as error:
+        # A folder or a disk that takes no files, or certificates that cannot be read.
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     seconds = time.monotonic() - started
     print(f"{n_frames} frames in {args.out} after {seconds:.1f} s")
+    if n_frames == 0:
+        sys.exit("no frame came")
+
+
+def save_frames(args, samples, rate, channels):
+    """Has the samples spoken, and gives the number of frames that were written."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    n_frames = 0
+    with connect(args.addr, args.ca) as channel:
+        stub = rpc.LipSyncStub(channel)
+        if args.unary:
+            admin = rpc.ModelAdminStub(channel)
+            admin.LoadModel(pb.LoadModelRequest(model_id=args.model), timeout=120)
+            frames = unary(stub, args, samples, rate, channels)
+        else:
+            frames = stream(stub, args, samples, rate, channels)
+        for frame in frames:
+            path = args.out / f"frame_{frame.frame_index:05}.jpg"
+            path.write_bytes(frame.data)
+            n_frames += 1
+    return n_frames
 
 
 if __name__ == "__main__":

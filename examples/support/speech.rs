@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use lipsync::{avi::Sound, wav::Wav};
 
+/// More is a device without an end.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// Reads a WAV file, or what a pipe gives until it ends.
 pub fn read(path: &Path) -> anyhow::Result<Wav> {
-    Wav::open(path).with_context(|| format!("cannot use {}", path.display()))
+    Wav::open_within(path, MAX_BYTES).with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// Its rate and channels.

@@ -51,6 +51,9 @@ pub enum WavError {
         /// The kind of file.
         found: &'static str,
     },
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
     /// It is not a known kind of file.
     #[error("it is not a WAV file")]
     NotWav,
@@ -235,11 +238,12 @@ impl WavReader {
     /// Ends the file. An incomplete last sample is dropped.
     ///
     /// # Errors
-    /// [`WavError::NotWav`], [`WavError::NoData`] or [`WavError::NoSamples`] if there were no samples.
+    /// [`WavError::Empty`], [`WavError::NotWav`], [`WavError::NoData`] or [`WavError::NoSamples`] if there were no samples.
     pub fn finish(self) -> Result<WavHead, WavError> {
         match self.head {
             Some(head) if self.n_blocks > 0 => Ok(head),
             Some(_) => Err(WavError::NoSamples),
+            None if self.pending.is_empty() => Err(WavError::Empty),
             None if self.pending.len() < 12 => Err(WavError::NotWav),
             None => Err(match WavHead::find(&self.pending)? {
                 Some(_) => WavError::NoSamples,

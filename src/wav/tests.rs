@@ -1,6 +1,6 @@
 //! The reader against files of every kind, made here, and against what hound writes.
 
-use std::io::Cursor;
+use std::{collections::BTreeMap, io::Cursor};
 
 use super::*;
 
@@ -235,7 +235,7 @@ fn what_is_no_usable_wav_file_is_refused_by_name() {
     let of = |head| file(&[head, data.clone()]);
     let float = |value: f32| chunk(b"data", &value.to_le_bytes());
     let cases = [
-        (Vec::new(), "not a WAV file"),
+        (Vec::new(), "is empty"),
         (b"RIFF".to_vec(), "not a WAV file"),
         (b"hello, world".to_vec(), "not a WAV file"),
         (b"RF64\xff\xff\xff\xffWAVEds64".to_vec(), "ends before any"),
@@ -414,5 +414,20 @@ proptest::proptest! {
         if let (Some(samples), Some(whole)) = (samples, whole) {
             proptest::prop_assert_eq!(samples.concat(), whole.samples);
         }
+    }
+}
+
+/// The Python client has the same files, and the same words.
+#[test]
+fn files_are_refused_with_the_words_that_all_clients_have() {
+    let cases = include_str!("../../tests/data/wav/refused.json");
+    let cases: Vec<BTreeMap<String, String>> = serde_json::from_str(cases).expect("cases");
+    assert!(cases.len() > 70, "{}", cases.len());
+    for case in cases {
+        let (hex, message) = (&case["hex"], &case["message"]);
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+        let file: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let refused = Wav::parse(&file).expect_err(message);
+        assert_eq!(refused.to_string(), *message, "{hex}");
     }
 }

@@ -13,6 +13,7 @@ use lipsync::{
     },
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -112,6 +113,52 @@ async fn in_clear_to_a_port_of_tls_fails_at_once() -> Result<()> {
         anyhow::Ok(())
     };
     assert!(timeout(PATIENCE, talk).await?.is_err());
+    Ok(())
+}
+
+/// Answers every connection with these bytes, and ends it.
+async fn peer_that_says(words: &'static [u8]) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut peer, _)) = listener.accept().await {
+            let mut preface = [0; 24];
+            let _ = peer.read_exact(&mut preface).await;
+            let _ = peer.write_all(words).await;
+            let _ = peer.shutdown().await;
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_grpc_server_is_called_so() -> Result<()> {
+    for (words, expected) in [
+        (
+            &b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..],
+            "no gRPC server",
+        ),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no gRPC server"),
+        // The alert of a TLS server to a client in clear.
+        (b"\x15\x03\x01\x00\x02\x02\x28\0\0", "wants https://"),
+        (b"", "was lost before it answered"),
+        // SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED: what our operations port says to clients of gRPC.
+        (
+            b"\0\0\0\x04\0\0\0\0\0\0\0\x0c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dword",
+            "speaks HTTP/1.1, and gRPC needs HTTP/2: word",
+        ),
+    ] {
+        let client = Client::connect(&peer_that_says(words).await?).await?;
+        let call = client.infer_batch_composite(speech::pcm_request("a", &[0; 640]));
+        let status = timeout(PATIENCE, call).await?.expect_err("no server");
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains(expected), "{status:?}");
+        let opening = timeout(PATIENCE, client.session("a").open()).await?;
+        let Err(SessionError::Server(error)) = opening else {
+            bail!("a session with no server");
+        };
+        assert_eq!(error.code, Code::Unavailable, "{error:?}");
+    }
     Ok(())
 }
 

@@ -321,6 +321,26 @@ async fn a_new_certificate_is_taken_and_no_session_notices() -> Result<()> {
     Ok(())
 }
 
+/// Why a server with these files does not start.
+async fn start_error(folder: &Path, tls: &str) -> Result<Option<StartError>> {
+    let yaml = format!(
+        "server: {{port: '127.0.0.1:0', tls: {{{tls}}}}}\noperations: {{enabled: false}}\n"
+    );
+    let config = Config::parse(&yaml, &folder.join("config.yaml"), [])?;
+    Ok(Server::bind(config, Arc::new(FakeLoader::default()))
+        .await
+        .err())
+}
+
+async fn refused_with(folder: &Path, cases: &[(&str, &str)]) -> Result<()> {
+    for (tls, words) in cases {
+        let error = start_error(folder, tls).await?.context("it starts")?;
+        assert!(matches!(error, StartError::Tls(_)), "{error:?}");
+        assert!(error.to_string().contains(words), "{tls}: {error}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_the_files_is_said_at_the_start() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -331,7 +351,7 @@ async fn what_is_wrong_with_the_files_is_said_at_the_start() -> Result<()> {
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
     )?;
     put(folder.path(), "client-key.pem", "other-key.pem")?;
-    for (tls, words) in [
+    let cases = [
         ("cert: none.pem, key: key.pem", "server.tls.cert: "),
         (
             "cert: cert.pem, key: none.pem",
@@ -358,17 +378,49 @@ async fn what_is_wrong_with_the_files_is_said_at_the_start() -> Result<()> {
             "cert: cert.pem, key: key.pem, client_ca: empty.pem",
             "server.tls.client_ca: ",
         ),
-    ] {
-        let yaml = format!(
-            "server: {{port: '127.0.0.1:0', tls: {{{tls}}}}}\noperations: {{enabled: false}}\n"
-        );
-        let config = Config::parse(&yaml, &folder.path().join("config.yaml"), [])?;
-        let error = Server::bind(config, Arc::new(FakeLoader::default()))
-            .await
-            .unwrap_err();
-        assert!(matches!(error, StartError::Tls(_)), "{error:?}");
-        assert!(error.to_string().contains(words), "{tls}: {error}");
+    ];
+    refused_with(folder.path(), &cases).await
+}
+
+#[tokio::test]
+async fn files_in_another_form_are_named_and_a_mark_is_skipped() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    drop(server(folder.path(), "").await?);
+    put(folder.path(), "client-key.pem", "other-key.pem")?;
+    put(folder.path(), "p521-key.pem", "p521-key.pem")?;
+    fs::write(path("cert.der"), [0x30, 0x82, 1, 0xb9, 0x30])?;
+    let whole = fs::read(path("cert.pem"))?;
+    fs::write(path("half.pem"), &whole[..100])?;
+    let wide: Vec<u8> = whole.iter().flat_map(|&byte| [byte, 0]).collect();
+    fs::write(path("wide.pem"), wide)?;
+    fs::write(path("two.pem"), whole.repeat(2))?;
+    let cases = [
+        (
+            "cert: two.pem, key: other-key.pem",
+            "two.pem, whose first certificate must be the server's own",
+        ),
+        (
+            "cert: cert.pem, key: p521-key.pem",
+            "p521-key.pem: expected a key of RSA with at least 2048 bits, ECDSA",
+        ),
+        (
+            "cert: cert.der, key: key.pem",
+            "this is DER or PKCS #12, and PEM is expected",
+        ),
+        ("cert: wide.pem, key: key.pem", "this is UTF-16"),
+        (
+            "cert: half.pem, key: key.pem",
+            "it ends in the middle of a certificate",
+        ),
+    ];
+    refused_with(folder.path(), &cases).await?;
+    for name in ["cert.pem", "key.pem"] {
+        let whole = fs::read(path(name))?;
+        fs::write(path(name), [b"\xef\xbb\xbf", whole.as_slice()].concat())?;
     }
+    let refused = start_error(folder.path(), "cert: cert.pem, key: key.pem").await?;
+    assert!(refused.is_none(), "{refused:?}");
     Ok(())
 }
 

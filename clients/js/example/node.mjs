@@ -10,9 +10,17 @@ import { Pacing, Session } from "lipsync-client";
 
 const [file, server = "http://localhost:8080/", modelId = "mira"] = process.argv.slice(2);
 const wav = await readFile(file);
+const isPlain =
+  wav.length > 46 &&
+  wav.toString("latin1", 0, 4) === "RIFF" &&
+  wav.readUInt32LE(20) === 0x10001 && // PCM, mono
+  wav.readUInt16LE(34) === 16 &&
+  wav.toString("latin1", 36, 40) === "data";
+if (!isPlain) throw new Error(`${file}: this example takes 16-bit mono WAV files with a plain header of 44 bytes`);
 const sampleRateHz = wav.readUInt32LE(24);
-const data = wav.indexOf("data") + 8;
-const samples = new Int16Array(wav.subarray(data).buffer.slice(wav.byteOffset + data));
+// A length that was never filled in is larger than the file; what follows the samples is none of them.
+const nSamples = Math.min(wav.readUInt32LE(40) || Infinity, wav.length - 44) >> 1;
+const samples = new Int16Array(wav.buffer.slice(wav.byteOffset + 44, wav.byteOffset + 44 + 2 * nSamples));
 
 const frames = { generated: 0, silent: 0, bytes: 0 };
 const began = performance.now();

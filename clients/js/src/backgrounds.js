@@ -1,6 +1,7 @@
 // The background frames of a model, fetched once: `regionOnly` frames bring the face alone, which takes an eighth of
 // the bandwidth.
 
+import { requestUrl } from "./address.js";
 import { keyHeaders } from "./key.js";
 
 // They are fetched ahead, this many at a time: sessions need the connection, too.
@@ -71,7 +72,7 @@ export class Backgrounds {
 
   async #load(index) {
     const path = `api/models/${encodeURIComponent(this.#modelId)}/backgrounds/${index}`;
-    const url = this.#server === undefined ? path : new URL(path, this.#server);
+    const url = requestUrl(path, this.#server);
     const answer = await fetch(url, { headers: keyHeaders(this.#key) });
     if (!answer.ok) throw new Error(`The server does not give the avatar's background frames (${answer.status})`);
     this.#count = Number(answer.headers.get(COUNT) ?? 1);

@@ -1,6 +1,7 @@
 // What to tell a person where something between the page and the server answered instead of it: browsers say of a
 // refused WebSocket only that it did not open, and proxies answer with pages of their own.
 
+import { requestUrl } from "./address.js";
 import { keyHeaders } from "./key.js";
 
 // What statuses mean that proxies give.
@@ -32,13 +33,10 @@ function inWords(status) {
 
 const isText = (answer) => answer.headers.get("content-type")?.startsWith("text/plain");
 
-// Where `path` is at the server: relative to the page, or to the server's address.
-const at = (path, server) => (server === undefined ? path : new URL(path, server));
-
 // Whether the page comes from somewhere else than the server.
 function isForeign(server) {
   const page = globalThis.location?.origin;
-  return server !== undefined && page !== undefined && new URL(server).origin !== page;
+  return server !== undefined && page !== undefined && requestUrl("", server).origin !== page;
 }
 
 // The JSON at `path` of the server. Throws an error with words for people, also after `timeoutMs` without an answer.
@@ -47,7 +45,7 @@ export async function fetchJson(path, { server, key, timeoutMs } = {}) {
   let answer;
   try {
     const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
-    answer = await fetch(at(path, server), { cache: "no-store", headers: keyHeaders(key), signal });
+    answer = await fetch(requestUrl(path, server), { cache: "no-store", headers: keyHeaders(key), signal });
   } catch (error) {
     if (error.name === "TimeoutError") throw new Error(`The server has not answered for ${timeoutMs / 1000} s`);
     throw new Error(unreachable(server) ?? "The server does not answer");
@@ -73,7 +71,7 @@ export function fetchModels(options) {
 function unreachable(server) {
   if (!isForeign(server)) return undefined;
   return (
-    `${new URL(server).origin} does not answer, or does not let this page in: ` +
+    `${requestUrl("", server).origin} does not answer, or does not let this page in: ` +
     `its operations.allowed_origins must have "${location.origin}"`
   );
 }
@@ -86,7 +84,7 @@ export async function refusal({ server, key } = {}) {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     // A POST has the page's Origin with it, for which the server may refuse it.
     const headers = keyHeaders(key);
-    answer = await fetch(at("session", server), { method: "POST", redirect: "manual", cache: "no-store", headers, signal });
+    answer = await fetch(requestUrl("session", server), { method: "POST", redirect: "manual", cache: "no-store", headers, signal });
     text = isText(answer) ? (await answer.text()).trim() : "";
   } catch {
     return unreachable(server);

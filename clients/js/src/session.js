@@ -1,6 +1,7 @@
 // A session over the WebSocket `/session`: one `StreamComposite`, and coming back when it is cut.
 
-import { keyProtocols } from "./key.js";
+import { socketUrl } from "./address.js";
+import { isKey, keyProtocols } from "./key.js";
 import { Ledger } from "./ledger.js";
 import { Pacing, decodeResponse, encodeAudio, encodeClear, encodeEndSegment, encodeOpen } from "./protocol.js";
 import { refusal } from "./refusal.js";
@@ -61,6 +62,10 @@ export class Session {
     this.#options = { startFrameIndex: 0, ...options };
     if (!this.#WebSocket) {
       throw new Error("this platform has no WebSocket (Node has one since version 22): give one as options.WebSocket");
+    }
+    // The platform's own error would repeat it.
+    if (options.key !== undefined && !isKey(options.key)) {
+      throw new Error("the key is empty, or has characters that no key has");
     }
     this.#on = on;
     this.#nextFrame = this.#options.startFrameIndex;
@@ -147,8 +152,7 @@ export class Session {
   }
 
   #connect() {
-    const url = new URL("session", this.#options.server ?? location.href);
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const url = socketUrl("session", this.#options.server);
     const socket = new this.#WebSocket(url, keyProtocols(this.#options.key));
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
@@ -171,13 +175,19 @@ export class Session {
       this.#watch.heard();
       this.#receive(event.data);
     });
-    socket.onclose = ours(async (event) => {
+    let isOver = false;
+    const end = ours(async (event) => {
+      if (isOver) return;
+      isOver = true;
       this.#forget();
       this.#watch.stop();
       // Browsers do not say why a WebSocket was refused; whoever refused it answers a plain request likewise.
       const why = wasReached ? undefined : await refusal(this.#options);
       if (socket === this.#socket) this.#lose(event, why);
     });
+    socket.onclose = end;
+    // Browsers tell of both. Node 20 says of a connection that cannot be made that there was an error, and nothing else.
+    socket.onerror = () => setTimeout(() => end({ code: 1006, reason: "" }), 0);
   }
 
   // The books of a session that is over; which segments it had is for the next one to know.

@@ -35,6 +35,7 @@ globalThis.WebSocket = Socket;
 globalThis.location = { href: "https://faces.example/page/" };
 
 const { Session } = await import("../src/session.js");
+const { fetchModels } = await import("../src/refusal.js");
 
 // Protobuf, of the kinds that the vectors need.
 const varint = (value) => {
@@ -242,14 +243,63 @@ test("a session of another server is looked for there", () => {
   }
   const handlers = { message() {}, lost() {} };
   const options = { modelId: "a", sampleRateHz: rateHz, WebSocket: Elsewhere };
-  for (const server of [undefined, "http://faces.example:8080", "https://faces.example/lips/"]) {
+  for (const server of [
+    undefined,
+    "http://faces.example:8080",
+    "https://faces.example/lips/",
+    "ws://faces.example:8080",
+    "wss://faces.example/lips/",
+    "WSS://faces.example",
+  ]) {
     new Session({ ...options, server }, handlers).close();
   }
   assert.deepEqual(urls, [
     "wss://faces.example/page/session",
     "ws://faces.example:8080/session",
     "wss://faces.example/lips/session",
+    "ws://faces.example:8080/session",
+    "wss://faces.example/lips/session",
+    "wss://faces.example/session",
   ]);
+  for (const server of ["faces.example:8080", "127.0.0.1:8080", "ftp://faces.example", "grpc://faces.example", ""]) {
+    assert.throws(() => new Session({ ...options, server }, handlers), /expected an address such as https/, server);
+  }
+});
+
+test("a request to a server that is named as a WebSocket goes to its http", async () => {
+  const asked = [];
+  globalThis.fetch = async (url) => {
+    asked.push(String(url));
+    return new Response("[]", { headers: { "content-type": "application/json" } });
+  };
+  for (const server of ["wss://faces.example/lips/", "ws://faces.example:8080"]) await fetchModels({ server });
+  assert.deepEqual(asked, ["https://faces.example/lips/api/models", "http://faces.example:8080/api/models"]);
+});
+
+test("a key that is none is refused without repeating it", () => {
+  for (const key of ["", "hunter2\n", "hunter2 hunter2", "h\u00fcnter2"]) {
+    const wrong = (error) => /the key is empty, or has/.test(error.message) && !error.message.includes("unter2");
+    assert.throws(() => new Session({ modelId: "a", sampleRateHz: rateHz, key }, {}), wrong);
+  }
+});
+
+test("a connection that cannot be made is told also where only an error says so", async () => {
+  globalThis.fetch = () => Promise.reject(new TypeError("no"));
+  const { session, socket, seen } = open();
+  const told = new Promise((resolve) => (seen.told = resolve));
+  socket.onerror({});
+  // Of a browser, which tells both, it is lost once.
+  await socket.onclose({ code: 1006, reason: "" });
+  setTimeout(seen.told, 10);
+  await told;
+  assert.equal(seen.lost.length, 1);
+  session.close();
+
+  const alone = open();
+  alone.socket.onerror({});
+  while (alone.seen.lost.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  assert.equal(alone.seen.lost[0].why, "The connection to the server is lost");
+  alone.session.close();
 });
 
 test("a foreign page is told which key would let it in", async () => {

@@ -145,6 +145,43 @@ def test_a_reset_names_the_limits_of_proxies() -> None:
     assert "stream_idle_timeout" in text
 
 
+async def test_a_peer_that_is_no_grpc_server_is_called_so() -> None:
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(24)
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as peer:
+        port = peer.sockets[0].getsockname()[1]
+        async with Client(f"127.0.0.1:{port}") as client:
+            with pytest.raises(CallError, match="no gRPC server, or wants https://"):
+                await asyncio.wait_for(client.list_models(), PATIENCE_S)
+
+
+async def test_a_good_status_without_a_message_is_an_error() -> None:
+    async def silent(_request: bytes, _context: object) -> bytes:
+        return b""
+
+    def unreadable(_answer: bytes) -> bytes:
+        return b"\xff\xff"
+
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        silent, response_serializer=unreadable
+    )
+    handler = grpc.method_handlers_generic_handler("lipsync.v1.ModelAdmin", {"ListModels": method})
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Client(f"127.0.0.1:{port}") as client:
+            with pytest.raises(CallError, match="holds no message"):
+                await asyncio.wait_for(client.list_models(), PATIENCE_S)
+    finally:
+        await server.stop(None)
+
+
 def test_what_a_server_says_is_left_alone() -> None:
     said = (grpc.StatusCode.UNAVAILABLE, "the queue is full")
     assert in_plain_words(*said) == said

@@ -1,5 +1,6 @@
 """The WAV reader, against files of every kind; the Rust reader has the same tests."""
 
+import json
 import struct
 import wave
 from io import BytesIO
@@ -61,6 +62,25 @@ def test_lengths_that_were_not_known_or_are_wrong_cost_no_sample(riff: int, data
     struct.pack_into("<I", whole, 40, data)
     wav = read_wav(bytes(whole))
     assert (wav.samples, wav.rate_hz, wav.n_channels) == (SAMPLES, 16_000, 1)
+
+
+REFUSED = json.loads((REPOSITORY / "tests/data/wav/refused.json").read_text())
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["message"][:60])
+def test_files_are_refused_with_the_words_of_the_rust_client(case: dict[str, str]) -> None:
+    with pytest.raises(WavError) as refused:
+        read_wav(bytes.fromhex(case["hex"]))
+    assert str(refused.value) == case["message"]
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [(b"\xff\xfa", "MP3"), (b"\xff\xe3", "MP3"), (b"\xff\xf9", "AAC"), (b"\x1f\x8b\x08", "gzip")],
+)
+def test_sound_in_frames_is_named(head: bytes, found: str) -> None:
+    with pytest.raises(WavError, match=f"but .*{found}.*: convert it first"):
+        read_wav(head + bytes(20))
 
 
 def test_other_chunks_are_skipped_padded_or_not() -> None:
@@ -141,7 +161,8 @@ def test_more_than_two_channels_become_their_mean() -> None:
 @pytest.mark.parametrize(
     ("whole", "expected"),
     [
-        (b"", "not a WAV file"),
+        (b"", "is empty"),
+        (b"RIFF", "not a WAV file"),
         (b"RF64\xff\xff\xff\xffWAVEds64", "ends before"),
         (b"PK\x03\x04" + bytes(20), "ZIP"),
         (b"FORM\0\0\0\x24AIFFCOMM", "AIFF"),
@@ -162,6 +183,12 @@ def test_more_than_two_channels_become_their_mean() -> None:
 def test_what_cannot_be_used_is_refused_by_name(whole: bytes, expected: str) -> None:
     with pytest.raises(WavError, match=expected):
         read_wav(whole)
+
+
+def test_a_device_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipsync_client.wav._MAX_BYTES", 4096)
+    with pytest.raises(WavError, match="larger than 4096 bytes"):
+        read_wav("/dev/zero")
 
 
 def test_files_of_the_standard_library_are_read_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ use crate::{
     CompositorError, ImageFormat, Picture,
     essence::pixels_only,
     exif::Orientation,
-    header::{format_of, jpeg_is_complete, malformed, n_jpeg_scans, stored_size},
+    header::{foreign_coding, format_of, jpeg_is_complete, malformed, n_jpeg_scans, stored_size},
     picture::PIXEL_BYTES,
 };
 
@@ -72,7 +72,8 @@ impl DecodeLimits {
 /// also where `imread` would fill in grey.
 ///
 /// # Errors
-/// [`CompositorError::UnknownFormat`]; [`CompositorError::TooLarge`], before anything is allocated
+/// [`CompositorError::UnknownFormat`], [`CompositorError::OtherFormat`] and [`CompositorError::Empty`];
+/// [`CompositorError::TooLarge`], before anything is allocated
 /// for the pixels; [`CompositorError::Malformed`] for broken, truncated or exotic files, and JPEG files of
 /// more than 32 scans.
 pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorError> {
@@ -105,6 +106,9 @@ fn check_jpeg(bytes: &[u8]) -> Result<(), CompositorError> {
     let refusal = |reason: String| Err(malformed(ImageFormat::Jpeg, reason));
     if !jpeg_is_complete(bytes) {
         return refusal("the file ends early".into());
+    }
+    if let Some(reason) = foreign_coding(bytes) {
+        return refusal(reason.into());
     }
     let n_scans = n_jpeg_scans(bytes);
     if n_scans > MAX_JPEG_SCANS {

@@ -20,6 +20,15 @@ pub enum CompositorError {
     /// The bytes start neither as a PNG nor as a JPEG file does.
     #[error("neither a PNG nor a JPEG picture")]
     UnknownFormat,
+    /// The bytes are a file of another kind.
+    #[error("it is {found}, and neither a PNG nor a JPEG picture: convert it")]
+    OtherFormat {
+        /// What it is, for people.
+        found: &'static str,
+    },
+    /// There are no bytes.
+    #[error("the file is empty")]
+    Empty,
     /// The bytes start as the format does, but are broken or end early.
     #[error("not a usable {format} picture: {reason}")]
     Malformed {

@@ -17,7 +17,8 @@ const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
 /// missing with the rest is none.
 ///
 /// # Errors
-/// [`CompositorError::UnknownFormat`] and [`CompositorError::Malformed`].
+/// [`CompositorError::UnknownFormat`], [`CompositorError::OtherFormat`], [`CompositorError::Empty`] and
+/// [`CompositorError::Malformed`].
 pub fn probe(bytes: &[u8]) -> Result<(usize, usize), CompositorError> {
     let format = format_of(bytes)?;
     let size = stored_size(bytes, format)?;
@@ -40,6 +41,43 @@ pub(crate) fn stored_size(
     }
 }
 
+/// Beginnings of what else lies in folders of pictures; `?` is any byte.
+const OTHERS: [(&[u8], &str); 16] = [
+    (b"RIFF????WEBP", "a WebP picture"),
+    (b"RIFF????AVI ", "an AVI film"),
+    (b"GIF8", "a GIF picture"),
+    (b"BM????\0\0\0\0", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"????ftypavif", "an AVIF picture"),
+    (b"????ftyphei", "an HEIC picture"),
+    (b"????ftypmif1", "an HEIC picture"),
+    (b"????ftyp", "an MP4 film"),
+    (b"\x1a\x45\xdf\xa3", "a WebM or Matroska film"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\x93NUMPY", "an array of NumPy"),
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer instead of the file itself (git lfs pull)",
+    ),
+];
+
+/// Why a file is neither of our formats.
+fn other_format(bytes: &[u8]) -> CompositorError {
+    let begins = |beginning: &[u8]| {
+        let pairs = || beginning.iter().zip(bytes);
+        bytes.len() >= beginning.len()
+            && pairs().all(|(want, found)| *want == b'?' || want == found)
+    };
+    match OTHERS.iter().find(|(beginning, _)| begins(beginning)) {
+        Some(&(_, found)) => CompositorError::OtherFormat { found },
+        None if bytes.is_empty() => CompositorError::Empty,
+        None => CompositorError::UnknownFormat,
+    }
+}
+
 /// Tells the format by its magic bytes.
 pub(crate) fn format_of(bytes: &[u8]) -> Result<ImageFormat, CompositorError> {
     if bytes.starts_with(PNG_SIGNATURE) {
@@ -47,7 +85,7 @@ pub(crate) fn format_of(bytes: &[u8]) -> Result<ImageFormat, CompositorError> {
     } else if bytes.starts_with(JPEG_START) {
         Ok(ImageFormat::Jpeg)
     } else {
-        Err(CompositorError::UnknownFormat)
+        Err(other_format(bytes))
     }
 }
 
@@ -58,6 +96,35 @@ pub(crate) fn format_of(bytes: &[u8]) -> Result<ImageFormat, CompositorError> {
 /// the frame header `FF D9` is nothing else than the end.
 pub(crate) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     jpeg_frame(bytes).is_some_and(|frame| frame.rest.windows(2).any(|pair| pair == [0xFF, 0xD9]))
+}
+
+/// Why the decoder would refuse a JPEG file in words of its own, or read it wrongly; `None` where it does neither.
+///
+/// *Source:* ITU-T T.81, B.2.2. What the decoder makes of each pair of sampling factors was compared with libjpeg-turbo.
+pub(crate) fn foreign_coding(bytes: &[u8]) -> Option<&'static str> {
+    let JpegFrame {
+        marker,
+        precision,
+        components,
+        ..
+    } = jpeg_frame(bytes)?;
+    let (components, _) = components.as_chunks::<3>();
+    // Identifier, horizontal and vertical factor, table.
+    let width_of = |&[_, factors, _]: &[u8; 3]| factors >> 4;
+    let first = components.first().map(width_of)?;
+    match (marker, precision) {
+        (0xC9..=0xCF, _) => Some(
+            "it is coded arithmetically: save it again with Huffman coding, as programs do by default",
+        ),
+        (0xC3 | 0xC5..=0xC7, _) => {
+            Some("it is lossless or hierarchical: save it again as a baseline or progressive JPEG")
+        }
+        (_, 8) if components.iter().any(|c| width_of(c) > first) => Some(
+            "its colours are stored finer than its brightness: save it again with usual subsampling (4:2:0, 4:2:2 or 4:4:4)",
+        ),
+        (_, 8) => None,
+        _ => Some("it has more than 8 bits a channel: save it again with 8"),
+    }
 }
 
 /// How many scans a JPEG file has. A progressive picture is gone over as a whole for each, and one takes a few dozen
@@ -91,6 +158,11 @@ fn png_size(bytes: &[u8]) -> Option<(usize, usize)> {
 /// The first frame header of a JPEG file, and the bytes behind it.
 struct JpegFrame<'a> {
     size: (usize, usize),
+    marker: u8,
+    /// Bits a sample.
+    precision: u8,
+    /// Three bytes of each.
+    components: &'a [u8],
     rest: &'a [u8],
 }
 
@@ -100,12 +172,20 @@ fn jpeg_frame(bytes: &[u8]) -> Option<JpegFrame<'_>> {
     let is_frame = |segment: &Segment<'_>| {
         matches!(segment.marker, 0xC0..=0xCF) && !matches!(segment.marker, 0xC4 | 0xC8 | 0xCC)
     };
-    let Segment { bytes, rest, .. } = jpeg_segments(bytes).find(is_frame)?;
-    // Precision, height, width.
-    let &[_, h1, h0, w1, w0] = bytes.first_chunk()?;
+    let segment = jpeg_segments(bytes).find(is_frame)?;
+    let Segment {
+        bytes,
+        rest,
+        marker,
+    } = segment;
+    let (&[precision, h1, h0, w1, w0], after) = bytes.split_first_chunk()?;
     let side = |bytes| usize::from(u16::from_be_bytes(bytes));
     Some(JpegFrame {
         size: (side([w1, w0]), side([h1, h0])),
+        marker,
+        precision,
+        // Behind their number.
+        components: after.get(1..).unwrap_or_default(),
         rest,
     })
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audio_kind;
+pub mod encoding;
 pub mod face;
 pub mod family;
 pub mod foreign;

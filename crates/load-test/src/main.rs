@@ -41,6 +41,12 @@ async fn run() -> anyhow::Result<ExitCode> {
             args.addr
         );
     }
+    if let Some(path) = &args.json {
+        // A run takes minutes: a place that cannot be written is said before it.
+        let mut options = fs::OpenOptions::new();
+        let opened = options.create(true).append(true).open(path);
+        opened.with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let mut stop = stop_on_ctrl_c();
     let outcome = if args.compare_alone {
         Outcome::Equality(plan.compare_alone(&mut stop).await?)

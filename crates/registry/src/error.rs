@@ -1,16 +1,13 @@
 //! What can go wrong with models on disk and in memory.
 
-use std::{
-    fmt::Write,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod detail;
 
-use lipsync_core::{CropRect, Foreign, ModelId};
+use std::{io, path::PathBuf, sync::Arc};
+
+use lipsync_core::{CropRect, ModelId};
 use lipsync_engine::{EngineError, Shortage};
 
-use crate::{MAX_FPS, PackFault};
+use crate::{MAX_FPS, PackFault, system_words::InWords};
 
 /// An error of the registry; cloned to everyone who waited for the same load or frame.
 ///
@@ -31,7 +28,7 @@ pub enum RegistryError {
         id: ModelId,
     },
     /// A file cannot be read.
-    #[error("the {what} cannot be read: {kind}")]
+    #[error("the {what} cannot be read: {}", InWords(*kind))]
     File {
         /// Which file.
         what: &'static str,
@@ -50,10 +47,21 @@ pub enum RegistryError {
         /// Where it is.
         path: PathBuf,
     },
+    /// A file is text, but not in UTF-8.
+    #[error("the {what} must be UTF-8 text, but it is {found}: save it as UTF-8")]
+    Encoding {
+        /// Which file.
+        what: &'static str,
+        /// What it is instead.
+        found: &'static str,
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The weights of a network are in a file that cannot be read.
     #[error(
-        "the weights of the {what} are in the file \"{name}\", which cannot be read beside it ({kind}): copy both \
-         files into one folder, or export again with torch.onnx.export(..., external_data=False)"
+        "the weights of the {what} are in the file \"{name}\", which cannot be read beside it ({}): copy both \
+         files into one folder, or export again with torch.onnx.export(..., external_data=False)",
+        InWords(*kind)
     )]
     DataFile {
         /// Which network.
@@ -220,6 +228,16 @@ pub enum RegistryError {
     /// There is not a single frame.
     #[error("the model has no background frames")]
     NoFrames,
+    /// Numbered pictures are there, but in another format.
+    #[error(
+        "the background frames must be PNG or JPEG files, but those in their folder are {found}: convert them"
+    )]
+    OtherFrames {
+        /// Their format.
+        found: &'static str,
+        /// The folder.
+        path: PathBuf,
+    },
     /// The numbers in a folder's file names do not follow each other.
     #[error("the {what} are not numbered one after the other: {reason}")]
     Numbering {
@@ -255,7 +273,7 @@ pub enum RegistryError {
         path: PathBuf,
     },
     /// The file of a frame cannot be read.
-    #[error("background frame {index} cannot be read: {kind}")]
+    #[error("background frame {index} cannot be read: {}", InWords(*kind))]
     FrameFile {
         /// The frame's index.
         index: usize,
@@ -410,6 +428,7 @@ impl RegistryError {
             }
             Self::File { .. }
             | Self::FileTooLarge { .. }
+            | Self::Encoding { .. }
             | Self::DataFile { .. }
             | Self::OutputRange { .. }
             | Self::RestWithoutEncoder
@@ -431,6 +450,7 @@ impl RegistryError {
             | Self::RectangleOffFrame { .. }
             | Self::MissingFrames { .. }
             | Self::NoFrames
+            | Self::OtherFrames { .. }
             | Self::Numbering { .. }
             | Self::FrameSize { .. }
             | Self::FrameChanged { .. }
@@ -438,48 +458,6 @@ impl RegistryError {
             | Self::Frame { .. }
             | Self::Pack { .. }
             | Self::Contract { .. } => ErrorClass::BrokenModel,
-        }
-    }
-
-    /// The message for the operator's log: with the path, and with what `Display` leaves out.
-    #[must_use]
-    pub fn detail(&self) -> String {
-        let mut text = self.to_string();
-        let unsaid = match self {
-            Self::Manifest { reason, .. } => Some(reason),
-            Self::Rectangles { quoted, .. } => quoted.as_ref(),
-            _ => None,
-        };
-        if let Some(unsaid) = unsaid {
-            // Writing to a string cannot fail.
-            let _ = write!(text, ": {unsaid}");
-        }
-        if let Some(path) = self.path() {
-            // Of its names some come from the model.
-            let _ = write!(text, " ({})", Foreign(&path.to_string_lossy()));
-        }
-        text
-    }
-
-    /// The file or folder that the error is about.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::File { path, .. }
-            | Self::FileTooLarge { path, .. }
-            | Self::DataFile { path, .. }
-            | Self::Outside { path, .. }
-            | Self::TooManyEntries { path, .. }
-            | Self::Manifest { path, .. }
-            | Self::ManifestPath { path, .. }
-            | Self::Layout { path, .. }
-            | Self::Rectangles { path, .. }
-            | Self::Numbering { path, .. }
-            | Self::FrameFile { path, .. }
-            | Self::Frame { path, .. }
-            | Self::FrameChanged { path, .. }
-            | Self::Pack { path, .. } => Some(path),
-            _ => None,
         }
     }
 }

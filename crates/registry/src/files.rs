@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lipsync_core::encoding::wide_encoding;
+
 use crate::{RegistryError, fence::Fence};
 
 pub(crate) const MAX_ONNX_BYTES: u64 = 1 << 30;
@@ -57,11 +59,16 @@ pub(crate) fn read_text(
     limit_bytes: u64,
 ) -> Result<String, RegistryError> {
     let bytes = read(fence, path, what, limit_bytes)?;
-    let mut text = String::from_utf8(bytes).map_err(|_| RegistryError::File {
+    let not_utf8 = |found| RegistryError::Encoding {
         what,
-        kind: std::io::ErrorKind::InvalidData,
+        found,
         path: path.to_owned(),
-    })?;
+    };
+    // Two bytes a character are good UTF-8, too, where all are ASCII.
+    if let Some(encoding) = wide_encoding(&bytes) {
+        return Err(not_utf8(encoding));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| not_utf8("in another encoding"))?;
     if text.starts_with('\u{feff}') {
         text.remove(0);
     }

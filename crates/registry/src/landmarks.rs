@@ -29,6 +29,14 @@ const DETECTORS: [&str; 2] = ["pfld", "pfld110"];
 /// `data_utils/landmark_io.py`.
 pub(crate) fn rectangle(text: &str) -> Result<CropRect, String> {
     let points = points(text)?;
+    if points
+        .iter()
+        .all(|(x, y)| [x, y].iter().all(|n| (0.0..=1.0).contains(*n)))
+    {
+        return Err(
+            "all landmarks are 0 to 1, as shares of the frame are: pixels are expected".into(),
+        );
+    }
     let (x1, x2, y1) = (points[LEFT].0, points[RIGHT].0, points[TOP].1);
     let (x1, x2, y1) = (truncate(x1)?, truncate(x2)?, truncate(y1)?);
     let y2 = i64::from(y1) + i64::from(x2) - i64::from(x1);
@@ -153,6 +161,13 @@ mod tests {
             let text = lines(N_POINTS, special).join("\n");
             assert_eq!(rectangle(&text), Err(expected.into()));
         }
+    }
+
+    #[test]
+    fn shares_of_the_frame_are_no_pixels() {
+        let text = lines(N_POINTS, ["0.41 0.5", "0.58 0.5", "0.5 0.4"]).join("\n");
+        let reason = rectangle(&text).expect_err("shares");
+        assert!(reason.contains("pixels are expected"), "{reason}");
     }
 
     #[test]

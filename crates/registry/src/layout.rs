@@ -253,7 +253,7 @@ fn frames(parts: &Parts, fence: &Fence, max_frames: usize) -> Result<Numbered, R
         frames.paths.truncate(wanted);
     }
     if frames.paths.is_empty() {
-        return Err(RegistryError::NoFrames);
+        return Err(numbered::no_frames(&folder));
     }
     if frames.paths.len() > max_frames {
         return Err(RegistryError::TooManyFrames {

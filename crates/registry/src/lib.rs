@@ -53,6 +53,7 @@ mod landmarks;
 mod layout;
 mod load;
 mod manifest;
+mod manifest_words;
 mod model;
 mod network_file;
 mod numbered;
@@ -65,6 +66,7 @@ mod rest;
 mod room;
 mod shelf;
 mod status;
+mod system_words;
 mod usage;
 mod verdict;
 

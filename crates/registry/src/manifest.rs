@@ -25,7 +25,7 @@ use std::path::{Component, Path, PathBuf};
 use lipsync_core::{AudioKind, Foreign};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use crate::{RegistryError, Rest, fence::Fence, files};
+use crate::{RegistryError, Rest, fence::Fence, files, manifest_words::in_words};
 
 /// The name of a manifest in its folder.
 pub(crate) const FILE_NAME: &str = "avatar.yaml";
@@ -65,11 +65,17 @@ impl Manifest {
         let text = files::read_text(fence, path, FILE_NAME, MAX_BYTES)?;
         check_depth(&text, path)?;
         let mut manifest: Self = serde_yaml::from_str(&text).map_err(|e| {
-            let (line, column) = e.location().map_or((1, 1), |l| (l.line(), l.column()));
+            let (line, column) = e
+                .location()
+                .map_or((1, 1), |l| (l.line().max(1), l.column()));
             RegistryError::Manifest {
                 line,
                 column,
-                reason: Foreign(&e.to_string()).to_string(),
+                reason: Foreign(&in_words(
+                    &e.to_string(),
+                    text.lines().nth(line - 1).unwrap_or_default(),
+                ))
+                .to_string(),
                 path: path.to_owned(),
             }
         })?;
@@ -177,8 +183,16 @@ mod tests {
     #[test]
     fn unknown_missing_and_wrong_keys_are_refused_with_their_place() {
         for (text, at, expected) in [
-            (format!("{GOOD}fsp: 25\n"), (5, 1), "unknown field `fsp`"),
-            (format!("{GOOD}fps: many\n"), (5, 6), "invalid type"),
+            (
+                format!("{GOOD}fsp: 25\n"),
+                (5, 1),
+                "there is no key fsp here; there are name,",
+            ),
+            (
+                format!("{GOOD}fps: many\n"),
+                (5, 6),
+                "expected a whole number",
+            ),
             (
                 format!("{GOOD}feather: 26\n"),
                 (1, 1),
@@ -187,17 +201,17 @@ mod tests {
             (
                 GOOD.replace("ave", "mp3"),
                 (1, 13),
-                "expected one of `ave`, `hubert`, `wenet`",
+                "expected ave, hubert, wenet, mel, found mp3",
             ),
             (
                 GOOD.replace("frames: frames\n", ""),
                 (1, 1),
-                "missing field `frames`",
+                "the key frames is missing",
             ),
             (
                 format!("{GOOD}fps: 25\nfps: 25\n"),
                 (1, 1),
-                "duplicate field `fps`",
+                "the key fps is there twice",
             ),
             ("audio_kind: ave\ngenerator: {".into(), (2, 12), ""),
         ] {

@@ -78,6 +78,32 @@ pub(crate) fn gather(
     Ok(found)
 }
 
+/// Pictures and films that people keep frames in, and that are not read.
+const OTHER_FORMATS: [(&[&str], &str); 8] = [
+    (&["webp"], "WebP pictures"),
+    (&["bmp", "dib"], "BMP pictures"),
+    (&["tif", "tiff"], "TIFF pictures"),
+    (&["gif"], "GIF pictures"),
+    (&["avif", "heic", "heif"], "AVIF or HEIC pictures"),
+    (&["jxl", "jp2"], "pictures of another JPEG"),
+    (&["npy", "npz"], "arrays of NumPy"),
+    (&["mp4", "mov", "mkv", "avi", "webm"], "films"),
+];
+
+/// Why a folder has no frames: perhaps it has them in a format that is not read.
+pub(crate) fn no_frames(folder: &Path) -> RegistryError {
+    let entries = files::entries(folder, "background frames").into_iter();
+    let paths: Vec<PathBuf> = entries.flatten().filter_map(Result::ok).collect();
+    let has = |extensions: &[&str]| paths.iter().any(|path| is_visible_with(path, extensions));
+    let other = OTHER_FORMATS.iter().find(|(extensions, _)| has(extensions));
+    other.map_or(RegistryError::NoFrames, |&(_, found)| {
+        RegistryError::OtherFrames {
+            found,
+            path: folder.to_owned(),
+        }
+    })
+}
+
 fn is_visible_with(path: &Path, extensions: &[&str]) -> bool {
     let hidden = path
         .file_name()
@@ -142,6 +168,19 @@ mod tests {
         assert_eq!(files.first, 8);
         let names: Vec<_> = files.paths.iter().filter_map(|f| f.file_name()).collect();
         assert_eq!(names, ["8.png", "9.jpg", "10.JPG"]);
+    }
+
+    #[test]
+    fn frames_in_another_format_are_named() {
+        for (names, expected) in [
+            (&["0.webp", "1.webp"][..], "are WebP pictures: convert them"),
+            (&["a.txt", "clip.MP4"], "are films"),
+            (&["a.txt", "._0.webp"], "no background frames"),
+            (&[], "no background frames"),
+        ] {
+            let text = no_frames(folder(names).path()).to_string();
+            assert!(text.contains(expected), "{names:?}: {text}");
+        }
     }
 
     #[test]

@@ -9,13 +9,14 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
 use lipsync_core::{CropRect, Foreign};
 use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::error::Category;
 
@@ -24,6 +25,8 @@ use crate::{RegistryError, fence::Fence, files, landmarks, numbered};
 pub(crate) const WHAT: &str = "crop rectangles";
 const SHAPES: &str =
     "expected [[x1, y1, x2, y2], ...] or {\"0\": {\"rect\": [x1, y1, x2, y2]}, ...}";
+const SHARES: &str = "all numbers are 0 to 1, as shares of the frame are: pixels are expected, so multiply them by its width and height";
+const TWICE: &str = "a frame has two rectangles";
 pub(crate) const LANDMARKS: &str = "landmarks";
 const MAX_BYTES: u64 = 16 << 20;
 /// Of one frame.
@@ -42,6 +45,10 @@ pub(crate) fn read(fence: &Fence, path: &Path) -> Result<Rectangles, RegistryErr
     let real = fence.resolve(path, WHAT)?;
     if real.is_dir() {
         let files = numbered::list(&real, LANDMARKS, &["lms"])?;
+        if files.paths.is_empty() {
+            let reason = "their folder has no landmarks, files named <number of the frame>.lms";
+            return Err(invalid(&real, reason.to_owned().into()));
+        }
         let mut disordered = None;
         let mut rectangle = |file: &PathBuf| {
             let text = files::read_text(fence, file, LANDMARKS, MAX_LANDMARKS_BYTES)?;
@@ -90,6 +97,7 @@ impl Problem {
         // Of arrays that are too long, and keys that are no numbers, it says that they are no JSON.
         let is_json = || serde_json::from_str::<IgnoredAny>(text).is_ok();
         let what = match error.classify() {
+            Category::Data if error.to_string().starts_with(TWICE) => TWICE,
             Category::Data => SHAPES,
             Category::Syntax if is_json() => SHAPES,
             Category::Eof => "it ends early",
@@ -117,10 +125,39 @@ struct Entry {
     rect: [f64; 4],
 }
 
+/// The object form. Of a number that is there twice, a map would keep the last one and say nothing.
+struct Entries(BTreeMap<u32, Entry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Unique;
+
+        impl<'de> Visitor<'de> for Unique {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Entries, M::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((number, entry)) = map.next_entry::<u32, Entry>()? {
+                    if entries.insert(number, entry).is_some() {
+                        return Err(M::Error::custom(format!("{TWICE}: {number}")));
+                    }
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        from.deserialize_map(Unique)
+    }
+}
+
 fn from_json(text: &str) -> Result<Rectangles, Problem> {
     let mut first = None;
     let rects: Vec<[f64; 4]> = if text.trim_start().starts_with('{') {
-        let entries: BTreeMap<u32, Entry> = parse(text)?;
+        let Entries(entries) = parse(text)?;
         first = entries.keys().next().map(|&key| u64::from(key));
         for (expected, &key) in (first.unwrap_or(0)..).zip(entries.keys()) {
             if expected != u64::from(key) {
@@ -131,6 +168,14 @@ fn from_json(text: &str) -> Result<Rectangles, Problem> {
     } else {
         parse(text)?
     };
+    if !rects.is_empty()
+        && rects
+            .iter()
+            .flatten()
+            .all(|number| (0.0..=1.0).contains(number))
+    {
+        return Err(String::from(SHARES).into());
+    }
     let corners = |(index, corners): (usize, &[f64; 4])| {
         corner_rect(*corners).map_err(|reason| format!("rectangle {index}: {reason}"))
     };
@@ -211,6 +256,11 @@ mod tests {
                 r#"{"0": {"rect": [1,2,3,4]}, "2": {"rect": [1,2,3,4]}}"#,
                 "rectangle 1 is missing",
             ),
+            (
+                r#"{"0": {"rect": [1,2,3,4]}, "0": {"rect": [1,2,9,9]}}"#,
+                "a frame has two rectangles",
+            ),
+            ("[[0.2, 0.1, 0.6, 0.5]]", "pixels are expected"),
             (r#"{"0": {}}"#, "expected [[x1, y1, x2, y2], ...] or"),
             ("", "it ends early"),
             ("{\"0\": s3cr3t}", "it is not JSON, at line 1 column"),

@@ -30,6 +30,7 @@ pub mod legacy;
 mod listen;
 pub mod loader;
 pub mod meaning;
+mod named_file;
 pub mod open_inference;
 mod operations;
 pub mod output;

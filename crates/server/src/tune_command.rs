@@ -32,6 +32,12 @@ pub fn tune(file: &Path, minutes: NonZeroU32, write: Option<PathBuf>) -> anyhow:
             path.display()
         );
     }
+    // Minutes later would be late.
+    let folder = write.as_deref().and_then(Path::parent);
+    let is_there = |folder: &Path| folder.as_os_str().is_empty() || folder.is_dir();
+    if let Some(folder) = folder.filter(|folder| !is_there(folder)) {
+        anyhow::bail!("--write: there is no folder {}", folder.display());
+    }
     let cudas = devices::open(config.engine.device, &config.engine.gpu)?;
     let bar = progress_bar();
     let shown = bar.clone();

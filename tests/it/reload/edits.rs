@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lipsync::{client::Client, v1::stream_composite_response::Message as Answer};
-use lipsync_server::reload::{Refusal, Report};
+use lipsync_server::reload::{Cause, Refusal, Report};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -129,7 +130,7 @@ enum Outcome {
 use Outcome::{Applied, Refused};
 
 /// Edits, each after the one before; `{A}` stands for the models.
-const EDITS: [(&str, Outcome); 22] = [
+const EDITS: [(&str, Outcome); 23] = [
     (
         "{A}server: {max_batch_frames: 63}",
         Applied(&["server.max_batch_frames"], &[]),
@@ -142,6 +143,10 @@ const EDITS: [(&str, Outcome); 22] = [
     ("{A}sever: {}", Refused(":4:1: sever: ")),
     ("{A}a", Refused(":")),
     (" \n", Refused(": the file is empty")),
+    (
+        "# models: {a: {path: a}}\n---\n{}\n",
+        Refused(": the file is empty, or has comments alone"),
+    ),
     (
         "{A}server: {queue_size: 9}",
         Applied(&["server.max_batch_frames"], &["server.queue_size"]),
@@ -320,5 +325,21 @@ async fn a_file_that_changes_is_read_by_itself() -> Result<()> {
         .await?;
     assert_eq!((frames(), stats.refused, stats.rolled_back), (25, 1, 0));
     speakers.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_the_file_is_given_up() -> Result<()> {
+    let edited = Edited::start(A).await?;
+    fs::remove_file(&edited.file)?;
+    mknodat(CWD, &edited.file, FileType::Fifo, Mode::from(0o600), 0)?;
+    let reload = &edited.server.running().shared().reload;
+    // Whoever else reads it, as the server does by itself, is waited for.
+    let refused = reload.reload(Cause::Signal).await.expect_err("a pipe");
+    assert!(refused.to_string().contains("it is a pipe"), "{refused}");
+    replace(&edited.file, &format!("{A}session: {{max_sessions: 7}}\n"))?;
+    reload.reload(Cause::Signal).await?;
+    let hot = edited.server.running().shared().hot();
+    assert_eq!(hot.session.max_sessions, 7);
     Ok(())
 }

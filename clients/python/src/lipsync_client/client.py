@@ -14,7 +14,7 @@ from .address import is_exposed
 from .audio import AudioFormat, Bytes, Pcm, PcmS16, Steps, encoding, whole_items
 from .channel import ANSWER_TIMEOUT_S, PING_INTERVAL_S, PING_TIMEOUT_S, open_channel
 from .cuts import cuts
-from .errors import call_error
+from .errors import CallError, call_error
 from .events import Batch, Frame, ServerWarning, frame_from_proto
 from .key import InsecureKeyWarning, key_metadata
 from .lasting import LastingSession, Retry
@@ -329,6 +329,13 @@ class Client:
 
 async def _answer(call: Awaitable[_T]) -> _T:
     try:
-        return await call
+        answer = await call
     except grpc.aio.AioRpcError as error:
         raise call_error(error) from None
+    # grpcio gives None for a good status without a message, and for a message that is none.
+    if answer is None:
+        raise CallError(
+            grpc.StatusCode.INTERNAL,
+            "the answer holds no message: what answers there is no lipsync-server",
+        )
+    return answer

@@ -56,6 +56,10 @@ def in_plain_words(code: grpc.StatusCode, message: str) -> tuple[grpc.StatusCode
             "grpc_read_timeout, grpc_send_timeout; Envoy: stream_idle_timeout, the route's timeout)"
         )
         return code, text
+    if "Failed parsing HTTP/2" in message:
+        return code, (
+            "what answers at this address speaks no HTTP/2: it is no gRPC server, or wants https://"
+        )
     if code is grpc.StatusCode.UNAVAILABLE and (
         "keepalive" in message.lower() or "ping timeout" in message.lower()
     ):

@@ -41,10 +41,13 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     1000 times that are refused: they have another scale. Raises `WavError` for an unusable file,
     `OSError` for an unreadable one.
     """
-    file = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    file = source if isinstance(source, bytes) else _read(pathlib.Path(source))
     if file[:4] not in (b"RIFF", b"RF64", b"BW64") or file[8:12] != b"WAVE":
         found = _other_file(file)
-        raise WavError(f"it is not a WAV file but {found}" if found else "it is not a WAV file")
+        if not file:
+            raise WavError("it is empty")
+        but = f" but {found}: convert it first" if found else ""
+        raise WavError(f"it is not a WAV file{but}")
     form, start, n_bytes = _find_samples(file)
     block = form.sample_bytes * form.n_channels
     n_bytes = min(n_bytes, len(file) - start) // block * block
@@ -56,6 +59,18 @@ def read_wav(source: str | pathlib.Path | bytes) -> Wav:
     if sys.byteorder == "big":
         samples.byteswap()
     return Wav(samples.tobytes(), form.rate_hz, 2 if form.n_channels == 2 else 1)
+
+
+_MAX_BYTES = 2**30
+"""It may be a device without an end."""
+
+
+def _read(path: pathlib.Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise WavError(f"it is larger than {_MAX_BYTES} bytes")
+    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,46 +106,104 @@ _CHUNKS = frozenset(
 """Where lengths cannot be trusted, these tell a chunk from what follows by accident."""
 _UNKNOWN_LENGTH = 0x7FFF0000
 """Samples of such a length and more have none: who wrote it did not know."""
+_NO_FORMAT = "it does not say how its samples are stored (no `fmt` chunk before `data`)"
+_NO_CODING = "something unknown"
+_CODINGS = {
+    1: "PCM",
+    3: "float",
+    6: "A-law",
+    7: "mu-law",
+    0x02: "Microsoft ADPCM",
+    0x11: "IMA ADPCM",
+    0x31: "GSM 6.10",
+    0x45: "G.726 ADPCM",
+    0x64: "G.726 ADPCM",
+    0x50: "MPEG",
+    0x55: "MP3",
+    0xFF: "AAC",
+    0x1600: "AAC",
+    0x1610: "AAC",
+    0x160: "Windows Media Audio",
+    0x161: "Windows Media Audio",
+    0x162: "Windows Media Audio",
+    0x163: "Windows Media Audio",
+    0xFFFE: "something that has no number",
+}
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _OTHER_FILES = (
-    (0, b"RIFX", "a big-endian WAV file (RIFX)"),
-    (8, b"AIFF", "an AIFF file"),
-    (8, b"AIFC", "an AIFF-C file"),
-    (0, b"OggS", "an Ogg file"),
-    (0, b"fLaC", "a FLAC file"),
-    (0, b"ID3", "an MP3 file"),
-    (4, b"ftyp", "an MP4 or M4A file"),
-    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
-    (0, b"caff", "a CAF file"),
-    (0, b".snd", "an AU file"),
-    (0, b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b\x08", "a gzip archive"),
-    (0, b"wvpk", "a WavPack file"),
-    (0, b"MAC ", "a Monkey's Audio file"),
-    (0, b"#!AMR", "an AMR file"),
-    (0, b"NIST_1A", "a SPHERE file"),
-    (0, b"Creative Voice", "a VOC file"),
-    (0, b"MThd", "a MIDI file"),
-    (0, b"%PDF-", "a PDF document"),
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"HTTP/1.", "an HTTP answer with its headers"),
-    (0, b"<!DOCTYPE", "a web page"),
-    (0, b"<!doctype", "a web page"),
-    (0, b"\xef\xbb\xbfRIFF", "a WAV file behind a byte order mark"),
-    (0, b"\nRIFF", "a WAV file behind a line break"),
-    (0, b"data:audio/", "base64 text (a data: address)"),
-    (0, b"UklGR", "base64 text of a WAV file"),
-    (0, b"\xff\xfb", "MP3 frames"),
-    (0, b"\xff\xf3", "MP3 frames"),
+    (b"RIFF????AVI ", "an AVI film"),
+    (b"RIFF????WEBP", "a WebP picture"),
+    (b"RIFF????QLCM", "a QCP file"),
+    (b"RIFX????WAVE", "a big-endian WAV file (RIFX)"),
+    (b"riff.\x91\xcf\x11", "a Wave64 file"),
+    (b"FORM????AIFF", "an AIFF file"),
+    (b"FORM????AIFC", "an AIFF-C file"),
+    (b"OggS\x00", "an Ogg file"),
+    (b"OpusHead", "the head of an Opus stream"),
+    (b"fLaC", "a FLAC file"),
+    (b"ID3\x02\x00", "an MP3 file (ID3)"),
+    (b"ID3\x03\x00", "an MP3 file (ID3)"),
+    (b"ID3\x04\x00", "an MP3 file (ID3)"),
+    (b"\x00\x00\x00?ftyp", "an MP4 or M4A file"),
+    (b"\x00\x00\x00?moov", "a QuickTime file"),
+    (b"\x1aE\xdf\xa3", "a WebM or Matroska file"),
+    (b"caff\x00\x01", "a CAF file"),
+    (b".snd\x00\x00", "an AU file"),
+    (b"#!AMR", "an AMR file"),
+    (b"wvpk", "a WavPack file"),
+    (b"MAC ", "a Monkey's Audio file"),
+    (b"TTA1", "a True Audio file"),
+    (b"TTA2", "a True Audio file"),
+    (b"DSD ", "a DSD file (DSF)"),
+    (b"MThd\x00\x00\x00\x06", "a MIDI file"),
+    (b"Creative Voi", "a VOC file"),
+    (b"NIST_1A\n", "a SPHERE file"),
+    (b".RMF\x00\x00\x00", "a RealMedia file"),
+    (b"FLV\x01", "an FLV film"),
+    (b"\x00\x00\x01\xba", "an MPEG film"),
+    (b"0&\xb2u\x8ef\xcf\x11", "a WMA file"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"(\xb5/\xfd", "a Zstandard archive"),
+    (b"7z\xbc\xaf'\x1c", "a 7-Zip archive"),
+    (b"\xfd7zXZ\x00", "an XZ archive"),
+    (b"\x89PNG\r\n", "a PNG picture"),
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG picture"),
+    (b"GIF89a", "a GIF picture"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x7fELF", "a program (ELF)"),
+    (b"HTTP/1.", "an HTTP answer with its headers"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"\xef\xbb\xbfRIFF", "a WAV file behind a byte order mark"),
+    (b"\nRIFF", "a WAV file behind a line break"),
+    (b"\r\nRIFF", "a WAV file behind a line break"),
+    (b"data:audio/", "base64 text (a data: address)"),
+    (b'{"audio', "JSON text"),
+    (b'{"data"', "JSON text"),
+    (b'{"error', "JSON text"),
+    (b'{"type"', "JSON text"),
+    (b'{"event', "JSON text"),
+    (b"UklGR", "base64 text of a WAV file"),
+    (b"SUQzB", "base64 text of an MP3 file"),
+    (b"T2dnUw", "base64 text of an Ogg file"),
+    (b"ZkxhQ", "base64 text of a FLAC file"),
 )
+"""Beginnings of files, as in the Rust client; `?` is any byte."""
 
 
 def _other_file(file: bytes) -> str | None:
-    for place, magic, name in _OTHER_FILES:
-        if file[place : place + len(magic)] == magic:
+    for beginning, name in _OTHER_FILES:
+        pairs = zip(beginning, file, strict=False)
+        if len(file) >= len(beginning) and all(want in (0x3F, found) for want, found in pairs):
             return name
-    return None
+    # Sound in frames has no beginning of its own; the server looks at several in a row.
+    if file[:1] == b"\xff" and len(file) > 1:
+        if file[1] & 0xFE in (0xFA, 0xF2, 0xE2):
+            return "MP3 frames"
+        if file[1] & 0xF6 == 0xF0:
+            return "AAC frames (ADTS)"
+    return "a gzip archive" if file[:3] == b"\x1f\x8b\x08" else None
 
 
 def _find_samples(file: bytes) -> tuple[_Form, int, int]:
@@ -145,7 +218,7 @@ def _find_samples(file: bytes) -> tuple[_Form, int, int]:
         # An empty one is a length that was never filled in, unless another chunk follows.
         if name == b"data" and (n_bytes > 0 or file[start : start + 4] not in _CHUNKS):
             if form is None:
-                raise WavError("it does not say how its samples are stored")
+                raise WavError(_NO_FORMAT)
             if n_bytes == 2**32 - 1 and n_bytes_64 is not None:
                 n_bytes = n_bytes_64
             if n_bytes == 0 or _UNKNOWN_LENGTH <= n_bytes < 2**32:
@@ -159,7 +232,7 @@ def _find_samples(file: bytes) -> tuple[_Form, int, int]:
             (n_bytes_64,) = struct.unpack_from("<Q", file, start + 8)
         # Odd chunks are followed by a zero, which some writers forget.
         place = end + (n_bytes % 2 if file[end : end + 4] not in _CHUNKS else 0)
-    raise WavError("it ends before any samples")
+    raise WavError("it ends before any samples (no `data` chunk that holds some)")
 
 
 _CHUNK_NAME = re.compile(b"|".join(re.escape(name) for name in sorted(_CHUNKS)))
@@ -185,7 +258,7 @@ def _end_of_samples(file: bytes, start: int) -> int:
 def _form(content: bytes) -> _Form:
     """Read the content of a `fmt` chunk."""
     if len(content) < 16:
-        raise WavError("it does not say how its samples are stored")
+        raise WavError(_NO_FORMAT)
     tag, n_channels, rate_hz, _, block, bits = struct.unpack_from("<HHIIHH", content)
     if tag == 0xFFFE and content[26:40] == _SUBFORMAT_TAIL:
         (tag,) = struct.unpack_from("<H", content, 24)
@@ -195,7 +268,7 @@ def _form(content: bytes) -> _Form:
         raise WavError(f"its sample rate is {rate_hz} Hz; 4,000 to 192,000 are supported")
     if tag not in (1, 3, 6, 7):
         raise WavError(
-            f"its samples are coded as format {tag:#06x}; "
+            f"its samples are coded as {_CODINGS.get(tag, _NO_CODING)} (format {tag:#06x}); "
             "PCM, float, mu-law and A-law are supported"
         )
     sample_bytes = -(-bits // 8)
@@ -203,7 +276,7 @@ def _form(content: bytes) -> _Form:
     decode = _DECODERS.get((tag, 8 * sample_bytes if tag == 1 else bits))
     if decode is None or block not in (0, sample_bytes * n_channels):
         raise WavError(
-            f"its samples have {bits} bits of format {tag}, in blocks of {block} bytes for "
+            f"its samples have {bits} bits of {_CODINGS[tag]}, in blocks of {block} bytes for "
             f"{n_channels} channels"
         )
     return _Form(sample_bytes, decode, rate_hz, n_channels)

@@ -261,10 +261,7 @@ async fn an_error_is_one_line_and_a_device_without_an_end_no_audio() {
             "/dev/zero",
             "cannot use the audio file: it is larger than 268435456 bytes",
         ),
-        (
-            "/dev/null",
-            "cannot use the audio file: it is not a WAV file",
-        ),
+        ("/dev/null", "cannot use the audio file: it is empty"),
     ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
         command.args(["--addr", &addr, "--duration", "1s", "--audio", audio]);
@@ -295,4 +292,23 @@ async fn a_report_that_nobody_reads_costs_neither_the_run_nor_the_file() {
     let status = status.await.expect("no panic").expect("it runs");
     assert_eq!(status.code(), Some(0));
     assert!(document.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_takes_no_document_is_said_before_the_run() {
+    let addr = serve(Behaviour::default()).await;
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    for place in [folder.to_owned(), format!("{folder}/none/report.json")] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
+        // The run would outlive the test.
+        command.args(["--addr", &addr, "--duration", "24h", "--json", &place]);
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.expect("no panic").expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            text.starts_with(&format!("error: cannot write {place}: ")),
+            "{text}"
+        );
+    }
 }

@@ -67,7 +67,7 @@ pub(super) fn check(
         }
         paths.truncate(usize_of(n));
     }
-    check_count(paths.len(), max_frames, &mut report.findings);
+    check_count(folder, paths.len(), max_frames, &mut report.findings);
     let looked = look_at_all(fence, &paths, seen);
     report.size = usual_size(&looked);
     judge(&paths, &looked, report);
@@ -95,9 +95,9 @@ fn check_numbers(numbered: &[(u64, PathBuf)], findings: &mut Findings) {
     }
 }
 
-fn check_count(n_frames: usize, max_frames: usize, findings: &mut Findings) {
+fn check_count(folder: &Path, n_frames: usize, max_frames: usize, findings: &mut Findings) {
     if n_frames == 0 {
-        findings.add_error(&RegistryError::NoFrames);
+        findings.add_error(&numbered::no_frames(folder));
     } else if n_frames > max_frames {
         findings.add_error(&RegistryError::TooManyFrames {
             n_frames,

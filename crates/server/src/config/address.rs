@@ -47,6 +47,14 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one == other || holds(one, other) || holds(other, one)
 }
 
+/// Whether the port of an address, if it has one, is one: the parser takes any text for it, and then none.
+pub(super) fn has_good_port(url: &http::Uri) -> bool {
+    url.authority().is_some_and(|authority| {
+        let is_named = !authority.as_str().ends_with(authority.host());
+        !is_named || authority.port_u16().is_some_and(|port| port != 0)
+    })
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -83,6 +91,9 @@ fn advice(text: &str) -> String {
             if is_number(port) && host.contains(char::is_alphabetic) && !host.contains(':') =>
         {
             ": names are not looked up, write an IP address".into()
+        }
+        _ if text.contains('%') => {
+            ": a zone is the number of an interface, as in \"[fe80::1%2]:50051\"".into()
         }
         _ => String::new(),
     }
@@ -144,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_none_is_no_default() {
+        for (url, is_good) in [
+            ("http://a", true),
+            ("http://a:1/x", true),
+            ("http://[::1]", true),
+            ("http://[::1]:65535/", true),
+            ("http://a:65536/x", false),
+            ("http://a:0", false),
+            ("http://a:/x", false),
+            ("http://[::1]:70000", false),
+        ] {
+            assert_eq!(has_good_port(&url.parse().unwrap()), is_good, "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_an_address_is_said() {
         for (text, words) in [
             ("", "found \"\""),
@@ -162,6 +189,7 @@ mod tests {
             ("2001:db8::1:50051", "write \"[2001:db8::1]:50051\" if"),
             ("xlocalhost:7", "not looked up"),
             ("lipsync.example.org:50051", "not looked up"),
+            ("[fe80::1%eth0]:50051", "number of an interface"),
             (&"9".repeat(100_000), "(100000 bytes)"),
         ] {
             let message = parse_address("server.port", text).expect_err(text).message;

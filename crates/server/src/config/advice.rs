@@ -3,6 +3,7 @@
 use lipsync_core::Foreign;
 
 use super::{
+    or_auto,
     other_format::is_template,
     schema::{self, NAME, Schema},
     spelling::nearest,
@@ -90,6 +91,21 @@ pub(super) fn wrong_kind(expected: &str, node: &Node) -> String {
         _ => "",
     };
     format!("expected {expected}, found {}{advice}", found(node))
+}
+
+/// Something else than a number, or the word that may stand for one.
+pub(super) fn number_or_auto(expected: &str, node: &Node) -> String {
+    let advice = match node {
+        Node::Scalar { text, .. } if unquoted(text).eq_ignore_ascii_case(or_auto::AUTO) => {
+            ": write auto"
+        }
+        Node::Scalar {
+            text,
+            kind: Kind::Variable,
+        } if text.trim_start().starts_with('{') => ": in a variable, write a range as 2-8",
+        _ => "",
+    };
+    format!("{}{advice}", wrong_kind(expected, node))
 }
 
 /// Something else than a section.
@@ -184,7 +200,7 @@ pub(super) fn wrong_number(expected: &str, node: &Node, key: &str) -> String {
         Some(number) if number < 0.0 => " that is not below 0".to_owned(),
         _ => String::new(),
     };
-    let plain = float(&text.replace('_', "")).and_then(|number| writable(number, is_whole));
+    let plain = float(&plainly(text, key, is_whole)).and_then(|number| writable(number, is_whole));
     let write = match (plain, in_units(text, key, is_whole)) {
         (Some(number), _) if is_quoted(node, &number) => {
             format!(": write {number} without quotes")
@@ -194,6 +210,25 @@ pub(super) fn wrong_number(expected: &str, node: &Node, key: &str) -> String {
         (None, None) => String::new(),
     };
     format!("expected {expected}{advice}, found {}{write}", found(node))
+}
+
+/// A number without what people group its digits with; with a point where they write a comma; without a percent sign
+/// where the key says it.
+fn plainly(text: &str, key: &str, is_whole: bool) -> String {
+    let without = text.replace('_', "");
+    let percent = without.strip_suffix('%').map(str::trim_end);
+    let text = percent
+        .filter(|_| key.ends_with("percent"))
+        .unwrap_or(&without);
+    let mut groups = text.split(',');
+    let first = groups.next().unwrap_or_default();
+    let is_grouped = (1..=3).contains(&first.len()) && groups.clone().all(|group| group.len() == 3);
+    match (is_whole, groups.count()) {
+        (_, 0) => text.to_owned(),
+        (true, _) if is_grouped => text.replace(',', ""),
+        (false, 1) if !is_grouped => text.replace(',', "."),
+        _ => text.to_owned(),
+    }
 }
 
 /// A number as a key takes it, if it does.

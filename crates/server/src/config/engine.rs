@@ -162,9 +162,25 @@ fn device_choice(text: &str) -> Result<DeviceChoice, BadValue> {
         _ => Err(BadValue {
             key: "engine.device".into(),
             message: format!(
-                "expected auto, cpu, cuda or cuda:0 (a number), found {:?}",
-                Foreign(text)
+                "expected auto, cpu, cuda or cuda:0 (a number), found {:?}{}",
+                Foreign(text),
+                device_advice(text)
             ),
         }),
     }
+}
+
+/// What was meant, where that is clear.
+fn device_advice(text: &str) -> String {
+    let lower = text.trim().to_lowercase();
+    let number = lower.strip_prefix("gpu:").unwrap_or(&lower);
+    let meant = match lower.as_str() {
+        "gpu" | "nvidia" | "true" | "on" => "cuda".to_owned(),
+        "none" | "false" | "off" => "cpu".to_owned(),
+        "auto" | "cpu" | "cuda" => lower.clone(),
+        _ if number.parse::<u32>().is_ok() => format!("cuda:{number}"),
+        _ if lower.starts_with("cuda:") && lower != text => lower.clone(),
+        _ => return String::new(),
+    };
+    format!(": write {meant}")
 }

@@ -14,8 +14,23 @@ const PREFIX: &str = "LIPSYNC_";
 
 /// Whether a variable may mean a key, or may have been meant to.
 pub(super) fn concerns(variable: &str) -> bool {
-    let start = variable.get(..PREFIX.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    let start = variable.get(..PREFIX.len()).unwrap_or_default();
+    let is_ours = start.replace(['-', '.'], "_").eq_ignore_ascii_case(PREFIX);
+    is_ours || after_other_prefix(variable).is_some()
+}
+
+/// What follows a beginning that is nearly ours, where two underscores follow in it as in the names of keys.
+fn after_other_prefix(variable: &str) -> Option<&str> {
+    const MAX_SLIPS: usize = 2;
+    // `LIP_SYNC_` has an underscore more.
+    let ends = variable.match_indices('_').map(|(at, _)| at).take(2);
+    ends.filter(|&at| at + 1 < variable.len() && variable[at + 1..].contains("__"))
+        .find(|&at| {
+            let start = variable[..at].to_uppercase();
+            start.len() <= PREFIX.len() + MAX_SLIPS
+                && strsim::osa_distance(&start, PREFIX.trim_end_matches('_')) <= MAX_SLIPS
+        })
+        .map(|at| &variable[at + 1..])
 }
 
 /// Applies one variable to the tree, if it is one of ours; perhaps there is something to say about it.
@@ -61,15 +76,32 @@ pub(super) fn apply(
 /// What to say of a name that is ours but for the case of its beginning, or of all of it.
 fn other_prefix(tree: &Node, schema: &Schema, variable: &str) -> Option<String> {
     let start = variable.get(..PREFIX.len())?;
-    let name = variable[start.len()..].to_lowercase();
-    let is_ours = start.eq_ignore_ascii_case(PREFIX)
-        && (key_of(schema, &name).is_some() || !meant(tree, schema, &name).is_empty());
-    is_ours.then(|| {
-        let capitals = Foreign(&variable.to_uppercase()).to_string();
-        format!(
-            "changes nothing, because {PREFIX} is written in capitals; did you mean {capitals}?"
-        )
-    })
+    if start.eq_ignore_ascii_case(PREFIX) {
+        let name = variable[start.len()..].to_lowercase();
+        let is_key = key_of(schema, &name).is_some() || !meant(tree, schema, &name).is_empty();
+        return is_key.then(|| {
+            let capitals = Foreign(&variable.to_uppercase()).to_string();
+            format!(
+                "changes nothing, because {PREFIX} is written in capitals; did you mean {capitals}?"
+            )
+        });
+    }
+    // Of other beginnings, only what is a key to the letter: they may be of other programs.
+    let dotted = variable
+        .to_uppercase()
+        .replace("--", "__")
+        .replace('.', "__")
+        .replace('-', "_");
+    let name = match dotted.strip_prefix("LIPSYNC__") {
+        Some(name) => name,
+        None => after_other_prefix(&dotted)?,
+    };
+    key_of(schema, &name.to_lowercase())?;
+    let meant = format!("{PREFIX}{}", name.to_uppercase());
+    Some(format!(
+        "changes nothing; did you mean {}?",
+        Foreign(&meant)
+    ))
 }
 
 /// What to say of an id that the file does not have, but one that is nearly the same.

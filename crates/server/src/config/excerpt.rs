@@ -12,16 +12,24 @@ const SECRET: [&str; 7] = [
 
 /// The line at a place, written as `:line:column`; empty where there is none.
 pub(super) fn at(text: &str, place: &str) -> String {
+    shown(line(text, place))
+}
+
+/// The same line, as it is: not to be shown.
+pub(super) fn line<'a>(text: &'a str, place: &str) -> &'a str {
     let number = place
         .strip_prefix(':')
         .and_then(|rest| rest.split(':').next());
     let number: Option<usize> = number.and_then(|number| number.parse().ok());
     let line = number.and_then(|number| text.lines().nth(number.checked_sub(1)?));
-    line.map(shown).unwrap_or_default()
+    line.unwrap_or_default()
 }
 
 fn shown(line: &str) -> String {
     let line = line.trim();
+    if line.is_empty() {
+        return String::new();
+    }
     let lower = line.to_lowercase();
     if SECRET.iter().any(|word| lower.contains(word)) {
         let name = line.split(':').next().unwrap_or_default();

@@ -23,6 +23,7 @@ mod legacy;
 mod legacy_file;
 mod log_filter;
 mod logging;
+mod look_alikes;
 pub(crate) mod memory;
 mod model;
 mod operations;
@@ -385,7 +386,7 @@ impl Reading<'_> {
     }
 
     /// Says what is wrong with an entry, and leaves it out. Whether it was there.
-    fn refuse(&mut self, path: &[usize], part: Part, message: String) -> bool {
+    fn refuse(&mut self, path: &[usize], part: Part, mut message: String) -> bool {
         let along = self.tree.along(path);
         let keys: Vec<_> = along.iter().map(|entry| entry.key.as_str()).collect();
         let key = keys.join(".");
@@ -398,6 +399,9 @@ impl Reading<'_> {
             None => {
                 let place = place::locate(self.text, path, part);
                 let excerpt = excerpt::at(self.text, &place);
+                if let Some(said) = look_alikes::in_text(excerpt::line(self.text, &place)) {
+                    message = format!("{message}; {said}");
+                }
                 (format!("{}{place}", self.file.display()), excerpt)
             }
         };

@@ -2,8 +2,6 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use lipsync::plain_path::read_at_most;
-
 use super::{
     BadValue,
     model::shown,
@@ -11,7 +9,10 @@ use super::{
     text::Text,
     written_path::resolve,
 };
-use crate::resume_token::{MAX_KEY_FILE_BYTES, ResumeKeys};
+use crate::{
+    named_file,
+    resume_token::{MAX_KEY_FILE_BYTES, ResumeKeys},
+};
 use lipsync_core::saturate::{u32_of, usize_of};
 
 section! {
@@ -85,7 +86,7 @@ impl RawSession {
             key: KEY.into(),
             message: format!("{}: {message}", shown(&file)),
         };
-        let bytes = read_at_most(&file, MAX_KEY_FILE_BYTES).map_err(|error| {
+        let bytes = named_file::read(&file, MAX_KEY_FILE_BYTES).map_err(|error| {
             bad(match error.kind() {
                 io::ErrorKind::FileTooLarge => "expected at most 64 KiB, found more".to_owned(),
                 _ => format!("cannot be read: {error}"),

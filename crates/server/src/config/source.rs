@@ -2,10 +2,12 @@
 
 use std::{borrow::Cow, fmt::Write as _, io, path::Path};
 
-use lipsync::plain_path::read_at_most;
-use lipsync_core::Foreign;
+use lipsync_core::{Foreign, encoding::wide_encoding};
+
+use crate::named_file;
 
 use super::{
+    look_alikes,
     other_format::{recognise, template_place},
     tree::Node,
 };
@@ -24,7 +26,7 @@ const MAX_INDENT: usize = 200;
 /// # Errors
 /// A sentence.
 pub(super) fn read(file: &Path) -> Result<String, String> {
-    let bytes = read_at_most(file, MAX_BYTES).map_err(|error| match error.kind() {
+    let bytes = named_file::read(file, MAX_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such file; --config names the configuration, lipsync-server init writes one"
                 .to_owned()
@@ -99,18 +101,6 @@ fn text_of(bytes: Vec<u8>) -> Result<String, String> {
         let byte = error.as_bytes()[n_good];
         format!("line {line} is not UTF-8 (it has the byte 0x{byte:02x}); save the file as UTF-8")
     })
-}
-
-/// The encoding of a text whose characters have more than one byte each. Without a mark, the first character tells:
-/// a configuration begins with one of ASCII, half or more of whose bytes are NUL.
-fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        [first, 0, 0, 0, ..] | [0, 0, 0, first, ..] if *first != 0 => Some("UTF-32"),
-        [first, 0, ..] | [0, first, ..] if *first != 0 => Some("UTF-16"),
-        _ => None,
-    }
 }
 
 /// The text without a byte order mark, and with addresses such as `[::]:50051` in quotes, so that YAML does not take
@@ -190,6 +180,16 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
         let is_unfinished = message.contains("did not find expected");
         is_unfinished.then(|| bracket_advice(text)).flatten()
     });
+    // The reader may notice it lines later.
+    let outside_of_comments = || {
+        let lines = text
+            .lines()
+            .map(|line| line.split(" #").next().unwrap_or_default());
+        lines
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .find_map(look_alikes::in_text)
+    };
+    let advice = advice.or_else(outside_of_comments);
     let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     (place, format!("{}{advice}", Foreign(&message)))
 }

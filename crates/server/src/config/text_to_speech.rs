@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::{Uri, uri::Scheme};
 use lipsync_core::Foreign;
 
-use super::BadValue;
+use super::{BadValue, address::has_good_port};
 
 const URL: &str = "operations.text_to_speech_url";
 const BODY: &str = "operations.text_to_speech_body";
@@ -167,6 +167,9 @@ fn address(text: &str) -> Result<Uri, BadValue> {
     }
     if url.host().is_none_or(str::is_empty) {
         return Err(wrong("no host"));
+    }
+    if !has_good_port(&url) {
+        return Err(wrong("a port that is not 1 to 65535"));
     }
     Ok(url)
 }

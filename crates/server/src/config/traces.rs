@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 
 use super::{
     BadValue,
+    address::has_good_port,
     section::{between, section},
     text::Text,
 };
@@ -68,7 +69,12 @@ fn endpoint(text: &str) -> Result<Uri, BadValue> {
     let is_good = |url: &Uri| {
         let scheme = url.scheme();
         let is_http = scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS);
-        is_http && url.host().is_some_and(|host| !host.is_empty()) && matches!(url.path(), "" | "/")
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let is_plain = !authority.contains('@') && has_good_port(url);
+        is_http
+            && is_plain
+            && url.host().is_some_and(|host| !host.is_empty())
+            && matches!(url.path(), "" | "/")
     };
     let url = text.parse::<Uri>().ok().filter(is_good);
     url.ok_or_else(|| BadValue {
@@ -129,7 +135,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_without_secrets() {
-        for endpoint in ["localhost:4317", "grpc://a:4317", "http://a:4317/v1/traces"] {
+        for endpoint in [
+            "localhost:4317",
+            "grpc://a:4317",
+            "http://a:4317/v1/traces",
+            "http://a:70000",
+            "http://b:c@a:4317",
+        ] {
             let text = error(&format!("traces: {{endpoint: '{endpoint}'}}"));
             assert!(
                 text.contains("traces.endpoint: expected the address of a collector"),

@@ -158,10 +158,10 @@ impl<'a> Reader<'a> {
         if is_worker_count(text) {
             return visitor.visit_str(text);
         }
-        if text.contains(|c: char| c.is_ascii_digit()) {
+        if has_digit(text) && !text.starts_with('{') {
             return visitor.visit_u64(self.integer()?);
         }
-        Err(self.wrong(WORKER_COUNT))
+        Err(Fault::said(advice::number_or_auto(WORKER_COUNT, self.node)))
     }
 
     fn entries(&self, of: Keys) -> Result<Entries<'a>, Fault> {
@@ -175,6 +175,10 @@ impl<'a> Reader<'a> {
             of,
         })
     }
+}
+
+fn has_digit(text: &str) -> bool {
+    text.contains(|c: char| c.is_ascii_digit())
 }
 
 macro_rules! integers {
@@ -289,6 +293,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Node::Scalar { text, .. } if name == or_auto::NAME && text.trim() == or_auto::AUTO => {
                 visitor.visit_unit()
             }
+            Node::Scalar { text, .. } if name == or_auto::NAME && !has_digit(text) => Err(
+                Fault::said(advice::number_or_auto("a number or auto", self.node)),
+            ),
             _ => visitor.visit_newtype_struct(self),
         }
     }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use http::{Uri, uri::Scheme};
 
-use super::BadValue;
+use super::{BadValue, address::has_good_port};
 
 /// Longer ones are none.
 const MAX_BYTES: usize = 2048;
@@ -47,7 +47,10 @@ impl Webhook {
             let scheme = url.scheme();
             let is_http = scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS);
             let authority = url.authority().map_or("", |authority| authority.as_str());
-            is_http && url.host().is_some_and(|host| !host.is_empty()) && !authority.contains('@')
+            is_http
+                && url.host().is_some_and(|host| !host.is_empty())
+                && !authority.contains('@')
+                && has_good_port(url)
         };
         let Some(url) = url.filter(is_good) else {
             return Err(BadValue {
@@ -101,6 +104,7 @@ mod tests {
             "ftp://a/hunter2",
             "http:///hunter2",
             "http://user:hunter2@a/",
+            "http://a:65536/hunter2",
             "http://a b/hunter2",
             &format!("http://a/{}", "x".repeat(MAX_BYTES)),
         ] {

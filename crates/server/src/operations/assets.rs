@@ -79,6 +79,7 @@ static ASSETS: &[Asset] = &[
     page!("/words.js", "words.js", SCRIPT),
     client!("index.js"),
     client!("protocol.js"),
+    client!("address.js"),
     client!("session.js"),
     client!("ledger.js"),
     client!("spoken.js"),

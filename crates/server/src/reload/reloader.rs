@@ -384,8 +384,9 @@ type Refused = (Option<Arc<str>>, Refusal);
 
 fn read_again(source: &Source) -> Result<Config, Refused> {
     let text = Source::read(&source.file).map_err(|error| (None, Refusal::from(error)))?;
-    // A file that is being written is empty for a moment.
-    if text.trim().is_empty() {
+    // A file that is being written is empty for a moment. And nobody who comments everything out means that all models
+    // should go; whoever does can write `models: {}`.
+    if says_nothing(&text) {
         let refusal = Refusal::Empty {
             file: source.file.clone(),
         };
@@ -394,6 +395,15 @@ fn read_again(source: &Source) -> Result<Config, Refused> {
     let read = source.again(&text);
     read.and_then(|config| config.make_cache_dir().map(|()| config))
         .map_err(|error| (Some(text), Refusal::from(error)))
+}
+
+/// Whether a text has no key.
+fn says_nothing(text: &str) -> bool {
+    let is_nothing = |line: &str| {
+        let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        line.starts_with('#') || matches!(line, "" | "---" | "..." | "{}" | "~" | "null")
+    };
+    text.lines().all(is_nothing)
 }
 
 /// The keys of a heat that differ, in the order of the alphabet.

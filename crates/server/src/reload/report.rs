@@ -94,8 +94,8 @@ pub enum Refusal {
     /// The server drains.
     #[error("the server is stopping")]
     Stopping,
-    /// There is nothing in the file, not even a comment.
-    #[error("{}: the file is empty", file.display())]
+    /// There is no key in the file.
+    #[error("{}: the file is empty, or has comments alone", file.display())]
     Empty {
         /// The file.
         file: PathBuf,

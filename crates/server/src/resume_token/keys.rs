@@ -45,6 +45,8 @@ impl ResumeKeys {
     /// # Errors
     /// What is wrong, without a word of what is in it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        // It would be a part of the first key, in this replica alone.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut keys = Vec::new();
         for (n, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -167,6 +169,12 @@ mod tests {
         assert!(!before.verify(b"token", &keys.sign(b"token")));
         assert_ne!(keys, before);
         assert_eq!(before, ResumeKeys::parse(&format!("{old}\n")).unwrap());
+        let marked = format!("\u{feff}# rotated\r\n{old}");
+        assert_eq!(before, ResumeKeys::parse(&marked).unwrap());
+        assert_eq!(
+            before,
+            ResumeKeys::parse(&format!("\u{feff}{old}")).unwrap()
+        );
         assert_eq!(format!("{keys:?}"), "ResumeKeys(2)");
         for (text, fault) in [
             (

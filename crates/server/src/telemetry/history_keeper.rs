@@ -7,13 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lipsync::plain_path::read_at_most;
 use lipsync_core::saturate::u64_of;
 use lipsync_telemetry::History;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::past::{FIGURES, N};
-use crate::{core_state::Shared, whole_file};
+use crate::{core_state::Shared, named_file, whole_file};
 
 /// As much is lost where the process is killed.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -26,7 +25,7 @@ fn name(port: u16) -> String {
 /// What a server on this port has kept in `folder`; nothing where there is no file, or none that can be read, which the
 /// log says then. Blocking.
 pub(crate) fn read_history(folder: &Path, port: u16) -> History<N> {
-    let read = read_at_most(&folder.join(name(port)), u64_of(History::<N>::max_bytes()));
+    let read = named_file::read(&folder.join(name(port)), u64_of(History::<N>::max_bytes()));
     let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return History::default(),

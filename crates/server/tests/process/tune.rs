@@ -44,6 +44,9 @@ fn without_a_model_that_works_it_says_so_and_writes_nothing() -> Result<()> {
         fs::read_to_string(folder.path().join("out.yaml"))?,
         "precious"
     );
+    let (code, said) = run(folder.path(), &["--write", "none/out.yaml"])?;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("there is no folder none"), "{said}");
     for minutes in ["0", "121", "soon"] {
         let (code, said) = run(folder.path(), &["--minutes", minutes])?;
         assert_eq!(code, Some(2), "{said}");

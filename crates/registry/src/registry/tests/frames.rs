@@ -318,7 +318,7 @@ fn a_frame_deleted_under_a_loaded_model_is_an_error_of_that_frame() {
     let error = model.background(1).expect_err("gone");
     assert_eq!(
         error.to_string(),
-        "background frame 1 cannot be read: entity not found"
+        "background frame 1 cannot be read: it does not exist"
     );
     model.background(2).expect("another frame");
 }

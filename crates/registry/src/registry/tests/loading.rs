@@ -236,7 +236,7 @@ fn what_is_wrong_with_a_model_is_named_without_paths() {
         ),
         (
             disk.avatar("gone", 1, "ok"),
-            "the generator cannot be read: entity not found",
+            "the generator cannot be read: it does not exist",
         ),
         (
             disk.avatar("yaml", 1, "ok"),

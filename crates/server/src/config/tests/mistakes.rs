@@ -110,6 +110,66 @@ const VALUES: &[Case] = &[
         &["write 60, "],
     ),
     (
+        "adapt:\n  latency_percent: 20 %\n",
+        ":2:20",
+        &["found the text \"20 %\": write 20"],
+    ),
+    (
+        "traces:\n  sample_ratio: 0,5\n",
+        ":2:17",
+        &["found the text \"0,5\": write 0.5"],
+    ),
+    (
+        "server:\n  max_message_size_mb: 1,000\n",
+        ":2:24",
+        &["found the text \"1,000\": write 1000"],
+    ),
+    (
+        "server:\n  queue_size: 1,0\n",
+        ":2:15",
+        &["expected a whole number, found the text \"1,0\""],
+    ),
+    (
+        "engine:\n  visual_cache_mb: Auto\n",
+        ":2:20",
+        &["expected a number or auto, found the text \"Auto\": write auto"],
+    ),
+    (
+        "engine:\n  visual_cache_mb: none\n",
+        ":2:20",
+        &["expected a number or auto, found the text \"none\""],
+    ),
+    (
+        "server:\n  worker_count: AUTO\n",
+        ":2:17",
+        &["{min: 2, max: 8}, found the text \"AUTO\": write auto"],
+    ),
+    (
+        "engine:\n  device: GPU\n",
+        ":2:3",
+        &["found \"GPU\": write cuda"],
+    ),
+    (
+        "engine:\n  device: 1\n",
+        ":2:3",
+        &["found \"1\": write cuda:1"],
+    ),
+    (
+        "server:\n  port: \u{201c}:50051\u{201d}\n",
+        ":2:3",
+        &["there is a typographic quote (U+201C): write"],
+    ),
+    (
+        "server:\n  queue_size:\u{a0}5\n",
+        ":2:3",
+        &["there is a no-break space (U+00A0): write a space"],
+    ),
+    (
+        "server\u{ff1a}\n  queue_size: 5\n",
+        ":",
+        &["there is a full-width colon (U+FF1A): write a colon"],
+    ),
+    (
         "capacity:\n  max_models: 8 parrots\n",
         ":2:15",
         &["found the text \"8 parrots\""],

@@ -289,6 +289,41 @@ fn a_name_in_another_case_is_said_if_it_is_no_key() {
 }
 
 #[test]
+fn a_name_that_is_a_key_but_for_its_beginning_or_its_marks_is_said() {
+    let meant = "did you mean LIPSYNC_SERVER__WORKER_COUNT?";
+    for variable in [
+        "LYPSYNC_SERVER__WORKER_COUNT",
+        "LIPSYNCH_SERVER__WORKER_COUNT",
+        "LIP_SYNC_SERVER__WORKER_COUNT",
+        "LIPSYNC-SERVER--WORKER-COUNT",
+        "LIPSYNC.SERVER.WORKER_COUNT",
+        "lipsync.server.worker_count",
+    ] {
+        let config = parse_with("models: {a: {path: /}}", &[(variable, "8")]).unwrap();
+        assert!(config.warnings[0].contains(meant), "{:?}", config.warnings);
+        assert_eq!((config.server.workers.max(), config.warnings.len()), (4, 1));
+    }
+    // Those of other programs.
+    for variable in [
+        "LIPSYNCER_HOME",
+        "CLIPSYNC_UI__COLOUR",
+        "AIRFLOW__SERVER__PORT",
+        "LIVEKIT_SERVER__PORT",
+        "LIPSYNC.HOME",
+        "L\u{e9}PSYNC_SERVER__X",
+    ] {
+        let config = parse_with("models: {a: {path: /}}", &[(variable, "8")]).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{variable}");
+    }
+    let message =
+        parse_with("", &[("LIPSYNC_SERVER__WORKER_COUNT", "{min: 2, max: 8}")]).unwrap_err();
+    assert!(
+        message.contains("in a variable, write a range as 2-8"),
+        "{message}"
+    );
+}
+
+#[test]
 fn two_variables_for_one_key_are_refused() {
     let text = "models: {mira: {path: /}}";
     for (one, other) in [
