@@ -126,6 +126,8 @@ async fn peer_that_says(words: &'static [u8]) -> Result<String> {
             let _ = peer.read_exact(&mut preface).await;
             let _ = peer.write_all(words).await;
             let _ = peer.shutdown().await;
+            // Closing with something unread would reset the connection, and the words might be lost.
+            tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
         }
     });
     Ok(address)

@@ -9,7 +9,8 @@ use lipsync_engine::{
 };
 use lipsync_server::{
     Config, EngineLoader,
-    capacity_plan::{CapacityPlan, DeviceNeeds, PlannedDevices},
+    capacity_plan::{CapacityPlan, DeviceNeeds},
+    capacity_reading::PlannedDevices,
 };
 
 use crate::support::{TestServer, avatar, speech::windows_request};

@@ -1,8 +1,6 @@
 //! The memory that a configuration needs, and what fits: weights, caches and what each worker holds, known from the
 //! files alone.
 
-mod reading;
-
 use std::{collections::BTreeMap, fmt};
 
 use lipsync_core::ModelId;
@@ -11,8 +9,6 @@ use lipsync_engine::{
     cuda::{Footprint, kept_bytes},
     inspect_plan,
 };
-
-pub use reading::{PlannedDevices, Unplanned};
 
 /// A capacity plan; its `Display` is the answer of `lipsync-server plan`.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ pub mod avatar_check;
 pub mod banner;
 pub mod busy;
 pub mod capacity_plan;
+pub mod capacity_reading;
 mod cgroup;
 mod change;
 pub mod comparison;

@@ -4,9 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use lipsync_engine::cuda::Devices;
 use lipsync_server::{
-    capacity_plan::{CapacityPlan, PlannedDevices},
-    config::DeviceChoice,
-    devices,
+    capacity_plan::CapacityPlan, capacity_reading::PlannedDevices, config::DeviceChoice, devices,
 };
 
 use crate::command_line::{complain, load, say};

@@ -301,7 +301,7 @@ async fn a_place_that_takes_no_document_is_said_before_the_run() {
     for place in [folder.to_owned(), format!("{folder}/none/report.json")] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lipsync-load-test"));
         // The run would outlive the test.
-        command.args(["--addr", &addr, "--duration", "24h", "--json", &place]);
+        command.args(["--addr", &addr, "--duration", "1440m", "--json", &place]);
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.expect("no panic").expect("it runs");
         assert_eq!(output.status.code(), Some(1));

@@ -189,8 +189,11 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
             .filter(|line| !line.trim_start().starts_with('#'))
             .find_map(look_alikes::in_text)
     };
-    let advice = advice.or_else(outside_of_comments);
-    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+    let advice: String = [advice, outside_of_comments()]
+        .into_iter()
+        .flatten()
+        .map(|advice| format!("; {advice}"))
+        .collect();
     (place, format!("{}{advice}", Foreign(&message)))
 }
 

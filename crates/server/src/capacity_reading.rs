@@ -6,9 +6,9 @@ use lipsync_core::ModelId;
 use lipsync_engine::{LoadOptions, cuda::Footprint};
 use lipsync_registry::Registry;
 
-use super::{CapacityPlan, ModelPlan};
 use crate::{
     Config, CpuLoader,
+    capacity_plan::{CapacityPlan, ModelPlan},
     loader::{cache_bytes_on_device, largest_batch},
 };
 
