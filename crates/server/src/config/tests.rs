@@ -141,10 +141,7 @@ fn errors_name_file_line_column_and_what_was_expected() {
         (
             "capacity:\n  max_memory_gb: .nan\n",
             ":2:18",
-            [
-                "capacity.max_memory_gb",
-                "expected a number or auto, found .nan",
-            ],
+            ["capacity.max_memory_gb", "a number or auto, found .nan"],
         ),
         (
             "strict: true\nmodels:\n  a:\n    path: nowhere\n",
