@@ -1,7 +1,7 @@
 //! What a call that lasts owes its client, as far as the end of the server waits for it.
 //!
 //! A drain waits for frames, however slowly they are read, within its grace. The rest, such as the answer to an
-//! interruption or the word that a session ends, waits for its reader for [`PATIENCE`]: a client that reads has it by
+//! interruption or the word that a session ends, waits for its reader for `PATIENCE`: a client that reads has it by
 //! then, and one that does not must not keep the server. Unary answers are not here: all of one is owed.
 
 use std::{
