@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 if [ "${1:-}" = --install ]; then
   apt-get install -y -q protobuf-compiler \
     golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go-1-5 protoc-gen-go-grpc \
-    default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libnetty-java libperfmark-java
+    default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java libnetty-java libperfmark-java
   exit 0
 fi
 address=${1:?HOST:PORT} model=${2:?MODEL}
