@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -76,9 +76,18 @@ pub fn argument(path: PathBuf) -> Result<PathBuf, NotPlain> {
 /// # Errors
 /// [`io::ErrorKind::FileTooLarge`] if there is more, and what the system says.
 pub fn read_at_most(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_bounded(File::open(file)?, max_bytes)
+}
+
+/// The same of what is open already.
+///
+/// # Errors
+/// As [`read_at_most`].
+pub fn read_bounded(from: impl Read, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut bounded = File::open(file)?.take(max_bytes.saturating_add(1));
-    let n_read = bounded.read_to_end(&mut bytes)?;
+    let n_read = from
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if n_read as u64 > max_bytes {
         let message = format!("expected at most {max_bytes} bytes, found more");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

@@ -35,6 +35,15 @@ pub struct OutputRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub u64);
 
+/// What is said of a ticket whose batch is not under way.
+pub(crate) fn no_such_batch() -> EngineError {
+    EngineError::Input {
+        what: "batches under way",
+        expected: 1,
+        actual: 0,
+    }
+}
+
 /// A loaded generator: weights and plan, immutable and shared by all workers.
 ///
 /// This is the seam between serving and engines: the worker pool knows nothing else, and tests put a
@@ -157,11 +166,7 @@ pub trait Generator: Send + Sync {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         let _ = (workspace, ticket, faces);
-        Err(EngineError::Input {
-            what: "batches under way",
-            expected: 1,
-            actual: 0,
-        })
+        Err(no_such_batch())
     }
 
     /// Computes and keeps what depends on background frame `frame` alone, so that a later

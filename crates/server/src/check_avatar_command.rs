@@ -19,7 +19,7 @@ use lipsync_server::{
     },
 };
 
-use crate::command_line::{CheckAvatar, load, say};
+use crate::command_line::{CheckAvatar, load_or_default, say};
 
 /// The largest recording that is read.
 const MAX_WAV_BYTES: u64 = 256 << 20;
@@ -30,7 +30,7 @@ const BAR: &str = "{prefix} {msg:8} {wide_bar} {pos}/{len} {eta}";
 
 /// Checks one avatar. Exits with 1 if it has an error.
 pub fn check_avatar(file: &Path, arguments: CheckAvatar) -> anyhow::Result<ExitCode> {
-    let config = configuration(file)?;
+    let config = load_or_default(file)?;
     let model = model(&config, file, &arguments)?;
     let speech = speech(arguments.audio.as_deref())?;
     let out = arguments.out.as_deref().map(Folder::create).transpose()?;
@@ -57,15 +57,6 @@ pub fn check_models(config: Config) -> anyhow::Result<usize> {
 /// `1 error`, `2 errors`.
 fn counted(n: usize, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-}
-
-/// The configuration, or the defaults where there is no such file.
-fn configuration(file: &Path) -> anyhow::Result<Config> {
-    if file.exists() {
-        load(file)
-    } else {
-        Ok(Config::parse("", file, [])?)
-    }
 }
 
 fn model(config: &Config, file: &Path, arguments: &CheckAvatar) -> anyhow::Result<ModelConfig> {

@@ -230,6 +230,15 @@ pub fn load(file: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
+/// The same, or the defaults where there is no such file.
+pub fn load_or_default(file: &Path) -> anyhow::Result<Config> {
+    if file.exists() {
+        load(file)
+    } else {
+        Ok(Config::parse("", file, [])?)
+    }
+}
+
 /// `lipsync-server check-config`: checks the configuration and prints a summary.
 pub fn check_config(file: &Path) -> anyhow::Result<Config> {
     let config = load(file)?;

@@ -11,7 +11,7 @@ use lipsync_core::ModelId;
 use lipsync_registry::{ImportOrder, ImportReport, import as import_folder};
 use lipsync_server::Config;
 
-use crate::command_line::{Import, say};
+use crate::command_line::{Import, load_or_default, say};
 
 /// Shown on a terminal only.
 const BAR: &str = "copying {wide_bar} {pos}/{len} {eta}";
@@ -25,7 +25,7 @@ pub fn import(file: &Path, arguments: Import) -> anyhow::Result<ExitCode> {
             arguments.to.display()
         );
     };
-    let config = configuration(file)?;
+    let config = load_or_default(file)?;
     let order = ImportOrder {
         max_frames: config.registry.max_frames,
         source: arguments.source,
@@ -46,15 +46,6 @@ pub fn import(file: &Path, arguments: Import) -> anyhow::Result<ExitCode> {
     lines.push(how_to_serve(file, &config, id, &arguments.to));
     say(&lines.join("\n  "))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The configuration, or the defaults where there is no such file.
-fn configuration(file: &Path) -> anyhow::Result<Config> {
-    Ok(if file.exists() {
-        crate::command_line::load(file)?
-    } else {
-        Config::parse("", file, [])?
-    })
 }
 
 /// What makes the imported folder a model of the server: a command, or lines for the configuration that there is.

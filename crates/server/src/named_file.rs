@@ -5,12 +5,13 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind, Read},
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
 
+use lipsync::plain_path::read_bounded;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::OFlags,
@@ -32,30 +33,44 @@ fn read_within(path: &Path, max_bytes: u64, patience: Duration) -> io::Result<Ve
     let mut options = OpenOptions::new();
     // To open a pipe would wait for its writer otherwise. Files and folders do not mind.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut file = options.read(true).custom_flags(flags).open(path)?;
-    let deadline = Instant::now() + patience;
-    let is_pipe = file.metadata()?.file_type().is_fifo();
-    let mut bytes = Vec::new();
-    let mut has_ended = false;
-    let mut piece = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut piece) {
-            // Of a pipe it may mean as well that no writer has come yet.
-            Ok(0) if !is_pipe || has_ended || !bytes.is_empty() => return Ok(bytes),
-            Ok(0) => has_ended = wait(&file, deadline)?,
-            Ok(n) => bytes.extend_from_slice(&piece[..n]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                wait(&file, deadline)?;
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    let patient = Patient {
+        is_pipe: file.metadata()?.file_type().is_fifo(),
+        file,
+        deadline: Instant::now() + patience,
+        has_begun: false,
+    };
+    read_bounded(patient, max_bytes)
+}
+
+/// A file that is waited for until a deadline.
+struct Patient {
+    file: File,
+    is_pipe: bool,
+    deadline: Instant,
+    /// Something came, or all writers have gone again.
+    has_begun: bool,
+}
+
+impl Read for Patient {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.is_pipe && Instant::now() > self.deadline {
+                return Err(timed_out());
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if bytes.len() as u64 > max_bytes {
-            let message = format!("expected at most {max_bytes} bytes, found more");
-            return Err(io::Error::new(ErrorKind::FileTooLarge, message));
-        }
-        if Instant::now() > deadline && (is_pipe || bytes.is_empty()) {
-            return Err(timed_out());
+            match self.file.read(piece) {
+                // Of a pipe it may mean as well that no writer has come yet.
+                Ok(0) if self.is_pipe && !self.has_begun => {
+                    self.has_begun = wait(&self.file, self.deadline)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&self.file, self.deadline)?;
+                }
+                done => {
+                    self.has_begun |= done.is_ok();
+                    return done;
+                }
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     entries::Entry,
     worker::{Layout, Loaded, Work, Worker},
 };
-use crate::{EngineError, Ticket, visual_cache::Claim};
+use crate::{EngineError, Ticket, generator::no_such_batch, visual_cache::Claim};
 
 /// Batches under way at once, at most.
 pub(super) const MAX_FLIGHTS: usize = 2;
@@ -47,15 +47,6 @@ pub(super) struct Flight {
     hold: Hold,
     /// What it met before somebody waited for it.
     failed: Option<EngineError>,
-}
-
-/// What is said of a ticket whose batch is not under way.
-fn unknown() -> EngineError {
-    EngineError::Input {
-        what: "batches under way",
-        expected: 1,
-        actual: 0,
-    }
 }
 
 impl Worker {
@@ -105,7 +96,7 @@ impl Worker {
         let first = self.flights.front_mut();
         let flight = first
             .filter(|flight| flight.ticket == ticket)
-            .ok_or_else(unknown)?;
+            .ok_or_else(no_such_batch)?;
         let waited = match flight.failed.take() {
             Some(error) => Err(error),
             None => self.stream.wait(flight.set, stop),
@@ -119,7 +110,7 @@ impl Worker {
     /// The faces of the batch that was started first, one after the other, and what it held; waits for it.
     pub(super) fn land(&mut self, ticket: Ticket) -> Result<(Hold, &[u8]), EngineError> {
         self.wait(ticket, &|| false)?;
-        let flight = self.flights.pop_front().ok_or_else(unknown)?;
+        let flight = self.flights.pop_front().ok_or_else(no_such_batch)?;
         let staging = self.stream.staging(flight.set, 0)?;
         Ok((flight.hold, &staging[flight.faces]))
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use http::uri::{Authority, Scheme, Uri};
 use lipsync_core::Foreign;
 
 use super::{BadValue, other_format::is_template};
@@ -47,8 +48,18 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one == other || holds(one, other) || holds(other, one)
 }
 
+/// Whether an address is one of http or https with a host, a good port and no user: what requests of ours go to.
+pub(super) fn is_web_address(url: &Uri) -> bool {
+    let is_http = url.scheme() == Some(&Scheme::HTTP) || url.scheme() == Some(&Scheme::HTTPS);
+    let has_user = |authority: &Authority| authority.as_str().contains('@');
+    is_http
+        && url.host().is_some_and(|host| !host.is_empty())
+        && !url.authority().is_some_and(has_user)
+        && has_good_port(url)
+}
+
 /// Whether the port of an address, if it has one, is one: the parser takes any text for it, and then none.
-pub(super) fn has_good_port(url: &http::Uri) -> bool {
+pub(super) fn has_good_port(url: &Uri) -> bool {
     url.authority().is_some_and(|authority| {
         let is_named = !authority.as_str().ends_with(authority.host());
         !is_named || authority.port_u16().is_some_and(|port| port != 0)

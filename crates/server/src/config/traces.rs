@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::{
     BadValue,
-    address::has_good_port,
+    address::is_web_address,
     section::{between, section},
     text::Text,
 };
@@ -66,16 +66,7 @@ impl RawTraces {
 }
 
 fn endpoint(text: &str) -> Result<Uri, BadValue> {
-    let is_good = |url: &Uri| {
-        let scheme = url.scheme();
-        let is_http = scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS);
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        let is_plain = !authority.contains('@') && has_good_port(url);
-        is_http
-            && is_plain
-            && url.host().is_some_and(|host| !host.is_empty())
-            && matches!(url.path(), "" | "/")
-    };
+    let is_good = |url: &Uri| is_web_address(url) && matches!(url.path(), "" | "/");
     let url = text.parse::<Uri>().ok().filter(is_good);
     url.ok_or_else(|| BadValue {
         key: "traces.endpoint".into(),

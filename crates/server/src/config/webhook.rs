@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use http::{Uri, uri::Scheme};
 
-use super::{BadValue, address::has_good_port};
+use super::{BadValue, address::is_web_address};
 
 /// Longer ones are none.
 const MAX_BYTES: usize = 2048;
@@ -43,16 +43,7 @@ impl Webhook {
         let url = (text.len() <= MAX_BYTES)
             .then(|| text.parse::<Uri>().ok())
             .flatten();
-        let is_good = |url: &Uri| {
-            let scheme = url.scheme();
-            let is_http = scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS);
-            let authority = url.authority().map_or("", |authority| authority.as_str());
-            is_http
-                && url.host().is_some_and(|host| !host.is_empty())
-                && !authority.contains('@')
-                && has_good_port(url)
-        };
-        let Some(url) = url.filter(is_good) else {
+        let Some(url) = url.filter(is_web_address) else {
             return Err(BadValue {
                 key: key.into(),
                 message: format!(

@@ -1,10 +1,9 @@
 //! Turns at what is answered at once: figures, lists, health, and the word that there is no such thing.
 //!
-//! Such a call makes no frame, so that no queue and no worker holds it back. It costs its client a few bytes and the
-//! server 20 to 45 microseconds where many come together, 15 of them in the stack, and up to 130 where each comes alone.
-//! A hundred of them kept open take all the cores that are free. So each address may ask a thousand at once and a thousand
-//! a second, which is an eighth of a core; more wait. Health has turns of its own: a probe does not wait for those who ask
-//! for figures.
+//! Such a call makes no frame, so that no queue and no worker holds it back. It costs its client a few bytes, and the
+//! server some tens of microseconds, many of them in the stack. A hundred of them kept open take all the cores that are
+//! free. So each address may ask a thousand at once and a thousand a second; more wait. Health has turns of its own: a
+//! probe does not wait for those who ask for figures.
 
 use std::time::Duration;
 
