@@ -70,7 +70,7 @@ class Load:
         expected = self.known.setdefault(name, found)
         self.answers[kind] += 1
         if found != expected:
-            self.wrong.append(f"{kind} {name} after {self.now():.0f} s")
+            self._wrong(f"{kind} {name}")
 
     def refuse(self, kind, error):
         """Book a call that failed: in time a fault explains it, or it is wrong."""
@@ -80,7 +80,12 @@ class Load:
             return
         if self.may_panic and code == grpc.StatusCode.INTERNAL:
             return
-        self.wrong.append(f"{kind}: {error} after {self.now():.0f} s")
+        self._wrong(f"{kind}: {error}")
+
+    def _wrong(self, what):
+        """At once, so that whoever watches knows what went on then."""
+        self.wrong.append(f"{what} after {self.now():.0f} s")
+        print(f"wrong: {self.wrong[-1]}", flush=True)
 
     async def learn(self):
         """Ask for every known answer once, before anything goes wrong."""

@@ -1,6 +1,7 @@
 //! Who may come in: the one gate of everything that clients can ask for, before anything is loaded or
 //! computed for them, and the pools of memory that they share.
 
+mod places;
 mod quota;
 mod upload;
 
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use lipsync_core::{Fps, Priority, saturate::usize_of};
+use lipsync_core::{Fps, Priority, TenantId, saturate::usize_of};
 use tokio::sync::watch;
 
 use crate::{
@@ -24,8 +25,11 @@ use crate::{
     rates::{Booking, Charge, Rates},
     residents::Residents,
     rights::FrameRate,
+    starts::Starts,
+    talk::Talk,
 };
 
+pub use places::{Admitted, Limits, Work};
 pub use quota::OverQuota;
 use quota::{FRAMES, Quota, max_unread_sessions};
 use upload::UPLOAD_BYTES;
@@ -50,6 +54,7 @@ pub struct Admission {
     /// In bytes.
     unsent: Arc<Gate>,
     rates: Arc<Rates>,
+    talks: Arc<Starts<TenantId>>,
     residents: Arc<Residents>,
     n_rejected: AtomicU64,
     /// Whether work of the lowest priority is refused.
@@ -72,76 +77,6 @@ const UNREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// When those come back that were shed. What is done about a server under pressure lasts for a minute and more.
 const SHED_RETRY_AFTER: Duration = Duration::from_secs(30);
-
-/// How many places there are, and how many bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Requests that may wait for a worker.
-    pub queue_capacity: usize,
-    /// Worker threads.
-    pub n_workers: usize,
-    /// Sessions open at once.
-    pub max_sessions: usize,
-    /// Messages of calls on their way in and until they are answered, all together.
-    pub max_upload_bytes: usize,
-    /// Unary answers that are being made or not read yet, all together.
-    pub max_unsent_bytes: usize,
-    /// What one peer may hold of each kind of place and memory that clients share, percent.
-    pub peer_share_percent: u32,
-    /// The same for one tenant, where there are several.
-    pub tenant_share_percent: u32,
-}
-
-impl Limits {
-    /// Unary calls that may be in progress: beside those in the queue, they are in preparation, in a worker or being
-    /// composited. The bound keeps what they hold in memory in proportion to the queue.
-    #[must_use]
-    pub fn max_requests(&self) -> usize {
-        self.queue_capacity.saturating_add(4 * self.n_workers)
-    }
-}
-
-#[cfg(test)]
-impl Limits {
-    /// Places for all that a test does, and all of them for one peer.
-    pub(crate) const ROOMY: Self = Self {
-        queue_capacity: 256,
-        n_workers: 2,
-        max_sessions: 16,
-        max_upload_bytes: 1 << 20,
-        max_unsent_bytes: 1 << 20,
-        peer_share_percent: 100,
-        tenant_share_percent: 80,
-    };
-}
-
-/// What a caller wants to be let in for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Frames of one call.
-    Batch,
-    /// A live conversation.
-    Session,
-    /// A model is to be loaded. That takes no place: who asks for a model that is being loaded waits for that load.
-    Load,
-    /// A question that is answered at once, whatever the server's phase.
-    Control,
-    /// A call that lasts and makes no frames, whatever the server's phase.
-    Watch,
-    /// A text that another server speaks.
-    Speech,
-}
-
-/// What somebody holds who was let in; dropping it makes room for others.
-#[derive(Debug, Default)]
-#[must_use]
-pub struct Admitted {
-    /// Its place, where its kind of work has places.
-    pub place: Option<Ticket>,
-    /// Room for the memory of a session, which it holds until it is gone, while a place is given back as soon as the
-    /// session has failed.
-    pub memory: Option<Ticket>,
-}
 
 impl Admission {
     /// A gate with so many places, which is open in some phases.
@@ -181,6 +116,7 @@ impl Admission {
                 Some(UNREAD_PATIENCE),
             ),
             rates: Arc::default(),
+            talks: Arc::default(),
             residents: Arc::default(),
             n_rejected: AtomicU64::new(0),
             sheds_low: AtomicBool::new(false),
@@ -310,6 +246,13 @@ impl Admission {
             }
         }
         self.rates.owe(&caller.tenant, rate, n_frames);
+    }
+
+    /// What a caller says in a call of many messages. `by_peer`: without tenants, addresses are told apart.
+    #[must_use]
+    pub fn talk(&self, caller: &Caller, by_peer: bool) -> Talk {
+        let whose = caller.told_apart_as(by_peer);
+        Talk::new(Arc::clone(&self.talks), whose, self.sessions.limit())
     }
 
     /// Which models tenants use.

@@ -86,6 +86,11 @@ impl Caller {
         self.tenant.clone()
     }
 
+    /// The same, where it can be told from others.
+    pub(crate) fn told_apart_as(&self, by_peer: bool) -> Option<TenantId> {
+        (by_peer || self.rights.is_one_of_many).then(|| self.takes_turns_as(by_peer))
+    }
+
     /// Refuses a level of urgency above the tenant's.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ mod rates;
 mod residents;
 pub mod rights;
 pub mod speech;
+pub mod starts;
+pub mod talk;
 pub mod telemetry;
 mod turns;
 pub mod visuals;

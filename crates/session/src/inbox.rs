@@ -79,6 +79,8 @@ pub(super) enum Pushed {
 #[derive(Debug)]
 pub struct Inbox<E> {
     queue: VecDeque<Queued>,
+    /// Of those, ends of segments.
+    n_ends: usize,
     n_bytes: usize,
     max_bytes: usize,
     block_bytes: usize,
@@ -127,6 +129,7 @@ impl<E: From<SessionFault>> Inbox<E> {
         let n_s = usize_of(limit_s);
         Self {
             queue: VecDeque::new(),
+            n_ends: 0,
             n_bytes: 0,
             max_bytes: second_bytes.saturating_mul(n_s),
             block_bytes: second_bytes.max(1),
@@ -199,8 +202,7 @@ impl<E: From<SessionFault>> Inbox<E> {
     }
 
     fn begin(&mut self, segment_id: u64, now: Instant) -> Result<(), SessionFault> {
-        let is_end = |queued: &&Queued| matches!(queued, Queued::End { .. });
-        if self.queue.iter().filter(is_end).count() >= MAX_QUEUED_SEGMENTS {
+        if self.n_ends >= MAX_QUEUED_SEGMENTS {
             return Err(SessionFault::TooManyMessages {
                 what: "segments",
                 limit: MAX_QUEUED_SEGMENTS,
@@ -284,7 +286,7 @@ impl<E: From<SessionFault>> Inbox<E> {
     pub(super) fn clear_all(&mut self) -> bool {
         let was_queued = !self.queue.is_empty();
         self.queue.clear();
-        self.n_bytes = 0;
+        (self.n_bytes, self.n_ends) = (0, 0);
         self.intake.clear();
         self.cleared_to = self.newest;
         self.newest_is_open = false;
@@ -300,6 +302,7 @@ impl<E: From<SessionFault>> Inbox<E> {
         let n_queued = self.queue.len();
         self.queue.retain(|queued| queued.segment_id() != id);
         self.n_bytes = self.queue.iter().map(Queued::n_bytes).sum();
+        self.n_ends = self.queue.iter().filter(|queued| queued.is_end()).count();
         if id == self.newest {
             self.newest_is_open = false;
             self.intake.clear();
@@ -352,6 +355,7 @@ impl<E: From<SessionFault>> Inbox<E> {
     pub(super) fn pop(&mut self) -> Option<Work> {
         let queued = self.queue.pop_front()?;
         self.n_bytes -= queued.n_bytes();
+        self.n_ends -= usize::from(queued.is_end());
         self.taken = queued.segment_id();
         Some(match queued {
             Queued::Audio {
@@ -389,6 +393,7 @@ impl<E: From<SessionFault>> Inbox<E> {
             if !rest.is_empty() {
                 self.append(self.newest, &rest, now);
             }
+            self.n_ends += 1;
             self.queue.push_back(Queued::End {
                 segment_id: self.newest,
                 came: Came::at(now),
@@ -402,6 +407,10 @@ impl Queued {
         match self {
             Self::Audio { segment_id, .. } | Self::End { segment_id, .. } => *segment_id,
         }
+    }
+
+    fn is_end(&self) -> bool {
+        matches!(self, Self::End { .. })
     }
 
     fn n_bytes(&self) -> usize {

@@ -84,7 +84,7 @@ def calls_hammer_sessions(target):
     again(target, [(wire.STREAM, wire.OPEN)], n=40)
 
 
-@attack("http-hammer", growth_mb=96, processes=2, honest=OPERATIONS)
+@attack("http-hammer", growth_mb=96, processes=2, sources=AWAY, honest=OPERATIONS)
 def http_hammer(target):
     """Asks the operations port for all that it has, one path after the other, on eight connections."""
     paths = ("/livez", "/readyz", "/api/models", "/api/alerts", "/api/advice", "/api/adaptations")
@@ -98,7 +98,7 @@ def resources_hammer(target):
     ask_http(target, head("GET", "/resource-status") + head("GET", "/gpu-status"))
 
 
-@attack("page-hammer", growth_mb=96, processes=2, honest=OPERATIONS)
+@attack("page-hammer", growth_mb=96, processes=2, sources=AWAY, honest=OPERATIONS)
 def page_hammer(target):
     """Loads the page's largest file again and again, as fast as it is sent."""
     pipelined(target, head("GET", "/main.js") * 20)

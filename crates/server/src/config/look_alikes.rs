@@ -18,8 +18,17 @@ const LOOK_ALIKES: [(char, &str, &str); 13] = [
     ('\u{2013}', "a long dash", "a hyphen"),
 ];
 
-/// What to say of the first one in a text; nothing where there is none.
+/// What to say of the first one in a text, outside of comments; nothing where there is none.
 pub(super) fn in_text(text: &str) -> Option<String> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .filter_map(|line| line.split(" #").next())
+        .find_map(in_line)
+}
+
+fn in_line(text: &str) -> Option<String> {
     let of = |c: char| LOOK_ALIKES.iter().find(|(character, ..)| *character == c);
     let (character, name, instead) = text.chars().find_map(of)?;
     let code = u32::from(*character);
@@ -46,6 +55,12 @@ mod tests {
                 Some("a typographic quote (U+201C)"),
             ),
             ("port: 1 # \u{fc}", None),
+            ("port: one # the \u{201c}usual\u{201d} one", None),
+            ("# \u{2013}\nport: one", None),
+            (
+                "# \u{2013}\nport: one\u{2013}",
+                Some("a long dash (U+2013)"),
+            ),
             ("", None),
         ] {
             let said = in_text(text);

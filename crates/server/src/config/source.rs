@@ -181,15 +181,7 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> (String, String) {
         is_unfinished.then(|| bracket_advice(text)).flatten()
     });
     // The reader may notice it lines later.
-    let outside_of_comments = || {
-        let lines = text
-            .lines()
-            .map(|line| line.split(" #").next().unwrap_or_default());
-        lines
-            .filter(|line| !line.trim_start().starts_with('#'))
-            .find_map(look_alikes::in_text)
-    };
-    let advice: String = [advice, outside_of_comments()]
+    let advice: String = [advice, look_alikes::in_text(text)]
         .into_iter()
         .flatten()
         .map(|advice| format!("; {advice}"))

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::{inflow::Inflow, preface};
+use super::{inflow::Inflow, pace::Pace, preface};
 use crate::{
     first_bytes::Socket,
     telemetry::Traffic,
@@ -108,16 +108,22 @@ async fn converse(
     let Some(socket) = begun else {
         return tracing::debug!(%address, "a connection did not begin");
     };
+    let pace = Arc::<Pace>::default();
     let service = service_fn(move |mut request: Request<Incoming>| {
         inflow.whole();
         request.extensions_mut().insert(seat.clone());
         request.extensions_mut().insert(inflow.clone());
-        // Until the answer is made. A client that does not read it gives way to others.
-        let busy = seat.activity.begin();
-        let answer = router.clone().call(request.map(Body::new));
+        let (mut router, pace, activity) =
+            (router.clone(), Arc::clone(&pace), seat.activity.clone());
         async move {
-            let _busy = busy;
-            answer.await
+            pace.wait().await;
+            // Until the answer is made. A client that does not read it gives way to others.
+            let _busy = activity.begin();
+            let answer = router.call(request.map(Body::new)).await;
+            if let Ok(answer) = &answer {
+                pace.answered(answer);
+            }
+            answer
         }
     });
     let connection = http1::Builder::new()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
+use lipsync_serving::starts::Starts;
 use tokio::sync::watch;
 
 use super::rounds::Rounds;
@@ -10,7 +11,6 @@ use crate::{
     config::{Origin, TextToSpeech},
     core_state::Shared,
     request_layer::Shapes,
-    transport::starts::Starts,
 };
 
 /// Answers that are true only now.

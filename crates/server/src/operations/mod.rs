@@ -19,6 +19,7 @@ mod inflow;
 mod metrics;
 mod openapi;
 mod origin;
+mod pace;
 mod past;
 mod preface;
 mod reload;
@@ -125,7 +126,8 @@ impl Listening {
             text_to_speech: self.text_to_speech,
             closing: closing.clone(),
         };
-        let router = routes::router(context);
+        let turns = tells_peers_apart.then(Arc::default);
+        let router = routes::router(context, turns);
         let serving = connections::serve(door, router, uploads, reuse_limit, closing);
         Operations {
             address: self.address,

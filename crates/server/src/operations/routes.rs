@@ -1,5 +1,7 @@
 //! What is where on the operations port, and what browsers may do with it.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::State,
@@ -14,8 +16,9 @@ use lipsync_serving::phase::Phase;
 use super::{
     advice, api, assets, backgrounds,
     context::{Context, FRESH},
-    cross_origin, metrics, openapi, past, reload, resources, session, speech,
+    cross_origin, metrics, openapi, pace, past, reload, resources, session, speech,
 };
+use crate::request_layer::Turns;
 
 /// On every answer. The page is its own files and nothing else: no inline script, in no other page's frame.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
@@ -82,9 +85,11 @@ routes! {
 }
 
 /// Everything. Only `/api/speech` reads a request's body, a short one; any other that comes is not read.
-pub(super) fn router(context: Context) -> Router {
+/// `turns` are those of addresses, where they are told apart.
+pub(super) fn router(context: Context, turns: Option<Arc<Turns>>) -> Router {
     routes()
         .fallback_service(get(assets::serve).with_state(()))
+        .layer(from_fn_with_state(turns, pace::in_turn))
         .layer(map_response(with_headers))
         // Outside: it takes back one of those headers.
         .layer(from_fn_with_state(context.clone(), cross_origin::allow))

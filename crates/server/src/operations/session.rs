@@ -27,7 +27,12 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, header};
 use lipsync::{call_error::code_name, v1};
 use lipsync_core::saturate::u32_of;
-use lipsync_serving::{ServeError, admission::Work, due::Due};
+use lipsync_serving::{
+    ServeError,
+    admission::Work,
+    due::Due,
+    starts::{StartRate, Starts},
+};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,10 +51,7 @@ use crate::{
     telemetry::CallEnd,
     tenants::{SUBPROTOCOL, Shown, wants_subprotocol},
     tls::ClientName,
-    transport::{
-        Seat, closed,
-        starts::{StartRate, Starts},
-    },
+    transport::{Seat, closed},
     wire::{self, headers::RequestHeaders, status::to_status},
 };
 
@@ -116,7 +118,7 @@ pub(super) async fn open(
     let starts = context.web_sessions.as_ref();
     // One that is begun and ended at once costs much more than it costs to be told so.
     let has_turn = |starts: &Starts| {
-        let wait = starts.wait(seat.peer, start_rate(&context), Duration::ZERO);
+        let wait = starts.wait(&seat.peer, start_rate(&context), Duration::ZERO);
         wait.is_some()
     };
     if starts.is_some_and(|starts| !has_turn(starts)) {
@@ -163,7 +165,7 @@ pub(super) async fn explain(
 ) -> Response {
     let rate = start_rate(&context);
     let starts = context.web_sessions.as_ref();
-    if starts.is_some_and(|starts| !starts.has_turn(seat.peer, rate)) {
+    if starts.is_some_and(|starts| !starts.has_turn(&seat.peer, rate)) {
         return too_many();
     }
     foreign(&context, &headers).unwrap_or_else(|| {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use lipsync_serving::admission::Upload;
+use lipsync_serving::{admission::Upload, talk::Talk};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 
@@ -27,7 +27,12 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Messages that are taken before others have a turn: small ones come by the thousand in one piece, and whoever takes
 /// them may do so without ever having to wait.
-const MESSAGES_A_TURN: u32 = 4;
+const MESSAGES_A_TURN: u32 = 16;
+/// A long message counts as so many: its samples or features are read as well.
+const LONG_COUNTS: u32 = 4;
+/// From so many bytes on a message is long. Each turn costs a switch between threads, which costs as much as some short
+/// ones.
+const LONG_BYTES: usize = 256;
 
 /// What a message costs of its call's time. A thousand a second are speech in pieces of 10 ms at ten times its pace, and a
 /// message of one sample costs as much to read and to put into its place as one of a second.
@@ -62,6 +67,8 @@ pub(super) struct Rules {
     pub(super) limit: usize,
     /// Filled where one is at fault.
     pub(super) fault: Arc<OnceLock<Fault>>,
+    /// What its sender says in all such calls; `None` where that is counted elsewhere.
+    pub(super) talk: Option<Talk>,
 }
 
 /// The time in which more of a message must come.
@@ -78,12 +85,15 @@ struct Rate {
     timer: Pin<Box<Sleep>>,
     /// Whether the timer runs. It is asked no more often than that: each question costs a part of the task's turn.
     is_set: bool,
+    /// See [`Rules`].
+    talk: Option<Talk>,
 }
 
 impl Rate {
-    fn begin() -> Self {
+    fn begin(talk: Option<Talk>) -> Self {
         let now = Instant::now();
         Self {
+            talk,
             paid_until: now,
             timer: Box::pin(sleep_until(now)),
             is_set: false,
@@ -94,8 +104,13 @@ impl Rate {
     fn count(&mut self) {
         let now = Instant::now();
         self.paid_until = self.paid_until.max(now) + MESSAGE_TIME;
-        if self.paid_until > now + MESSAGES_AHEAD {
-            self.timer.as_mut().reset(self.paid_until - MESSAGES_AHEAD);
+        let heard = self.talk.as_mut().map_or(Duration::ZERO, Talk::hears);
+        let ahead = self
+            .paid_until
+            .saturating_duration_since(now + MESSAGES_AHEAD);
+        let wait = ahead.max(heard);
+        if !wait.is_zero() {
+            self.timer.as_mut().reset(now + wait);
             self.is_set = true;
         }
     }
@@ -117,6 +132,7 @@ impl Inflow {
             path,
             limit,
             fault,
+            talk,
         } = rules;
         let upload = Arc::new(upload);
         // Until its first message is there, it only waits.
@@ -129,7 +145,7 @@ impl Inflow {
             incoming: Incoming::new(limit),
             whole: Whole::default(),
             n_taken: 0,
-            rate: Rate::begin(),
+            rate: Rate::begin(talk),
             late: Late {
                 timer: Box::pin(sleep_until(pace.until())),
                 pace,
@@ -149,9 +165,10 @@ impl Inflow {
         let is_first = !self.incoming.is_begun();
         let is_whole = self.incoming.take(&mut self.rest)?;
         if is_whole {
+            let is_long = self.incoming.n_bytes() >= LONG_BYTES;
             self.whole = self.incoming.finish(&self.shapes, &self.path)?;
             self.late.is_set = false;
-            self.n_taken += 1;
+            self.n_taken += if is_long { LONG_COUNTS } else { 1 };
             self.rate.count();
             return Ok(());
         }
@@ -180,7 +197,7 @@ impl Inflow {
                 }
                 return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
             }
-            if self.n_taken == MESSAGES_A_TURN {
+            if self.n_taken >= MESSAGES_A_TURN {
                 self.n_taken = 0;
                 context.waker().wake_by_ref();
                 return Poll::Pending;
@@ -261,9 +278,18 @@ mod tests {
     type Sender = mpsc::Sender<Result<Bytes, tonic::Status>>;
 
     fn inflow() -> (Sender, Inflow, Admission) {
+        let admission = admission();
+        let (sender, inflow) = inflow_of(&admission, None);
+        (sender, inflow, admission)
+    }
+
+    fn admission() -> Admission {
         let config = Config::parse("", Path::new("c"), []).unwrap();
         let (_phase, seen) = watch::channel(Phase::Serving);
-        let admission = Admission::new(config.admission(), seen);
+        Admission::new(config.admission(), seen)
+    }
+
+    fn inflow_of(admission: &Admission, talk: Option<Talk>) -> (Sender, Inflow) {
         let (sender, pieces) = mpsc::channel(8);
         let body = Body::new(axum::body::Body::from_stream(ReceiverStream::new(pieces)));
         let rules = Rules {
@@ -271,9 +297,10 @@ mod tests {
             path: "/lipsync.v1.LipSync/StreamComposite".into(),
             limit: 1 << 20,
             fault: Arc::default(),
+            talk,
         };
         let upload = admission.admit_upload(&Caller::default()).unwrap();
-        (sender, Inflow::new(body, upload, rules), admission)
+        (sender, Inflow::new(body, upload, rules))
     }
 
     async fn next(inflow: &mut Inflow) -> Option<Result<Bytes, Fault>> {
@@ -298,6 +325,24 @@ mod tests {
         }
         assert_eq!(times[..2000], [0; 2000]);
         assert_eq!((times[3999], times[5999]), (999, 1999));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_of_one_address_that_follow_each_other_share_a_rate() {
+        let (admission, begun) = (admission(), Instant::now());
+        let message = [0, 0, 0, 0, 2, 0x78, 0];
+        // Each sends less than it may at once; all of them half as much again as one second allows.
+        for _ in 0..30 {
+            let talk = admission.talk(&Caller::default(), true);
+            let (sender, mut inflow) = inflow_of(&admission, Some(talk));
+            sender.try_send(Ok(message.repeat(999).into())).unwrap();
+            drop(sender);
+            while let Some(piece) = next(&mut inflow).await {
+                piece.unwrap();
+            }
+        }
+        let took = begun.elapsed().as_millis();
+        assert!((450..650).contains(&took), "{took} ms");
     }
 
     #[tokio::test(start_paused = true)]

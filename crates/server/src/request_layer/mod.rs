@@ -61,7 +61,7 @@ use inflow::Inflow;
 pub(crate) use message::Fault;
 use method::{Kind, Limits, Method};
 use not_grpc::{is_grpc, not_post, unsupported};
-use turns::Turns;
+pub(crate) use turns::Turns;
 use unwritten::{GRPC_STATUS, Held, Unwritten, told_code};
 pub(crate) use upload::{WINDOW, WINDOW_BYTES};
 
@@ -341,6 +341,9 @@ impl Call {
                 path: path.to_owned(),
                 limit,
                 fault: self.arrival.fault_cell(),
+                // A session is the same over a WebSocket: it counts its messages itself.
+                talk: (self.method.kind != Kind::Session)
+                    .then(|| self.admission.talk(caller, self.turns.is_some())),
             };
             Body::new(Inflow::new(body, upload, rules))
         } else {

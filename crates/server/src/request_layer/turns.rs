@@ -8,10 +8,12 @@
 use std::time::Duration;
 
 use lipsync_core::saturate::usize_of;
-use lipsync_serving::{ServeError, peer::Peer};
+use lipsync_serving::{
+    ServeError,
+    peer::Peer,
+    starts::{StartRate, Starts},
+};
 use tokio::time::sleep;
-
-use crate::transport::starts::{StartRate, Starts};
 
 /// A dashboard asks some times a second, whoever counts on figures for its decisions some ten times.
 const RATE: StartRate = StartRate {
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Turns of all addresses.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     health: Starts,
     others: Starts,
 }
@@ -33,13 +35,13 @@ impl Turns {
     ///
     /// # Errors
     /// [`ServeError::Overloaded`] where too many of it wait.
-    pub(super) async fn wait(&self, peer: Peer, is_health: bool) -> Result<(), ServeError> {
+    pub(crate) async fn wait(&self, peer: Peer, is_health: bool) -> Result<(), ServeError> {
         let starts = if is_health {
             &self.health
         } else {
             &self.others
         };
-        let wait = starts.wait(peer, RATE, PATIENCE);
+        let wait = starts.wait(&peer, RATE, PATIENCE);
         let pause = wait.unwrap_or(PATIENCE);
         if !pause.is_zero() {
             sleep(pause).await;

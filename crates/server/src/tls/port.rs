@@ -8,7 +8,10 @@ use std::{
 };
 
 use lipsync_core::{Foreign, sync::lock};
-use lipsync_serving::peer::Peer;
+use lipsync_serving::{
+    peer::Peer,
+    starts::{StartRate, Starts},
+};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep, timeout_at},
@@ -28,10 +31,7 @@ use crate::{
     change::{Debounce, Print},
     config::Tls,
     first_bytes::{Begun, Socket, Spoken},
-    transport::{
-        Seat,
-        starts::{StartRate, Starts},
-    },
+    transport::Seat,
 };
 
 /// For a client to say the first bytes, and again for the handshake, but for what that waits for its turn.
@@ -186,7 +186,7 @@ impl Port {
         };
         let turn = match &self.starts {
             // It has its connection's place meanwhile, which goes to others where they need it.
-            Some(starts) => starts.wait(peer, HANDSHAKES, HANDSHAKE_LIMIT)?,
+            Some(starts) => starts.wait(&peer, HANDSHAKES, HANDSHAKE_LIMIT)?,
             None => Duration::ZERO,
         };
         sleep(turn).await;

@@ -8,7 +8,6 @@ mod age;
 mod flood;
 mod preface;
 mod seat;
-pub(crate) mod starts;
 pub(crate) mod tapped;
 mod unread;
 

@@ -83,7 +83,7 @@ impl Producer {
             } => {
                 let segment = match self.segment.take().filter(|s| s.id() == segment_id) {
                     Some(segment) => segment,
-                    None => Segment::begin(segment_id, &self.opening)?,
+                    None => Segment::begin(segment_id, &self.opening),
                 };
                 let (segment, slots) = self.heard(segment, data).await?;
                 if let Some(warning) = segment.warning().filter(|_| !self.has_warned) {
@@ -97,8 +97,12 @@ impl Producer {
                 let Some(segment) = self.segment.take().filter(|s| s.id() == segment_id) else {
                     return Ok(());
                 };
-                let cpu = &self.pipeline.cpu;
-                let slots = cpu.run(move || segment.finish()).await?;
+                let slots = if segment.is_empty() {
+                    segment.finish()?
+                } else {
+                    let cpu = &self.pipeline.cpu;
+                    cpu.run(move || segment.finish()).await?
+                };
                 self.conversation.plan(slots, came);
             }
         }

@@ -18,7 +18,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    activity::Activity, admission::Work, caller::Caller, due::Due, error::ServeError,
+    activity::Activity, admission::Work, caller::Caller, due::Due, error::ServeError, talk::Talk,
     telemetry::SessionClock,
 };
 
@@ -46,8 +46,12 @@ pub(super) async fn run(
 ) {
     // Dropped with this task, and with it the producer.
     let mut producer = JoinSet::new();
+    let mut talk = parts
+        .admission
+        .talk(&opener.caller, parts.pipeline.takes_turns_by_peer);
     let working = async {
         let reading = async {
+            talk.opens().await;
             let opening = read_open(&parts, &opener, &mut requests, &conversation);
             let opening = Arc::new(opening.await?);
             begin(&parts, &opener.caller, &opening, &conversation);
@@ -56,7 +60,7 @@ pub(super) async fn run(
                 Arc::clone(&opening),
                 Arc::clone(&conversation),
             ));
-            read_rest(&opening, &mut requests, &conversation).await
+            read_rest(&opening, &mut requests, &conversation, &mut talk).await
         };
         match reading.await {
             // Before `open` there is nothing to finish; that case is an error.
@@ -128,10 +132,12 @@ async fn read_rest(
     opening: &Opening,
     requests: &mut impl Requests,
     conversation: &Conversation,
+    talk: &mut Talk,
 ) -> Result<(), Broken> {
     let (form, item_bytes) = (opening.form, opening.item_bytes());
     let check = |audio| check_audio(form, item_bytes, audio);
     while let Some(message) = requests.try_next().await? {
+        talk.listens().await;
         take(conversation, check, message)?;
     }
     Ok(())

@@ -25,7 +25,9 @@ use crate::{
 pub(super) struct Segment {
     id: u64,
     opening: Arc<Opening>,
-    features: Features,
+    place: Place,
+    /// `None` before its first audio: what that needs takes a while to make.
+    features: Option<Features>,
     n_planned: u64,
     levels: Levels,
 }
@@ -38,7 +40,7 @@ enum Features {
 }
 
 /// Where the audio of a segment begins that is heard from somewhere in it on.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
     cut: SegmentCut,
     /// Frames from there to the first one that is made.
@@ -94,7 +96,7 @@ impl Echo {
 }
 
 impl Segment {
-    pub(super) fn begin(id: u64, opening: &Arc<Opening>) -> Result<Self, ServeError> {
+    pub(super) fn begin(id: u64, opening: &Arc<Opening>) -> Self {
         let resumes = opening.resumes_in(id);
         let n_planned = resumes.map_or(0, |(segment, _)| segment.n_frames);
         let place = resumes.map_or_else(Place::default, |(segment, cut)| Place {
@@ -102,21 +104,19 @@ impl Segment {
             skipped: segment.n_frames.saturating_sub(cut.frame),
             mark: segment.mark,
         });
-        let features = match opening.form {
-            AudioForm::Pcm(format) => Features::Pcm(Box::new(Voice::new(format, opening, place)?)),
-            AudioForm::Steps => {
-                let form = StepsNeeded::given(&opening.model, "audio.steps")?;
-                Features::Steps(form, WindowStream::new(form, place.skipped))
-            }
-            AudioForm::Windows => Features::Windows,
-        };
-        Ok(Self {
+        Self {
             id,
             opening: Arc::clone(opening),
-            features,
+            place,
+            features: None,
             n_planned,
             levels: Levels::default(),
-        })
+        }
+    }
+
+    /// Whether there is nothing to make of it, as no audio came before its end.
+    pub(super) fn is_empty(&self) -> bool {
+        self.features.is_none() && self.place == Place::default()
     }
 
     /// What is odd about its audio so far.
@@ -132,7 +132,7 @@ impl Segment {
     pub(super) fn push(&mut self, data: &Bytes) -> Result<Vec<Planned>, ServeError> {
         let model = &self.opening.model;
         let mut windows = Vec::new();
-        match &mut self.features {
+        match Features::begun(&mut self.features, &self.opening, self.place)? {
             Features::Pcm(voice) => {
                 let ear = Ear::of(model, "audio.pcm")?;
                 let mono = voice.decode(data)?;
@@ -153,10 +153,13 @@ impl Segment {
         Ok(self.slots(&windows))
     }
 
-    /// Ends the audio and gives the last slots and the end. Blocking.
+    /// Ends the audio and gives the last slots and the end. Blocking, unless it is empty.
     pub(super) fn finish(mut self) -> Result<Vec<Planned>, ServeError> {
+        if self.is_empty() {
+            return Ok(vec![self.end()]);
+        }
         let mut windows = Vec::new();
-        match &mut self.features {
+        match Features::begun(&mut self.features, &self.opening, self.place)? {
             Features::Pcm(voice) => {
                 let ear = Ear::of(&self.opening.model, "audio.pcm")?;
                 voice.finish(ear)?;
@@ -170,11 +173,15 @@ impl Segment {
             Features::Windows => {}
         }
         let mut planned = self.slots(&windows);
-        planned.push(Planned::End(SegmentEnd {
+        planned.push(self.end());
+        Ok(planned)
+    }
+
+    fn end(&self) -> Planned {
+        Planned::End(SegmentEnd {
             segment_id: self.id,
             n_frames: self.n_planned,
-        }));
-        Ok(planned)
+        })
     }
 
     fn slots(&mut self, windows: &[f32]) -> Vec<Planned> {
@@ -183,13 +190,39 @@ impl Segment {
             let n = self.n_planned;
             self.n_planned += 1;
             let (verdict, audio) = match &mut self.features {
-                Features::Pcm(voice) => (voice.next_verdict(), voice.echo(n)),
-                Features::Steps(..) | Features::Windows => (SPEECH, Bytes::new()),
+                Some(Features::Pcm(voice)) => (voice.next_verdict(), voice.echo(n)),
+                _ => (SPEECH, Bytes::new()),
             };
             let slot = Slot::new(self.id, n, window.into(), verdict.speaks, audio);
             Planned::Frame(slot.marked(verdict.mark))
         });
         slots.collect()
+    }
+}
+
+impl Features {
+    /// Those of a segment, which begin when they are first needed.
+    fn begun<'a>(
+        features: &'a mut Option<Self>,
+        opening: &Opening,
+        place: Place,
+    ) -> Result<&'a mut Self, ServeError> {
+        Ok(match features {
+            Some(begun) => begun,
+            none => none.insert(Self::of(opening, place)?),
+        })
+    }
+
+    /// What the session's audio becomes windows with.
+    fn of(opening: &Opening, place: Place) -> Result<Self, ServeError> {
+        Ok(match opening.form {
+            AudioForm::Pcm(format) => Self::Pcm(Box::new(Voice::new(format, opening, place)?)),
+            AudioForm::Steps => {
+                let form = StepsNeeded::given(&opening.model, "audio.steps")?;
+                Self::Steps(form, WindowStream::new(form, place.skipped))
+            }
+            AudioForm::Windows => Self::Windows,
+        })
     }
 }
 
