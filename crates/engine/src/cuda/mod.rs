@@ -36,7 +36,7 @@ pub fn kernel_cases(seed: u64, rounds: usize) -> Vec<u8> {
     cases.iter().flat_map(cases::Case::to_bytes).collect()
 }
 
-pub use apart::{Apart, take_apart};
+pub use apart::{Apart, Effort, take_apart};
 pub use bucket::{BUCKETS, bucket_of};
 pub use context::Cuda;
 pub use devices::{DeviceInfo, Devices};
