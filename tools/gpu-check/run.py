@@ -47,6 +47,8 @@ PROFILERS = ["ncu", "/usr/local/cuda/bin/ncu"]
 # Kernels that take most of a frame, one launch of each, and what is asked about them.
 PROFILED = "regex:block_s1n32|block_s1n64|gemm_m128n128|conv_m128n128|depthwise"
 SECTIONS = ["SpeedOfLight", "WarpStateStats", "InstructionStats", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats"]
+# Every process that was started: an interruption may come where nobody waits for one.
+STARTED = []
 # How long a step that was told to end may take to print what it has; config.yaml gives the server less.
 GRACE_S = 15
 # What the load test ends with where the server is slower than was asked for.
@@ -199,20 +201,23 @@ def start(command, stdout, stderr, environment=None):
     """A process in a group of its own, so that it ends with all that it started."""
     # nvidia-smi's order, so that cuda:0 is the card that the table names; CUDA's own begins with the fastest.
     environment = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **(environment or {})}
-    return subprocess.Popen(
+    running = subprocess.Popen(
         list(map(str, command)), cwd=HERE, stdout=stdout, stderr=stderr, text=True, env=environment, start_new_session=True
     )
+    STARTED.append(running)
+    return running
 
 
 def wait(running, limit_s):
     """Its exit code, and a state where it had to be ended: asked first, so that it tells what it has."""
     try:
-        return running.wait(limit_s), None
-    except subprocess.TimeoutExpired:
-        end(running, signal.SIGINT)
-        return running.returncode, f"stopped after {limit_s:.0f} s"
+        try:
+            return running.wait(limit_s), None
+        except subprocess.TimeoutExpired:
+            end(running, signal.SIGINT)
+            return running.returncode, f"stopped after {limit_s:.0f} s"
     except KeyboardInterrupt:
-        # It is in a group of its own and has not heard of it.
+        # It is in a group of its own and has not heard of it. This may come while it is being stopped, too.
         end(running, signal.SIGINT)
         return running.returncode, "interrupted"
 
@@ -540,6 +545,8 @@ def main():
         run(bench)
     except KeyboardInterrupt:
         ignore_signals()
+        for running in STARTED:
+            end(running, signal.SIGINT)
         bench.skip("the rest", "interrupted", "failed")
     # What is left to do takes a second, and a table without its verdict would be no better.
     ignore_signals()
