@@ -265,7 +265,7 @@ impl Lowering<'_> {
         if let Some(node) = conv
             && let Op::Conv(conv) = &self.graph.nodes[node].op
         {
-            args.weights = self.weights.add_floats(&conv.weights, 0);
+            args.weights = self.weights.add_head(&conv.weights, shape.c);
             args.bias = self.weights.add_floats(&conv.bias, 0);
             args.relu = u32::from(conv.relu);
         }
