@@ -367,14 +367,14 @@ def peer(bench, network, ways, limit_s):
 class Server:
     """The server with its eight workers, for as long as it is needed."""
 
-    def __init__(self, bench):
+    def __init__(self, bench, changed=None):
         # Numbered, because it is started more than once.
         stem = bench.rest / f"{len(bench.steps):02}-server"
         self.log = open(f"{stem}.log", "w")
         self.out = pathlib.Path(f"{stem}.out")
         environment = {"LIPSYNC_ENGINE__DEVICE": "cpu", "LIPSYNC_SERVER__WORKER_COUNT": "2"} if bench.args.dry else {}
         with open(self.out, "w") as out:
-            environment = {**bench.environment, **environment}
+            environment = {**bench.environment, **environment, **(changed or {})}
             self.running = start(["bin/lipsync-server", "--config", server_config()], out, self.log, environment)
 
     def is_ready(self, seconds):
@@ -404,13 +404,12 @@ def load_tests(bench, models, compared=()):
         bench.add({"step": "server", "state": "passed", "found": [banner(text_of(server.out), args.dry)]})
         is_short = args.dry or args.quick
         for model in models:
-            users, first, seconds = ("4", "8", "2s") if is_short else ("64", "32", "6s")
-            saturate = ["--profile", "saturate", "--users", users, "--duration", seconds, "--warm-up", "1s"]
             for kind in ("steps", "pcm"):
-                load(bench, server, f"saturated by {kind}, {model}", model, [*saturate, "--input", kind], 30)
+                load(bench, server, f"saturated by {kind}, {model}", model, [*saturation(args), "--input", kind], 30)
         for model in compared:
             few = ["--users", "4", "--batch", "2"] if args.dry else ["--users", "16"]
             load(bench, server, f"alone or at once, {model}", model, ["--compare-alone", *few], 40)
+        first, seconds = ("8", "2s") if is_short else ("32", "6s")
         for model in models:
             search = ["--find-max-users", "--slo-p95-ms", "200", "--profile", "conversational", "--first-users", first]
             search += ["--duration", seconds, "--warm-up", "1s"]
@@ -420,6 +419,25 @@ def load_tests(bench, models, compared=()):
     # Its own word on whether it came through all of that.
     state = "passed" if code == 0 else f"exit code {code}"
     return bench.add({"step": "server's end", "state": state, "found": []})
+
+
+def encoder_on_gpu(bench, model):
+    """The same saturation by PCM, heard on the GPU instead of on the host."""
+    if bench.left() < 3:
+        return bench.skip("A/B: audio encoder on the GPU", "no time was left")
+    server = Server(bench, {"LIPSYNC_ENGINE__ENCODER_DEVICE": "gpu"})
+    try:
+        if not server.is_ready(min(60, max(bench.left(), 1))):
+            return bench.skip("A/B: audio encoder on the GPU", f"it did not start: {text_of(server.log.name)[-500:].strip()}", "failed")
+        load(bench, server, f"A/B: audio encoder on the GPU, {model}", model, [*saturation(bench.args), "--input", "pcm"], 30)
+    finally:
+        server.stop()
+
+
+def saturation(args):
+    """As much as the server carries: how many ask, and for how long."""
+    users, seconds = ("4", "2s") if args.dry or args.quick else ("64", "6s")
+    return ["--profile", "saturate", "--users", users, "--duration", seconds, "--warm-up", "1s"]
 
 
 def banner(text, is_dry):
@@ -475,6 +493,7 @@ def device_half(bench):
     for check in ("racecheck", "synccheck"):
         sanitizer(bench, check, "kernels", ["small-opset13"], 40)
     engine(bench, "one batch, taken apart", "apart,launches", [FULL], 30)
+    engine(bench, "audio encoder", "encoder", [], 20)
     engine(bench, "another network", "numerics,equality", ["160-hubert"], 30)
 
 
@@ -484,6 +503,7 @@ def server_half(bench):
     bench.step("bake", ["bin/lipsync-server", "--config", server_config(), "bake"], 60)
     peer(bench, FULL, "graph,eager", 60)
     load_tests(bench, ["full"], compared=["mira", "full"])
+    encoder_on_gpu(bench, "full")
     engine(bench, "memory", "memory", [FULL, MIRA], 50)
     compared(bench, 15)
     engine(bench, "blocks", "blocks", [FULL], 20)
