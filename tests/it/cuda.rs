@@ -23,7 +23,8 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Gate, GatedLoader, HeldGate, PATIENCE, TestServer, avatar, speech::windows_request,
+    Gate, GatedLoader, HeldGate, PATIENCE, TestServer, avatar,
+    speech::{babble, pcm_request, windows_request},
 };
 
 /// What all models run.
@@ -31,6 +32,12 @@ const NETWORK: &str = "small-opset12";
 const MEMORY: u64 = 1 << 30;
 /// Nothing but what requests ask for runs on the device: no frame is kept, and none prepared ahead.
 const NOTHING_KEPT: &str = "engine: {device: cuda, max_batch: 8, visual_cache_mb: 0}\n";
+
+/// As [`NOTHING_KEPT`], and speech is heard there.
+const ENCODES: &str =
+    "engine: {device: cuda, max_batch: 8, visual_cache_mb: 0, encoder_device: gpu}\n";
+/// Samples of a frame.
+const FRAME: usize = 640;
 
 /// Writes models `a` and `b`, of one network and the same pictures; the configuration that preloads them.
 fn write_models(folder: &Path) -> Result<String> {
@@ -222,6 +229,50 @@ async fn a_fault_that_passes_fails_a_batch_and_no_request() -> Result<()> {
     let stats = server.stats().await?;
     let n_faults: u64 = stats.workers.iter().map(|w| w.faults).sum();
     assert_eq!((n_faults, stats.failed, stats.draining), (3, 0, false));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn speech_is_heard_on_the_device_where_that_is_configured() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let devices = [FakeDevice::new(0, MEMORY)];
+    let server = serve(folder.path(), ENCODES, &devices, None).await?;
+    let client = server.client().await?;
+    let ask = async |seed| {
+        let request = pcm_request("a", &babble(seed, 3 * FRAME));
+        let answer = client.infer_batch_composite(request).await?;
+        anyhow::Ok(pictures(&answer))
+    };
+    let count = || devices[0].n_calls(Call::Launch);
+    let n_before = count();
+    let expected = ask(3).await?;
+    assert_eq!(expected.len(), 3);
+    // What makes entries, what makes faces, and before them at least one batch of steps.
+    assert!(count() > n_before + 2, "{} launches", count() - n_before);
+    assert!(ask(4).await? != expected, "speech is heard");
+    // The first thing that is started is the encoder's.
+    devices[0].inject(Call::Launch, 0, Fault::Recoverable);
+    assert!(ask(3).await? == expected, "encoded again after a fault");
+    let stats = server.stats().await?;
+    let n_faults: u64 = stats.workers.iter().map(|w| w.faults).sum();
+    assert_eq!((n_faults, stats.failed), (0, 0), "no worker has met it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_lost_to_an_audio_encoder_ends_the_process_too() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = write_models(folder.path())? + ENCODES;
+    let device = FakeDevice::new(0, MEMORY);
+    let (address, ending) = live(&yaml, folder.path(), std::slice::from_ref(&device))?;
+    let address = format!("http://{}", tokio::time::timeout(PATIENCE, address).await??);
+    let client = Client::connect(&address).await?;
+    device.inject(Call::Synchronize, 0, Fault::Hang);
+    let struck = client.infer_batch_composite(pcm_request("a", &babble(3, FRAME)));
+    let status = struck.await.expect_err("the device is lost");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let ending = tokio::time::timeout(PATIENCE, ending).await???;
+    assert_eq!(ending.exit_code(), 4);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use lipsync_engine::{
-    cuda::FakeDevice,
+    cuda::{FakeDevice, encoder_bytes},
     network_writer::{variants::write_variant, write_audio_encoder},
 };
 use lipsync_server::{
@@ -85,6 +85,18 @@ async fn a_plan_is_what_the_served_models_take() -> Result<()> {
     for part in [arenas, captured, visual_cache] {
         assert!(part * 20 > planned.total(), "{planned:?}");
     }
+    Ok(())
+}
+
+/// Models whose encoders are equal share one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_knows_audio_encoders_on_a_gpu() -> Result<()> {
+    let engine = "engine: {device: cuda, max_batch: 4, visual_cache_mb: 0, encoder_device: gpu}";
+    let (planned, counted) = planned_and_counted(engine).await?;
+    assert_near(planned.total(), counted);
+    let encoder = encoder_bytes(&write_audio_encoder(32, 13, false, 1))?;
+    assert!(encoder * 20 > planned.total(), "it could not be left out");
+    assert!(planned.weights >= encoder && planned.weights < 2 * encoder);
     Ok(())
 }
 

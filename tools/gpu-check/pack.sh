@@ -5,22 +5,25 @@
 #   tools/gpu-check/pack.sh gpu-check.tar.gz
 #
 # There: tar xf gpu-check.tar.gz && python3 gpu-check/run.py
-# The C library there must be no older than here.
+# The C library there must be no older than here. PROFILE=dev packs what is not built for speed, to try `run.py --dry`.
 set -euo pipefail
 out=$(realpath -m "${1:-gpu-check.tar.gz}")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 
-cargo build --release --locked -p lipsync-server -p lipsync-load-test
-cargo build --release --locked -p lipsync-engine --example gpu_check --example write_network
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --locked -p lipsync-server -p lipsync-load-test
+cargo build --profile "$profile" --locked -p lipsync-engine --example gpu_check --example write_network
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 folder=$made/gpu-check
 mkdir -p "$folder/bin"
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+# Cargo's name for the folder of the profile `dev` is `debug`.
+built=$target/${profile/#dev/debug}
 for binary in lipsync-server lipsync-load-test examples/gpu_check examples/write_network; do
-  strip -o "$folder/bin/$(basename "$binary")" "$target/release/$binary"
+  strip -o "$folder/bin/$(basename "$binary")" "$built/$binary"
 done
 cp tools/gpu-check/{*.py,README.md} "$folder/"
 

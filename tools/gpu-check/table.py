@@ -63,7 +63,7 @@ def judged(found, part_is_right="is_right"):
 
 def targets(steps):
     """What the engine is held to: what, wanted, found, verdict."""
-    right = (kernels_right, numerics, equality, clients, memory, sanitizers, nvml)
+    right = (kernels_right, numerics, equality, encoder, clients, memory, sanitizers, nvml)
     for group in (*right, speeds, against_peer, latency, users):
         try:
             yield from list(group(steps))
@@ -89,6 +89,13 @@ def equality(steps):
         what = f"bits in batches on 8 streams, {short(each.get('network', '-'))}"
         text = each.get("error") or (f"{each['different']} of {each['frames']} differ" if each else "-")
         yield what, "0 differ", text, judged([each] if each else [])
+
+
+def encoder(steps):
+    for each in [each for each in of_part(steps, "encoder") if "is_right" in each] or [{}]:
+        equal = "equal" if each.get("batches_are_equal") else "NOT equal"
+        text = each.get("error") or (f"{each['relative_l2']:.1e}, batches {equal}" if each else "-")
+        yield "relative L2 from the f32 CPU, audio steps", "<= 1e-2", text, judged([each] if each else [])
 
 
 def clients(steps):
@@ -198,6 +205,10 @@ def figures(found):
         predicted = PREDICTED.get((found["batch"], found["streams"])) if found["kept"] and short(found["network"]) == "full" else None
         beside = f" (predicted {predicted})" if predicted else ""
         yield f"{short(found['network']):12} batch {found['batch']:3}, {found['streams']:2} streams, {kept:5} {run}{beside}"
+    elif part == "encoder" and "steps_per_second" in found:
+        run = f"{found['steps_per_second']:9.0f} steps/s"
+        on_host = "on_one_core_of_the_host" in found
+        yield f"audio steps, one core of the host  {run}" if on_host else f"audio steps, batch {found['batch']:3}, {found['threads']} threads {run}"
     elif part == "apart":
         times = ("empty_wait", "replay", "copies", "whole", "entry_idle", "entry_busy")
         yield f"batch {found['batch']:3}: " + ", ".join(f"{name.replace('_', ' ')} {found[name + '_us']:.0f} us" for name in times)

@@ -45,6 +45,25 @@ impl GeneratorGraph {
     }
 }
 
+/// The graph of an AVE encoder, simplified.
+pub(crate) struct EncoderGraph {
+    pub graph: Graph,
+    /// Floats of one of its steps.
+    pub step_floats: usize,
+}
+
+impl EncoderGraph {
+    /// Reads a file and checks that it is such an encoder; see [`load_audio_encoder`](crate::load_audio_encoder).
+    pub fn read(onnx: &[u8]) -> Result<Self, EngineError> {
+        let imported = import_simplified(onnx)?;
+        let graph = imported.graph;
+        let shapes = |ids: &[ValueId]| ids.iter().map(|&id| graph.shapes[id]).collect::<Vec<_>>();
+        let ends = (&imported.inputs[..], &imported.outputs[..]);
+        let step_floats = fit_encoder(ends, &shapes(&graph.inputs), &shapes(&graph.outputs))?;
+        Ok(Self { graph, step_floats })
+    }
+}
+
 /// What a network can be for the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -2,7 +2,7 @@
 
 use lipsync_core::family::{PatchForm, StepForm};
 
-use crate::{EngineError, Workspace};
+use crate::{Device, EngineError, Workspace};
 
 /// Mel bands of one input of an AVE encoder.
 pub const N_MELS: usize = AVE_PATCH[0];
@@ -27,6 +27,16 @@ pub trait AudioEncoder: Send + Sync {
     /// Bytes that the weights take in memory.
     fn weights_bytes(&self) -> u64;
 
+    /// The device that it runs on.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// Bytes that it holds on its device: weights and all that its runs need; 0 where the device is the host.
+    fn device_bytes(&self) -> u64 {
+        0
+    }
+
     /// Encodes `n` patches. `patches` is `[n, patch]` (AVE: `[n, 80, 16]`, mel-major; wenet: `[n, 67, 80]`; HuBERT:
     /// `[n, 32080]`), the answer `[n, steps of a patch, step_floats]`.
     ///
@@ -34,6 +44,6 @@ pub trait AudioEncoder: Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::Input`] when the length is no multiple of a patch's, [`EngineError::Device`] for results that are
-    /// not finite.
+    /// not finite, on a GPU what the device reports.
     fn encode(&self, workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError>;
 }

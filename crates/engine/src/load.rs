@@ -6,7 +6,7 @@ use crate::{
     AudioEncoder, EngineError, Generator, LoadOptions,
     contract::GeneratorGraph,
     cpu::{CpuGenerator, NetworkEncoder, SpeechEncoder},
-    cuda::CudaGenerator,
+    cuda::{CudaEncoder, CudaGenerator},
     graph::Shape,
     import::recognise,
 };
@@ -40,6 +40,7 @@ pub fn audio_shape(onnx: &[u8]) -> Result<[usize; 3], EngineError> {
 
 /// Loads an audio encoder, whose inputs show its kind: of AVE, `[N, 1, 80, 16]` to `[N, D]`; of wenet, a chunk
 /// `[1, 1, 67, 80]` beside caches to `[1, 16, 512]`; of HuBERT, samples `[1, n]` to `[1, n / 320, 1024]`. [`AudioEncoder::step_form`] says which it is.
+/// Those of AVE run on [`LoadOptions::device`], the others on the host.
 ///
 /// # Errors
 /// [`EngineError::Contract`] for other shapes, otherwise as [`Network::load`](crate::Network::load).
@@ -48,8 +49,9 @@ pub fn load_audio_encoder(
     options: impl Into<LoadOptions>,
 ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
     let options = options.into();
-    Ok(match recognise(onnx) {
-        Some(kind) => Arc::new(SpeechEncoder::load(onnx, kind, &options)?),
-        None => Arc::new(NetworkEncoder::load(onnx, &options)?),
+    Ok(match (recognise(onnx), &options.device) {
+        (Some(kind), _) => Arc::new(SpeechEncoder::load(onnx, kind, &options)?),
+        (None, Some(cuda)) => Arc::new(CudaEncoder::load(onnx, cuda, &options)?),
+        (None, None) => Arc::new(NetworkEncoder::load(onnx, &options)?),
     })
 }

@@ -63,11 +63,22 @@ pub trait NetworkLoader: Send + Sync {
         Vec::new()
     }
 
-    /// Makes an audio encoder, which runs on the host.
+    /// Where the audio encoder of this file is to run, for a model whose generator is on `device`. The default is the
+    /// host.
+    fn encoder_device(&self, onnx: &[u8], device: Device) -> Device {
+        let _ = (onnx, device);
+        Device::Cpu
+    }
+
+    /// Makes an audio encoder for `device`, which [`encoder_device`](Self::encoder_device) gave.
     ///
     /// # Errors
     /// What the engine finds wrong with the file or the device.
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError>;
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError>;
 
     /// Where the networks run, in words, for example `cpu (avx512)`.
     fn device(&self) -> String;

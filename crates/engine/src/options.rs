@@ -16,8 +16,8 @@ pub struct LoadOptions {
     pub isa: CpuIsa,
     /// In which numbers a generator stores weights and activations.
     pub precision: Precision,
-    /// The device that a generator is for; `None`: the host's processor. A CUDA generator looks neither
-    /// at [`isa`](Self::isa) nor at [`precision`](Self::precision): it stores fp16 and sums in f32.
+    /// The device that a network is for; `None`: the host's processor. Networks on a CUDA device look neither
+    /// at [`isa`](Self::isa) nor at [`precision`](Self::precision): they store fp16 and sum in f32.
     pub device: Option<Arc<Cuda>>,
     /// Where a generator keeps what depends on background frames alone; `None`: it keeps nothing. The
     /// entries of a CUDA generator lie in its device's memory, so it wants a cache of its own.

@@ -1,7 +1,7 @@
 //! How much memory models may take, on each device, and who holds it.
 //!
 //! A model's generator lies on one device and is charged there. Where that is not the host, its audio
-//! encoder, which always runs on the host, is charged to the host. Beside the models there is what
+//! encoder is charged to the host, unless it runs on the same device. Beside the models there is what
 //! workers need to run them: one arena each, as large as the largest model asks for. On the host that is
 //! counted within the same limit as the weights, and no more once the model is gone; workers on other devices
 //! keep their arenas for ever.

@@ -1,4 +1,5 @@
-//! Audio encoders in memory: models whose files are equal share one, and a new one is tried before it serves.
+//! Audio encoders in memory: models whose files are equal share one on each device, and a new one is tried before it
+//! serves.
 
 use std::{
     collections::HashMap,
@@ -8,16 +9,16 @@ use std::{
 };
 
 use lipsync_core::{ModelId, sync::lock};
-use lipsync_engine::{AudioEncoder, EngineError, Workspace};
+use lipsync_engine::{AudioEncoder, Device, EngineError, Workspace};
 use sha2::{Digest, Sha256};
 
 /// How often a step is timed; the first fills memory and caches.
 const TRIES: usize = 3;
 
-/// The encoders of all models, by the SHA-256 of their files.
+/// The encoders of all models, by device and the SHA-256 of their files.
 #[derive(Default)]
 pub(crate) struct Encoders {
-    held: Mutex<HashMap<[u8; 32], Weak<dyn AudioEncoder>>>,
+    held: Mutex<HashMap<(Device, [u8; 32]), Weak<dyn AudioEncoder>>>,
 }
 
 impl fmt::Debug for Encoders {
@@ -28,15 +29,15 @@ impl fmt::Debug for Encoders {
 }
 
 impl Encoders {
-    /// The encoder of a file, loaded by `load` unless a model that is in memory has it.
+    /// The encoder of a file on a device, loaded by `load` unless a model that is in memory has it.
     ///
     /// Two models that load at the same time may both load it; then one of the two is dropped at once.
     pub fn find_or_load(
         &self,
-        onnx: &[u8],
+        (onnx, device): (&[u8], Device),
         load: impl FnOnce() -> Result<Arc<dyn AudioEncoder>, EngineError>,
     ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        let key: [u8; 32] = Sha256::digest(onnx).into();
+        let key = (device, Sha256::digest(onnx).into());
         if let Some(found) = lock(&self.held).get(&key).and_then(Weak::upgrade) {
             return Ok(found);
         }
@@ -102,11 +103,14 @@ mod tests {
     #[test]
     fn equal_files_are_one_encoder_until_nobody_has_it() {
         let encoders = Encoders::default();
-        let first = encoders.find_or_load(b"one", fake).unwrap();
+        let host = |onnx: &'static [u8]| (onnx, Device::Cpu);
+        let first = encoders.find_or_load(host(b"one"), fake).unwrap();
         let never = || -> Result<Arc<dyn AudioEncoder>, EngineError> { panic!("loaded again") };
-        let again = encoders.find_or_load(b"one", never).unwrap();
+        let again = encoders.find_or_load(host(b"one"), never).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
-        let other = encoders.find_or_load(b"two", fake).unwrap();
+        let elsewhere = encoders.find_or_load((b"one".as_slice(), Device::Cuda(0)), fake);
+        assert!(!Arc::ptr_eq(&first, &elsewhere.unwrap()));
+        let other = encoders.find_or_load(host(b"two"), fake).unwrap();
         assert!(!Arc::ptr_eq(&first, &other));
         drop((first, again));
         let mut n_loads = 0;
@@ -114,7 +118,7 @@ mod tests {
             n_loads += 1;
             fake()
         };
-        let newer = encoders.find_or_load(b"one", load);
+        let newer = encoders.find_or_load(host(b"one"), load);
         assert!(newer.is_ok() && n_loads == 1);
         assert_eq!(lock(&encoders.held).len(), 2);
     }

@@ -91,7 +91,7 @@ impl Loading<'_> {
         drop(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
-            .map(|path| self.audio_encoder((&fence, path), avatar.audio))
+            .map(|path| self.audio_encoder((&fence, path), avatar.audio, (device, room)))
             .transpose()?;
         let hears_mel = avatar.audio.is_mel_at(avatar.fps);
         if avatar.rest == Rest::Generated && audio_encoder.is_none() && !hears_mel {
@@ -217,6 +217,7 @@ impl Loading<'_> {
         &self,
         (fence, path): (&Fence, &Path),
         audio: &AudioForm,
+        (device, room): (Device, &dyn Room),
     ) -> Result<Arc<dyn AudioEncoder>, RegistryError> {
         let kind = audio.kind;
         let WindowSource::Steps(step) = audio.source else {
@@ -229,8 +230,9 @@ impl Loading<'_> {
             return Err(RegistryError::Contract { expected, found });
         };
         let onnx = network_file::read(fence, path, AUDIO_ENCODER)?;
-        let load = || self.loader.audio_encoder(&onnx);
-        let encoder = self.encoders.find_or_load(&onnx, load);
+        let on = self.loader.encoder_device(&onnx, device);
+        let load = || with_room(room, on, || self.loader.audio_encoder(&onnx, on));
+        let encoder = self.encoders.find_or_load((&*onnx, on), load);
         let encoder = encoder.map_err(|e| network(AUDIO_ENCODER, e))?;
         let found = encoder.step_form();
         if found != step || encoder.step_floats() != step.n_floats {

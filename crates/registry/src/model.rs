@@ -159,10 +159,15 @@ impl Model {
 
     /// What it takes, and where.
     pub(crate) fn amount(&self) -> Amount {
-        let encoder = self.audio_encoder.as_ref().map_or(0, |e| e.weights_bytes());
+        let encoder = self.audio_encoder.as_ref();
+        let [on_host, on_device] = match encoder.map(|e| (e, e.device())) {
+            None => [0, 0],
+            Some((encoder, Device::Cpu)) => [encoder.weights_bytes(), 0],
+            Some((encoder, Device::Cuda(_))) => [0, encoder.device_bytes()],
+        };
         let (bytes, host_bytes) = match self.generator.device() {
-            Device::Cpu => (self.generator.weights_bytes() + encoder, 0),
-            Device::Cuda(_) => (self.generator.device_bytes(), encoder),
+            Device::Cpu => (self.generator.weights_bytes() + on_host, 0),
+            Device::Cuda(_) => (self.generator.device_bytes() + on_device, on_host),
         };
         Amount {
             models: 1,

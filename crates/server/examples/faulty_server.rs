@@ -134,8 +134,16 @@ impl NetworkLoader for FaultyLoader {
         self.inner.faster_than_f32()
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        self.inner.audio_encoder(onnx)
+    fn encoder_device(&self, onnx: &[u8], device: Device) -> Device {
+        self.inner.encoder_device(onnx, device)
+    }
+
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        self.inner.audio_encoder(onnx, device)
     }
 
     fn device(&self) -> String {

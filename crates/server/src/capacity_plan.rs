@@ -36,14 +36,25 @@ pub struct ModelPlan {
     pub id: ModelId,
     /// Background frames.
     pub n_frames: u64,
-    /// Bytes of the audio encoder's file, which its weights take on the host; 0 without one.
-    pub encoder_bytes: u64,
+    /// What its audio encoder takes.
+    pub encoder: EncoderNeeds,
     /// On the CPU, in f32.
     pub cpu: Needs,
     /// On a CUDA device, in f16.
     pub gpu: Needs,
     /// Frames of a batch there, at most.
     pub gpu_batch: usize,
+}
+
+/// Bytes for an audio encoder; 0 without one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncoderNeeds {
+    /// Of its file, which its weights take on the host where networks run there.
+    pub file: u64,
+    /// The same where generators run on a GPU.
+    pub beside_gpu: u64,
+    /// On the GPU, if it runs there: once for all models whose files are equal.
+    pub on_gpu: u64,
 }
 
 /// Bytes on one kind of device.
@@ -65,7 +76,7 @@ impl ModelPlan {
     /// # Errors
     /// What the engine finds wrong with the file.
     pub fn read(
-        (id, n_frames, encoder_bytes): (ModelId, u64, u64),
+        (id, n_frames, encoder): (ModelId, u64, EncoderNeeds),
         onnx: &[u8],
         options: impl Into<LoadOptions>,
         batch_on_gpu: impl FnOnce(&Footprint) -> usize,
@@ -77,7 +88,7 @@ impl ModelPlan {
             gpu_batch,
             id,
             n_frames,
-            encoder_bytes,
+            encoder,
             cpu: Needs {
                 weights: report.weights_bytes,
                 arena: report.arena_bytes + report.scratch_bytes,
@@ -94,10 +105,21 @@ impl ModelPlan {
     }
 }
 
+impl ModelPlan {
+    /// On a CUDA device, with its audio encoder if that runs there.
+    fn on_gpu(&self) -> Needs {
+        Needs {
+            weights: self.gpu.weights + self.encoder.on_gpu,
+            ..self.gpu
+        }
+    }
+}
+
 /// The memory that all models together need on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceNeeds {
-    /// Weights of its share of the models: all of them, dealt to the least charged device.
+    /// Weights of its share of the models: all of them, dealt to the least charged device; and audio encoders that run
+    /// there, with all that they need.
     pub weights: u64,
     /// Workers x the largest arena.
     pub arenas: u64,
@@ -120,7 +142,7 @@ impl CapacityPlan {
     /// The host, if networks run there.
     #[must_use]
     pub fn on_cpu(&self) -> DeviceNeeds {
-        let encoders = self.models.iter().map(|m| m.encoder_bytes).sum::<u64>();
+        let encoders = self.models.iter().map(|m| m.encoder.file).sum::<u64>();
         let needs = self.on_one(|m| m.cpu, 1, |n_frames, bytes| n_frames * bytes);
         DeviceNeeds {
             weights: needs.weights + encoders,
@@ -131,7 +153,7 @@ impl CapacityPlan {
     /// The fullest of the CUDA devices; of one, if none is there.
     #[must_use]
     pub fn on_gpu(&self) -> DeviceNeeds {
-        self.on_one(|m| m.gpu, self.n_gpus.max(1), kept_bytes)
+        self.on_one(ModelPlan::on_gpu, self.n_gpus.max(1), kept_bytes)
     }
 
     /// `kept_bytes` says what a number of frames takes that each keep so many bytes.
@@ -175,8 +197,8 @@ impl CapacityPlan {
     #[must_use]
     pub fn n_models_that_fit(&self) -> Option<u64> {
         let n_workers = self.n_workers.div_ceil(self.n_gpus.max(1)) as u64;
-        let on_device = |m: &ModelPlan| m.gpu.weights + n_workers * m.gpu.captured;
-        let heaviest = self.models.iter().map(on_device).max()?;
+        let on_device = |m: Needs| m.weights + n_workers * m.captured;
+        let heaviest = self.models.iter().map(|m| on_device(m.on_gpu())).max()?;
         let needs = self.on_gpu();
         let left = self.device_bytes.unwrap_or(u64::MAX);
         let left = left.saturating_sub(needs.visual_cache + needs.arenas);
@@ -251,7 +273,7 @@ impl CapacityPlan {
             0 | 1 => writeln!(f, "on a GPU, {n_workers} workers: {gpu}")?,
             _ => writeln!(f, "on each of {n_gpus} GPUs, {n_workers} workers: {gpu}")?,
         }
-        let encoders: u64 = self.models.iter().map(|m| m.encoder_bytes).sum();
+        let encoders: u64 = self.models.iter().map(|m| m.encoder.beside_gpu).sum();
         writeln!(
             f,
             "on the host, in addition to GPUs: {} audio encoders; frames of all models at most {} MB",
@@ -299,7 +321,11 @@ mod tests {
         let model = |(n, &weights): (usize, &u64)| ModelPlan {
             id: ModelId::new(&format!("m{n}")).unwrap(),
             n_frames: 10,
-            encoder_bytes: 5,
+            encoder: EncoderNeeds {
+                file: 5,
+                beside_gpu: 5,
+                on_gpu: 0,
+            },
             cpu: Needs {
                 weights: 2 * weights,
                 arena: 7,
@@ -341,6 +367,14 @@ mod tests {
         assert_eq!((needs.weights, needs.arenas), (110, 4 * 10));
         // All its frames, in slabs of 4 and 8.
         assert_eq!(plan(1, &[100]).on_gpu().visual_cache, 12);
+        // An encoder on a GPU is there and not on the host.
+        let mut plan = plan(1, &[100]);
+        plan.models[0].encoder = EncoderNeeds {
+            file: 5,
+            beside_gpu: 0,
+            on_gpu: 9,
+        };
+        assert_eq!((plan.on_gpu().weights, plan.on_cpu().weights), (109, 205));
     }
 
     #[test]

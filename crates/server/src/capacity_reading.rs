@@ -1,14 +1,18 @@
 //! A plan, read from a configuration and the files of its models.
 
-use std::{fs, sync::Arc};
+use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use lipsync_core::ModelId;
-use lipsync_engine::{LoadOptions, cuda::Footprint};
+use lipsync_engine::{
+    LoadOptions,
+    cuda::{Footprint, encoder_bytes, runs_encoder},
+};
 use lipsync_registry::Registry;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Config, CpuLoader,
-    capacity_plan::{CapacityPlan, ModelPlan},
+    capacity_plan::{CapacityPlan, EncoderNeeds, ModelPlan},
     loader::{cache_bytes_on_device, largest_batch},
 };
 
@@ -54,15 +58,17 @@ impl CapacityPlan {
         let batch_on_gpu =
             |footprint: &Footprint| largest_batch(footprint, engine.max_batch, room, n_workers);
         let mut unplanned = Vec::new();
-        let read = |id: &ModelId| -> Result<ModelPlan, String> {
+        let mut on_gpu = engine.encodes_on_gpu.then(HashSet::new);
+        let mut read = |id: &ModelId| -> Result<ModelPlan, String> {
             let files = registry.files(id).map_err(|error| error.detail())?;
             let onnx = registry
                 .read_generator(id)
                 .map_err(|error| error.detail())?;
-            let encoder = files.audio_encoder.as_ref().map(fs::metadata).transpose();
-            let encoder = encoder.map_err(|error| error.to_string())?;
-            let encoder_bytes = encoder.map_or(0, |metadata| metadata.len());
-            let about = (id.clone(), files.n_frames, encoder_bytes);
+            let encoder = match &files.audio_encoder {
+                Some(path) => read_encoder(path, on_gpu.as_mut())?,
+                None => EncoderNeeds::default(),
+            };
+            let about = (id.clone(), files.n_frames, encoder);
             let options = LoadOptions {
                 isa: engine.cpu_isa,
                 limits: engine.limits,
@@ -82,4 +88,32 @@ impl CapacityPlan {
         }
         (plan, unplanned)
     }
+}
+
+/// What an audio encoder's file needs. `on_gpu` has what was read before, if encoders run on GPUs: models whose files are
+/// equal share one.
+fn read_encoder(
+    path: &Path,
+    on_gpu: Option<&mut HashSet<[u8; 32]>>,
+) -> Result<EncoderNeeds, String> {
+    let file = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let on_host = EncoderNeeds {
+        file,
+        beside_gpu: file,
+        on_gpu: 0,
+    };
+    let Some(known) = on_gpu else {
+        return Ok(on_host);
+    };
+    let onnx = fs::read(path).map_err(|error| error.to_string())?;
+    if !runs_encoder(&onnx) {
+        return Ok(on_host);
+    }
+    let is_first = known.insert(Sha256::digest(&onnx).into());
+    let bytes = encoder_bytes(&onnx).map_err(|error| error.to_string())?;
+    Ok(EncoderNeeds {
+        file,
+        beside_gpu: 0,
+        on_gpu: if is_first { bytes } else { 0 },
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lipsync_engine::{
     AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, NetworkLimits, Precision,
     VisualCache, VisualCacheStats,
-    cuda::{Cuda, Footprint},
+    cuda::{Cuda, Footprint, runs_encoder},
     kernels::Isa,
     load_audio_encoder, load_generator,
 };
@@ -23,13 +23,14 @@ pub struct CpuLoader {
     n_workers: usize,
 }
 
-/// Loads generators for CUDA devices, and what belongs on the host for it.
+/// Loads networks for CUDA devices, and what belongs on the host for it.
 #[derive(Debug)]
 pub struct EngineLoader {
     host: CpuLoader,
     /// At least one.
     gpus: Vec<Gpu>,
     max_batch: usize,
+    encodes_on_gpu: bool,
 }
 
 #[derive(Debug)]
@@ -128,6 +129,7 @@ impl EngineLoader {
             host,
             gpus: gpus.collect::<Result<_, StartError>>()?,
             max_batch: engine.max_batch,
+            encodes_on_gpu: engine.encodes_on_gpu,
         }))
     }
 
@@ -182,7 +184,7 @@ impl NetworkLoader for CpuLoader {
             .map_or_else(|_| vec![], Isa::faster_than_f32)
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+    fn audio_encoder(&self, onnx: &[u8], _: Device) -> Result<Arc<dyn AudioEncoder>, EngineError> {
         let options = LoadOptions {
             isa: self.isa,
             limits: self.limits,
@@ -250,8 +252,27 @@ impl NetworkLoader for EngineLoader {
         self.host.faster_than_f32()
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        self.host.audio_encoder(onnx)
+    fn encoder_device(&self, onnx: &[u8], device: Device) -> Device {
+        match self.gpu(device) {
+            Some(_) if self.encodes_on_gpu && runs_encoder(onnx) => device,
+            _ => Device::Cpu,
+        }
+    }
+
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        let Some(gpu) = self.gpu(device) else {
+            return self.host.audio_encoder(onnx, device);
+        };
+        let options = LoadOptions {
+            device: Some(Arc::clone(&gpu.cuda)),
+            limits: self.host.limits,
+            ..LoadOptions::default()
+        };
+        load_audio_encoder(onnx, options)
     }
 
     fn visual_cache(&self) -> VisualCacheStats {
@@ -296,7 +317,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::capacity_plan::{CapacityPlan, DeviceNeeds, ModelPlan};
+    use crate::capacity_plan::{CapacityPlan, DeviceNeeds, EncoderNeeds, ModelPlan};
 
     #[test]
     fn generators_go_to_the_device_that_they_are_asked_for() {
@@ -394,7 +415,7 @@ mod tests {
         });
         let models = onnx.iter().enumerate().map(|(n, onnx)| {
             let id = ModelId::new(&format!("m{n}")).unwrap();
-            let of = (id, u64::from(N_FRAMES), 0);
+            let of = (id, u64::from(N_FRAMES), EncoderNeeds::default());
             ModelPlan::read(of, onnx, CpuIsa::Auto, |_| 4).unwrap()
         });
         let plan = CapacityPlan {
@@ -417,6 +438,25 @@ mod tests {
             weights, captured, ..
         } = plan.on_gpu();
         assert_eq!(charged, weights + captured);
+    }
+
+    #[test]
+    fn audio_encoders_go_to_the_gpu_where_that_is_configured() {
+        let encoder = write_variant("ave-encoder").unwrap();
+        let on = Device::Cuda(1);
+        for (key, expected) in [("cpu", Device::Cpu), ("gpu", on)] {
+            let yaml = format!("engine: {{encoder_device: {key}}}");
+            let config = Config::parse(&yaml, Path::new("config.yaml"), []).unwrap();
+            let gpus = [0, 1].map(|ordinal| FakeDevice::new(ordinal, 1 << 30));
+            let cudas = gpus.iter().map(FakeDevice::open).collect();
+            let loader = EngineLoader::choose(&config, cudas).unwrap();
+            assert_eq!(loader.encoder_device(&encoder, on), expected);
+            assert_eq!(loader.encoder_device(&encoder, Device::Cpu), Device::Cpu);
+            let loaded = loader.audio_encoder(&encoder, expected).unwrap();
+            assert_eq!(loaded.device(), expected);
+            let used = gpus.map(|gpu| gpu.used_bytes());
+            assert_eq!(used, [0, loaded.device_bytes()]);
+        }
     }
 
     #[test]

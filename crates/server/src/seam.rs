@@ -3,8 +3,10 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use lipsync_core::saturate::u64_of;
-use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats};
+use lipsync_core::{family::StepForm, saturate::u64_of};
+use lipsync_engine::{
+    AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats, Workspace,
+};
 use lipsync_registry::{DeviceRoom, NetworkLoader};
 use lipsync_worker_pool::{PoolError, WorkerPool};
 
@@ -33,16 +35,55 @@ impl WarmLoader {
     }
 
     fn watched<T>(&self, device: Device, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if let Err(EngineError::DeviceFault {
-            reason,
-            sticky: true,
-            ..
-        }) = &result
-            && let Some(workers) = self.workers()
-        {
-            workers.report_lost(device, reason);
-        }
+        report(self.workers.get(), device, &result);
         result
+    }
+}
+
+/// Tells the pool of a device that is lost.
+fn report<T>(workers: Option<&Weak<WorkerPool>>, device: Device, result: &Result<T, EngineError>) {
+    if let Err(EngineError::DeviceFault {
+        reason,
+        sticky: true,
+        ..
+    }) = result
+        && let Some(workers) = workers.and_then(Weak::upgrade)
+    {
+        workers.report_lost(device, reason);
+    }
+}
+
+/// An audio encoder on a device of the pool's workers. No worker runs it, so it tells of a lost device itself.
+struct WatchedEncoder {
+    inner: Arc<dyn AudioEncoder>,
+    workers: Option<Weak<WorkerPool>>,
+}
+
+impl AudioEncoder for WatchedEncoder {
+    fn step_floats(&self) -> usize {
+        self.inner.step_floats()
+    }
+
+    fn step_form(&self) -> StepForm {
+        self.inner.step_form()
+    }
+
+    fn weights_bytes(&self) -> u64 {
+        self.inner.weights_bytes()
+    }
+
+    fn device(&self) -> Device {
+        self.inner.device()
+    }
+
+    fn device_bytes(&self) -> u64 {
+        self.inner.device_bytes()
+    }
+
+    fn encode(&self, workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let steps = self.inner.encode(workspace, patches);
+        report(self.workers.as_ref(), self.inner.device(), &steps);
+        steps
     }
 }
 
@@ -76,8 +117,23 @@ impl NetworkLoader for WarmLoader {
         self.inner.faster_than_f32()
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        self.inner.audio_encoder(onnx)
+    fn encoder_device(&self, onnx: &[u8], device: Device) -> Device {
+        self.inner.encoder_device(onnx, device)
+    }
+
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        let encoder = self.watched(device, self.inner.audio_encoder(onnx, device))?;
+        Ok(match encoder.device() {
+            Device::Cpu => encoder,
+            Device::Cuda(_) => Arc::new(WatchedEncoder {
+                inner: encoder,
+                workers: self.workers.get().cloned(),
+            }),
+        })
     }
 
     fn device(&self) -> String {

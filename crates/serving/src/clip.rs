@@ -16,7 +16,7 @@ use lipsync_core::{
     frames_in,
     saturate::{u64_of, usize_of},
 };
-use lipsync_engine::{AudioEncoder, Workspace};
+use lipsync_engine::{AudioEncoder, EngineError, Workspace};
 use lipsync_registry::Model;
 use lipsync_session::Warning;
 
@@ -500,16 +500,24 @@ thread_local! {
 /// gigabytes.
 const MAX_KEPT_BYTES: u64 = 32 << 20;
 
-/// Runs the encoder on this thread.
+/// Runs the encoder on this thread, which waits where the encoder is on a GPU.
 ///
 /// # Errors
-/// [`ServeError::Internal`]: patches are well-formed by construction.
+/// [`ServeError::Internal`]: patches are well-formed by construction. What a GPU reports.
 fn encode(encoder: &dyn AudioEncoder, patches: &[f32]) -> Result<Vec<f32>, ServeError> {
     WORKSPACE.with_borrow_mut(|workspace| {
         let steps = encoder.encode(workspace, patches);
         if workspace.resident_bytes() > MAX_KEPT_BYTES {
             workspace.release_host();
         }
-        steps.map_err(ServeError::internal)
+        steps.map_err(|error| match error {
+            EngineError::DeviceFault { sticky: true, .. } => ServeError::DeviceLost {
+                reason: error.to_string(),
+            },
+            EngineError::OutOfMemory { .. } => ServeError::OutOfMemory {
+                reason: error.to_string(),
+            },
+            other => ServeError::internal(other),
+        })
     })
 }

@@ -1,6 +1,6 @@
 //! Audio encoders that cost nothing.
 
-use lipsync_engine::{AudioEncoder, EngineError, Workspace, encoder};
+use lipsync_engine::{AudioEncoder, Device, EngineError, Workspace, encoder};
 
 /// A step is the mean of its patch, again and again.
 #[derive(Debug, Clone, Copy)]
@@ -9,14 +9,17 @@ pub struct FakeEncoder {
     pub step_floats: usize,
     /// Bytes that it says its weights take.
     pub weights_bytes: u64,
+    /// The device that it says it runs on.
+    pub device: Device,
 }
 
 impl Default for FakeEncoder {
-    /// With the steps of AVE.
+    /// With the steps of AVE, on the host.
     fn default() -> Self {
         Self {
             step_floats: 512,
             weights_bytes: 1000,
+            device: Device::Cpu,
         }
     }
 }
@@ -28,6 +31,18 @@ impl AudioEncoder for FakeEncoder {
 
     fn weights_bytes(&self) -> u64 {
         self.weights_bytes
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Twice its weights: what its runs need takes as much.
+    fn device_bytes(&self) -> u64 {
+        match self.device {
+            Device::Cpu => 0,
+            Device::Cuda(_) => 2 * self.weights_bytes,
+        }
     }
 
     fn encode(&self, _workspace: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {

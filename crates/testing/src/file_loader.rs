@@ -64,6 +64,8 @@ pub struct FileLoader {
     pub gpus: Vec<(u64, u64)>,
     /// Bytes held on each GPU.
     pub on_gpus: Arc<Mutex<BTreeMap<Device, u64>>>,
+    /// Whether audio encoders go to the GPU of their model.
+    pub encodes_on_gpus: bool,
     /// Bytes that all workers of a GPU need together.
     pub arena_bytes: u64,
     /// Workers on the host.
@@ -155,11 +157,23 @@ impl NetworkLoader for FileLoader {
         Ok(Arc::new(self.fake(&words, n_bytes, device)))
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+    fn encoder_device(&self, _: &[u8], device: Device) -> Device {
+        match self.encodes_on_gpus {
+            true => device,
+            false => Device::Cpu,
+        }
+    }
+
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
         let short = onnx.starts_with(b"short");
         Ok(Arc::new(FakeEncoder {
             step_floats: if short { 256 } else { 512 },
             weights_bytes: WEIGHTS,
+            device,
         }))
     }
 

@@ -38,8 +38,16 @@ impl NetworkLoader for GatedLoader {
         }))
     }
 
-    fn audio_encoder(&self, onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        self.inner.audio_encoder(onnx)
+    fn encoder_device(&self, onnx: &[u8], device: Device) -> Device {
+        self.inner.encoder_device(onnx, device)
+    }
+
+    fn audio_encoder(
+        &self,
+        onnx: &[u8],
+        device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+        self.inner.audio_encoder(onnx, device)
     }
 
     fn device(&self) -> String {

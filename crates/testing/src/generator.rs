@@ -160,7 +160,11 @@ where
         (self.0)(onnx, device, precision)
     }
 
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+    fn audio_encoder(
+        &self,
+        _onnx: &[u8],
+        _device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
         Ok(Arc::new(FakeEncoder::default()))
     }
 

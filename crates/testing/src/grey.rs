@@ -40,7 +40,11 @@ impl NetworkLoader for FakeLoader {
         Ok(Arc::new(generator))
     }
 
-    fn audio_encoder(&self, _onnx: &[u8]) -> Result<Arc<dyn AudioEncoder>, EngineError> {
+    fn audio_encoder(
+        &self,
+        _onnx: &[u8],
+        _device: Device,
+    ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
         Ok(Arc::new(FakeEncoder::default()))
     }
 

@@ -102,10 +102,12 @@ DEVICE void load_two(const f32* from, f32& first, f32& second) {
     second = from[1];
 }
 DEVICE u32 not_before(u32 x) { return x; }
+DEVICE void store_eight(u16* to, const Eight& eight) { *(Eight*)to = eight; }
 DEVICE f32 multiply_and_add(f32 x, f32 y, f32 z) { return std::fma(x, y, z); }
 DEVICE f32 larger(f32 x, f32 y) { return std::fmax(x, y); }
 DEVICE f32 smaller(f32 x, f32 y) { return std::fmin(x, y); }
 DEVICE f32 exponential(f32 x) { return std::exp(x); }
+DEVICE f32 sigmoid(f32 x) { return 1 / (1 + std::exp(-x)); }
 
 DEVICE void warp_barrier() {
     emulator::with_warp(nullptr, [](void* (&)[32]) {});

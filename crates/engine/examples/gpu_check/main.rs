@@ -6,8 +6,8 @@
 //! Rust and no CUDA toolkit where it runs: build it anywhere (`cargo build --release -p lipsync-engine --example
 //! gpu_check`) and carry it over. `--fake` runs the same on a made-up device, to try the program itself.
 //!
-//! The parts are `kernels`, `numerics`, `equality`, `memory`, `speed`, `blocks`, `launches` and `apart`; all of them,
-//! where none is named. `apart` takes the time of one batch apart and tells what captured launches and entries cost. `blocks` times networks whose blocks are one kernel against those whose blocks are three;
+//! The parts are `kernels`, `encoder`, `numerics`, `equality`, `memory`, `speed`, `blocks`, `launches` and `apart`; all of
+//! them, where none is named. `encoder` checks and times a full-size audio encoder, whatever networks are named. `apart` takes the time of one batch apart and tells what captured launches and entries cost. `blocks` times networks whose blocks are one kernel against those whose blocks are three;
 //! `--unfused` lets all other parts run the latter. A line is printed as soon as something is known, so that what is known stays where the rest fails.
 //!
 //! To compare: `--ptx` runs other kernels than the embedded, `--spin-us` changes how long a wait spins, `--blocking`
@@ -30,6 +30,7 @@
 
 mod blocks;
 mod checks;
+mod encoder;
 mod speed;
 mod subject;
 
@@ -42,15 +43,15 @@ use std::{
 
 use lipsync_engine::{
     EngineError,
-    cuda::{Blocks, Cuda, DeviceOptions, FakeDevice},
+    cuda::{Blocks, Cuda, DeviceOptions, Effort, FakeDevice},
 };
 use serde_json::{Value, json};
 
 use speed::Run;
 use subject::Subject;
 
-const PARTS: [&str; 8] = [
-    "kernels", "numerics", "equality", "memory", "speed", "blocks", "launches", "apart",
+const PARTS: [&str; 9] = [
+    "kernels", "encoder", "numerics", "equality", "memory", "speed", "blocks", "launches", "apart",
 ];
 /// Kept, batch and streams of what is measured; what matters most is first.
 const RUNS: [(bool, usize, usize); 18] = [
@@ -164,6 +165,15 @@ impl Options {
         Cuda::open_unproven(self.device, self.how.clone())
     }
 
+    /// The networks that some part asks for.
+    fn networks(&self) -> &[String] {
+        let is_of_networks = |part: &String| !["kernels", "encoder"].contains(&part.as_str());
+        match self.parts.iter().any(is_of_networks) {
+            true => &self.networks,
+            false => &[],
+        }
+    }
+
     fn has(&self, part: &str) -> bool {
         self.parts.iter().any(|name| name == part)
     }
@@ -223,7 +233,13 @@ fn main() -> ExitCode {
         let found = json!({ "rounds": rounds, "wrong": wrong, "is_right": is_right });
         report.add("kernels", None, Ok(found));
     }
-    for network in &options.networks {
+    if options.has("encoder") {
+        encoder::check(&cuda, options.is_quick, options.time, &mut |found| {
+            let found = found.map_err(|error| error.to_string());
+            report.add("encoder", None, found);
+        });
+    }
+    for network in options.networks() {
         match Subject::read(network, options.blocks) {
             Ok(subject) => check(&options, &cuda, (network, &subject), &mut report),
             Err(error) => report.add("network", Some(network), Err(error)),
@@ -269,9 +285,14 @@ fn check(
         }
     }
     if options.has("apart") {
-        let n_runs = if options.is_quick { 3 } else { 200 };
-        for batch in [1, quick(2, 16)] {
-            add("apart", speed::apart(subject, cuda, batch, n_runs));
+        for bucket in [1, quick(2, 16)] {
+            // A server's workers are busy beside; on a made-up device one is, since it does one thing at a time.
+            let effort = Effort {
+                bucket,
+                n_runs: if options.is_quick { 3 } else { 200 },
+                n_busy: quick(1, 8),
+            };
+            add("apart", speed::apart(subject, cuda, effort));
         }
     }
     if options.has("blocks") {

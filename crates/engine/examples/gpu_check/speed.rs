@@ -8,7 +8,7 @@ use std::{
 
 use lipsync_engine::{
     EngineError, Workspace,
-    cuda::{Cuda, profile, take_apart},
+    cuda::{Cuda, Effort, profile, take_apart},
 };
 use serde_json::{Value, json};
 
@@ -111,16 +111,12 @@ impl Run {
 }
 
 /// Where the time of one batch goes.
-pub fn apart(
-    subject: &Subject,
-    cuda: &Arc<Cuda>,
-    bucket: usize,
-    n_runs: u32,
-) -> Result<Value, EngineError> {
-    let apart = take_apart(cuda, &subject.onnx, subject.blocks, (bucket, n_runs))?;
+pub fn apart(subject: &Subject, cuda: &Arc<Cuda>, effort: Effort) -> Result<Value, EngineError> {
+    let apart = take_apart(cuda, &subject.onnx, subject.blocks, effort)?;
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     Ok(json!({
-        "batch": bucket,
+        "batch": effort.bucket,
+        "busy_streams": effort.n_busy,
         "empty_wait_us": us(apart.empty_wait),
         "replay_us": us(apart.replay),
         "copies_us": us(apart.copies),

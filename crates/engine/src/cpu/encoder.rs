@@ -1,4 +1,4 @@
-//! An audio encoder, which runs on the CPU whatever device its generator is on.
+//! An AVE encoder on the CPU.
 
 use super::network::Network;
 use crate::{

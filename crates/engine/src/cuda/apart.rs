@@ -17,8 +17,6 @@ use super::{
 };
 use crate::EngineError;
 
-/// Streams that are busy while memory is taken and given back: a server's workers.
-const N_BUSY: usize = 8;
 /// Sequences that are captured to see what memory one takes.
 const N_CAPTURED: usize = 8;
 
@@ -39,11 +37,22 @@ pub struct Apart {
     pub n_captured_launches: usize,
     /// Taking the memory of an entry and giving it back, on an idle device.
     pub entry_idle: Duration,
-    /// The same while eight other streams are busy.
+    /// The same while other streams are busy.
     pub entry_busy: Duration,
 }
 
-/// Takes a batch of `bucket` frames apart, each part `n_runs` times.
+/// What is taken apart, and how thoroughly.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Frames of the batch.
+    pub bucket: usize,
+    /// How often each part is timed.
+    pub n_runs: u32,
+    /// Streams that are busy while memory is taken and given back.
+    pub n_busy: usize,
+}
+
+/// Takes a batch apart.
 ///
 /// # Errors
 /// As [`load_generator`](crate::load_generator).
@@ -51,9 +60,10 @@ pub fn take_apart(
     cuda: &Arc<Cuda>,
     onnx: &[u8],
     blocks: Blocks,
-    (bucket, n_runs): (usize, u32),
+    effort: Effort,
 ) -> Result<Apart, EngineError> {
-    let stage = Stage::new(cuda, onnx, blocks, bucket)?;
+    let n_runs = effort.n_runs;
+    let stage = Stage::new(cuda, onnx, blocks, effort.bucket)?;
     let launches = stage.launches(Phase::Frame);
     let mut stream = Arc::clone(cuda.driver()).stream()?;
     let copied = [
@@ -102,7 +112,7 @@ pub fn take_apart(
     stream.synchronize()?;
     let captured_bytes = before.saturating_sub(free()?) / N_CAPTURED as u64;
     drop(more?);
-    let (entry_idle, entry_busy) = entries(cuda, &stage, n_runs)?;
+    let (entry_idle, entry_busy) = entries(cuda, &stage, effort)?;
     Ok(Apart {
         empty_wait,
         replay,
@@ -119,7 +129,7 @@ pub fn take_apart(
 fn entries(
     cuda: &Arc<Cuda>,
     stage: &Stage,
-    n_runs: u32,
+    Effort { n_runs, n_busy, .. }: Effort,
 ) -> Result<(Duration, Duration), EngineError> {
     let take = || Allocation::new(cuda.driver(), stage.program.entry_bytes).map(drop);
     let idle = median(n_runs, take)?;
@@ -136,7 +146,7 @@ fn entries(
         Ok(())
     };
     let time = thread::scope(|scope| {
-        let workers: Vec<_> = (0..N_BUSY).map(|_| scope.spawn(busy)).collect();
+        let workers: Vec<_> = (0..n_busy).map(|_| scope.spawn(busy)).collect();
         let time = median(n_runs, take);
         is_over.store(true, Ordering::Relaxed);
         for worker in workers {
@@ -173,7 +183,12 @@ mod tests {
     fn a_batch_is_taken_apart_and_leaves_nothing() {
         let device = FakeDevice::new(0, 1 << 30);
         let onnx = write_variant("small-opset13").unwrap();
-        let apart = take_apart(&device.open(), &onnx, Blocks::Fused, (1, 1)).unwrap();
+        let effort = Effort {
+            bucket: 1,
+            n_runs: 1,
+            n_busy: 1,
+        };
+        let apart = take_apart(&device.open(), &onnx, Blocks::Fused, effort).unwrap();
         assert!(
             apart.n_captured_launches > 10 && apart.replay > apart.empty_wait,
             "{apart:?}"

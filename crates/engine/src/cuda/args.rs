@@ -263,7 +263,7 @@ kernel_args! {
     HeadArgs {
         /// fp16 `[pixels][in_stride]`.
         input: u64,
-        /// f32 `[3][channels]`; 0: the input is the result already, its first three channels.
+        /// f32 `[channels in eights][3][8]`; 0: the input is the result already, its first three channels.
         weights: u64,
         /// f32 `[3]`.
         bias: u64,

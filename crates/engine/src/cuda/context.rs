@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     DeviceInfo, cases,
-    driver::{DeviceOptions, Driver, nvidia::Nvidia},
+    driver::{Allocation, DeviceOptions, Driver, nvidia::Nvidia},
     entries::{EntryPool, EntryPools},
+    worker::ALIGNMENT,
 };
 use crate::{Device, EngineError};
 
@@ -106,6 +107,14 @@ impl Cuda {
     /// Where entries of so many bytes come from.
     pub(super) fn entry_pool(&self, entry_bytes: usize) -> Arc<EntryPool> {
         self.entries.of(&self.driver, entry_bytes)
+    }
+
+    /// Memory of the device that holds these weights.
+    pub(super) fn place(&self, weights: &[u8]) -> Result<Allocation, EngineError> {
+        let n_bytes = weights.len().next_multiple_of(ALIGNMENT);
+        let placed = Allocation::new(&self.driver, n_bytes)?;
+        self.driver.write(weights, placed.address)?;
+        Ok(placed)
     }
 
     pub(super) fn driver(&self) -> &Arc<dyn Driver> {

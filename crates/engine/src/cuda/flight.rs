@@ -32,7 +32,7 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Hold {
     pub sources: Vec<Source>,
-    /// Of the generator: its weights, and its token, with which its captured launches stay.
+    /// Of the network: its weights, and its token, with which its captured launches stay.
     pub _weights: Arc<Allocation>,
     pub _token: Arc<()>,
 }
@@ -42,8 +42,8 @@ pub(super) struct Hold {
 pub(super) struct Flight {
     ticket: Ticket,
     set: Set,
-    /// Where its faces are in the staging memory.
-    faces: Range<usize>,
+    /// Where its results are in the staging memory.
+    results: Range<usize>,
     hold: Hold,
     /// What it met before somebody waited for it.
     failed: Option<EngineError>,
@@ -79,7 +79,7 @@ impl Worker {
         self.flights.push_back(Flight {
             ticket,
             set,
-            faces: layout.faces,
+            results: layout.results,
             hold,
             failed: None,
         });
@@ -107,15 +107,15 @@ impl Worker {
         waited
     }
 
-    /// The faces of the batch that was started first, one after the other, and what it held; waits for it.
+    /// The results of the batch that was started first, one after the other, and what it held; waits for it.
     pub(super) fn land(&mut self, ticket: Ticket) -> Result<(Hold, &[u8]), EngineError> {
         self.wait(ticket, &|| false)?;
         let flight = self.flights.pop_front().ok_or_else(no_such_batch)?;
         let staging = self.stream.staging(flight.set, 0)?;
-        Ok((flight.hold, &staging[flight.faces]))
+        Ok((flight.hold, &staging[flight.results]))
     }
 
-    /// Lets go of all batches that are under way; nobody gets their faces.
+    /// Lets go of all batches that are under way; nobody gets their results.
     pub(super) fn settle(&mut self) {
         if !self.flights.is_empty() {
             // What fails now has nothing to tell: whatever comes next meets it.

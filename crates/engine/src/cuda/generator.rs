@@ -14,7 +14,7 @@ use super::{
     entries::{Entry, EntryPool},
     flight::{Hold, Source},
     program::{Phase, Program},
-    worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for, captured_bytes_for},
+    worker::{Loaded, Work, Worker, bytes_for, captured_bytes_for},
 };
 use crate::{
     Device, EngineError, FaceInput, Generator, LoadOptions, Ticket, VisualCacheStats, Workspace,
@@ -22,8 +22,13 @@ use crate::{
     visual_cache::{Found, Shelf},
 };
 
-/// Tells generators apart, also from those that are gone.
+/// Tells networks apart, also from those that are gone.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A number that no other network has.
+pub(super) fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Weights on a device, and how to run them.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub(crate) struct CudaGenerator {
     token: Arc<()>,
     cuda: Arc<Cuda>,
     program: Arc<Program>,
+    geometry: FaceGeometry,
     macs: u64,
     weights: Arc<Allocation>,
     entries: Arc<EntryPool>,
@@ -52,24 +58,23 @@ impl CudaGenerator {
     ) -> Result<Arc<dyn Generator>, EngineError> {
         let read = GeneratorGraph::read(onnx)?;
         options.limits.check_macs(&read.graph)?;
-        let macs = read.graph.macs();
+        let (macs, geometry) = (read.graph.macs(), read.geometry);
         let mut program = Program::new(read, options.blocks)?;
         let one_frame = bytes_for(&program, bucket_of(1));
         options.limits.check_arena(one_frame)?;
-        let bytes = program.take_weights();
-        let weights = Allocation::new(cuda.driver(), bytes.len().next_multiple_of(ALIGNMENT))?;
-        cuda.driver().write(&bytes, weights.address)?;
+        let weights = cuda.place(&program.take_weights())?;
         let cache = options.visual_cache.clone();
         let cache = cache.filter(|_| program.keeps_values);
         let largest = bucket_of(options.max_batch.unwrap_or(usize::MAX));
         let captured_bytes = captured_bytes_for(&program, largest) * options.n_workers as u64;
         Ok(Arc::new(Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: next_id(),
             token: Arc::new(()),
             cuda: Arc::clone(cuda),
             entries: cuda.entry_pool(program.entry_bytes),
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
             program: Arc::new(program),
+            geometry,
             macs,
             weights: Arc::new(weights),
             largest,
@@ -165,7 +170,7 @@ impl CudaGenerator {
         (faces, memory): (&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
     ) -> Result<(), EngineError> {
         let (hold, bytes) = worker.land(ticket)?;
-        let regions = bytes.chunks_exact(self.program.geometry.region_bytes());
+        let regions = bytes.chunks_exact(self.program.result_bytes);
         faces.extend(regions.map(|region| {
             let mut face = memory.pop().unwrap_or_default();
             face.clear();
@@ -182,7 +187,7 @@ impl CudaGenerator {
 
     fn check(&self, frames: &[FaceInput<'_>]) -> Result<(), EngineError> {
         for frame in frames {
-            check_length("crop", self.program.geometry.crop_bytes(), frame.crop.len())?;
+            check_length("crop", self.program.crop_bytes, frame.crop.len())?;
             check_length("audio", self.program.audio.len(), frame.audio.len())?;
         }
         Ok(())
@@ -191,7 +196,7 @@ impl CudaGenerator {
 
 impl Generator for CudaGenerator {
     fn geometry(&self) -> FaceGeometry {
-        self.program.geometry
+        self.geometry
     }
 
     fn audio_shape(&self) -> [usize; 3] {
@@ -295,7 +300,7 @@ impl Generator for CudaGenerator {
             return Ok(());
         };
         let Some(crop) = crop() else { return Ok(()) };
-        check_length("crop", self.program.geometry.crop_bytes(), crop.len())?;
+        check_length("crop", self.program.crop_bytes, crop.len())?;
         if stop() {
             return Ok(());
         }

@@ -63,6 +63,19 @@ impl Weights {
         start
     }
 
+    /// The last convolution, of `channels`: eight channels of each of its results, then the next eight; zeros behind the
+    /// last.
+    pub fn add_head(&mut self, weights: &[f32], channels: usize) -> u64 {
+        let n = weights.len() / channels;
+        let mut chunks = vec![0.0; channels.div_ceil(8) * n * 8];
+        for (i, line) in weights.chunks_exact(channels).enumerate() {
+            for (c, &w) in line.iter().enumerate() {
+                chunks[(c / 8 * n + i) * 8 + c % 8] = w;
+            }
+        }
+        self.add_floats(&chunks, 0)
+    }
+
     /// A convolution without groups: packed weights and bias.
     pub fn add_matrix(&mut self, conv: &Conv) -> [u64; 2] {
         let n = conv.bias.len();

@@ -59,7 +59,7 @@ pub fn launches(
         arena: 1 << 48,
         table: 1 << 41,
         audio: 1 << 42,
-        faces: 1 << 43,
+        results: 1 << 43,
     };
     let of = |phase| {
         let launches = program.launches(phase, &bases, bucket).into_iter();

@@ -45,7 +45,7 @@ impl Stage {
         Ok(Self {
             arena: allocate(program.arena_bytes(bucket))?,
             audio: allocate(program.audio.len() * size_of::<f32>() * bucket)?,
-            faces: allocate(program.geometry.region_bytes() * bucket)?,
+            faces: allocate(program.result_bytes * bucket)?,
             program,
             bucket,
             table,
@@ -61,7 +61,7 @@ impl Stage {
             arena: self.arena.address,
             table: self.table.address,
             audio: self.audio.address,
-            faces: self.faces.address,
+            results: self.faces.address,
         };
         self.program.launches(phase, &bases, self.bucket)
     }

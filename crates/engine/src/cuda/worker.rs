@@ -24,22 +24,22 @@ pub(super) const TABLE_BYTES: usize = BUCKETS[BUCKETS.len() - 1] * size_of::<u64
 #[derive(Debug)]
 pub(crate) struct Worker {
     cuda: Arc<Cuda>,
-    /// By generator; they hold addresses of `memory`.
+    /// By network; they hold addresses of `memory`.
     captured: HashMap<u64, CapturedPhases>,
     memory: Option<Allocation>,
     sizes: Sizes,
     /// Entries of frames that are not kept.
     spare: Option<Allocation>,
     pub(super) stream: Box<dyn Stream>,
-    /// Batches that were started and whose faces nobody has taken, the oldest first (`flight.rs`).
+    /// Batches that were started and whose results nobody has taken, the oldest first (`flight.rs`).
     pub(super) flights: VecDeque<Flight>,
     pub(super) n_begun: u64,
 }
 
-/// A generator's captured launches, for as long as it lives.
+/// A network's captured launches, for as long as it lives.
 #[derive(Debug)]
 struct CapturedPhases {
-    generator: Weak<()>,
+    network: Weak<()>,
     program: Arc<Program>,
     /// Where its weights are.
     weights: u64,
@@ -47,11 +47,11 @@ struct CapturedPhases {
     by_bucket: HashMap<(Phase, usize), Option<Captured>>,
 }
 
-/// A generator, as a worker needs to know it.
+/// A network, as a worker needs to know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loaded<'a> {
     pub id: u64,
-    /// Dead when the generator is.
+    /// Dead when the network is.
     pub token: &'a Arc<()>,
     pub program: &'a Arc<Program>,
     /// Where its weights are.
@@ -62,7 +62,7 @@ pub(crate) struct Loaded<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sizes {
     audio: usize,
-    faces: usize,
+    results: usize,
     arena: usize,
 }
 
@@ -80,7 +80,7 @@ impl Sizes {
         let aligned = |n_bytes: usize| n_bytes.next_multiple_of(ALIGNMENT);
         Self {
             audio: aligned(program.audio.len() * size_of::<f32>() * bucket),
-            faces: aligned(program.geometry.region_bytes() * bucket),
+            results: aligned(program.result_bytes * bucket),
             arena: aligned(program.arena_bytes(bucket)),
         }
     }
@@ -88,13 +88,13 @@ impl Sizes {
     fn max(self, other: Self) -> Self {
         Self {
             audio: self.audio.max(other.audio),
-            faces: self.faces.max(other.faces),
+            results: self.results.max(other.results),
             arena: self.arena.max(other.arena),
         }
     }
 
     fn total(self) -> usize {
-        TABLE_BYTES + self.audio + self.faces + self.arena
+        TABLE_BYTES + self.audio + self.results + self.arena
     }
 }
 
@@ -170,7 +170,7 @@ impl Worker {
             .iter()
             .filter(|(_, phases)| is_lost(phases))
             .filter_map(|(&id, phases)| {
-                let token = phases.generator.upgrade()?;
+                let token = phases.network.upgrade()?;
                 let keys = phases.by_bucket.iter().filter(|(_, c)| c.is_none());
                 let keys: Vec<_> = keys.map(|(&key, _)| key).collect();
                 Some((id, token, Arc::clone(&phases.program), phases.weights, keys))
@@ -240,13 +240,13 @@ impl Worker {
         (phase, bucket): (Phase, usize),
     ) -> Result<(), EngineError> {
         self.captured
-            .retain(|_, phases| phases.generator.strong_count() > 0);
+            .retain(|_, phases| phases.network.strong_count() > 0);
         let bases = self.bases(loaded);
         let phases = self
             .captured
             .entry(loaded.id)
             .or_insert_with(|| CapturedPhases {
-                generator: Arc::downgrade(loaded.token),
+                network: Arc::downgrade(loaded.token),
                 program: Arc::clone(loaded.program),
                 weights: loaded.weights,
                 by_bucket: HashMap::new(),
@@ -264,13 +264,13 @@ impl Worker {
     fn bases(&self, loaded: Loaded<'_>) -> Bases {
         let table = self.memory.as_ref().map_or(0, |memory| memory.address);
         let audio = table + TABLE_BYTES as u64;
-        let faces = audio + self.sizes.audio as u64;
+        let results = audio + self.sizes.audio as u64;
         Bases {
             weights: loaded.weights,
-            arena: faces + self.sizes.faces as u64,
+            arena: results + self.sizes.results as u64,
             table,
             audio,
-            faces,
+            results,
         }
     }
 
@@ -297,7 +297,7 @@ impl Worker {
         if n_missing > 0 {
             self.capture(loaded, (Phase::Visual, buckets[0]))?;
         }
-        if layout.wants_faces() {
+        if layout.wants_results() {
             self.capture(loaded, (Phase::Frame, buckets[1]))?;
         }
         layout.fill(batch, self.stream.staging(set, layout.end)?);
@@ -311,14 +311,14 @@ impl Worker {
             self.stream.upload(table, bases.table)?;
             self.replay(loaded, (Phase::Visual, buckets[0]))?;
         }
-        if layout.wants_faces() {
+        if layout.wants_results() {
             let table = (set, layout.entries.clone());
             self.stream.upload(table, bases.table)?;
             let audio = (set, layout.audio.clone());
             self.stream.upload(audio, bases.audio)?;
             self.replay(loaded, (Phase::Frame, buckets[1]))?;
-            let faces = (set, layout.faces.clone());
-            self.stream.download(bases.faces, faces)?;
+            let results = (set, layout.results.clone());
+            self.stream.download(bases.results, results)?;
         }
         Ok(())
     }
@@ -348,34 +348,33 @@ pub(super) struct Layout {
     entries: Range<usize>,
     audio: Range<usize>,
     crops: Vec<Range<usize>>,
-    pub(super) faces: Range<usize>,
+    pub(super) results: Range<usize>,
     end: usize,
 }
 
 impl Layout {
-    pub(super) fn new(program: &Program, batch: &[Work<'_>], wants_faces: bool) -> Self {
+    pub(super) fn new(program: &Program, batch: &[Work<'_>], wants_results: bool) -> Self {
         let mut end = 0;
         let mut add = |n_bytes: usize| {
             let start = end;
             end = (start + n_bytes).next_multiple_of(ALIGNMENT);
             start..start + n_bytes
         };
-        let n_faces = if wants_faces { batch.len() } else { 0 };
+        let n_results = if wants_results { batch.len() } else { 0 };
         let n_missing = batch.iter().filter(|work| work.crop.is_some()).count();
-        let crop_bytes = program.geometry.crop_bytes();
         let audio_bytes = program.audio.len() * size_of::<f32>();
         Self {
             missing: add(TABLE_BYTES),
             entries: add(TABLE_BYTES),
-            audio: add(audio_bytes * n_faces),
-            crops: (0..n_missing).map(|_| add(crop_bytes)).collect(),
-            faces: add(program.geometry.region_bytes() * n_faces),
+            audio: add(audio_bytes * n_results),
+            crops: (0..n_missing).map(|_| add(program.crop_bytes)).collect(),
+            results: add(program.result_bytes * n_results),
             end,
         }
     }
 
-    fn wants_faces(&self) -> bool {
-        !self.faces.is_empty()
+    fn wants_results(&self) -> bool {
+        !self.results.is_empty()
     }
 
     /// Writes what is to be uploaded. Tables end in zeros: frames that are nobody's.
@@ -386,7 +385,7 @@ impl Layout {
         for (crop, place) in missing.filter_map(|work| work.crop).zip(&self.crops) {
             staging[place.clone()].copy_from_slice(crop);
         }
-        if self.wants_faces() {
+        if self.wants_results() {
             // By frame: a loop over one slice is a copy, a loop over all frames' floats is not.
             let mut audio = &mut staging[self.audio.clone()];
             for work in batch {

@@ -23,6 +23,7 @@ section! {
     cold cpu_isa: Text = "auto";
     cold visual_cache_mb: MebibytesOrAuto = OrAuto::Auto;
     hot precision: RawPrecision = RawPrecision::Auto;
+    cold encoder_device: RawEncoderDevice = RawEncoderDevice::Cpu;
     cold max_batch: u32 = 64, 1..=64;
     cold max_batch_wait_ms: u64 = 2, 0..=1000;
     cold max_gmac: f64 = 40.0;
@@ -53,6 +54,13 @@ impl From<RawPrecision> for PrecisionChoice {
     }
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawEncoderDevice {
+    Cpu,
+    Gpu,
+}
+
 /// `engine`, but for the precision, which is the registry's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
@@ -70,6 +78,8 @@ pub struct Engine {
     pub limits: NetworkLimits,
     /// How CUDA devices are used.
     pub gpu: DeviceOptions,
+    /// Whether audio encoders of AVE run on the GPU of their model's generator, if it is on one.
+    pub encodes_on_gpu: bool,
 }
 
 /// `engine.device`.
@@ -133,6 +143,7 @@ impl RawEngine {
                 hang_limit: Duration::from_secs(self.gpu_hang_s()?),
                 ..DeviceOptions::default()
             },
+            encodes_on_gpu: matches!(self.encoder_device(), RawEncoderDevice::Gpu),
         })
     }
 

@@ -211,7 +211,10 @@ impl<'a> Draft<'a> {
         let in_stride = self.stride(channels);
         let background = vec![7; pixels as usize * 3 + 1];
         let [weights, bias] = if convolves {
-            [self.floats(3 * channels), self.floats(3)]
+            [
+                self.floats(3 * channels.next_multiple_of(8)),
+                self.floats(3),
+            ]
         } else {
             [0; 2]
         };

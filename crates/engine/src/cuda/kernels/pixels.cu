@@ -30,30 +30,38 @@ KERNEL(pack_floats, PackFloatsArgs, 256) {
     ((u16*)a.out)[index] = to_half(value);
 }
 
+// Adds the products of eight channels to three results. If not WHOLE, there are n of them, and what is behind may be no
+// numbers.
+template <bool WHOLE>
+DEVICE void add_chunk(const u16* pixel, const f32* weights, u32 n, f32 (&results)[3]) {
+    f32 values[8];
+    unpack(load_eight(pixel), values);
+#pragma unroll
+    for (int c = 0; c < 8; c++) {
+        if (!WHOLE && (u32)c >= n) values[c] = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        f32 line[8];
+        load_floats(weights + i * 8, line);
+#pragma unroll
+        for (int c = 0; c < 8; c++) results[i] = multiply_and_add(values[c], line[c], results[i]);
+    }
+}
+
 KERNEL(head, HeadArgs, 256) {
     u32 pixel = global_index();
     if (pixel >= a.pixels) return;
     const u16* input = (const u16*)a.input + (u64)pixel * a.in_stride;
-    const f32* weights = (const f32*)a.weights;
-    const f32* bias = (const f32*)a.bias;
     f32 results[3];
-    if (weights) {
+    if (a.weights) {
+        const f32* weights = (const f32*)a.weights;
 #pragma unroll
-        for (int i = 0; i < 3; i++) results[i] = bias[i];
-        for (u32 channel = 0; channel < a.channels; channel += 8) {
-            f32 values[8];
-            unpack(load_eight(input + channel), values);
-            u32 n = a.channels - channel;
-#pragma unroll
-            for (int c = 0; c < 8; c++) {
-                if ((u32)c >= n) break;
-#pragma unroll
-                for (int i = 0; i < 3; i++) {
-                    f32 weight = weights[i * a.channels + channel + c];
-                    results[i] = multiply_and_add(values[c], weight, results[i]);
-                }
-            }
-        }
+        for (int i = 0; i < 3; i++) results[i] = ((const f32*)a.bias)[i];
+        u32 n = a.channels;
+#pragma unroll 1
+        for (; n >= 8; n -= 8, input += 8, weights += 24) add_chunk<true>(input, weights, 8, results);
+        if (n > 0) add_chunk<false>(input, weights, n, results);
     } else {
 #pragma unroll
         for (int i = 0; i < 3; i++) results[i] = to_float(input[i]);
@@ -63,7 +71,7 @@ KERNEL(head, HeadArgs, 256) {
     for (int i = 0; i < 3; i++) {
         f32 y = results[i];
         if (a.relu) y = larger(y, 0.0f);
-        if (a.sigmoid) y = 1.0f / (1.0f + exponential(-y));
+        if (a.sigmoid) y = sigmoid(y);
         out[i] = (u8)(255.0f * smaller(larger(y, 0.0f), 1.0f));
     }
 }

@@ -1,7 +1,10 @@
 //! From a graph to steps.
 
 mod block;
+mod encoder;
 mod rare;
+
+pub(super) use encoder::lower_encoder;
 
 use std::collections::HashMap;
 
@@ -87,8 +90,9 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
     let weights = lowering.weights;
     Ok(Program {
         weights,
-        geometry,
         audio: graph.shapes[audio],
+        crop_bytes: geometry.crop_bytes(),
+        result_bytes: geometry.region_bytes(),
         entry_bytes,
         keeps_values: !split.kept.is_empty(),
         visual,
@@ -96,12 +100,17 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
     })
 }
 
+/// A node that no kernel of the device is written for, in words.
+fn foreign_node(graph: &Graph) -> Option<String> {
+    let is_foreign = |op: &Op| matches!(op, Op::ConvTranspose(_) | Op::Gate | Op::Reduce(_));
+    let node = graph.nodes.iter().find(|node| is_foreign(&node.op))?;
+    Some(format!("node \"{}\", which is none of them", node.name))
+}
+
 /// Refuses the families that no kernels of the device are written for.
 fn check_operators(graph: &Graph, geometry: &FaceGeometry) -> Result<(), EngineError> {
-    let is_foreign = |op: &Op| matches!(op, Op::ConvTranspose(_) | Op::Gate | Op::Reduce(_));
-    let foreign = graph.nodes.iter().find(|node| is_foreign(&node.op));
-    let found = match foreign {
-        Some(node) => format!("node \"{}\", which is none of them", node.name),
+    let found = match foreign_node(graph) {
+        Some(node) => node,
         None if geometry.inputs != [FacePart::Whole, FacePart::Masked] => {
             format!("faces of {} pixels", geometry.region_px)
         }
@@ -265,11 +274,11 @@ impl Lowering<'_> {
         if let Some(node) = conv
             && let Op::Conv(conv) = &self.graph.nodes[node].op
         {
-            args.weights = self.weights.add_floats(&conv.weights, 0);
+            args.weights = self.weights.add_head(&conv.weights, shape.c);
             args.bias = self.weights.add_floats(&conv.bias, 0);
             args.relu = u32::from(conv.relu);
         }
-        self.push(Args::HeadArgs(args), (from, None, Spot::Faces));
+        self.push(Args::HeadArgs(args), (from, None, Spot::Results));
     }
 
     fn units(&mut self, units: &[Unit]) {

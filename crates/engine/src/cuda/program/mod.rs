@@ -1,6 +1,6 @@
 //! A generator as launches of kernels: the same graph and the same placing as on the CPU.
 //!
-//! A program has two parts. The *visual* part turns a face crop into what depends on it alone and leaves
+//! A generator's program has two parts. The *visual* part turns a face crop into what depends on it alone and leaves
 //! that in the frame's entry; the *frame* part makes a face of an entry and an audio window. Every frame
 //! runs both or, where its entry is kept, the second only: the values are the same, so the bits are.
 //! The cheap first block runs in both, since its result would be two thirds of an entry.
@@ -9,27 +9,37 @@
 //! after the other in every tensor, so a tensor's place for a batch is its place for one frame times
 //! the number of frames. Kernels get addresses of entries through a table, so that captured launches
 //! serve whatever frames there are.
+//!
+//! An audio encoder's program has a frame part only, and no entries: a *frame* is a patch of spectrogram, and its result
+//! a feature step in fp16.
 
 mod fuse;
 mod lower;
 mod split;
 
-use lipsync_core::{FaceGeometry, saturate::u32_of};
+use lipsync_core::saturate::u32_of;
 
 use super::{
     args::{Args, EntryArgs},
     launch::Launch,
     pack::Weights,
 };
-use crate::{EngineError, contract::GeneratorGraph, graph::Shape};
+use crate::{
+    EngineError,
+    contract::{EncoderGraph, GeneratorGraph},
+    graph::Shape,
+};
 
-/// A generator's launches for any batch, and its packed weights.
+/// A network's launches for any batch, and its packed weights.
 #[derive(Debug)]
 pub(crate) struct Program {
     weights: Weights,
-    pub geometry: FaceGeometry,
-    /// Of an audio window.
+    /// Of an audio window, or of a patch of spectrogram.
     pub audio: Shape,
+    /// Bytes of a face crop.
+    pub crop_bytes: usize,
+    /// Bytes of a frame's result: a face, or a step.
+    pub result_bytes: usize,
     /// Bytes of what is kept of a frame.
     pub entry_bytes: usize,
     /// Whether an entry holds more than the crop.
@@ -90,8 +100,8 @@ enum Spot {
     Entries,
     /// The audio windows.
     Audio,
-    /// The faces that are handed out.
-    Faces,
+    /// The results that are handed out.
+    Results,
 }
 
 /// Where things are on the device.
@@ -102,7 +112,7 @@ pub(crate) struct Bases {
     /// Addresses of entries, one a frame.
     pub table: u64,
     pub audio: u64,
-    pub faces: u64,
+    pub results: u64,
 }
 
 impl Program {
@@ -112,6 +122,14 @@ impl Program {
     /// [`EngineError::Contract`] where a tensor is larger than kernels can count.
     pub fn new(generator: GeneratorGraph, blocks: Blocks) -> Result<Self, EngineError> {
         lower::lower(generator, blocks)
+    }
+
+    /// Lowers an audio encoder's graph.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and for operators that no kernel of the device executes.
+    pub fn of_encoder(encoder: EncoderGraph) -> Result<Self, EngineError> {
+        lower::lower_encoder(encoder)
     }
 
     /// The packed weights, which nothing else needs: they are handed out once.
@@ -161,7 +179,7 @@ impl Spot {
             }
             Self::Entries => bases.table,
             Self::Audio => bases.audio,
-            Self::Faces => bases.faces,
+            Self::Results => bases.results,
         }
     }
 }

@@ -76,6 +76,12 @@ impl Split {
     }
 }
 
+/// The units of a graph that runs as one part.
+pub(super) fn whole(graph: &mut Graph) -> Vec<Unit> {
+    convolve_before_upsampling(graph);
+    fuse(graph, single_nodes(graph))
+}
+
 /// One unit a node, except that a resized value which only a 1x1 convolution adds is resized there.
 fn single_nodes(graph: &Graph) -> Vec<Unit> {
     let use_counts = graph.use_counts();

@@ -62,12 +62,31 @@ fn the_full_size_network_is_blocks_and_products() {
     let n_launches: usize = visual.values().chain(frame.values()).sum();
     assert!(n_launches < 90, "{n_launches}");
     // The visual cache of the engine's f32 plan holds 6.4 MB; this one is fp16 and has the crop besides.
-    let crop = program.geometry.crop_bytes();
     assert!(
-        (3_100_000..3_300_000).contains(&(program.entry_bytes - crop)),
+        (3_100_000..3_300_000).contains(&(program.entry_bytes - program.crop_bytes)),
         "{}",
         program.entry_bytes
     );
+}
+
+fn encoder() -> Program {
+    let onnx = write_variant("ave-encoder").unwrap();
+    Program::of_encoder(EncoderGraph::read(&onnx).unwrap()).unwrap()
+}
+
+#[test]
+fn an_audio_encoder_is_convolutions_and_its_ends() {
+    let program = encoder();
+    assert!(!program.has(Phase::Visual) && program.entry_bytes == 0);
+    let frame = counts(&program, Phase::Frame);
+    // Sums and `ReLU` are parts of the convolutions, of which the last has a window of one pixel.
+    let expected = [
+        ("conv", 12),
+        ("gemm", 1),
+        ("pack_floats", 1),
+        ("elementwise", 1),
+    ];
+    assert_eq!(frame, HashMap::from(expected));
 }
 
 /// Whatever the bucket, every launch stays inside the memory that the program asks for, and sums are those of
@@ -81,7 +100,7 @@ fn launches_of_every_bucket_stay_inside_the_arena() {
             arena: 1 << 40,
             table: 1 << 30,
             audio: 1 << 31,
-            faces: 1 << 32,
+            results: 1 << 32,
         };
         let arena = bases.arena..bases.arena + program.arena_bytes(bucket) as u64;
         for phase in [Phase::Visual, Phase::Frame] {
@@ -158,12 +177,12 @@ fn ends(args: &Args) -> Option<(Read, Range<u64>)> {
 #[test]
 fn no_product_or_block_writes_what_it_reads() {
     let mut n_checked = HashMap::<(bool, &str), usize>::new();
-    for (variant, blocks) in [
-        ("328-ave", Blocks::Fused),
-        ("328-ave", Blocks::Separate),
-        ("160-wenet", Blocks::Fused),
+    for (variant, program) in [
+        ("328-ave", program_with("328-ave", Blocks::Fused)),
+        ("328-ave", program_with("328-ave", Blocks::Separate)),
+        ("160-wenet", program("160-wenet")),
+        ("ave-encoder", encoder()),
     ] {
-        let program = program_with(variant, blocks);
         let bases = Bases {
             arena: 1 << 40,
             ..Bases::default()

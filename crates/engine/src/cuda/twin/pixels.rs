@@ -60,11 +60,12 @@ pub(super) fn pack_floats(a: &PackFloatsArgs, memory: &mut Memory) -> Result<(),
 )]
 pub(super) fn head(a: &HeadArgs, memory: &mut Memory) -> Result<(), BadAddress> {
     let channels = a.channels as usize;
+    let depth = channels.next_multiple_of(8);
     let input = memory.read(Pixels::new(a.input, a.pixels, a.channels, a.in_stride))?;
     let convolution = match a.weights {
         0 => None,
         address => Some((
-            memory.floats(address, 3 * channels)?,
+            memory.floats(address, 3 * depth)?,
             memory.floats(a.bias, 3)?,
         )),
     };
@@ -74,11 +75,9 @@ pub(super) fn head(a: &HeadArgs, memory: &mut Memory) -> Result<(), BadAddress> 
             let mut y = match &convolution {
                 None => pixel[i],
                 Some((weights, bias)) => {
-                    let line = &weights[i * channels..][..channels];
-                    pixel
-                        .iter()
-                        .zip(line)
-                        .fold(bias[i], |sum, (x, w)| x.mul_add(*w, sum))
+                    let weight = |c: usize| weights[(c / 8 * 3 + i) * 8 + c % 8];
+                    let products = pixel.iter().enumerate();
+                    products.fold(bias[i], |sum, (c, x)| x.mul_add(weight(c), sum))
                 }
             };
             if a.relu != 0 {

@@ -161,3 +161,37 @@ fn on_a_gpu_audio_encoders_are_charged_to_the_host() {
     let precision = registry.status(&id("a")).unwrap().precision.unwrap();
     assert_eq!(precision.name(), "f16");
 }
+
+#[test]
+fn audio_encoders_that_run_on_a_gpu_are_charged_there_and_shared_there() {
+    let disk = Disk::new();
+    disk.network("e.onnx", "");
+    let models = ["a", "b", "c"].map(|name| crate::ModelConfig {
+        audio_encoder: Some(disk.path("e.onnx")),
+        ..disk.avatar(name, 1, "")
+    });
+    let loader = Arc::new(FileLoader {
+        gpus: vec![(9 * WEIGHTS, 9 * WEIGHTS); 2],
+        encodes_on_gpus: true,
+        ..FileLoader::default()
+    });
+    let config = RegistryConfig {
+        // A generator, and an encoder with what it needs to run; not one more.
+        max_bytes: 4 * WEIGHTS,
+        ..settings(models.to_vec())
+    };
+    let registry = Registry::new(config, loader);
+    let load = |name| {
+        let lease = block_on(registry.model(&id(name))).unwrap();
+        let model = &lease.model;
+        let encoder = Arc::clone(model.audio_encoder().unwrap());
+        assert_eq!(encoder.device(), model.generator().device());
+        encoder
+    };
+    let [a, b] = ["a", "b"].map(load);
+    assert_eq!([a.device(), b.device()], GPUS);
+    assert_eq!(registry.reserved_bytes(), 2 * 3 * WEIGHTS);
+    let c = load("c");
+    assert_eq!(registry.n_ready(), 2, "one of the others has gone");
+    assert!([a, b].iter().any(|other| Arc::ptr_eq(other, &c)));
+}

@@ -63,6 +63,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("engine.cpu_isa", "portable"),
     ("engine.visual_cache_mb", "0"),
     ("engine.precision", "f32"),
+    ("engine.encoder_device", "gpu"),
     ("engine.max_batch", "63"),
     ("engine.max_batch_wait_ms", "3"),
     ("engine.max_gmac", "21"),

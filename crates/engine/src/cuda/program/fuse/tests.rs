@@ -163,7 +163,7 @@ fn run_network(network: GeneratorGraph, blocks: Blocks, n_frames: usize) -> (Vec
         .into_iter()
         .flat_map(f32::to_ne_bytes)
         .collect();
-    let n_crop = program.geometry.crop_bytes();
+    let n_crop = program.crop_bytes;
     let entries: Vec<u64> = (0..n_frames)
         .map(|_| {
             let mut entry = vec![0xff; program.entry_bytes];
@@ -175,20 +175,20 @@ fn run_network(network: GeneratorGraph, blocks: Blocks, n_frames: usize) -> (Vec
         .iter()
         .flat_map(|entry| entry.to_ne_bytes())
         .collect();
-    let n_faces = program.geometry.region_bytes() * n_frames;
+    let n_faces = program.result_bytes * n_frames;
     let bases = Bases {
         weights: put(&program.take_weights()),
         arena: put(&vec![0xff; program.arena_bytes(n_frames)]),
         table: put(&table),
         audio: put(&audio),
-        faces: put(&vec![0; n_faces]),
+        results: put(&vec![0; n_faces]),
     };
     let mut launches = program.launches(Phase::Visual, &bases, n_frames);
     launches.extend(program.launches(Phase::Frame, &bases, n_frames));
     for launch in &launches {
         twin::run(launch, &mut memory).unwrap();
     }
-    let mut results = memory.bytes(bases.faces, n_faces).unwrap().to_vec();
+    let mut results = memory.bytes(bases.results, n_faces).unwrap().to_vec();
     results.extend(read_by_head(&launches, &memory));
     (
         launches.iter().map(|launch| launch.kernel).collect(),
