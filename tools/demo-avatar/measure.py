@@ -1,6 +1,6 @@
 """How exactly an avatar speaks, measured through the real server.
 
-    python measure.py mira [--kind wenet] [--sheet FILE.jpg] [--clip FILE.webp] [--clips N] [--server BINARY] [--librivox FOLDER] [--wav RECORDING.wav ...]
+    python measure.py mira [--kind wenet] [--sheet FILE.jpg] [--clip FILE.webp] [--clips N] [--server BINARY] [--precision auto] [--cpu-isa auto] [--librivox FOLDER] [--wav RECORDING.wav ...]
 
 Held-out sentences in held-out voices go through the server (JPEG at quality 85);
 the mouth's parameters are read back from the pictures (studio/reader.py) and
@@ -239,13 +239,16 @@ def main():
     ap.add_argument("--clip")
     ap.add_argument("--clips", type=int, default=9, help="clips beside the shipped held-out ones")
     ap.add_argument("--server", help="binary of the server; without it, cargo builds it")
+    ap.add_argument("--precision", default="auto", help="engine.precision of the server: auto, f32, bf16, int16 or int8")
+    ap.add_argument("--cpu-isa", default="auto", help="engine.cpu_isa of the server")
     ap.add_argument("--librivox", help="folder of recorded sentences with phonemes")
     ap.add_argument("--wav", nargs="*", default=[])
     add_argument(ap)
     args = ap.parse_args()
     who, kind = by_name(args.avatar), KINDS[args.kind]
     eyes, rows = Eyes(who, kind), []
-    with Server(avatar_folder(who.name, kind.suffix), args.server) as server:
+    with Server(avatar_folder(who.name, kind.suffix), args.server, args.precision, args.cpu_isa) as server:
+        print(f"the generator runs in {server.numbers}")
         tally = Tally()
         rows += [tally.add(eyes, server, *clip) for clip in held_out(Espeak(), args.clips)]
         tally.report()

@@ -25,8 +25,8 @@ fn main() {
     let wanted = |line: &str| filter.as_ref().is_none_or(|filter| line.contains(filter));
     for isa in Isa::available() {
         integers(isa, &wanted);
-        if matches!(isa.name(), "avx512_vnni" | "avx2_vnni") {
-            // All else is what the set without VNNI has.
+        if matches!(isa.name(), "avx512_vnni" | "avx2_vnni" | "neon_dotprod") {
+            // All else is what the set without them has.
             continue;
         }
         gemms::<f32>(isa, (f32::NAME, &wanted), f32::pack);

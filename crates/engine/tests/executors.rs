@@ -25,15 +25,7 @@ fn borrowed(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
 
 /// Instruction sets that this machine has.
 fn isas() -> impl Iterator<Item = CpuIsa> {
-    let all = [
-        CpuIsa::Avx512Bf16,
-        CpuIsa::Avx512Vnni,
-        CpuIsa::Avx512,
-        CpuIsa::Avx2Vnni,
-        CpuIsa::Avx2,
-        CpuIsa::Portable,
-    ];
-    all.into_iter().filter(|isa| isa.resolve().is_ok())
+    CpuIsa::EACH.into_iter().filter(|isa| isa.resolve().is_ok())
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn assert_agreement(onnx: &[u8]) {
     let mut random = SplitMix64::new(2);
     let x = random.floats(graph.shapes[graph.inputs[0]].len(), -1.0, 1.0);
     let expected = reference::run(&graph, &[&x]).swap_remove(0);
-    for isa in [CpuIsa::Avx512, CpuIsa::Avx2, CpuIsa::Portable] {
+    for isa in [CpuIsa::Avx512, CpuIsa::Avx2, CpuIsa::Neon, CpuIsa::Portable] {
         if isa.resolve().is_err() {
             continue;
         }

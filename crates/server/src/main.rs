@@ -194,7 +194,8 @@ fn in_words(precision: &PrecisionInUse) -> String {
 /// Warns if the CPU engine runs without vectors of the CPU's own, because nobody would choose that.
 fn warn_if_portable(isa: CpuIsa) {
     let is_portable = isa.resolve().is_ok_and(|isa| isa.name() == "portable");
-    if cfg!(target_arch = "x86_64") && is_portable {
+    let has_others = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    if has_others && is_portable {
         tracing::warn!(
             "the CPU engine runs its portable kernels, several times slower than others: {}",
             if isa == CpuIsa::Portable {

@@ -35,10 +35,15 @@ def free_port():
 
 
 class Server:
-    """A server of an avatar's folder, on a free port, until the block ends; built if no binary is named."""
+    """A server of an avatar's folder, on a free port, until the block ends; built if no binary is named.
 
-    def __init__(self, folder, binary=None):
+    `precision` and `cpu_isa` are those of the configuration's section `engine`. `numbers` is what the server says that
+    the generator runs in, once it is loaded.
+    """
+
+    def __init__(self, folder, binary=None, precision="auto", cpu_isa="auto"):
         self.avatar, self.model, self.binary = folder, folder.name, binary
+        self.precision, self.cpu_isa = precision, cpu_isa
         self.pb, self.rpc = stubs()
 
     def __enter__(self):
@@ -49,6 +54,7 @@ class Server:
         self.folder = tempfile.TemporaryDirectory()
         config = Path(self.folder.name) / "config.yaml"
         config.write_text(f"server:\n  port: 127.0.0.1:{port}\noperations:\n  enabled: false\noutput:\n  jpeg_quality: 85\n"
+                          f"engine:\n  precision: {self.precision}\n  cpu_isa: {self.cpu_isa}\n"
                           f"models_root: {self.avatar.parent}\nmodels:\n  {self.model}:\n    path: {self.model}\n    preload: true\n")
         self.process = subprocess.Popen([self.binary, "--config", config],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -58,6 +64,8 @@ class Server:
         for _ in range(100):
             with contextlib.suppress(grpc.RpcError):
                 next(self.talk(np.zeros(SAMPLE_RATE, np.float32)))
+                models = self.rpc.ModelAdminStub(channel).ListModels(self.pb.ListModelsRequest()).models
+                self.numbers = next(f"{m.precision} on {m.device}: {m.precision_reason}" for m in models if m.model_id == self.model)
                 return self
             time.sleep(0.2)
         raise SystemExit("the server does not answer")

@@ -19,6 +19,10 @@ pub enum CpuIsa {
     Avx2Vnni,
     /// AVX2 and FMA.
     Avx2,
+    /// NEON and its dot products of bytes, on Arm. Where products are in floats, the same as `Neon`.
+    NeonDotprod,
+    /// NEON, which all 64-bit Arm CPUs have.
+    Neon,
     /// What every CPU of the architecture has.
     Portable,
 }
@@ -26,9 +30,21 @@ pub enum CpuIsa {
 impl CpuIsa {
     /// All of them, as the configuration calls them, in words.
     pub const EXPECTED: &'static str =
-        "auto, avx512_bf16, avx512_vnni, avx512, avx2_vnni, avx2 or portable";
+        "auto, avx512_bf16, avx512_vnni, avx512, avx2_vnni, avx2, neon_dotprod, neon or portable";
 
-    /// Parses `auto`, `avx512_bf16`, `avx512_vnni`, `avx512`, `avx2_vnni`, `avx2` or `portable`.
+    /// Every one but `Auto`, those of one architecture from the best to the least.
+    pub const EACH: [Self; 8] = [
+        Self::Avx512Bf16,
+        Self::Avx512Vnni,
+        Self::Avx512,
+        Self::Avx2Vnni,
+        Self::Avx2,
+        Self::NeonDotprod,
+        Self::Neon,
+        Self::Portable,
+    ];
+
+    /// Parses what [`EXPECTED`](Self::EXPECTED) lists.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -38,6 +54,8 @@ impl CpuIsa {
             "avx512" => Some(Self::Avx512),
             "avx2_vnni" => Some(Self::Avx2Vnni),
             "avx2" => Some(Self::Avx2),
+            "neon_dotprod" => Some(Self::NeonDotprod),
+            "neon" => Some(Self::Neon),
             "portable" => Some(Self::Portable),
             _ => None,
         }
@@ -53,6 +71,8 @@ impl fmt::Display for CpuIsa {
             Self::Avx512 => "avx512",
             Self::Avx2Vnni => "avx2_vnni",
             Self::Avx2 => "avx2",
+            Self::NeonDotprod => "neon_dotprod",
+            Self::Neon => "neon",
             Self::Portable => "portable",
         })
     }

@@ -43,7 +43,6 @@ use std::{
 
 use bytes::Bytes;
 use lipsync_core::{PixelRect, saturate::usize_of};
-use rustix::fs::{Advice, fadvise};
 
 use crate::fence::open_file;
 
@@ -174,9 +173,11 @@ impl Pack {
     /// Asks the system to have a frame's crop in memory soon. Does not wait.
     pub(crate) fn will_need_crop(&self, index: u32) {
         if let Ok(entry) = self.entry(index) {
-            let length = std::num::NonZeroU64::new(entry.parts[N_BAKED].0.into());
-            // It is only advice: a file system that takes none is as good.
-            let _ = fadvise(&self.file, entry.crop_offset(), length, Advice::WillNeed);
+            will_need(
+                &self.file,
+                entry.crop_offset(),
+                entry.parts[N_BAKED].0.into(),
+            );
         }
     }
 
@@ -209,6 +210,20 @@ fn read_section(
     } else {
         Err(damaged)
     }
+}
+
+/// Asks the system to have a part of a file in memory soon.
+fn will_need(file: &File, offset: u64, n_bytes: u64) {
+    // macOS has another call for it, which nobody has tried here.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{Advice, fadvise};
+        let length = std::num::NonZeroU64::new(n_bytes);
+        // It is only advice: a file system that takes none is as good.
+        let _ = fadvise(file, offset, length, Advice::WillNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, n_bytes);
 }
 
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<(), PackFault> {

@@ -8,10 +8,11 @@
 //!   column that is coarse enough, let a sum of 16 bits take [`STEPS`] pairs before it is widened, whatever the inputs:
 //!   that is what makes bytes faster than 16-bit integers. [`PackedBytes::pack`] checks it, sum by sum.
 //! - **Full.** VNNI adds four products to 32 bits in one instruction. So inputs and weights have all of their 8 bits.
+//!   So does NEON's dot product, of bytes with a sign: inputs are 128 less there, and sums start with the difference.
 //!   A third kind differs only in what else a network computes in.
 //!
-//! Every instruction set computes all kinds, to the same integers: VNNI multiplies narrow numbers as it does full
-//! ones, and the others split full ones, which is slow.
+//! Every instruction set computes all kinds, to the same integers: VNNI and NEON's dot product multiply narrow numbers
+//! as they do full ones, and the others split full ones, which is slow.
 //!
 //! **Every row has a scale of its own**, from its smallest to its largest input, with 0 between them. So there is no
 //! calibration that could be wrong for a frame, and a row's result depends on that row alone. Every column has a

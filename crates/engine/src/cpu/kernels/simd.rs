@@ -9,12 +9,16 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod emulated;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::{Avx512, Avx512Bf16, Avx512Bf16Vnni, Avx512Vnni};
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDotprod};
 pub use portable::Portable;
 
 use super::{Bf16, Element};
@@ -155,7 +159,7 @@ pub trait Simd: Copy {
     fn splat_bytes(self, four: [u8; 4]) -> Self::Ints;
 
     /// `c0 + a0 b0 + a1 b1` and `c1 + a2 b2 + a3 b3` of each lane's fours, in 16 bits each; the caller keeps
-    /// the sums within them. The bytes of `a` have no sign.
+    /// the sums within them. The bytes of `a` have 7 bits and no sign.
     fn dot_bytes(self, a: Self::Ints, b: Self::Ints, c: Self::Ints) -> Self::Ints;
 
     /// `c + a0 + a1` of the two sums of 16 bits in each lane of `a`.
@@ -164,9 +168,22 @@ pub trait Simd: Copy {
     /// Whether [`dot_fours`](Self::dot_fours) is one instruction.
     const MULTIPLIES_FOURS: bool = false;
 
+    /// Whether the instruction knows only bytes with a sign: [`dot_fours`](Self::dot_fours) then takes bytes less 128,
+    /// and [`start_fours`](Self::start_fours) makes up for it.
+    const FOURS_LESS_128: bool = false;
+
     /// `c + a0 b0 + a1 b1 + a2 b2 + a3 b3` of `a` and each lane's four, exact; the caller keeps the sums within 32
-    /// bits. The bytes of `a` have no sign and may be any.
+    /// bits. The bytes of `a` have no sign and may be any; where [`FOURS_LESS_128`](Self::FOURS_LESS_128) they have one.
     fn dot_fours(self, a: [u8; 4], b: Self::Ints, c: Self::Ints) -> Self::Ints;
+
+    /// What sums start with that [`dot_fours`](Self::dot_fours) adds to: nothing or, where
+    /// [`FOURS_LESS_128`](Self::FOURS_LESS_128), 128 times the sum of each lane's weights. The first `LANES` fours of
+    /// every `step` of `weights` are those of one sum each.
+    #[inline(always)]
+    fn start_fours(self, weights: &[i8], step: usize) -> Self::Ints {
+        let _ = (weights, step);
+        self.no_ints()
+    }
 
     /// Writes the first [`BYTES`](Self::BYTES) of `src`, which must have as many, times a factor plus an offset,
     /// as the nearest integers, to `dst`. They must lie between 0 and 255; of a NaN it writes anything.

@@ -16,7 +16,13 @@ pub(super) fn multiply_fours<S: Simd, const R: usize, const V: usize>(
     for (r, row) in rows.iter_mut().enumerate() {
         *row = &quads[r * n_quads..][..n_quads];
     }
-    let mut sums = [[s.no_ints(); V]; R];
+    let mut start = [s.no_ints(); V];
+    if S::FOURS_LESS_128 && n_quads > 0 {
+        for (v, start) in start.iter_mut().enumerate() {
+            *start = s.start_fours(&weights[QUAD * v * S::LANES..], step);
+        }
+    }
+    let mut sums = [start; R];
     for k in 0..n_quads {
         let weights = &weights[k * step..][..step];
         let mut b = [s.no_ints(); V];

@@ -114,7 +114,7 @@ const PREFETCHED_INPUTS: usize = 128;
 const ROWS: usize = 16;
 
 /// Rounds the rows of a block to integers, one after the other `stride` apart, the smallest input of each (or 0, if none
-/// is below) to 0 and the largest to `levels`. A row with an infinity or a NaN gets a unit that is a NaN.
+/// is below) to 0 and the largest to `levels`; 128 less where the instruction set asks for that. A row with an infinity or a NaN gets a unit that is a NaN.
 #[inline(always)]
 pub(super) fn quantise_rows<S: Simd, A: Element>(
     s: S,
@@ -145,6 +145,12 @@ pub(super) fn quantise_rows<S: Simd, A: Element>(
             let factor = if is_usable { factors[i] } else { 0.0 };
             let ints = &mut ints[(first + i) * stride..][..n_in];
             round_row(s, row, (factor, -lows[i] * factor), ints);
+            if S::FOURS_LESS_128 {
+                for int in ints {
+                    // 128 less, as a byte with a sign.
+                    *int ^= 0x80;
+                }
+            }
             *scale = RowScale {
                 unit: units[i],
                 zero: lows[i],

@@ -1,4 +1,4 @@
-//! Four floats in plain Rust: what SSE2 and NEON hold in a register.
+//! Four floats in plain Rust: what SSE2 holds in a register.
 //!
 //! LLVM turns the loops over four lanes into vector instructions of the base instruction set.
 

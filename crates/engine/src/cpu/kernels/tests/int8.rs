@@ -190,6 +190,38 @@ fn no_sum_saturates_at_the_extremes() {
     }
 }
 
+/// The same in the middle of tiles of every size, where rows and columns of either sign are neighbours.
+#[test]
+fn no_sum_of_a_tile_saturates_at_the_extremes() {
+    let (rows, n_in, n_out) = (12 + 6 + 4 + 1, 40, 2 * 16 + 16 + 1);
+    let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+    let mut a = Vec::new();
+    for r in 0..rows {
+        let mut row = vec![sign(r) * 1e30; n_in];
+        row[n_in - 1] = -row[0];
+        a.extend(row);
+    }
+    let weights: Vec<f32> = (0..n_out)
+        .flat_map(|c| vec![sign(c / 3) * 3e-3; n_in])
+        .collect();
+    for isa in all() {
+        let m = PackedBytes::pack(isa, (&weights, &vec![0.0; n_out]), (n_out, n_in));
+        let mut out = vec![UNTOUCHED; rows * n_out];
+        let result = MatMut::new(&mut out, n_out);
+        gemm_int8(&m, mat(&a, rows, n_in), result, Epilogue::default());
+        for (i, &x) in out.iter().enumerate() {
+            let (r, column) = (i / n_out, i % n_out);
+            let dot = twin(
+                isa,
+                &weights[column * n_in..][..n_in],
+                &a[r * n_in..][..n_in],
+                0.0,
+            );
+            assert_eq!(x, dot.value, "{isa:?} row {r} column {column}");
+        }
+    }
+}
+
 /// All inputs at 255, with no zero among them, and all weights at 127 or -127.
 #[test]
 fn full_bytes_fill_their_sums() {
