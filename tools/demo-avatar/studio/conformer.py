@@ -106,7 +106,15 @@ class Conformer(nn.Module):
     def forward(self, chunks):
         return self.stream(chunks, torch.tensor([OFFSET]), *caches())[0].flatten(1)
 
+    def vectors(self, chunks):
+        """What the features are made of: [N, 16, 64]."""
+        return self.hear(chunks, torch.tensor([OFFSET]), *caches())[0]
+
     def stream(self, chunk, offset, att_cache, cnn_cache):
+        x, att, cnn = self.hear(chunk, offset, att_cache, cnn_cache)
+        return self.out(x), att, cnn
+
+    def hear(self, chunk, offset, att_cache, cnn_cache):
         x = (chunk - MEAN) * SCALE
         x = torch.relu(self.second(torch.relu(self.first(x))))
         b, c, t, f = x.shape
@@ -119,7 +127,7 @@ class Conformer(nn.Module):
             x, new_att, new_cnn = block(x, positions, att_cache[i : i + 1], cnn_cache[i])
             att.append(new_att[:, :, -STEPS:])
             cnn.append(new_cnn.unsqueeze(0))
-        return self.out(self.norm(x)), torch.cat(att), torch.cat(cnn)
+        return self.norm(x), torch.cat(att), torch.cat(cnn)
 
 
 class Streaming(nn.Module):

@@ -3,7 +3,8 @@
 A 1x1 convolution reads the five mouth parameters from every place of the audio
 branch's 10x10 map. So each place of the map, and thus each place of the
 picture's bottleneck, learns to hold a plain linear code of the mouth: the
-generator then has only drawing left to learn.
+generator then has only drawing left to learn. A conformer learns alone before
+(studio/warm_up.py), and then moves less than the branch.
 """
 import argparse
 import math
@@ -15,9 +16,11 @@ from torch import nn
 from .corpus import load
 from .kinds import KINDS, add_argument
 from .paths import WORK
+from .warm_up import warm_up
 from .windows import Clips, unfold, windows
 
 WEIGHTS = torch.tensor([3.0, 1.0, 1.5, 0.8, 0.6])
+WARM = 0.3  # share of the learning rate for an encoder that knows something already
 INNER = slice(1, 9)  # the outermost ring of the map sees mostly padding
 
 
@@ -61,6 +64,8 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--steps", type=int, default=3000)
     ap.add_argument("--lr", type=float, default=3e-3)
+    ap.add_argument("--batch", type=int, default=24, help="stretches of 8 frames in a step [default: 24]")
+    ap.add_argument("--alone", type=int, default=1500, help="steps of a conformer alone, before [default: 1500]")
     ap.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     add_argument(ap)
     args = ap.parse_args()
@@ -70,9 +75,15 @@ def main():
     modules = {"encoder": kind.encoder(), "branch": kind.branch(), "head": nn.Conv2d(128, 5, 1)}
     encoder, branch, head = modules.values()
     params = [p for m in modules.values() for p in m.parameters()]
-    opt = torch.optim.AdamW(params, lr=args.lr, weight_decay=1e-3)
+    is_warm = kind.name == "wenet" and args.alone > 0
+    groups = [{"params": list(encoder.parameters()), "share": WARM if is_warm else 1},
+              {"params": [*branch.parameters(), *head.parameters()], "share": 1}]
+    opt = torch.optim.AdamW(groups, lr=args.lr, weight_decay=1e-3)
     begin = 0
-    if args.resume:
+    goes_on = args.resume and weights_file(kind).exists()
+    if is_warm and not goes_on:
+        warm_up(encoder, WEIGHTS, args.alone, args.resume)
+    if goes_on:
         state = torch.load(weights_file(kind), weights_only=True)
         for name, m in modules.items():
             m.load_state_dict(state[name])
@@ -85,8 +96,8 @@ def main():
     w = WEIGHTS[None, :, None, None]
     for it in range(begin, args.steps):
         for g in opt.param_groups:
-            g["lr"] = args.lr * min(1, (it + 1) / 40) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * it / args.steps)))
-        steps, mask, truth = train.batch(rng, 24, 8, 2)
+            g["lr"] = g["share"] * args.lr * min(1, (it + 1) / 40) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * it / args.steps)))
+        steps, mask, truth = train.batch(rng, args.batch, 8, 2)
         target = torch.from_numpy(truth).reshape(-1, 5, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
             audio = unfold(features(encoder, steps, mask), 8, 2, kind)
