@@ -37,7 +37,11 @@ pub fn check(
     let n_patches = if is_quick { 3 } else { 70 };
     let patches = SplitMix64::new(3).floats(n_patches * N_MELS * N_ROWS, -4.0, 4.0);
     add(compare(&*device, &*host, &patches));
-    let batches = if is_quick { &BATCHES[..1] } else { &BATCHES[..] };
+    let batches = if is_quick {
+        &BATCHES[..1]
+    } else {
+        &BATCHES[..]
+    };
     for &batch in batches {
         let patches = patches[..batch * N_MELS * N_ROWS].to_vec();
         for n_threads in [1, N_THREADS] {

@@ -56,13 +56,7 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
         let len = c.next_multiple_of(CHANNELS_MULTIPLE) * h * w;
         entry_bytes = (entry_bytes + len * size_of::<u16>()).next_multiple_of(ENTRY_ALIGNMENT);
     }
-    let mut lowering = Lowering {
-        graph: &mut graph,
-        weights: Weights::new(),
-        packed: HashMap::new(),
-        views: vec![],
-        steps: vec![],
-    };
+    let mut lowering = Lowering::of(&mut graph);
     let pack_face = |lowering: &mut Lowering<'_>| lowering.pack_face(face, &geometry);
     let mut visual = Part::default();
     if !split.visual.is_empty() {
@@ -153,6 +147,19 @@ struct Lowering<'a> {
     packed: HashMap<usize, [u64; 2]>,
     views: Vec<Option<View>>,
     steps: Vec<Step>,
+}
+
+impl<'a> Lowering<'a> {
+    /// Nothing of a graph is lowered yet.
+    fn of(graph: &'a mut Graph) -> Self {
+        Self {
+            graph,
+            weights: Weights::new(),
+            packed: HashMap::new(),
+            views: vec![],
+            steps: vec![],
+        }
+    }
 }
 
 impl Lowering<'_> {

@@ -1,7 +1,5 @@
 //! An audio encoder as steps.
 
-use std::collections::HashMap;
-
 use lipsync_core::saturate::u32_of;
 
 use super::{Lowering, check_sizes, foreign_node};
@@ -10,7 +8,6 @@ use crate::{
     contract::EncoderGraph,
     cuda::{
         args::{Args, ElementwiseArgs},
-        pack::Weights,
         program::{Part, Program, Spot, split},
     },
     graph::{Shape, ValueId},
@@ -31,13 +28,7 @@ pub(in crate::cuda::program) fn lower_encoder(
     let units = split::whole(&mut graph);
     check_sizes(&graph)?;
     let (patch, step) = (graph.inputs[0], graph.outputs[0]);
-    let mut lowering = Lowering {
-        graph: &mut graph,
-        weights: Weights::new(),
-        packed: HashMap::new(),
-        views: vec![],
-        steps: vec![],
-    };
+    let mut lowering = Lowering::of(&mut graph);
     let arena_len = lowering.place(&units, (&[patch], &[step]), None);
     lowering.pack_audio(patch);
     lowering.units(&units);
