@@ -15,10 +15,13 @@ use sha2::{Digest, Sha256};
 /// How often a step is timed; the first fills memory and caches.
 const TRIES: usize = 3;
 
-/// The encoders of all models, by device and the SHA-256 of their files.
+/// Where an encoder runs, and the SHA-256 of its file.
+type Key = (Device, [u8; 32]);
+
+/// The encoders of all models.
 #[derive(Default)]
 pub(crate) struct Encoders {
-    held: Mutex<HashMap<(Device, [u8; 32]), Weak<dyn AudioEncoder>>>,
+    held: Mutex<HashMap<Key, Weak<dyn AudioEncoder>>>,
 }
 
 impl fmt::Debug for Encoders {
@@ -37,7 +40,7 @@ impl Encoders {
         (onnx, device): (&[u8], Device),
         load: impl FnOnce() -> Result<Arc<dyn AudioEncoder>, EngineError>,
     ) -> Result<Arc<dyn AudioEncoder>, EngineError> {
-        let key = (device, Sha256::digest(onnx).into());
+        let key: Key = (device, Sha256::digest(onnx).into());
         if let Some(found) = lock(&self.held).get(&key).and_then(Weak::upgrade) {
             return Ok(found);
         }
