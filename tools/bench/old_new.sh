@@ -25,7 +25,7 @@ PYTHON
 
 build() { # FOLDER, NAME, COMMIT
   local tree=$1/$2
-  git clone -q --shared --no-checkout "$root" "$tree"
+  git clone -q --no-checkout "$root" "$tree"
   git -C "$tree" checkout -q --detach "$(git -C "$root" rev-parse "$3^{commit}")"
   enlarge "$tree/assets/avatars/mira/crop_rectangles.json"
   # The program that counts is this tree's.
@@ -33,7 +33,8 @@ build() { # FOLDER, NAME, COMMIT
   grep -q made_up_device "$tree/Cargo.toml" ||
     printf '\n[[bench]]\nname = "made_up_device"\nharness = false\n' >>"$tree/Cargo.toml"
   for bench in made_up_device wire; do
-    (cd "$tree" && cargo bench --no-run -p lipsync --bench "$bench" --message-format json) |
+    # One folder for both commits: most of what they need is the same.
+    (cd "$tree" && CARGO_TARGET_DIR=$1/target cargo bench --no-run -p lipsync --bench "$bench" --message-format json) |
       python3 -c 'import json, sys
 found = [json.loads(line) for line in sys.stdin]
 print([each["executable"] for each in found if each.get("executable")][-1])' >"$1/$2.$bench.path"
