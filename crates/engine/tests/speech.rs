@@ -30,7 +30,8 @@ fn encoders_give_the_numbers_of_onnx_runtime() {
             finding.file,
             found.relative_l2
         );
-        assert!(found.largest <= speech::TOLERANCE && !found.patch_time.is_zero());
+        // These networks are small: their sums are short.
+        assert!(found.largest <= speech::TOLERANCE / 10.0 && !found.patch_time.is_zero());
     }
 }
 
