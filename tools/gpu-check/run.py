@@ -554,7 +554,9 @@ def main():
         "commit": commit.read_text().strip() if commit.exists() else "unknown",
         "arguments": vars(args),
     }
-    signal.signal(signal.SIGTERM, told_to_end)
+    # SIGINT too, even where it was ignored when this began: programs that are started would ignore it like their parent.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, told_to_end)
     bench = Bench(args, about)
     try:
         # Looking for PyTorch takes seconds, so there is a table before that.
