@@ -94,7 +94,8 @@ fn timed_out() -> io::Error {
 }
 
 // macOS has no `mknodat` to make pipes with.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::{io::Write as _, path::PathBuf, sync::mpsc, thread};
 

@@ -15,6 +15,7 @@ use std::{
 use lipsync_core::sync::lock;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -32,6 +33,9 @@ pub struct Due {
     ticket: Mutex<Option<Arc<Ticket>>>,
     /// Frames that have left, to be carried to the client.
     n_frames: AtomicU64,
+    /// What lets go of the call. It ends with this, and not with the call's own task: what that has said may wait for its
+    /// reader for longer.
+    letting_go: Mutex<JoinSet<()>>,
 }
 
 impl Due {
@@ -41,6 +45,7 @@ impl Due {
         Self {
             ticket: Mutex::new(ticket.map(Arc::new)),
             n_frames: AtomicU64::new(0),
+            letting_go: Mutex::default(),
         }
     }
 
@@ -57,19 +62,30 @@ impl Due {
         lock(&self.ticket).as_ref().filter(|_| has_frame).cloned()
     }
 
-    /// Returns when the server drains, and has waited long enough for what is no frame. `owes_frames`: there are some
-    /// that have not left.
-    pub async fn let_go(&self, mut phase: watch::Receiver<Phase>, owes_frames: impl Fn() -> bool) {
-        // The sender outlives every call; its loss would mean the end as well.
-        drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
-        let mut since = Instant::now();
-        while since.elapsed() < PATIENCE {
-            sleep(LOOK_EVERY).await;
-            if owes_frames() {
-                since = Instant::now();
+    /// Has the drain wait for this call no longer, once the server drains and has waited long enough for what is no frame.
+    /// `owes_frames`: there are some that have not left. `then` is called when nobody waits any more.
+    pub fn let_go(
+        self: &Arc<Self>,
+        mut phase: watch::Receiver<Phase>,
+        owes_frames: impl Fn() -> bool + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let due = Arc::downgrade(self);
+        lock(&self.letting_go).spawn(async move {
+            // The sender outlives every call; its loss would mean the end as well.
+            drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
+            let mut since = Instant::now();
+            while since.elapsed() < PATIENCE {
+                sleep(LOOK_EVERY).await;
+                if owes_frames() {
+                    since = Instant::now();
+                }
             }
-        }
-        *lock(&self.ticket) = None;
+            if let Some(due) = due.upgrade() {
+                *lock(&due.ticket) = None;
+            }
+            then();
+        });
     }
 }
 
@@ -80,17 +96,17 @@ mod tests {
     use super::*;
     use crate::admission::{Admission, Limits};
 
-    fn gate() -> (Admission, watch::Sender<Phase>, Due) {
+    fn gate() -> (Admission, watch::Sender<Phase>, Arc<Due>) {
         let (phase, seen) = watch::channel(Phase::Serving);
         let admission = Admission::new(Limits::ROOMY, seen);
-        let due = Due::new(admission.answer());
+        let due = Arc::new(Due::new(admission.answer()));
         (admission, phase, due)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_frames_and_then_for_a_moment() {
         let (admission, phase, due) = gate();
-        let owes = AtomicBool::new(true);
+        let owes = Arc::new(AtomicBool::new(true));
         let began = Instant::now();
         let frames = async {
             sleep(Duration::from_secs(5)).await;
@@ -98,8 +114,13 @@ mod tests {
             sleep(Duration::from_secs(20)).await;
             owes.store(false, Ordering::Relaxed);
         };
-        let letting = due.let_go(admission.phase(), || owes.load(Ordering::Relaxed));
-        tokio::join!(frames, letting, admission.emptied());
+        let seen = Arc::clone(&owes);
+        due.let_go(
+            admission.phase(),
+            move || seen.load(Ordering::Relaxed),
+            || {},
+        );
+        tokio::join!(frames, admission.emptied());
         let took = began.elapsed();
         assert!(took >= Duration::from_secs(25), "{took:?}");
         assert!(took <= Duration::from_secs(25) + PATIENCE + 2 * LOOK_EVERY);
@@ -115,7 +136,7 @@ mod tests {
         assert!(frame.is_some());
         assert!(due.carried(&mut n_carried).is_none(), "it is carried once");
         phase.send_replace(Phase::Draining);
-        due.let_go(admission.phase(), || false).await;
+        due.let_go(admission.phase(), || false, || {});
         let minute = Duration::from_secs(60);
         let waited = tokio::time::timeout(minute, admission.emptied()).await;
         assert!(waited.is_err(), "the frame is not there yet");

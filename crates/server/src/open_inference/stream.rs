@@ -30,10 +30,7 @@ use lipsync_serving::{
     order::{BatchOrder, Clip},
 };
 use prost::Message as _;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout, timeout_at},
-};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Status};
 
@@ -75,13 +72,16 @@ where
     let mut arrival = arrival;
     let due = arrival.take_due();
     let owes = Arc::<AtomicBool>::default();
-    let mut drain = JoinSet::new();
-    let (shown, seen, phase) = (Arc::clone(&due), Arc::clone(&owes), shared.phase.clone());
-    drain.spawn(async move { shown.let_go(phase, || seen.load(Ordering::Relaxed)).await });
+    let seen = Arc::downgrade(&owes);
+    // What was answered may be on its way when the stream is over.
+    let owes_frames = move || {
+        seen.upgrade()
+            .is_some_and(|owes| owes.load(Ordering::Relaxed))
+    };
+    due.let_go(shared.phase.clone(), owes_frames, || {});
     let calls = Calls {
         due,
         owes,
-        _drain: drain,
         shared,
         arrival,
         requests,
@@ -111,8 +111,6 @@ struct Calls<R> {
     /// What the drain waits for: a request that was read is answered.
     due: Arc<Due>,
     owes: Arc<AtomicBool>,
-    /// Aborted on drop.
-    _drain: JoinSet<()>,
 }
 
 /// A request counts as a call of its own, and a stream of them as none: it may last for a day.

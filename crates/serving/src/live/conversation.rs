@@ -182,10 +182,19 @@ impl Conversation {
         self.lock().place = None;
     }
 
-    /// Has a drain wait for the frames of this session, and for nothing else of it. Returns when it does not wait.
-    pub(super) async fn let_go(&self, phase: watch::Receiver<Phase>) {
-        self.due.let_go(phase, || self.owes_frames()).await;
-        self.release();
+    /// Has a drain wait for the frames of this session, and for nothing else of it.
+    pub(super) fn let_go(self: &Arc<Self>, phase: watch::Receiver<Phase>) {
+        // What it says may be on its way when it is over.
+        let (asked, released) = (Arc::downgrade(self), Arc::downgrade(self));
+        self.due.let_go(
+            phase,
+            move || asked.upgrade().is_some_and(|session| session.owes_frames()),
+            move || {
+                if let Some(session) = released.upgrade() {
+                    session.release();
+                }
+            },
+        );
     }
 
     fn owes_frames(&self) -> bool {

@@ -50,9 +50,8 @@ pub fn begin<R: Requests + 'static>(
     let mut tasks = JoinSet::new();
     let reading = reader::run(parts, opener, requests, Arc::clone(&conversation));
     let reading = until(deadline, reading, Arc::clone(&conversation));
-    let shared = Arc::clone(&conversation);
-    // One that has failed, or has been read to its end, is there for as long as its client does not take that.
-    tasks.spawn(async move { tokio::join!(reading, shared.let_go(phase)) });
+    tasks.spawn(reading);
+    conversation.let_go(phase);
     let responses = Responses {
         conversation,
         _tasks: tasks,
@@ -70,7 +69,7 @@ pub fn begin<R: Requests + 'static>(
 struct Responses {
     conversation: Arc<Conversation>,
     /// Aborted on drop; the producer is a child of the reader.
-    _tasks: JoinSet<((), ())>,
+    _tasks: JoinSet<()>,
 }
 
 impl Drop for Responses {
