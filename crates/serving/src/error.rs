@@ -8,6 +8,7 @@ use std::time::Duration;
 use lipsync_audio::AudioError;
 use lipsync_compositor::CompositorError;
 use lipsync_core::{Foreign, TenantId};
+use lipsync_engine::EngineError;
 use lipsync_registry::{ErrorClass, RegistryError};
 use lipsync_session::SessionFault;
 use lipsync_worker_pool::PoolError;
@@ -248,6 +249,21 @@ fn shortage(what: &str) -> &'static str {
 
 /// Advice to a refused client. A queue of a hundred small batches drains in about this time.
 pub const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Of an audio encoder that runs beside the workers. Its patches are well-formed by construction.
+impl From<EngineError> for ServeError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::DeviceFault { sticky: true, .. } => Self::DeviceLost {
+                reason: error.to_string(),
+            },
+            EngineError::OutOfMemory { .. } => Self::OutOfMemory {
+                reason: error.to_string(),
+            },
+            other => Self::internal(other),
+        }
+    }
+}
 
 impl From<PoolError> for ServeError {
     fn from(error: PoolError) -> Self {

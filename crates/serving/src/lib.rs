@@ -21,6 +21,7 @@ pub mod clip;
 mod coding;
 pub mod cpu_pool;
 pub mod due;
+mod ear;
 pub mod error;
 pub mod gate;
 mod levels;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use lipsync_core::sync::lock;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::peer::Peer;
 
@@ -40,6 +40,13 @@ pub struct Starts<K = Peer>(Mutex<State<K>>);
 struct State<K> {
     started: HashMap<K, Started>,
     sweep_at: usize,
+}
+
+/// Waits for a turn that comes after so long.
+pub async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
+    }
 }
 
 impl StartRate {

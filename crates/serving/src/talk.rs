@@ -9,9 +9,8 @@
 use std::{sync::Arc, time::Duration};
 
 use lipsync_core::{TenantId, saturate::u32_of};
-use tokio::time::sleep;
 
-use crate::starts::{StartRate, Starts};
+use crate::starts::{StartRate, Starts, pause};
 
 /// Messages a second for each session that there may be, and as many at once. Ten milliseconds of audio a message, and
 /// as many ends and interruptions, are two hundred.
@@ -81,12 +80,6 @@ impl Talk {
         };
         let wait = self.talks.wait_for(n, whose, self.rate, PATIENCE);
         wait.unwrap_or(PATIENCE)
-    }
-}
-
-async fn pause(wait: Duration) {
-    if !wait.is_zero() {
-        sleep(wait).await;
     }
 }
 

@@ -7,7 +7,6 @@ generator then has only drawing left to learn. A conformer learns alone before
 (studio/warm_up.py), and then moves less than the branch.
 """
 import argparse
-import math
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 from .corpus import load
 from .kinds import KINDS, add_argument
 from .paths import WORK
+from .schedule import share_of_rate
 from .warm_up import warm_up
 from .windows import Clips, unfold, windows
 
@@ -96,7 +96,7 @@ def main():
     w = WEIGHTS[None, :, None, None]
     for it in range(begin, args.steps):
         for g in opt.param_groups:
-            g["lr"] = g["share"] * args.lr * min(1, (it + 1) / 40) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * it / args.steps)))
+            g["lr"] = g["share"] * args.lr * share_of_rate(it, it / args.steps, 40, 0.02)
         steps, mask, truth = train.batch(rng, args.batch, 8, 2)
         target = torch.from_numpy(truth).reshape(-1, 5, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):

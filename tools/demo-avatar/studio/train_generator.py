@@ -11,7 +11,6 @@ quieter than any single step.
 """
 import argparse
 import copy
-import math
 from pathlib import Path
 
 import cv2
@@ -25,6 +24,7 @@ from .kinds import KINDS, MEETING, add_argument
 from .nets import Generator
 from .paths import work_folder
 from .restore import restore
+from .schedule import share_of_rate
 from .train_encoder import features, weights_file
 from .windows import Clips, unfold
 
@@ -233,7 +233,7 @@ def main():
         net.train(done < 1 - args.settle)
         net.audio.eval()
         for g in opt.param_groups:
-            g["lr"] = args.lr * min(1, (it + 1) / 30) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+            g["lr"] = args.lr * share_of_rate(it, done, 30, 0.01)
         size = args.batch if cells * who.region < 3200 else max(4, args.batch // 2)
         x, y, a = data.batch(rng, size, args.silent, cells)
         with torch.autocast("cpu", torch.bfloat16):

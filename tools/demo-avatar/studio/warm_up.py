@@ -5,7 +5,6 @@ a chunk gives 16 truths, and the branch, which costs more than the encoder, is n
 features begins with a copy of what that map reads: the branch slides over them, and must find the mouth everywhere.
 """
 
-import math
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from .fbank import CHUNK_ROWS, FRAME, HOP, LEAD
 from .frontend import SAMPLE_RATE
 from .kinds import KINDS
 from .paths import WORK
+from .schedule import share_of_rate
 
 BATCH, LR = 160, 3e-3
 RATE = 100  # Hz of the truth
@@ -105,7 +105,7 @@ def warm_up(encoder, weights, n_steps, resume):
     losses = []
     for it in range(begin, n_steps):
         for g in opt.param_groups:
-            g["lr"] = LR * min(1, (it + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * it / n_steps)))
+            g["lr"] = LR * share_of_rate(it, it / n_steps, 60, 0.02)
         x, y = train.take(rng.integers(len(train.first), size=BATCH))
         with torch.autocast("cpu", torch.bfloat16):
             got = head(encoder.vectors(x)).float()

@@ -20,9 +20,9 @@ use http::{StatusCode, header};
 use lipsync_core::{saturate::u32_of, sync::lock};
 use lipsync_serving::{
     peer::Peer,
-    starts::{StartRate, Started},
+    starts::{StartRate, Started, pause},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{request_layer::Turns, transport::Seat};
 
@@ -43,10 +43,7 @@ pub(super) struct Pace(Mutex<Started>);
 impl Pace {
     /// Waits until the next answer may be made, and counts it.
     pub(super) async fn wait(&self) {
-        let wait = self.count(1);
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
+        pause(self.count(1)).await;
     }
 
     /// Counts a long answer for as many as its bytes are worth.

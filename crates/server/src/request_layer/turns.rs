@@ -11,9 +11,8 @@ use lipsync_core::saturate::usize_of;
 use lipsync_serving::{
     ServeError,
     peer::Peer,
-    starts::{StartRate, Starts},
+    starts::{StartRate, Starts, pause},
 };
-use tokio::time::sleep;
 
 /// A dashboard asks some times a second, whoever counts on figures for its decisions some ten times.
 const RATE: StartRate = StartRate {
@@ -42,10 +41,7 @@ impl Turns {
             &self.others
         };
         let wait = starts.wait(&peer, RATE, PATIENCE);
-        let pause = wait.unwrap_or(PATIENCE);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
+        pause(wait.unwrap_or(PATIENCE)).await;
         match wait {
             Some(_turn) => Ok(()),
             None => Err(ServeError::Overloaded {

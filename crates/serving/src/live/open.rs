@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     caller::Caller,
-    clip::{Ear, StepsNeeded, window_floats},
+    clip::window_floats,
+    ear::{Ear, StepsNeeded},
     error::ServeError,
     models::model_for,
     order::OutputSpec,

@@ -98,7 +98,7 @@ impl Producer {
                     return Ok(());
                 };
                 let slots = if segment.is_empty() {
-                    segment.finish()?
+                    vec![segment.end()]
                 } else {
                     let cpu = &self.pipeline.cpu;
                     cpu.run(move || segment.finish()).await?

@@ -15,7 +15,8 @@ use lipsync_session::{Planned, SegmentEnd, Slot, Warning};
 
 use super::{AudioForm, open::Opening, resume::SegmentCut};
 use crate::{
-    clip::{Ear, StepsNeeded, window_floats},
+    clip::window_floats,
+    ear::{Ear, StepsNeeded},
     error::ServeError,
     levels::Levels,
     order::PcmFormat,
@@ -153,11 +154,8 @@ impl Segment {
         Ok(self.slots(&windows))
     }
 
-    /// Ends the audio and gives the last slots and the end. Blocking, unless it is empty.
+    /// Ends the audio and gives the last slots and the end. Blocking.
     pub(super) fn finish(mut self) -> Result<Vec<Planned>, ServeError> {
-        if self.is_empty() {
-            return Ok(vec![self.end()]);
-        }
         let mut windows = Vec::new();
         match Features::begun(&mut self.features, &self.opening, self.place)? {
             Features::Pcm(voice) => {
@@ -177,7 +175,8 @@ impl Segment {
         Ok(planned)
     }
 
-    fn end(&self) -> Planned {
+    /// The end alone, of one that is empty.
+    pub(super) fn end(&self) -> Planned {
         Planned::End(SegmentEnd {
             segment_id: self.id,
             n_frames: self.n_planned,
