@@ -15,6 +15,10 @@ class Sample:
     threads: int
 
 
+SURE = 3
+"""Standard errors within which a slope is sure to lie: once in a hundred runs a healthy server is beyond."""
+
+
 @dataclass(frozen=True)
 class Slope:
     """A line through points, and how sure it is."""
@@ -25,8 +29,8 @@ class Slope:
 
     @property
     def at_least(self) -> float:
-        """The slope that is certain: two standard errors below."""
-        return self.per_hour - 2 * self.error
+        """The slope that is certain."""
+        return self.per_hour - SURE * self.error
 
 
 @dataclass(frozen=True)
@@ -72,24 +76,33 @@ def percentile(values: list[float], percent: float) -> float:
 
 def judge(
     samples: list[Sample],
+    rests: list[Sample],
     probes: list[tuple[float, float]],
     wrong: int,
     faults: list[tuple[float, float]],
 ) -> list[Finding]:
-    """The verdict on a run. `probes` are (when, seconds); what falls into a fault does not count."""
+    """The verdict on a run. `rests` are the samples taken while nobody called; `probes` are (when, seconds); what falls into a fault does not count."""
     end = samples[-1].at_s
     late = [s for s in samples if s.at_s >= end / 2]
-    rss = slope([(s.at_s, s.rss_mb) for s in late])
-    # A short run cannot tell 1 MB an hour from noise: it fails where more than that is certain.
+    certain = "<= 1 MB/h, as far as it can tell"
+    # Under load models come and go, and a short run has few rests: those fail where a rise is certain.
     is_long = end >= LONG_S
-    findings = [
-        Finding(
-            "RSS from the middle",
-            f"{rss.per_hour:+.1f} ± {2 * rss.error:.1f} MB/h",
-            "<= 1 MB/h" if is_long else "<= 1 MB/h, as far as the length of the run can tell",
-            (rss.per_hour if is_long else rss.at_least) <= 1.0,
+    findings = []
+    for name, these, is_strict in (
+        ("RSS at rest, from the middle", [s for s in rests if s.at_s >= end / 2], is_long),
+        ("RSS under load, from the middle", late, False),
+    ):
+        rss = slope([(s.at_s, s.rss_mb) for s in these])
+        is_known = math.isfinite(rss.error)
+        level = f"{statistics.median(s.rss_mb for s in these):.1f} MB, " if these else ""
+        findings.append(
+            Finding(
+                name,
+                f"{level}{rss.per_hour:+.1f} ± {SURE * rss.error:.1f} MB/h" if is_known else "too few samples",
+                "<= 1 MB/h" if is_strict else certain,
+                (is_known and rss.per_hour <= 1.0) if is_strict else rss.at_least <= 1.0,
+            )
         )
-    ]
     for name, of in (("descriptors", "descriptors"), ("threads", "threads")):
         third, last = (
             [getattr(s, of) for s in late if low <= s.at_s < high]

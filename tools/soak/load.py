@@ -13,6 +13,7 @@ import time
 
 import grpc
 from lipsync_client import CallError, Client, Frame, LipsyncError, Pacing, Retry
+from rest import Gate
 from server import COPIES, ROOT
 
 RATE_HZ = 16_000
@@ -55,6 +56,7 @@ class Load:
         self.may_panic = False
         self.known = {}
         self.dice = random.Random(1)
+        self.gate = Gate()
 
     def now(self):
         """Seconds since the beginning."""
@@ -101,7 +103,8 @@ class Load:
         """Do one kind of work for ever; what a fault does to it is no end."""
         while True:
             try:
-                await work()
+                async with self.gate.work():
+                    await work()
             except (LipsyncError, OSError, TimeoutError) as error:
                 self.refuse(kind, error)
                 await asyncio.sleep(0.5)
@@ -111,6 +114,8 @@ class Load:
         """A small request several times a second, whose time is the figure that must not grow."""
         async with self.client() as client:
             for _ in range(800):
+                if not self.gate.is_open:
+                    return
                 began = time.monotonic()
                 answer = await client.infer("mira", self.sentence[:12_800], timeout=20)
                 self.probes.append((self.now(), time.monotonic() - began))
@@ -206,8 +211,9 @@ class Load:
         )
         try:
             for _ in itertools.count():
-                child.stdin.write(self.server.keys["load"][-1].encode() + b"\n")
-                told = json.loads(await child.stdout.readline())
+                async with self.gate.work():
+                    child.stdin.write(self.server.keys["load"][-1].encode() + b"\n")
+                    told = json.loads(await child.stdout.readline())
                 if "digest" in told:
                     self.check("WebSocket", "mira 0", told["digest"])
                 else:

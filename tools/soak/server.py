@@ -85,7 +85,9 @@ class Server:
         own = {"FAULTS": str(self.faults), "CLOCK_OFFSET": str(self.clock)}
         if self.has_clock:
             own["LD_PRELOAD"] = str(self.folder / "clock.so")
-        return {**os.environ, **own}
+        # A backtrace keeps the debug information in memory for good, some 170 MB: that is for who asks for it.
+        inherited = {name: value for name, value in os.environ.items() if name != "RUST_BACKTRACE"}
+        return {**inherited, **own}
 
     def write_config(self):
         """Write what is in force from the next reload on."""
@@ -162,7 +164,7 @@ models:
         status = (proc / "status").read_text()
 
         def field(name):
-            return int(re.search(rf"^{name}:\s+(\d+)", status, re.M).group(1))
+            return int(re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE).group(1))
 
         descriptors = len(os.listdir(proc / "fd"))
         return Sample(at_s, field("VmRSS") / 1024, descriptors, field("Threads"))

@@ -17,10 +17,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "clients/python/src"), str(ROOT / "tools/soak")]
 
-import device  # noqa: E402
-from figures import judge  # noqa: E402
-from load import Load  # noqa: E402
-from server import Server  # noqa: E402
+import device
+from figures import judge
+from load import Load
+from rest import rest
+from server import Server
 
 SAMPLE_S = 5
 
@@ -31,6 +32,7 @@ class Faults:
     def __init__(self, load, server, options):
         self.load, self.server, self.every_s = load, server, options.fault_every
         self.is_faulty = options.faulty
+        self.rests = []
         self.spans = []
         self.count = {}
 
@@ -52,6 +54,7 @@ class Faults:
             turns.append(self.clock)
         if self.is_faulty:
             turns.append(self.panic)
+        turns.append(self.rest)
         for n in range(10**9):
             await asyncio.sleep(self.every_s)
             await turns[n % len(turns)]()
@@ -127,6 +130,16 @@ class Faults:
             for offset_s in (86_400, -3_600, 0):
                 self.server.set_clock(offset_s)
                 await asyncio.sleep(3)
+
+    async def rest(self):
+        """No fault: everybody is silent, and what the process has then is what it never gives back."""
+        with self.span("rest"):
+            sample = await rest(self.load, self.server)
+            self.rests.append(sample)
+            print(
+                f"{sample.at_s:7.0f} s  at rest: {sample.rss_mb:.1f} MB, {sample.descriptors} descriptors, {sample.threads} threads",
+                flush=True,
+            )
 
     async def panic(self):
         """A network panics on its worker."""
@@ -218,7 +231,7 @@ def report(load, faults, samples, died):
     if died is not None:
         print(f"\nverdict: FAILED, the server ended with {died}")
         return False
-    findings = judge(samples, load.probes, len(load.wrong), faults.spans)
+    findings = judge(samples, faults.rests, load.probes, len(load.wrong), faults.spans)
     print("\n| figure | found | limit | |\n|---|---|---|---|")
     for finding in findings:
         print(f"| {finding.name} | {finding.found} | {finding.limit} | {'ok' if finding.is_good else 'FAILED'} |")

@@ -32,6 +32,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const DEVICE_BYTES: u64 = 4 << 30;
 
 fn main() -> Result<ExitCode> {
+    // As `main.rs` does: memory is one of the things that are measured here.
+    let _taken = lipsync_engine::heap::configure();
     let mut arguments = env::args_os().skip(1);
     let is_config = arguments.next().is_some_and(|name| name == "--config");
     let file = arguments.next().filter(|_| is_config);
@@ -39,6 +41,7 @@ fn main() -> Result<ExitCode> {
     let folder = PathBuf::from(env::var_os("FAULTS").context("FAULTS: which folder?")?);
     ensure!(folder.is_dir(), "FAULTS: no such folder");
     let config = Config::load(&file)?;
+    config.make_cache_dir()?;
     let (log, stdout) = (Log::start(), Output::stdout());
     log.subscribe(&config.logging).context("logging.level")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
