@@ -132,6 +132,8 @@ def main():
             file=sys.stderr,
         )
         return 2
+    if not children.may_go_first():
+        print("no permission for SCHED_RR: the client waits for cores as everybody does", file=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     results = []
     try:
