@@ -90,6 +90,20 @@ impl Tenant {
             ..Caller::at(peer)
         }
     }
+
+    fn with_access_of(&self, newer: &Self) -> Self {
+        let rights = Rights {
+            is_admin: newer.rights.is_admin,
+            models: newer.rights.models.clone(),
+            ..Rights::clone(&self.rights)
+        };
+        Self {
+            rights: Arc::new(rights),
+            keys: newer.keys.clone(),
+            certificates: newer.certificates.clone(),
+            ..self.clone()
+        }
+    }
 }
 
 /// What somebody shows to be known.
@@ -166,6 +180,21 @@ impl Tenants {
     #[must_use]
     pub fn list(&self) -> &[Arc<Tenant>] {
         &self.tenants
+    }
+
+    /// Who may call and reach what as `newer` says, within the limits of these. A configuration that is taken back must
+    /// not bring back a key, or a right, that was taken away with it, nor take one away that was given. One without
+    /// tenants gives everybody everything: it has no say.
+    #[must_use]
+    pub fn with_access_of(&self, newer: &Self) -> Self {
+        if newer.is_empty() {
+            return self.clone();
+        }
+        let tenants = newer.tenants.iter().map(|new| {
+            let old = self.tenants.iter().find(|old| old.id == new.id);
+            old.map_or_else(|| Tenant::clone(new), |old| old.with_access_of(new))
+        });
+        Self::new(tenants.collect())
     }
 
     /// Whose key somebody shows, or whose certificate: a key is of one call, so it goes before. With neither, whoever may

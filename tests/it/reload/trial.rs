@@ -1,6 +1,6 @@
 //! A configuration that does harm is taken back.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tonic::Code;
 
 use super::Edited;
@@ -79,5 +79,49 @@ async fn a_good_configuration_is_kept_when_its_time_is_over() -> Result<()> {
         0o600
     );
     assert_eq!(edited.stats().rolled_back, 0);
+    Ok(())
+}
+
+/// Tenants `a` with this key, and something else.
+fn keyed(key: &str, settings: &str) -> Result<String> {
+    let hash = lipsync_server::tenants::Digest::of(key.as_bytes())
+        .context("a key")?
+        .hex();
+    Ok(format!(
+        "{MODELS}tenants: {{a: {{admin: true, keys: {{k: {{sha256: {hash}}}}}}}}}\n{settings}"
+    ))
+}
+
+#[tokio::test]
+async fn a_key_that_was_taken_away_does_not_return_with_the_last_good_configuration() -> Result<()>
+{
+    let [old, new] = ["the-old-key-0123456789", "the-new-key-0123456789"];
+    let edited = Edited::start(&keyed(old, "")?).await?;
+    let call = async |key: &str| {
+        let client = edited.server.client_with(key).await?;
+        let called = client.infer_batch_composite(windows_request("a", &[1.0; 2]));
+        anyhow::Ok(called.await)
+    };
+    call(old).await??;
+    // Nothing that could be tried.
+    edited.put(&keyed(new, "")?).await?;
+    assert!(!edited.stats().on_trial);
+    for _ in 0..30 {
+        call(new).await??;
+    }
+    edited.put(&keyed(old, "")?).await?;
+    let held = crate::support::HeldGate::close(&edited.gate);
+    let harm = "server: {request_timeout_ms: 1}";
+    edited.put(&keyed(new, harm)?).await?;
+    assert!(edited.stats().on_trial);
+    while edited.stats().rolled_back == 0 {
+        // The first one that is not refused waits at the gate.
+        let limit = std::time::Duration::from_millis(200);
+        let _ended = tokio::time::timeout(limit, call(new)).await;
+    }
+    drop(held);
+    call(new).await??;
+    let refused = call(old).await?.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
     Ok(())
 }

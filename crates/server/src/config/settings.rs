@@ -73,6 +73,17 @@ pub struct Hot {
     pub tenants: Arc<Tenants>,
 }
 
+impl Hot {
+    /// The same, but who may call and reach what is as `newer` says.
+    #[must_use]
+    pub fn with_access_of(&self, newer: &Self) -> Self {
+        Self {
+            tenants: Arc::new(self.tenants.with_access_of(&newer.tenants)),
+            ..self.clone()
+        }
+    }
+}
+
 impl Config {
     /// Its settings, by when they take effect.
     #[must_use]

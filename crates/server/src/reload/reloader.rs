@@ -255,8 +255,12 @@ impl Reloader {
             source: config.source,
         };
         let is_news = *before != *turn.current.hot;
-        if is_news {
+        // A call whose key is refused has not failed by the server's fault, so that access cannot be tried.
+        if before.with_access_of(&turn.current.hot) != *turn.current.hot {
             self.begin_trial(turn);
+        } else if is_news && turn.trial.is_none() {
+            turn.good = turn.current.clone();
+            turn.good.keep().await;
         }
         Ok(Report {
             is_news,
@@ -332,11 +336,14 @@ impl Reloader {
     async fn roll_back(&self, turn: &mut Turn, reason: &str) {
         turn.trial = None;
         turn.history = History::default();
-        let rolled_back = self.apply(Hot::clone(&turn.good.hot)).await;
+        // What was taken from somebody does not return because something else was wrong.
+        let good = turn.good.hot.with_access_of(&turn.current.hot);
+        let rolled_back = self.apply(good).await;
         let mut stats = lock(&self.0.stats);
         stats.on_trial = false;
         match rolled_back {
             Ok(_) => {
+                turn.good.hot = self.0.live.get();
                 turn.current = turn.good.clone();
                 stats.rolled_back += 1;
                 stats.needs_restart = differing(&self.0.at_start, &turn.good.values, Heat::Cold);

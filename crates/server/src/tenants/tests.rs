@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use lipsync_serving::rights::Quotas;
+
 use super::*;
 
 fn tenant(id: &str, keys: &[(&str, Option<SystemTime>)]) -> Tenant {
@@ -140,6 +142,43 @@ fn keys_are_found_in_headers_and_subprotocols_and_nowhere_else() {
     }
     assert!(wants_subprotocol(&headers(&[(protocol, "a, lipsync.v1")])));
     assert!(!wants_subprotocol(&headers(&[(protocol, "lipsync-key.k")])));
+}
+
+#[test]
+fn what_is_taken_back_leaves_access_as_it_is() {
+    let limited = |mut of: Tenant, n, is_admin| {
+        of.rights = Arc::new(Rights {
+            is_admin,
+            quotas: Quotas {
+                max_sessions: Some(n),
+                ..Quotas::default()
+            },
+            ..Rights::clone(&of.rights)
+        });
+        of
+    };
+    let old = Tenants::new(vec![
+        limited(tenant("a", &[("old", None)]), 9, true),
+        tenant("gone", &[("gone", None)]),
+    ]);
+    let newer = Tenants::new(vec![
+        limited(tenant("a", &[("new", None)]), 0, false),
+        tenant("b", &[("b", None)]),
+    ]);
+    let kept = old.with_access_of(&newer);
+    let find = |key: &str| {
+        let shown = Shown::Key(key.as_bytes());
+        kept.identify(shown, false, SystemTime::UNIX_EPOCH)
+    };
+    assert!(find("old").is_err() && find("gone").is_err());
+    let a = find("new").unwrap();
+    assert_eq!(a.rights.quotas.max_sessions, Some(9));
+    assert!(!a.rights.is_admin);
+    assert_eq!(find("b").unwrap().id.as_str(), "b");
+    // Nobody gets in by it, either.
+    let open = Tenants::default();
+    assert!(open.with_access_of(&newer) == newer);
+    assert!(newer.with_access_of(&open) == newer);
 }
 
 #[test]
