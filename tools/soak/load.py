@@ -19,6 +19,8 @@ from server import COPIES, ROOT
 RATE_HZ = 16_000
 PATIENCE_S = 240.0
 """For the first answers, on any machine."""
+LATEST_S = 60.0
+"""Until a client has read why its call failed."""
 TEMPORARY = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -52,8 +54,8 @@ class Load:
         self.probes = []
         self.begun = time.monotonic()
         self.victim_is_whole = True
-        # A worker is made to panic, which one call may meet.
-        self.may_panic = False
+        # When workers were made to panic that no call is known to have met.
+        self.panics = []
         self.known = {}
         self.dice = random.Random(1)
         self.gate = Gate()
@@ -80,9 +82,17 @@ class Load:
         self.refusals[f"{kind} {getattr(code, 'name', type(error).__name__)}"] += 1
         if isinstance(error, CallError) and code in TEMPORARY:
             return
-        if self.may_panic and code == grpc.StatusCode.INTERNAL:
+        if code == grpc.StatusCode.INTERNAL and self._meets_panic():
             return
         self._wrong(f"{kind}: {error}")
+
+    def _meets_panic(self):
+        """Whether a panic was asked for that explains an error: each explains one, and whoever reads late hears of it late."""
+        self.panics = [at for at in self.panics if at > self.now() - LATEST_S]
+        if not self.panics:
+            return False
+        self.panics.pop()
+        return True
 
     def _wrong(self, what):
         """At once, so that whoever watches knows what went on then."""

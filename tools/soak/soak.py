@@ -144,10 +144,9 @@ class Faults:
     async def panic(self):
         """A network panics on its worker."""
         with self.span("a worker panics"):
+            self.load.panics.append(self.load.now())
             (self.server.faults / "panic").touch()
-            self.load.may_panic = True
             await asyncio.sleep(5)
-            self.load.may_panic = False
 
 
 async def leak(load):

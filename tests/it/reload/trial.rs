@@ -104,7 +104,8 @@ async fn a_key_that_was_taken_away_does_not_return_with_the_last_good_configurat
     };
     call(old).await??;
     // Nothing that could be tried.
-    edited.put(&keyed(new, "")?).await?;
+    let report = edited.put(&keyed(new, "")?).await?;
+    assert_eq!(report.changed, ["tenants"]);
     assert!(!edited.stats().on_trial);
     for _ in 0..30 {
         call(new).await??;

@@ -245,7 +245,7 @@ impl Reloader {
     async fn put(&self, turn: &mut Turn, config: Config) -> Result<Report, Refusal> {
         let inner = &self.0;
         let settings = config.settings();
-        let changed = differing(&turn.current.values, &config.values, Heat::Hot);
+        let mut changed = differing(&turn.current.values, &config.values, Heat::Hot);
         let needs_restart = differing(&inner.at_start, &config.values, Heat::Cold);
         let before = Arc::clone(&turn.current.hot);
         let models = self.apply(settings.hot).await.map_err(Refusal::from)?;
@@ -254,6 +254,10 @@ impl Reloader {
             values: config.values,
             source: config.source,
         };
+        if before.tenants != turn.current.hot.tenants {
+            changed.push("tenants");
+            changed.sort_unstable();
+        }
         let is_news = *before != *turn.current.hot;
         // A call whose key is refused has not failed by the server's fault, so that access cannot be tried.
         if before.with_access_of(&turn.current.hot) != *turn.current.hot {

@@ -33,7 +33,7 @@ impl fmt::Display for Cause {
 pub struct Report {
     /// Whether anything has changed that may change.
     pub is_news: bool,
-    /// Hot keys outside of models that have changed.
+    /// Hot keys outside of models that have changed; `tenants` for anything of them.
     pub changed: Vec<&'static str>,
     /// Cold keys that differ from those of the start: they take effect with the next one.
     pub needs_restart: Vec<&'static str>,
