@@ -11,12 +11,12 @@ use lipsync_core::sync::{lock, unpoisoned};
 use super::{
     Cuda,
     bucket::BUCKETS,
-    driver::{Allocation, held_bytes},
+    driver::held_bytes,
     flight::Hold,
-    generator::next_id,
     half,
+    network::Network,
     program::{Phase, Program},
-    worker::{ALIGNMENT, Loaded, Work, Worker, bytes_for, captured_bytes_for},
+    worker::{ALIGNMENT, Work, Worker, bytes_for, captured_bytes_for},
 };
 use crate::{
     AudioEncoder, Device, EngineError, LoadOptions, Workspace,
@@ -34,11 +34,7 @@ const MAX_BATCH: usize = 32;
 pub(crate) struct CudaEncoder {
     /// First, because fields are dropped in order: streams end before their weights go.
     streams: Streams,
-    id: u64,
-    token: Arc<()>,
-    cuda: Arc<Cuda>,
-    program: Arc<Program>,
-    weights: Arc<Allocation>,
+    network: Arc<Network>,
     step_floats: usize,
     device_bytes: u64,
 }
@@ -86,44 +82,31 @@ impl CudaEncoder {
         let read = EncoderGraph::read(onnx)?;
         options.limits.check_macs(&read.graph)?;
         let step_floats = read.step_floats;
-        let mut program = Program::of_encoder(read)?;
+        let program = Program::of_encoder(read)?;
         options.limits.check_arena(bytes_for(&program, 1))?;
         let device_bytes = bytes_of(&program);
-        let weights = cuda.place(&program.take_weights())?;
         let encoder = Self {
             streams: Streams::default(),
-            id: next_id(),
-            token: Arc::new(()),
-            cuda: Arc::clone(cuda),
-            program: Arc::new(program),
-            weights: Arc::new(weights),
+            network: Network::place(program, cuda)?,
             step_floats,
             device_bytes,
         };
         for _ in 0..N_STREAMS {
             encoder.streams.give(Some(encoder.worker()?));
         }
-        let silence = vec![0.0; encoder.program.audio.len()];
+        let silence = vec![0.0; encoder.network.program.audio.len()];
         encoder.encode(&mut Workspace::new(), &silence)?;
         Ok(encoder)
     }
 
-    fn loaded(&self) -> Loaded<'_> {
-        Loaded {
-            id: self.id,
-            token: &self.token,
-            program: &self.program,
-            weights: self.weights.address,
-        }
-    }
-
     /// A worker with all that it will ever need.
     fn worker(&self) -> Result<Worker, EngineError> {
-        let mut worker = Worker::new(&self.cuda)?;
-        worker.reserve(&self.program, MAX_BATCH)?;
-        worker.reserve_staging(&self.program, MAX_BATCH)?;
+        let network = &self.network;
+        let mut worker = Worker::new(&network.cuda)?;
+        worker.reserve(&network.program, MAX_BATCH)?;
+        worker.reserve_staging(&network.program, MAX_BATCH)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= MAX_BATCH) {
-            worker.capture(self.loaded(), (Phase::Frame, bucket))?;
+            worker.capture(network, (Phase::Frame, bucket))?;
         }
         Ok(worker)
     }
@@ -139,7 +122,7 @@ impl CudaEncoder {
             Some(worker) => worker,
             None => self.worker()?,
         };
-        let patches = patches.chunks_exact(self.program.audio.len());
+        let patches = patches.chunks_exact(self.network.program.audio.len());
         let batch: Vec<Work<'_>> = patches
             .map(|audio| Work {
                 entry: 0,
@@ -149,10 +132,9 @@ impl CudaEncoder {
             .collect();
         let hold = Hold {
             sources: vec![],
-            _weights: Arc::clone(&self.weights),
-            _token: Arc::clone(&self.token),
+            network: Arc::clone(&self.network),
         };
-        let ticket = worker.begin(self.loaded(), &batch, hold)?;
+        let ticket = worker.begin(&batch, hold)?;
         let (_, halves) = worker.land(ticket)?;
         let halves = halves.chunks_exact(size_of::<u16>());
         steps.extend(halves.map(|half| half::to_f32(u16::from_ne_bytes([half[0], half[1]]))));
@@ -167,11 +149,11 @@ impl AudioEncoder for CudaEncoder {
     }
 
     fn weights_bytes(&self) -> u64 {
-        held_bytes(self.weights.n_bytes as u64)
+        self.network.weights_bytes()
     }
 
     fn device(&self) -> Device {
-        self.cuda.device()
+        self.network.cuda.device()
     }
 
     fn device_bytes(&self) -> u64 {
@@ -179,7 +161,7 @@ impl AudioEncoder for CudaEncoder {
     }
 
     fn encode(&self, _: &mut Workspace, patches: &[f32]) -> Result<Vec<f32>, EngineError> {
-        let n_floats = self.program.audio.len();
+        let n_floats = self.network.program.audio.len();
         if !patches.len().is_multiple_of(n_floats) {
             let expected = patches.len().next_multiple_of(n_floats);
             check_length("patches", expected, patches.len())?;

@@ -8,9 +8,10 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    driver::{Allocation, Set},
+    driver::Set,
     entries::Entry,
-    worker::{Layout, Loaded, Work, Worker},
+    network::Network,
+    worker::{Layout, Work, Worker},
 };
 use crate::{EngineError, Ticket, generator::no_such_batch, visual_cache::Claim};
 
@@ -32,9 +33,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Hold {
     pub sources: Vec<Source>,
-    /// Of the network: its weights, and its token, with which its captured launches stay.
-    pub _weights: Arc<Allocation>,
-    pub _token: Arc<()>,
+    /// Its weights stay, and its captured launches.
+    pub network: Arc<Network>,
 }
 
 /// A batch that was started.
@@ -56,16 +56,11 @@ impl Worker {
     }
 
     /// Starts a batch behind those that are under way, and makes the entries that have a crop on the way.
-    pub(super) fn begin(
-        &mut self,
-        loaded: Loaded<'_>,
-        batch: &[Work<'_>],
-        hold: Hold,
-    ) -> Result<Ticket, EngineError> {
+    pub(super) fn begin(&mut self, batch: &[Work<'_>], hold: Hold) -> Result<Ticket, EngineError> {
         let last = self.flights.back();
         let set = last.map_or(Set::First, |flight| flight.set.other());
-        let layout = Layout::new(loaded.program, batch, true);
-        let started = self.start(loaded, batch, (&layout, set));
+        let layout = Layout::new(&hold.network.program, batch, true);
+        let started = self.start(&hold.network, batch, (&layout, set));
         if let Err(error) = started.and_then(|()| self.stream.mark(set)) {
             // What was started before a failure must not outlive what it reads and writes.
             let waited = self.stream.synchronize();

@@ -1,20 +1,17 @@
 //! A generator on a CUDA device.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use lipsync_core::FaceGeometry;
 
 use super::{
     Cuda,
     bucket::{BUCKETS, bucket_of},
-    driver::{Allocation, held_bytes},
     entries::{Entry, EntryPool},
     flight::{Hold, Source},
+    network::Network,
     program::{Phase, Program},
-    worker::{Loaded, Work, Worker, bytes_for, captured_bytes_for},
+    worker::{Work, Worker, bytes_for, captured_bytes_for},
 };
 use crate::{
     Device, EngineError, FaceInput, Generator, LoadOptions, Ticket, VisualCacheStats, Workspace,
@@ -22,24 +19,12 @@ use crate::{
     visual_cache::{Found, Shelf},
 };
 
-/// Tells networks apart, also from those that are gone.
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-
-/// A number that no other network has.
-pub(super) fn next_id() -> u64 {
-    NEXT_ID.fetch_add(1, Ordering::Relaxed)
-}
-
 /// Weights on a device, and how to run them.
 #[derive(Debug)]
 pub(crate) struct CudaGenerator {
-    id: u64,
-    token: Arc<()>,
-    cuda: Arc<Cuda>,
-    program: Arc<Program>,
+    network: Arc<Network>,
     geometry: FaceGeometry,
     macs: u64,
-    weights: Arc<Allocation>,
     entries: Arc<EntryPool>,
     /// Where entries are kept, if they are.
     shelf: Option<Shelf>,
@@ -59,36 +44,22 @@ impl CudaGenerator {
         let read = GeneratorGraph::read(onnx)?;
         options.limits.check_macs(&read.graph)?;
         let (macs, geometry) = (read.graph.macs(), read.geometry);
-        let mut program = Program::new(read, options.blocks)?;
+        let program = Program::new(read, options.blocks)?;
         let one_frame = bytes_for(&program, bucket_of(1));
         options.limits.check_arena(one_frame)?;
-        let weights = cuda.place(&program.take_weights())?;
         let cache = options.visual_cache.clone();
         let cache = cache.filter(|_| program.keeps_values);
         let largest = bucket_of(options.max_batch.unwrap_or(usize::MAX));
         let captured_bytes = captured_bytes_for(&program, largest) * options.n_workers as u64;
         Ok(Arc::new(Self {
-            id: next_id(),
-            token: Arc::new(()),
-            cuda: Arc::clone(cuda),
             entries: cuda.entry_pool(program.entry_bytes),
             shelf: cache.map(|cache| Shelf::new(cache, program.entry_bytes as u64)),
-            program: Arc::new(program),
+            network: Network::place(program, cuda)?,
             geometry,
             macs,
-            weights: Arc::new(weights),
             largest,
             captured_bytes,
         }))
-    }
-
-    fn loaded(&self) -> Loaded<'_> {
-        Loaded {
-            id: self.id,
-            token: &self.token,
-            program: &self.program,
-            weights: self.weights.address,
-        }
     }
 
     fn find(&self, frame: Option<u32>) -> Source {
@@ -115,7 +86,7 @@ impl CudaGenerator {
         faces: &mut Vec<Vec<u8>>,
     ) -> Result<(), EngineError> {
         let mut memory = workspace.take_faces();
-        let worker = workspace.on(&self.cuda)?;
+        let worker = workspace.on(&self.network.cuda)?;
         worker.settle();
         let done = self
             .begin_on(worker, frames)
@@ -137,7 +108,7 @@ impl CudaGenerator {
         let sources: Vec<Source> = frames.iter().map(|frame| self.find(frame.frame)).collect();
         let is_spare = |found: &&Source| matches!(found, Source::Spare);
         let n_spare = sources.iter().filter(is_spare).count();
-        let mut spare = worker.spare_entries(self.program.entry_bytes, n_spare)?;
+        let mut spare = worker.spare_entries(self.network.program.entry_bytes, n_spare)?;
         let batch: Vec<Work<'_>> = frames
             .iter()
             .zip(&sources)
@@ -156,10 +127,9 @@ impl CudaGenerator {
             .collect();
         let hold = Hold {
             sources,
-            _weights: Arc::clone(&self.weights),
-            _token: Arc::clone(&self.token),
+            network: Arc::clone(&self.network),
         };
-        worker.begin(self.loaded(), &batch, hold)
+        worker.begin(&batch, hold)
     }
 
     /// Waits for a batch, copies its faces and keeps what it has made.
@@ -170,7 +140,7 @@ impl CudaGenerator {
         (faces, memory): (&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
     ) -> Result<(), EngineError> {
         let (hold, bytes) = worker.land(ticket)?;
-        let regions = bytes.chunks_exact(self.program.result_bytes);
+        let regions = bytes.chunks_exact(self.network.program.result_bytes);
         faces.extend(regions.map(|region| {
             let mut face = memory.pop().unwrap_or_default();
             face.clear();
@@ -187,8 +157,8 @@ impl CudaGenerator {
 
     fn check(&self, frames: &[FaceInput<'_>]) -> Result<(), EngineError> {
         for frame in frames {
-            check_length("crop", self.program.crop_bytes, frame.crop.len())?;
-            check_length("audio", self.program.audio.len(), frame.audio.len())?;
+            check_length("crop", self.network.program.crop_bytes, frame.crop.len())?;
+            check_length("audio", self.network.program.audio.len(), frame.audio.len())?;
         }
         Ok(())
     }
@@ -200,12 +170,12 @@ impl Generator for CudaGenerator {
     }
 
     fn audio_shape(&self) -> [usize; 3] {
-        let audio = self.program.audio;
+        let audio = self.network.program.audio;
         [audio.c, audio.h, audio.w]
     }
 
     fn weights_bytes(&self) -> u64 {
-        held_bytes(self.weights.n_bytes as u64)
+        self.network.weights_bytes()
     }
 
     fn macs(&self) -> u64 {
@@ -213,7 +183,7 @@ impl Generator for CudaGenerator {
     }
 
     fn device(&self) -> Device {
-        self.cuda.device()
+        self.network.cuda.device()
     }
 
     fn device_bytes(&self) -> u64 {
@@ -221,17 +191,17 @@ impl Generator for CudaGenerator {
     }
 
     fn warm_up(&self, workspace: &mut Workspace, max_batch: usize) -> Result<(), EngineError> {
-        let worker = workspace.on(&self.cuda)?;
+        let worker = workspace.on(&self.network.cuda)?;
         worker.settle();
         let largest = bucket_of(max_batch).min(self.largest);
-        worker.reserve(&self.program, largest)?;
+        worker.reserve(&self.network.program, largest)?;
         // Frames whose entries another worker is making need some of their own, whatever the cache holds.
-        let _ = worker.spare_entries(self.program.entry_bytes, largest)?;
+        let _ = worker.spare_entries(self.network.program.entry_bytes, largest)?;
         worker.capture_again()?;
-        worker.reserve_staging(&self.program, largest)?;
+        worker.reserve_staging(&self.network.program, largest)?;
         for bucket in BUCKETS.into_iter().filter(|&bucket| bucket <= largest) {
             for phase in [Phase::Visual, Phase::Frame] {
-                worker.capture(self.loaded(), (phase, bucket))?;
+                worker.capture(&self.network, (phase, bucket))?;
             }
         }
         Ok(())
@@ -256,7 +226,7 @@ impl Generator for CudaGenerator {
         frames: &[FaceInput<'_>],
     ) -> Result<Option<Ticket>, EngineError> {
         self.check(frames)?;
-        let worker = workspace.on(&self.cuda)?;
+        let worker = workspace.on(&self.network.cuda)?;
         if frames.is_empty() || frames.len() > self.largest || !worker.has_room() {
             return Ok(None);
         }
@@ -269,7 +239,7 @@ impl Generator for CudaGenerator {
         ticket: Ticket,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, EngineError> {
-        workspace.on(&self.cuda)?.wait(ticket, stop)
+        workspace.on(&self.network.cuda)?.wait(ticket, stop)
     }
 
     fn finish(
@@ -280,7 +250,7 @@ impl Generator for CudaGenerator {
     ) -> Result<(), EngineError> {
         faces.clear();
         let mut memory = workspace.take_faces();
-        let worker = workspace.on(&self.cuda)?;
+        let worker = workspace.on(&self.network.cuda)?;
         let done = self.finish_on(worker, ticket, (faces, &mut memory));
         workspace.give_faces(memory);
         done
@@ -300,7 +270,7 @@ impl Generator for CudaGenerator {
             return Ok(());
         };
         let Some(crop) = crop() else { return Ok(()) };
-        check_length("crop", self.program.crop_bytes, crop.len())?;
+        check_length("crop", self.network.program.crop_bytes, crop.len())?;
         if stop() {
             return Ok(());
         }
@@ -312,9 +282,9 @@ impl Generator for CudaGenerator {
             crop: Some(&crop),
             audio: &[],
         };
-        let worker = workspace.on(&self.cuda)?;
+        let worker = workspace.on(&self.network.cuda)?;
         worker.settle();
-        worker.prepare(self.loaded(), work)?;
+        worker.prepare(&self.network, work)?;
         shelf.count_prepared();
         claim.fill(Arc::new(entry));
         Ok(())

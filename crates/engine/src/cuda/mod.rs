@@ -24,6 +24,7 @@ mod footprint;
 mod generator;
 mod half;
 mod launch;
+mod network;
 mod pack;
 mod profile;
 mod program;

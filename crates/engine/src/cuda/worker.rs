@@ -11,6 +11,7 @@ use super::{
     bucket::{BUCKETS, bucket_of},
     driver::{Allocation, Captured, Set, Stream, captured_bytes, held_bytes},
     flight::Flight,
+    network::Network,
     program::{Bases, Phase, Program},
 };
 use crate::EngineError;
@@ -39,23 +40,9 @@ pub(crate) struct Worker {
 /// A network's captured launches, for as long as it lives.
 #[derive(Debug)]
 struct CapturedPhases {
-    network: Weak<()>,
-    program: Arc<Program>,
-    /// Where its weights are.
-    weights: u64,
+    network: Weak<Network>,
     /// None: they hold addresses of memory that is gone, and are captured again.
     by_bucket: HashMap<(Phase, usize), Option<Captured>>,
-}
-
-/// A network, as a worker needs to know it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Loaded<'a> {
-    pub id: u64,
-    /// Dead when the network is.
-    pub token: &'a Arc<()>,
-    pub program: &'a Arc<Program>,
-    /// Where its weights are.
-    pub weights: u64,
 }
 
 /// Bytes of each part of a worker's memory.
@@ -167,24 +154,18 @@ impl Worker {
         let is_lost = |phases: &&CapturedPhases| phases.by_bucket.values().any(Option::is_none);
         let lost: Vec<_> = self
             .captured
-            .iter()
-            .filter(|(_, phases)| is_lost(phases))
-            .filter_map(|(&id, phases)| {
-                let token = phases.network.upgrade()?;
+            .values()
+            .filter(is_lost)
+            .filter_map(|phases| {
+                let network = phases.network.upgrade()?;
                 let keys = phases.by_bucket.iter().filter(|(_, c)| c.is_none());
                 let keys: Vec<_> = keys.map(|(&key, _)| key).collect();
-                Some((id, token, Arc::clone(&phases.program), phases.weights, keys))
+                Some((network, keys))
             })
             .collect();
-        for (id, token, program, weights, keys) in lost {
-            let loaded = Loaded {
-                id,
-                token: &token,
-                program: &program,
-                weights,
-            };
+        for (network, keys) in lost {
             keys.into_iter()
-                .try_for_each(|key| self.capture(loaded, key))?;
+                .try_for_each(|key| self.capture(&network, key))?;
         }
         Ok(())
     }
@@ -236,24 +217,22 @@ impl Worker {
     /// Captures the launches of a phase for a bucket, unless that is done.
     pub fn capture(
         &mut self,
-        loaded: Loaded<'_>,
+        network: &Arc<Network>,
         (phase, bucket): (Phase, usize),
     ) -> Result<(), EngineError> {
         self.captured
             .retain(|_, phases| phases.network.strong_count() > 0);
-        let bases = self.bases(loaded);
+        let bases = self.bases(network);
         let phases = self
             .captured
-            .entry(loaded.id)
+            .entry(network.id)
             .or_insert_with(|| CapturedPhases {
-                network: Arc::downgrade(loaded.token),
-                program: Arc::clone(loaded.program),
-                weights: loaded.weights,
+                network: Arc::downgrade(network),
                 by_bucket: HashMap::new(),
             });
         let known = phases.by_bucket.get(&(phase, bucket));
-        if loaded.program.has(phase) && known.is_none_or(Option::is_none) {
-            let launches = loaded.program.launches(phase, &bases, bucket);
+        if network.program.has(phase) && known.is_none_or(Option::is_none) {
+            let launches = network.program.launches(phase, &bases, bucket);
             let captured = self.stream.capture(&launches)?;
             self.stream.prepare(&captured)?;
             phases.by_bucket.insert((phase, bucket), Some(captured));
@@ -261,12 +240,12 @@ impl Worker {
         Ok(())
     }
 
-    fn bases(&self, loaded: Loaded<'_>) -> Bases {
+    fn bases(&self, network: &Network) -> Bases {
         let table = self.memory.as_ref().map_or(0, |memory| memory.address);
         let audio = table + TABLE_BYTES as u64;
         let results = audio + self.sizes.audio as u64;
         Bases {
-            weights: loaded.weights,
+            weights: network.weights(),
             arena: results + self.sizes.results as u64,
             table,
             audio,
@@ -275,10 +254,10 @@ impl Worker {
     }
 
     /// Makes an entry and waits. No batch may be under way.
-    pub fn prepare(&mut self, loaded: Loaded<'_>, work: Work<'_>) -> Result<(), EngineError> {
+    pub fn prepare(&mut self, network: &Arc<Network>, work: Work<'_>) -> Result<(), EngineError> {
         let batch = [work];
-        let layout = Layout::new(loaded.program, &batch, false);
-        let started = self.start(loaded, &batch, (&layout, Set::First));
+        let layout = Layout::new(&network.program, &batch, false);
+        let started = self.start(network, &batch, (&layout, Set::First));
         // What was started before a failure must not outlive what it reads and writes.
         let waited = self.stream.synchronize();
         started.and(waited)
@@ -287,44 +266,44 @@ impl Worker {
     /// Starts everything that a batch needs.
     pub(super) fn start(
         &mut self,
-        loaded: Loaded<'_>,
+        network: &Arc<Network>,
         batch: &[Work<'_>],
         (layout, set): (&Layout, Set),
     ) -> Result<(), EngineError> {
         let n_missing = layout.crops.len();
         let buckets = [n_missing, batch.len()].map(bucket_of);
-        self.reserve(loaded.program, buckets[0].max(buckets[1]))?;
+        self.reserve(&network.program, buckets[0].max(buckets[1]))?;
         if n_missing > 0 {
-            self.capture(loaded, (Phase::Visual, buckets[0]))?;
+            self.capture(network, (Phase::Visual, buckets[0]))?;
         }
         if layout.wants_results() {
-            self.capture(loaded, (Phase::Frame, buckets[1]))?;
+            self.capture(network, (Phase::Frame, buckets[1]))?;
         }
         layout.fill(batch, self.stream.staging(set, layout.end)?);
-        let bases = self.bases(loaded);
+        let bases = self.bases(network);
         let missing = batch.iter().filter(|work| work.crop.is_some());
         for (crop, work) in layout.crops.iter().zip(missing) {
             self.stream.upload((set, crop.clone()), work.entry)?;
         }
-        if n_missing > 0 && loaded.program.has(Phase::Visual) {
+        if n_missing > 0 && network.program.has(Phase::Visual) {
             let table = (set, layout.missing.clone());
             self.stream.upload(table, bases.table)?;
-            self.replay(loaded, (Phase::Visual, buckets[0]))?;
+            self.replay(network, (Phase::Visual, buckets[0]))?;
         }
         if layout.wants_results() {
             let table = (set, layout.entries.clone());
             self.stream.upload(table, bases.table)?;
             let audio = (set, layout.audio.clone());
             self.stream.upload(audio, bases.audio)?;
-            self.replay(loaded, (Phase::Frame, buckets[1]))?;
+            self.replay(network, (Phase::Frame, buckets[1]))?;
             let results = (set, layout.results.clone());
             self.stream.download(bases.results, results)?;
         }
         Ok(())
     }
 
-    fn replay(&mut self, loaded: Loaded<'_>, key: (Phase, usize)) -> Result<(), EngineError> {
-        let phases = self.captured.get(&loaded.id);
+    fn replay(&mut self, network: &Network, key: (Phase, usize)) -> Result<(), EngineError> {
+        let phases = self.captured.get(&network.id);
         match phases.and_then(|phases| phases.by_bucket.get(&key)) {
             Some(Some(captured)) => self.stream.replay(captured),
             _ => Ok(()),
