@@ -14,6 +14,7 @@ use super::{
     driver::{Allocation, Set, Stream},
     program::{Blocks, Phase},
     stage::Stage,
+    windows::Windows,
 };
 use crate::EngineError;
 
@@ -66,12 +67,10 @@ pub fn take_apart(
     let stage = Stage::new(cuda, onnx, blocks, effort.bucket)?;
     let launches = stage.launches(Phase::Frame);
     let mut stream = Arc::clone(cuda.driver()).stream()?;
-    let copied = [
-        stage.table.n_bytes,
-        stage.audio.n_bytes,
-        stage.faces.n_bytes,
-    ];
-    stream.staging(Set::First, copied.iter().sum())?;
+    // The windows of frames in a row. Zeros, which are what the table begins and ends with.
+    let audio = Windows::in_a_row(&stage.program, stage.bucket).n_bytes();
+    let copied = [stage.table.n_bytes, audio, stage.faces.n_bytes];
+    stream.staging(Set::First, copied.iter().sum())?.fill(0);
     let captured = stream.capture(&launches)?;
     stream.prepare(&captured)?;
     let copy = |stream: &mut dyn Stream, is_up: bool| -> Result<(), EngineError> {

@@ -246,7 +246,9 @@ kernel_args! {
     }
     /// Floats in NCHW to pixels.
     PackFloatsArgs {
-        /// f32 `[frames][channels][plane]`.
+        /// u32 `[frames]`: where each frame begins, in floats from `input` on. Frames may share floats.
+        table: u64,
+        /// f32, of each frame `[channels][plane]`.
         input: u64,
         /// fp16 `[frames x plane][out_stride]`.
         out: u64,;

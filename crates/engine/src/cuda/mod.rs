@@ -31,6 +31,7 @@ mod program;
 mod stage;
 mod traffic;
 mod twin;
+mod windows;
 mod worker;
 
 /// Launches of every kernel over random shapes, as the emulator of `tools/cuda-kernels` reads them.

@@ -7,6 +7,7 @@ use super::{
     driver::Allocation,
     launch::Launch,
     program::{Bases, Blocks, Phase, Program},
+    windows::{AUDIO_TABLE_BYTES, audio_bytes},
     worker::TABLE_BYTES,
 };
 use crate::{EngineError, contract::GeneratorGraph};
@@ -42,9 +43,13 @@ impl Stage {
         let addresses = (0..bucket).map(|i| entries.address + (i * program.entry_bytes) as u64);
         let addresses: Vec<u8> = addresses.flat_map(u64::to_ne_bytes).collect();
         cuda.driver().write(&addresses, table.address)?;
+        let audio = allocate(audio_bytes(program.audio, bucket))?;
+        // All frames hear the first window.
+        let starts = [0; AUDIO_TABLE_BYTES];
+        cuda.driver().write(&starts, audio.address)?;
         Ok(Self {
             arena: allocate(program.arena_bytes(bucket))?,
-            audio: allocate(program.audio.len() * size_of::<f32>() * bucket)?,
+            audio,
             faces: allocate(program.result_bytes * bucket)?,
             program,
             bucket,

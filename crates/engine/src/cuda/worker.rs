@@ -13,6 +13,7 @@ use super::{
     flight::Flight,
     network::Network,
     program::{Bases, Phase, Program},
+    windows::{Windows, audio_bytes},
 };
 use crate::EngineError;
 
@@ -66,7 +67,7 @@ impl Sizes {
     fn of(program: &Program, bucket: usize) -> Self {
         let aligned = |n_bytes: usize| n_bytes.next_multiple_of(ALIGNMENT);
         Self {
-            audio: aligned(program.audio.len() * size_of::<f32>() * bucket),
+            audio: aligned(audio_bytes(program.audio, bucket)),
             results: aligned(program.result_bytes * bucket),
             arena: aligned(program.arena_bytes(bucket)),
         }
@@ -173,12 +174,7 @@ impl Worker {
     /// Pins the host memory that a batch of so many frames goes through, crops included, and as much for the one behind
     /// it, so that the first large batches need not.
     pub fn reserve_staging(&mut self, program: &Program, bucket: usize) -> Result<(), EngineError> {
-        let work = Work {
-            entry: 0,
-            crop: Some(&[]),
-            audio: &[],
-        };
-        let layout = Layout::new(program, &vec![work; bucket], true);
+        let layout = Layout::of(program, bucket, bucket, audio_bytes(program.audio, bucket));
         for set in [Set::First, Set::Second] {
             self.stream.staging(set, layout.end)?;
         }
@@ -326,6 +322,7 @@ pub(super) struct Layout {
     /// Table of all entries.
     entries: Range<usize>,
     audio: Range<usize>,
+    windows: Windows,
     crops: Vec<Range<usize>>,
     pub(super) results: Range<usize>,
     end: usize,
@@ -333,19 +330,28 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(program: &Program, batch: &[Work<'_>], wants_results: bool) -> Self {
+        let n_missing = batch.iter().filter(|work| work.crop.is_some()).count();
+        if !wants_results {
+            return Self::of(program, n_missing, 0, 0);
+        }
+        let windows = Windows::of(program.step_floats, windows_of(batch));
+        let layout = Self::of(program, n_missing, batch.len(), windows.n_bytes());
+        Self { windows, ..layout }
+    }
+
+    /// For so many entries, results, and bytes of audio.
+    fn of(program: &Program, n_missing: usize, n_results: usize, audio_bytes: usize) -> Self {
         let mut end = 0;
         let mut add = |n_bytes: usize| {
             let start = end;
             end = (start + n_bytes).next_multiple_of(ALIGNMENT);
             start..start + n_bytes
         };
-        let n_results = if wants_results { batch.len() } else { 0 };
-        let n_missing = batch.iter().filter(|work| work.crop.is_some()).count();
-        let audio_bytes = program.audio.len() * size_of::<f32>();
         Self {
             missing: add(TABLE_BYTES),
             entries: add(TABLE_BYTES),
-            audio: add(audio_bytes * n_results),
+            audio: add(audio_bytes),
+            windows: Windows::default(),
             crops: (0..n_missing).map(|_| add(program.crop_bytes)).collect(),
             results: add(program.result_bytes * n_results),
             end,
@@ -365,17 +371,14 @@ impl Layout {
             staging[place.clone()].copy_from_slice(crop);
         }
         if self.wants_results() {
-            // By frame: a loop over one slice is a copy, a loop over all frames' floats is not.
-            let mut audio = &mut staging[self.audio.clone()];
-            for work in batch {
-                let (place, rest) = audio.split_at_mut(size_of_val(work.audio));
-                for (to, x) in place.chunks_exact_mut(size_of::<f32>()).zip(work.audio) {
-                    to.copy_from_slice(&x.to_ne_bytes());
-                }
-                audio = rest;
-            }
+            let audio = &mut staging[self.audio.clone()];
+            self.windows.fill(windows_of(batch), audio);
         }
     }
+}
+
+fn windows_of<'a>(batch: &'a [Work<'_>]) -> impl Iterator<Item = &'a [f32]> {
+    batch.iter().map(|work| work.audio)
 }
 
 fn fill_table<'a>(table: &mut [u8], batch: impl Iterator<Item = &'a Work<'a>>) {

@@ -194,8 +194,14 @@ impl<'a> Draft<'a> {
     fn pack_floats(mut self) -> Case {
         let (frames, channels, plane) = (self.pick(1, 3), self.pick(1, 40), self.pick(1, 300));
         let out_stride = channels.next_multiple_of(8);
+        // Some frames share floats, as windows share steps.
+        let n_most = frames * channels * plane;
+        let starts: Vec<u8> = (0..frames)
+            .flat_map(|_| self.pick(0, n_most - channels * plane).to_ne_bytes())
+            .collect();
         let args = PackFloatsArgs {
-            input: self.floats(frames * channels * plane),
+            table: self.bytes(&starts, Content::Exact),
+            input: self.floats(n_most),
             out: self.halves(frames * plane * out_stride, Content::Halves),
             frames,
             channels,
@@ -276,7 +282,9 @@ impl<'a> Draft<'a> {
 
     fn elementwise(mut self, activation: u32) -> Case {
         let (pixels, channels) = (self.pick(1, 300), self.pick(1, 40));
-        let [in_stride, other_stride, out_stride] = [0; 3].map(|_| self.stride(channels));
+        let [in_stride, other_stride, wide] = [0; 3].map(|_| self.stride(channels));
+        // An audio encoder's steps are handed out densely.
+        let out_stride = if self.chance() { channels } else { wide };
         let (has_scale, has_other) = (self.chance(), self.chance());
         let [scale, shift] = [0; 2].map(|_| if has_scale { self.floats(channels) } else { 0 });
         let args = ElementwiseArgs {

@@ -62,6 +62,7 @@ pub struct FakeDevice {
 struct State {
     memory: Memory,
     used_bytes: u64,
+    uploaded_bytes: u64,
     n_calls: [u64; 5],
     /// Call, its number, what happens.
     planned: Vec<(Call, u64, Fault)>,
@@ -108,6 +109,12 @@ impl FakeDevice {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.lock().used_bytes
+    }
+
+    /// Bytes that streams were told to copy to the device, since it was made.
+    #[must_use]
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.lock().uploaded_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -328,7 +335,7 @@ impl Stream for FakeStream {
     }
 
     fn upload(&mut self, (set, from): (Set, Range<usize>), to: u64) -> Result<(), EngineError> {
-        drop(self.device.begin(Call::Copy, 0)?);
+        self.device.begin(Call::Copy, 0)?.uploaded_bytes += from.len() as u64;
         self.marks[set as usize] = None;
         self.started.push(Work::Upload(set, from, to));
         Ok(())

@@ -95,6 +95,7 @@ struct PackFaceArgs {
 };
 
 struct PackFloatsArgs {
+    u64 table;
     u64 input;
     u64 out;
     u32 frames;

@@ -23,10 +23,8 @@ KERNEL(pack_floats, PackFloatsArgs, 256) {
     u32 channel = index % a.out_stride, pixel = index / a.out_stride;
     u32 frame = pixel / a.plane;
     if (frame >= a.frames) return;
-    const f32* input = (const f32*)a.input;
-    f32 value = channel < a.channels
-        ? input[((u64)frame * a.channels + channel) * a.plane + pixel % a.plane]
-        : 0.0f;
+    const f32* input = (const f32*)a.input + ((const u32*)a.table)[frame];
+    f32 value = channel < a.channels ? input[channel * a.plane + pixel % a.plane] : 0.0f;
     ((u16*)a.out)[index] = to_half(value);
 }
 

@@ -21,6 +21,7 @@ use crate::{
         },
         bucket::BUCKETS,
         pack::{K_MULTIPLE, Weights},
+        windows::step_floats,
     },
     graph::{Activation, Conv, Graph, Op, Shape, ValueId},
     schedule::{
@@ -85,6 +86,7 @@ pub(super) fn lower(generator: GeneratorGraph, blocks: Blocks) -> Result<Program
     Ok(Program {
         weights,
         audio: graph.shapes[audio],
+        step_floats: step_floats(graph.shapes[audio]),
         crop_bytes: geometry.crop_bytes(),
         result_bytes: geometry.region_bytes(),
         entry_bytes,

@@ -23,6 +23,7 @@ use super::{
     args::{Args, EntryArgs},
     launch::Launch,
     pack::Weights,
+    windows::AUDIO_TABLE_BYTES,
 };
 use crate::{
     EngineError,
@@ -36,6 +37,8 @@ pub(crate) struct Program {
     weights: Weights,
     /// Of an audio window, or of a patch of spectrogram.
     pub audio: Shape,
+    /// Floats of the steps that windows are made of, if they are.
+    pub step_floats: Option<usize>,
     /// Bytes of a face crop.
     pub crop_bytes: usize,
     /// Bytes of a frame's result: a face, or a step.
@@ -98,7 +101,7 @@ enum Spot {
     Arena { start: usize, channel: usize },
     /// Entries, through the table.
     Entries,
-    /// The audio windows.
+    /// The audio windows, behind the table of where they begin.
     Audio,
     /// The results that are handed out.
     Results,
@@ -111,6 +114,7 @@ pub(crate) struct Bases {
     pub arena: u64,
     /// Addresses of entries, one a frame.
     pub table: u64,
+    /// A table of where windows begin, and the windows: see [`windows`](super::windows).
     pub audio: u64,
     pub results: u64,
 }
@@ -216,7 +220,8 @@ impl Step {
                 Launch::of(Args::PackFaceArgs(a))
             }
             Args::PackFloatsArgs(mut a) => {
-                (a.input, a.out, a.frames) = (input, output, frames);
+                (a.table, a.input) = (input, input + AUDIO_TABLE_BYTES as u64);
+                (a.out, a.frames) = (output, frames);
                 Launch::of(Args::PackFloatsArgs(a))
             }
             Args::HeadArgs(mut a) => {

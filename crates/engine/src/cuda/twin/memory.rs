@@ -108,6 +108,14 @@ impl Memory {
         Ok(bytes.map(word).collect())
     }
 
+    /// 32-bit numbers from an address on.
+    pub fn words(&self, address: u64, n: usize) -> Result<Vec<u32>, BadAddress> {
+        let bytes = self.bytes(address, n * 4)?.chunks_exact(4);
+        Ok(bytes
+            .map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    }
+
     /// fp16 numbers from an address on.
     pub fn halves(&self, address: u64, n: usize) -> Result<Vec<f32>, BadAddress> {
         let bytes = self.bytes(address, n * 2)?.chunks_exact(2);

@@ -31,10 +31,9 @@ pub(super) fn pack_face(a: &PackFaceArgs, memory: &mut Memory) -> Result<(), Bad
 /// Floats in NCHW to pixels, channels rounded up with zeros.
 pub(super) fn pack_floats(a: &PackFloatsArgs, memory: &mut Memory) -> Result<(), BadAddress> {
     let (channels, plane) = (a.channels as usize, a.plane as usize);
-    let n = a.frames as usize * channels * plane;
-    let input = memory.floats(a.input, n)?;
-    let mut out = Vec::with_capacity(n);
-    for frame in input.chunks_exact(channels * plane) {
+    let mut out = vec![];
+    for start in memory.words(a.table, a.frames as usize)? {
+        let frame = memory.floats(a.input + u64::from(start) * 4, channels * plane)?;
         for p in 0..plane {
             let value = |c: usize| {
                 if c < channels {

@@ -34,7 +34,8 @@ impl Draft<'_> {
             let [kernel_h, kernel_w] = [self.pick(1, 3), self.pick(1, 3)].map(|k| k as usize);
             Window {
                 kernel: [kernel_h, kernel_w],
-                stride: [self.pick(1, 2), self.pick(1, 3)].map(|s| s as usize),
+                // Audio encoders have rows three apart.
+                stride: [self.pick(1, 3), self.pick(1, 3)].map(|s| s as usize),
                 pads: [self.pick(0, 2), self.pick(0, 2), 1, 1].map(|p| p as usize),
             }
         } else {

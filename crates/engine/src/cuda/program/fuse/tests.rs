@@ -11,6 +11,7 @@ use crate::{
         half,
         launch::{Kernel, Launch},
         twin::{self, Memory},
+        windows::Windows,
     },
     graph::{Conv, Graph, Node, Op, Shape, ValueId, op::Window},
 };
@@ -157,12 +158,12 @@ fn run_network(network: GeneratorGraph, blocks: Blocks, n_frames: usize) -> (Vec
         address
     };
     let mut random = SplitMix64::new(1);
-    let n_floats = program.audio.len() * n_frames;
-    let audio: Vec<u8> = random
-        .floats(n_floats, -1.0, 1.0)
-        .into_iter()
-        .flat_map(f32::to_ne_bytes)
+    let heard: Vec<Vec<f32>> = (0..n_frames)
+        .map(|_| random.floats(program.audio.len(), -1.0, 1.0))
         .collect();
+    let windows = Windows::of(None, heard.iter().map(Vec::as_slice));
+    let mut audio = vec![0; windows.n_bytes()];
+    windows.fill(heard.iter().map(Vec::as_slice), &mut audio);
     let n_crop = program.crop_bytes;
     let entries: Vec<u64> = (0..n_frames)
         .map(|_| {

@@ -37,6 +37,7 @@ pub(in crate::cuda::program) fn lower_encoder(
     Ok(Program {
         weights: lowering.weights,
         audio: graph.shapes[patch],
+        step_floats: None,
         crop_bytes: 0,
         result_bytes: encoder.step_floats * size_of::<u16>(),
         entry_bytes: 0,
