@@ -38,7 +38,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Finds what windows share with the one before. The last float that goes up is always the last one's of a window.
+    /// Finds what windows share with the one before. What goes up always ends where the last window so far ends.
     pub fn of<'a>(step: Option<usize>, windows: impl Iterator<Item = &'a [f32]>) -> Self {
         let mut found = Self::default();
         let mut last: Option<&[f32]> = None;
@@ -185,7 +185,7 @@ mod tests {
     fn the_steps_of_a_window_are_known_by_its_shape() {
         let shape = |[c, h, w]: [usize; 3]| step_floats(Shape { c, h, w });
         assert_eq!(shape([32, 16, 16]), Some(512));
-        assert_eq!(shape([32, 32, 32]), Some(1024));
+        assert_eq!(shape([32, 32, 32]), Some(2048));
         // A patch of an audio encoder, and windows of mel rows.
         assert_eq!(shape([1, 80, 16]), None);
     }

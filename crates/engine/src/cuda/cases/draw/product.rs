@@ -110,7 +110,9 @@ impl Draft<'_> {
             self.pick(1, 100),
             self.pick(tile.results() - 31, tile.results()),
         );
-        let [in_h, in_w] = [self.pick(1, 21), self.pick(1, 35)];
+        // Half of them have blocks that end below the picture and neither on the left nor on the right of it.
+        let widths = if self.chance() { (33, 50) } else { (1, 35) };
+        let [in_h, in_w] = [self.pick(1, 21), self.pick(widths.0, widths.1)];
         let [out_h, out_w] = [in_h, in_w].map(|n| n.div_ceil(stride));
         let [expand, project] =
             [[channels, expanded], [expanded, n]].map(|[from, to]| self.pointwise(from, to));
