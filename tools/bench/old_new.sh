@@ -28,6 +28,10 @@ build() { # FOLDER, NAME, COMMIT
   git clone -q --no-checkout "$root" "$tree"
   git -C "$tree" checkout -q --detach "$(git -C "$root" rev-parse "$3^{commit}")"
   enlarge "$tree/assets/avatars/mira/crop_rectangles.json"
+  # The made-up device's kernels run in the same process, and allocate 163 MB a frame: here they compute nothing.
+  sed -i 's/Work::Launch(launch) => twin::run(launch, memory)?,/Work::Launch(_) => {}/' \
+    "$tree/crates/engine/src/cuda/driver/fake.rs"
+  grep -q 'Work::Launch(_) => {}' "$tree/crates/engine/src/cuda/driver/fake.rs"
   # The program that counts is this tree's.
   cp "$root/benches/made_up_device.rs" "$tree/benches/"
   grep -q made_up_device "$tree/Cargo.toml" ||
@@ -37,7 +41,7 @@ build() { # FOLDER, NAME, COMMIT
     (cd "$tree" && CARGO_TARGET_DIR=$1/target cargo bench --no-run -p lipsync --bench "$bench" --message-format json) |
       python3 -c 'import json, sys
 found = [json.loads(line) for line in sys.stdin]
-print([each["executable"] for each in found if each.get("executable")][-1])' >"$1/$2.$bench.path"
+print(*[each["executable"] for each in found if each.get("executable")][-1:])' >"$1/$2.$bench.path"
     cp "$(cat "$1/$2.$bench.path")" "$1/$2.$bench"
   done
 }
