@@ -6,10 +6,11 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use lipsync::{client::Client, v1};
+use lipsync_core::AudioKind;
 use lipsync_engine::{
     Device,
     cuda::{Call, FakeDevice, Fault, Footprint},
-    network_writer::{variants::write_variant, write_audio_encoder},
+    network_writer::{Unet, variants::write_variant, write_audio_encoder},
 };
 use lipsync_server::{
     Config, EngineLoader,
@@ -96,6 +97,29 @@ async fn one_by_one(client: &Client, windows: &[f32]) -> Result<Vec<Bytes>> {
         alone.extend(pictures(&frames(client, "a", index, &[*window]).await?));
     }
     Ok(alone)
+}
+
+/// The others are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_values_fp16_does_not_hold_is_refused_with_that_reason() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = write_models(folder.path())? + NOTHING_KEPT;
+    let generator = Unet {
+        channels: [4, 6, 8, 12, 20],
+        wide_gain: 1e6,
+        ..Unet::new(160, AudioKind::Ave)
+    };
+    fs::write(folder.path().join("b/generator.onnx"), generator.write())?;
+    let device = FakeDevice::new(0, MEMORY);
+    let config = Config::parse(&yaml, &folder.path().join("config.yaml"), [])?;
+    let loader = EngineLoader::choose(&config, vec![device.open()])?;
+    let server = TestServer::start(&yaml, folder.path(), loader).await?;
+    let client = server.client().await?;
+    assert_eq!(frames(&client, "a", 0, &[0.5]).await?.frames.len(), 1);
+    let status = frames(&client, "b", 0, &[0.5]).await.expect_err("refused");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("fp16"), "{status}");
+    Ok(())
 }
 
 /// The windows of the `n`th of several clients.

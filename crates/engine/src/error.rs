@@ -45,6 +45,15 @@ pub enum EngineError {
         /// What the file has.
         found: String,
     },
+    /// The network's values are too large for the numbers of a GPU.
+    #[error(
+        "its values do not fit the fp16 numbers of a GPU: {n_values} of them, for frames of its own, are at the limit of \
+         65504. It can run on the CPU (engine.device: cpu)"
+    )]
+    Saturates {
+        /// Values at the limit, of all frames that were tried.
+        n_values: u64,
+    },
     /// A run was given buffers that do not fit.
     #[error("{what}: expected {expected} values, got {actual}")]
     Input {

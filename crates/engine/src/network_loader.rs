@@ -80,6 +80,22 @@ pub trait NetworkLoader: Send + Sync {
         device: Device,
     ) -> Result<Arc<dyn AudioEncoder>, EngineError>;
 
+    /// Tries on some frames whether `device`, which is not the host, computes in numbers that hold the values of the
+    /// generator of this file. The default tries nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Saturates`] where it does not; what the device reports. [`EngineError::OutOfMemory`] says nothing of
+    /// the network.
+    fn try_values(
+        &self,
+        onnx: &[u8],
+        device: Device,
+        frames: &[FaceInput<'_>],
+    ) -> Result<(), EngineError> {
+        let _ = (onnx, device, frames);
+        Ok(())
+    }
+
     /// Where the networks run, in words, for example `cpu (avx512)`.
     fn device(&self) -> String;
 

@@ -67,6 +67,7 @@ mod room;
 mod shelf;
 mod status;
 mod system_words;
+mod trial;
 mod usage;
 mod verdict;
 

@@ -6,9 +6,7 @@ use lipsync_core::{
     Family,
     family::{AudioForm, StepForm, WindowSource},
 };
-use lipsync_engine::{
-    AudioEncoder, Device, EngineError, Generator, MakeRoom, OutputRange, Workspace, with_room,
-};
+use lipsync_engine::{AudioEncoder, Device, EngineError, Generator, MakeRoom, with_room};
 
 use crate::{
     Model, ModelConfig, NetworkLoader, PrecisionInUse, PrecisionReason, RegistryConfig,
@@ -22,10 +20,11 @@ use crate::{
     layout::Avatar,
     network_file,
     read_ahead::ReadAhead,
+    trial,
     usage::Usage,
 };
 
-const GENERATOR: &str = "generator";
+pub(crate) const GENERATOR: &str = "generator";
 const AUDIO_ENCODER: &str = "audio encoder";
 
 /// Gets room for a model.
@@ -88,7 +87,8 @@ impl Loading<'_> {
                 .saturating_mul(generator.workspace_bytes()),
             Device::Cuda(_) => self.loader.arena_bytes(&onnx, device),
         };
-        drop(onnx);
+        // It is needed once more where the generator is to be tried.
+        let onnx = (device != Device::Cpu).then_some(onnx);
         let encoder_path = avatar.audio_encoder.as_deref();
         let audio_encoder = encoder_path
             .map(|path| self.audio_encoder((&fence, path), avatar.audio, (device, room)))
@@ -115,7 +115,8 @@ impl Loading<'_> {
             usage: Arc::clone(usage),
             charge,
         };
-        self.make_ready(model, (arena_bytes, avatar.cuts_output), room)
+        let onnx = onnx.as_deref();
+        self.make_ready(model, (arena_bytes, avatar.cuts_output), onnx, room)
     }
 
     /// The frames of a model, which need its generator only to know the size of the face crops.
@@ -144,6 +145,7 @@ impl Loading<'_> {
         &self,
         mut model: Model,
         (arena_bytes, cuts_output): (u64, bool),
+        onnx: Option<&[u8]>,
         room: &dyn Room,
     ) -> Result<Model, RegistryError> {
         let wanted = Wanted {
@@ -160,7 +162,10 @@ impl Loading<'_> {
         // Without a good one, frames are made from their files.
         let _ = model.frames.open_pack();
         if !cuts_output {
-            check_range(&model)?;
+            trial::check_range(&model)?;
+        }
+        if let Some(onnx) = onnx {
+            trial::check_values(self.loader, &model, onnx)?;
         }
         model.preload(self.registry.preload_frames)?;
         Ok(model)
@@ -250,27 +255,6 @@ impl Loading<'_> {
             encoders::report_speed(&self.config.id, &*encoder, step);
         }
         Ok(encoder)
-    }
-}
-
-/// The part of a generator's numbers that may be outside 0..1.
-const MAX_OUTSIDE: f32 = 0.05;
-
-/// Refuses a generator whose numbers are no picture on the first background frame: such a face would be white, or
-/// black in half of its pixels, and nothing would say why.
-fn check_range(model: &Model) -> Result<(), RegistryError> {
-    let crop = || {
-        model
-            .face_crop(0)
-            .ok()
-            .map(|crop| Arc::clone(crop.pixels()))
-    };
-    let range = model.generator.output_range(&mut Workspace::new(), &crop);
-    match range.map_err(|error| network(GENERATOR, error))? {
-        Some(OutputRange { min, max, outside }) if outside > MAX_OUTSIDE => {
-            Err(RegistryError::OutputRange { min, max, outside })
-        }
-        _ => Ok(()),
     }
 }
 

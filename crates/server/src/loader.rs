@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lipsync_engine::{
-    AudioEncoder, CpuIsa, Device, EngineError, Generator, LoadOptions, NetworkLimits, Precision,
-    VisualCache, VisualCacheStats,
+    AudioEncoder, CpuIsa, Device, EngineError, FaceInput, Generator, LoadOptions, NetworkLimits,
+    Precision, VisualCache, VisualCacheStats,
     cuda::{Cuda, Footprint, runs_encoder},
     kernels::Isa,
     load_audio_encoder, load_generator,
@@ -275,6 +275,18 @@ impl NetworkLoader for EngineLoader {
         load_audio_encoder(onnx, options)
     }
 
+    fn try_values(
+        &self,
+        onnx: &[u8],
+        device: Device,
+        frames: &[FaceInput<'_>],
+    ) -> Result<(), EngineError> {
+        match self.gpu(device) {
+            Some(gpu) => gpu.cuda.try_values(onnx, frames),
+            None => Ok(()),
+        }
+    }
+
     fn visual_cache(&self) -> VisualCacheStats {
         let add = |sum: VisualCacheStats, gpu: &Gpu| {
             let stats = gpu.visual_cache.stats();
@@ -312,9 +324,7 @@ mod tests {
     use std::path::Path;
 
     use lipsync_core::ModelId;
-    use lipsync_engine::{
-        FaceInput, Workspace, cuda::FakeDevice, network_writer::variants::write_variant,
-    };
+    use lipsync_engine::{Workspace, cuda::FakeDevice, network_writer::variants::write_variant};
 
     use super::*;
     use crate::capacity_plan::{CapacityPlan, DeviceNeeds, EncoderNeeds, ModelPlan};

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use lipsync_core::{family::StepForm, saturate::u64_of};
 use lipsync_engine::{
-    AudioEncoder, Device, EngineError, Generator, Precision, VisualCacheStats, Workspace,
+    AudioEncoder, Device, EngineError, FaceInput, Generator, Precision, VisualCacheStats, Workspace,
 };
 use lipsync_registry::{DeviceRoom, NetworkLoader};
 use lipsync_worker_pool::{PoolError, WorkerPool};
@@ -134,6 +134,15 @@ impl NetworkLoader for WarmLoader {
                 workers: self.workers.get().cloned(),
             }),
         })
+    }
+
+    fn try_values(
+        &self,
+        onnx: &[u8],
+        device: Device,
+        frames: &[FaceInput<'_>],
+    ) -> Result<(), EngineError> {
+        self.watched(device, self.inner.try_values(onnx, device, frames))
     }
 
     fn device(&self) -> String {

@@ -28,6 +28,7 @@ mod network;
 mod pack;
 mod profile;
 mod program;
+mod saturation;
 mod stage;
 mod traffic;
 mod twin;

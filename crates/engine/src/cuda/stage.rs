@@ -1,16 +1,20 @@
-//! A network on a device with memory for one batch, to time its parts. Inputs and entries are whatever memory holds.
+//! A network on a device with memory for one batch, to time its parts or to look at them. Inputs and entries are whatever
+//! memory holds, until they are written.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use super::{
     Cuda,
     driver::Allocation,
     launch::Launch,
     program::{Bases, Blocks, Phase, Program},
-    windows::{AUDIO_TABLE_BYTES, audio_bytes},
+    windows::{AUDIO_TABLE_BYTES, Windows, audio_bytes},
     worker::TABLE_BYTES,
 };
-use crate::{EngineError, contract::GeneratorGraph};
+use crate::{
+    EngineError, FaceInput,
+    contract::{GeneratorGraph, check_length},
+};
 
 /// A network's weights and the memory of a batch.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub(super) struct Stage {
     weights: Allocation,
     arena: Allocation,
     /// What the table points to.
-    _entries: Allocation,
+    entries: Allocation,
 }
 
 impl Stage {
@@ -55,8 +59,20 @@ impl Stage {
             bucket,
             table,
             weights,
-            _entries: entries,
+            entries,
         })
+    }
+
+    /// Writes the inputs of the first frame.
+    pub fn write(&self, cuda: &Cuda, frame: &FaceInput<'_>) -> Result<(), EngineError> {
+        check_length("crop", self.program.crop_bytes, frame.crop.len())?;
+        check_length("audio", self.program.audio.len(), frame.audio.len())?;
+        cuda.driver().write(frame.crop, self.entries.address)?;
+        let heard = || iter::once(frame.audio);
+        let windows = Windows::of(None, heard());
+        let mut audio = vec![0; windows.n_bytes()];
+        windows.fill(heard(), &mut audio);
+        cuda.driver().write(&audio, self.audio.address)
     }
 
     /// The launches of a phase for the whole batch.

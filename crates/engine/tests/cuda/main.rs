@@ -9,6 +9,7 @@
 mod encoder;
 mod memory;
 mod overlap;
+mod saturation;
 mod windows;
 
 use std::sync::Arc;

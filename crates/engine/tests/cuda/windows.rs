@@ -10,7 +10,7 @@ const STEP: usize = StepForm::AVE.n_floats;
 #[test]
 fn of_frames_in_a_row_each_step_goes_up_once_and_bits_are_those_of_each_frame_alone() {
     let device = FakeDevice::new(0, 4 * GIB);
-    let generator = load("small-opset13", &device.open(), GIB);
+    let generator = load("small-opset12", &device.open(), GIB);
     let scene = Scene::new(&*generator, 1, 1);
     let window = scene.audio[0].len();
     assert_eq!(window, 16 * STEP);

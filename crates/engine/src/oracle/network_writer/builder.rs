@@ -74,6 +74,8 @@ pub struct NetworkBuilder {
     opset: i64,
     batch_norm: bool,
     random: SplitMix64,
+    /// Factor on what the blocks of a network expand, which their projections take back.
+    pub wide_gain: f32,
 }
 
 impl NetworkBuilder {
@@ -90,6 +92,7 @@ impl NetworkBuilder {
             opset,
             batch_norm,
             random: SplitMix64::new(seed),
+            wide_gain: 1.0,
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Unet {
     pub plumbing: bool,
     /// Seed of the weights.
     pub seed: u64,
+    /// Factor on what blocks expand, which their projections take back: 1, or so much that fp16 does not hold it.
+    pub wide_gain: f32,
 }
 
 impl Unet {
@@ -80,6 +82,7 @@ impl Unet {
             batch_norm: false,
             plumbing: false,
             seed: 1,
+            wide_gain: 1.0,
         }
     }
 
@@ -87,6 +90,7 @@ impl Unet {
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
         let mut net = NetworkBuilder::new(self.opset, self.batch_norm, self.seed);
+        net.wide_gain = self.wide_gain;
         let batch = self.fixed_batch.then_some(1);
         let side = Some(self.region_px);
         let [visual, audio, output] = self.names;
@@ -213,7 +217,7 @@ fn inverted_residual(
     let y = net.conv(
         &y,
         ConvSpec {
-            gain,
+            gain: gain / net.wide_gain,
             ..ConvSpec::point(2 * c_in, c_out)
         },
     );
@@ -226,7 +230,9 @@ fn inverted_residual(
 
 /// The wide middle of a block, before its projection: 1x1 to `2 c`, depthwise 3x3.
 fn expanded(net: &mut NetworkBuilder, x: &str, c_in: usize, stride: usize) -> String {
-    let y = net.conv(x, expansion(c_in));
+    let mut spec = expansion(c_in);
+    spec.gain *= net.wide_gain;
+    let y = net.conv(x, spec);
     let y = net.relu(&y);
     let y = net.conv(&y, ConvSpec::depthwise_3x3(2 * c_in, stride));
     net.relu(&y)
@@ -248,7 +254,11 @@ fn double_conv(
 ) -> String {
     // The first of the two has no shortcut even where the shapes would allow one.
     let y = expanded(net, x, c_in, stride);
-    let y = net.conv(&y, ConvSpec::point(2 * c_in, c_out));
+    let spec = ConvSpec {
+        gain: 1.0 / net.wide_gain,
+        ..ConvSpec::point(2 * c_in, c_out)
+    };
+    let y = net.conv(&y, spec);
     inverted_residual(net, &y, [c_out, c_out], 1)
 }
 

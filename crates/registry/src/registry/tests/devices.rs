@@ -195,3 +195,37 @@ fn audio_encoders_that_run_on_a_gpu_are_charged_there_and_shared_there() {
     assert_eq!(registry.n_ready(), 2, "one of the others has gone");
     assert!([a, b].iter().any(|other| Arc::ptr_eq(other, &c)));
 }
+
+#[test]
+fn a_generator_whose_values_a_gpu_does_not_hold_is_refused_there_and_nowhere_else() {
+    let disk = Disk::new();
+    let models = vec![
+        disk.avatar("a", 3, "saturates"),
+        disk.avatar("b", 3, "cramped"),
+    ];
+    let (registry, loader) = with(settings(models.clone()), &[(9, 9)], 0);
+    let error = load(&registry, "a").unwrap_err();
+    assert_eq!(error.class(), ErrorClass::BrokenModel, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("fp16") && text.contains("7 of them"),
+        "{text}"
+    );
+    assert_eq!(loader.on_gpus.lock().unwrap()[&GPUS[0]], 0);
+    // Too little memory for a moment says nothing of the network.
+    assert_eq!(load(&registry, "b").unwrap(), GPUS[0]);
+    // Silence, and something else.
+    let tried = loader.tried.lock().unwrap().clone();
+    assert_eq!(tried.len(), 2);
+    for windows in &tried {
+        let is_silent = |window: &Vec<f32>| window.iter().all(|&x| x == 0.0);
+        assert_eq!(
+            windows.iter().map(is_silent).collect::<Vec<_>>(),
+            [true, false]
+        );
+        assert_eq!(windows[0].len(), windows[1].len());
+    }
+    let (registry, loader) = with(settings(models), &[], 0);
+    assert_eq!(load(&registry, "a").unwrap(), Device::Cpu);
+    assert!(loader.tried.lock().unwrap().is_empty());
+}
