@@ -47,3 +47,25 @@ def fbank_rows(samples):
 def chunk_starts(rows):
     """First row of each step of a clip; chunks that end past the last row see zeros there."""
     return STEP_ROWS * np.arange(1 + max(0, -(-(rows - CHUNK_ROWS) // STEP_ROWS)))
+
+
+_BENDS, _COLOURS = 5, 9  # places, evenly spread over the bands, at which a voice is changed
+_MIDDLES = 700 * np.expm1((np.log1p(20.0 / 700) + np.arange(1, BANDS + 1) * np.log((700 + SAMPLE_RATE / 2) / 720) / (BANDS + 1)))
+
+
+def other_voices(rng, rows):
+    """[N, ..., 80] -> each of the N as another throat may have said it: its formants elsewhere, and louder or softer.
+
+    Formants move by some 8 % together and by 6 % each; their levels change by some 4 dB.
+    """
+    n, bands = len(rows), np.arange(BANDS)
+
+    def curves(places, spread):
+        at = rng.normal(0, spread, (n, places))
+        return np.stack([np.interp(bands, np.linspace(0, BANDS - 1, places), a) for a in at])
+
+    bent = _MIDDLES * np.exp(rng.normal(0, 0.08, (n, 1)) + curves(_BENDS, 0.06))
+    place = np.stack([np.interp(b, _MIDDLES, bands) for b in bent])
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - bands[:, None])).astype(np.float32)  # [n, from, to]
+    moved = rows.reshape(n, -1, BANDS) @ weights + curves(_COLOURS, 0.9)[:, None]
+    return np.maximum(moved, np.log(FLOOR)).astype(np.float32).reshape(rows.shape)

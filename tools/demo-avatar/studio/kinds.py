@@ -31,6 +31,7 @@ class Kind:
     window: tuple  # shape of the generator's audio input
     encoder: Callable  # makes the network of steps
     branch: Callable  # makes the generator's audio branch
+    vary: Callable  # (rng, [N, ..., *patch]) -> each of the N in another voice, for training
 
     @property
     def patch_shape(self):
@@ -71,6 +72,7 @@ KINDS = {
         window=(32, 16, 16),
         encoder=Encoder,
         branch=AudioBranch,
+        vary=lambda _, patches: patches,
     ),
     "wenet": Kind(
         name="wenet",
@@ -84,6 +86,7 @@ KINDS = {
         window=(128, 16, 32),
         encoder=Conformer,
         branch=WenetBranch,
+        vary=fbank.other_voices,
     ),
 }
 

@@ -98,6 +98,7 @@ def main():
         for g in opt.param_groups:
             g["lr"] = g["share"] * args.lr * share_of_rate(it, it / args.steps, 40, 0.02)
         steps, mask, truth = train.batch(rng, args.batch, 8, 2)
+        steps = kind.vary(rng, steps)
         target = torch.from_numpy(truth).reshape(-1, 5, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
             audio = unfold(features(encoder, steps, mask), 8, 2, kind)

@@ -49,9 +49,9 @@ class Chunks:
         self.first, self.place = np.concatenate(self.first), np.concatenate(self.place)
 
     def take(self, k):
-        """-> chunks [N, 1, 67, 80], truth [N, 16, 5]."""
+        """-> chunks [N, 1, 67, 80], a tensor of truth [N, 16, 5]."""
         x = self.rows[self.first[k][:, None] + np.arange(CHUNK_ROWS)]
-        return torch.from_numpy(x[:, None]), torch.from_numpy(self.truths[self.place[k]])
+        return x[:, None], torch.from_numpy(self.truths[self.place[k]])
 
 
 def between(wenet, ave):
@@ -70,7 +70,7 @@ def correlations(encoder, head, chunks):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for k in np.array_split(np.arange(0, len(chunks.first), 3), 16):
             x, y = chunks.take(k)
-            got.append(head(encoder.vectors(x))[:, MIDDLE].float().numpy())
+            got.append(head(encoder.vectors(torch.from_numpy(x)))[:, MIDDLE].float().numpy())
             want.append(y[:, MIDDLE].numpy())
     encoder.train()
     return [float(np.corrcoef(g, w)[0, 1]) for g, w in zip(np.concatenate(got).T, np.concatenate(want).T)]
@@ -108,7 +108,7 @@ def warm_up(encoder, weights, n_steps, resume):
             g["lr"] = LR * share_of_rate(it, it / n_steps, 60, 0.02)
         x, y = train.take(rng.integers(len(train.first), size=BATCH))
         with torch.autocast("cpu", torch.bfloat16):
-            got = head(encoder.vectors(x)).float()
+            got = head(encoder.vectors(torch.from_numpy(KINDS["wenet"].vary(rng, x)))).float()
         closed = 1 + 1.5 * (y[..., :1] < 0.05)
         loss = (nn.functional.smooth_l1_loss(got, y, reduction="none", beta=0.1) * weights * closed * near).mean()
         opt.zero_grad()
