@@ -81,7 +81,8 @@ def judge(
     wrong: int,
     faults: list[tuple[float, float]],
 ) -> list[Finding]:
-    """The verdict on a run. `rests` are the samples taken while nobody called; `probes` are (when, seconds); what falls into a fault does not count."""
+    """The verdict on a run. `rests` are the samples taken while nobody called. `probes` are (when, seconds); what falls
+    into a fault does not count."""
     end = samples[-1].at_s
     late = [s for s in samples if s.at_s >= end / 2]
     certain = "<= 1 MB/h, as far as it can tell"

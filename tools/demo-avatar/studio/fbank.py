@@ -14,17 +14,20 @@ LEAD, TAIL = 32 * HOP, 35 * HOP  # silence around a clip
 FLOOR = 2.0**-23  # the least power of a band
 
 
+def _mel(hz):
+    """Kaldi's mel scale."""
+    return 1127 * np.log1p(hz / 700)
+
+
+_EDGES = np.linspace(_mel(20.0), _mel(SAMPLE_RATE / 2), BANDS + 2)  # of the bands, in mel
+
+
 def _filters():
-    """80 triangles from 20 to 8000 Hz, even on Kaldi's mel scale."""
-
-    def mel(hz):
-        return 1127 * np.log1p(hz / 700)
-
-    edges = np.linspace(mel(20.0), mel(SAMPLE_RATE / 2), BANDS + 2)
-    bins = mel(np.arange(N_FFT // 2) * SAMPLE_RATE / N_FFT)
-    step = edges[1] - edges[0]
-    rising = (bins - edges[:-2, None]) / step
-    falling = (edges[2:, None] - bins) / step
+    """80 triangles from 20 to 8000 Hz, even on the mel scale."""
+    bins = _mel(np.arange(N_FFT // 2) * SAMPLE_RATE / N_FFT)
+    step = _EDGES[1] - _EDGES[0]
+    rising = (bins - _EDGES[:-2, None]) / step
+    falling = (_EDGES[2:, None] - bins) / step
     return np.maximum(0, np.minimum(rising, falling))
 
 
@@ -50,7 +53,7 @@ def chunk_starts(rows):
 
 
 _BENDS, _COLOURS = 5, 9  # places, evenly spread over the bands, at which a voice is changed
-_MIDDLES = 700 * np.expm1((np.log1p(20.0 / 700) + np.arange(1, BANDS + 1) * np.log((700 + SAMPLE_RATE / 2) / 720) / (BANDS + 1)))
+_MIDDLES = 700 * np.expm1(_EDGES[1:-1] / 1127)  # of the bands, Hz
 
 
 def other_voices(rng, rows):

@@ -1,14 +1,14 @@
 //! A network on a device with memory for one batch, to time its parts or to look at them. Inputs and entries are whatever
 //! memory holds, until they are written.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Cuda,
     driver::Allocation,
     launch::Launch,
     program::{Bases, Blocks, Phase, Program},
-    windows::{AUDIO_TABLE_BYTES, Windows, audio_bytes},
+    windows::{AUDIO_TABLE_BYTES, audio_bytes},
     worker::TABLE_BYTES,
 };
 use crate::{
@@ -68,11 +68,9 @@ impl Stage {
         check_length("crop", self.program.crop_bytes, frame.crop.len())?;
         check_length("audio", self.program.audio.len(), frame.audio.len())?;
         cuda.driver().write(frame.crop, self.entries.address)?;
-        let heard = || iter::once(frame.audio);
-        let windows = Windows::of(None, heard());
-        let mut audio = vec![0; windows.n_bytes()];
-        windows.fill(heard(), &mut audio);
-        cuda.driver().write(&audio, self.audio.address)
+        let heard: Vec<u8> = frame.audio.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        let behind_table = self.audio.address + AUDIO_TABLE_BYTES as u64;
+        cuda.driver().write(&heard, behind_table)
     }
 
     /// The launches of a phase for the whole batch.

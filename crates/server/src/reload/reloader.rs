@@ -62,6 +62,14 @@ struct Turn {
     history: History,
 }
 
+impl Turn {
+    /// The present one is good, and its text is kept.
+    async fn accept(&mut self) {
+        self.good = self.current.clone();
+        self.good.keep().await;
+    }
+}
+
 /// A configuration, as far as it may change.
 #[derive(Clone)]
 struct Version {
@@ -263,8 +271,7 @@ impl Reloader {
         if before.with_access_of(&turn.current.hot) != *turn.current.hot {
             self.begin_trial(turn);
         } else if is_news && turn.trial.is_none() {
-            turn.good = turn.current.clone();
-            turn.good.keep().await;
+            turn.accept().await;
         }
         Ok(Report {
             is_news,
@@ -323,8 +330,7 @@ impl Reloader {
                 turn.trial = None;
                 turn.history = History::default();
                 lock(&self.0.stats).on_trial = false;
-                turn.good = turn.current.clone();
-                turn.good.keep().await;
+                turn.accept().await;
                 tracing::info!("the new configuration has stood its trial");
             }
             Some(Verdict::Bad(reason)) => self.roll_back(&mut turn, &reason.to_string()).await,
