@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p lipsync --bench wire` bakes the demo avatar into a temporary folder, starts a server
 //! in this process and lets clients, in this process too, ask for batches over TCP, each as soon as it
-//! has its last answer. Run it with `taskset -c 0,1` for two cores.
+//! has its last answer. Run it with `taskset -c 0,1` for two cores. `-- I420` measures the outputs of that name
+//! only.
 
 use std::{
     num::NonZeroUsize,
@@ -35,6 +36,8 @@ const MEASURED: Duration = Duration::from_secs(4);
 const STEP_BYTES: usize = 512 * 4;
 
 fn main() -> Result<()> {
+    // As the server does.
+    let _taken = lipsync_engine::heap::configure();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -51,7 +54,17 @@ async fn measure() -> Result<()> {
         "{:12} {:>9} {:>8} {:>12}",
         "", "frames/s", "MB/s", "bytes/frame"
     );
+    // Cargo's own `--bench` is among the arguments.
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let is_asked =
+        |name: &str| asked.is_empty() || asked.iter().any(|asked| name.contains(asked.as_str()));
     for (name, output) in outputs() {
+        if !is_asked(name) {
+            continue;
+        }
         let (n_frames, n_bytes, elapsed_s) = load(&running, output).await?;
         let rate = n_frames / elapsed_s;
         let megabytes = n_bytes / elapsed_s / 1e6;

@@ -105,9 +105,9 @@ fn by_definition([r, g, b]: [f64; 3], yuv: Yuv) -> [f64; 3] {
 proptest! {
     #[test]
     fn every_value_follows_the_definitions(
-        width in 1..9_usize,
-        height in 1..9_usize,
-        noise in proptest::collection::vec(any::<u8>(), 8 * 8 * 3),
+        width in 1..40_usize,
+        height in 1..6_usize,
+        noise in proptest::collection::vec(any::<u8>(), 39 * 5 * 3),
     ) {
         let picture = Picture::new(width, height, noise[..width * height * 3].to_vec()).unwrap();
         let at = |x: usize, y: usize| {
@@ -133,6 +133,20 @@ proptest! {
             for (plane, expected) in planes.iter().zip(expected) {
                 prop_assert!((f64::from(*plane) - expected).abs() < 0.52, "{yuv:?}: {plane}, {expected}");
             }
+        }
+    }
+
+    /// Wide enough for whole vectors and what is left of a row.
+    #[test]
+    fn every_cpu_gives_the_same_planes(
+        width in 1..150_usize,
+        height in 1..4_usize,
+        noise in proptest::collection::vec(any::<u8>(), 149 * 3 * 3),
+    ) {
+        let picture = Picture::new(width, height, noise[..width * height * 3].to_vec()).unwrap();
+        for (yuv, weights) in ALL.into_iter().zip([&BT601_FULL, &BT601_LIMITED, &BT709_LIMITED]) {
+            let plain = pulp::NullaryFnOnce::call(Planes { picture: &picture, weights });
+            prop_assert_eq!(i420(&picture, yuv), plain);
         }
     }
 }
