@@ -32,6 +32,12 @@ build() { # FOLDER, NAME, COMMIT
   sed -i 's/Work::Launch(launch) => twin::run(launch, memory)?,/Work::Launch(_) => {}/' \
     "$tree/crates/engine/src/cuda/driver/fake.rs"
   grep -q 'Work::Launch(_) => {}' "$tree/crates/engine/src/cuda/driver/fake.rs"
+  # So no model would pass the trial of its values, where there is one already.
+  local trial=$tree/crates/registry/src/trial.rs
+  if [ -e "$trial" ]; then
+    sed -i 's/^    match loader.try_values(/    if !frames.is_empty() { return Ok(()); }\n&/' "$trial"
+    grep -q 'if !frames.is_empty() { return Ok(()); }' "$trial"
+  fi
   # The program that counts is this tree's.
   cp "$root/benches/made_up_device.rs" "$tree/benches/"
   grep -q made_up_device "$tree/Cargo.toml" ||

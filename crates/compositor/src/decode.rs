@@ -1,8 +1,8 @@
 //! Reading pictures.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits};
 
 use lipsync_core::saturate::u32_of;
 
@@ -12,6 +12,7 @@ use crate::{
     exif::Orientation,
     header::{foreign_coding, format_of, jpeg_is_complete, malformed, n_jpeg_scans, stored_size},
     picture::PIXEL_BYTES,
+    spare,
 };
 
 /// Which pixels files give: to be changed with them, for what is made of pixels and kept.
@@ -84,12 +85,8 @@ pub fn decode(bytes: &[u8], limits: DecodeLimits) -> Result<Picture, CompositorE
         check_jpeg(bytes)?;
     }
     let pixels = Cursor::new(pixels_only(bytes, format));
-    let mut reader = ImageReader::with_format(pixels, reader_format(format));
-    reader.limits(reader_limits((width, height)));
-    let decoded = reader
-        .decode()
+    let rgb = read(pixels, format, (width, height))
         .map_err(|error| malformed(format, error.to_string()))?;
-    let rgb = rgb8(decoded);
     // The decoder may have believed another header than was read here.
     let contradiction = || malformed(format, "its headers contradict each other");
     if rgb.len() != width * height * PIXEL_BYTES {
@@ -115,6 +112,27 @@ fn check_jpeg(bytes: &[u8]) -> Result<(), CompositorError> {
         return refusal(format!("it has {n_scans} scans, over {MAX_JPEG_SCANS}"));
     }
     Ok(())
+}
+
+/// The pixels of a file, as they are stored.
+fn read(
+    file: impl BufRead + Seek,
+    format: ImageFormat,
+    size: (usize, usize),
+) -> Result<Vec<u8>, ImageError> {
+    let mut limits = reader_limits(size);
+    let mut reader = ImageReader::with_format(file, reader_format(format));
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    if decoder.color_type() != ColorType::Rgb8 {
+        return DynamicImage::from_decoder(decoder).map(rgb8);
+    }
+    // What most files hold needs no second copy. The limits keep its size below what memory can be.
+    let mut rgb = spare::zeros(decoder.total_bytes() as usize);
+    decoder.read_image(&mut rgb)?;
+    Ok(rgb)
 }
 
 /// RGB of 8 bits. The `image` crate would round 16 bits, where OpenCV drops the lower 8.

@@ -72,7 +72,7 @@ pub fn encode_with(
             }
             Ok(file)
         }
-        Encoding::Rgb => Ok(picture.rgb().to_vec()),
+        Encoding::Rgb => Ok(picture.clone().into_rgb()),
         Encoding::I420(yuv) => Ok(i420(picture, yuv)),
     }
 }

@@ -23,7 +23,8 @@
 //! Pictures are RGB, because encoders want that; crops and generated regions are BGR, because the
 //! networks were trained on that. The two meet only in [`FaceCrop::cut`] and [`face_patch`].
 //!
-//! Nothing here reads files, caches, starts threads or knows of models. Every function checks its sizes
+//! Nothing here reads files, caches, starts threads or knows of models; only the memory of past pictures, never what
+//! was in it, is kept for the next ones ([`release_spare_memory`]). Every function checks its sizes
 //! and returns a [`CompositorError`]. None panics, whatever the bytes.
 #![forbid(unsafe_code)]
 
@@ -41,6 +42,7 @@ mod marking;
 mod oddities;
 mod picture;
 mod resize;
+mod spare;
 mod splice;
 mod yuv;
 
@@ -54,5 +56,6 @@ pub use header::probe;
 pub use jpeg::ENCODER;
 pub use oddities::{Oddities, oddities};
 pub use picture::Picture;
+pub use spare::{PictureBytes, release_spare_memory};
 pub use splice::{BakeSettings, BakedFrame, bake, choose_restart_interval};
 pub use yuv::Yuv;

@@ -1,16 +1,18 @@
 //! A picture in memory.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use lipsync_core::PixelRect;
 
-use crate::CompositorError;
+use crate::{CompositorError, spare};
 
 /// Bytes of one pixel, RGB and BGR alike.
 pub(crate) const PIXEL_BYTES: usize = 3;
 
 /// A picture of at least one pixel: u8 RGB, interleaved, row-major, rows without gaps.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// The memory of one of 1 MiB and more is used again when it is dropped.
+#[derive(PartialEq, Eq)]
 pub struct Picture {
     width: usize,
     height: usize,
@@ -66,8 +68,8 @@ impl Picture {
 
     /// The pixels, without a copy.
     #[must_use]
-    pub fn into_rgb(self) -> Vec<u8> {
-        self.data
+    pub fn into_rgb(mut self) -> Vec<u8> {
+        mem::take(&mut self.data)
     }
 
     /// A rectangle of the picture as a picture of its own.
@@ -116,6 +118,20 @@ impl Picture {
             .skip(rect.y)
             .take(rect.height)
             .map(move |row| &mut row[start..end])
+    }
+}
+
+impl Clone for Picture {
+    fn clone(&self) -> Self {
+        let mut data = spare::take(self.data.len());
+        data.extend_from_slice(&self.data);
+        Self { data, ..*self }
+    }
+}
+
+impl Drop for Picture {
+    fn drop(&mut self) {
+        spare::give(mem::take(&mut self.data));
     }
 }
 

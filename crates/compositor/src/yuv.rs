@@ -1,6 +1,6 @@
 //! RGB pixels as planes of luma and chroma, in three ranges.
 
-use crate::{Picture, picture::PIXEL_BYTES};
+use crate::{Picture, picture::PIXEL_BYTES, spare};
 
 /// What the values of the planes mean: matrix and range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ impl pulp::NullaryFnOnce for Planes<'_> {
         let (width, height) = (picture.width(), picture.height());
         let n_columns = width.div_ceil(2);
         let n_chroma = n_columns * height.div_ceil(2);
-        let mut planes = vec![0; width * height + 2 * n_chroma];
+        let mut planes = spare::zeros(width * height + 2 * n_chroma);
         let (luma_plane, chroma) = planes.split_at_mut(width * height);
         let (blue_plane, red_plane) = chroma.split_at_mut(n_chroma);
         let mut upper: Channels = [(); PIXEL_BYTES].map(|()| vec![0; 2 * n_columns]);

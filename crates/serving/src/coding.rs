@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use lipsync_compositor::{
-    EncodeOptions, Encoding, FaceCrop, composite, encode_face, encode_with, feather,
+    EncodeOptions, Encoding, FaceCrop, PictureBytes, composite, encode_face, encode_with, feather,
 };
 use lipsync_core::PixelRect;
 use lipsync_registry::{BackgroundFrame, Model};
@@ -82,7 +82,7 @@ pub(crate) fn generated(
     Ok(CodedFrame {
         generated: true,
         background_index,
-        ..coded(model, crop.rect(), output, data.into())
+        ..coded(model, crop.rect(), output, reused(data))
     })
 }
 
@@ -101,9 +101,13 @@ pub(crate) fn idle(
             let background = model.picture(background_index)?;
             let options = options(model, output);
             if region_only {
-                encode_with(&background.cut(rect)?, output.encoding, options)?.into()
+                reused(encode_with(
+                    &background.cut(rect)?,
+                    output.encoding,
+                    options,
+                )?)
             } else {
-                encode_with(&background, output.encoding, options)?.into()
+                reused(encode_with(&background, output.encoding, options)?)
             }
         }
     };
@@ -124,6 +128,11 @@ fn options(model: &Model, output: OutputSpec) -> EncodeOptions {
         },
         is_marked: output.is_marked,
     }
+}
+
+/// Bytes whose memory the next picture gets when they are sent.
+fn reused(data: Vec<u8>) -> Bytes {
+    Bytes::from_owner(PictureBytes::from(data))
 }
 
 fn coded(model: &Model, region: PixelRect, output: OutputSpec, data: Bytes) -> CodedFrame {

@@ -6,6 +6,7 @@
     reason = "a step that fails is a test that fails; bytes of a made-up picture; figures for the docs"
 )]
 
+mod capture;
 mod encoder;
 mod memory;
 mod overlap;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lipsync_engine::heap;
 use tokio::time::MissedTickBehavior;
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     core_state::Shared,
+    heap_keeper,
     telemetry::{Memory, MemoryFigures},
 };
 
@@ -154,7 +154,7 @@ fn apply(step: &Step, shared: &Shared) {
     shared.admission.shed_low(sheds_low);
     if cache_percent != step.before.cache_percent {
         shared.registry.limit_caches(cache_percent);
-        heap::give_back();
+        heap_keeper::give_back();
     }
     note(step, workers.max_batch_frames(), &shared.events);
 }

@@ -5,6 +5,7 @@
 //! for and not before, so that what is read too early is wrong.
 
 use std::{
+    cell::Cell,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -13,6 +14,7 @@ use lipsync_core::sync::lock;
 
 use super::{
     Captured, DeviceOptions, Driver, Set, Stream, captured_bytes, held_bytes, patience::RealClock,
+    record,
 };
 use crate::{
     Device, EngineError,
@@ -34,6 +36,8 @@ pub enum Call {
     Launch,
     /// Capturing a sequence of kernels.
     Capture,
+    /// Starting a kernel while a sequence is captured.
+    Record,
     /// Waiting for what was started.
     Synchronize,
 }
@@ -63,7 +67,7 @@ struct State {
     memory: Memory,
     used_bytes: u64,
     uploaded_bytes: u64,
-    n_calls: [u64; 5],
+    n_calls: [u64; 6],
     /// Call, its number, what happens.
     planned: Vec<(Call, u64, Fault)>,
     is_broken: bool,
@@ -371,7 +375,19 @@ impl Stream for FakeStream {
     }
 
     fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError> {
-        let mut state = self.device.begin(Call::Capture, 0)?;
+        drop(self.device.begin(Call::Capture, 0)?);
+        let is_valid = Cell::new(true);
+        let start = |_: &Launch| {
+            let begun = self.device.begin(Call::Record, 0).map(drop);
+            is_valid.set(begun.is_ok());
+            begun
+        };
+        // As the driver ends a capture in which a launch failed.
+        let invalid = || self.device.fault("the capture is not valid".into(), false);
+        record(launches, start, || {
+            is_valid.get().then_some(()).ok_or_else(invalid)
+        })?;
+        let mut state = self.device.lock();
         let needed = captured_bytes(launches.len());
         let free = self.device.info.total_bytes - state.used_bytes;
         if needed > free {

@@ -110,6 +110,18 @@ pub(crate) trait Stream: fmt::Debug + Send {
     fn synchronize(&mut self) -> Result<(), EngineError>;
 }
 
+/// Records launches, and ends the recording whatever came of them: until then the stream can do nothing else. Where
+/// one failed, that is the reason; the end's own error says only that the recording is not valid any more.
+fn record<T>(
+    launches: &[Launch],
+    start: impl FnMut(&Launch) -> Result<(), EngineError>,
+    end: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let started = launches.iter().try_for_each(start);
+    let ended = end();
+    started.and(ended)
+}
+
 /// Launches that were recorded, ready to run on any stream of their device.
 #[derive(Debug)]
 pub(crate) enum Captured {

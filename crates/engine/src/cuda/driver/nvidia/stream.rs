@@ -13,7 +13,7 @@ use super::Nvidia;
 use crate::{
     EngineError,
     cuda::{
-        driver::{Captured, Set, Stream, patience::RealClock},
+        driver::{Captured, Set, Stream, patience::RealClock, record},
         launch::Launch,
     },
 };
@@ -294,11 +294,7 @@ impl Stream for NvidiaStream {
         // SAFETY: the stream exists, and nothing else uses it.
         unsafe { result::stream::begin_capture(self.stream, mode) }
             .map_err(|error| self.driver.failed(error))?;
-        let started = launches.iter().try_for_each(|launch| self.start(launch));
-        // The capture ends whatever came of the launches. Where one failed, that is the reason; the capture's own
-        // error says only that it is not valid any more.
-        let ended = self.end_capture();
-        let graph = started.and(ended)?;
+        let graph = record(launches, |launch| self.start(launch), || self.end_capture())?;
         let exec = self.instantiate(graph);
         // SAFETY: nothing needs the graph once it is instantiated, or could not be.
         let _ = unsafe { result::graph::destroy(graph) };
