@@ -29,9 +29,10 @@ build() { # FOLDER, NAME, COMMIT
   git -C "$tree" checkout -q --detach "$(git -C "$root" rev-parse "$3^{commit}")"
   enlarge "$tree/assets/avatars/mira/crop_rectangles.json"
   # The made-up device's kernels run in the same process, and allocate 163 MB a frame: here they compute nothing.
-  sed -i 's/Work::Launch(launch) => twin::run(launch, memory)?,/Work::Launch(_) => {}/' \
-    "$tree/crates/engine/src/cuda/driver/fake.rs"
-  grep -q 'Work::Launch(_) => {}' "$tree/crates/engine/src/cuda/driver/fake.rs"
+  local fake=$tree/crates/engine/src/cuda/driver/fake.rs
+  sed -i 's/is_computing: true,/is_computing: false,/
+    s/Work::Launch(launch) => twin::run(launch, memory)?,/Work::Launch(_) => {}/' "$fake"
+  grep -q 'is_computing: false,\|^ *Work::Launch(_) => {}$' "$fake"
   # So no model would pass the trial of its values, where there is one already.
   local trial=$tree/crates/registry/src/trial.rs
   if [ -e "$trial" ]; then
@@ -40,6 +41,11 @@ build() { # FOLDER, NAME, COMMIT
   fi
   # The program that counts is this tree's.
   cp "$root/benches/made_up_device.rs" "$tree/benches/"
+  # It has the heap of its commit's server, where that sets one up.
+  if [ -e "$tree/crates/engine/src/heap.rs" ]; then
+    sed -i 's/^fn main() -> .*{$/&\n    let _taken = lipsync_engine::heap::configure();/' "$tree/benches/made_up_device.rs"
+    grep -q heap::configure "$tree/benches/made_up_device.rs"
+  fi
   grep -q made_up_device "$tree/Cargo.toml" ||
     printf '\n[[bench]]\nname = "made_up_device"\nharness = false\n' >>"$tree/Cargo.toml"
   for bench in made_up_device wire; do
