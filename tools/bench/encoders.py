@@ -118,7 +118,7 @@ def main():
         for name, (path, feeds, whole) in made.items():
             sound = next(iter(feeds))
             feeds[sound] = random.random(feeds[sound].shape, np.float32)
-            ours = Engine(program, str(path), "auto", "f32", "patches")
+            ours = Engine(program, str(path), arguments.isa, "f32", "patches")
             rows[name] = take_turns(ours, OnnxRuntime(str(whole), feeds), arguments)
     report(rows, load, "f32, patches", arguments)
 

@@ -1,6 +1,6 @@
 """Puts one load on our server and on a well-written Python server in turns.
 
-Usage: end_to_end_vs_python.py [--rounds N] [--duration SECONDS] [--only NAME,...] [--json FILE]
+Usage: end_to_end_vs_python.py [--rounds N] [--duration SECONDS] [--isa ISA] [--only NAME,...] [--json FILE]
 
 The load: 4 clients, each asking for 8 frames of the full-size 328 network again as soon as it has the last
 8 (`lipsync-load-test --profile saturate`), 1280x720 JPEG of quality 85, feature windows as input, since the
@@ -33,12 +33,17 @@ import wire
 FRAMES = 200
 VARIANTS = {
     # name: (whether there is a visual cache, what the model's entry says of precision)
-    "f32": (False, ""),
-    "f32 + visual cache": (True, ""),
-    "bf16": (False, ", precision: bf16"),
-    "bf16 + visual cache": (True, ", precision: bf16"),
+    "f32": (False, "f32"),
+    "f32 + visual cache": (True, "f32"),
+    "bf16": (False, "bf16"),
+    "bf16 + visual cache": (True, "bf16"),
+    "int16": (False, "int16"),
+    "int16 + visual cache": (True, "int16"),
+    # What the verdict of compare-precision allows on this processor.
+    "auto": (False, "auto"),
+    "auto + visual cache": (True, "auto"),
 }
-# Times faster than the peer that are aimed at.
+# Times faster than the peer that are aimed at, on a processor with AVX-512 and bf16.
 TARGETS = {"f32": 1.6, "f32 + visual cache": 1.8, "bf16 + visual cache": 3.5}
 
 # Shape of an audio window, and messages that hold a batch.
@@ -51,11 +56,11 @@ CONFIG = """\
 server: {{port: "127.0.0.1:{port}", worker_count: 2}}
 operations: {{enabled: false}}
 capacity: {{background_cache_frames: {frames}, preload_frames: {frames}, bake: "off"}}
-engine: {{visual_cache_mb: {cache_mb}}}
+engine: {{visual_cache_mb: {cache_mb}, cpu_isa: {isa}}}
 output: {{jpeg_quality: 85}}
 logging: {{level: warn}}
 models_root: {root}
-models: {{full: {{path: {avatar}, preload: true{precision}}}}}
+models: {{full: {{path: {avatar}, preload: true, precision: {precision}}}}}
 """
 
 
@@ -120,6 +125,7 @@ def start_all(arguments, folder, avatar, servers):
             cache_mb=arguments.visual_cache_mb if cached else 0,
             root=avatar.parent,
             avatar=avatar.name,
+            isa=arguments.isa,
             precision=precision,
         )
         config.write_text(text)
@@ -127,6 +133,8 @@ def start_all(arguments, folder, avatar, servers):
         if not servers:
             # Frames are baked beforehand, as in production, and not while something is measured.
             subprocess.run([*command, "bake"], check=True, stdout=subprocess.DEVNULL)
+        if precision == "auto" and not (avatar / "generator.precision.json").exists():
+            subprocess.run([*command, "compare-precision"], check=True)
         try:
             servers[name] = Server(port, command, serves)
         except Unavailable as error:
@@ -232,6 +240,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=int, default=8, help="seconds of each turn (8)")
+    parser.add_argument("--isa", default="auto", help="of ours, as in engine.cpu_isa")
     parser.add_argument("--avatar", type=pathlib.Path, default=bench.ROOT / "out/full")
     parser.add_argument("--visual-cache-mb", type=int, default=2048)
     parser.add_argument("--port", type=int, default=50151)

@@ -88,6 +88,7 @@ def add_arguments(parser):
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--frames", type=int, default=5, help="frames of each turn")
     parser.add_argument("--json", type=pathlib.Path, help="also write everything to this file")
+    parser.add_argument("--isa", default="auto", help="of ours, as in engine.cpu_isa")
     parser.add_argument("--folder", type=pathlib.Path, help="keep the networks there, and use those that are there")
     bench.add_load_arguments(parser)
 
@@ -114,7 +115,7 @@ def report(rows, load, what, arguments):
     context = bench.context(load)
     versions = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__}
     bench.print_context(context, versions)
-    print(f"one thread, {what}, {arguments.rounds * arguments.frames} of each\n")
+    print(f"one thread, kernels: {arguments.isa}, {what}, {arguments.rounds * arguments.frames} of each\n")
     print(f"{'':<32}{'ours, ms':>20}{'ONNX Runtime, ms':>20}{'times faster':>18}")
     print(f"{'':<32}{'median':>12}{'min':>8}{'median':>12}{'min':>8}{'medians':>10}{'minima':>8}")
     for name, row in rows.items():
@@ -141,7 +142,7 @@ def main():
                 export(networks.seeded(make(), 1), paths[name])
         load = bench.wait_for_quiet(arguments.wait, arguments.busy)
         for name, path in paths.items():
-            ours = Engine(program, str(path), "auto", arguments.precision, "tensors")
+            ours = Engine(program, str(path), arguments.isa, arguments.precision, "tensors")
             rows[name] = take_turns(ours, OnnxRuntime(str(path)), arguments)
     report(rows, load, f"{arguments.precision}, frames", arguments)
 
