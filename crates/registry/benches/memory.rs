@@ -191,10 +191,13 @@ fn resident_bytes() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Has the system read a file from the disk again, as far as it listens.
+/// Has the system read a file from the disk again, as far as it listens. Only Linux is asked.
 fn forget_pages(path: &Path) -> Outcome<()> {
     let file = fs::File::open(path)?;
+    #[cfg(target_os = "linux")]
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    #[cfg(not(target_os = "linux"))]
+    drop(file);
     Ok(())
 }
 

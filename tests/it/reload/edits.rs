@@ -12,8 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lipsync::{client::Client, v1::stream_composite_response::Message as Answer};
-use lipsync_server::reload::{Cause, Refusal, Report};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use lipsync_server::reload::{Refusal, Report};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -328,8 +327,12 @@ async fn a_file_that_changes_is_read_by_itself() -> Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipe_in_the_place_of_the_file_is_given_up() -> Result<()> {
+    use lipsync_server::reload::Cause;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     let edited = Edited::start(A).await?;
     fs::remove_file(&edited.file)?;
     mknodat(CWD, &edited.file, FileType::Fifo, Mode::from(0o600), 0)?;

@@ -9,6 +9,8 @@ mod command_line;
 #[cfg(target_os = "linux")]
 mod driver;
 mod keys;
+// It needs a full disk, `/dev/full`.
+#[cfg(target_os = "linux")]
 mod outputs;
 mod server;
 mod signals;
