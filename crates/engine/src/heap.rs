@@ -6,7 +6,10 @@
 //! many threads allocate and free leave holes in all of them, which stay with the process even when all models are
 //! unloaded. Few arenas, a fixed threshold for `mmap` and a trim now and then give them back.
 //! `tools/bench/memory.py` measures it. Other C libraries keep their defaults.
-#![expect(unsafe_code, reason = "mallopt and malloc_trim are foreign functions")]
+#![cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "mallopt and malloc_trim are foreign functions")
+)]
 
 /// What an operator sets to tune the heap himself.
 const TUNABLES: [&str; 4] = [
