@@ -2,9 +2,9 @@
 
 Usage: onnxruntime_avx2.py FOLDER
 
-ONNX Runtime asks the processor itself, and has no setting for it. In the copy every XGETBV, which says what the system
-keeps of registers, answers 7: no AVX-512 and no AMX. What says whether there is AVX-VNNI, leaf 7.1 of CPUID, answers 0.
-So its choice falls as on a processor with AVX2 and FMA. A library whose code looks otherwise is refused.
+ONNX Runtime asks the processor itself, and has no setting for it. In the copy, XGETBV tells the choice of kernels that
+the system keeps no registers of AVX-512 and AMX, and leaf 7.1 of CPUID that there is no AVX-VNNI. So the choice is that
+on a processor with AVX2 and FMA. A library whose code looks otherwise is refused.
 
 At the end it prints the environment in which Python finds the copy, and NumPy, OpenCV, OpenVINO and glibc keep to AVX2:
 
@@ -54,11 +54,12 @@ def main():
     installed = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).parent
     if folder in installed.parents:
         sys.exit("that is where it is installed")
-    copy = folder / "onnxruntime"
+    [library] = installed.glob("capi/onnxruntime_pybind11_state*.so")
+    code = patched(library.read_bytes())
+    copy = folder / installed.name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(installed, copy)
-    [library] = (copy / "capi").glob("onnxruntime_pybind11_state*.so")
-    library.write_bytes(patched(library.read_bytes()))
+    (copy / library.relative_to(installed)).write_bytes(code)
     print(" ".join(f"{name}={value}" for name, value in {"PYTHONPATH": folder, **ENVIRONMENT}.items()))
 
 
