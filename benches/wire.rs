@@ -3,8 +3,8 @@
 //!
 //! `cargo bench -p lipsync --bench wire` bakes the demo avatar into a temporary folder, starts a server
 //! in this process and lets clients, in this process too, ask for batches over TCP, each as soon as it
-//! has its last answer. Run it with `taskset -c 0,1` for two cores. `-- I420` measures the outputs of that name
-//! only.
+//! has its last answer. Run it with `taskset -c 0,1` for two cores. `-- I420` measures only the outputs that
+//! have this in their names.
 
 use std::{
     num::NonZeroUsize,
@@ -61,10 +61,12 @@ async fn measure() -> Result<()> {
         .collect();
     let is_asked =
         |name: &str| asked.is_empty() || asked.iter().any(|asked| name.contains(asked.as_str()));
-    for (name, output) in outputs() {
-        if !is_asked(name) {
-            continue;
-        }
+    let outputs: Vec<_> = outputs()
+        .into_iter()
+        .filter(|(name, _)| is_asked(name))
+        .collect();
+    ensure!(!outputs.is_empty(), "no output is called {asked:?}");
+    for (name, output) in outputs {
         let (n_frames, n_bytes, elapsed_s) = load(&running, output).await?;
         let rate = n_frames / elapsed_s;
         let megabytes = n_bytes / elapsed_s / 1e6;

@@ -36,6 +36,7 @@ build() { # FOLDER, NAME, COMMIT
     echo "$fake: its kernels would run" >&2
     exit 1
   fi
+  grep -q 'is_computing: false,\|Work::Launch(_) => {}' "$fake"
   # So no model would pass the trial of its values, where there is one already.
   local trial=$tree/crates/registry/src/trial.rs
   if [ -e "$trial" ]; then
@@ -44,10 +45,14 @@ build() { # FOLDER, NAME, COMMIT
   fi
   # The program that counts is this tree's.
   cp "$root/benches/made_up_device.rs" "$tree/benches/"
-  # It has the heap of its commit's server, where that sets one up.
+  # Both have the heap of their commit's server, where that sets one up.
   if [ -e "$tree/crates/engine/src/heap.rs" ]; then
-    sed -i 's/^fn main() -> .*{$/&\n    let _taken = lipsync_engine::heap::configure();/' "$tree/benches/made_up_device.rs"
-    grep -q heap::configure "$tree/benches/made_up_device.rs"
+    local bench
+    for bench in "$tree"/benches/{made_up_device,wire}.rs; do
+      grep -q heap::configure "$bench" ||
+        sed -i 's/^fn main() -> .*{$/&\n    let _taken = lipsync_engine::heap::configure();/' "$bench"
+      grep -q heap::configure "$bench"
+    done
   fi
   grep -q made_up_device "$tree/Cargo.toml" ||
     printf '\n[[bench]]\nname = "made_up_device"\nharness = false\n' >>"$tree/Cargo.toml"

@@ -8,7 +8,7 @@ on a processor with AVX2 and FMA. A library whose code looks otherwise is refuse
 
 At the end it prints the environment in which Python finds the copy, and NumPy, OpenCV, OpenVINO and glibc keep to AVX2:
 
-  env $(python tools/bench/onnxruntime_avx2.py out/avx2) python tools/bench/engine_vs_peers.py --isa avx2
+  settings=$(python tools/bench/onnxruntime_avx2.py out/avx2) && env $settings python tools/bench/engine_vs_peers.py --isa avx2
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     folder = parser.parse_args().folder.resolve()
-    installed = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).parent
+    installed = pathlib.Path(importlib.util.find_spec("onnxruntime").origin).resolve().parent
     if folder in installed.parents:
         sys.exit("that is where it is installed")
     [library] = installed.glob("capi/onnxruntime_pybind11_state*.so")

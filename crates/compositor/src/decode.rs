@@ -2,7 +2,10 @@
 
 use std::io::{BufRead, Cursor, Seek};
 
-use image::{ColorType, DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits};
+use image::{
+    ColorType, DynamicImage, ImageDecoder as _, ImageError, ImageReader, Limits,
+    error::{LimitError, LimitErrorKind},
+};
 
 use lipsync_core::saturate::u32_of;
 
@@ -129,10 +132,15 @@ fn read(
     if decoder.color_type() != ColorType::Rgb8 {
         return DynamicImage::from_decoder(decoder).map(rgb8);
     }
-    // What most files hold needs no second copy. The limits keep its size below what memory can be.
-    let mut rgb = spare::zeros(decoder.total_bytes() as usize);
+    // What most files hold needs no second copy.
+    let n_bytes = usize::try_from(decoder.total_bytes()).map_err(|_| too_large())?;
+    let mut rgb = spare::zeros(n_bytes);
     decoder.read_image(&mut rgb)?;
     Ok(rgb)
+}
+
+fn too_large() -> ImageError {
+    ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
 }
 
 /// RGB of 8 bits. The `image` crate would round 16 bits, where OpenCV drops the lower 8.

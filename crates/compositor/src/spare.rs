@@ -15,6 +15,8 @@ use lipsync_core::sync::lock;
 const MIN_BYTES: usize = 1 << 20;
 /// What is kept for each core: a background and the frame made of it, in 1920x1080.
 const BYTES_PER_CORE: usize = 16 << 20;
+/// More cores keep no more: 128 MiB.
+const MOST_CORES: usize = 8;
 
 static SPARE: Spare = Spare::new();
 
@@ -30,18 +32,16 @@ impl Spare {
         }
     }
 
-    fn take(&self, n_bytes: usize) -> Vec<u8> {
+    /// A block with room for so many bytes, and not much more.
+    fn take(&self, n_bytes: usize) -> Option<Vec<u8>> {
         if n_bytes < MIN_BYTES {
-            return Vec::with_capacity(n_bytes);
+            return None;
         }
-        // Half of it may stay empty, no more.
-        let fits = |block: &Vec<u8>| (n_bytes..=2 * n_bytes).contains(&block.capacity());
-        let found = {
-            let mut blocks = lock(&self.blocks);
-            let place = blocks.iter().position(fits);
-            place.map(|place| blocks.swap_remove(place))
-        };
-        found.unwrap_or_else(|| Vec::with_capacity(n_bytes))
+        // An eighth of it may stay empty, no more: who holds a picture counts its pixels.
+        let fits = |block: &Vec<u8>| (n_bytes..=n_bytes + n_bytes / 8).contains(&block.capacity());
+        let mut blocks = lock(&self.blocks);
+        let place = blocks.iter().position(fits)?;
+        Some(blocks.remove(place))
     }
 
     fn give(&self, mut block: Vec<u8>, most_bytes: usize) {
@@ -50,10 +50,19 @@ impl Spare {
         }
         block.clear();
         let mut blocks = lock(&self.blocks);
-        let n_kept: usize = blocks.iter().map(Vec::capacity).sum();
-        if n_kept.saturating_add(block.capacity()) <= most_bytes {
-            blocks.push(block);
-        }
+        blocks.push(block);
+        // The oldest go: nobody has asked for their size for a while.
+        let mut n_kept: usize = blocks.iter().map(Vec::capacity).sum();
+        let too_many = blocks.iter().take_while(|block| {
+            let goes = n_kept > most_bytes;
+            n_kept -= if goes { block.capacity() } else { 0 };
+            goes
+        });
+        let n_too_many = too_many.count();
+        let gone: Vec<_> = blocks.drain(..n_too_many).collect();
+        // Without the lock: it takes a while.
+        drop(blocks);
+        drop(gone);
     }
 
     fn release(&self) {
@@ -65,14 +74,21 @@ impl Spare {
 
 /// An empty vector with room for so many bytes. What others left in its memory cannot be read.
 pub(crate) fn take(n_bytes: usize) -> Vec<u8> {
-    SPARE.take(n_bytes)
+    SPARE
+        .take(n_bytes)
+        .unwrap_or_else(|| Vec::with_capacity(n_bytes))
 }
 
-/// As many zeros.
+/// So many zeros.
 pub(crate) fn zeros(n_bytes: usize) -> Vec<u8> {
-    let mut block = take(n_bytes);
-    block.resize(n_bytes, 0);
-    block
+    match SPARE.take(n_bytes) {
+        Some(mut block) => {
+            block.resize(n_bytes, 0);
+            block
+        }
+        // New memory comes as zeros.
+        None => vec![0; n_bytes],
+    }
 }
 
 /// Keeps a block that is not needed any more, where there is room for it.
@@ -80,18 +96,18 @@ pub(crate) fn give(block: Vec<u8>) {
     static MOST: OnceLock<usize> = OnceLock::new();
     let most_bytes = *MOST.get_or_init(|| {
         let n_cores = thread::available_parallelism().map_or(1, usize::from);
-        n_cores.saturating_mul(BYTES_PER_CORE)
+        n_cores.min(MOST_CORES) * BYTES_PER_CORE
     });
     SPARE.give(block, most_bytes);
 }
 
-/// Gives the memory of past pictures back to the heap: 16 MiB for each core at most. For those who call it now and
+/// Gives the memory of past pictures back to the heap: 16 MiB for each core at most, 128 in all. For those who call it now and
 /// then, or are short of memory; the next pictures take new memory.
 pub fn release_spare_memory() {
     SPARE.release();
 }
 
-/// Bytes of an encoded picture. Their memory is used again.
+/// The bytes of a picture, in memory that is used again.
 #[derive(Debug)]
 pub struct PictureBytes(Vec<u8>);
 

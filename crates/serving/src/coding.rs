@@ -82,7 +82,7 @@ pub(crate) fn generated(
     Ok(CodedFrame {
         generated: true,
         background_index,
-        ..coded(model, crop.rect(), output, reused(data))
+        ..coded(model, crop.rect(), output, sent(data, output.encoding))
     })
 }
 
@@ -100,15 +100,12 @@ pub(crate) fn idle(
         (false, region_only) => {
             let background = model.picture(background_index)?;
             let options = options(model, output);
-            if region_only {
-                reused(encode_with(
-                    &background.cut(rect)?,
-                    output.encoding,
-                    options,
-                )?)
+            let data = if region_only {
+                encode_with(&background.cut(rect)?, output.encoding, options)?
             } else {
-                reused(encode_with(&background, output.encoding, options)?)
-            }
+                encode_with(&background, output.encoding, options)?
+            };
+            sent(data, output.encoding)
         }
     };
     Ok(CodedFrame {
@@ -130,9 +127,12 @@ fn options(model: &Model, output: OutputSpec) -> EncodeOptions {
     }
 }
 
-/// Bytes whose memory the next picture gets when they are sent.
-fn reused(data: Vec<u8>) -> Bytes {
-    Bytes::from_owner(PictureBytes::from(data))
+/// Bytes to be sent. The next picture gets the memory of pixels, which is as large as its own.
+fn sent(data: Vec<u8>, encoding: Encoding) -> Bytes {
+    match encoding {
+        Encoding::Rgb | Encoding::I420(_) => Bytes::from_owner(PictureBytes::from(data)),
+        Encoding::Jpeg { .. } | Encoding::Png => data.into(),
+    }
 }
 
 fn coded(model: &Model, region: PixelRect, output: OutputSpec, data: Bytes) -> CodedFrame {

@@ -255,6 +255,7 @@ impl Driver for FakeDevice {
             staging: [vec![], vec![]],
             marks: [None; 2],
             started: vec![],
+            is_capturing: Cell::new(false),
         }))
     }
 }
@@ -293,6 +294,8 @@ struct FakeStream {
     /// How much of `started` is before the mark of a set.
     marks: [Option<usize>; 2],
     started: Vec<Work>,
+    /// Nothing else can be done meanwhile.
+    is_capturing: Cell<bool>,
 }
 
 impl FakeStream {
@@ -327,6 +330,16 @@ impl FakeStream {
             .try_for_each(|work| self.run(&work, &mut state.memory));
         self.started = started;
         done.map_err(|bad| device.illegal(&mut state, bad))
+    }
+
+    /// As the driver, which starts nothing on a stream that is capturing but what is captured.
+    fn expect_no_capture(&self) -> Result<(), EngineError> {
+        match self.is_capturing.get() {
+            true => Err(self
+                .device
+                .fault("a capture has not been ended".into(), false)),
+            false => Ok(()),
+        }
     }
 
     /// Counts a wait, which may fail; then nothing that was started is done any more.
@@ -386,12 +399,15 @@ impl Stream for FakeStream {
 
     fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {
         drop(self.device.begin(Call::Launch, 0)?);
+        self.expect_no_capture()?;
         self.started.push(Work::Launch(*launch));
         Ok(())
     }
 
     fn capture(&mut self, launches: &[Launch]) -> Result<Captured, EngineError> {
         drop(self.device.begin(Call::Capture, 0)?);
+        self.expect_no_capture()?;
+        self.is_capturing.set(true);
         let is_valid = Cell::new(true);
         let start = |_: &Launch| {
             let begun = self.device.begin(Call::Record, 0).map(drop);
@@ -401,6 +417,7 @@ impl Stream for FakeStream {
         // As the driver ends a capture in which a launch failed.
         let invalid = || self.device.fault("the capture is not valid".into(), false);
         record(launches, start, || {
+            self.is_capturing.set(false);
             is_valid.get().then_some(()).ok_or_else(invalid)
         })?;
         let mut state = self.device.lock();
@@ -422,6 +439,7 @@ impl Stream for FakeStream {
 
     fn replay(&mut self, captured: &Captured) -> Result<(), EngineError> {
         drop(self.device.begin(Call::Launch, 0)?);
+        self.expect_no_capture()?;
         if let Captured::Launches(recorded) = captured {
             let launches = recorded.launches.iter().copied();
             self.started.extend(launches.map(Work::Launch));

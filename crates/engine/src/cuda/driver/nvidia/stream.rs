@@ -165,19 +165,32 @@ impl NvidiaStream {
         .map_err(|error| self.driver.failed(error))
     }
 
-    /// Ends a capture; null where there is nothing to make a graph of.
-    fn end_capture(&self) -> Result<sys::CUgraph, EngineError> {
+    /// Ends a capture.
+    fn end_capture(&self) -> Result<Recording, EngineError> {
         // SAFETY: the stream exists and is capturing.
         unsafe { result::stream::end_capture(self.stream) }
+            .map(Recording)
             .map_err(|error| self.driver.failed(error))
     }
 }
 
+/// What a stream captured; null where there was nothing. Only what is made of it is kept.
+struct Recording(sys::CUgraph);
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: the graph is nobody else's: what is instantiated of it does not need it.
+            let _ = unsafe { result::graph::destroy(self.0) };
+        }
+    }
+}
+
 impl NvidiaStream {
-    fn instantiate(&self, graph: sys::CUgraph) -> Result<sys::CUgraphExec, EngineError> {
+    fn instantiate(&self, recording: &Recording) -> Result<sys::CUgraphExec, EngineError> {
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: the graph has just been captured.
-        unsafe { result::graph::instantiate(graph, flags) }
+        unsafe { result::graph::instantiate(recording.0, flags) }
             .map_err(|error| self.driver.failed(error))
     }
 }
@@ -294,13 +307,10 @@ impl Stream for NvidiaStream {
         // SAFETY: the stream exists, and nothing else uses it.
         unsafe { result::stream::begin_capture(self.stream, mode) }
             .map_err(|error| self.driver.failed(error))?;
-        let graph = record(launches, |launch| self.start(launch), || self.end_capture())?;
-        let exec = self.instantiate(graph);
-        // SAFETY: nothing needs the graph once it is instantiated, or could not be.
-        let _ = unsafe { result::graph::destroy(graph) };
+        let recording = record(launches, |launch| self.start(launch), || self.end_capture())?;
         Ok(Captured::Graph(Graph {
             driver: Arc::clone(&self.driver),
-            exec: exec?,
+            exec: self.instantiate(&recording)?,
         }))
     }
 
