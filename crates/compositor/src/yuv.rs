@@ -55,7 +55,7 @@ pub(crate) fn i420(picture: &Picture, yuv: Yuv) -> Vec<u8> {
     pulp::Arch::new().dispatch(Planes { picture, weights })
 }
 
-/// A channel of a row: of even length, so that an odd row repeats its last pixel.
+/// The channels of a row, each of even length: an odd row repeats its last pixel.
 type Channels = [Vec<u8>; PIXEL_BYTES];
 
 struct Planes<'a> {
